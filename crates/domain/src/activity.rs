@@ -1,0 +1,56 @@
+//! The audit log: who did what, from where.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{ActivityId, ApiKeyId, ProjectId, UserId, WorkspaceId};
+
+/// Who acts. Persisted as JSON in activities and as the creator of deployments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Actor {
+    /// A person, by session or by a key of their own.
+    User {
+        /// Who.
+        id: UserId,
+        /// Their name then.
+        name: String,
+        /// Their address then.
+        email: String,
+    },
+    /// A key that acts for a workspace or a project.
+    Key {
+        /// Which.
+        id: ApiKeyId,
+        /// Its label then.
+        label: String,
+    },
+    /// Orrery itself: a trigger, a schedule, the reconciler.
+    System {
+        /// Which part.
+        part: String,
+    },
+}
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activity {
+    /// Identity.
+    pub id: ActivityId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project, where it concerns one.
+    pub project_id: Option<ProjectId>,
+    /// Who.
+    pub actor: Actor,
+    /// The operation, by the name it has at every layer (`project_create`).
+    pub verb: String,
+    /// The id of what was changed.
+    pub subject: String,
+    /// Before and after, without secrets.
+    pub data: serde_json::Value,
+    /// The client's address.
+    pub address: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+}

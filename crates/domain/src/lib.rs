@@ -1,0 +1,25 @@
+//! The vocabulary and the rules of Orrery, free of every effect.
+//!
+//! Nothing here reads a clock, opens a file, speaks SQL or HTTP, or is `async`: time and randomness come in as parameters. A type that
+//! derives serde is published or persisted, and a snapshot test pins its shape.
+
+pub mod access;
+pub mod account;
+pub mod activity;
+pub mod code;
+pub mod deployment;
+pub mod id;
+pub mod key;
+pub mod log;
+pub mod name;
+pub mod page;
+pub mod project;
+pub mod rollout;
+pub mod routing;
+pub mod spec;
+pub mod variable;
+
+pub use access::{Grant, Grants, Permission, Place, Role, Sealed, Tenant};
+pub use code::Code;
+pub use id::*;
+pub use jiff::Timestamp;

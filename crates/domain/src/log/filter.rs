@@ -1,0 +1,1 @@
+//! The filter language of logs (`contracts/railway.md` 3.3).

@@ -1,0 +1,143 @@
+//! Projects, environments, services, instances and domains.
+
+use jiff::Timestamp;
+
+use crate::spec::InstanceSpec;
+use crate::{DomainId, EnvironmentId, InstanceId, ProjectId, ServiceId, WorkspaceId};
+
+/// A project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Identity.
+    pub id: ProjectId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// Display name.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// Set while the 48 hours of grace after a deletion run.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// An environment of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Identity.
+    pub id: EnvironmentId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// Unique in its project.
+    pub name: String,
+    /// Made for a pull request.
+    pub is_ephemeral: bool,
+    /// What it was copied from.
+    pub source_environment_id: Option<EnvironmentId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// A service of a project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Identity.
+    pub id: ServiceId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// Unique in its project.
+    pub name: String,
+    /// Picture for the canvas.
+    pub icon: Option<String>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// A service in an environment: the desired state that deployments freeze.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Identity.
+    pub id: InstanceId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// The service.
+    pub service_id: ServiceId,
+    /// Small and unique on the server; the store assigns it on insertion. Unix users are derived from it.
+    pub number: i64,
+    /// The settings.
+    pub spec: InstanceSpec,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+/// Whose domain it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DomainKind {
+    /// Under the server's base domain.
+    Service,
+    /// The user's own.
+    Custom,
+}
+
+impl DomainKind {
+    /// As stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "SERVICE",
+            Self::Custom => "CUSTOM",
+        }
+    }
+
+    /// Reads a stored kind.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Service, Self::Custom].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+/// A domain that routes to an instance. The name is unique on the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Identity.
+    pub id: DomainId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// The service.
+    pub service_id: ServiceId,
+    /// Whose it is.
+    pub kind: DomainKind,
+    /// Lower case, without a trailing dot.
+    pub domain: String,
+    /// The app's port; `None` means the `PORT` it was given.
+    pub target_port: Option<u16>,
+    /// What a custom domain's owner puts in a TXT record.
+    pub verification_token: Option<String>,
+    /// When the record was last seen to be right.
+    pub verified_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}

@@ -1,0 +1,333 @@
+//! The plan that brings one instance from what is observed to what is desired.
+//!
+//! A *set* is the replicas of one deployment in one generation (a restart raises the generation). The newest set that is wanted either
+//! carries the traffic already or is the candidate for it; everything older goes on serving until the candidate is whole, and drains
+//! then. A candidate that fails leaves the older set where it is.
+
+use jiff::Timestamp;
+
+use crate::deployment::DeploymentStatus;
+use crate::{DeploymentId, ReplicaId};
+
+/// What is known of an instance.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Its deployments that are not final, oldest first.
+    pub deployments: Vec<DeploymentState>,
+}
+
+/// A deployment as the planner sees it.
+#[derive(Clone, Debug)]
+pub struct DeploymentState {
+    /// Which.
+    pub id: DeploymentId,
+    /// Where it stands.
+    pub status: DeploymentStatus,
+    /// The generation that is wanted.
+    pub generation: i64,
+    /// Its replicas shall end while it stays.
+    pub stopped: bool,
+    /// How many replicas it wants.
+    pub wanted: u32,
+    /// When the status last changed.
+    pub since: Timestamp,
+    /// Seconds that a candidate has to become healthy.
+    pub health_seconds: u32,
+    /// Seconds that its predecessor goes on beside it.
+    pub overlap_seconds: u32,
+    /// Its replicas that are not gone.
+    pub replicas: Vec<ReplicaState>,
+}
+
+/// A replica as the planner sees it.
+#[derive(Clone, Debug)]
+pub struct ReplicaState {
+    /// Which.
+    pub id: ReplicaId,
+    /// Its place.
+    pub index: u32,
+    /// Its generation.
+    pub generation: i64,
+    /// What it does.
+    pub phase: Phase,
+}
+
+/// What a replica does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Its app runs and is not healthy yet, or will be started again.
+    Starting,
+    /// Its app answers.
+    Healthy,
+    /// Its app ended well and shall not be started again.
+    Exited,
+    /// Its app ended with an error and the restarts are used up.
+    Crashed {
+        /// What happened, in words for the user.
+        reason: String,
+    },
+    /// It drains.
+    Stopping,
+    /// Its supervisor is gone: nothing is known of the app.
+    Lost,
+}
+
+/// What to do, in this order: transitions that announce, starts, the table, then stops and the transitions that follow from it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Replicas to start: deployment, generation, index.
+    pub start: Vec<(DeploymentId, i64, u32)>,
+    /// Replicas that shall take requests.
+    pub route: Vec<ReplicaId>,
+    /// The deployment that serves.
+    pub serving: Option<DeploymentId>,
+    /// Replicas to stop, with the reason.
+    pub stop: Vec<(ReplicaId, &'static str)>,
+    /// Replicas whose row says that they are gone.
+    pub forget: Vec<(ReplicaId, &'static str)>,
+    /// Status changes.
+    pub transition: Vec<Transition>,
+    /// When to look again even if nothing happens.
+    pub again_at: Option<Timestamp>,
+}
+
+/// A change of a deployment's status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// Which.
+    pub deployment: DeploymentId,
+    /// From.
+    pub from: DeploymentStatus,
+    /// To.
+    pub to: DeploymentStatus,
+    /// Why, in words for the user.
+    pub reason: Option<String>,
+    /// All its replicas have ended well.
+    pub completed: bool,
+}
+
+/// Plans the next steps. Pure: the same observation gives the same plan, and an observation that already is as desired gives an empty
+/// one (but for the route).
+#[must_use]
+pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let newest_whole = observed.deployments.iter().rposition(|d| is_whole(d) && d.status != DeploymentStatus::Removing);
+
+    for (at, deployment) in observed.deployments.iter().enumerate() {
+        let superseded = newest_whole.is_some_and(|whole| at < whole);
+        let successor = newest_whole.filter(|whole| at < *whole).map(|whole| &observed.deployments[whole]);
+        if deployment.status == DeploymentStatus::Removing {
+            retire(&mut plan, deployment, "removed");
+        } else if superseded && deployment.status.is_live() {
+            if let Some(until) = successor.and_then(|next| overlap_end(next)).filter(|until| *until > now) {
+                look_again(&mut plan, until);
+            } else {
+                announce(&mut plan, deployment, DeploymentStatus::Removing, None);
+                retire(&mut plan, deployment, "replaced by a newer deployment");
+            }
+        } else if !superseded {
+            converge(&mut plan, deployment, now);
+        }
+    }
+    route(&mut plan, observed);
+    // A replica that still carries traffic must not be stopped in the same breath.
+    plan.stop.retain(|(replica, _)| !plan.route.contains(replica));
+    plan
+}
+
+/// Every wanted replica of the wanted generation is healthy.
+fn is_whole(deployment: &DeploymentState) -> bool {
+    let healthy = current(deployment).filter(|replica| replica.phase == Phase::Healthy).count();
+    match deployment.status {
+        DeploymentStatus::Deploying => healthy as u32 >= deployment.wanted.max(1),
+        DeploymentStatus::Success => healthy > 0 || deployment.stopped,
+        _ => false,
+    }
+}
+
+fn current(deployment: &DeploymentState) -> impl Iterator<Item = &ReplicaState> {
+    deployment.replicas.iter().filter(|replica| replica.generation == deployment.generation)
+}
+
+fn overlap_end(next: &DeploymentState) -> Option<Timestamp> {
+    (next.overlap_seconds > 0 && next.status == DeploymentStatus::Success)
+        .then(|| next.since + jiff::SignedDuration::from_secs(i64::from(next.overlap_seconds)))
+}
+
+fn announce(plan: &mut Plan, deployment: &DeploymentState, to: DeploymentStatus, reason: Option<String>) {
+    plan.transition.push(Transition { deployment: deployment.id, from: deployment.status, to, reason, completed: false });
+}
+
+fn look_again(plan: &mut Plan, at: Timestamp) {
+    plan.again_at = Some(plan.again_at.map_or(at, |other| other.min(at)));
+}
+
+/// Stops every replica; once none is left the deployment is removed.
+fn retire(plan: &mut Plan, deployment: &DeploymentState, why: &'static str) {
+    let mut left = false;
+    for replica in &deployment.replicas {
+        match replica.phase {
+            Phase::Starting | Phase::Healthy => {
+                plan.stop.push((replica.id, why));
+                left = true;
+            }
+            Phase::Stopping => left = true,
+            Phase::Exited | Phase::Crashed { .. } | Phase::Lost => plan.forget.push((replica.id, why)),
+        }
+    }
+    if !left && deployment.status == DeploymentStatus::Removing {
+        announce(plan, deployment, DeploymentStatus::Removed, None);
+    }
+}
+
+fn converge(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
+    match deployment.status {
+        DeploymentStatus::Deploying => candidate(plan, deployment, now),
+        DeploymentStatus::Success => serving(plan, deployment),
+        _ => {}
+    }
+}
+
+fn candidate(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
+    if let Some(reason) = current(deployment).find_map(|replica| match &replica.phase {
+        Phase::Crashed { reason } => Some(reason.clone()),
+        _ => None,
+    }) {
+        return fail(plan, deployment, DeploymentStatus::Crashed, reason);
+    }
+    let ready = |replica: &ReplicaState| matches!(replica.phase, Phase::Healthy | Phase::Exited);
+    let done = current(deployment).filter(|replica| ready(replica)).count() as u32;
+    if done >= deployment.wanted.max(1) {
+        let completed = current(deployment).all(|replica| replica.phase == Phase::Exited);
+        plan.transition.push(Transition {
+            deployment: deployment.id,
+            from: deployment.status,
+            to: DeploymentStatus::Success,
+            reason: None,
+            completed,
+        });
+        drop_older_generations(plan, deployment);
+        return;
+    }
+    let deadline = deployment.since + jiff::SignedDuration::from_secs(i64::from(deployment.health_seconds));
+    if now >= deadline {
+        let reason = format!(
+            "{}/{} replicas never became healthy within {} seconds",
+            deployment.wanted.max(1) - done,
+            deployment.wanted.max(1),
+            deployment.health_seconds
+        );
+        return fail(plan, deployment, DeploymentStatus::Failed, reason);
+    }
+    look_again(plan, deadline);
+    start_missing(plan, deployment);
+}
+
+/// A candidate that fails takes its own replicas along and nothing else. After a failed restart the older generation goes on.
+fn fail(plan: &mut Plan, deployment: &DeploymentState, to: DeploymentStatus, reason: String) {
+    announce(plan, deployment, to, Some(reason));
+    for replica in current(deployment) {
+        match replica.phase {
+            Phase::Starting | Phase::Healthy => plan.stop.push((replica.id, "its deployment failed")),
+            Phase::Lost => plan.forget.push((replica.id, "its supervisor ended")),
+            _ => {}
+        }
+    }
+}
+
+fn serving(plan: &mut Plan, deployment: &DeploymentState) {
+    drop_older_generations(plan, deployment);
+    if deployment.stopped {
+        for replica in current(deployment).filter(|replica| matches!(replica.phase, Phase::Starting | Phase::Healthy)) {
+            plan.stop.push((replica.id, "stopped on request"));
+        }
+        return;
+    }
+    let ended = |replica: &ReplicaState| matches!(replica.phase, Phase::Exited | Phase::Crashed { .. });
+    let all: Vec<_> = current(deployment).filter(|replica| replica.phase != Phase::Lost).collect();
+    if !all.is_empty() && all.iter().all(|replica| ended(replica)) && all.len() as u32 >= deployment.wanted.max(1) {
+        let crash = all.iter().find_map(|replica| match &replica.phase {
+            Phase::Crashed { reason } => Some(reason.clone()),
+            _ => None,
+        });
+        match crash {
+            Some(reason) => announce(plan, deployment, DeploymentStatus::Crashed, Some(reason)),
+            None => plan.transition.push(Transition {
+                deployment: deployment.id,
+                from: deployment.status,
+                to: DeploymentStatus::Success,
+                reason: None,
+                completed: true,
+            }),
+        }
+        return;
+    }
+    start_missing(plan, deployment);
+    for replica in current(deployment).filter(|replica| replica.index >= deployment.wanted.max(1)) {
+        if matches!(replica.phase, Phase::Starting | Phase::Healthy) {
+            plan.stop.push((replica.id, "scaled down"));
+        }
+    }
+}
+
+fn drop_older_generations(plan: &mut Plan, deployment: &DeploymentState) {
+    for replica in deployment.replicas.iter().filter(|replica| replica.generation < deployment.generation) {
+        match replica.phase {
+            Phase::Starting | Phase::Healthy => plan.stop.push((replica.id, "replaced by a restart")),
+            Phase::Stopping => {}
+            Phase::Exited | Phase::Crashed { .. } | Phase::Lost => plan.forget.push((replica.id, "replaced by a restart")),
+        }
+    }
+}
+
+fn start_missing(plan: &mut Plan, deployment: &DeploymentState) {
+    for replica in current(deployment).filter(|replica| replica.phase == Phase::Lost) {
+        plan.forget.push((replica.id, "its supervisor ended"));
+    }
+    for index in 0..deployment.wanted.max(1) {
+        let present = current(deployment).any(|replica| replica.index == index && !matches!(replica.phase, Phase::Lost | Phase::Stopping));
+        if !present {
+            plan.start.push((deployment.id, deployment.generation, index));
+        }
+    }
+}
+
+/// The newest whole set serves; failing that, whatever is healthy of the newest set that has anything healthy, so that a failure
+/// half way never takes the last working replica out of the table.
+fn route(plan: &mut Plan, observed: &Observed) {
+    let mut sets: Vec<(&DeploymentState, i64, Vec<ReplicaId>, bool)> = vec![];
+    for deployment in observed.deployments.iter().rev() {
+        if matches!(deployment.status, DeploymentStatus::Removing) || deployment.stopped {
+            continue;
+        }
+        let mut generations: Vec<i64> = deployment.replicas.iter().map(|replica| replica.generation).collect();
+        generations.sort_unstable();
+        generations.dedup();
+        for generation in generations.into_iter().rev() {
+            let healthy: Vec<ReplicaId> = deployment
+                .replicas
+                .iter()
+                .filter(|replica| replica.generation == generation && replica.phase == Phase::Healthy)
+                .filter(|replica| generation < deployment.generation || replica.index < deployment.wanted.max(1))
+                .map(|replica| replica.id)
+                .collect();
+            let failed =
+                matches!(deployment.status, DeploymentStatus::Crashed | DeploymentStatus::Failed) && generation == deployment.generation;
+            let whole = generation == deployment.generation && is_whole(deployment);
+            if !healthy.is_empty() && !failed {
+                sets.push((deployment, generation, healthy, whole));
+            }
+        }
+    }
+    let is_candidate = |set: &&(&DeploymentState, i64, Vec<ReplicaId>, bool)| {
+        set.0.status == DeploymentStatus::Deploying && set.1 == set.0.generation && !set.3
+    };
+    let chosen = sets.iter().find(|set| set.3).or_else(|| sets.iter().find(|set| !is_candidate(set)));
+    if let Some((deployment, _, healthy, _)) = chosen {
+        plan.serving = Some(deployment.id);
+        plan.route.clone_from(healthy);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_000_000 + seconds).unwrap()
+}
+
+fn replica(index: u32, phase: Phase) -> ReplicaState {
+    ReplicaState { id: ReplicaId::generate(), index, generation: 0, phase }
+}
+
+fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>) -> DeploymentState {
+    DeploymentState {
+        id: DeploymentId::generate(),
+        status,
+        generation: 0,
+        stopped: false,
+        wanted,
+        since: at(0),
+        health_seconds: 300,
+        overlap_seconds: 0,
+        replicas,
+    }
+}
+
+fn crashed() -> Phase {
+    Phase::Crashed { reason: "exited with status 1".into() }
+}
+
+#[test]
+fn a_candidate_starts_what_is_missing() {
+    let new = deployment(DeploymentStatus::Deploying, 2, vec![replica(1, Phase::Starting)]);
+    let plan = plan(&Observed { deployments: vec![new.clone()] }, at(1));
+    assert_eq!(plan.start, [(new.id, 0, 0)]);
+    assert!(plan.route.is_empty());
+    assert_eq!(plan.again_at, Some(at(300)));
+}
+
+#[test]
+fn the_old_one_serves_until_the_candidate_is_whole_and_drains_then() {
+    let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let half = deployment(DeploymentStatus::Deploying, 2, vec![replica(0, Phase::Healthy), replica(1, Phase::Starting)]);
+    let before = plan(&Observed { deployments: vec![old.clone(), half.clone()] }, at(1));
+    assert_eq!(before.serving, Some(old.id));
+    assert!(before.stop.is_empty());
+
+    let mut whole = half;
+    whole.replicas[1].phase = Phase::Healthy;
+    let after = plan(&Observed { deployments: vec![old.clone(), whole.clone()] }, at(2));
+    assert_eq!(after.serving, Some(whole.id));
+    assert_eq!(after.route.len(), 2);
+    assert_eq!(after.stop, [(old.replicas[0].id, "replaced by a newer deployment")]);
+    assert!(after.transition.iter().any(|t| t.deployment == whole.id && t.to == DeploymentStatus::Success));
+    assert!(after.transition.iter().any(|t| t.deployment == old.id && t.to == DeploymentStatus::Removing));
+}
+
+#[test]
+fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
+    for (phase, now, to) in [(crashed(), 5, DeploymentStatus::Crashed), (Phase::Starting, 300, DeploymentStatus::Failed)] {
+        let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+        let new = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, phase)]);
+        let plan = plan(&Observed { deployments: vec![old.clone(), new.clone()] }, at(now));
+        assert_eq!(plan.serving, Some(old.id));
+        assert!(!plan.stop.iter().any(|(replica, _)| *replica == old.replicas[0].id));
+        assert_eq!(plan.transition.len(), 1);
+        assert_eq!((plan.transition[0].deployment, plan.transition[0].to), (new.id, to));
+    }
+}
+
+#[test]
+fn a_restart_keeps_the_older_generation_until_the_new_one_is_healthy() {
+    let mut it = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
+    it.generation = 1;
+    let first = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    assert_eq!(first.start, [(it.id, 1, 0)]);
+    assert_eq!(first.route, [it.replicas[0].id]);
+    assert!(first.stop.is_empty());
+
+    it.replicas.push(ReplicaState { generation: 1, ..replica(0, Phase::Healthy) });
+    let then = plan(&Observed { deployments: vec![it.clone()] }, at(2));
+    assert_eq!(then.route, [it.replicas[1].id]);
+    assert_eq!(then.stop, [(it.replicas[0].id, "replaced by a restart")]);
+}
+
+#[test]
+fn a_lost_replica_is_forgotten_and_replaced() {
+    let it = deployment(DeploymentStatus::Success, 2, vec![replica(0, Phase::Healthy), replica(1, Phase::Lost)]);
+    let plan = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    assert_eq!(plan.start, [(it.id, 0, 1)]);
+    assert_eq!(plan.forget, [(it.replicas[1].id, "its supervisor ended")]);
+    assert_eq!(plan.route, [it.replicas[0].id]);
+}
+
+#[test]
+fn all_replicas_ended_well_is_completed_and_ended_badly_is_crashed() {
+    let well = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Exited)]);
+    assert!(plan(&Observed { deployments: vec![well] }, at(1)).transition[0].completed);
+    let badly = deployment(DeploymentStatus::Success, 1, vec![replica(0, crashed())]);
+    assert_eq!(plan(&Observed { deployments: vec![badly] }, at(1)).transition[0].to, DeploymentStatus::Crashed);
+}
+
+#[test]
+fn scaling_down_stops_the_highest_places() {
+    let it = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy), replica(1, Phase::Healthy)]);
+    let plan = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    // It still carries traffic in this table; the next round stops it.
+    assert_eq!(plan.route, [it.replicas[0].id]);
+    assert_eq!(plan.stop, [(it.replicas[1].id, "scaled down")]);
+}
+
+#[test]
+fn what_is_removed_drains_and_vanishes() {
+    let draining = deployment(DeploymentStatus::Removing, 1, vec![replica(0, Phase::Healthy)]);
+    let first = plan(&Observed { deployments: vec![draining.clone()] }, at(1));
+    assert!(first.route.is_empty());
+    assert_eq!(first.stop.len(), 1);
+    let gone = deployment(DeploymentStatus::Removing, 1, vec![]);
+    assert_eq!(plan(&Observed { deployments: vec![gone] }, at(1)).transition[0].to, DeploymentStatus::Removed);
+}
+
+fn any_phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
+        Just(Phase::Starting),
+        Just(Phase::Healthy),
+        Just(Phase::Healthy),
+        Just(Phase::Exited),
+        Just(crashed()),
+        Just(Phase::Stopping),
+        Just(Phase::Lost)
+    ]
+}
+
+fn any_deployment() -> impl Strategy<Value = DeploymentState> {
+    let status = prop_oneof![
+        Just(DeploymentStatus::Deploying),
+        Just(DeploymentStatus::Success),
+        Just(DeploymentStatus::Crashed),
+        Just(DeploymentStatus::Removing)
+    ];
+    let replicas = prop::collection::vec((0u32..3, 0i64..2, any_phase()), 0..5);
+    (status, 0u32..3, 0i64..2, any::<bool>(), replicas).prop_map(|(status, wanted, generation, stopped, replicas)| DeploymentState {
+        generation,
+        stopped: stopped && status == DeploymentStatus::Success,
+        replicas: replicas.into_iter().map(|(index, generation, phase)| ReplicaState { generation, ..replica(index, phase) }).collect(),
+        ..deployment(status, wanted, vec![])
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_plan_stops_what_it_routes_or_routes_what_is_not_healthy(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
+        let observed = Observed { deployments };
+        let plan = plan(&observed, at(now));
+        for (stopped, _) in &plan.stop {
+            prop_assert!(!plan.route.contains(stopped));
+        }
+        let healthy: Vec<ReplicaId> = observed.deployments.iter().flat_map(|d| &d.replicas)
+            .filter(|r| r.phase == Phase::Healthy).map(|r| r.id).collect();
+        prop_assert!(plan.route.iter().all(|replica| healthy.contains(replica)));
+    }
+
+    #[test]
+    fn traffic_is_never_dropped_while_something_wanted_is_healthy(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
+        let observed = Observed { deployments };
+        let plan = plan(&observed, at(now));
+        let serves = observed.deployments.iter().any(|d| d.status == DeploymentStatus::Success && !d.stopped
+            && d.replicas.iter().any(|r| r.phase == Phase::Healthy));
+        prop_assert!(!serves || !plan.route.is_empty());
+    }
+
+    #[test]
+    fn at_most_one_transition_a_deployment(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
+        let plan = plan(&Observed { deployments }, at(now));
+        let mut ids: Vec<_> = plan.transition.iter().map(|t| t.deployment).collect();
+        ids.sort();
+        let before = ids.len();
+        ids.dedup();
+        prop_assert_eq!(ids.len(), before);
+    }
+}

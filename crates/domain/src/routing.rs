@@ -1,0 +1,54 @@
+//! What the edge needs to know to send a request to the right replica. Written by the engine, read by the edge, kept on disk so that the
+//! edge can start without the control plane.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, WorkspaceId};
+
+/// The whole table; immutable once read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoutingTable {
+    /// Grows with every change.
+    pub version: u64,
+    /// Routes by host name in lower case without a port.
+    pub hosts: BTreeMap<String, Route>,
+}
+
+/// Where a host's requests go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// The tenant, for the request log.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// The service.
+    pub service_id: ServiceId,
+    /// The service's name, for error pages.
+    pub service_name: String,
+    /// The deployment that serves, if any.
+    pub deployment_id: Option<DeploymentId>,
+    /// Why nothing serves, for error pages, when `targets` is empty.
+    pub unavailable: Option<String>,
+    /// Where requests go: every one healthy when the table was written.
+    pub targets: Vec<Target>,
+    /// Keeps a visitor on the same replica by cookie.
+    pub sticky: bool,
+}
+
+/// A replica that takes requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Which.
+    pub replica_id: ReplicaId,
+    /// The deployment it belongs to.
+    pub deployment_id: DeploymentId,
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+}
