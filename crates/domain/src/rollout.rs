@@ -119,7 +119,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         if deployment.status == DeploymentStatus::Removing {
             retire(&mut plan, deployment, "removed");
         } else if superseded && deployment.status.is_live() {
-            if let Some(until) = successor.and_then(|next| overlap_end(next)).filter(|until| *until > now) {
+            if let Some(until) = successor.and_then(overlap_end).filter(|until| *until > now) {
                 look_again(&mut plan, until);
             } else {
                 announce(&mut plan, deployment, DeploymentStatus::Removing, None);
@@ -304,13 +304,7 @@ fn route(plan: &mut Plan, observed: &Observed) {
         generations.sort_unstable();
         generations.dedup();
         for generation in generations.into_iter().rev() {
-            let healthy: Vec<ReplicaId> = deployment
-                .replicas
-                .iter()
-                .filter(|replica| replica.generation == generation && replica.phase == Phase::Healthy)
-                .filter(|replica| generation < deployment.generation || replica.index < deployment.wanted.max(1))
-                .map(|replica| replica.id)
-                .collect();
+            let healthy = healthy_of(deployment, generation);
             let failed =
                 matches!(deployment.status, DeploymentStatus::Crashed | DeploymentStatus::Failed) && generation == deployment.generation;
             let whole = generation == deployment.generation && is_whole(deployment);
@@ -327,6 +321,16 @@ fn route(plan: &mut Plan, observed: &Observed) {
         plan.serving = Some(deployment.id);
         plan.route.clone_from(healthy);
     }
+}
+
+/// The healthy replicas of one generation; those that scaling down will stop only while nothing else is healthy.
+fn healthy_of(deployment: &DeploymentState, generation: i64) -> Vec<ReplicaId> {
+    let healthy = || deployment.replicas.iter().filter(|replica| replica.generation == generation && replica.phase == Phase::Healthy);
+    let staying: Vec<ReplicaId> = healthy()
+        .filter(|replica| generation < deployment.generation || replica.index < deployment.wanted.max(1))
+        .map(|replica| replica.id)
+        .collect();
+    if staying.is_empty() { healthy().map(|replica| replica.id).collect() } else { staying }
 }
 
 #[cfg(test)]
