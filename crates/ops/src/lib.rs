@@ -1,1 +1,59 @@
-//! TBD
+//! One function per verb that a user can see: authorise, validate, commit once (state, activity and what follows from it), wake.
+//!
+//! Both protocols and the engine's own triggers come through here, so a rule written here holds everywhere. Nothing here knows HTTP,
+//! GraphQL or how a deployment is carried out.
+
+pub mod account;
+pub mod auth;
+mod context;
+pub mod deployment;
+pub mod domain_name;
+pub mod environment;
+mod error;
+pub mod first_run;
+pub mod logs;
+pub mod oauth;
+pub mod project;
+mod secret;
+pub mod service;
+mod signals;
+pub mod token;
+pub mod variable;
+
+use std::path::PathBuf;
+
+pub use context::{KeyPrincipal, OpCtx, Opened, Principal, UserPrincipal, Via};
+pub use error::Error;
+pub use secret::new_secret;
+pub use signals::{Change as Signal, Signals};
+use store::Store;
+use telemetry::Telemetry;
+
+/// What every verb needs: shared by all requests of a process.
+pub struct Ops {
+    /// Desired state and history.
+    pub store: Store,
+    /// Logs.
+    pub telemetry: Telemetry,
+    /// The bell between the API and the engine.
+    pub signals: Signals,
+    /// The installation's settings that verbs depend on.
+    pub settings: Settings,
+}
+
+/// Settings of the installation that verbs depend on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Service domains are made under it.
+    pub base_domain: String,
+    /// The edge's port in addresses shown to people; `None` when it is the scheme's own.
+    pub edge_port: Option<u16>,
+    /// Where people reach the API and its pages, without a trailing slash.
+    pub dashboard_url: String,
+    /// The name of this server's region.
+    pub region: String,
+    /// Where uploads are kept by their hash.
+    pub blobs: PathBuf,
+    /// The largest upload in bytes.
+    pub max_upload_bytes: u64,
+}

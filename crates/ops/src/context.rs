@@ -1,0 +1,215 @@
+use std::sync::Arc;
+
+use domain::access::Denied;
+use domain::account::{Membership, User};
+use domain::activity::{Activity, Actor};
+use domain::key::{ApiKey, KeyKind};
+use domain::{ActivityId, ApiKeyId, Code, Grants, Permission, Place, ProjectId, Sealed, SessionId, Tenant, Timestamp, WorkspaceId};
+use store::Change;
+
+use crate::{Error, Ops};
+
+/// Who asks. What they reach was read when they presented their credential.
+#[derive(Clone, Debug)]
+pub enum Principal {
+    /// Nobody in particular.
+    Anonymous,
+    /// A person, by session or by a key of their own.
+    User(Arc<UserPrincipal>),
+    /// A key that acts for a workspace or for one environment.
+    Key(Arc<KeyPrincipal>),
+}
+
+/// A person and what they reach.
+#[derive(Debug)]
+pub struct UserPrincipal {
+    /// Who.
+    pub user: User,
+    /// Their workspaces.
+    pub memberships: Vec<Membership>,
+    /// What these amount to.
+    pub grants: Grants,
+    /// How they proved who they are.
+    pub via: Via,
+}
+
+/// A key that acts for itself.
+#[derive(Debug)]
+pub struct KeyPrincipal {
+    /// Which.
+    pub key: ApiKey,
+    /// What it reaches.
+    pub grants: Grants,
+}
+
+/// How a person proved who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// A browser.
+    Session(SessionId),
+    /// A key.
+    Key(ApiKeyId, KeyKind),
+}
+
+/// The circumstances of one request. Every verb takes it first.
+#[derive(Clone)]
+pub struct OpCtx {
+    /// Everything shared.
+    pub ops: Arc<Ops>,
+    /// Who asks.
+    pub principal: Principal,
+    /// What the log and the client call this request.
+    pub request_id: String,
+    /// The client's address.
+    pub address: Option<String>,
+    /// When it arrived.
+    pub now: Timestamp,
+}
+
+/// A row that the principal may read, with the proof for reading what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Opened<T> {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// The row.
+    pub row: T,
+}
+
+impl<T> Opened<T> {
+    /// Another row of the same tenant.
+    pub fn with<U>(&self, row: U) -> Opened<U> {
+        Opened { tenant: self.tenant, row }
+    }
+}
+
+static NOTHING: Grants = Grants(Vec::new());
+
+impl OpCtx {
+    /// What the principal reaches.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        match &self.principal {
+            Principal::Anonymous => &NOTHING,
+            Principal::User(user) => &user.grants,
+            Principal::Key(key) => &key.grants,
+        }
+    }
+
+    /// The person behind the request.
+    ///
+    /// # Errors
+    /// Unauthenticated for nobody, forbidden for keys that are not a person's; the text names the kind that came and the one needed.
+    pub fn user(&self) -> Result<&UserPrincipal, Error> {
+        match &self.principal {
+            Principal::User(user) => Ok(user),
+            Principal::Anonymous => Err(self.unauthenticated()),
+            Principal::Key(key) => Err(Error::new(
+                Code::Forbidden,
+                format!(
+                    "Not Authorized: this needs an account token (Authorization: Bearer orr_…) or a login, and a {} was sent",
+                    key.key.kind.label()
+                ),
+            )),
+        }
+    }
+
+    pub(crate) fn unauthenticated(&self) -> Error {
+        Error::new(
+            Code::Unauthenticated,
+            "Not Authorized: send `Authorization: Bearer <token>` (account or workspace token) or `Project-Access-Token: <token>`",
+        )
+    }
+
+    /// Whether an operation would be allowed.
+    #[must_use]
+    pub fn may(&self, workspace: WorkspaceId, place: Place, permission: Permission) -> bool {
+        self.grants().allow(workspace, place, permission).is_ok()
+    }
+
+    /// Checks an operation.
+    ///
+    /// # Errors
+    /// Unauthenticated, not found (when the place is invisible) or forbidden.
+    pub fn allow(&self, workspace: WorkspaceId, place: Place, permission: Permission) -> Result<Tenant, Error> {
+        self.check(workspace, place, permission, "Workspace")
+    }
+
+    pub(crate) fn check(&self, workspace: WorkspaceId, place: Place, permission: Permission, what: &str) -> Result<Tenant, Error> {
+        if matches!(self.principal, Principal::Anonymous) {
+            return Err(self.unauthenticated());
+        }
+        self.grants().allow(workspace, place, permission).map_err(|denied| match denied {
+            Denied::Invisible => Error::not_found(what),
+            Denied::Insufficient => {
+                let needed = match permission {
+                    Permission::Read => "VIEWER",
+                    Permission::Deploy => "DEPLOYER",
+                    Permission::ReadSecrets | Permission::Write => "MEMBER",
+                    Permission::Administer => "ADMIN",
+                    Permission::Own => "OWNER",
+                };
+                let holder = match &self.principal {
+                    Principal::Key(key) => format!("this {}", key.key.kind.label()),
+                    _ => "your role in the workspace".to_owned(),
+                };
+                Error::new(Code::Forbidden, format!("Not Authorized: {holder} does not reach this; it needs the role {needed} or stronger there"))
+            }
+        })
+    }
+
+    /// Opens a row that was found by its id, for one permission.
+    pub(crate) fn open<T>(
+        &self,
+        found: Option<Sealed<T>>,
+        what: &str,
+        place: impl Fn(&T) -> Place,
+        permission: Permission,
+    ) -> Result<Opened<T>, Error> {
+        if matches!(self.principal, Principal::Anonymous) {
+            return Err(self.unauthenticated());
+        }
+        let sealed = found.ok_or_else(|| Error::not_found(what))?;
+        let tenant = self.check(sealed.workspace(), sealed.place(place), permission, what)?;
+        let row = sealed.open(tenant).ok_or_else(|| Error::not_found(what))?;
+        Ok(Opened { tenant, row })
+    }
+
+    /// Who the audit log names.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        match &self.principal {
+            Principal::User(user) => {
+                Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() }
+            }
+            Principal::Key(key) => Actor::Key { id: key.key.id, label: key.key.label.clone() },
+            Principal::Anonymous => Actor::System { part: "anonymous".into() },
+        }
+    }
+
+    /// The audit entry that is committed along with a change.
+    pub(crate) fn activity(
+        &self,
+        tenant: Tenant,
+        project: Option<ProjectId>,
+        verb: &str,
+        subject: impl ToString,
+        data: serde_json::Value,
+    ) -> Change {
+        Change::Activity(Activity {
+            id: ActivityId::generate(),
+            workspace_id: tenant.workspace(),
+            project_id: project,
+            actor: self.actor(),
+            verb: verb.to_owned(),
+            subject: subject.to_string(),
+            data,
+            address: self.address.clone(),
+            created_at: self.now,
+        })
+    }
+
+    pub(crate) async fn commit(&self, tenant: Tenant, changes: Vec<Change>) -> Result<(), Error> {
+        self.ops.store.commit(tenant, changes).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,193 @@
+//! Domains that route to an instance.
+
+use domain::project::{Domain, DomainKind, Environment, Service};
+use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, name};
+use secrecy::ExposeSecret;
+use serde_json::json;
+use store::Change;
+
+use crate::context::Opened;
+use crate::{Error, OpCtx, Settings, environment, secret, service};
+
+/// What a custom domain is to be.
+#[derive(Clone, Debug)]
+pub struct CustomDomainCreate {
+    /// The project.
+    pub project: ProjectId,
+    /// The environment.
+    pub environment: EnvironmentId,
+    /// The service.
+    pub service: ServiceId,
+    /// The user's own name.
+    pub domain: String,
+    /// The app's port.
+    pub target_port: Option<u16>,
+}
+
+/// Where people open a domain.
+#[must_use]
+pub fn public_url(settings: &Settings, domain: &Domain) -> String {
+    match settings.edge_port {
+        Some(port) => format!("http://{}:{port}", domain.domain),
+        None => format!("https://{}", domain.domain),
+    }
+}
+
+/// The domains of a service in an environment, oldest first.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn domains(ctx: &OpCtx, project: ProjectId, environment: EnvironmentId, service: ServiceId) -> Result<Opened<Vec<Domain>>, Error> {
+    let opened = environment::environment_get(ctx, environment).await?;
+    if opened.row.project_id != project {
+        return Err(Error::not_found("Project"));
+    }
+    let mut found = ctx.ops.store.domains_of_environments(opened.tenant, &[environment]).await?;
+    found.retain(|domain| domain.service_id == service);
+    Ok(opened.with(found))
+}
+
+fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainKind, text: String, target_port: Option<u16>) -> Domain {
+    Domain {
+        id: DomainId::generate(),
+        workspace_id: environment.workspace_id,
+        project_id: environment.project_id,
+        environment_id: environment.id,
+        service_id: service,
+        kind,
+        domain: text,
+        target_port,
+        verification_token: None,
+        verified_at: None,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    }
+}
+
+/// A free name under the base domain for a service, with a few random characters when the plain one is taken.
+pub(crate) async fn free_service_domain(
+    ctx: &OpCtx,
+    environment: &Environment,
+    service: &Service,
+    target_port: Option<u16>,
+) -> Result<Domain, Error> {
+    let base = &ctx.ops.settings.base_domain;
+    let label = format!("{}-{}", name::slug(&service.name, "app"), name::slug(&environment.name, "env"));
+    let mut candidate = format!("{label}.{base}");
+    for _ in 0..8 {
+        if ctx.ops.store.domain_by_name(&candidate).await?.is_none() {
+            return Ok(row(ctx, environment, service.id, DomainKind::Service, candidate, target_port));
+        }
+        candidate = format!("{label}-{}.{base}", secret::suffix());
+    }
+    Err(Error::conflict("No free name was found for this service: choose one with a custom domain"))
+}
+
+/// Gives a service a domain under the server's base domain.
+///
+/// # Errors
+/// Not found, not allowed, or it has one already.
+pub async fn service_domain_create(
+    ctx: &OpCtx,
+    environment_id: EnvironmentId,
+    service_id: ServiceId,
+    target_port: Option<u16>,
+) -> Result<Domain, Error> {
+    let instance = service::instance_for(ctx, environment_id, service_id, Permission::Write).await?;
+    let environment = environment::environment_get(ctx, environment_id).await?;
+    let service = service::service_get(ctx, service_id).await?;
+    let existing = ctx.ops.store.domains_of_environments(instance.tenant, &[environment_id]).await?;
+    if existing.iter().any(|domain| domain.service_id == service_id && domain.kind == DomainKind::Service) {
+        return Err(Error::conflict("The service already has a domain in this environment: delete or rename that one"));
+    }
+    let domain = free_service_domain(ctx, &environment.row, &service.row, target_port).await?;
+    insert(ctx, instance, domain, "service_domain_create").await
+}
+
+/// Attaches a domain of the user's own.
+///
+/// # Errors
+/// Not a domain name, taken, under the base domain, not found, or not allowed.
+pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Result<Domain, Error> {
+    let text = name::host(&input.domain)?;
+    let base = &ctx.ops.settings.base_domain;
+    if text == *base || text.ends_with(&format!(".{base}")) {
+        return Err(Error::bad_input(format!("{text} lies under this server's own domain {base}: create a service domain for it")));
+    }
+    let instance = service::instance_for(ctx, input.environment, input.service, Permission::Write).await?;
+    if instance.row.project_id != input.project {
+        return Err(Error::not_found("Project"));
+    }
+    let environment = environment::environment_get(ctx, input.environment).await?;
+    let mut domain = row(ctx, &environment.row, input.service, DomainKind::Custom, text, input.target_port);
+    let (token, _) = secret::new_opaque();
+    domain.verification_token = Some(format!("orrery-verify={}", &token.expose_secret()[..32]));
+    insert(ctx, instance, domain, "custom_domain_create").await
+}
+
+async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str) -> Result<Domain, Error> {
+    let activity = ctx.activity(opened.tenant, Some(domain.project_id), verb, domain.id, json!({"domain": domain.domain}));
+    ctx.ops
+        .store
+        .commit(opened.tenant, vec![Change::DomainInsert(domain.clone()), activity])
+        .await
+        .map_err(|error| Error::from(error).when_taken(format!("The domain {} is already in use on this server", domain.domain)))?;
+    ctx.ops.signals.ring();
+    Ok(domain)
+}
+
+async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> {
+    let place = |domain: &Domain| Place::Environment(domain.project_id, domain.environment_id);
+    ctx.open(ctx.ops.store.domain(id).await?, "Domain", place, Permission::Write)
+}
+
+/// Renames a service domain (its first label, or the whole name under the base domain) or changes the port.
+///
+/// # Errors
+/// A bad or taken name, not found, or not allowed.
+pub async fn domain_update(
+    ctx: &OpCtx,
+    id: DomainId,
+    new_name: Option<String>,
+    target_port: Option<Option<u16>>,
+) -> Result<Domain, Error> {
+    let mut opened = domain_for(ctx, id).await?;
+    let before = opened.row.domain.clone();
+    if let Some(text) = new_name {
+        let base = &ctx.ops.settings.base_domain;
+        let label = text.trim().to_ascii_lowercase();
+        let label = label.strip_suffix(&format!(".{base}")).unwrap_or(&label);
+        if opened.row.kind != DomainKind::Service || label != name::slug(label, "") {
+            return Err(Error::bad_input("only a service domain can be renamed, to one label of letters, digits and dashes"));
+        }
+        opened.row.domain = format!("{label}.{base}");
+    }
+    if let Some(port) = target_port {
+        opened.row.target_port = port;
+    }
+    opened.row.updated_at = ctx.now;
+    let data = json!({"before": before, "after": opened.row.domain, "targetPort": opened.row.target_port});
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "domain_update", id, data);
+    ctx.ops
+        .store
+        .commit(opened.tenant, vec![Change::DomainUpdate(opened.row.clone()), activity])
+        .await
+        .map_err(|error| Error::from(error).when_taken("That domain is already in use on this server"))?;
+    ctx.ops.signals.ring();
+    Ok(opened.row)
+}
+
+/// Deletes a domain of a kind.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn domain_delete(ctx: &OpCtx, id: DomainId, kind: DomainKind) -> Result<(), Error> {
+    let opened = domain_for(ctx, id).await?;
+    if opened.row.kind != kind {
+        return Err(Error::not_found("Domain"));
+    }
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "domain_delete", id, json!({"domain": opened.row.domain}));
+    ctx.commit(opened.tenant, vec![Change::DomainDelete(id), activity]).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Environments of a project, and their configuration as one document.
+
+use std::collections::BTreeMap;
+
+use domain::deployment::{DeployReason, DeploymentStatus};
+use domain::project::{DomainKind, Environment, Instance};
+use domain::spec::Source;
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, name};
+use serde_json::{Value, json};
+use store::Change;
+
+use crate::context::Opened;
+use crate::{Error, OpCtx, deployment, project};
+
+/// What a new environment is to be.
+#[derive(Clone, Debug)]
+pub struct EnvironmentCreate {
+    /// The project.
+    pub project: ProjectId,
+    /// Unique in the project.
+    pub name: String,
+    /// Copy services, settings and variables of this one.
+    pub source: Option<EnvironmentId>,
+    /// Goes away by itself.
+    pub ephemeral: bool,
+    /// Do not start the copied services.
+    pub skip_deploys: bool,
+}
+
+pub(crate) fn place(environment: &Environment) -> Place {
+    Place::Environment(environment.project_id, environment.id)
+}
+
+pub(crate) async fn environment_for(ctx: &OpCtx, id: EnvironmentId, permission: Permission) -> Result<Opened<Environment>, Error> {
+    ctx.open(ctx.ops.store.environment(id).await?, "Environment", place, permission)
+}
+
+/// One environment.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn environment_get(ctx: &OpCtx, id: EnvironmentId) -> Result<Opened<Environment>, Error> {
+    environment_for(ctx, id, Permission::Read).await
+}
+
+/// Makes an environment; with a source, everything in it is copied and what runs there starts here too.
+///
+/// # Errors
+/// A bad or taken name, a source of another project, or not allowed.
+pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result<Opened<Environment>, Error> {
+    let opened = project::project_for(ctx, input.project, Permission::Write).await?;
+    let environment = Environment {
+        id: EnvironmentId::generate(),
+        workspace_id: opened.tenant.workspace(),
+        project_id: input.project,
+        name: name::display("environment name", &input.name)?,
+        is_ephemeral: input.ephemeral,
+        source_environment_id: input.source,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    };
+    let mut changes = vec![Change::EnvironmentInsert(environment.clone())];
+    let mut woken = vec![];
+    if let Some(source) = input.source {
+        let source = environment_for(ctx, source, Permission::ReadSecrets).await?;
+        if source.row.project_id != input.project {
+            return Err(Error::not_found("Source environment"));
+        }
+        woken = copy(ctx, &source, &environment, input.skip_deploys, &mut changes).await?;
+    }
+    changes.push(ctx.activity(opened.tenant, Some(input.project), "environment_create", environment.id, json!({"name": environment.name})));
+    ctx.ops
+        .store
+        .commit(opened.tenant, changes)
+        .await
+        .map_err(|error| Error::from(error).when_taken(format!("An environment named {:?} already exists in this project", environment.name)))?;
+    for instance in woken {
+        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
+    }
+    Ok(opened.with(environment))
+}
+
+async fn copy(
+    ctx: &OpCtx,
+    source: &Opened<Environment>,
+    target: &Environment,
+    skip_deploys: bool,
+    changes: &mut Vec<Change>,
+) -> Result<Vec<InstanceId>, Error> {
+    let tenant = source.tenant;
+    let instances = ctx.ops.store.instances_of_environments(tenant, &[source.row.id]).await?;
+    let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
+    let live = ctx.ops.store.deployments_live(tenant, &ids).await?;
+    for mut variable in ctx.ops.store.variables(tenant, source.row.id).await? {
+        variable.environment_id = target.id;
+        variable.updated_at = ctx.now;
+        changes.push(Change::VariableSet(variable));
+    }
+    let mut woken = vec![];
+    for instance in instances {
+        let running = live.iter().rev().find(|d| d.instance_id == instance.id && d.status == DeploymentStatus::Success && d.artifact.is_some());
+        let twin = Instance { id: InstanceId::generate(), environment_id: target.id, created_at: ctx.now, updated_at: ctx.now, ..instance };
+        changes.push(Change::InstanceInsert(twin.clone()));
+        if let Some(running) = running.filter(|_| !skip_deploys) {
+            let variables = ctx.ops.store.deployment_variables(tenant, running.id).await?;
+            let again = deployment::again(ctx, running, &twin, DeployReason::Deploy, running.spec.clone());
+            woken.push(twin.id);
+            changes.extend(deployment::insertion(again, variables));
+        }
+    }
+    Ok(woken)
+}
+
+/// Renames an environment.
+///
+/// # Errors
+/// A bad or taken name, not found, or not allowed.
+pub async fn environment_rename(ctx: &OpCtx, id: EnvironmentId, new_name: &str) -> Result<Opened<Environment>, Error> {
+    let mut opened = environment_for(ctx, id, Permission::Write).await?;
+    let before = std::mem::replace(&mut opened.row.name, name::display("environment name", new_name)?);
+    opened.row.updated_at = ctx.now;
+    let data = json!({"before": before, "after": opened.row.name});
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_rename", id, data);
+    ctx.ops
+        .store
+        .commit(opened.tenant, vec![Change::EnvironmentUpdate(opened.row.clone()), activity])
+        .await
+        .map_err(|error| Error::from(error).when_taken("An environment of that name already exists in this project"))?;
+    Ok(opened)
+}
+
+/// Deletes an environment with everything in it.
+///
+/// # Errors
+/// Not found, not allowed, or the last one of its project.
+pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Error> {
+    let opened = environment_for(ctx, id, Permission::Administer).await?;
+    let all = ctx.ops.store.environments_of(opened.tenant, &[opened.row.project_id]).await?;
+    if all.len() <= 1 {
+        return Err(Error::conflict("This is the project's only environment: delete the project instead"));
+    }
+    let activity =
+        ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, json!({"name": opened.row.name}));
+    ctx.commit(opened.tenant, vec![Change::EnvironmentDelete(id), activity]).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+/// The environment as one document (`contracts/railway.md` 3.9). Values of variables are left out unless `decrypt`; sealed ones always.
+///
+/// # Errors
+/// Not found or not allowed; with `decrypt` the permission to read secrets is needed.
+pub async fn environment_config(ctx: &OpCtx, id: EnvironmentId, decrypt: bool) -> Result<Value, Error> {
+    let permission = if decrypt { Permission::ReadSecrets } else { Permission::Read };
+    let opened = environment_for(ctx, id, permission).await?;
+    let tenant = opened.tenant;
+    let instances = ctx.ops.store.instances_of_environments(tenant, &[id]).await?;
+    let domains = ctx.ops.store.domains_of_environments(tenant, &[id]).await?;
+    let variables = ctx.ops.store.variables(tenant, id).await?;
+    let variables_of = |service: Option<domain::ServiceId>| -> BTreeMap<&str, Value> {
+        variables
+            .iter()
+            .filter(|variable| variable.service_id == service)
+            .map(|variable| {
+                let value = if variable.is_sealed || !decrypt { Value::Null } else { json!(variable.value) };
+                let entry = if variable.is_sealed { json!({"isSealed": true}) } else { json!({"value": value}) };
+                (variable.name.as_str(), entry)
+            })
+            .collect()
+    };
+    let domains_of = |service, kind: DomainKind| -> BTreeMap<&str, Value> {
+        domains
+            .iter()
+            .filter(|domain| domain.service_id == service && domain.kind == kind)
+            .map(|domain| (domain.domain.as_str(), domain.target_port.map_or_else(|| json!({}), |port| json!({"port": port}))))
+            .collect()
+    };
+    let services: serde_json::Map<String, Value> = instances
+        .iter()
+        .map(|instance| {
+            let networking = json!({
+                "serviceDomains": domains_of(instance.service_id, DomainKind::Service),
+                "customDomains": domains_of(instance.service_id, DomainKind::Custom),
+            });
+            let document = instance_config(instance, networking, json!(variables_of(Some(instance.service_id))), &ctx.ops.settings.region);
+            (instance.service_id.to_string(), document)
+        })
+        .collect();
+    Ok(json!({"services": services, "sharedVariables": variables_of(None)}))
+}
+
+fn instance_config(instance: &Instance, networking: Value, variables: Value, region: &str) -> Value {
+    let spec = &instance.spec;
+    let source = match &spec.source {
+        Some(Source::Image(image)) => json!({"image": image}),
+        Some(Source::Repo { repo, branch }) => json!({"repo": repo, "branch": branch, "rootDirectory": spec.build.root_directory}),
+        None => json!({"rootDirectory": spec.build.root_directory}),
+    };
+    let deploy = &spec.deploy;
+    json!({
+        "source": without_nulls(source),
+        "build": without_nulls(json!({
+            "builder": spec.build.builder.as_deref().unwrap_or("RAILPACK"),
+            "buildCommand": spec.build.build_command,
+            "dockerfilePath": spec.build.dockerfile_path,
+            "watchPatterns": spec.build.watch_patterns,
+        })),
+        "deploy": without_nulls(json!({
+            "startCommand": deploy.start_command,
+            "preDeployCommand": deploy.pre_deploy_command,
+            "healthcheckPath": deploy.healthcheck_path,
+            "healthcheckTimeout": deploy.healthcheck_timeout,
+            "restartPolicyType": deploy.restart_policy_type,
+            "restartPolicyMaxRetries": deploy.restart_policy_max_retries,
+            "multiRegionConfig": deployment::multi_region(deploy, region),
+            "cronSchedule": deploy.cron_schedule,
+            "sleepApplication": deploy.sleep_application,
+            "drainingSeconds": deploy.draining_seconds,
+            "overlapSeconds": deploy.overlap_seconds,
+        })),
+        "networking": networking,
+        "variables": variables,
+    })
+}
+
+/// Clients type this document strictly: an unset key must be absent.
+fn without_nulls(mut value: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, value| !value.is_null());
+    }
+    value
+}

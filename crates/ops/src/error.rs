@@ -1,0 +1,105 @@
+use domain::Code;
+
+/// Why a verb refused or failed.
+///
+/// `public` goes to the client and says what to do next. `context` and the source go to the log under the request id and nowhere else.
+#[derive(Debug, thiserror::Error)]
+#[error("{public}")]
+pub struct Error {
+    /// The closed reason.
+    pub code: Code,
+    /// For the client.
+    pub public: String,
+    /// For the log.
+    pub context: Option<String>,
+    /// For the log.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// An error with a public text only.
+    pub fn new(code: Code, public: impl Into<String>) -> Self {
+        Self { code, public: public.into(), context: None, source: None }
+    }
+
+    /// Absent, or invisible to the principal.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("{what} not found"))
+    }
+
+    /// A field that breaks a rule.
+    pub fn bad_input(public: impl Into<String>) -> Self {
+        Self::new(Code::BadUserInput, public)
+    }
+
+    /// The thing's present state does not allow it.
+    pub fn conflict(public: impl Into<String>) -> Self {
+        Self::new(Code::Conflict, public)
+    }
+
+    /// A fault of ours; the cause is for the log.
+    pub fn internal(context: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self {
+            code: Code::Internal,
+            public: "Problem processing request. Try again; if it stays, tell the operator the request id.".into(),
+            context: Some(context.into()),
+            source: Some(source.into()),
+        }
+    }
+
+    /// The same error with words of the caller when a uniqueness rule was broken.
+    #[must_use]
+    pub fn when_taken(self, public: impl Into<String>) -> Self {
+        if self.code == Code::AlreadyExists { Self { public: public.into(), ..self } } else { self }
+    }
+
+    /// Writes context and the chain of causes to the log. Called once, by the protocol encoder.
+    pub fn log(&self, request_id: &str) {
+        if self.context.is_none() && self.source.is_none() {
+            return;
+        }
+        let mut chain = String::new();
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = self.source.as_deref().map(|source| source as _);
+        while let Some(error) = cause {
+            chain.push_str(": ");
+            chain.push_str(&error.to_string());
+            cause = error.source();
+        }
+        let context = self.context.as_deref().unwrap_or("");
+        if self.code == Code::Internal {
+            tracing::error!(request_id, code = self.code.as_str(), "{context}{chain}");
+        } else {
+            tracing::info!(request_id, code = self.code.as_str(), "{}: {context}{chain}", self.public);
+        }
+    }
+}
+
+impl From<store::StoreError> for Error {
+    fn from(error: store::StoreError) -> Self {
+        match &error {
+            store::StoreError::Conflict { .. } => Self {
+                code: Code::AlreadyExists,
+                public: "That name is already taken: choose another one.".into(),
+                context: Some(error.to_string()),
+                source: None,
+            },
+            store::StoreError::Stale => {
+                Self::conflict("It was changed or removed by someone else in the meantime: read it again and repeat the request.")
+            }
+            store::StoreError::Unavailable { .. } => Self {
+                code: Code::Unavailable,
+                public: "The database does not answer. Try again in a moment.".into(),
+                context: Some("store".into()),
+                source: Some(Box::new(error)),
+            },
+            _ => Self::internal("store", error),
+        }
+    }
+}
+
+impl From<domain::name::BadName> for Error {
+    fn from(error: domain::name::BadName) -> Self {
+        Self::bad_input(error.0)
+    }
+}

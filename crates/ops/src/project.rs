@@ -1,0 +1,185 @@
+//! Projects.
+
+use domain::deployment::DeploymentStatus;
+use domain::page::{Page, PageRequest};
+use domain::project::{Environment, Project};
+use domain::{EnvironmentId, Permission, Place, ProjectId, WorkspaceId, name};
+use serde_json::json;
+use store::Change;
+
+use crate::context::{Opened, Principal};
+use crate::{Error, OpCtx, secret};
+
+/// What a new project is to be.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectCreate {
+    /// Its name; made up when absent or blank.
+    pub name: Option<String>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Where; the person's own workspace when absent.
+    pub workspace: Option<WorkspaceId>,
+    /// The first environment's name, `production` when absent.
+    pub environment_name: Option<String>,
+}
+
+pub(crate) fn place(project: &Project) -> Place {
+    Place::Project(project.id)
+}
+
+pub(crate) async fn project_for(ctx: &OpCtx, id: ProjectId, permission: Permission) -> Result<Opened<Project>, Error> {
+    let opened = ctx.open(ctx.ops.store.project(id).await?, "Project", place, permission)?;
+    if opened.row.deleted_at.is_some() && permission != Permission::Read && permission != Permission::Administer {
+        return Err(Error::conflict("This project is being deleted: nothing in it can be changed any more"));
+    }
+    Ok(opened)
+}
+
+/// One project.
+///
+/// # Errors
+/// `Project not found`, or not allowed.
+pub async fn project_get(ctx: &OpCtx, id: ProjectId) -> Result<Opened<Project>, Error> {
+    project_for(ctx, id, Permission::Read).await
+}
+
+/// Projects, newest first: of one workspace, or of the person's first workspace that has any when none is named.
+///
+/// # Errors
+/// An unknown workspace, or not allowed.
+pub async fn projects(
+    ctx: &OpCtx,
+    workspace: Option<WorkspaceId>,
+    page: &PageRequest,
+    include_deleted: bool,
+) -> Result<Page<Opened<Project>>, Error> {
+    if let (None, Principal::Key(key)) = (workspace, &ctx.principal)
+        && let Some((project, _)) = key.key.project
+    {
+        let only = project_get(ctx, project).await?;
+        return Ok(Page { items: vec![only], has_next: false, has_previous: false });
+    }
+    let workspace = workspace.or_else(|| default_workspace(ctx)).ok_or_else(|| ctx.unauthenticated())?;
+    let tenant = ctx.allow(workspace, Place::Workspace, Permission::Read)?;
+    let found = ctx.ops.store.projects(tenant, page, include_deleted).await?;
+    let items = found.items.into_iter().map(|row| Opened { tenant, row }).collect();
+    Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })
+}
+
+/// Where new things go when the client does not say: the person's own workspace, else the first that the principal reaches.
+fn default_workspace(ctx: &OpCtx) -> Option<WorkspaceId> {
+    if let Principal::User(person) = &ctx.principal
+        && let Some(own) = person.memberships.iter().find(|m| m.workspace.personal_of == Some(person.user.id))
+    {
+        return Some(own.workspace.id);
+    }
+    ctx.grants().0.first().map(|grant| grant.workspace)
+}
+
+/// Makes a project with its first environment.
+///
+/// # Errors
+/// A bad name, an unknown workspace, or a role below member.
+pub async fn project_create(ctx: &OpCtx, input: ProjectCreate) -> Result<Opened<Project>, Error> {
+    let workspace = input.workspace.or_else(|| default_workspace(ctx)).ok_or_else(|| ctx.unauthenticated())?;
+    let tenant = ctx.allow(workspace, Place::Workspace, Permission::Write)?;
+    let wanted = input.name.filter(|text| !text.trim().is_empty());
+    let project = Project {
+        id: ProjectId::generate(),
+        workspace_id: tenant.workspace(),
+        name: wanted.map_or_else(|| Ok(secret::friendly_name()), |text| name::display("project name", &text))?,
+        description: input.description.filter(|text| !text.is_empty()),
+        created_at: ctx.now,
+        updated_at: ctx.now,
+        deleted_at: None,
+    };
+    let first = input.environment_name.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "production".into());
+    let environment = Environment {
+        id: EnvironmentId::generate(),
+        workspace_id: tenant.workspace(),
+        project_id: project.id,
+        name: name::display("environment name", &first)?,
+        is_ephemeral: false,
+        source_environment_id: None,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    };
+    let activity = ctx.activity(tenant, Some(project.id), "project_create", project.id, json!({"name": project.name}));
+    ctx.commit(tenant, vec![Change::ProjectInsert(project.clone()), Change::EnvironmentInsert(environment), activity]).await?;
+    Ok(Opened { tenant, row: project })
+}
+
+/// Renames or describes a project.
+///
+/// # Errors
+/// A bad name, not found, or not allowed.
+pub async fn project_update(
+    ctx: &OpCtx,
+    id: ProjectId,
+    new_name: Option<String>,
+    description: Option<String>,
+) -> Result<Opened<Project>, Error> {
+    let mut opened = project_for(ctx, id, Permission::Write).await?;
+    let before = opened.row.name.clone();
+    if let Some(text) = new_name {
+        opened.row.name = name::display("project name", &text)?;
+    }
+    if let Some(text) = description {
+        opened.row.description = Some(text).filter(|text| !text.is_empty());
+    }
+    opened.row.updated_at = ctx.now;
+    let data = json!({"before": before, "after": opened.row.name});
+    let activity = ctx.activity(opened.tenant, Some(id), "project_update", id, data);
+    ctx.commit(opened.tenant, vec![Change::ProjectUpdate(opened.row.clone()), activity]).await?;
+    Ok(opened)
+}
+
+/// Stops everything in a project and hides it; it is purged after 48 hours.
+///
+/// # Errors
+/// Not found, or a role below admin.
+pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    let mut opened = project_for(ctx, id, Permission::Administer).await?;
+    if opened.row.deleted_at.is_some() {
+        return Ok(());
+    }
+    opened.row.deleted_at = Some(ctx.now);
+    opened.row.updated_at = ctx.now;
+    let mut changes = removals(ctx, &opened).await?;
+    changes.push(Change::ProjectUpdate(opened.row.clone()));
+    changes.push(ctx.activity(opened.tenant, Some(id), "project_schedule_delete", id, json!({"name": opened.row.name})));
+    ctx.commit(opened.tenant, changes).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+/// Deletes a project at once, with all that is in it.
+///
+/// # Errors
+/// Not found, or a role below admin.
+pub async fn project_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    let opened = project_for(ctx, id, Permission::Administer).await?;
+    // The audit entry outlives the project, so it is filed under the workspace alone.
+    let activity = ctx.activity(opened.tenant, None, "project_delete", id, json!({"name": opened.row.name}));
+    ctx.commit(opened.tenant, vec![Change::ProjectDelete(id), activity]).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+/// What takes every deployment of a project out of service.
+async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Change>, Error> {
+    let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
+    let ids: Vec<_> = environments.iter().map(|environment| environment.id).collect();
+    let instances = ctx.ops.store.instances_of_environments(project.tenant, &ids).await?;
+    let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
+    for id in &ids {
+        ctx.ops.signals.wake(project.tenant.workspace(), *id);
+    }
+    let live = ctx.ops.store.deployments_live(project.tenant, &ids).await?;
+    Ok(live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect())
+}
+
+/// Whether a status still has to be taken out of service.
+pub(crate) fn removable(status: DeploymentStatus) -> bool {
+    status != DeploymentStatus::Removing && (status.is_live() || status.is_pending())
+}

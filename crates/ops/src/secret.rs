@@ -1,0 +1,38 @@
+use domain::key::{self, KeyKind};
+use secrecy::SecretString;
+
+/// A fresh key of a kind: the secret, its hash and what is shown of it afterwards.
+pub fn new_secret(kind: KeyKind) -> (SecretString, [u8; 32], String) {
+    let text = key::encode(kind, &rand::random::<[u8; 32]>());
+    let hash = key::hash(&text);
+    let display = key::display(&text);
+    (SecretString::from(text), hash, display)
+}
+
+/// A fresh opaque secret for links, sessions and codes.
+pub(crate) fn new_opaque() -> (SecretString, [u8; 32]) {
+    // The body of a key is 256 bits in base 62, which is what a link or a cookie needs too.
+    let text = key::encode(KeyKind::Account, &rand::random::<[u8; 32]>())[KeyKind::Account.prefix().len()..].to_owned();
+    let hash = key::hash(&text);
+    (SecretString::from(text), hash)
+}
+
+/// Two words and nothing else: a name for what the user did not name.
+pub(crate) fn friendly_name() -> String {
+    const FIRST: [&str; 24] = [
+        "amber", "brisk", "calm", "clear", "copper", "daring", "early", "gentle", "golden", "hidden", "honest", "keen", "lively", "lucid", "mellow",
+        "nimble", "patient", "quiet", "rapid", "silver", "steady", "sunny", "vivid", "wise",
+    ];
+    const SECOND: [&str; 24] = [
+        "apogee", "aurora", "beacon", "comet", "corona", "delta", "dial", "eclipse", "ember", "gear", "harbor", "horizon", "lantern", "meridian",
+        "meteor", "moon", "nebula", "orbit", "planet", "pulsar", "ring", "star", "transit", "zenith",
+    ];
+    let [a, b] = rand::random::<[u8; 2]>();
+    format!("{}-{}", FIRST[usize::from(a) % FIRST.len()], SECOND[usize::from(b) % SECOND.len()])
+}
+
+/// A few lower-case characters that make a name unique.
+pub(crate) fn suffix() -> String {
+    const ALPHABET: &[u8] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    rand::random::<[u8; 4]>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+}

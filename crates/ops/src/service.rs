@@ -1,0 +1,347 @@
+//! Services, and their settings in each environment.
+
+use std::collections::BTreeMap;
+
+use domain::project::{Environment, Instance, Project, Service};
+use domain::spec::{InstanceSpec, RestartPolicy, Source};
+use domain::variable::Variable;
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
+use serde_json::json;
+use store::Change;
+
+use crate::context::Opened;
+use crate::{Error, OpCtx, environment, project, secret};
+
+/// What a new service is to be.
+#[derive(Clone, Debug)]
+pub struct ServiceCreate {
+    /// The project.
+    pub project: ProjectId,
+    /// Only in this environment; in every lasting one when absent.
+    pub environment: Option<EnvironmentId>,
+    /// Unique in the project; made up when absent.
+    pub name: Option<String>,
+    /// Picture for the canvas.
+    pub icon: Option<String>,
+    /// Where the code comes from; uploaded when absent.
+    pub source: Option<Source>,
+    /// Its first variables.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Settings to change; what is absent stays. An empty text takes a setting back to its default.
+#[derive(Clone, Debug, Default)]
+pub struct InstancePatch {
+    /// `buildCommand`
+    pub build_command: Option<String>,
+    /// `builder`
+    pub builder: Option<String>,
+    /// `cronSchedule`
+    pub cron_schedule: Option<String>,
+    /// `dockerfilePath`
+    pub dockerfile_path: Option<String>,
+    /// `drainingSeconds`
+    pub draining_seconds: Option<u32>,
+    /// `healthcheckPath`
+    pub healthcheck_path: Option<String>,
+    /// `healthcheckTimeout`, seconds
+    pub healthcheck_timeout: Option<u32>,
+    /// `multiRegionConfig`: replicas by region
+    pub regions: Option<BTreeMap<String, u32>>,
+    /// `numReplicas`
+    pub replicas: Option<u32>,
+    /// `overlapSeconds`
+    pub overlap_seconds: Option<u32>,
+    /// `preDeployCommand`
+    pub pre_deploy_command: Option<Vec<String>>,
+    /// `railwayConfigFile`
+    pub config_file: Option<String>,
+    /// `restartPolicyMaxRetries`
+    pub restart_policy_max_retries: Option<u32>,
+    /// `restartPolicyType`
+    pub restart_policy_type: Option<RestartPolicy>,
+    /// `rootDirectory`
+    pub root_directory: Option<String>,
+    /// `sleepApplication`
+    pub sleep_application: Option<bool>,
+    /// `source`
+    pub source: Option<Source>,
+    /// `startCommand`
+    pub start_command: Option<String>,
+    /// `watchPatterns`
+    pub watch_patterns: Option<Vec<String>>,
+}
+
+/// Replicas of one instance that a patch may ask for.
+const MAX_REPLICAS: u32 = 50;
+
+impl InstancePatch {
+    fn apply(self, spec: &mut InstanceSpec, region: &str) -> Result<(), Error> {
+        let text = |new: Option<String>, old: &mut Option<String>| {
+            if let Some(new) = new {
+                *old = Some(new).filter(|text| !text.trim().is_empty());
+            }
+        };
+        text(self.build_command, &mut spec.build.build_command);
+        text(self.builder, &mut spec.build.builder);
+        text(self.dockerfile_path, &mut spec.build.dockerfile_path);
+        text(self.config_file, &mut spec.build.config_file);
+        text(self.root_directory, &mut spec.build.root_directory);
+        text(self.start_command, &mut spec.deploy.start_command);
+        text(self.cron_schedule, &mut spec.deploy.cron_schedule);
+        text(self.healthcheck_path, &mut spec.deploy.healthcheck_path);
+        if spec.deploy.healthcheck_path.as_deref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
+            return Err(Error::bad_input("healthcheckPath must begin with a slash, like /health"));
+        }
+        let seconds = |what: &str, new: Option<u32>, max: u32| match new {
+            Some(value) if value > max => Err(Error::bad_input(format!("{what} is {value}: it may be at most {max} seconds"))),
+            other => Ok(other),
+        };
+        if let Some(value) = seconds("healthcheckTimeout", self.healthcheck_timeout, 3_600)? {
+            spec.deploy.healthcheck_timeout = Some(value).filter(|value| *value > 0);
+        }
+        if let Some(value) = seconds("drainingSeconds", self.draining_seconds, 3_600)? {
+            spec.deploy.draining_seconds = value;
+        }
+        if let Some(value) = seconds("overlapSeconds", self.overlap_seconds, 3_600)? {
+            spec.deploy.overlap_seconds = value;
+        }
+        if let Some(regions) = self.regions {
+            spec.deploy.regions = regions.into_iter().filter(|(_, replicas)| *replicas > 0).collect();
+        }
+        if let Some(replicas) = self.replicas {
+            spec.deploy.regions = BTreeMap::from([(region.to_owned(), replicas)]);
+        }
+        if spec.deploy.replicas() > MAX_REPLICAS {
+            return Err(Error::bad_input(format!("{} replicas are asked for: at most {MAX_REPLICAS} are allowed", spec.deploy.replicas())));
+        }
+        let Self { pre_deploy_command, restart_policy_max_retries, restart_policy_type, sleep_application, source, watch_patterns, .. } = self;
+        spec.deploy.pre_deploy_command = pre_deploy_command.unwrap_or_else(|| std::mem::take(&mut spec.deploy.pre_deploy_command));
+        spec.deploy.restart_policy_max_retries = restart_policy_max_retries.unwrap_or(spec.deploy.restart_policy_max_retries);
+        spec.deploy.restart_policy_type = restart_policy_type.unwrap_or(spec.deploy.restart_policy_type);
+        spec.deploy.sleep_application = sleep_application.unwrap_or(spec.deploy.sleep_application);
+        spec.build.watch_patterns = watch_patterns.unwrap_or_else(|| std::mem::take(&mut spec.build.watch_patterns));
+        spec.source = source.or_else(|| spec.source.take());
+        Ok(())
+    }
+}
+
+pub(crate) async fn service_for(ctx: &OpCtx, id: ServiceId, permission: Permission) -> Result<Opened<Service>, Error> {
+    ctx.open(ctx.ops.store.service(id).await?, "Service", |service| Place::Project(service.project_id), permission)
+}
+
+/// One service.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_get(ctx: &OpCtx, id: ServiceId) -> Result<Opened<Service>, Error> {
+    service_for(ctx, id, Permission::Read).await
+}
+
+/// Makes a service.
+///
+/// # Errors
+/// A bad or taken name, a bad variable name, not found, or not allowed.
+pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<Service>, Error> {
+    let wanted = input.name.clone().filter(|text| !text.trim().is_empty());
+    let chosen = wanted.map_or_else(|| Ok(secret::friendly_name()), |text| name::display("service name", &text))?;
+    for key in input.variables.keys() {
+        name::variable(key)?;
+    }
+    let (opened, environments) = match input.environment {
+        Some(id) => {
+            let environment = environment::environment_for(ctx, id, Permission::Write).await?;
+            if environment.row.project_id != input.project {
+                return Err(Error::not_found("Environment"));
+            }
+            // A token of one environment may add a service to that environment.
+            let project = project::project_for(ctx, input.project, Permission::Read).await?;
+            (project, vec![environment.row])
+        }
+        None => {
+            let project = project::project_for(ctx, input.project, Permission::Write).await?;
+            let mut all = ctx.ops.store.environments_of(project.tenant, &[input.project]).await?;
+            all.retain(|environment| !environment.is_ephemeral);
+            (project, all)
+        }
+    };
+    if opened.row.deleted_at.is_some() {
+        return Err(Error::conflict("This project is being deleted: nothing can be added to it"));
+    }
+    let service = new_service(ctx, &opened.row, chosen, input.icon);
+    let mut changes = vec![Change::ServiceInsert(service.clone())];
+    let spec = InstanceSpec { source: input.source, ..InstanceSpec::default() };
+    for environment in &environments {
+        changes.push(Change::InstanceInsert(new_instance(ctx, environment, service.id, spec.clone())));
+        for (key, value) in &input.variables {
+            changes.push(Change::VariableSet(Variable {
+                workspace_id: environment.workspace_id,
+                project_id: environment.project_id,
+                environment_id: environment.id,
+                service_id: Some(service.id),
+                name: key.clone(),
+                value: value.clone(),
+                is_sealed: false,
+                updated_at: ctx.now,
+            }));
+        }
+    }
+    changes.push(ctx.activity(opened.tenant, Some(input.project), "service_create", service.id, json!({"name": service.name})));
+    ctx.ops
+        .store
+        .commit(opened.tenant, changes)
+        .await
+        .map_err(|error| Error::from(error).when_taken(format!("A service named {:?} already exists in this project", service.name)))?;
+    Ok(opened.with(service))
+}
+
+pub(crate) fn new_service(ctx: &OpCtx, project: &Project, name: String, icon: Option<String>) -> Service {
+    Service {
+        id: ServiceId::generate(),
+        workspace_id: project.workspace_id,
+        project_id: project.id,
+        name,
+        icon,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    }
+}
+
+pub(crate) fn new_instance(ctx: &OpCtx, environment: &Environment, service: ServiceId, spec: InstanceSpec) -> Instance {
+    Instance {
+        id: InstanceId::generate(),
+        workspace_id: environment.workspace_id,
+        project_id: environment.project_id,
+        environment_id: environment.id,
+        service_id: service,
+        number: 0,
+        spec,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    }
+}
+
+/// Renames a service or changes its icon.
+///
+/// # Errors
+/// A bad or taken name, not found, or not allowed.
+pub async fn service_update(ctx: &OpCtx, id: ServiceId, new_name: Option<String>, icon: Option<Option<String>>) -> Result<Opened<Service>, Error> {
+    let mut opened = service_for(ctx, id, Permission::Write).await?;
+    let before = opened.row.name.clone();
+    if let Some(text) = new_name {
+        opened.row.name = name::display("service name", &text)?;
+    }
+    if let Some(icon) = icon {
+        opened.row.icon = icon.filter(|text| !text.is_empty());
+    }
+    opened.row.updated_at = ctx.now;
+    let data = json!({"before": before, "after": opened.row.name});
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "service_update", id, data);
+    ctx.ops
+        .store
+        .commit(opened.tenant, vec![Change::ServiceUpdate(opened.row.clone()), activity])
+        .await
+        .map_err(|error| Error::from(error).when_taken("A service of that name already exists in this project"))?;
+    Ok(opened)
+}
+
+/// Deletes a service: in one environment when one is named and it is not the only one, else altogether.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<EnvironmentId>) -> Result<(), Error> {
+    let opened = match environment {
+        Some(environment) => {
+            let service = service_for(ctx, id, Permission::Read).await?;
+            let here = environment::environment_for(ctx, environment, Permission::Write).await?;
+            if here.row.project_id != service.row.project_id {
+                return Err(Error::not_found("Environment"));
+            }
+            service
+        }
+        None => service_for(ctx, id, Permission::Write).await?,
+    };
+    let tenant = opened.tenant;
+    let instances = ctx.ops.store.instances_of_services(tenant, &[id]).await?;
+    let project = opened.row.project_id;
+    let data = json!({"name": opened.row.name, "environment": environment});
+    let mut changes = vec![ctx.activity(tenant, Some(project), "service_delete", id, data)];
+    match environment.map(|environment| instances.iter().find(|instance| instance.environment_id == environment)) {
+        Some(None) => return Err(Error::not_found("Service")),
+        Some(Some(instance)) if instances.len() > 1 => {
+            let domains = ctx.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
+            changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
+            changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
+            changes.push(Change::InstanceDelete(instance.id));
+        }
+        _ => changes.push(Change::ServiceDelete(id)),
+    }
+    ctx.commit(tenant, changes).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+pub(crate) fn instance_place(instance: &Instance) -> Place {
+    Place::Environment(instance.project_id, instance.environment_id)
+}
+
+pub(crate) async fn instance_for(
+    ctx: &OpCtx,
+    environment: EnvironmentId,
+    service: ServiceId,
+    permission: Permission,
+) -> Result<Opened<Instance>, Error> {
+    ctx.open(ctx.ops.store.instance_of(environment, service).await?, "ServiceInstance", instance_place, permission)
+}
+
+/// A service in an environment.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_instance_get(ctx: &OpCtx, environment: EnvironmentId, service: ServiceId) -> Result<Opened<Instance>, Error> {
+    instance_for(ctx, environment, service, Permission::Read).await
+}
+
+/// Changes settings, in one environment or in every lasting one. They take effect with the next deployment; a changed number of
+/// replicas does so at once.
+///
+/// # Errors
+/// A setting out of range, not found, or not allowed.
+pub async fn service_instance_update(
+    ctx: &OpCtx,
+    service: ServiceId,
+    environment: Option<EnvironmentId>,
+    patch: InstancePatch,
+) -> Result<(), Error> {
+    let instances = match environment {
+        Some(environment) => {
+            let opened = instance_for(ctx, environment, service, Permission::Write).await?;
+            opened.with(vec![opened.row.clone()])
+        }
+        None => {
+            let opened = service_for(ctx, service, Permission::Write).await?;
+            let environments = ctx.ops.store.environments_of(opened.tenant, &[opened.row.project_id]).await?;
+            let mut all = ctx.ops.store.instances_of_services(opened.tenant, &[service]).await?;
+            all.retain(|instance| environments.iter().any(|e| e.id == instance.environment_id && !e.is_ephemeral));
+            opened.with(all)
+        }
+    };
+    let mut changes = vec![];
+    for mut instance in instances.row {
+        let before = instance.spec.clone();
+        patch.clone().apply(&mut instance.spec, &ctx.ops.settings.region)?;
+        if instance.spec == before {
+            continue;
+        }
+        instance.updated_at = ctx.now;
+        let data = json!({"before": before, "after": instance.spec});
+        changes.push(ctx.activity(instances.tenant, Some(instance.project_id), "service_instance_update", instance.id, data));
+        ctx.ops.signals.wake(instances.tenant.workspace(), instance.id);
+        changes.push(Change::InstanceUpdate(instance));
+    }
+    if !changes.is_empty() {
+        ctx.commit(instances.tenant, changes).await?;
+        ctx.ops.signals.ring();
+    }
+    Ok(())
+}

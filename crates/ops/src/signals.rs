@@ -1,0 +1,60 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use domain::{DeploymentId, InstanceId, WorkspaceId};
+use tokio::sync::{broadcast, watch};
+
+/// The bell between verbs and the engine, and from both to subscribers. A lost ring costs time, never correctness: the engine also
+/// looks by the clock, and subscribers read the store when they have lagged.
+pub struct Signals {
+    dirty: Mutex<BTreeSet<(WorkspaceId, InstanceId)>>,
+    work: watch::Sender<u64>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// Something that subscribers may be waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A deployment's row, its events or its replicas.
+    Deployment(DeploymentId),
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self { dirty: Mutex::default(), work: watch::Sender::new(0), changes: broadcast::Sender::new(1024) }
+    }
+}
+
+impl Signals {
+    /// Asks the engine to look at an instance.
+    pub fn wake(&self, workspace: WorkspaceId, instance: InstanceId) {
+        self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert((workspace, instance));
+        self.ring();
+    }
+
+    /// Asks the engine to look at everything that may concern routes and clean-up.
+    pub fn ring(&self) {
+        self.work.send_modify(|count| *count += 1);
+    }
+
+    /// The instances that asked for attention since the last call.
+    pub fn take(&self) -> Vec<(WorkspaceId, InstanceId)> {
+        std::mem::take(&mut *self.dirty.lock().unwrap_or_else(std::sync::PoisonError::into_inner)).into_iter().collect()
+    }
+
+    /// Changes whenever someone rings.
+    pub fn work(&self) -> watch::Receiver<u64> {
+        self.work.subscribe()
+    }
+
+    /// Tells subscribers that a deployment has changed.
+    pub fn deployment_changed(&self, deployment: DeploymentId) {
+        // No receiver is no error: nobody is watching.
+        let _ = self.changes.send(Change::Deployment(deployment));
+    }
+
+    /// All changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}
