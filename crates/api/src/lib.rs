@@ -1,1 +1,14 @@
-//! TBD
+//! The public API over HTTP: GraphQL with its websocket, uploads, OAuth for the command-line client, and the few pages that a browser
+//! needs to sign in.
+//!
+//! This crate knows no SQL and no engine. A handler parses, calls one verb of `ops` and encodes the answer; what every request needs
+//! (request id, limits, client address, credentials) is in [`http`].
+
+pub mod graphql;
+pub mod http;
+mod login;
+mod oauth;
+pub mod railway;
+mod upload;
+
+pub use crate::http::{ApiState, Options, router, serve};
