@@ -1,0 +1,319 @@
+//! The settings: one definition ([`Settings`]), four sources, one result ([`Config`]).
+//!
+//! A flag wins over the environment, the environment over the file, the file over the default. Secrets are never flags: the arguments of a
+//! process are readable by every user of the machine.
+
+mod show;
+mod value;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use schemars::JsonSchema;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use show::show;
+pub(crate) use value::{ByteSize, DatabaseUrl, LogFormat, Role};
+
+/// Where the settings come from besides the defaults.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file; without it <data-dir>/orrery.toml, then /etc/orrery/orrery.toml, if one exists.
+    #[arg(long, env = "ORRERY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Every setting, as flag, environment variable and key of the configuration file.
+#[derive(Debug, Default, clap::Args, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Orrery configuration", rename = "orrery.toml")]
+#[command(next_help_heading = "Settings")]
+struct Settings {
+    /// Where everything is kept [default: /var/lib/orrery as root, else ~/.local/share/orrery].
+    #[arg(long, env = "ORRERY_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The address of the API [default: 127.0.0.1:8080].
+    #[arg(long, env = "ORRERY_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// The addresses that apps are reached on, separated by commas [default: 127.0.0.1:8081].
+    #[arg(long, env = "ORRERY_EDGE_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
+    edge_listen: Option<Vec<SocketAddr>>,
+    /// Apps get names below this domain [default: localhost].
+    #[arg(long, env = "ORRERY_BASE_DOMAIN", value_name = "DOMAIN")]
+    base_domain: Option<String>,
+    /// Allow addresses that other machines can reach, although no domain is set [default: false].
+    #[arg(long, env = "ORRERY_PUBLIC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    public: Option<bool>,
+    /// The URL under which people reach the API, for links [default: http://localhost:PORT of the API].
+    #[arg(long, env = "ORRERY_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<String>,
+    /// sqlite:///PATH or postgres://USER@HOST/NAME [default: sqlite in the data directory].
+    #[arg(long, env = "ORRERY_DATABASE", value_name = "URL")]
+    database: Option<DatabaseUrl>,
+    /// The file of the master key, when ORRERY_MASTER_KEY does not hold it [default: <data-dir>/master.key].
+    #[arg(long, env = "ORRERY_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// The name of the region that this server is [default: local].
+    #[arg(long, env = "ORRERY_REGION", value_name = "NAME")]
+    region: Option<String>,
+    /// Which parts run in this process [default: all].
+    #[arg(long, env = "ORRERY_ROLE")]
+    role: Option<Role>,
+    /// The largest upload [default: 500MB].
+    #[arg(long, env = "ORRERY_MAX_UPLOAD_BYTES", value_name = "SIZE", hide_short_help = true)]
+    max_upload_bytes: Option<ByteSize>,
+    /// Seconds until a build fails [default: 900].
+    #[arg(long, env = "ORRERY_BUILD_SECONDS", value_name = "SECONDS", hide_short_help = true)]
+    build_seconds: Option<u64>,
+    /// The largest total of a source's files after unpacking [default: 2GB].
+    #[arg(long, env = "ORRERY_BUILD_UNPACKED_BYTES", value_name = "SIZE", hide_short_help = true)]
+    build_unpacked_bytes: Option<ByteSize>,
+    /// Builds at the same time [default: 2].
+    #[arg(long, env = "ORRERY_BUILD_CONCURRENCY", value_name = "COUNT", hide_short_help = true)]
+    build_concurrency: Option<u32>,
+    /// Memory of a replica whose service sets no limit; 0 is no limit [default: 2GB].
+    #[arg(long, env = "ORRERY_REPLICA_MEMORY_BYTES", value_name = "SIZE", hide_short_help = true)]
+    replica_memory_bytes: Option<ByteSize>,
+    /// Processors of a replica whose service sets no limit; 0 is no limit [default: 0].
+    #[arg(long, env = "ORRERY_REPLICA_CPUS", value_name = "NUMBER", hide_short_help = true)]
+    replica_cpus: Option<f64>,
+    /// Days that logs are kept [default: 14].
+    #[arg(long, env = "ORRERY_LOG_RETENTION_DAYS", value_name = "DAYS", hide_short_help = true)]
+    log_retention_days: Option<u32>,
+    /// The largest total of kept logs [default: 5GB].
+    #[arg(long, env = "ORRERY_LOG_RETENTION_BYTES", value_name = "SIZE", hide_short_help = true)]
+    log_retention_bytes: Option<ByteSize>,
+    /// How the server writes its own log [default: text].
+    #[arg(long, env = "ORRERY_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What the server logs: a level, or levels per module such as info,engine=debug [default: info].
+    #[arg(long, env = "ORRERY_LOG_FILTER", value_name = "FILTER")]
+    log_filter: Option<String>,
+}
+
+/// The settings in effect.
+#[derive(Debug, Serialize)]
+pub(crate) struct Config {
+    /// Absolute.
+    pub(crate) data_dir: PathBuf,
+    pub(crate) listen: SocketAddr,
+    /// At least one.
+    pub(crate) edge_listen: Vec<SocketAddr>,
+    /// Lower case, without a dot at either end.
+    pub(crate) base_domain: String,
+    pub(crate) public: bool,
+    /// Without a slash at the end.
+    pub(crate) public_url: String,
+    pub(crate) database: DatabaseUrl,
+    pub(crate) master_key_file: PathBuf,
+    /// The master key itself when `ORRERY_MASTER_KEY` holds it; then the file is not read.
+    #[serde(skip)]
+    pub(crate) master_key: Option<SecretString>,
+    pub(crate) region: String,
+    pub(crate) role: Role,
+    pub(crate) max_upload_bytes: ByteSize,
+    pub(crate) build_seconds: u64,
+    pub(crate) build_unpacked_bytes: ByteSize,
+    pub(crate) build_concurrency: u32,
+    /// 0: no limit.
+    pub(crate) replica_memory_bytes: ByteSize,
+    /// 0: no limit.
+    pub(crate) replica_cpus: f64,
+    pub(crate) log_retention_days: u32,
+    pub(crate) log_retention_bytes: ByteSize,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_filter: String,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Default,
+    File(PathBuf),
+    Environment,
+    Flag,
+}
+
+/// The settings and the source of each.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    pub(crate) config: Config,
+    sources: BTreeMap<&'static str, Source>,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file is absent or unreadable.
+    #[error("cannot read the configuration file {}: create it, or leave --config away", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    /// The file has an unknown key or a value of the wrong kind.
+    #[error("{} line {line} ({key}): {problem}", path.display())]
+    Invalid { path: PathBuf, line: usize, key: String, problem: String },
+    /// A value breaks a rule.
+    #[error("{key} is {value:?}: {rule}")]
+    Refused { key: &'static str, value: String, rule: &'static str },
+    /// A listener would be reachable from other machines (rule 13 of docs/SECURITY.md).
+    #[error(
+        "{key} is {address}, which other machines can reach: set base_domain to a domain that points here, or allow it with --public; \
+         or listen on 127.0.0.1"
+    )]
+    NotLoopback { key: &'static str, address: SocketAddr },
+}
+
+/// Takes each value from the first of flag, environment, file and default that has it.
+///
+/// # Errors
+/// When the file cannot be used, or a value breaks a rule.
+pub(crate) fn resolve(args: ConfigArgs, given: &ArgMatches) -> Result<Effective, ConfigError> {
+    let ConfigArgs { config: path, settings: set } = args;
+    let file_path = match path {
+        Some(path) => Some(path),
+        None => default_file(set.data_dir.as_deref()),
+    };
+    let file = file_path.as_deref().map(read_file).transpose()?.unwrap_or_default();
+    let mut layers = Layers { given, file_path, sources: BTreeMap::new() };
+    let config = merge(set, file, &mut layers)?;
+    check(&config)?;
+    Ok(Effective { config, sources: layers.sources })
+}
+
+fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Config, ConfigError> {
+    let data_dir = layers.pick("data_dir", set.data_dir, file.data_dir, default_data_dir);
+    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
+    let listen = layers.pick("listen", set.listen, file.listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let edge_default = || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))];
+    let public_url = layers.pick("public_url", set.public_url, file.public_url, || format!("http://localhost:{}", listen.port()));
+    let base_domain = layers.pick("base_domain", set.base_domain, file.base_domain, || "localhost".to_owned());
+    Ok(Config {
+        edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, edge_default),
+        base_domain: parse_domain(&base_domain)?,
+        public: layers.pick("public", set.public, file.public, || false),
+        public_url: public_url.trim_end_matches('/').to_owned(),
+        database: layers.pick("database", set.database, file.database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
+        master_key_file: layers.pick("master_key_file", set.master_key_file, file.master_key_file, || data_dir.join("master.key")),
+        master_key: std::env::var("ORRERY_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from),
+        region: layers.pick("region", set.region, file.region, || "local".to_owned()),
+        role: layers.pick("role", set.role, file.role, || Role::All),
+        max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
+        build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),
+        build_unpacked_bytes: layers
+            .pick("build_unpacked_bytes", set.build_unpacked_bytes, file.build_unpacked_bytes, || ByteSize(2_000_000_000)),
+        build_concurrency: layers.pick("build_concurrency", set.build_concurrency, file.build_concurrency, || 2),
+        replica_memory_bytes: layers
+            .pick("replica_memory_bytes", set.replica_memory_bytes, file.replica_memory_bytes, || ByteSize(2_000_000_000)),
+        replica_cpus: layers.pick("replica_cpus", set.replica_cpus, file.replica_cpus, || 0.0),
+        log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
+        log_retention_bytes: layers
+            .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
+        log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
+        log_filter: layers.pick("log_filter", set.log_filter, file.log_filter, || "info".to_owned()),
+        data_dir,
+        listen,
+    })
+}
+
+struct Layers<'a> {
+    given: &'a ArgMatches,
+    file_path: Option<PathBuf>,
+    sources: BTreeMap<&'static str, Source>,
+}
+
+impl Layers<'_> {
+    fn pick<T>(&mut self, key: &'static str, set: Option<T>, file: Option<T>, default: impl FnOnce() -> T) -> T {
+        let (value, source) = match (set, file) {
+            (Some(value), _) if self.given.value_source(key) == Some(ValueSource::EnvVariable) => (value, Source::Environment),
+            (Some(value), _) => (value, Source::Flag),
+            (None, Some(value)) => (value, Source::File(self.file_path.clone().unwrap_or_default())),
+            (None, None) => (default(), Source::Default),
+        };
+        self.sources.insert(key, source);
+        value
+    }
+}
+
+fn read_file(path: &Path) -> Result<Settings, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|error| {
+        // The error's own rendering repeats the line, and the line may hold the database's password.
+        let start = error.span().map_or(0, |span| span.start.min(text.len()));
+        let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
+        let key = text.lines().nth(line).unwrap_or("").split('=').next().unwrap_or("").trim().to_owned();
+        ConfigError::Invalid { path: path.to_owned(), line: line + 1, key, problem: error.message().to_owned() }
+    })
+}
+
+fn default_file(data_dir: Option<&Path>) -> Option<PathBuf> {
+    let beside_data = data_dir.map_or_else(default_data_dir, Path::to_owned).join("orrery.toml");
+    [beside_data, PathBuf::from("/etc/orrery/orrery.toml")].into_iter().find(|path| path.exists())
+}
+
+fn default_data_dir() -> PathBuf {
+    if nix::unistd::geteuid().is_root() { PathBuf::from("/var/lib/orrery") } else { user_dir("XDG_DATA_HOME", ".local/share") }
+}
+
+/// The user's own folder for Orrery's files of one kind, as the XDG base directories have it.
+pub(crate) fn user_dir(variable: &str, below_home: &str) -> PathBuf {
+    let base = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(below_home);
+    base.unwrap_or_else(home).join("orrery")
+}
+
+fn parse_domain(text: &str) -> Result<String, ConfigError> {
+    let name = text.trim_matches('.').to_ascii_lowercase();
+    if name == "localhost" {
+        return Ok(name);
+    }
+    let rule = "write a domain without a scheme or a port, like apps.example.com";
+    match domain::name::host(&name) {
+        Ok(name) if !name.starts_with('*') => Ok(name),
+        _ => Err(ConfigError::Refused { key: "base_domain", value: text.to_owned(), rule }),
+    }
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let refused = |key, value: String, rule| Err(ConfigError::Refused { key, value, rule });
+    if !config.public_url.starts_with("http://") && !config.public_url.starts_with("https://") {
+        return refused("public_url", config.public_url.clone(), "write it with http:// or https:// in front");
+    }
+    if config.edge_listen.is_empty() {
+        return refused("edge_listen", String::new(), "give at least one address, like 127.0.0.1:8081");
+    }
+    if config.build_concurrency == 0 {
+        return refused("build_concurrency", "0".to_owned(), "at least one build must be able to run");
+    }
+    if config.build_seconds == 0 {
+        return refused("build_seconds", "0".to_owned(), "a build needs at least one second");
+    }
+    if !config.replica_cpus.is_finite() || config.replica_cpus < 0.0 {
+        return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
+    }
+    if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
+        return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
+    }
+    if config.public || config.base_domain != "localhost" {
+        return Ok(());
+    }
+    let listeners = std::iter::once(("listen", config.listen)).chain(config.edge_listen.iter().map(|address| ("edge_listen", *address)));
+    for (key, address) in listeners {
+        if !is_loopback(address.ip()) {
+            return Err(ConfigError::NotLoopback { key, address });
+        }
+    }
+    Ok(())
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// The JSON schema of the configuration file.
+pub(crate) fn schema() -> schemars::Schema {
+    schemars::schema_for!(Settings)
+}

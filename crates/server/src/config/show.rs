@@ -1,0 +1,28 @@
+//! `orrery config --show`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use super::{Effective, Source};
+
+/// Prints the settings in effect as a configuration file, with the source of each; secrets are left out.
+pub(crate) fn show(effective: &Effective) -> anyhow::Result<ExitCode> {
+    let table = toml::Table::try_from(&effective.config)?;
+    let mut out = std::io::stdout().lock();
+    for (key, value) in &table {
+        let source = effective.sources.get(key.as_str()).unwrap_or(&Source::Default);
+        writeln!(out, "{:<60} # {}", format!("{key} = {value}"), describe(key, source))?;
+    }
+    let master_key = if effective.config.master_key.is_some() { "set, value hidden" } else { "not set: the file is used" };
+    writeln!(out, "# ORRERY_MASTER_KEY: {master_key}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(key: &str, source: &Source) -> String {
+    match source {
+        Source::Default => "default".to_owned(),
+        Source::File(path) => path.display().to_string(),
+        Source::Environment => format!("environment ORRERY_{}", key.to_ascii_uppercase()),
+        Source::Flag => format!("flag --{}", key.replace('_', "-")),
+    }
+}

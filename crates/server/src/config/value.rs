@@ -1,0 +1,220 @@
+//! Kinds of values that settings have.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A number of bytes; written as a number or with a unit: `500MB` (powers of 1000), `512MiB` (powers of 1024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ByteSize(pub(crate) u64);
+
+const UNITS: [(&str, u64); 9] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("tib", 1 << 40),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("b", 1),
+];
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lower = text.trim().to_ascii_lowercase();
+        let (digits, unit) = UNITS
+            .iter()
+            .find_map(|(name, bytes)| lower.strip_suffix(name).map(|digits| (digits.trim_end(), *bytes)))
+            .unwrap_or((lower.as_str(), 1));
+        let count: Option<u64> = digits.parse().ok();
+        count
+            .and_then(|count| count.checked_mul(unit))
+            .map(Self)
+            .ok_or_else(|| "write a whole number of bytes, or one with a unit, like 500MB or 2GiB".to_owned())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = UNITS.iter().filter(|(_, bytes)| self.0 >= *bytes && self.0.is_multiple_of(*bytes)).max_by_key(|(_, bytes)| *bytes);
+        match fits {
+            Some((_, 1)) | None => write!(f, "{}", self.0),
+            Some((name, bytes)) => write!(f, "{}{}", self.0 / bytes, name.to_ascii_uppercase().replace('I', "i")),
+        }
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = ByteSize;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes, or a text like \"500MB\"")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<ByteSize, E> {
+                Ok(ByteSize(value))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<ByteSize, E> {
+                u64::try_from(value).map(ByteSize).map_err(|_| E::custom("a number of bytes cannot be negative"))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<ByteSize, E> {
+                value.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for ByteSize {
+    fn schema_name() -> Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes, or a text with a unit such as \"500MB\" or \"2GiB\".",
+            "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^[0-9]+ ?([kKmMgGtT][iI]?)?[bB]?$" }],
+        })
+    }
+}
+
+/// A database's URL. It can hold a password, so its text is shown without it.
+#[derive(Clone)]
+pub(crate) struct DatabaseUrl(SecretString);
+
+impl DatabaseUrl {
+    /// A SQLite database in a file; `path` is absolute.
+    pub(crate) fn sqlite(path: &Path) -> Self {
+        Self(format!("sqlite://{}", path.display()).into())
+    }
+
+    /// The whole URL, with the password.
+    pub(crate) fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// Whether the database is a PostgreSQL server.
+    pub(crate) fn is_postgres(&self) -> bool {
+        self.expose().starts_with("postgres")
+    }
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let known = ["sqlite://", "postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+        // The text is not repeated: it may be a URL with a password and a typing error in the scheme.
+        if known { Ok(Self(text.into())) } else { Err("write sqlite:///PATH or postgres://USER:PASSWORD@HOST:PORT/NAME".to_owned()) }
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = self.expose();
+        // Parameters can hold a password too (`?password=…`), so only their presence is shown.
+        let (url, parameters) = url.split_once('?').map_or((url, ""), |(url, _)| (url, "?…"));
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let shown = match rest.rsplit_once('@') {
+            Some((user, place)) if user.contains(':') => format!("{}:…@{place}", user.split(':').next().unwrap_or("")),
+            _ => rest.to_owned(),
+        };
+        write!(f, "{scheme}://{shown}{parameters}")
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DatabaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for DatabaseUrl {
+    fn schema_name() -> Cow<'static, str> {
+        "DatabaseUrl".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(sqlite|postgres|postgresql)://" })
+    }
+}
+
+/// Which parts of Orrery a `serve` process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// The API and the engine.
+    All,
+    /// Only the API.
+    Api,
+    /// Only the engine.
+    Engine,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One object per line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_and_print() {
+        for (text, bytes, shown) in [("500MB", 500_000_000, "500MB"), ("2 GiB", 2 << 30, "2GiB"), ("1023", 1023, "1023"), ("0", 0, "0")] {
+            let size: ByteSize = text.parse().unwrap();
+            assert_eq!((size.0, size.to_string().as_str()), (bytes, shown));
+        }
+        for bad in ["", "MB", "-1", "1.5GB", "99999999999TB"] {
+            assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn database_urls_hide_their_password() {
+        let shown = |text: &str| format!("{0} {0:?}", text.parse::<DatabaseUrl>().unwrap());
+        for text in ["postgres://u:canary@h:5432/db", "postgres://u:can@ary@h/db?sslmode=require", "postgres://u@h/db?password=canary"] {
+            let shown = shown(text);
+            assert!(!shown.contains("ary") && shown.contains("h"), "{shown}");
+        }
+        assert!(shown("sqlite:///var/lib/x.db").starts_with("sqlite:///var/lib/x.db "));
+        assert!(!"pstgres://u:canary@h/db".parse::<DatabaseUrl>().unwrap_err().contains("canary"));
+    }
+}
