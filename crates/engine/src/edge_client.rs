@@ -1,0 +1,71 @@
+//! The engine's side of the edge's control socket: one JSON object a line, one answer each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::ReplicaId;
+use domain::routing::RoutingTable;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+/// Speaks to the edge, if there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct EdgeClient {
+    dir: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    #[serde(default)]
+    version: u64,
+    #[serde(default)]
+    in_flight: u64,
+}
+
+impl EdgeClient {
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    async fn ask(&self, request: serde_json::Value, limit: Duration) -> io::Result<Answer> {
+        let exchange = async {
+            let mut stream = UnixStream::connect(self.dir.join("control.sock")).await?;
+            stream.write_all(format!("{request}\n").as_bytes()).await?;
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).await?;
+            serde_json::from_str(&line).map_err(io::Error::other)
+        };
+        tokio::time::timeout(limit, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    /// Puts a table in place and waits until every thread of the edge uses it. The file is written even when nobody answers: an edge
+    /// that starts later reads it.
+    pub(crate) async fn publish(&self, table: &RoutingTable) -> io::Result<()> {
+        let (dir, text) = (self.dir.clone(), serde_json::to_vec(table).map_err(io::Error::other)?);
+        tokio::task::spawn_blocking(move || write(&dir, &text)).await.map_err(io::Error::other)??;
+        let answer = self.ask(json!({"op": "reload"}), Duration::from_secs(5)).await?;
+        if answer.version == table.version { Ok(()) } else { Err(io::Error::other("the edge read another table")) }
+    }
+
+    /// Waits until no request to a replica is under way, or for so long; the number that is left.
+    pub(crate) async fn drain(&self, replica: ReplicaId, limit: Duration) -> io::Result<u64> {
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        let request = json!({"op": "drain", "replica": replica.to_string(), "timeoutMs": millis});
+        Ok(self.ask(request, limit + Duration::from_secs(2)).await?.in_flight)
+    }
+}
+
+fn write(dir: &Path, text: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::create_dir_all(dir)?;
+    let (fresh, table) = (dir.join("table.json.new"), dir.join("table.json"));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(text)?;
+    file.sync_data()?;
+    std::fs::rename(fresh, table)
+}

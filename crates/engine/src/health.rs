@@ -1,0 +1,128 @@
+//! Whether replicas answer.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use domain::deployment::Deployment;
+use domain::{InstanceId, ReplicaId, WorkspaceId};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Shared, lock};
+
+/// What a check knows of a replica's present life; a restart of the app is another life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mark {
+    Asking,
+    Healthy,
+}
+
+/// The results of the checks.
+#[derive(Default)]
+pub(crate) struct Board {
+    marks: Mutex<HashMap<ReplicaId, (u32, Mark, CancellationToken)>>,
+}
+
+/// Which check a deployment asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Check {
+    pub(crate) port: u16,
+    /// Asked with GET until it answers 200; without one, an accepted connection counts.
+    pub(crate) path: Option<String>,
+    /// An app that never listens counts as healthy once it has run so long; `None` when requests will be sent to it.
+    pub(crate) grace: Option<Duration>,
+}
+
+impl Board {
+    pub(crate) fn is_healthy(&self, replica: ReplicaId, life: u32) -> bool {
+        lock(&self.marks).get(&replica).is_some_and(|(seen, mark, _)| *seen == life && *mark == Mark::Healthy)
+    }
+
+    /// Takes over what the store says after a restart of the control plane: traffic goes on while nothing speaks against it.
+    pub(crate) fn adopt(&self, replica: ReplicaId, life: u32) {
+        lock(&self.marks).entry(replica).or_insert((life, Mark::Healthy, CancellationToken::new()));
+    }
+
+    pub(crate) fn forget(&self, replica: ReplicaId) {
+        if let Some((_, _, cancel)) = lock(&self.marks).remove(&replica) {
+            cancel.cancel();
+        }
+    }
+
+    /// Begins a check of this life unless there is one.
+    pub(crate) fn ask(&self, shared: &Arc<Shared>, deployment: &Deployment, replica: ReplicaId, life: u32, check: Check) {
+        let cancel = shared.shutdown.child_token();
+        {
+            let mut marks = lock(&self.marks);
+            match marks.get(&replica) {
+                Some((seen, _, _)) if *seen == life => return,
+                Some((_, _, earlier)) => earlier.cancel(),
+                None => {}
+            }
+            marks.insert(replica, (life, Mark::Asking, cancel.clone()));
+        }
+        let (shared, place) = (shared.clone(), (deployment.workspace_id, deployment.instance_id));
+        let tracker = shared.tracker.clone();
+        tracker.spawn(async move {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = until_healthy(&check) => answer(&shared, place, replica, life),
+            }
+        });
+    }
+}
+
+fn answer(shared: &Shared, (workspace, instance): (WorkspaceId, InstanceId), replica: ReplicaId, life: u32) {
+    if let Some((seen, mark, _)) = lock(&shared.health.marks).get_mut(&replica)
+        && *seen == life
+    {
+        *mark = Mark::Healthy;
+    }
+    shared.look(workspace, instance);
+}
+
+/// A port gives no sign when someone begins to listen on it, so it is asked again and again, ever less often.
+async fn until_healthy(check: &Check) {
+    let begun = tokio::time::Instant::now();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let healthy = match &check.path {
+            Some(path) => answers_ok(check.port, path).await,
+            None => connect(check.port).await.is_some() || check.grace.is_some_and(|grace| begun.elapsed() >= grace),
+        };
+        if healthy {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+    }
+}
+
+async fn connect(port: u16) -> Option<TcpStream> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address)).await.ok()?.ok()
+}
+
+/// `GET path` with the Host that apps know from the contract (`contracts/railway.md` 3.8), wanting 200.
+async fn answers_ok(port: u16, path: &str) -> bool {
+    let ask = async {
+        let stream = connect(port).await?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = hyper::Request::get(path)
+            .header("host", "healthcheck.railway.app")
+            .header("user-agent", "Orrery-Healthcheck/1")
+            .body(Empty::<Bytes>::new())
+            .ok()?;
+        tokio::select! {
+            response = sender.send_request(request) => Some(response.ok()?.status() == 200),
+            _ = connection => None,
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ask).await.ok().flatten().unwrap_or(false)
+}

@@ -1,0 +1,154 @@
+//! What is known of one instance, gathered from the store, the driver and the health checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::log::{LogKind, LogSource};
+use domain::project::Instance;
+use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
+use domain::{InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
+use runtime::{Observation, ObservedPhase};
+use store::Change;
+
+use crate::Shared;
+use crate::health::Check;
+
+/// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
+const WORKER_GRACE: Duration = Duration::from_secs(3);
+
+/// One instance in full.
+pub(crate) struct View {
+    pub(crate) tenant: Tenant,
+    pub(crate) instance: Instance,
+    /// Pending and live ones, oldest first.
+    pub(crate) deployments: Vec<Deployment>,
+    pub(crate) replicas: Vec<Replica>,
+    pub(crate) observed: Observed,
+    /// Rows whose replica has moved on.
+    pub(crate) updates: Vec<Change>,
+}
+
+pub(crate) async fn view(
+    shared: &Arc<Shared>,
+    workspace: WorkspaceId,
+    id: InstanceId,
+    seen: &HashMap<ReplicaId, Observation>,
+) -> Result<Option<View>, store::StoreError> {
+    let tenant = Tenant::system(workspace);
+    let Some(instance) = shared.ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
+    let deployments = shared.ops.store.deployments_live(tenant, &[id]).await?;
+    let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
+    let mut replicas = shared.ops.store.replicas_of(tenant, &ids).await?;
+    replicas.retain(|replica| replica.status != ReplicaStatus::Removed);
+    let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
+    let public = domains.iter().any(|domain| domain.service_id == instance.service_id);
+
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed: Observed::default(), updates: vec![] };
+    for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
+        let mut states = vec![];
+        for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
+            shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
+            let phase = phase(shared, deployment, &replica, seen.get(&replica.id), public);
+            if let Some(change) = refresh(&mut replica, &phase, seen.get(&replica.id)) {
+                view.updates.push(change);
+            }
+            states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });
+            view.replicas.push(replica);
+        }
+        view.observed.deployments.push(DeploymentState {
+            id: deployment.id,
+            status: deployment.status,
+            generation: deployment.generation,
+            stopped: deployment.stopped,
+            wanted: wanted(&view.instance, deployment),
+            since: deployment.status_at,
+            health_seconds: deployment.spec.deploy.healthcheck_seconds(),
+            overlap_seconds: deployment.spec.deploy.overlap_seconds,
+            replicas: states,
+        });
+    }
+    Ok(Some(view))
+}
+
+/// The number of replicas follows today's settings, so that scaling needs no deployment.
+fn wanted(instance: &Instance, deployment: &Deployment) -> u32 {
+    let today = &instance.spec.deploy;
+    if today.regions.is_empty() { deployment.spec.deploy.replicas() } else { today.replicas() }
+}
+
+pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: LogKind) -> LogSource {
+    LogSource {
+        workspace_id: deployment.workspace_id,
+        project_id: deployment.project_id,
+        environment_id: deployment.environment_id,
+        service_id: deployment.service_id,
+        deployment_id: deployment.id,
+        snapshot_id: deployment.snapshot_id,
+        replica_id: replica,
+        kind,
+    }
+}
+
+fn phase(shared: &Arc<Shared>, deployment: &Deployment, replica: &Replica, seen: Option<&Observation>, public: bool) -> Phase {
+    let Some(seen) = seen else {
+        return match replica.status {
+            ReplicaStatus::Crashed => Phase::Crashed { reason: replica.reason.clone().unwrap_or_else(|| "it could not be started".into()) },
+            ReplicaStatus::Exited => Phase::Exited,
+            _ => Phase::Lost,
+        };
+    };
+    match &seen.phase {
+        ObservedPhase::Running if replica.status == ReplicaStatus::Removing => Phase::Stopping,
+        ObservedPhase::Running => {
+            if replica.status == ReplicaStatus::Running && replica.restarts == seen.restarts {
+                shared.health.adopt(replica.id, seen.restarts);
+            }
+            if shared.health.is_healthy(replica.id, seen.restarts) {
+                return Phase::Healthy;
+            }
+            let deploying = deployment.status == DeploymentStatus::Deploying;
+            let check = Check {
+                port: seen.port,
+                // The path is asked while deploying, never after (contracts/railway.md 3.8).
+                path: deployment.spec.deploy.healthcheck_path.clone().filter(|_| deploying),
+                grace: (!public).then_some(WORKER_GRACE),
+            };
+            shared.health.ask(shared, deployment, replica.id, seen.restarts, check);
+            Phase::Starting
+        }
+        ObservedPhase::Restarting => Phase::Starting,
+        ObservedPhase::Exited => Phase::Exited,
+        ObservedPhase::Crashed { reason, .. } => Phase::Crashed { reason: reason.clone() },
+        ObservedPhase::Stopping => Phase::Stopping,
+        // It has ended as it was asked to; what is left is its folder.
+        ObservedPhase::Stopped | ObservedPhase::Lost => Phase::Lost,
+    }
+}
+
+/// Brings a replica's row up to date; the change, if there is one.
+fn refresh(replica: &mut Replica, phase: &Phase, seen: Option<&Observation>) -> Option<Change> {
+    let restarting = seen.is_some_and(|seen| seen.phase == ObservedPhase::Restarting);
+    let (status, reason) = match phase {
+        Phase::Starting if restarting => (ReplicaStatus::Restarting, None),
+        Phase::Starting => (ReplicaStatus::Initializing, None),
+        Phase::Healthy => (ReplicaStatus::Running, None),
+        Phase::Exited => (ReplicaStatus::Exited, None),
+        Phase::Crashed { reason } => (ReplicaStatus::Crashed, Some(reason.clone())),
+        Phase::Stopping => (ReplicaStatus::Removing, replica.reason.clone()),
+        Phase::Lost => return None,
+    };
+    let (port, restarts) = seen.map_or((replica.port, replica.restarts), |seen| (seen.port, seen.restarts));
+    let exit_code = match seen.map(|seen| &seen.phase) {
+        Some(ObservedPhase::Crashed { code, .. }) => *code,
+        Some(ObservedPhase::Exited) => Some(0),
+        _ => replica.exit_code,
+    };
+    let next = Replica { status, reason, port, restarts, exit_code, ..replica.clone() };
+    if next == *replica {
+        return None;
+    }
+    *replica = Replica { updated_at: Timestamp::now(), ..next };
+    Some(Change::ReplicaUpdate(replica.clone()))
+}
