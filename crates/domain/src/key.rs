@@ -159,6 +159,31 @@ pub fn display(secret: &str) -> String {
     format!("{}…{}", &secret[..secret.len().min(8)], &secret[secret.len().saturating_sub(4)..])
 }
 
+/// Takes every key of Orrery out of a text, for logs. Other texts are returned as they are.
+#[must_use]
+pub fn redact(text: &str) -> std::borrow::Cow<'_, str> {
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while at < text.len() {
+        let word = text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
+        let end = at + word;
+        let key = KeyKind::ALL.into_iter().flat_map(|kind| text[at..end].match_indices(kind.prefix()).map(move |(found, _)| (found, kind)));
+        if let Some((found, kind)) = key.filter(|(found, kind)| word >= found + kind.prefix().len() + BODY).min_by_key(|(found, _)| *found) {
+            out.push_str(&text[copied..at + found]);
+            out.push_str(kind.prefix());
+            out.push_str("•••");
+            copied = end;
+        }
+        at = end + text[end..].chars().next().map_or(1, char::len_utf8);
+    }
+    if copied == 0 {
+        return std::borrow::Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    std::borrow::Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -175,6 +200,24 @@ mod tests {
             let mut damaged = key.clone();
             damaged.replace_range(at..=at, &with);
             prop_assert!(damaged == key || recognise(&damaged).is_none());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_key_survives_redaction(random: [u8; 32], which in 0usize..7, before in ".*", after in ".*") {
+            let key = encode(KeyKind::ALL[which], &random);
+            let text = format!("{before}{key}{after}");
+            prop_assert!(!redact(&text).contains(&key));
+            let secret_part = &key[key.len() - 20..];
+            prop_assert!(!redact(&text).contains(secret_part));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_stays() {
+        for text in ["", "orr_", "gx_your_api_key", "é orr_1", "a path/orp_x"] {
+            assert_eq!(redact(text), text);
         }
     }
 

@@ -1,27 +1,209 @@
-//! The long-running processes.
+//! The long-running processes: what each is made of, in the order in which it starts.
 
+mod edge_process;
+mod first_start;
+mod logging;
+
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use domain::Timestamp;
+use engine::{Engine, EngineConfig};
+use ops::{Ops, Settings, Signals};
+use runtime::process::{ProcessConfig, ProcessDriver};
+use secrecy::ExposeSecret;
+use store::{MasterKey, Store, StoreConfig};
+use telemetry::{Telemetry, TelemetryConfig};
+use tokio_util::sync::CancellationToken;
 
 use crate::cli::EdgeArgs;
-use crate::config::Config;
+use crate::config::{Config, Role};
+
+/// Loopback ports that replicas are given.
+const REPLICA_PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 
 /// Runs the API and the engine until a signal ends them.
-pub(crate) fn serve(_config: Config) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`serve` is not wired yet")
+pub(crate) fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    logging::start(config.log_format, &config.log_filter)?;
+    let folders = Folders::make(&config.data_dir)?;
+    let _alone = folders.lock()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("the async runtime cannot start")?
+        .block_on(run(config, &folders))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
+    let ops = open(&config, folders).await?;
+    let stop = stop_signal()?;
+    let (api, engine) = (config.role != Role::Engine, config.role != Role::Api);
+
+    let edge = if engine { Some(tokio::spawn(edge_process::keep_running(folders.edge.clone(), config.edge_listen.clone(), stop.clone()))) } else { None };
+    let engine = if engine { Some(start_engine(&config, folders, ops.clone())?) } else { None };
+    if api {
+        let listener = tokio::net::TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
+        first_start::greet(&config, &ops).await?;
+        let router = api::router(api::ApiState::new(ops.clone()));
+        api::serve(listener, router, stop.clone()).await.context("the API ended")?;
+    } else {
+        stop.cancelled().await;
+    }
+    tracing::info!("stopping: apps and their traffic go on");
+    if let Some(engine) = engine {
+        engine.stop().await;
+    }
+    if let Some(edge) = edge {
+        edge.await.context("the keeper of the edge ended abnormally")?;
+    }
+    ops.store.clone().close().await;
+    Ok(())
+}
+
+/// Opens the store and the logs.
+pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<Arc<Ops>> {
+    let telemetry = Telemetry::open(TelemetryConfig {
+        dir: folders.telemetry.clone(),
+        retain_days: config.log_retention_days,
+        retain_bytes: config.log_retention_bytes.0,
+    })?;
+    Ok(Arc::new(Ops {
+        store: open_store(config).await?,
+        telemetry,
+        signals: Signals::default(),
+        settings: Settings {
+            base_domain: config.base_domain.clone(),
+            edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
+            dashboard_url: config.public_url.clone(),
+            region: config.region.clone(),
+            blobs: folders.blobs.clone(),
+            max_upload_bytes: config.max_upload_bytes.0,
+        },
+    }))
+}
+
+/// Opens the store alone: what the operator's commands need.
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let master_key = match &config.master_key {
+        Some(text) => MasterKey::parse(text.expose_secret()).context("ORRERY_MASTER_KEY")?,
+        None => MasterKey::load_or_create(&config.master_key_file)
+            .with_context(|| format!("the master key in {}", config.master_key_file.display()))?,
+    };
+    Store::open(StoreConfig { url: config.database.expose().to_owned(), master_key })
+        .await
+        .context("the database cannot be opened")
+}
+
+fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Result<Engine> {
+    let driver = ProcessDriver::new(ProcessConfig {
+        data_dir: config.data_dir.clone(),
+        exe: std::env::current_exe().context("the path of this program")?,
+        hidden: vec![config.data_dir.clone()],
+        port_range: REPLICA_PORTS,
+    })?;
+    let engine_config = EngineConfig {
+        data_dir: config.data_dir.clone(),
+        edge_dir: folders.edge.clone(),
+        blobs: folders.blobs.clone(),
+        build_concurrency: usize::try_from(config.build_concurrency)?,
+        build_limits: builder::BuildLimits {
+            unpacked_bytes: config.build_unpacked_bytes.0,
+            seconds: config.build_seconds,
+            ..builder::BuildLimits::default()
+        },
+        default_limits: domain::spec::Limits {
+            memory_bytes: Some(config.replica_memory_bytes.0).filter(|bytes| *bytes > 0),
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite and not negative; a million cores is enough")]
+            cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
+        },
+        separate_users: nix::unistd::geteuid().is_root(),
+        period: Duration::from_secs(5),
+    };
+    Ok(Engine::start(ops, Arc::new(driver), engine_config))
+}
+
+/// Ends with SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        token.cancel();
+    });
+    Ok(stop)
+}
+
+/// The folders below the data directory.
+pub(crate) struct Folders {
+    root: std::path::PathBuf,
+    blobs: std::path::PathBuf,
+    edge: std::path::PathBuf,
+    telemetry: std::path::PathBuf,
+}
+
+impl Folders {
+    /// Makes what is missing. Apps run as other users and pass through the data directory and the artifacts; they can list neither.
+    pub(crate) fn make(root: &Path) -> anyhow::Result<Self> {
+        let make = |path: &Path, mode: u32| -> anyhow::Result<()> {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(mode)
+                .create(path)
+                .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
+                .with_context(|| format!("the folder {} cannot be made", path.display()))
+        };
+        make(root, 0o711)?;
+        for open in ["artifacts", "replicas", "cache", "scratch"] {
+            make(&root.join(open), 0o711)?;
+        }
+        for closed in ["blobs", "edge", "telemetry", "run"] {
+            make(&root.join(closed), 0o700)?;
+        }
+        Ok(Self { root: root.to_owned(), blobs: root.join("blobs"), edge: root.join("edge"), telemetry: root.join("telemetry") })
+    }
+
+    /// Two control planes over one data directory would start everything twice.
+    fn lock(&self) -> anyhow::Result<nix::fcntl::Flock<std::fs::File>> {
+        let path = self.root.join("run/serve.lock");
+        let file = std::fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
+            anyhow::anyhow!("another `orrery serve` uses {}: stop it first, or choose another --data-dir", self.root.display())
+        })
+    }
 }
 
 /// Runs the reverse proxy until a signal ends it.
-pub(crate) fn edge(_args: EdgeArgs) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`edge` is not wired yet")
+pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
+    logging::start(crate::config::LogFormat::Text, "info")?;
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    edge::run(edge::EdgeConfig { listen: args.listen, dir: args.dir, threads })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Keeps the replica of `dir` alive.
-pub(crate) fn shim(_dir: &Path) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`shim` is not wired yet")
+pub(crate) fn shim(dir: &Path) -> anyhow::Result<ExitCode> {
+    Ok(u8::try_from(runtime::shim_main(dir)).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Enters the sandbox that standard input describes.
 pub(crate) fn sandbox_exec() -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`sandbox-exec` is not wired yet")
+    runtime::sandbox::sandbox_exec_main()
+}
+
+/// The present time; the one place of the operator's commands that reads a clock.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::now()
 }
