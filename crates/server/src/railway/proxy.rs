@@ -1,0 +1,143 @@
+//! The proxy between the CLI and the server: CONNECT, TLS, plain requests.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{client, server};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
+
+use super::certificate::{Authority, HOSTS};
+use super::server::Server;
+
+type Body = Either<Incoming, Full<Bytes>>;
+
+/// Answers for Railway's hosts by asking `server`, and refuses every other host.
+#[derive(Clone)]
+pub(super) struct Proxy {
+    server: Arc<Server>,
+    acceptor: TlsAcceptor,
+    tasks: TaskTracker,
+}
+
+impl Proxy {
+    pub(super) fn new(server: Server, authority: &Authority) -> anyhow::Result<Self> {
+        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![authority.leaf.clone()], authority.leaf_key.clone_key())?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { server: Arc::new(server), acceptor: TlsAcceptor::from(Arc::new(config)), tasks: TaskTracker::new() })
+    }
+
+    /// Serves until the future is dropped, or until nothing was connected for `idle`.
+    pub(super) async fn serve(&self, listener: TcpListener, idle: Option<Duration>) -> anyhow::Result<()> {
+        loop {
+            let accepted = match idle {
+                None => listener.accept().await,
+                Some(idle) => match tokio::time::timeout(idle, listener.accept()).await {
+                    Ok(accepted) => accepted,
+                    Err(_) if self.tasks.is_empty() => return Ok(()),
+                    Err(_) => continue,
+                },
+            };
+            let (socket, _) = accepted?;
+            let proxy = self.clone();
+            self.tasks.spawn(async move {
+                let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(proxy.on_proxy_request(request))));
+                // A client that goes away is no fault, and one that sends nonsense was told so.
+                let _ = server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
+            });
+        }
+    }
+
+    /// The outer protocol: only CONNECT, only to Railway's hosts.
+    fn on_proxy_request(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let place = request.uri().authority().cloned();
+        let known =
+            place.is_some_and(|place| place.port_u16() == Some(443) && HOSTS.iter().any(|host| place.host().eq_ignore_ascii_case(host)));
+        if request.method() != Method::CONNECT || !known {
+            let mut answer = Response::new(Full::from(format!(
+                "`orrery railway` connects to {} and nowhere else; {} is refused\n",
+                self.server,
+                request.uri().authority().map_or("this", |place| place.as_str())
+            )));
+            *answer.status_mut() = StatusCode::FORBIDDEN;
+            return answer;
+        }
+        let proxy = self.clone();
+        self.tasks.spawn(async move {
+            // The client that closed before the tunnel was up, or does not trust our certificate, says so itself.
+            let Ok(tunnel) = hyper::upgrade::on(request).await else { return };
+            let Ok(stream) = proxy.acceptor.accept(TokioIo::new(tunnel)).await else { return };
+            let service = service_fn(|request| {
+                let proxy = proxy.clone();
+                async move { Ok::<_, Infallible>(proxy.on_request(request).await) }
+            });
+            let _ = server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+        });
+        Response::new(Full::default())
+    }
+
+    /// The inner protocol: what the CLI believes to say to Railway.
+    async fn on_request(&self, request: Request<Incoming>) -> Response<Body> {
+        match self.forward(request).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                // The CLI shows the first error's message, and `message` for an upload: contracts/railway-cli.md 4 and 5.
+                let text = format!("{error:#}");
+                let body = serde_json::json!({ "errors": [{ "message": text }], "message": text }).to_string();
+                let mut answer = Response::new(Either::Right(Full::from(body)));
+                *answer.status_mut() = StatusCode::BAD_GATEWAY;
+                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                answer
+            }
+        }
+    }
+
+    /// One connection per request: the CLI makes few, and none is ever sent on a connection that the server is about to close.
+    async fn forward(&self, mut request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+        let stream = self.server.connect().await?;
+        let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        self.tasks.spawn(async move {
+            // What goes wrong here also ends the request or the upgraded stream, which report it.
+            let _ = connection.with_upgrades().await;
+        });
+        let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+        rewrite(&self.server, &mut request)?;
+        let mut answer = sender.send_request(request).await?;
+        if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (answer.status(), upgrade) {
+            let far = hyper::upgrade::on(&mut answer);
+            self.tasks.spawn(async move {
+                if let (Ok(near), Ok(far)) = (upgrade.await, far.await) {
+                    // Either side closing ends both; there is nobody left to tell.
+                    let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(near), &mut TokioIo::new(far)).await;
+                }
+            });
+        }
+        Ok(answer.map(Either::Left))
+    }
+}
+
+fn rewrite(server: &Server, request: &mut Request<Incoming>) -> anyhow::Result<()> {
+    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+    *request.uri_mut() = Uri::try_from(format!("{}{path}", server.prefix()))?;
+    let headers = request.headers_mut();
+    let asked = headers.insert(header::HOST, HeaderValue::from_str(server.authority())?);
+    if let Some(asked) = asked {
+        headers.insert(HeaderName::from_static("x-forwarded-host"), asked);
+    }
+    headers.insert(HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static("https"));
+    // The body is asked for as it is forwarded; a second "100 Continue" from the server would be one too many.
+    headers.remove(header::EXPECT);
+    Ok(())
+}
