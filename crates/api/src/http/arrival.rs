@@ -1,0 +1,154 @@
+//! The outermost layer: names a request, finds out where it comes from, survives the panic of a handler, writes the access log.
+
+use std::any::Any;
+use std::net::{IpAddr, Ipv4Addr};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Version};
+use axum::middleware::Next;
+use axum::response::Response;
+use domain::{Code, Timestamp};
+use futures::FutureExt;
+
+use super::answer::refuse;
+use super::caller::PROJECT_TOKEN;
+use super::{ApiState, Peer};
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The circumstances of a request, made once when it comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    /// What the log and the client call it.
+    pub(crate) request_id: String,
+    /// When.
+    pub(crate) now: Timestamp,
+    /// From where: the socket's address, or what a trusted proxy says.
+    pub(crate) address: IpAddr,
+    /// The client speaks TLS, with a proxy in front of us.
+    pub(crate) https: bool,
+    /// Who asks, once somebody has looked; for the access log.
+    principal: Arc<OnceLock<String>>,
+}
+
+impl Arrival {
+    /// Notes for the access log who asks; the first word counts.
+    pub(crate) fn asked_by(&self, principal: String) {
+        // Set already means that a handler looked twice.
+        let _ = self.principal.set(principal);
+    }
+}
+
+pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let arrival = arrive(&state, &request);
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(200).collect();
+    request.extensions_mut().insert(arrival.clone());
+
+    let mut response = match ambiguous(request.version(), request.headers()) {
+        Some(error) => refuse(&error, &arrival.request_id),
+        None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+            Ok(response) => response,
+            Err(panic) => refuse(&ops::Error::internal("a handler panicked", panic_text(&*panic)), &arrival.request_id),
+        },
+    };
+
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(&arrival.request_id) {
+        headers.insert(REQUEST_ID.clone(), value);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Caching is opted into by a route; nothing here is the same for everybody.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    tracing::info!(
+        target: "orrery::access",
+        method = method.as_str(),
+        path,
+        status = response.status().as_u16(),
+        ms = started.elapsed().as_secs_f64() * 1000.0,
+        request_id = arrival.request_id,
+        address = %arrival.address,
+        principal = arrival.principal.get().map_or("-", String::as_str),
+    );
+    response
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("without a text").to_owned()
+}
+
+fn arrive(state: &ApiState, request: &Request) -> Arrival {
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
+    let trusted = |address: IpAddr| address.is_loopback() || state.options.trusted_proxies.contains(&address);
+    let through_proxy = peer.is_some_and(trusted);
+    let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let address = if through_proxy { forwarded_for(request.headers(), peer, trusted) } else { peer };
+    let https = through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
+    Arrival {
+        request_id: uuid::Uuid::now_v7().simple().to_string(),
+        now: Timestamp::now(),
+        address,
+        https,
+        principal: Arc::default(),
+    }
+}
+
+/// The nearest address that is not one of our own proxies. Everything further left was written by somebody we do not know.
+fn forwarded_for(headers: &HeaderMap, peer: IpAddr, trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
+    let mut nearest = peer;
+    let values: Vec<&str> = headers.get_all(&FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
+    for hop in values.iter().flat_map(|value| value.split(',')).rev() {
+        let Ok(address) = hop.trim().parse::<IpAddr>() else { break };
+        nearest = address.to_canonical();
+        if !trusted(nearest) {
+            break;
+        }
+    }
+    nearest
+}
+
+/// A request that two readers could understand in two ways. Hyper has already settled the length of its body.
+fn ambiguous(version: Version, headers: &HeaderMap) -> Option<ops::Error> {
+    let count = |name: &HeaderName| headers.get_all(name).iter().count();
+    let hosts = count(&HOST);
+    if hosts > 1 || (hosts == 0 && version > Version::HTTP_10) {
+        return Some(ops::Error::bad_input("The request needs exactly one `Host` header"));
+    }
+    for name in [&AUTHORIZATION, &PROJECT_TOKEN] {
+        if count(name) > 1 {
+            return Some(ops::Error::new(Code::BadUserInput, format!("The header `{name}` came more than once: send it once")));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_part_that_our_proxies_wrote_is_believed() {
+        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
+        let trusted = |address: IpAddr| address.is_loopback() || address == proxy;
+        let seen = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(FORWARDED_FOR.clone(), HeaderValue::from_static(line));
+            }
+            forwarded_for(&headers, IpAddr::V4(Ipv4Addr::LOCALHOST), trusted).to_string()
+        };
+        assert_eq!(seen(&[]), "127.0.0.1");
+        assert_eq!(seen(&["9.9.9.9, 203.0.113.7"]), "203.0.113.7");
+        assert_eq!(seen(&["9.9.9.9", "203.0.113.7, 10.0.0.1"]), "203.0.113.7");
+        assert_eq!(seen(&["203.0.113.7, nonsense"]), "127.0.0.1");
+        assert_eq!(seen(&["::ffff:203.0.113.7"]), "203.0.113.7");
+    }
+}

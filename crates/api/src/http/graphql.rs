@@ -1,0 +1,186 @@
+//! The door of the GraphQL engine: JSON over POST, `graphql-transport-ws` over a websocket (`contracts/railway.md` 1.1, 1.5).
+
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+use axum::extract::{Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, ORIGIN,
+};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::Response;
+use domain::{Code, Timestamp};
+use ops::auth::authenticate;
+use ops::{Error, OpCtx, Principal};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::{build, refuse, refuse_graphql};
+use super::caller::{Credential, context, context_of, credential};
+use super::{ApiState, Arrival, body, require_same_origin};
+use crate::graphql::GraphqlRequest;
+
+const BODY_BYTES: usize = 1 << 20;
+const PATIENCE: Duration = Duration::from_secs(30);
+const PROTOCOL: &str = "graphql-transport-ws";
+
+/// How often a websocket's credential is looked at again, so that a revoked key does not go on listening.
+const RECHECK: Duration = Duration::from_secs(30);
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    query: Option<String>,
+    #[serde(default)]
+    variables: Value,
+    #[serde(default)]
+    operation_name: Option<String>,
+}
+
+/// `POST /graphql/v2`
+pub(super) async fn execute(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = tokio::time::timeout(super::REQUEST, run(&state, &arrival, &parts, body)).await;
+    let answer = answer.unwrap_or_else(|_| Err(Error::new(Code::Timeout, "The operation took too long: ask for less, or try again")));
+    let response = answer.unwrap_or_else(|error| refuse_graphql(&error, &arrival.request_id));
+    with_cors(&parts.headers, response)
+}
+
+async fn run(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
+    let ctx = match context(state, arrival, parts).await {
+        Ok(ctx) => ctx,
+        Err(error) => {
+            body::linger(&parts.headers, body);
+            return Err(error);
+        }
+    };
+    let request = read_request(&parts.headers, body).await?;
+    let answer = state.engine.execute(ctx, request).await;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Ok(build(status, "application/json", answer.body))
+}
+
+async fn read_request(headers: &HeaderMap, body: Body) -> Result<GraphqlRequest, Error> {
+    if !speaks_json(headers) {
+        body::linger(headers, body);
+        return Err(Error::bad_input("Send the operation as JSON: `Content-Type: application/json` and {\"query\": …, \"variables\": {…}}"));
+    }
+    let bytes = body::read(headers, body, BODY_BYTES, PATIENCE).await?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| Error::bad_input("The request body is not valid UTF-8: send JSON text"))?;
+    // serde_json gives up at 128 levels, long before the stack does.
+    let wire: Wire = serde_json::from_str(text).map_err(|error| {
+        Error::bad_input(format!(
+            "The request body is not {{\"query\": …, \"variables\": {{…}}}} in JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+    })?;
+    if !matches!(wire.variables, Value::Null | Value::Object(_)) {
+        return Err(Error::bad_input("`variables` must be an object"));
+    }
+    let query = wire.query.ok_or_else(|| Error::bad_input("The request body has no `query`"))?;
+    Ok(GraphqlRequest { query, variables: wire.variables, operation_name: wire.operation_name })
+}
+
+fn speaks_json(headers: &HeaderMap) -> bool {
+    let Some(kind) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else { return false };
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    ["application/json", "application/graphql+json"].iter().any(|known| kind.eq_ignore_ascii_case(known))
+}
+
+/// `GET /graphql/v2`: a websocket, or a hint for a person who opened the address in a browser.
+pub(super) async fn greet(
+    State(state): State<ApiState>,
+    Extension(arrival): Extension<Arrival>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
+) -> Response {
+    let (parts, _) = request.into_parts();
+    if !parts.headers.contains_key("upgrade") {
+        let error = Error::bad_input("This is the GraphQL API: send operations by POST as JSON, or open a websocket for subscriptions");
+        let mut response = refuse_graphql(&error, &arrival.request_id);
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+        return with_cors(&parts.headers, response);
+    }
+    match subscribe(state, &arrival, upgrade, &parts).await {
+        Ok(response) => response,
+        Err(error) => refuse(&error, &arrival.request_id),
+    }
+}
+
+async fn subscribe(
+    state: ApiState,
+    arrival: &Arrival,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    parts: &Parts,
+) -> Result<Response, Error> {
+    let credential = credential(&parts.headers)?;
+    if matches!(credential, Credential::Session(_)) {
+        require_same_origin(&state, &parts.headers)?;
+    }
+    let ctx = context_of(&state, arrival, &credential).await?;
+    if matches!(ctx.principal, Principal::Anonymous) {
+        return Err(Error::new(
+            Code::Unauthenticated,
+            "Not Authorized: send the credential as a header of the websocket's handshake, or sign in",
+        ));
+    }
+    let upgrade = upgrade
+        .map_err(|_| Error::bad_input("This is not a websocket handshake: GET with `Upgrade: websocket` and `Sec-WebSocket-Version: 13`"))?
+        .max_message_size(BODY_BYTES)
+        .max_frame_size(BODY_BYTES)
+        .protocols([PROTOCOL]);
+    if upgrade.selected_protocol().is_none() {
+        return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));
+    }
+    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, credential, socket)))
+}
+
+/// Serves a websocket until it ends, the server stops, or the credential does.
+async fn converse(state: ApiState, ctx: OpCtx, credential: Credential, socket: WebSocket) {
+    let address = ctx.address.clone();
+    tokio::select! {
+        () = state.engine.serve_transport_ws(ctx, socket) => {}
+        () = state.shutdown.cancelled() => {}
+        () = credential_ends(&state, &credential, address.as_deref()) => {}
+    }
+}
+
+async fn credential_ends(state: &ApiState, credential: &Credential, address: Option<&str>) {
+    let mut ticks = tokio::time::interval(RECHECK);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match authenticate(&state.ops, credential.present(), Timestamp::now(), address).await {
+            Ok(Principal::Anonymous) => return,
+            Err(error) if error.code == Code::Unauthenticated => return,
+            // A store that does not answer is no reason to cut anybody off.
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// `OPTIONS /graphql/v2`
+pub(super) async fn preflight(headers: HeaderMap) -> Response {
+    let mut response = build(StatusCode::NO_CONTENT, "text/plain", Body::empty());
+    let out = response.headers_mut();
+    out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    out.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, project-access-token, content-type, x-source"));
+    out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    with_cors(&headers, response)
+}
+
+/// A page anywhere may use this API with a token it was given. `*` never lets a browser add its cookies.
+fn with_cors(headers: &HeaderMap, mut response: Response) -> Response {
+    if headers.contains_key(ORIGIN) {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+    }
+    response
+}

@@ -1,0 +1,114 @@
+//! What every request goes through, and the table of routes.
+
+mod answer;
+mod arrival;
+mod body;
+mod caller;
+mod graphql;
+mod limits;
+mod origin;
+mod page;
+mod pages;
+mod serve;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
+use domain::Code;
+use ops::Ops;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::answer::{json, redirect, refuse, text};
+pub(crate) use self::arrival::Arrival;
+pub(crate) use self::body::{Form, announced, linger, read_form};
+pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
+pub(crate) use self::limits::Limits;
+pub(crate) use self::origin::require_same_origin;
+pub(crate) use self::page::{Html, Page, escape};
+pub use self::serve::{Peer, serve};
+use crate::graphql::Engine;
+use crate::{login, oauth, upload};
+
+/// How long a handler that reads no upload may take, its body included.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// What the HTTP surface needs to know beyond [`ops::Settings`].
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Reverse proxies on other machines whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// What every handler shares.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The verbs.
+    pub ops: Arc<Ops>,
+    /// The GraphQL engine.
+    pub engine: Arc<Engine>,
+    /// Cancelled when the server stops: open websockets end then.
+    pub shutdown: CancellationToken,
+    pub(crate) options: Arc<Options>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) uploads: Arc<upload::Turns>,
+}
+
+impl ApiState {
+    /// Gathers what handlers share, and removes what uploads of a killed process have left behind.
+    pub fn new(ops: Arc<Ops>, engine: Arc<Engine>, options: Options, shutdown: CancellationToken) -> Self {
+        upload::sweep(&ops.settings.blobs);
+        Self { ops, engine, shutdown, options: Arc::new(options), limits: Arc::default(), uploads: Arc::default() }
+    }
+}
+
+/// Every route of the API's port.
+pub fn router(state: ApiState) -> Router {
+    // An upload has its own limits and deadlines, and a websocket lives as long as it likes.
+    let long = Router::new()
+        .route("/project/{project}/environment/{environment}/up", post(upload::up))
+        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight));
+    let short = Router::new()
+        .route("/", get(pages::start))
+        .route("/healthz", get(pages::healthz))
+        .route("/project/{project}", get(pages::project))
+        .route("/project/{project}/service/{service}", get(pages::service))
+        .route("/login", get(login::form).post(login::submit))
+        .route("/login/link", get(login::link_form).post(login::link_submit))
+        .route("/logout", get(login::out_form).post(login::out_submit))
+        .route("/oauth/device/auth", post(oauth::device_auth))
+        .route("/oauth/token", post(oauth::token))
+        .route("/oauth/device", get(oauth::device_form).post(oauth::device_submit))
+        .route("/oauth/auth", get(oauth::consent_form).post(oauth::consent_submit))
+        .layer(middleware::from_fn(deadline));
+    long.merge(short)
+        .fallback(absent)
+        .method_not_allowed_fallback(wrong_method)
+        // Each handler reads its body with a limit of its own; axum's would answer in other words.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(state.clone(), arrival::receive))
+        .with_state(state)
+}
+
+async fn deadline(Extension(arrival): Extension<Arrival>, request: axum::extract::Request, next: middleware::Next) -> Response {
+    match tokio::time::timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => refuse(&ops::Error::new(Code::Timeout, "The request took too long: try again"), &arrival.request_id),
+    }
+}
+
+async fn absent(Extension(arrival): Extension<Arrival>) -> Response {
+    let error = ops::Error::new(Code::NotFound, "There is nothing at this address: the API is at /graphql/v2");
+    refuse(&error, &arrival.request_id)
+}
+
+async fn wrong_method(Extension(arrival): Extension<Arrival>) -> Response {
+    let error = ops::Error::bad_input("This address does not take that method: see the `Allow` header");
+    let mut response = refuse(&error, &arrival.request_id);
+    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
