@@ -244,7 +244,8 @@ fn read_file(path: &Path) -> Result<Settings, ConfigError> {
         // The error's own rendering repeats the line, and the line may hold the database's password.
         let start = error.span().map_or(0, |span| span.start.min(text.len()));
         let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count();
-        let key = text.lines().nth(line).unwrap_or("").split('=').next().unwrap_or("").trim().to_owned();
+        let bare = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let key = text.lines().nth(line).unwrap_or("").trim().chars().take_while(bare).collect();
         ConfigError::Invalid { path: path.to_owned(), line: line + 1, key, problem: error.message().to_owned() }
     })
 }
@@ -263,6 +264,11 @@ pub(crate) fn user_dir(variable: &str, below_home: &str) -> PathBuf {
     let base = std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::home_dir().unwrap_or_else(|| PathBuf::from("/")).join(below_home);
     base.unwrap_or_else(home).join("orrery")
+}
+
+/// The file that `serve` leaves the first token in, and where `orrery railway` of the same user finds it.
+pub(crate) fn token_file() -> PathBuf {
+    user_dir("XDG_CONFIG_HOME", ".config").join("token")
 }
 
 fn parse_domain(text: &str) -> Result<String, ConfigError> {

@@ -22,7 +22,6 @@ use tokio::net::TcpListener;
 
 pub(crate) use background::{ProxyArgs, run_proxy};
 pub(crate) use child::{run_as_shell, run_child};
-pub(crate) use environment::token_file;
 
 use environment::Connection;
 use proxy::Proxy;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::CertificateFile;
 use super::server::Server;
-use crate::config::user_dir;
+use crate::config::{token_file, user_dir};
 
 /// Holds the [`Replaced`] of a run.
 pub(super) const REPLACED: &str = "ORRERY_RAILWAY_REPLACED";
@@ -74,11 +74,6 @@ pub(super) fn restoring() -> anyhow::Result<BTreeMap<String, Option<OsString>>> 
     let Replaced(replaced) = serde_json::from_str(record).with_context(|| format!("{REPLACED} is not ours: unset it"))?;
     let still_ours = replaced.into_iter().filter(|(name, (ours, _))| std::env::var_os(name) == *ours);
     Ok(still_ours.map(|(name, (_, before))| (name, before)).chain([(REPLACED.to_owned(), None)]).collect())
-}
-
-/// The file that `orrery serve` leaves the first token in, for `orrery railway` by the same user.
-pub(crate) fn token_file() -> PathBuf {
-    user_dir("XDG_CONFIG_HOME", ".config").join("token")
 }
 
 /// The token that the CLI gets, unless it has one or is about to get one.
