@@ -5,10 +5,10 @@
 //! (request id, limits, client address, credentials) is in [`http`].
 
 pub mod graphql;
-pub mod http;
+mod http;
 mod login;
 mod oauth;
 pub mod railway;
 mod upload;
 
-pub use crate::http::{ApiState, Options, router, serve};
+pub use crate::http::{ApiState, router, serve};

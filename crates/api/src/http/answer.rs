@@ -65,12 +65,8 @@ pub(crate) fn envelope(code: Code, message: &str, request_id: &str) -> Value {
     json!({"error": message, "message": message, "code": code.as_str(), "requestId": request_id})
 }
 
-/// The error envelope of GraphQL, for what is refused before the engine sees it (`contracts/railway.md` 1.2).
+/// The errors of GraphQL, for what is refused before the engine sees it (`contracts/railway.md` 1.2).
 pub(crate) fn refuse_graphql(error: &ops::Error, request_id: &str) -> Response {
     error.log(request_id);
-    let body = json!({
-        "errors": [{"message": error.public, "extensions": {"code": error.code.as_str(), "requestId": request_id}}],
-        "data": null,
-    });
-    json(status(error.code), &body)
+    build(status(error.code), "application/json", crate::graphql::error_body(error, request_id))
 }

@@ -86,19 +86,13 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 fn arrive(state: &ApiState, request: &Request) -> Arrival {
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip().to_canonical());
-    let trusted = |address: IpAddr| address.is_loopback() || state.options.trusted_proxies.contains(&address);
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical());
+    let trusted = |address: IpAddr| address.is_loopback() || state.trusted_proxies.contains(&address);
     let through_proxy = peer.is_some_and(trusted);
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = if through_proxy { forwarded_for(request.headers(), peer, trusted) } else { peer };
     let https = through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
-    Arrival {
-        request_id: uuid::Uuid::now_v7().simple().to_string(),
-        now: Timestamp::now(),
-        address,
-        https,
-        principal: Arc::default(),
-    }
+    Arrival { request_id: uuid::Uuid::now_v7().simple().to_string(), now: Timestamp::now(), address, https, principal: Arc::default() }
 }
 
 /// The nearest address that is not one of our own proxies. Everything further left was written by somebody we do not know.

@@ -88,13 +88,7 @@ pub(crate) async fn context_of(state: &ApiState, arrival: &Arrival, credential: 
     let address = arrival.address.to_string();
     let principal = authenticate(&state.ops, credential.present(), arrival.now, Some(&address)).await?;
     arrival.asked_by(label(&principal));
-    Ok(OpCtx {
-        ops: state.ops.clone(),
-        principal,
-        request_id: arrival.request_id.clone(),
-        address: Some(address),
-        now: arrival.now,
-    })
+    Ok(OpCtx { ops: state.ops.clone(), principal, request_id: arrival.request_id.clone(), address: Some(address), now: arrival.now })
 }
 
 fn label(principal: &Principal) -> String {

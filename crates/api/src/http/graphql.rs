@@ -17,12 +17,11 @@ use axum::response::Response;
 use domain::{Code, Timestamp};
 use ops::auth::authenticate;
 use ops::{Error, OpCtx, Principal};
-use serde::Deserialize;
-use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 use super::answer::{build, refuse, refuse_graphql};
 use super::caller::{Credential, context, context_of, credential};
-use super::{ApiState, Arrival, body, require_same_origin};
+use super::{ApiState, Arrival, Peer, body, require_same_origin};
 use crate::graphql::GraphqlRequest;
 
 const BODY_BYTES: usize = 1 << 20;
@@ -31,16 +30,6 @@ const PROTOCOL: &str = "graphql-transport-ws";
 
 /// How often a websocket's credential is looked at again, so that a revoked key does not go on listening.
 const RECHECK: Duration = Duration::from_secs(30);
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Wire {
-    query: Option<String>,
-    #[serde(default)]
-    variables: Value,
-    #[serde(default)]
-    operation_name: Option<String>,
-}
 
 /// `POST /graphql/v2`
 pub(super) async fn execute(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
@@ -68,23 +57,20 @@ async fn run(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> 
 async fn read_request(headers: &HeaderMap, body: Body) -> Result<GraphqlRequest, Error> {
     if !speaks_json(headers) {
         body::linger(headers, body);
-        return Err(Error::bad_input("Send the operation as JSON: `Content-Type: application/json` and {\"query\": …, \"variables\": {…}}"));
+        return Err(Error::bad_input(
+            "Send the operation as JSON: `Content-Type: application/json` and {\"query\": …, \"variables\": {…}}",
+        ));
     }
     let bytes = body::read(headers, body, BODY_BYTES, PATIENCE).await?;
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::bad_input("The request body is not valid UTF-8: send JSON text"))?;
     // serde_json gives up at 128 levels, long before the stack does.
-    let wire: Wire = serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(text).map_err(|error| {
         Error::bad_input(format!(
-            "The request body is not {{\"query\": …, \"variables\": {{…}}}} in JSON (line {}, column {})",
+            "The request body is not {{\"query\": \"…\", \"variables\": {{…}}, \"operationName\": \"…\"}} in JSON (line {}, column {})",
             error.line(),
             error.column()
         ))
-    })?;
-    if !matches!(wire.variables, Value::Null | Value::Object(_)) {
-        return Err(Error::bad_input("`variables` must be an object"));
-    }
-    let query = wire.query.ok_or_else(|| Error::bad_input("The request body has no `query`"))?;
-    Ok(GraphqlRequest { query, variables: wire.variables, operation_name: wire.operation_name })
+    })
 }
 
 fn speaks_json(headers: &HeaderMap) -> bool {
@@ -108,7 +94,8 @@ pub(super) async fn greet(
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
         return with_cors(&parts.headers, response);
     }
-    match subscribe(state, &arrival, upgrade, &parts).await {
+    let shutdown = parts.extensions.get::<Peer>().map(|peer| peer.shutdown.clone()).unwrap_or_default();
+    match subscribe(state, &arrival, upgrade, &parts, shutdown).await {
         Ok(response) => response,
         Err(error) => refuse(&error, &arrival.request_id),
     }
@@ -119,6 +106,7 @@ async fn subscribe(
     arrival: &Arrival,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parts: &Parts,
+    shutdown: CancellationToken,
 ) -> Result<Response, Error> {
     let credential = credential(&parts.headers)?;
     if matches!(credential, Credential::Session(_)) {
@@ -139,15 +127,15 @@ async fn subscribe(
     if upgrade.selected_protocol().is_none() {
         return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));
     }
-    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, credential, socket)))
+    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, credential, shutdown, socket)))
 }
 
 /// Serves a websocket until it ends, the server stops, or the credential does.
-async fn converse(state: ApiState, ctx: OpCtx, credential: Credential, socket: WebSocket) {
+async fn converse(state: ApiState, ctx: OpCtx, credential: Credential, shutdown: CancellationToken, socket: WebSocket) {
     let address = ctx.address.clone();
     tokio::select! {
         () = state.engine.serve_transport_ws(ctx, socket) => {}
-        () = state.shutdown.cancelled() => {}
+        () = shutdown.cancelled() => {}
         () = credential_ends(&state, &credential, address.as_deref()) => {}
     }
 }

@@ -21,7 +21,6 @@ use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use domain::Code;
 use ops::Ops;
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::answer::{json, redirect, refuse, text};
 pub(crate) use self::arrival::Arrival;
@@ -30,19 +29,13 @@ pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, c
 pub(crate) use self::limits::Limits;
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
-pub use self::serve::{Peer, serve};
+use self::serve::Peer;
+pub use self::serve::serve;
 use crate::graphql::Engine;
 use crate::{login, oauth, upload};
 
 /// How long a handler that reads no upload may take, its body included.
 const REQUEST: Duration = Duration::from_secs(60);
-
-/// What the HTTP surface needs to know beyond [`ops::Settings`].
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Reverse proxies on other machines whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
-    pub trusted_proxies: Vec<IpAddr>,
-}
 
 /// What every handler shares.
 #[derive(Clone)]
@@ -50,19 +43,19 @@ pub struct ApiState {
     /// The verbs.
     pub ops: Arc<Ops>,
     /// The GraphQL engine.
-    pub engine: Arc<Engine>,
-    /// Cancelled when the server stops: open websockets end then.
-    pub shutdown: CancellationToken,
-    pub(crate) options: Arc<Options>,
+    pub engine: Engine,
+    /// Reverse proxies on other machines whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
+    pub trusted_proxies: Arc<[IpAddr]>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,
 }
 
 impl ApiState {
     /// Gathers what handlers share, and removes what uploads of a killed process have left behind.
-    pub fn new(ops: Arc<Ops>, engine: Arc<Engine>, options: Options, shutdown: CancellationToken) -> Self {
+    #[must_use]
+    pub fn new(ops: Arc<Ops>) -> Self {
         upload::sweep(&ops.settings.blobs);
-        Self { ops, engine, shutdown, options: Arc::new(options), limits: Arc::default(), uploads: Arc::default() }
+        Self { ops, engine: Engine::new(), trusted_proxies: Arc::default(), limits: Arc::default(), uploads: Arc::default() }
     }
 }
 

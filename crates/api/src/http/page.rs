@@ -23,8 +23,7 @@ dt{font-weight:600}dd{margin:0 0 .5rem}\
 footer{margin-top:3rem;opacity:.7;font-size:.9rem}";
 
 /// The style's hash is in the policy, so that no other style, planted or ours, is applied.
-static STYLE_HASH: LazyLock<String> =
-    LazyLock::new(|| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes())));
+static STYLE_HASH: LazyLock<String> = LazyLock::new(|| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes())));
 
 /// Markup. Text gets in through [`escape`] only.
 #[derive(Clone, Debug, Default)]

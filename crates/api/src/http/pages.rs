@@ -12,7 +12,7 @@ use ops::deployment::DeploymentFilter;
 use ops::{Error, OpCtx, Principal, deployment, project as projects, service as services};
 
 use super::answer::{refuse, text};
-use super::{ApiState, Arrival, Form, Html, Page, context, escape, redirect};
+use super::{ApiState, Arrival, Form, Html, Page, context, escape};
 use crate::login;
 
 /// `GET /healthz`: the process answers and its store does.

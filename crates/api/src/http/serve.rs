@@ -31,22 +31,25 @@ const HEADER_PATIENCE: Duration = Duration::from_secs(30);
 /// For requests that are under way when the server stops.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// The other end of the socket, as an extension of each request.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// What a request's connection knows, as an extension of the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// The other end of the socket.
+    pub(crate) address: SocketAddr,
+    /// Cancelled when the server stops: what outlives its request, a websocket, ends then.
+    pub(crate) shutdown: CancellationToken,
+}
 
 /// Serves until `shutdown` is cancelled, then lets requests under way finish for ten seconds.
 ///
 /// # Errors
 /// A listener that cannot be used at all. A failing connection is that connection's affair.
-pub async fn serve(listeners: Vec<TcpListener>, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-    for listener in &listeners {
-        listener.local_addr()?;
-    }
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    listener.local_addr()?;
     let doors = Arc::new(Doors { all: Arc::new(Semaphore::new(CONNECTIONS)), of: Mutex::default() });
     let connections = TaskTracker::new();
-    let loops = listeners.into_iter().map(|listener| accept(listener, router.clone(), doors.clone(), connections.clone(), shutdown.clone()));
-    futures::future::join_all(loops).await;
+    accept(&listener, &router, &doors, &connections, &shutdown).await;
+    drop(listener);
     connections.close();
     connections.wait().await;
     Ok(())
@@ -89,16 +92,16 @@ impl Drop for Place {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, doors: Arc<Doors>, connections: TaskTracker, shutdown: CancellationToken) {
+async fn accept(listener: &TcpListener, router: &Router, doors: &Arc<Doors>, connections: &TaskTracker, shutdown: &CancellationToken) {
     loop {
         let arrived = tokio::select! {
             () = shutdown.cancelled() => return,
-            arrived = next(&listener, &doors) => arrived,
+            arrived = next(listener, doors) => arrived,
         };
         match arrived {
             Ok((stream, peer, permit)) => {
                 // A stream without a place is closed by being dropped.
-                if let Some(place) = Place::take(&doors, peer.ip(), permit) {
+                if let Some(place) = Place::take(doors, peer.ip(), permit) {
                     connections.spawn(connection(stream, peer, router.clone(), place, shutdown.clone()));
                 }
             }
@@ -120,8 +123,9 @@ async fn next(listener: &TcpListener, doors: &Doors) -> io::Result<(TcpStream, S
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, place: Place, shutdown: CancellationToken) {
     // Without it answers wait for the client's acknowledgements; a socket that is gone already will say so below.
     let _ = stream.set_nodelay(true);
+    let known = Peer { address: peer, shutdown: shutdown.clone() };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(known.clone());
         router.clone().oneshot(request.map(Body::new))
     });
     let mut builder = http1::Builder::new();

@@ -7,8 +7,8 @@ use axum::http::header::SET_COOKIE;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
-use domain::account::Session;
 use domain::Code;
+use domain::account::Session;
 use ops::{Error, Principal, Via, account};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -28,7 +28,10 @@ pub(crate) fn first(uri: &Uri) -> Response {
 /// server.
 fn next_of(form: &Form) -> &str {
     let local = |text: &&str| {
-        text.starts_with('/') && !text[1..].starts_with(['/', '\\']) && text.len() <= 4000 && text.bytes().all(|byte| byte.is_ascii_graphic())
+        text.starts_with('/')
+            && !text[1..].starts_with(['/', '\\'])
+            && text.len() <= 4000
+            && text.bytes().all(|byte| byte.is_ascii_graphic())
     };
     form.get("next").filter(local).unwrap_or("/")
 }

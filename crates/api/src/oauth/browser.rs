@@ -61,10 +61,13 @@ fn read(form: &Form) -> Result<Wanted, Unfit> {
     let client_id = form.need("client_id").map_err(Unfit::Show)?;
     let redirect = form.need("redirect_uri").map_err(Unfit::Show)?;
     let redirect = LoopbackCallback::parse(redirect).ok_or_else(|| {
-        Unfit::Show(Error::bad_input("`redirect_uri` must read http://127.0.0.1:<port>/callback: logins go to programs on your own machine only"))
+        Unfit::Show(Error::bad_input(
+            "`redirect_uri` must read http://127.0.0.1:<port>/callback: logins go to programs on your own machine only",
+        ))
     })?;
     let state = form.get("state").map(str::to_owned);
-    let tell = |error: &str, text: &str| Unfit::Tell { to: redirect.with(&[("error", error), ("error_description", text)], state.as_deref()) };
+    let tell =
+        |error: &str, text: &str| Unfit::Tell { to: redirect.with(&[("error", error), ("error_description", text)], state.as_deref()) };
     if form.get("response_type") != Some("code") {
         return Err(tell("unsupported_response_type", "response_type must be code"));
     }

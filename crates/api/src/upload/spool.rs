@@ -32,7 +32,9 @@ pub(crate) struct Received {
 pub(crate) fn too_large(limit: u64) -> Error {
     Error::new(
         Code::TooLarge,
-        format!("The archive is larger than this server's limit of {limit} bytes: leave files out with .railwayignore, or ask for a higher max_upload_bytes"),
+        format!(
+            "The archive is larger than this server's limit of {limit} bytes: leave files out with .railwayignore, or ask for a higher max_upload_bytes"
+        ),
     )
 }
 
