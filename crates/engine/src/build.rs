@@ -152,7 +152,8 @@ impl Job {
     async fn record(&self, result: Result<Built, BuildFailure>) -> Result<(), StoreError> {
         let id = self.deployment.id;
         let now = Timestamp::now();
-        let done = |error: Option<String>| Change::EventComplete { deployment: id, step: EventStep::BuildImage, at: now, error, detail: None };
+        let done =
+            |error: Option<String>| Change::EventComplete { deployment: id, step: EventStep::BuildImage, at: now, error, detail: None };
         let step = |to, reason| Change::DeploymentMove { id, from: DeploymentStatus::Building, to, reason, at: now };
         match result {
             Ok(built) => {
@@ -162,9 +163,7 @@ impl Job {
             }
             // The control plane stops: the next start builds again. A canceled deployment has its status already.
             Err(BuildFailure::Canceled) => Ok(()),
-            Err(BuildFailure::Skipped(reason)) => {
-                self.commit(vec![done(None), step(DeploymentStatus::Skipped, Some(reason))]).await
-            }
+            Err(BuildFailure::Skipped(reason)) => self.commit(vec![done(None), step(DeploymentStatus::Skipped, Some(reason))]).await,
             Err(failure) => {
                 let reason = failure.to_string();
                 tracing::info!(deployment = %id, reason, "a build has failed");
@@ -242,7 +241,8 @@ fn pre_deploy(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
         let id = deployment.id;
         let result = run_pre_deploy(&shared, tenant, &deployment, user, cancel).await;
         let now = Timestamp::now();
-        let event = |error| Change::EventInsert(DeploymentEvent { completed_at: Some(now), error, ..event(id, EventStep::PreDeployCommand) });
+        let event =
+            |error| Change::EventInsert(DeploymentEvent { completed_at: Some(now), error, ..event(id, EventStep::PreDeployCommand) });
         let committed = match result {
             Ok(()) => shared.ops.store.commit(tenant, vec![event(None)]).await,
             Err(BuildFailure::Canceled) => Ok(Default::default()),

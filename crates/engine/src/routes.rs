@@ -47,7 +47,9 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
         return "Nothing is deployed here yet: run `railway up`.".into();
     };
     match newest.status {
-        DeploymentStatus::Initializing | DeploymentStatus::Queued | DeploymentStatus::Building => "The first deployment is being built.".into(),
+        DeploymentStatus::Initializing | DeploymentStatus::Queued | DeploymentStatus::Building => {
+            "The first deployment is being built.".into()
+        }
         DeploymentStatus::Deploying => "The deployment is starting; it does not answer yet.".into(),
         DeploymentStatus::Crashed => {
             format!("The deployment has crashed: {}.", newest.status_reason.as_deref().unwrap_or("see its log"))

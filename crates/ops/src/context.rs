@@ -152,7 +152,10 @@ impl OpCtx {
                     Principal::Key(key) => format!("this {}", key.key.kind.label()),
                     _ => "your role in the workspace".to_owned(),
                 };
-                Error::new(Code::Forbidden, format!("Not Authorized: {holder} does not reach this; it needs the role {needed} or stronger there"))
+                Error::new(
+                    Code::Forbidden,
+                    format!("Not Authorized: {holder} does not reach this; it needs the role {needed} or stronger there"),
+                )
             }
         })
     }
@@ -178,9 +181,7 @@ impl OpCtx {
     #[must_use]
     pub fn actor(&self) -> Actor {
         match &self.principal {
-            Principal::User(user) => {
-                Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() }
-            }
+            Principal::User(user) => Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() },
             Principal::Key(key) => Actor::Key { id: key.key.id, label: key.key.label.clone() },
             Principal::Anonymous => Actor::System { part: "anonymous".into() },
         }

@@ -189,7 +189,8 @@ pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Depl
     }
     changes.extend(insertion(deployment.clone(), variables));
     changes.push(Change::EventInsert(event(ctx, deployment.id, EventStep::SnapshotCode)));
-    let data = json!({"service": service.name, "environment": environment.row.name, "bytes": input.blob.bytes, "message": deployment.message});
+    let data =
+        json!({"service": service.name, "environment": environment.row.name, "bytes": input.blob.bytes, "message": deployment.message});
     changes.push(ctx.activity(tenant, Some(input.project), "deployment_create", deployment.id, data));
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.wake(tenant.workspace(), instance.id);
@@ -378,10 +379,7 @@ pub async fn deployment_restart(ctx: &OpCtx, id: DeploymentId) -> Result<(), Err
     let of = deployment_for(ctx, id, Permission::Deploy).await?;
     let restartable = matches!(of.row.status, DeploymentStatus::Success | DeploymentStatus::Crashed | DeploymentStatus::Sleeping);
     if !restartable || of.row.artifact.is_none() {
-        return Err(Error::conflict(format!(
-            "A deployment that is {} cannot be restarted: redeploy it instead",
-            of.row.status.as_str()
-        )));
+        return Err(Error::conflict(format!("A deployment that is {} cannot be restarted: redeploy it instead", of.row.status.as_str())));
     }
     let changes = vec![
         Change::DeploymentRestart { id, from: of.row.status, at: ctx.now },

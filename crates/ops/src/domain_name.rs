@@ -37,7 +37,12 @@ pub fn public_url(settings: &Settings, domain: &Domain) -> String {
 ///
 /// # Errors
 /// Not found or not allowed.
-pub async fn domains(ctx: &OpCtx, project: ProjectId, environment: EnvironmentId, service: ServiceId) -> Result<Opened<Vec<Domain>>, Error> {
+pub async fn domains(
+    ctx: &OpCtx,
+    project: ProjectId,
+    environment: EnvironmentId,
+    service: ServiceId,
+) -> Result<Opened<Vec<Domain>>, Error> {
     let opened = environment::environment_get(ctx, environment).await?;
     if opened.row.project_id != project {
         return Err(Error::not_found("Project"));
@@ -145,12 +150,7 @@ async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> 
 ///
 /// # Errors
 /// A bad or taken name, not found, or not allowed.
-pub async fn domain_update(
-    ctx: &OpCtx,
-    id: DomainId,
-    new_name: Option<String>,
-    target_port: Option<Option<u16>>,
-) -> Result<Domain, Error> {
+pub async fn domain_update(ctx: &OpCtx, id: DomainId, new_name: Option<String>, target_port: Option<Option<u16>>) -> Result<Domain, Error> {
     let mut opened = domain_for(ctx, id).await?;
     let before = opened.row.domain.clone();
     if let Some(text) = new_name {

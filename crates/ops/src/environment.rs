@@ -69,11 +69,9 @@ pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result
         woken = copy(ctx, &source, &environment, input.skip_deploys, &mut changes).await?;
     }
     changes.push(ctx.activity(opened.tenant, Some(input.project), "environment_create", environment.id, json!({"name": environment.name})));
-    ctx.ops
-        .store
-        .commit(opened.tenant, changes)
-        .await
-        .map_err(|error| Error::from(error).when_taken(format!("An environment named {:?} already exists in this project", environment.name)))?;
+    ctx.ops.store.commit(opened.tenant, changes).await.map_err(|error| {
+        Error::from(error).when_taken(format!("An environment named {:?} already exists in this project", environment.name))
+    })?;
     for instance in woken {
         ctx.ops.signals.wake(opened.tenant.workspace(), instance);
     }
@@ -98,7 +96,8 @@ async fn copy(
     }
     let mut woken = vec![];
     for instance in instances {
-        let running = live.iter().rev().find(|d| d.instance_id == instance.id && d.status == DeploymentStatus::Success && d.artifact.is_some());
+        let running =
+            live.iter().rev().find(|d| d.instance_id == instance.id && d.status == DeploymentStatus::Success && d.artifact.is_some());
         let twin = Instance { id: InstanceId::generate(), environment_id: target.id, created_at: ctx.now, updated_at: ctx.now, ..instance };
         changes.push(Change::InstanceInsert(twin.clone()));
         if let Some(running) = running.filter(|_| !skip_deploys) {
@@ -139,8 +138,7 @@ pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Er
     if all.len() <= 1 {
         return Err(Error::conflict("This is the project's only environment: delete the project instead"));
     }
-    let activity =
-        ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, json!({"name": opened.row.name}));
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, json!({"name": opened.row.name}));
     ctx.commit(opened.tenant, vec![Change::EnvironmentDelete(id), activity]).await?;
     ctx.ops.signals.ring();
     Ok(())

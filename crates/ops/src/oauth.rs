@@ -165,10 +165,7 @@ fn signed_in(ctx: &OpCtx) -> Result<UserId, Error> {
 pub async fn code_create(ctx: &OpCtx, redirect_uri: &str, code_challenge: &str) -> Result<SecretString, Error> {
     let person = signed_in(ctx)?;
     let (code, hash) = secret::new_opaque();
-    ctx.ops
-        .store
-        .oauth_code_create(hash, person, redirect_uri, code_challenge, ctx.now + SignedDuration::from_secs(CODE_SECONDS))
-        .await?;
+    ctx.ops.store.oauth_code_create(hash, person, redirect_uri, code_challenge, ctx.now + SignedDuration::from_secs(CODE_SECONDS)).await?;
     Ok(code)
 }
 
@@ -188,7 +185,8 @@ pub async fn token_exchange(ops: &Arc<Ops>, grant: TokenGrant, now: Timestamp) -
         TokenGrant::Code { code, redirect_uri, verifier } => {
             let used = ops.store.oauth_code_use(key::hash(code.expose_secret()), now).await?;
             let used = used.ok_or(OAuthError::InvalidGrant("the code is unknown, used or too old: begin the login again"))?;
-            let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest(verifier.expose_secret().as_bytes()));
+            let challenge =
+                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(sha2::Sha256::digest(verifier.expose_secret().as_bytes()));
             if used.redirect_uri != redirect_uri || used.challenge != challenge {
                 return Err(OAuthError::InvalidGrant("the code was made for another client"));
             }

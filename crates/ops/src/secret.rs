@@ -20,12 +20,12 @@ pub(crate) fn new_opaque() -> (SecretString, [u8; 32]) {
 /// Two words and nothing else: a name for what the user did not name.
 pub(crate) fn friendly_name() -> String {
     const FIRST: [&str; 24] = [
-        "amber", "brisk", "calm", "clear", "copper", "daring", "early", "gentle", "golden", "hidden", "honest", "keen", "lively", "lucid", "mellow",
-        "nimble", "patient", "quiet", "rapid", "silver", "steady", "sunny", "vivid", "wise",
+        "amber", "brisk", "calm", "clear", "copper", "daring", "early", "gentle", "golden", "hidden", "honest", "keen", "lively", "lucid",
+        "mellow", "nimble", "patient", "quiet", "rapid", "silver", "steady", "sunny", "vivid", "wise",
     ];
     const SECOND: [&str; 24] = [
-        "apogee", "aurora", "beacon", "comet", "corona", "delta", "dial", "eclipse", "ember", "gear", "harbor", "horizon", "lantern", "meridian",
-        "meteor", "moon", "nebula", "orbit", "planet", "pulsar", "ring", "star", "transit", "zenith",
+        "apogee", "aurora", "beacon", "comet", "corona", "delta", "dial", "eclipse", "ember", "gear", "harbor", "horizon", "lantern",
+        "meridian", "meteor", "moon", "nebula", "orbit", "planet", "pulsar", "ring", "star", "transit", "zenith",
     ];
     let [a, b] = rand::random::<[u8; 2]>();
     format!("{}-{}", FIRST[usize::from(a) % FIRST.len()], SECOND[usize::from(b) % SECOND.len()])

@@ -115,7 +115,8 @@ impl InstancePatch {
         if spec.deploy.replicas() > MAX_REPLICAS {
             return Err(Error::bad_input(format!("{} replicas are asked for: at most {MAX_REPLICAS} are allowed", spec.deploy.replicas())));
         }
-        let Self { pre_deploy_command, restart_policy_max_retries, restart_policy_type, sleep_application, source, watch_patterns, .. } = self;
+        let Self { pre_deploy_command, restart_policy_max_retries, restart_policy_type, sleep_application, source, watch_patterns, .. } =
+            self;
         spec.deploy.pre_deploy_command = pre_deploy_command.unwrap_or_else(|| std::mem::take(&mut spec.deploy.pre_deploy_command));
         spec.deploy.restart_policy_max_retries = restart_policy_max_retries.unwrap_or(spec.deploy.restart_policy_max_retries);
         spec.deploy.restart_policy_type = restart_policy_type.unwrap_or(spec.deploy.restart_policy_type);
@@ -225,7 +226,12 @@ pub(crate) fn new_instance(ctx: &OpCtx, environment: &Environment, service: Serv
 ///
 /// # Errors
 /// A bad or taken name, not found, or not allowed.
-pub async fn service_update(ctx: &OpCtx, id: ServiceId, new_name: Option<String>, icon: Option<Option<String>>) -> Result<Opened<Service>, Error> {
+pub async fn service_update(
+    ctx: &OpCtx,
+    id: ServiceId,
+    new_name: Option<String>,
+    icon: Option<Option<String>>,
+) -> Result<Opened<Service>, Error> {
     let mut opened = service_for(ctx, id, Permission::Write).await?;
     let before = opened.row.name.clone();
     if let Some(text) = new_name {

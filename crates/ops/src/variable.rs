@@ -173,7 +173,9 @@ pub async fn variable_collection_upsert(
     for (key, value) in &values {
         name::variable(key)?;
         if value.len() > MAX_VALUE {
-            return Err(Error::bad_input(format!("the value of {key} is larger than {MAX_VALUE} bytes: keep large data in a file or a volume")));
+            return Err(Error::bad_input(format!(
+                "the value of {key} is larger than {MAX_VALUE} bytes: keep large data in a file or a volume"
+            )));
         }
         let old = rows.iter().position(|row| row.service_id == service && row.name == *key);
         let row = Variable {
