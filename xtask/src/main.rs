@@ -1,1 +1,34 @@
-fn main() {}
+//! Chores of the repository: `cargo xtask tidy | generate [--check] | railway-cli`.
+
+mod generate;
+mod railway_cli;
+mod tidy;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask tidy            check the rules of docs/ARCHITECTURE.md and docs/SECURITY.md
+       cargo xtask generate        write surface/ anew
+       cargo xtask generate --check   fail if surface/ is not what the code says
+       cargo xtask railway-cli     build the Railway CLI that the tests drive, once, into a cache";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let result = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["tidy"] => tidy::run(&root()),
+        ["generate"] => generate::run(&root(), false),
+        ["generate", "--check"] => generate::run(&root(), true),
+        ["railway-cli"] => railway_cli::run(),
+        _ => Err(anyhow::anyhow!(USAGE)),
+    };
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // Without a standard error there is only the exit status to tell.
+    let _ = writeln!(std::io::stderr(), "{error:#}");
+    ExitCode::FAILURE
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").to_owned()
+}

@@ -1,0 +1,36 @@
+//! The real Railway CLI for the tests: built once per machine, outside the checkout.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+
+/// The release that the wire contract was recorded from (`contracts/railway-cli.md`).
+const VERSION: &str = "5.71.0";
+
+/// Builds it unless the cache has it, and prints where it is.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let cache = match std::env::var_os("ORRERY_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => std::env::home_dir().context("there is no home directory: set ORRERY_CACHE")?.join(".cache/orrery"),
+    };
+    let root = cache.join("railway");
+    let program = root.join("bin/railway");
+    if !is_wanted(&program) {
+        let status = Command::new(env!("CARGO"))
+            .args(["install", "railwayapp", "--version", VERSION, "--locked", "--debug", "--force", "--root"])
+            .arg(&root)
+            .env("CARGO_TARGET_DIR", cache.join("railway-target"))
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .status()?;
+        ensure!(status.success(), "the Railway CLI did not build: it needs crates.io and a C compiler (Debian: build-essential)");
+    }
+    writeln!(std::io::stdout(), "{}", program.display())?;
+    Ok(())
+}
+
+fn is_wanted(program: &PathBuf) -> bool {
+    let output = Command::new(program).arg("--version").env("RAILWAY_NO_AUTO_UPDATE", "1").env("RAILWAY_NO_TELEMETRY", "1").output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(VERSION))
+}
