@@ -1,1 +1,90 @@
-//! TBD
+//! The data plane: takes requests from the internet and hands each to a replica of the app that its host name belongs to.
+//!
+//! It knows one thing about the rest of Orrery, the [`domain::routing::RoutingTable`] that the engine leaves in its folder, and two doors:
+//! the [`control`] socket that says "read it again", and the [`access`] log that others collect. It never sees the database, an API key or
+//! a user, so it keeps serving while everything else is down, and it can be replaced while everything else keeps running.
+//!
+//! One thread per core, each with its own listener (`SO_REUSEPORT`), its own runtime and its own pool of upstream connections; threads share
+//! only the table (swapped whole) and a counter of requests in flight per replica.
+
+pub mod access;
+mod answer;
+pub mod control;
+mod exchange;
+pub mod files;
+mod headers;
+mod host;
+mod listen;
+mod pool;
+mod process;
+mod proxy;
+mod routes;
+pub mod table;
+mod tunnel;
+mod watch;
+mod worker;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use process::run;
+
+/// How to run the edge.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Where to take plain HTTP. Port 0 lets the kernel choose; [`control`]'s `ping` tells what it chose.
+    pub listen: Vec<SocketAddr>,
+    /// The folder that holds `table.json`, `control.sock` and `log/`. Made (0700) if missing.
+    pub dir: PathBuf,
+    /// How many threads take requests: at least 1.
+    pub threads: usize,
+    /// How long to wait for whom.
+    pub limits: Limits,
+}
+
+impl EdgeConfig {
+    /// The usual configuration: one thread per core and the default limits.
+    #[must_use]
+    pub fn new(listen: Vec<SocketAddr>, dir: PathBuf) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { listen, dir, threads, limits: Limits::default() }
+    }
+}
+
+/// How long the edge waits for clients and for replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the first byte of a request until its headers are complete; then the connection is closed.
+    pub header_read: Duration,
+    /// How long a connection may stay open between requests.
+    pub idle: Duration,
+    /// From the last byte of a request to the first byte of its answer; then the client gets 504.
+    pub first_byte: Duration,
+    /// For the TCP handshake with a replica.
+    pub connect: Duration,
+    /// How long an unused connection to a replica is kept.
+    pub pool_idle: Duration,
+    /// How long requests in flight may take to end after the edge was told to stop.
+    pub graceful: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_read: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            first_byte: Duration::from_secs(300),
+            connect: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(30),
+            graceful: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// Nothing that begins now is due earlier than this, on a client's connection.
+    pub(crate) fn shortest(&self) -> Duration {
+        self.header_read.min(self.idle).min(self.first_byte)
+    }
+}

@@ -1,0 +1,207 @@
+//! The control socket, `control.sock` in the edge's folder: a Unix stream socket for its owner only. Requests and answers are JSON objects, one a
+//! line, one answer per request in the order of the requests; a connection may send as many as it likes, and connections do not wait for each other.
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `{"op":"reload"}` | `{"version":N}` once every thread uses `table.json` as it is now |
+//! | `{"op":"drain","replica":"…","timeoutMs":3000}` | `{"inFlight":N}` once no request or websocket to the replica is in flight (0), or at the timeout |
+//! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
+//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"]}` |
+//! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
+//!
+//! Whatever cannot be done is answered `{"error":"…"}`; a table that cannot be read leaves the present one in use and adds its `version`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use domain::ReplicaId;
+use futures::{SinkExt as _, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::table;
+use crate::worker::{Command, Shared};
+
+/// The name of the socket in the edge's folder.
+pub const SOCKET: &str = "control.sock";
+/// A request longer than this ends its connection.
+const LINE: usize = 64 * 1024;
+/// How long an edge that is to be replaced may take to agree.
+const TAKEOVER: Duration = Duration::from_secs(3);
+
+/// What the edge can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Request {
+    /// Read the table again.
+    Reload,
+    /// Wait until a replica has nothing in flight.
+    Drain {
+        /// Which.
+        replica: ReplicaId,
+        /// For how long at most, in ms.
+        timeout_ms: u64,
+    },
+    /// Count.
+    Stats,
+    /// Say that you live.
+    Ping,
+    /// End gracefully.
+    Shutdown,
+}
+
+/// What the control socket needs of the rest.
+pub(crate) struct Control {
+    dir: PathBuf,
+    listen: Vec<SocketAddr>,
+    shared: Arc<Shared>,
+    version: AtomicU64,
+    threads: Vec<mpsc::UnboundedSender<Command>>,
+    /// One table is put in place at a time.
+    reloading: Mutex<()>,
+    shutdown: Notify,
+}
+
+impl Control {
+    pub(crate) fn new(
+        dir: PathBuf,
+        listen: Vec<SocketAddr>,
+        shared: Arc<Shared>,
+        version: u64,
+        threads: Vec<mpsc::UnboundedSender<Command>>,
+    ) -> Self {
+        let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
+        Self { dir, listen, shared, version, threads, reloading, shutdown }
+    }
+}
+
+/// Serves the socket until somebody asks for the end.
+///
+/// # Errors
+/// When the socket cannot be made.
+pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
+    if let Err(error) = take_over(&control.dir).await
+        && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+    {
+        tracing::warn!(%error, "another edge has this folder and did not agree to end");
+    }
+    let listener = bind(&control.dir)?;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(tokio::spawn(converse(Arc::clone(&control), stream))),
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket cannot take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            () = control.shutdown.notified() => return Ok(()),
+        }
+    }
+}
+
+/// Ends the edge that has had this folder until now, if any.
+async fn take_over(dir: &Path) -> io::Result<()> {
+    let stream = UnixStream::connect(dir.join(SOCKET)).await?;
+    let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LINE));
+    let agreed = async {
+        lines.send(serde_json::to_string(&Request::Shutdown)?).await.map_err(io::Error::other)?;
+        lines.next().await.ok_or(io::ErrorKind::UnexpectedEof)?.map_err(io::Error::other)
+    };
+    tokio::time::timeout(TAKEOVER, agreed).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    tracing::info!("another edge had this folder; it ends now");
+    Ok(())
+}
+
+/// The socket appears under its name only when it has its final permissions, and in place of an old one without a gap.
+fn bind(dir: &Path) -> io::Result<UnixListener> {
+    let fresh = dir.join(format!("{SOCKET}.{}", std::process::id()));
+    if let Err(error) = std::fs::remove_file(&fresh)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let listener = UnixListener::bind(&fresh).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot make {} (a socket's path has at most 107 bytes): {error}", fresh.display()))
+    })?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&fresh, dir.join(SOCKET))?;
+    Ok(listener)
+}
+
+async fn converse(control: Arc<Control>, stream: UnixStream) {
+    let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(LINE));
+    while let Some(Ok(line)) = lines.next().await {
+        let request = serde_json::from_str(&line);
+        let last = matches!(request, Ok(Request::Shutdown));
+        let answer = match request {
+            Ok(request) => perform(&control, request).await,
+            Err(error) => json!({ "error": format!("not a request to the edge: {error}") }),
+        };
+        let written = lines.send(answer.to_string()).await;
+        if last {
+            control.shutdown.notify_one();
+        }
+        if written.is_err() {
+            return;
+        }
+    }
+}
+
+async fn perform(control: &Control, request: Request) -> Value {
+    match request {
+        Request::Reload => reload(control).await,
+        Request::Drain { replica, timeout_ms } => {
+            let Some(load) = control.shared.loads.of(replica) else { return json!({ "inFlight": 0 }) };
+            // Either way the count tells.
+            let _ = tokio::time::timeout(Duration::from_millis(timeout_ms), load.empty()).await;
+            json!({ "inFlight": load.in_flight() })
+        }
+        Request::Stats => {
+            let busy: serde_json::Map<_, _> =
+                control.shared.loads.in_flight().into_iter().map(|(replica, count)| (replica.to_string(), count.into())).collect();
+            json!({
+                "version": control.version.load(Relaxed),
+                "connections": busy,
+                "requests": control.shared.requests.load(Relaxed),
+                "unlogged": control.shared.unlogged.load(Relaxed),
+                "clients": control.shared.connections.load(Relaxed),
+                "pid": std::process::id(),
+            })
+        }
+        Request::Ping => json!({ "version": control.version.load(Relaxed), "pid": std::process::id(), "listen": control.listen }),
+        Request::Shutdown => json!({}),
+    }
+}
+
+async fn reload(control: &Control) -> Value {
+    let _one = control.reloading.lock().await;
+    let table = match table::load(&control.dir) {
+        Ok(table) => table,
+        Err(error) => {
+            tracing::error!(%error, "the routing table cannot be read; the present one stays in use");
+            let version = control.version.load(Relaxed);
+            return json!({ "error": format!("table.json cannot be read: {error}"), "version": version });
+        }
+    };
+    let live = Arc::new(control.shared.loads.compile(table));
+    let mut acknowledged = vec![];
+    for thread in &control.threads {
+        let (done, when_done) = oneshot::channel();
+        if thread.send(Command::Use(Arc::clone(&live), done)).is_ok() {
+            acknowledged.push(when_done);
+        }
+    }
+    // A thread that ended meanwhile uses no table.
+    drop(futures::future::join_all(acknowledged).await);
+    control.version.store(live.version, Relaxed);
+    json!({ "version": live.version })
+}

@@ -1,0 +1,221 @@
+//! The way of one request: checked, given to a replica, given to another one if that is safe, answered.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use domain::ReplicaId;
+use http::header::SET_COOKIE;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use crate::answer::{AnswerBody, Problem, own};
+use crate::exchange::Exchange;
+use crate::headers::{self, X_REQUEST_ID};
+use crate::pool::{Sender, Upload, connect};
+use crate::routes::LiveRoute;
+use crate::watch::Watch;
+use crate::worker::Conn;
+use crate::{host, tunnel};
+
+/// A request that must not be sent twice goes only over a connection that was in use so recently: most servers close theirs after 2 to 5 s, and
+/// a request that meets the closing would be lost.
+const FRESH: Duration = Duration::from_secs(1);
+const UNCLEAR_END: &str = "The request does not say clearly where it ends: send either Content-Length or Transfer-Encoding, once.";
+/// Upper bound for the tries of one request.
+const TRIES: usize = 6;
+
+/// Answers one request.
+pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Response<AnswerBody> {
+    let sound = conn.watch.begin();
+    let mut exchange = Exchange::begin(conn, &request);
+    let worker = Rc::clone(&exchange.conn.worker);
+    worker.count_request();
+    if !sound {
+        return own(exchange, Problem::BadRequest(UNCLEAR_END));
+    }
+    if *request.method() == Method::CONNECT {
+        return own(exchange, Problem::Connect);
+    }
+    let host = exchange.host().clone();
+    let key = match host::of(request.uri(), request.headers()) {
+        // It was checked to be text.
+        Ok(_) => host::key(host.to_str().unwrap_or_default()),
+        Err(bad) => return own(exchange, Problem::BadRequest(bad.text())),
+    };
+    let Some(route) = worker.table().route(&key).map(Arc::clone) else {
+        return own(exchange, Problem::UnknownHost);
+    };
+    exchange.route = Some(Arc::clone(&route));
+
+    let cookie = if route.route.sticky { headers::sticky_replica(request.headers()) } else { None };
+    let switch = headers::wanted_upgrade(request.version(), request.headers()).map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
+    let protocol = switch.as_ref().map(|(protocol, _)| protocol.clone());
+    let outgoing = outgoing(request, &exchange, protocol);
+    match forward(&mut exchange, route, &key, cookie, outgoing, switch.is_some()).await {
+        Ok(response) => answer(exchange, response, switch, cookie),
+        Err(problem) => own(exchange, problem),
+    }
+}
+
+/// The request as the replica gets it.
+fn outgoing(mut request: Request<Incoming>, exchange: &Exchange, protocol: Option<HeaderValue>) -> Request<Upload> {
+    if request.uri().authority().is_some() {
+        // Apps expect the path only; the host was compared with the Host header.
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    headers::strip_hop_by_hop(request.headers_mut());
+    headers::set_forwarded(request.headers_mut(), &exchange.conn.peer_text, &exchange.request_id);
+    if let Some(protocol) = protocol {
+        headers::set_upgrade(request.headers_mut(), protocol);
+    }
+    request.map(|incoming| Upload::new(incoming, Arc::clone(&exchange.conn.watch)))
+}
+
+/// Gets an answer from a replica. Another replica is tried when the request cannot have reached the first: it refused the connection, or the
+/// connection from the pool had ended. A request that may be repeated is also tried again when the connection ended without an answer.
+async fn forward(
+    exchange: &mut Exchange,
+    mut route: Arc<LiveRoute>,
+    key: &str,
+    cookie: Option<ReplicaId>,
+    mut request: Request<Upload>,
+    upgrade: bool,
+) -> Result<Response<Incoming>, Problem> {
+    let worker = Rc::clone(&exchange.conn.worker);
+    let repeatable = request.body().is_end_stream() && request.method().is_idempotent() && !upgrade;
+    let mut tried: Vec<ReplicaId> = vec![];
+    let mut pooled_failed = false;
+    let mut problem = Problem::Unavailable;
+    for _ in 0..TRIES {
+        let Some(lease) = route.pick(cookie, &tried, worker.turn()) else { break };
+        let (replica, address) = (lease.target.replica_id, lease.target.address);
+        exchange.lease = Some(lease);
+        let age = if repeatable { worker.shared.limits.pool_idle } else { FRESH };
+        let pooled = if upgrade || pooled_failed { None } else { worker.pool.take(replica, address, age) };
+        let from_pool = pooled.is_some();
+        let sender = match pooled {
+            Some(sender) => Ok(sender),
+            None => connect(address, upgrade, &worker.shared.limits).await,
+        };
+        let failed = match sender {
+            Err(error) => {
+                exchange.upstream_errors.push(format!("{address}: {error}"));
+                if let Some(lease) = &exchange.lease {
+                    lease.avoid();
+                }
+                problem = Problem::Refused;
+                tried.push(replica);
+                Some(request)
+            }
+            Ok(sender) => {
+                let spare = repeatable.then(|| repeat(&request, &exchange.conn.watch));
+                match send(exchange, sender, request).await {
+                    Ok(response) => return Ok(response),
+                    Err(Failed::TimedOut) => return Err(Problem::TimedOut),
+                    Err(Failed::BrokenOff { unsent, error }) => {
+                        exchange.upstream_errors.push(format!("{address}: {error}"));
+                        problem = Problem::BrokenOff;
+                        if from_pool {
+                            pooled_failed = true;
+                        } else {
+                            tried.push(replica);
+                        }
+                        unsent.map(|unsent| *unsent).or(spare)
+                    }
+                }
+            }
+        };
+        match failed {
+            Some(again) => request = again,
+            None => break,
+        }
+        // The table may have changed because of just this failure.
+        match worker.table().route(key) {
+            Some(now) => route = Arc::clone(now),
+            None => break,
+        }
+    }
+    Err(problem)
+}
+
+enum Failed {
+    TimedOut,
+    BrokenOff { unsent: Option<Box<Request<Upload>>>, error: hyper::Error },
+}
+
+async fn send(exchange: &mut Exchange, mut sender: Sender, request: Request<Upload>) -> Result<Response<Incoming>, Failed> {
+    exchange.upstream_started = Some(Instant::now());
+    let watch = &exchange.conn.watch;
+    watch.wait();
+    let mut sending = pin!(sender.try_send_request(request));
+    let sent = std::future::poll_fn(|cx| match sending.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        Poll::Pending if watch.expired() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
+    watch.answered();
+    match sent {
+        Some(Ok(response)) => {
+            exchange.sender = Some(sender);
+            Ok(response)
+        }
+        Some(Err(mut error)) => Err(Failed::BrokenOff { unsent: error.take_message().map(Box::new), error: error.into_error() }),
+        None => Err(Failed::TimedOut),
+    }
+}
+
+/// The same request once more; it has no body.
+fn repeat(request: &Request<Upload>, watch: &Arc<Watch>) -> Request<Upload> {
+    let mut again = Request::new(Upload::none(Arc::clone(watch)));
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.headers_mut() = request.headers().clone();
+    again
+}
+
+/// The replica's answer as the client gets it.
+fn answer(
+    mut exchange: Box<Exchange>,
+    mut response: Response<Incoming>,
+    switch: Option<(HeaderValue, OnUpgrade)>,
+    cookie: Option<ReplicaId>,
+) -> Response<AnswerBody> {
+    let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if switched && switch.is_none() {
+        return own(exchange, Problem::UnaskedSwitch);
+    }
+    exchange.status = Some(response.status());
+    *response.version_mut() = Version::HTTP_11;
+    let protocol = response.headers().get(http::header::UPGRADE).cloned();
+    finish_headers(response.headers_mut(), &exchange, cookie);
+    match switch {
+        Some((asked, client)) if switched => {
+            headers::set_upgrade(response.headers_mut(), protocol.unwrap_or(asked));
+            let replica = hyper::upgrade::on(&mut response);
+            tunnel::start(client, replica, exchange);
+            response.map(|_| AnswerBody::Switched)
+        }
+        _ => response.map(|incoming| AnswerBody::Replica { incoming, exchange }),
+    }
+}
+
+fn finish_headers(headers: &mut HeaderMap, exchange: &Exchange, cookie: Option<ReplicaId>) {
+    headers::strip_hop_by_hop(headers);
+    if !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    }
+    if exchange.route.as_ref().is_some_and(|live| live.route.sticky)
+        && let Some(replica) = exchange.replica()
+        && cookie != Some(replica)
+    {
+        headers.append(SET_COOKIE, headers::sticky_cookie(replica));
+    }
+}
