@@ -214,7 +214,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::RailwayProxy(args) => railway::run_proxy(&args),
         Command::Config(args) if args.schema => surface::print("config.schema.json"),
         Command::Config(args) => config::show(&resolve(args.settings)?),
-        Command::Doctor(args) => doctor::run(&resolve(args.settings)?.config, args.json),
+        Command::Doctor(args) => doctor::run(&resolve(args.settings)?, args.json),
         Command::Token(command) => match command {
             TokenCommand::Create { name, user, settings } => admin::token_create(resolve(settings)?.config, &name, user.as_deref()),
             TokenCommand::List { user, settings } => admin::token_list(resolve(settings)?.config, user.as_deref()),

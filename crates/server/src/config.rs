@@ -147,6 +147,13 @@ pub(crate) struct Effective {
     sources: BTreeMap<&'static str, Source>,
 }
 
+impl Effective {
+    /// Where a setting's value came from; `key` as in the configuration file.
+    pub(crate) fn source(&self, key: &str) -> &Source {
+        self.sources.get(key).unwrap_or(&Source::Default)
+    }
+}
+
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {

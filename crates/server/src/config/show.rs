@@ -10,7 +10,7 @@ pub(crate) fn show(effective: &Effective) -> anyhow::Result<ExitCode> {
     let table = toml::Table::try_from(&effective.config)?;
     let mut out = std::io::stdout().lock();
     for (key, value) in &table {
-        let source = effective.sources.get(key.as_str()).unwrap_or(&Source::Default);
+        let source = effective.source(key);
         writeln!(out, "{:<60} # {}", format!("{key} = {value}"), describe(key, source))?;
     }
     let master_key = if effective.config.master_key.is_some() { "set, value hidden" } else { "not set: the file is used" };

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -116,6 +116,30 @@ impl DatabaseUrl {
     pub(crate) fn is_postgres(&self) -> bool {
         self.expose().starts_with("postgres")
     }
+
+    /// Whether the URL holds a password.
+    pub(crate) fn has_password(&self) -> bool {
+        let rest = self.expose().split_once("://").map_or("", |(_, rest)| rest);
+        rest.contains("password=") || rest.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    }
+
+    /// Host and port of the server, as one text that can be resolved.
+    pub(crate) fn place(&self) -> String {
+        let rest = self.expose().split_once("://").map_or("", |(_, rest)| rest);
+        let rest = rest.split(['/', '?']).next().unwrap_or("");
+        let place = rest.rsplit('@').next().unwrap_or("");
+        let host = if place.is_empty() { "localhost" } else { place };
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        if has_port { host.to_owned() } else { format!("{host}:5432") }
+    }
+
+    /// The socket file of the server, when the URL names its folder (`?host=/run/postgresql`).
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
+        let parameters = self.expose().split_once('?')?.1;
+        let value = |key: &str| parameters.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let folder = value("host")?.replace("%2F", "/").replace("%2f", "/");
+        folder.starts_with('/').then(|| Path::new(&folder).join(format!(".s.PGSQL.{}", value("port").unwrap_or("5432"))))
+    }
 }
 
 impl FromStr for DatabaseUrl {
@@ -215,6 +239,10 @@ mod tests {
             assert!(!shown.contains("ary") && shown.contains("h"), "{shown}");
         }
         assert!(shown("sqlite:///var/lib/x.db").starts_with("sqlite:///var/lib/x.db "));
+        let url: DatabaseUrl = "postgres://u:canary@h/db".parse().unwrap();
+        assert_eq!((url.place().as_str(), url.has_password(), url.socket()), ("h:5432", true, None));
+        let url: DatabaseUrl = "postgres:///db?host=%2Frun%2Fpg&port=7".parse().unwrap();
+        assert_eq!((url.has_password(), url.socket()), (false, Some("/run/pg/.s.PGSQL.7".into())));
         assert!(!"pstgres://u:canary@h/db".parse::<DatabaseUrl>().unwrap_err().contains("canary"));
     }
 }
