@@ -208,7 +208,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Edge(args) => serve::edge(args),
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
-        Command::Static(args) => static_files::run(&args),
+        Command::Static(args) => static_files::run(args),
         Command::Railway(args) => railway::run(args),
         Command::RailwayChild { command } => railway::run_child(&command),
         Command::RailwayProxy(args) => railway::run_proxy(&args),
