@@ -65,8 +65,10 @@ pub(crate) fn envelope(code: Code, message: &str, request_id: &str) -> Value {
     json!({"error": message, "message": message, "code": code.as_str(), "requestId": request_id})
 }
 
-/// The errors of GraphQL, for what is refused before the engine sees it (`contracts/railway.md` 1.2).
+/// The errors of GraphQL, for what is refused before the engine sees it. A credential that does not work is a 200 as in the engine:
+/// clients read the text, and some read no other status (`contracts/railway.md` 1.2, 8).
 pub(crate) fn refuse_graphql(error: &ops::Error, request_id: &str) -> Response {
     error.log(request_id);
-    build(status(error.code), "application/json", crate::graphql::error_body(error, request_id))
+    let status = if error.code == Code::Unauthenticated { StatusCode::OK } else { status(error.code) };
+    build(status, "application/json", crate::graphql::error_body(error, request_id))
 }

@@ -54,10 +54,7 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
 
     let mut response = match ambiguous(request.version(), request.headers()) {
         Some(error) => refuse(&error, &arrival.request_id),
-        None => match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => response,
-            Err(panic) => refuse(&ops::Error::internal("a handler panicked", panic_text(&*panic)), &arrival.request_id),
-        },
+        None => survive(next.run(request), &arrival.request_id).await,
     };
 
     let headers = response.headers_mut();
@@ -78,6 +75,14 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
         principal = arrival.principal.get().map_or("-", String::as_str),
     );
     response
+}
+
+/// The handler's answer; one that panics fails its own request and no other.
+async fn survive(handler: impl Future<Output = Response>, request_id: &str) -> Response {
+    match AssertUnwindSafe(handler).catch_unwind().await {
+        Ok(response) => response,
+        Err(panic) => refuse(&ops::Error::internal("a handler panicked", panic_text(&*panic)), request_id),
+    }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
@@ -127,6 +132,15 @@ fn ambiguous(version: Version, headers: &HeaderMap) -> Option<ops::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_tells_nothing() {
+        let response = survive(async { panic!("canary") }, "r1").await;
+        assert_eq!(response.status(), 500);
+        let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).unwrap();
+        assert!(text.contains("r1") && !text.contains("canary"), "{text}");
+    }
 
     #[test]
     fn only_the_part_that_our_proxies_wrote_is_believed() {

@@ -118,7 +118,9 @@ async fn deploy(state: &ApiState, ctx: &OpCtx, target: Target, received: Receive
     let _mine = turns.0[usize::from(turn)].lock().await;
     let path = ctx.ops.settings.blobs.join(&sha256);
     let known = path.exists();
-    spool::keep(file, &path)?;
+    let target_path = path.clone();
+    let kept = tokio::task::spawn_blocking(move || spool::keep(file, &target_path)).await;
+    kept.unwrap_or_else(|error| Err(Error::internal("keeping a blob", error)))?;
     let upload = Upload {
         project: target.project,
         environment: target.environment,

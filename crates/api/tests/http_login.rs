@@ -1,0 +1,294 @@
+//! Signing in: links, passwords, and the two OAuth logins of the command-line client.
+
+mod server;
+
+use base64::Engine as _;
+use serde_json::Value;
+use server::{Person, Reply, Server, encode};
+use sha2::{Digest, Sha256};
+
+const PASSWORD: &str = "correct horse battery";
+const CLIENT: &str = "rlwy_oaci_onEklvmksh1hRUiCo7E2zX12";
+
+#[tokio::test]
+async fn a_login_link_works_once_and_only_when_it_is_confirmed() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let token = server.login_link(&ada).await;
+
+    // A chat that shows a preview opens the link; nothing is used up.
+    for _ in 0..2 {
+        let page = server.get(&format!("/login/link?token={token}"), None).await;
+        assert_eq!(page.status, 200);
+        assert!(page.header("set-cookie").is_none());
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+    }
+    let foreign = server.form("/login/link", &[("Origin", "http://app.localhost:8081")], &[("token", &token)]).await;
+    assert_eq!(foreign.status, 403);
+
+    let entered = server.submit("/login/link", None, &[("token", &token)]).await;
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/")));
+    let cookie = entered.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("orrery_session="), "{cookie}");
+    for flag in ["; HttpOnly", "; SameSite=Lax", "; Path=/"] {
+        assert!(cookie.contains(flag), "{cookie}");
+    }
+    assert!(!cookie.contains("Secure"), "over plain HTTP the browser would throw it away: {cookie}");
+    assert!(server.get("/", Some(&entered.cookie())).await.text().contains("ada@example.com"));
+
+    assert_eq!(server.submit("/login/link", None, &[("token", &token)]).await.status, 401);
+
+    // Behind a proxy that speaks TLS.
+    let token = server.login_link(&ada).await;
+    let origin = server.origin();
+    let entered = server.form("/login/link", &[("Origin", &origin), ("X-Forwarded-Proto", "https")], &[("token", &token)]).await;
+    assert!(entered.header("set-cookie").unwrap().ends_with("; Secure"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_password_opens_a_new_session_and_ends_the_old_one() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let old = server.browser(&ada).await;
+
+    let form = [("email", "Ada@example.com"), ("password", PASSWORD), ("next", "/oauth/device?user_code=X")];
+    let entered = server.submit("/login", Some(&old), &form).await;
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/oauth/device?user_code=X")), "{}", entered.text());
+    let new = entered.cookie();
+    assert_ne!(new, old);
+    assert!(server.get("/", Some(&new)).await.text().contains("ada@example.com"));
+    assert!(!server.get("/", Some(&old)).await.text().contains("ada@example.com"));
+
+    for elsewhere in ["//evil.example", "/\\evil.example", "https://evil.example", "/a\r\nSet-Cookie: x=y"] {
+        let form = [("email", "ada@example.com"), ("password", PASSWORD), ("next", elsewhere)];
+        assert_eq!(server.submit("/login", None, &form).await.header("location"), Some("/"), "{elsewhere}");
+    }
+    for (email, password) in [("ada@example.com", "wrong"), ("nobody@example.com", PASSWORD)] {
+        let refused = server.submit("/login", None, &[("email", email), ("password", password)]).await;
+        assert_eq!(refused.status, 401);
+        assert!(refused.text().contains("Wrong e-mail address or password"));
+        assert!(refused.header("set-cookie").is_none());
+    }
+
+    // Signing out: a link cannot do it, and neither can a foreign page.
+    assert_eq!(server.get("/logout", Some(&new)).await.status, 200);
+    assert_eq!(server.form("/logout", &[("Origin", "http://evil.example"), ("Cookie", &new)], &[]).await.status, 403);
+    assert!(server.get("/", Some(&new)).await.text().contains("ada@example.com"));
+    let out = server.submit("/logout", Some(&new), &[]).await;
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert!(!server.get("/", Some(&new)).await.text().contains("ada@example.com"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn guessing_is_limited_for_the_guesser_and_not_for_the_owner() {
+    let server = Server::start().await;
+    server.person("ada@example.com", Some(PASSWORD)).await;
+    let origin = server.origin();
+    let try_from = async |address: &str, password: &str| {
+        let headers = [("Origin", origin.as_str()), ("X-Forwarded-For", address)];
+        server.form("/login", &headers, &[("email", "ada@example.com"), ("password", password)]).await.status
+    };
+    let mut seen = vec![];
+    for _ in 0..12 {
+        seen.push(try_from("203.0.113.9", "guess").await);
+    }
+    assert_eq!((seen[0], seen[11]), (401, 429), "{seen:?}");
+    assert_eq!(try_from("203.0.113.9", PASSWORD).await, 429, "the right guess comes too late");
+    assert_eq!(try_from("198.51.100.1", PASSWORD).await, 303, "the owner is not locked out");
+    server.end().await;
+}
+
+async fn token(server: &Server, fields: &[(&str, &str)]) -> Reply {
+    server.form("/oauth/token", &[], fields).await
+}
+
+async fn me(server: &Server, access: &Value) -> Value {
+    let header = format!("Bearer {}", access.as_str().unwrap());
+    server.graphql(&[("Authorization", &header)], "{ me { email } }").await.json()
+}
+
+async fn poll(server: &Server, device_code: &str) -> Value {
+    let fields = [("grant_type", "urn:ietf:params:oauth:grant-type:device_code"), ("device_code", device_code), ("client_id", CLIENT)];
+    token(server, &fields).await.json()
+}
+
+#[tokio::test]
+async fn a_device_login_is_approved_in_a_browser_and_its_tokens_rotate() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let started = server.form("/oauth/device/auth", &[], &[("client_id", CLIENT), ("scope", "openid email")]).await.json();
+    let (device, user_code) = (started["device_code"].as_str().unwrap(), started["user_code"].as_str().unwrap());
+    let link = started["verification_uri_complete"].as_str().unwrap().strip_prefix(&server.origin()).unwrap();
+    assert!(started["interval"].as_u64().unwrap() > 0 && started["expires_in"].as_u64().unwrap() > 0);
+    assert_eq!(poll(&server, device).await["error"], "authorization_pending");
+
+    let away = server.get(link, None).await;
+    assert_eq!(away.status, 303);
+    assert_eq!(away.header("location").unwrap(), format!("/login?{}", encode(&[("next", link)])));
+
+    let cookie = server.browser(&ada).await;
+    let page = server.get(link, Some(&cookie)).await;
+    assert!(page.text().contains(user_code) && page.text().contains("ada@example.com"), "{}", page.text());
+    let fields = [("user_code", user_code), ("answer", "approve")];
+    for foreign in ["http://app.localhost:8081", "null"] {
+        assert_eq!(server.form("/oauth/device", &[("Origin", foreign), ("Cookie", &cookie)], &fields).await.status, 403);
+    }
+    assert_eq!(server.form("/oauth/device", &[("Cookie", &cookie)], &fields).await.status, 403);
+    // A token must not be able to make itself a longer-lived login.
+    let bearer = format!("Bearer {}", ada.token);
+    let origin = server.origin();
+    assert_eq!(server.form("/oauth/device", &[("Origin", &origin), ("Authorization", &bearer)], &fields).await.status, 403);
+    assert_eq!(poll(&server, device).await["error"], "authorization_pending");
+
+    assert_eq!(server.submit("/oauth/device", Some(&cookie), &fields).await.status, 200);
+    let first = poll(&server, device).await;
+    assert!(first["expires_in"].as_u64().unwrap() > 0, "{first}");
+    assert_eq!(me(&server, &first["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    assert_eq!(poll(&server, device).await["error"], "invalid_grant");
+
+    let refresh = async |old: &Value| {
+        token(&server, &[("grant_type", "refresh_token"), ("refresh_token", old.as_str().unwrap()), ("client_id", CLIENT)]).await
+    };
+    let second = refresh(&first["refresh_token"]).await.json();
+    assert_eq!(me(&server, &second["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    // Somebody uses the old one again: one of the two is a thief, so both are out.
+    let reused = refresh(&first["refresh_token"]).await;
+    assert_eq!((reused.status, &reused.json()["error"]), (400, &Value::from("invalid_grant")));
+    assert_eq!(refresh(&second["refresh_token"]).await.json()["error"], "invalid_grant");
+    let refused = me(&server, &second["access_token"]).await;
+    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_denied_or_unknown_device_login_gives_nothing() {
+    let server = Server::start().await;
+    let cookie = server.browser(&server.person("ada@example.com", None).await).await;
+    let started = server.form("/oauth/device/auth", &[], &[("client_id", CLIENT)]).await.json();
+    let user_code = started["user_code"].as_str().unwrap();
+    assert_eq!(server.submit("/oauth/device", Some(&cookie), &[("user_code", user_code), ("answer", "deny")]).await.status, 200);
+    assert_eq!(poll(&server, started["device_code"].as_str().unwrap()).await["error"], "access_denied");
+    assert_eq!(server.submit("/oauth/device", Some(&cookie), &[("user_code", user_code), ("answer", "approve")]).await.status, 404);
+    assert_eq!(server.get("/oauth/device?user_code=AAAA-AAAA", Some(&cookie)).await.status, 404);
+    assert_eq!(poll(&server, "nonsense").await["error"], "invalid_grant");
+    assert_eq!(token(&server, &[("grant_type", "password")]).await.json()["error"], "invalid_request");
+    assert_eq!(token(&server, &[("grant_type", "refresh_token"), ("grant_type", "x")]).await.json()["error"], "invalid_request");
+    // Codes are short: trying them is limited.
+    let mut last = 0;
+    for n in 0..60 {
+        last = server.get(&format!("/oauth/device?user_code=BBBB-{n:04}"), Some(&cookie)).await.status;
+    }
+    assert_eq!(last, 429);
+    server.end().await;
+}
+
+struct Login {
+    cookie: String,
+    challenge: String,
+}
+
+impl Login {
+    async fn begin(server: &Server, person: &Person, verifier: &str) -> Self {
+        let challenge = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(verifier));
+        Self { cookie: server.browser(person).await, challenge }
+    }
+
+    fn fields<'a>(&'a self, redirect: &'a str) -> Vec<(&'a str, &'a str)> {
+        vec![
+            ("response_type", "code"),
+            ("client_id", CLIENT),
+            ("redirect_uri", redirect),
+            ("code_challenge", &self.challenge),
+            ("code_challenge_method", "S256"),
+            ("state", "s t&te"),
+            ("prompt", "consent"),
+            ("cli_caller", "tty"),
+        ]
+    }
+
+    async fn answer(&self, server: &Server, redirect: &str, answer: &str) -> Reply {
+        let mut fields = self.fields(redirect);
+        fields.push(("answer", answer));
+        server.submit("/oauth/auth", Some(&self.cookie), &fields).await
+    }
+}
+
+#[tokio::test]
+async fn a_browser_login_gives_a_code_to_the_program_that_asked() {
+    const CALLBACK: &str = "http://127.0.0.1:43117/callback";
+    const VERIFIER: &str = "a-verifier-that-is-long-enough-for-everybody-43";
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let login = Login::begin(&server, &ada, VERIFIER).await;
+    let path = format!("/oauth/auth?{}", encode(&login.fields(CALLBACK)));
+
+    assert_eq!(server.get(&path, None).await.header("location").unwrap(), format!("/login?{}", encode(&[("next", &path)])));
+    let page = server.get(&path, Some(&login.cookie)).await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-security-policy").unwrap().contains("form-action 'self' http://127.0.0.1:43117;"));
+    let mut fields = login.fields(CALLBACK);
+    fields.push(("answer", "approve"));
+    let foreign = [("Origin", "http://evil.example"), ("Cookie", login.cookie.as_str())];
+    assert_eq!(server.form("/oauth/auth", &foreign, &fields).await.status, 403);
+
+    let denied = login.answer(&server, CALLBACK, "deny").await;
+    assert_eq!(denied.header("location").unwrap(), format!("{CALLBACK}?error=access_denied&state=s+t%26te"));
+
+    let code_of = |reply: &Reply| {
+        let location = reply.header("location").unwrap_or_else(|| panic!("{}", reply.text())).to_owned();
+        assert!(location.ends_with("&state=s+t%26te"), "{location}");
+        location.strip_prefix(&format!("{CALLBACK}?code=")).unwrap().split('&').next().unwrap().to_owned()
+    };
+    let exchange = async |code: &str, redirect: &str, verifier: &str| {
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", redirect),
+            ("client_id", CLIENT),
+            ("code_verifier", verifier),
+        ];
+        token(&server, &fields).await.json()
+    };
+    for (redirect, verifier) in [(CALLBACK, "another-verifier"), ("http://127.0.0.1:1/callback", VERIFIER)] {
+        let code = code_of(&login.answer(&server, CALLBACK, "approve").await);
+        assert_eq!(exchange(&code, redirect, verifier).await["error"], "invalid_grant");
+        assert_eq!(exchange(&code, CALLBACK, VERIFIER).await["error"], "invalid_grant", "a code that failed is used up");
+    }
+    let code = code_of(&login.answer(&server, CALLBACK, "approve").await);
+    let tokens = exchange(&code, CALLBACK, VERIFIER).await;
+    assert_eq!(me(&server, &tokens["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    assert_eq!(exchange(&code, CALLBACK, VERIFIER).await["error"], "invalid_grant");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn codes_never_leave_for_another_machine_or_without_pkce() {
+    const CALLBACK: &str = "http://127.0.0.1:43117/callback";
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let login = Login::begin(&server, &ada, "verifier").await;
+    for elsewhere in ["http://evil.example/callback", "http://127.0.0.1:1@evil.example/callback", "http://127.0.0.1:43117/other", ""] {
+        let page = server.get(&format!("/oauth/auth?{}", encode(&login.fields(elsewhere))), Some(&login.cookie)).await;
+        assert_eq!((page.status, page.header("location")), (400, None), "{elsewhere}");
+        let answer = login.answer(&server, elsewhere, "approve").await;
+        assert_eq!((answer.status, answer.header("location")), (400, None), "{elsewhere}");
+    }
+    for change in [("code_challenge_method", "plain"), ("code_challenge", "short"), ("response_type", "token")] {
+        let mut fields = login.fields(CALLBACK);
+        for field in &mut fields {
+            if field.0 == change.0 {
+                field.1 = change.1;
+            }
+        }
+        fields.push(("answer", "approve"));
+        let answer = server.submit("/oauth/auth", Some(&login.cookie), &fields).await;
+        let location = answer.header("location").unwrap();
+        assert!(location.starts_with(&format!("{CALLBACK}?error=")) && !location.contains("code="), "{location}");
+    }
+    server.end().await;
+}
