@@ -43,14 +43,14 @@ fn begin(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
         cancel,
     };
     shared.tracker.spawn(async move {
-        if let Err(error) = job.run().await {
-            // Stale: it was canceled or removed meanwhile, which is what the guard is for.
-            if !matches!(error, StoreError::Stale) {
-                tracing::error!(%error, deployment = %job.deployment.id, "a build could not be recorded; it begins anew");
-            }
-        }
+        let result = job.run().await;
         lock(&job.shared.builds).remove(&job.deployment.id);
-        job.shared.look(job.tenant.workspace(), job.instance);
+        match result {
+            // Stale: it was canceled or removed meanwhile, which is what the guard is for.
+            Ok(()) | Err(StoreError::Stale) => job.shared.look(job.tenant.workspace(), job.instance),
+            // No bell: while the store fails, the clock is often enough.
+            Err(error) => tracing::error!(%error, deployment = %job.deployment.id, "a build could not be recorded; it begins anew"),
+        }
     });
 }
 
@@ -127,6 +127,13 @@ impl Job {
             limits: config.build_limits.clone(),
             previous: self.previous_manifest().await,
         };
+        // What a build left behind that was cut off with the control plane.
+        match tokio::fs::remove_dir_all(&request.artifact).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(BuildFailure::Internal(format!("the folder of an earlier attempt cannot be cleared: {error}")));
+            }
+            _ => {}
+        }
         let (sender, receiver) = mpsc::channel(256);
         let log = tokio::spawn(store_lines(self.shared.clone(), self.deployment.clone(), receiver));
         let result = builder::build(request, sender, self.cancel.clone()).await;

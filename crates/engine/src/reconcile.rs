@@ -308,31 +308,75 @@ async fn forget(shared: &Arc<Shared>, view: &View, plan: &Plan) {
     }
 }
 
-/// Stops replicas that no row knows: those of deleted projects, and those whose row was never committed.
+/// Ends replicas that no reconciled instance owns: those of deleted projects, those whose row was never committed, and those of
+/// deployments that have failed.
 async fn orphans(shared: &Arc<Shared>, seen: &HashMap<ReplicaId, Observation>) {
-    let known: BTreeSet<ReplicaId> = match shared.ops.store.system_live_replicas().await {
-        Ok(rows) => rows.into_iter().map(|replica| replica.id).collect(),
+    let rows = match shared.ops.store.system_live_replicas().await {
+        Ok(rows) => rows,
         Err(error) => {
             tracing::error!(%error, "the replicas cannot be read; orphans wait for the next pass");
             return;
         }
     };
+    let known: BTreeSet<ReplicaId> = rows.iter().map(|replica| replica.id).collect();
     for observation in seen.values().filter(|observation| !known.contains(&observation.replica_id)) {
         let id = observation.replica_id;
-        let ended = matches!(
-            observation.phase,
-            ObservedPhase::Exited | ObservedPhase::Crashed { .. } | ObservedPhase::Stopped | ObservedPhase::Lost
-        );
-        let row = shared.ops.store.replica(id).await;
-        // A crashed or completed replica keeps its row until its deployment goes.
-        let kept = matches!(&row, Ok(Some(sealed)) if sealed.clone().open(Tenant::system(sealed.workspace()))
-            .is_some_and(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)));
-        if kept || row.is_err() {
-            continue;
-        }
-        let result = if ended { shared.driver.forget(id).await } else { shared.driver.stop(id, Duration::from_secs(3)).await };
-        if let Err(error) = result {
-            tracing::warn!(%error, replica = %id, "a replica without a deployment could not be ended");
+        let row = match shared.ops.store.replica(id).await {
+            Ok(row) => row.and_then(|sealed| {
+                let tenant = Tenant::system(sealed.workspace());
+                sealed.open(tenant)
+            }),
+            Err(_) => continue,
+        };
+        // A crashed or completed replica keeps its folder until its deployment goes.
+        if row.is_none_or(|replica| !matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {
+            end(shared, observation).await;
         }
     }
+    if let Err(error) = leftovers(shared, rows, seen).await {
+        tracing::warn!(%error, "replicas of failed deployments could not be tidied up; the next pass tries again");
+    }
+}
+
+async fn end(shared: &Shared, observation: &Observation) {
+    let id = observation.replica_id;
+    let ended =
+        matches!(observation.phase, ObservedPhase::Exited | ObservedPhase::Crashed { .. } | ObservedPhase::Stopped | ObservedPhase::Lost);
+    let result = if ended { shared.driver.forget(id).await } else { shared.driver.stop(id, Duration::from_secs(3)).await };
+    if let Err(error) = result {
+        tracing::warn!(%error, replica = %id, "a replica without a deployment could not be ended");
+    }
+}
+
+/// Rows that are live although their deployment is final.
+async fn leftovers(shared: &Arc<Shared>, rows: Vec<Replica>, seen: &HashMap<ReplicaId, Observation>) -> Result<(), StoreError> {
+    let mut by_workspace: HashMap<WorkspaceId, Vec<Replica>> = HashMap::new();
+    for row in rows {
+        by_workspace.entry(row.workspace_id).or_default().push(row);
+    }
+    for (workspace, rows) in by_workspace {
+        let tenant = Tenant::system(workspace);
+        let ids: Vec<DeploymentId> = rows.iter().map(|row| row.deployment_id).collect::<BTreeSet<_>>().into_iter().collect();
+        let deployments = shared.ops.store.deployments_by_id(tenant, &ids).await?;
+        let over = |row: &Replica| deployments.iter().any(|deployment| deployment.id == row.deployment_id && deployment.status.is_final());
+        for row in rows.into_iter().filter(over) {
+            match seen.get(&row.id) {
+                Some(observation)
+                    if matches!(observation.phase, ObservedPhase::Running | ObservedPhase::Restarting | ObservedPhase::Stopping) =>
+                {
+                    end(shared, observation).await;
+                }
+                _ => {
+                    ingest::finish(shared, row.id).await;
+                    let gone = Replica { status: ReplicaStatus::Removed, updated_at: Timestamp::now(), ..row };
+                    let id = gone.id;
+                    shared.ops.store.commit(tenant, vec![Change::ReplicaUpdate(gone)]).await?;
+                    if let Err(error) = shared.driver.forget(id).await {
+                        tracing::warn!(%error, replica = %id, "the folder of a replica could not be deleted");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
 }

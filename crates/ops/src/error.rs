@@ -93,6 +93,7 @@ impl From<store::StoreError> for Error {
                 context: Some("store".into()),
                 source: Some(Box::new(error)),
             },
+            store::StoreError::BadCursor(_) => Self::bad_input(error.to_string()),
             _ => Self::internal("store", error),
         }
     }
