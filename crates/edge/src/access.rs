@@ -1,8 +1,8 @@
 //! The request log: one JSON object a line in `log/NNNNNN.log`, for whoever collects it.
 //!
 //! Segments are only ever appended to and numbers never come back, so a reader that remembers (file, offset) reads every line once. A new
-//! segment begins every 4 MB and at every start; the oldest beyond 16 are deleted. Request threads hand lines over in batches and never wait: when
-//! the disk is slower than the requests, lines are dropped and counted.
+//! segment begins every 4 MB and at every start; the oldest beyond 16 are deleted. Request threads hand lines over in batches, so lines are only
+//! roughly in the order of time, and never wait: when the disk is slower than the requests, lines are dropped and counted.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write as _};

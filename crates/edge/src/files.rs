@@ -62,6 +62,7 @@ pub async fn serve(root: PathBuf, spa: bool, listener: TcpListener) -> io::Resul
             Err(error) => tracing::debug!(%error, "a connection was lost before it was accepted"),
         }
     }
+    drop(listener);
     stopping.cancel();
     tasks.close();
     if tokio::time::timeout(GRACEFUL, tasks.wait()).await.is_err() {

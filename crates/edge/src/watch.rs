@@ -5,14 +5,16 @@
 //! is wrapped: [`Scanner`] follows where heads and bodies begin and end, and [`Watch`] is what it knows, shared with the connection's task.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use crate::Limits;
 
@@ -125,7 +127,7 @@ impl Watch {
         let now = Instant::now();
         let (deadline, then) = match self.waiting.load(Relaxed) {
             0 if self.detached.load(Relaxed) || self.heads.load(Relaxed) > self.ended.load(Relaxed) => {
-                // Nothing to wait for now; whatever begins later is due no earlier than this.
+                // Nothing is waited for now; whatever begins later is due no earlier than this.
                 return Due::At(now + limits.shortest());
             }
             0 if self.partial.load(Relaxed) => (after(self.since.load(Relaxed), limits.header_read), Due::Close),
@@ -133,7 +135,8 @@ impl Watch {
             since => (after(since, limits.first_byte), Due::Expire),
         };
         if now < deadline {
-            return Due::At(deadline);
+            // Something else may begin before that, and be due before that.
+            return Due::At(deadline.min(now + limits.shortest()));
         }
         if then == Due::Expire {
             self.waiting.store(0, Relaxed);
@@ -143,16 +146,21 @@ impl Watch {
     }
 }
 
+/// How long a client may go on sending after it got its last answer.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// A client's socket that is watched.
 pub(crate) struct Watched {
     stream: TcpStream,
     scanner: Scanner,
     watch: Arc<Watch>,
+    /// Set while the rest of a request that was answered early is thrown away.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Watched {
     pub(crate) fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
-        Self { stream, scanner: Scanner::default(), watch }
+        Self { stream, scanner: Scanner::default(), watch, lingering: None }
     }
 }
 
@@ -191,8 +199,28 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
 
+    /// Closing a socket on which unread bytes wait resets it, and the client may never see the answer (say, that its upload is refused). So when a
+    /// request was not read to its end, what still comes is read and thrown away for a moment.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if this.scanner.at_boundary() || this.watch.detached.load(Relaxed) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let limit = this.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let mut scrap = [MaybeUninit::uninit(); 16 * 1024];
+        loop {
+            if limit.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut scrap = ReadBuf::uninit(&mut scrap);
+            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut scrap)) {
+                Ok(()) if !scrap.filled().is_empty() => {}
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
@@ -236,6 +264,11 @@ struct Scanner {
 }
 
 impl Scanner {
+    /// Everything that was read belongs to complete requests.
+    fn at_boundary(&self) -> bool {
+        self.part == Part::Head && !self.in_head()
+    }
+
     fn in_head(&self) -> bool {
         self.part == Part::Head && (self.lines > 0 || !self.line.is_empty())
     }

@@ -261,7 +261,12 @@ async fn converse(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch)));
     // Timers are ours: see `watch`.
-    let connection = http1::Builder::new().max_buf_size(BUFFER).header_read_timeout(None).serve_connection(io, service).with_upgrades();
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .max_header_size(BUFFER)
+        .header_read_timeout(None)
+        .serve_connection(io, service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let mut timer = pin!(tokio::time::sleep(limits.shortest()));
     let mut stopping = pin!(worker.stopping.cancelled());

@@ -77,7 +77,8 @@ pub(super) fn locate(root: &Path, path: &str) -> Place {
     match (known.is_dir(), names.is_empty() || path.ends_with('/')) {
         (false, false) => Place::File(full),
         (true, true) if full.join("index.html").is_file() => Place::File(full.join("index.html")),
-        (true, false) if allowed(root, &full).is_some() => {
+        (true, false) if allowed(root, &full).is_none() => Place::Refused,
+        (true, false) => {
             let encoded = names.iter().map(|name| utf8_percent_encode(name, PLAIN).to_string());
             Place::Folder(format!("/{}/", encoded.collect::<Vec<_>>().join("/")))
         }
