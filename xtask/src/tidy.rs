@@ -3,6 +3,7 @@
 //! An exception stands in `xtask/tidy.toml` with its reason; one that is no longer needed is an error, so that the list only shrinks.
 
 mod budgets;
+mod documents;
 mod edges;
 mod exceptions;
 mod licences;
@@ -52,6 +53,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     findings.extend(names::check(&sources, &mut exceptions));
     findings.extend(traits::check(&sources, &mut exceptions));
     findings.extend(names::check_files(root, &files)?);
+    findings.extend(documents::check(root)?);
     findings.extend(exceptions.unused());
     findings.sort();
 
