@@ -1,0 +1,92 @@
+//! The settings and `orrery doctor`, as someone at a terminal meets them.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn orrery(home: &Path, args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orrery"));
+    command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap()).envs(environment.iter().copied());
+    command.args(args).args(["--data-dir", home.join("data").to_str().unwrap()]).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("data")).unwrap();
+    let file = "region = \"file\"\nbuild_seconds = 1\nmax_upload_bytes = \"1GiB\"\ndatabase = \"postgres://me:canary@db/x\"\n";
+    std::fs::write(home.path().join("data/orrery.toml"), file).unwrap();
+    let environment = [("ORRERY_REGION", "environment"), ("ORRERY_BUILD_SECONDS", "2"), ("ORRERY_MASTER_KEY", "canary")];
+    let output = orrery(home.path(), &["config", "--show", "--region", "flag"], &environment);
+    let shown = text(&output.stdout);
+    let line = |key: &str| shown.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap_or_else(|| panic!("{key} in {shown}"));
+    assert!(line("region").contains("\"flag\"") && line("region").ends_with("# flag --region"));
+    assert!(line("build_seconds").contains("= 2") && line("build_seconds").ends_with("# environment ORRERY_BUILD_SECONDS"));
+    assert!(line("max_upload_bytes").contains("1GiB") && line("max_upload_bytes").ends_with("orrery.toml"));
+    assert!(line("build_concurrency").ends_with("# default"));
+    assert!(line("database").contains("postgres://me:…@db/x"));
+    assert!(!shown.contains("canary"), "{shown}");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("orrery.toml");
+    for (content, named) in [
+        ("lisen = \"127.0.0.1:1\"", &["line 1", "lisen", "listen"][..]),
+        ("\npublic = 3", &["line 2", "public", "boolean"]),
+        ("database = \"mysql://me:canary@db/x\"", &["database", "postgres://"]),
+        ("base_domain = \"https://example.com\"", &["base_domain", "without a scheme"]),
+        ("region = \"Not This\"", &["region", "lower case"]),
+        ("database: postgres://me:canary@db/x", &["line 1", "database"]),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let output = orrery(home.path(), &["config", "--config", file.to_str().unwrap()], &[]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{content}");
+        assert!(named.iter().all(|part| error.contains(part)) && !error.contains("canary"), "{content}: {error}");
+    }
+}
+
+#[test]
+fn listeners_stay_on_loopback() {
+    let home = tempfile::tempdir().unwrap();
+    let accepted = |args: &[&str]| orrery(home.path(), &[&["config"], args].concat(), &[]).status.success();
+    for open in
+        [&["--listen", "0.0.0.0:8080"][..], &["--edge-listen", "[::]:80"], &["--listen", "192.0.2.1:1", "--base-domain", "localhost"]]
+    {
+        assert!(!accepted(open), "{open:?}");
+        assert!(accepted(&[open, &["--public"]].concat()), "{open:?}");
+        let named: Vec<&str> = open.iter().copied().filter(|arg| !arg.contains("localhost") && *arg != "--base-domain").collect();
+        assert!(accepted(&[&named[..], &["--base-domain", "apps.example.com"]].concat()), "{open:?}");
+    }
+    assert!(accepted(&["--listen", "[::1]:8080", "--edge-listen", "127.0.0.2:80,[::ffff:127.0.0.1]:81"]));
+}
+
+#[test]
+fn doctor_fails_when_a_secret_is_open_or_a_port_is_taken() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("master.key"), "canary").unwrap();
+    let doctor = |mode: u32, listen: &str| {
+        std::fs::set_permissions(data.join("master.key"), std::fs::Permissions::from_mode(mode)).unwrap();
+        let output =
+            orrery(home.path(), &["doctor", "--json", "--listen", listen, "--edge-listen", "127.0.0.1:0"], &[("ORRERY_LISEN", "x")]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.success(), report["ok"].as_bool().unwrap());
+        let checks = report["checks"].as_array().unwrap().clone();
+        assert!(checks.iter().all(|check| check["state"] == "ok" || (check["meaning"].is_string() && check["remedy"].is_string())));
+        move |name: &str| checks.iter().find(|check| check["name"] == name).unwrap()["state"].as_str().unwrap().to_owned()
+    };
+
+    let closed = doctor(0o600, "127.0.0.1:0");
+    assert_eq!((closed("master key"), closed("port of the API"), closed("environment")), ("ok".into(), "ok".into(), "warn".into()));
+    assert_eq!(doctor(0o644, "127.0.0.1:0")("master key"), "fail");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(doctor(0o600, &taken.local_addr().unwrap().to_string())("port of the API"), "fail");
+}
