@@ -1,5 +1,6 @@
 //! The way of one request: checked, given to a replica, given to another one if that is safe, answered.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::answer::{AnswerBody, Problem, own};
 use crate::exchange::Exchange;
 use crate::headers::{self, X_REQUEST_ID};
 use crate::pool::{Sender, Upload, connect};
-use crate::routes::LiveRoute;
+use crate::routes::{Lease, LiveRoute};
 use crate::watch::Watch;
 use crate::worker::Conn;
 use crate::{host, tunnel};
@@ -78,6 +79,15 @@ fn outgoing(mut request: Request<Incoming>, exchange: &Exchange, protocol: Optio
     request.map(|incoming| Upload::new(incoming, Arc::clone(&exchange.conn.watch)))
 }
 
+/// How a request may be handled on its way.
+#[derive(Clone, Copy)]
+struct Manner {
+    /// Sending it twice does no harm, and there is no body that would be gone.
+    repeatable: bool,
+    /// It asks for a switch of protocols, so it needs a connection for itself.
+    upgrade: bool,
+}
+
 /// Gets an answer from a replica. Another replica is tried when the request cannot have reached the first: it refused the connection, or the
 /// connection from the pool had ended. A request that may be repeated is also tried again when the connection ended without an answer.
 async fn forward(
@@ -89,60 +99,74 @@ async fn forward(
     upgrade: bool,
 ) -> Result<Response<Incoming>, Problem> {
     let worker = Rc::clone(&exchange.conn.worker);
-    let repeatable = request.body().is_end_stream() && request.method().is_idempotent() && !upgrade;
+    let manner = Manner { repeatable: request.body().is_end_stream() && request.method().is_idempotent() && !upgrade, upgrade };
     let mut tried: Vec<ReplicaId> = vec![];
-    let mut pooled_failed = false;
+    let mut pooled = !upgrade;
     let mut problem = Problem::Unavailable;
     for _ in 0..TRIES {
         let Some(lease) = route.pick(cookie, &tried, worker.turn()) else { break };
-        let (replica, address) = (lease.target.replica_id, lease.target.address);
+        let replica = lease.target.replica_id;
+        let address = lease.target.address;
         exchange.lease = Some(lease);
-        let age = if repeatable { worker.shared.limits.pool_idle } else { FRESH };
-        let pooled = if upgrade || pooled_failed { None } else { worker.pool.take(replica, address, age) };
-        let from_pool = pooled.is_some();
-        let sender = match pooled {
-            Some(sender) => Ok(sender),
-            None => connect(address, upgrade, &worker.shared.limits).await,
+        let missed = match attempt(exchange, replica, address, request, manner, pooled).await {
+            Ok(response) => return Ok(response),
+            Err(missed) => missed,
         };
-        let failed = match sender {
-            Err(error) => {
-                exchange.upstream_errors.push(format!("{address}: {error}"));
-                if let Some(lease) = &exchange.lease {
-                    lease.avoid();
-                }
-                problem = Problem::Refused;
-                tried.push(replica);
-                Some(request)
-            }
-            Ok(sender) => {
-                let spare = repeatable.then(|| repeat(&request, &exchange.conn.watch));
-                match send(exchange, sender, request).await {
-                    Ok(response) => return Ok(response),
-                    Err(Failed::TimedOut) => return Err(Problem::TimedOut),
-                    Err(Failed::BrokenOff { unsent, error }) => {
-                        exchange.upstream_errors.push(format!("{address}: {error}"));
-                        problem = Problem::BrokenOff;
-                        if from_pool {
-                            pooled_failed = true;
-                        } else {
-                            tried.push(replica);
-                        }
-                        unsent.map(|unsent| *unsent).or(spare)
-                    }
-                }
-            }
-        };
-        match failed {
-            Some(again) => request = again,
-            None => break,
+        problem = missed.problem;
+        if missed.from_pool {
+            pooled = false;
+        } else {
+            tried.push(replica);
         }
+        let Some(again) = missed.again else { break };
+        request = *again;
         // The table may have changed because of just this failure.
-        match worker.table().route(key) {
-            Some(now) => route = Arc::clone(now),
-            None => break,
-        }
+        let Some(now) = worker.table().route(key).map(Arc::clone) else { break };
+        route = now;
     }
     Err(problem)
+}
+
+/// A replica that did not answer.
+struct Missed {
+    problem: Problem,
+    /// The request, if it may be sent once more.
+    again: Option<Box<Request<Upload>>>,
+    /// The replica may be well: the connection was an old one.
+    from_pool: bool,
+}
+
+async fn attempt(
+    exchange: &mut Exchange,
+    replica: ReplicaId,
+    address: SocketAddr,
+    request: Request<Upload>,
+    manner: Manner,
+    pooled: bool,
+) -> Result<Response<Incoming>, Missed> {
+    let worker = Rc::clone(&exchange.conn.worker);
+    let age = if manner.repeatable { worker.shared.limits.pool_idle } else { FRESH };
+    let kept = if pooled { worker.pool.take(replica, address, age) } else { None };
+    let from_pool = kept.is_some();
+    let sender = match kept {
+        Some(sender) => sender,
+        None => match connect(address, manner.upgrade, &worker.shared.limits).await {
+            Ok(sender) => sender,
+            Err(error) => {
+                exchange.upstream_errors.push(format!("{address}: {error}"));
+                exchange.lease.iter().for_each(Lease::avoid);
+                return Err(Missed { problem: Problem::Refused, again: Some(Box::new(request)), from_pool });
+            }
+        },
+    };
+    let spare = manner.repeatable.then(|| Box::new(repeat(&request, &exchange.conn.watch)));
+    send(exchange, sender, request).await.map_err(|failed| match failed {
+        Failed::TimedOut => Missed { problem: Problem::TimedOut, again: None, from_pool },
+        Failed::BrokenOff { unsent, error } => {
+            exchange.upstream_errors.push(format!("{address}: {error}"));
+            Missed { problem: Problem::BrokenOff, again: unsent.or(spare), from_pool }
+        }
+    })
 }
 
 enum Failed {
