@@ -1,1 +1,176 @@
-//! TBD
+//! The database: desired state, history and secrets, on SQLite or PostgreSQL.
+//!
+//! [`Store`] is concrete, and every statement of Orrery stands in this crate, beside the noun that it is about. Three kinds of methods:
+//! reads that take a [`domain::Tenant`] and see that workspace only; look-ups by a global id, whose answer is [`domain::Sealed`] until a
+//! tenant opens it; and [`Store::commit`], which applies a list of [`Change`]s of one workspace whole or not at all. What belongs to no
+//! workspace (accounts, sessions, keys, logins) has methods of its own, and what the engine needs across workspaces begins with `system_`.
+
+#[macro_use]
+mod executor;
+
+/// The columns of a person, in the order in which `account::user_row` reads them.
+macro_rules! user_columns {
+    () => {
+        "users.id, users.email, users.name, users.operator, users.created_at"
+    };
+}
+
+mod account;
+mod activity;
+mod api_key;
+mod change;
+mod commit;
+mod deployment;
+mod deployment_event;
+mod domain_name;
+mod environment;
+mod error;
+mod instance;
+mod master_key;
+mod oauth;
+mod page;
+mod project;
+mod replica;
+mod service;
+mod session;
+mod system;
+mod variable;
+mod vault;
+mod workspace;
+
+#[cfg(test)]
+mod explain;
+
+use std::sync::Arc;
+
+use domain::Sealed;
+use domain::WorkspaceId;
+
+pub use account::NewUser;
+pub use change::{Change, Committed};
+pub use deployment::DeploymentQuery;
+pub use error::{Cause, Constraint, StoreError};
+pub use master_key::MasterKey;
+pub use oauth::{OAuthCode, RefreshUse};
+
+use executor::{BadCell, Database, Named, Outcome, Record, Sql, Statement};
+use vault::Vault;
+
+/// Where the database is and how its secrets are kept.
+#[derive(Clone)]
+pub struct StoreConfig {
+    /// `sqlite:///path/orrery.db`, or `postgres://…` as libpq writes it. With `sslmode=require` the server's certificate is checked.
+    pub url: String,
+    /// Wraps the key that encrypts secrets.
+    pub master_key: MasterKey,
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The address may hold a password.
+        f.debug_struct("StoreConfig").finish_non_exhaustive()
+    }
+}
+
+/// The open database. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    vault: Vault,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("generation", &self.generation()).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database, makes or migrates its tables, and checks that the master key is the one it was made with.
+    ///
+    /// # Errors
+    /// [`StoreError::BadUrl`], [`StoreError::Unavailable`], [`StoreError::Migration`], [`StoreError::WrongMasterKey`].
+    pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
+        let database = Database::open(&config.url).await?;
+        let vault = Vault::open(&database, &config.master_key).await?;
+        Ok(Self { inner: Arc::new(Inner { database, vault }) })
+    }
+
+    /// Grows with every commit of this process, before the commit's caller learns of it: a cache that was filled at the present
+    /// generation is current as far as this process is concerned. Other processes' commits are not counted.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.inner.database.generation()
+    }
+
+    /// Statements executed by this store so far, so that a test can show that a request costs the same number whatever it lists.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.inner.database.statements()
+    }
+
+    /// Waits for the writes that are queued and closes the connections. Clones fail from then on.
+    pub async fn close(self) {
+        self.inner.database.close().await;
+    }
+
+    async fn list<T>(
+        &self,
+        sql: &'static Sql,
+        params: &[Named],
+        read: fn(&mut Record) -> Result<T, BadCell>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.inner.database.read(sql, params).await?;
+        rows.into_iter().map(|mut row| read(&mut row).map_err(|bad| bad.in_statement(sql.name))).collect()
+    }
+
+    async fn one<T>(
+        &self,
+        sql: &'static Sql,
+        params: &[Named],
+        read: fn(&mut Record) -> Result<T, BadCell>,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.list(sql, params, read).await?.into_iter().next())
+    }
+
+    async fn sealed<T>(
+        &self,
+        sql: &'static Sql,
+        params: &[Named],
+        read: fn(&mut Record) -> Result<T, BadCell>,
+        owner: fn(&T) -> WorkspaceId,
+    ) -> Result<Option<Sealed<T>>, StoreError> {
+        Ok(self.one(sql, params, read).await?.map(|row| Sealed::new(owner(&row), row)))
+    }
+
+    async fn write(&self, statements: Vec<Statement>) -> Result<Vec<Outcome>, StoreError> {
+        self.inner.database.write(statements).await
+    }
+
+    /// One writing statement. The answer is how many rows it touched.
+    async fn write_one(&self, sql: &'static Sql, params: impl Into<Vec<Named>>) -> Result<u64, StoreError> {
+        let outcomes = self.write(vec![Statement::any(sql, params)]).await?;
+        Ok(outcomes.iter().map(|outcome| outcome.touched).sum())
+    }
+
+    /// One writing statement with `RETURNING`. The answer is its first row.
+    async fn write_returning<T>(
+        &self,
+        sql: &'static Sql,
+        params: impl Into<Vec<Named>>,
+        read: fn(&mut Record) -> Result<T, BadCell>,
+    ) -> Result<Option<T>, StoreError> {
+        let outcomes = self.write(vec![Statement::any(sql, params)]).await?;
+        first(sql, outcomes.into_iter().next(), read)
+    }
+}
+
+/// The first row of an outcome.
+fn first<T>(sql: &'static Sql, outcome: Option<Outcome>, read: fn(&mut Record) -> Result<T, BadCell>) -> Result<Option<T>, StoreError> {
+    let row = outcome.and_then(|outcome| outcome.rows.into_iter().next());
+    row.map(|mut row| read(&mut row).map_err(|bad| bad.in_statement(sql.name))).transpose()
+}

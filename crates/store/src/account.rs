@@ -1,0 +1,110 @@
+//! People.
+
+use domain::account::{User, Workspace};
+use domain::{Timestamp, UserId};
+
+use crate::executor::{BadCell, Record, Statement};
+use crate::workspace::workspace_insert;
+use crate::{Store, StoreError};
+
+statements! {
+    ANY_USER = "SELECT id FROM users LIMIT 1";
+    USER = concat!("SELECT ", user_columns!(), " FROM users WHERE id = $id");
+    USER_BY_EMAIL = concat!("SELECT ", user_columns!(), " FROM users WHERE email = $email");
+    USERS = concat!("SELECT ", user_columns!(), " FROM users ORDER BY users.id");
+    USER_PASSWORD_HASH = "SELECT password_hash FROM users WHERE id = $id";
+    USER_INSERT =
+        "INSERT INTO users (id, email, name, operator, password_hash, created_at) \
+         VALUES ($id, $email, $name, $operator, $password_hash, $created)";
+    USER_PASSWORD_SET = "UPDATE users SET password_hash = $password_hash WHERE id = $id";
+}
+
+/// A new account with its personal workspace.
+#[derive(Clone)]
+pub struct NewUser {
+    /// The person.
+    pub user: User,
+    /// The password's hash in PHC form; `None` for someone who signs in by link.
+    pub password_hash: Option<String>,
+    /// Their personal workspace, of which they become the owner.
+    pub workspace: Workspace,
+}
+
+impl std::fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewUser").field("user", &self.user.id).finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn user_row(r: &mut Record) -> Result<User, BadCell> {
+    Ok(User { id: r.id(UserId)?, email: r.text()?, name: r.text()?, operator: r.flag()?, created_at: r.time()? })
+}
+
+impl Store {
+    /// Whether there is no account yet.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        Ok(self.one(&ANY_USER, &[], |r| r.id(UserId)).await?.is_none())
+    }
+
+    /// A person.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.one(&USER, &params![id = id], user_row).await
+    }
+
+    /// A person by e-mail address, which is stored in lower case.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn user_by_email(&self, email: &str) -> Result<Option<User>, StoreError> {
+        self.one(&USER_BY_EMAIL, &params![email = email], user_row).await
+    }
+
+    /// The hash of a person's password, if they have one.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn user_password_hash(&self, id: UserId) -> Result<Option<String>, StoreError> {
+        Ok(self.one(&USER_PASSWORD_HASH, &params![id = id], Record::maybe_text).await?.flatten())
+    }
+
+    /// Everyone, oldest account first: for the operator.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
+        self.list(&USERS, &[], user_row).await
+    }
+
+    /// Makes an account with its personal workspace and the ownership of it.
+    ///
+    /// # Errors
+    /// The e-mail address or the username is taken.
+    pub async fn user_create(&self, new: NewUser) -> Result<(), StoreError> {
+        let NewUser { user: User { id, email, name, operator, created_at }, password_hash, workspace } = new;
+        let params = params![id = id, email = email, name = name, operator = operator, password_hash = password_hash, created = created_at];
+        let mut statements = vec![Statement::touch(&USER_INSERT, params)];
+        statements.extend(workspace_insert(&workspace, id));
+        self.write(statements).await.map(|_| ())
+    }
+
+    /// Sets or, with `None`, removes a person's password.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] when there is no such person.
+    pub async fn user_password_set(&self, id: UserId, password_hash: Option<String>) -> Result<(), StoreError> {
+        let statement = Statement::touch(&USER_PASSWORD_SET, params![id = id, password_hash = password_hash]);
+        self.write(vec![statement]).await.map(|_| ())
+    }
+}
+
+/// When rows of a kind that live at most two days have certainly ended, seen from the end of a fresh one: what creates such a row also
+/// clears out the old ones, so that nothing piles up and no sweeper is needed.
+pub(crate) fn long_over(fresh_end: Timestamp) -> Timestamp {
+    fresh_end.checked_sub(jiff::SignedDuration::from_hours(48)).unwrap_or(Timestamp::UNIX_EPOCH)
+}

@@ -1,0 +1,139 @@
+//! API keys of every kind, found by the hash of their secret.
+
+use domain::key::{ApiKey, KeyKind};
+use domain::{ApiKeyId, EnvironmentId, ProjectId, Tenant, Timestamp, UserId, WorkspaceId};
+use uuid::Uuid;
+
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError};
+
+/// A token of a login that was ended counts as revoked itself.
+macro_rules! select {
+    () => {
+        "SELECT api_keys.id, api_keys.kind, api_keys.user_id, api_keys.workspace_id, api_keys.project_id, api_keys.environment_id, \
+         api_keys.label, api_keys.display, api_keys.expires_at, COALESCE(api_keys.revoked_at, oauth_families.revoked_at), \
+         api_keys.last_used_at, api_keys.created_at \
+         FROM api_keys LEFT JOIN oauth_families ON oauth_families.id = api_keys.family "
+    };
+}
+
+statements! {
+    API_KEY = concat!(select!(), "WHERE api_keys.id = $id");
+    API_KEY_BY_HASH = concat!(select!(), "WHERE api_keys.hash = $hash");
+    API_KEYS_OF_USER = concat!(select!(), "WHERE api_keys.user_id = $user AND api_keys.kind IN ($kinds) ORDER BY api_keys.id");
+    API_KEYS_OF_PROJECT =
+        concat!(select!(), "WHERE api_keys.project_id = $project AND api_keys.workspace_id = $workspace ORDER BY api_keys.id");
+    API_KEYS_OF_WORKSPACE = concat!(select!(), "WHERE api_keys.workspace_id = $workspace ORDER BY api_keys.id");
+    API_KEY_INSERT =
+        "INSERT INTO api_keys (id, kind, user_id, workspace_id, project_id, environment_id, label, display, hash, family, expires_at, \
+         revoked_at, last_used_at, created_at) \
+         VALUES ($id, $kind, $user, $workspace, $project, $environment, $label, $display, $hash, $family, $expires, $revoked, $used, $created)";
+    API_KEY_TOUCH =
+        "UPDATE api_keys SET last_used_at = $now, last_used_address = COALESCE($address, last_used_address) WHERE id = $id";
+    API_KEY_REVOKE = "UPDATE api_keys SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL";
+}
+
+fn row(r: &mut Record) -> Result<ApiKey, BadCell> {
+    Ok(ApiKey {
+        id: r.id(ApiKeyId)?,
+        kind: r.word(KeyKind::parse)?,
+        user_id: r.id(UserId)?,
+        workspace_id: r.maybe_id(WorkspaceId)?,
+        project: r.maybe_id(ProjectId)?.zip(r.maybe_id(EnvironmentId)?),
+        label: r.text()?,
+        display: r.text()?,
+        expires_at: r.maybe_time()?,
+        revoked_at: r.maybe_time()?,
+        last_used_at: r.maybe_time()?,
+        created_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// Keeps a key by the hash of its secret.
+    ///
+    /// # Errors
+    /// Its user, workspace or environment is not there.
+    pub async fn api_key_create(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError> {
+        self.write(vec![api_key_insert(&key, hash, None)]).await.map(|_| ())
+    }
+
+    /// The key of a secret, also when it has expired or was revoked.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_key_by_hash(&self, hash: [u8; 32]) -> Result<Option<ApiKey>, StoreError> {
+        self.one(&API_KEY_BY_HASH, &params![hash = hash], row).await
+    }
+
+    /// A key.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_key(&self, id: ApiKeyId) -> Result<Option<ApiKey>, StoreError> {
+        self.one(&API_KEY, &params![id = id], row).await
+    }
+
+    /// The keys of a person of these kinds, oldest first, revoked ones included.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_keys_of_user(&self, user: UserId, kinds: &[KeyKind]) -> Result<Vec<ApiKey>, StoreError> {
+        let kinds: Vec<&'static str> = kinds.iter().map(|kind| kind.as_str()).collect();
+        self.list(&API_KEYS_OF_USER, &params![user = user, kinds = kinds], row).await
+    }
+
+    /// The keys of a project's environments, oldest first, revoked ones included.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_keys_of_project(&self, tenant: Tenant, project: ProjectId) -> Result<Vec<ApiKey>, StoreError> {
+        self.list(&API_KEYS_OF_PROJECT, &params![workspace = tenant, project = project], row).await
+    }
+
+    /// The keys that are tied to the workspace or to a project of it, oldest first, revoked ones included.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_keys_of_workspace(&self, tenant: Tenant) -> Result<Vec<ApiKey>, StoreError> {
+        self.list(&API_KEYS_OF_WORKSPACE, &params![workspace = tenant], row).await
+    }
+
+    /// Notes a use of the key.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_key_touch(&self, id: ApiKeyId, now: Timestamp, address: Option<&str>) -> Result<(), StoreError> {
+        self.write_one(&API_KEY_TOUCH, params![id = id, now = now, address = address]).await.map(|_| ())
+    }
+
+    /// Revokes a key. Whether it was still valid.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn api_key_revoke(&self, id: ApiKeyId, now: Timestamp) -> Result<bool, StoreError> {
+        Ok(self.write_one(&API_KEY_REVOKE, params![id = id, now = now]).await? > 0)
+    }
+}
+
+/// A new key, of a login's family when it is an OAuth token.
+pub(crate) fn api_key_insert(key: &ApiKey, hash: [u8; 32], family: Option<Uuid>) -> Statement {
+    let ApiKey { id, kind, user_id, workspace_id, project, label, display, expires_at, revoked_at, last_used_at, created_at } = key;
+    let params = params![
+        id = *id,
+        kind = kind.as_str(),
+        user = *user_id,
+        workspace = *workspace_id,
+        project = project.map(|(project, _)| project),
+        environment = project.map(|(_, environment)| environment),
+        label = label,
+        display = display,
+        hash = hash,
+        family = family,
+        expires = *expires_at,
+        revoked = *revoked_at,
+        used = *last_used_at,
+        created = *created_at
+    ];
+    Statement::touch(&API_KEY_INSERT, params)
+}

@@ -1,0 +1,254 @@
+//! What a commit can do.
+
+use std::collections::BTreeMap;
+
+use domain::account::Workspace;
+use domain::activity::Activity;
+use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
+use domain::key::ApiKey;
+use domain::project::{Domain, Environment, Instance, Project, Service};
+use domain::spec::{InstanceSpec, RunPlan};
+use domain::variable::Variable;
+use domain::{DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
+
+/// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
+/// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
+#[derive(Clone)]
+pub enum Change {
+    /// A new project.
+    ProjectInsert(Project),
+    /// Name, description, deletion mark.
+    ProjectUpdate(Project),
+    /// The project with everything in it.
+    ProjectDelete(ProjectId),
+    /// A new environment.
+    EnvironmentInsert(Environment),
+    /// Name, ephemerality.
+    EnvironmentUpdate(Environment),
+    /// The environment with everything in it.
+    EnvironmentDelete(EnvironmentId),
+    /// A new service.
+    ServiceInsert(Service),
+    /// Name, icon.
+    ServiceUpdate(Service),
+    /// The service with everything of it in every environment.
+    ServiceDelete(ServiceId),
+    /// A new instance. Its number is assigned; see [`Committed::numbers`].
+    InstanceInsert(Instance),
+    /// The settings.
+    InstanceUpdate(Instance),
+    /// The instance with its deployments and domains.
+    InstanceDelete(InstanceId),
+    /// A new domain of an existing instance.
+    DomainInsert(Domain),
+    /// Name, port, verification.
+    DomainUpdate(Domain),
+    /// A domain.
+    DomainDelete(DomainId),
+    /// A variable, new or with another value.
+    VariableSet(Variable),
+    /// One variable.
+    VariableDelete {
+        /// Where.
+        environment: EnvironmentId,
+        /// Whose; `None` for a shared one.
+        service: Option<ServiceId>,
+        /// Which.
+        name: String,
+    },
+    /// All variables of a service in an environment, or all shared ones. There may be none.
+    VariablesClear {
+        /// Where.
+        environment: EnvironmentId,
+        /// Whose; `None` for the shared ones.
+        service: Option<ServiceId>,
+    },
+    /// A new deployment with the variables that it runs with.
+    DeploymentInsert {
+        /// The deployment.
+        deployment: Deployment,
+        /// Its rendered variables.
+        variables: BTreeMap<String, String>,
+    },
+    /// A change of state, if the state is still `from`.
+    DeploymentMove {
+        /// Which.
+        id: DeploymentId,
+        /// The state that it must be in.
+        from: DeploymentStatus,
+        /// The state that it goes to.
+        to: DeploymentStatus,
+        /// Why, in words for the user.
+        reason: Option<String>,
+        /// When.
+        at: Timestamp,
+    },
+    /// The result of a build.
+    DeploymentBuilt {
+        /// Which.
+        id: DeploymentId,
+        /// The artifact.
+        artifact: String,
+        /// How it starts.
+        run: RunPlan,
+        /// The settings, with what the source's own configuration says.
+        spec: InstanceSpec,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its replicas shall end while it stays, or no longer.
+    DeploymentStopped {
+        /// Which.
+        id: DeploymentId,
+        /// Whether.
+        stopped: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// The next generation of replicas, if the state is still `from`.
+    DeploymentRestart {
+        /// Which.
+        id: DeploymentId,
+        /// The state that it must be in.
+        from: DeploymentStatus,
+        /// When.
+        at: Timestamp,
+    },
+    /// A step begins.
+    EventInsert(DeploymentEvent),
+    /// The newest open step of this kind ends.
+    EventComplete {
+        /// Of which deployment.
+        deployment: DeploymentId,
+        /// Which kind.
+        step: EventStep,
+        /// When.
+        at: Timestamp,
+        /// Why it failed.
+        error: Option<String>,
+        /// Details; `None` keeps what is there.
+        detail: Option<String>,
+    },
+    /// A new replica.
+    ReplicaInsert(Replica),
+    /// Status, port, end, restarts.
+    ReplicaUpdate(Replica),
+    /// An entry of the audit log.
+    Activity(Activity),
+    /// A member, new or with another role.
+    MemberSet {
+        /// Who.
+        user: UserId,
+        /// The role.
+        role: Role,
+    },
+    /// Someone is no longer a member.
+    MemberRemove {
+        /// Who.
+        user: UserId,
+    },
+    /// Name, username, plan.
+    WorkspaceUpdate(Workspace),
+    /// A new key: the workspace's, or a person's own that is recorded here.
+    ApiKeyInsert {
+        /// The key.
+        key: ApiKey,
+        /// The hash of its secret.
+        hash: [u8; 32],
+    },
+}
+
+impl std::fmt::Debug for Change {
+    /// The kind alone: the rows hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind())
+    }
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The store's generation after it.
+    pub generation: u64,
+    /// The numbers of the instances that it inserted.
+    pub numbers: BTreeMap<InstanceId, i64>,
+}
+
+impl Change {
+    /// The variant's name.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ProjectInsert(_) => "ProjectInsert",
+            Self::ProjectUpdate(_) => "ProjectUpdate",
+            Self::ProjectDelete(_) => "ProjectDelete",
+            Self::EnvironmentInsert(_) => "EnvironmentInsert",
+            Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
+            Self::EnvironmentDelete(_) => "EnvironmentDelete",
+            Self::ServiceInsert(_) => "ServiceInsert",
+            Self::ServiceUpdate(_) => "ServiceUpdate",
+            Self::ServiceDelete(_) => "ServiceDelete",
+            Self::InstanceInsert(_) => "InstanceInsert",
+            Self::InstanceUpdate(_) => "InstanceUpdate",
+            Self::InstanceDelete(_) => "InstanceDelete",
+            Self::DomainInsert(_) => "DomainInsert",
+            Self::DomainUpdate(_) => "DomainUpdate",
+            Self::DomainDelete(_) => "DomainDelete",
+            Self::VariableSet(_) => "VariableSet",
+            Self::VariableDelete { .. } => "VariableDelete",
+            Self::VariablesClear { .. } => "VariablesClear",
+            Self::DeploymentInsert { .. } => "DeploymentInsert",
+            Self::DeploymentMove { .. } => "DeploymentMove",
+            Self::DeploymentBuilt { .. } => "DeploymentBuilt",
+            Self::DeploymentStopped { .. } => "DeploymentStopped",
+            Self::DeploymentRestart { .. } => "DeploymentRestart",
+            Self::EventInsert(_) => "EventInsert",
+            Self::EventComplete { .. } => "EventComplete",
+            Self::ReplicaInsert(_) => "ReplicaInsert",
+            Self::ReplicaUpdate(_) => "ReplicaUpdate",
+            Self::Activity(_) => "Activity",
+            Self::MemberSet { .. } => "MemberSet",
+            Self::MemberRemove { .. } => "MemberRemove",
+            Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
+            Self::ApiKeyInsert { .. } => "ApiKeyInsert",
+        }
+    }
+
+    /// The workspace that the row says it belongs to, where it says so.
+    pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::ProjectInsert(row) | Self::ProjectUpdate(row) => Some(row.workspace_id),
+            Self::EnvironmentInsert(row) | Self::EnvironmentUpdate(row) => Some(row.workspace_id),
+            Self::ServiceInsert(row) | Self::ServiceUpdate(row) => Some(row.workspace_id),
+            Self::InstanceInsert(row) | Self::InstanceUpdate(row) => Some(row.workspace_id),
+            Self::DomainInsert(row) | Self::DomainUpdate(row) => Some(row.workspace_id),
+            Self::VariableSet(row) => Some(row.workspace_id),
+            Self::DeploymentInsert { deployment, .. } => Some(deployment.workspace_id),
+            Self::ReplicaInsert(row) | Self::ReplicaUpdate(row) => Some(row.workspace_id),
+            Self::Activity(row) => Some(row.workspace_id),
+            Self::WorkspaceUpdate(row) => Some(row.id),
+            Self::ApiKeyInsert { key, .. } => key.workspace_id,
+            // These name rows by id; the statement looks for them in the tenant's workspace.
+            Self::ProjectDelete(_)
+            | Self::EnvironmentDelete(_)
+            | Self::ServiceDelete(_)
+            | Self::InstanceDelete(_)
+            | Self::DomainDelete(_)
+            | Self::VariableDelete { .. }
+            | Self::VariablesClear { .. }
+            | Self::DeploymentMove { .. }
+            | Self::DeploymentBuilt { .. }
+            | Self::DeploymentStopped { .. }
+            | Self::DeploymentRestart { .. }
+            | Self::EventInsert(_)
+            | Self::EventComplete { .. }
+            | Self::MemberSet { .. }
+            | Self::MemberRemove { .. } => None,
+        }
+    }
+
+    /// Whether it belongs into a commit of this tenant.
+    pub(crate) fn belongs_to(&self, tenant: Tenant) -> bool {
+        self.names_workspace().is_none_or(|workspace| workspace == tenant.workspace())
+    }
+}

@@ -1,0 +1,82 @@
+//! Commits: a list of changes becomes a list of statements, which run whole or not at all.
+
+use domain::Tenant;
+
+use crate::executor::Statement;
+use crate::vault::Vault;
+use crate::{Change, Committed, Store, StoreError};
+use crate::{
+    activity, api_key, deployment, deployment_event, domain_name, environment, instance, project, replica, service, variable, workspace,
+};
+
+impl Store {
+    /// Applies the changes in their order, all or none, and answers when they are on disk.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], [`StoreError::Stale`] when a row to change or to build on is not in this workspace (any more),
+    /// [`StoreError::ForeignTenant`] when a row says that it belongs to another one. Then nothing has changed.
+    pub async fn commit(&self, tenant: Tenant, changes: Vec<Change>) -> Result<Committed, StoreError> {
+        if changes.iter().any(|change| !change.belongs_to(tenant)) {
+            return Err(StoreError::ForeignTenant);
+        }
+        let mut statements = vec![];
+        let mut instances = vec![];
+        for change in changes {
+            statements.extend(into_statements(&self.inner.vault, tenant, &change)?);
+            if matches!(change, Change::InstanceInsert(_)) {
+                instances.push(statements.len() - 1);
+            }
+        }
+        let mut outcomes = if statements.is_empty() { vec![] } else { self.write(statements).await? };
+        let mut committed = Committed { generation: self.generation(), ..Committed::default() };
+        for at in instances {
+            for mut row in std::mem::take(&mut outcomes[at].rows) {
+                let (id, number) = instance::inserted(&mut row).map_err(|bad| bad.in_statement("INSTANCE_INSERT"))?;
+                committed.numbers.insert(id, number);
+            }
+        }
+        Ok(committed)
+    }
+}
+
+fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec<Statement>, StoreError> {
+    let one = match change {
+        Change::ProjectInsert(row) => project::project_insert(row),
+        Change::ProjectUpdate(row) => project::project_update(row),
+        Change::ProjectDelete(id) => project::project_delete(tenant, *id),
+        Change::EnvironmentInsert(row) => environment::environment_insert(row),
+        Change::EnvironmentUpdate(row) => environment::environment_update(row),
+        Change::EnvironmentDelete(id) => environment::environment_delete(tenant, *id),
+        Change::ServiceInsert(row) => service::service_insert(row),
+        Change::ServiceUpdate(row) => service::service_update(row),
+        Change::ServiceDelete(id) => service::service_delete(tenant, *id),
+        Change::InstanceInsert(row) => return Ok(instance::instance_insert(row)),
+        Change::InstanceUpdate(row) => instance::instance_update(row),
+        Change::InstanceDelete(id) => instance::instance_delete(tenant, *id),
+        Change::DomainInsert(row) => domain_name::domain_insert(row),
+        Change::DomainUpdate(row) => domain_name::domain_update(row),
+        Change::DomainDelete(id) => domain_name::domain_delete(tenant, *id),
+        Change::VariableSet(row) => variable::variable_set(vault, row)?,
+        Change::VariableDelete { environment, service, name } => variable::variable_delete(tenant, *environment, *service, name),
+        Change::VariablesClear { environment, service } => variable::variables_clear(tenant, *environment, *service),
+        Change::DeploymentInsert { deployment, variables } => return deployment::deployment_insert(vault, deployment, variables),
+        Change::DeploymentMove { id, from, to, reason, at } => deployment::deployment_move(tenant, *id, *from, *to, reason.clone(), *at),
+        Change::DeploymentBuilt { id, artifact, run, spec, at } => {
+            deployment::deployment_built(tenant, *id, artifact.clone(), run, spec, *at)
+        }
+        Change::DeploymentStopped { id, stopped, at } => deployment::deployment_stopped(tenant, *id, *stopped, *at),
+        Change::DeploymentRestart { id, from, at } => deployment::deployment_restart(tenant, *id, *from, *at),
+        Change::EventInsert(row) => deployment_event::event_insert(tenant, row),
+        Change::EventComplete { deployment, step, at, error, detail } => {
+            deployment_event::event_complete(tenant, *deployment, *step, *at, error.clone(), detail.clone())
+        }
+        Change::ReplicaInsert(row) => replica::replica_insert(row),
+        Change::ReplicaUpdate(row) => replica::replica_update(row),
+        Change::Activity(row) => activity::activity_insert(row),
+        Change::MemberSet { user, role } => workspace::member_set(tenant, *user, *role),
+        Change::MemberRemove { user } => workspace::member_remove(tenant, *user),
+        Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
+        Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
+    };
+    Ok(vec![one])
+}

@@ -1,0 +1,128 @@
+//! Domains.
+
+use domain::project::{Domain, DomainKind};
+use domain::{DomainId, EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, WorkspaceId};
+
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError};
+
+macro_rules! columns {
+    () => {
+        "domains.id, domains.workspace_id, domains.project_id, domains.environment_id, domains.service_id, domains.kind, \
+         domains.domain, domains.target_port, domains.verification_token, domains.verified_at, domains.created_at, domains.updated_at"
+    };
+}
+
+statements! {
+    DOMAIN = concat!("SELECT ", columns!(), " FROM domains WHERE id = $id");
+    DOMAIN_BY_NAME = concat!("SELECT ", columns!(), " FROM domains WHERE domain = $domain");
+    DOMAINS_OF_ENVIRONMENTS = concat!(
+        "SELECT ", columns!(), " FROM domains WHERE environment_id IN ($environments) AND workspace_id = $workspace ORDER BY id"
+    );
+    SYSTEM_ROUTES = concat!(
+        "SELECT services.name, instances.id, ", columns!(), " FROM domains \
+         JOIN instances ON instances.environment_id = domains.environment_id AND instances.service_id = domains.service_id \
+         JOIN services ON services.id = domains.service_id ORDER BY domains.id"
+    );
+    DOMAIN_INSERT =
+        "INSERT INTO domains (id, workspace_id, project_id, environment_id, service_id, kind, domain, target_port, \
+         verification_token, verified_at, created_at, updated_at) \
+         VALUES ($id, $workspace, $project, $environment, $service, $kind, $domain, $target_port, $token, $verified, $created, $updated)";
+    DOMAIN_UPDATE =
+        "UPDATE domains SET domain = $domain, target_port = $target_port, verification_token = $token, verified_at = $verified, \
+         updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+    DOMAIN_DELETE = "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace";
+}
+
+fn row(r: &mut Record) -> Result<Domain, BadCell> {
+    Ok(Domain {
+        id: r.id(DomainId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        project_id: r.id(ProjectId)?,
+        environment_id: r.id(EnvironmentId)?,
+        service_id: r.id(ServiceId)?,
+        kind: r.word(DomainKind::parse)?,
+        domain: r.text()?,
+        target_port: r.maybe_number()?,
+        verification_token: r.maybe_text()?,
+        verified_at: r.maybe_time()?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// A domain.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn domain(&self, id: DomainId) -> Result<Option<Sealed<Domain>>, StoreError> {
+        self.sealed(&DOMAIN, &params![id = id], row, |domain| domain.workspace_id).await
+    }
+
+    /// A domain by its name, which is stored in lower case without a trailing dot.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn domain_by_name(&self, name: &str) -> Result<Option<Sealed<Domain>>, StoreError> {
+        self.sealed(&DOMAIN_BY_NAME, &params![domain = name], row, |domain| domain.workspace_id).await
+    }
+
+    /// The domains in the environments, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn domains_of_environments(&self, tenant: Tenant, environments: &[EnvironmentId]) -> Result<Vec<Domain>, StoreError> {
+        self.list(&DOMAINS_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row).await
+    }
+
+    /// Every domain of the server with the name of its service and the instance that it routes to, for the edge's table.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_routes(&self) -> Result<Vec<(Domain, String, InstanceId)>, StoreError> {
+        let read = |r: &mut Record| {
+            let (name, instance) = (r.text()?, r.id(InstanceId)?);
+            Ok((row(r)?, name, instance))
+        };
+        self.list(&SYSTEM_ROUTES, &[], read).await
+    }
+}
+
+pub(crate) fn domain_insert(row: &Domain) -> Statement {
+    let Domain { id, workspace_id, project_id, environment_id, service_id, kind, domain, .. } = row;
+    let Domain { target_port, verification_token, verified_at, created_at, updated_at, .. } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        project = *project_id,
+        environment = *environment_id,
+        service = *service_id,
+        kind = kind.as_str(),
+        domain = domain,
+        target_port = *target_port,
+        token = verification_token.as_ref(),
+        verified = *verified_at,
+        created = *created_at,
+        updated = *updated_at
+    ];
+    Statement::touch(&DOMAIN_INSERT, params)
+}
+
+pub(crate) fn domain_update(row: &Domain) -> Statement {
+    let Domain { id, workspace_id, domain, target_port, verification_token, verified_at, updated_at, .. } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        domain = domain,
+        target_port = *target_port,
+        token = verification_token.as_ref(),
+        verified = *verified_at,
+        updated = *updated_at
+    ];
+    Statement::touch(&DOMAIN_UPDATE, params)
+}
+
+pub(crate) fn domain_delete(tenant: Tenant, id: DomainId) -> Statement {
+    Statement::touch(&DOMAIN_DELETE, params![id = id, workspace = tenant])
+}

@@ -1,0 +1,99 @@
+//! Environments.
+
+use domain::project::Environment;
+use domain::{EnvironmentId, ProjectId, Sealed, Tenant, WorkspaceId};
+
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError};
+
+macro_rules! select {
+    () => {
+        "SELECT id, workspace_id, project_id, name, is_ephemeral, source_environment_id, created_at, updated_at FROM environments "
+    };
+}
+
+statements! {
+    ENVIRONMENT = concat!(select!(), "WHERE id = $id");
+    ENVIRONMENTS_OF = concat!(select!(), "WHERE project_id IN ($projects) AND workspace_id = $workspace ORDER BY id");
+    ENVIRONMENTS_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace ORDER BY id");
+    ENVIRONMENT_INSERT =
+        "INSERT INTO environments \
+         (id, workspace_id, project_id, name, name_key, is_ephemeral, source_environment_id, created_at, updated_at) \
+         VALUES ($id, $workspace, $project, $name, $name_key, $is_ephemeral, $source, $created, $updated)";
+    ENVIRONMENT_UPDATE =
+        "UPDATE environments SET name = $name, name_key = $name_key, is_ephemeral = $is_ephemeral, updated_at = $updated \
+         WHERE id = $id AND workspace_id = $workspace";
+    ENVIRONMENT_DELETE = "DELETE FROM environments WHERE id = $id AND workspace_id = $workspace";
+}
+
+fn row(r: &mut Record) -> Result<Environment, BadCell> {
+    Ok(Environment {
+        id: r.id(EnvironmentId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        project_id: r.id(ProjectId)?,
+        name: r.text()?,
+        is_ephemeral: r.flag()?,
+        source_environment_id: r.maybe_id(EnvironmentId)?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// An environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn environment(&self, id: EnvironmentId) -> Result<Option<Sealed<Environment>>, StoreError> {
+        self.sealed(&ENVIRONMENT, &params![id = id], row, |environment| environment.workspace_id).await
+    }
+
+    /// The environments of the projects, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn environments_of(&self, tenant: Tenant, projects: &[ProjectId]) -> Result<Vec<Environment>, StoreError> {
+        self.list(&ENVIRONMENTS_OF, &params![workspace = tenant, projects = projects], row).await
+    }
+
+    /// Those of the environments that are the workspace's, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn environments_by_id(&self, tenant: Tenant, ids: &[EnvironmentId]) -> Result<Vec<Environment>, StoreError> {
+        self.list(&ENVIRONMENTS_BY_ID, &params![workspace = tenant, ids = ids], row).await
+    }
+}
+
+pub(crate) fn environment_insert(environment: &Environment) -> Statement {
+    let Environment { id, workspace_id, project_id, name, is_ephemeral, source_environment_id, created_at, updated_at } = environment;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        project = *project_id,
+        name = name,
+        name_key = name.to_lowercase(),
+        is_ephemeral = *is_ephemeral,
+        source = *source_environment_id,
+        created = *created_at,
+        updated = *updated_at
+    ];
+    Statement::touch(&ENVIRONMENT_INSERT, params)
+}
+
+pub(crate) fn environment_update(environment: &Environment) -> Statement {
+    let Environment { id, workspace_id, name, is_ephemeral, updated_at, .. } = environment;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        name = name,
+        name_key = name.to_lowercase(),
+        is_ephemeral = *is_ephemeral,
+        updated = *updated_at
+    ];
+    Statement::touch(&ENVIRONMENT_UPDATE, params)
+}
+
+pub(crate) fn environment_delete(tenant: Tenant, id: EnvironmentId) -> Statement {
+    Statement::touch(&ENVIRONMENT_DELETE, params![id = id, workspace = tenant])
+}

@@ -1,0 +1,76 @@
+//! Every statement, explained by SQLite: none may walk through a table.
+
+use rusqlite::Connection;
+
+use crate::executor::Sql;
+use crate::{MasterKey, Store, StoreConfig};
+
+/// Statements that look at everything on purpose, and why that is right.
+const WHOLE: [(&str, &str); 6] = [
+    ("ANY_USER", "stops at the first row"),
+    ("USERS", "is the operator's list of everyone"),
+    ("SYSTEM_ROUTES", "is the whole routing table"),
+    ("SYSTEM_INSTANCES_WITH_WORK", "walks the partial index of open deployments, which holds nothing else"),
+    ("SYSTEM_LIVE_REPLICAS", "walks the partial index of live replicas, which holds nothing else"),
+    ("SYSTEM_IN_USE", "both of its kind run once in ten minutes and look at the whole history"),
+];
+
+fn all() -> impl Iterator<Item = &'static Sql> {
+    [
+        crate::account::ALL,
+        crate::activity::ALL,
+        crate::api_key::ALL,
+        crate::deployment::ALL,
+        crate::deployment_event::ALL,
+        crate::domain_name::ALL,
+        crate::environment::ALL,
+        crate::instance::ALL,
+        crate::oauth::ALL,
+        crate::project::ALL,
+        crate::replica::ALL,
+        crate::service::ALL,
+        crate::session::ALL,
+        crate::system::ALL,
+        crate::variable::ALL,
+        crate::vault::ALL,
+        crate::workspace::ALL,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
+}
+
+fn plan(connection: &Connection, sql: &Sql) -> Vec<String> {
+    let mut prepared = connection
+        .prepare(&format!("EXPLAIN QUERY PLAN {}", sql.for_sqlite().text))
+        .unwrap_or_else(|error| panic!("{}: {error}", sql.name));
+    let mut rows = prepared.raw_query();
+    let mut steps = vec![];
+    while let Some(row) = rows.next().expect("a plan") {
+        steps.push(row.get::<_, String>(3).expect("a step"));
+    }
+    steps
+}
+
+#[tokio::test]
+async fn no_statement_walks_through_a_table() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("orrery.db");
+    let config = StoreConfig { url: format!("sqlite://{}", path.display()), master_key: MasterKey::from_bytes([1; 32]) };
+    let store = Store::open(config).await.expect("a store");
+    let connection = Connection::open(&path).expect("a connection");
+    rusqlite::vtab::array::load_module(&connection).expect("lists");
+    for sql in all() {
+        let kind = if sql.name.ends_with("_IN_USE") { "SYSTEM_IN_USE" } else { sql.name };
+        if WHOLE.iter().any(|(name, _)| *name == kind) {
+            continue;
+        }
+        for step in plan(&connection, sql) {
+            let harmless = ["SCAN rarray", "SCAN ranked", "SCAN CONSTANT ROW"].iter().any(|prefix| step.starts_with(prefix));
+            assert!(!step.starts_with("SCAN") || harmless, "{} does {step:?}:\n{}", sql.name, sql.text);
+            let sorts = step.contains("TEMP B-TREE FOR ORDER BY") && sql.text.contains("LIMIT $limit");
+            assert!(!sorts, "{} sorts a page, so that its cost grows with the list:\n{}", sql.name, sql.text);
+        }
+    }
+    store.close().await;
+}

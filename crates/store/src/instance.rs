@@ -1,0 +1,107 @@
+//! Instances.
+
+use domain::project::Instance;
+use domain::{EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, WorkspaceId};
+
+use crate::executor::{BadCell, Record, Statement, json};
+use crate::{Store, StoreError};
+
+macro_rules! select {
+    () => {
+        "SELECT id, workspace_id, project_id, environment_id, service_id, number, spec, created_at, updated_at FROM instances "
+    };
+}
+
+statements! {
+    INSTANCE = concat!(select!(), "WHERE id = $id");
+    INSTANCE_OF = concat!(select!(), "WHERE environment_id = $environment AND service_id = $service");
+    INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace ORDER BY id");
+    INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace ORDER BY id");
+    INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
+    INSTANCE_INSERT =
+        "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, created_at, updated_at) \
+         VALUES ($id, $workspace, $project, $environment, $service, (SELECT value FROM counters WHERE name = 'instance'), $spec, \
+         $created, $updated) RETURNING id, number";
+    INSTANCE_UPDATE = "UPDATE instances SET spec = $spec, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+    INSTANCE_DELETE = "DELETE FROM instances WHERE id = $id AND workspace_id = $workspace";
+}
+
+fn row(r: &mut Record) -> Result<Instance, BadCell> {
+    Ok(Instance {
+        id: r.id(InstanceId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        project_id: r.id(ProjectId)?,
+        environment_id: r.id(EnvironmentId)?,
+        service_id: r.id(ServiceId)?,
+        number: r.number()?,
+        spec: r.json()?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// An instance.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instance(&self, id: InstanceId) -> Result<Option<Sealed<Instance>>, StoreError> {
+        self.sealed(&INSTANCE, &params![id = id], row, |instance| instance.workspace_id).await
+    }
+
+    /// The instance of a service in an environment.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instance_of(&self, environment: EnvironmentId, service: ServiceId) -> Result<Option<Sealed<Instance>>, StoreError> {
+        let params = params![environment = environment, service = service];
+        self.sealed(&INSTANCE_OF, &params, row, |instance| instance.workspace_id).await
+    }
+
+    /// The instances in the environments, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instances_of_environments(&self, tenant: Tenant, environments: &[EnvironmentId]) -> Result<Vec<Instance>, StoreError> {
+        self.list(&INSTANCES_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row).await
+    }
+
+    /// The instances of the services, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instances_of_services(&self, tenant: Tenant, services: &[ServiceId]) -> Result<Vec<Instance>, StoreError> {
+        self.list(&INSTANCES_OF_SERVICES, &params![workspace = tenant, services = services], row).await
+    }
+}
+
+/// The number in the row is ignored: the next one of the server is taken. The counter's row stays locked until the commit, so that no
+/// number is given out twice, and numbers are never used again.
+pub(crate) fn instance_insert(instance: &Instance) -> Vec<Statement> {
+    let Instance { id, workspace_id, project_id, environment_id, service_id, number: _, spec, created_at, updated_at } = instance;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        project = *project_id,
+        environment = *environment_id,
+        service = *service_id,
+        spec = json(spec),
+        created = *created_at,
+        updated = *updated_at
+    ];
+    vec![Statement::touch(&INSTANCE_NUMBER_NEXT, []), Statement::touch(&INSTANCE_INSERT, params)]
+}
+
+/// What the insertion returns: the instance and the number that it was given.
+pub(crate) fn inserted(r: &mut Record) -> Result<(InstanceId, i64), BadCell> {
+    Ok((r.id(InstanceId)?, r.number()?))
+}
+
+pub(crate) fn instance_update(instance: &Instance) -> Statement {
+    let Instance { id, workspace_id, spec, updated_at, .. } = instance;
+    Statement::touch(&INSTANCE_UPDATE, params![id = *id, workspace = *workspace_id, spec = json(spec), updated = *updated_at])
+}
+
+pub(crate) fn instance_delete(tenant: Tenant, id: InstanceId) -> Statement {
+    Statement::touch(&INSTANCE_DELETE, params![id = id, workspace = tenant])
+}

@@ -1,0 +1,195 @@
+//! The logins of command-line clients: device grants, browser codes and refresh tokens (`contracts/railway.md` 1.7).
+
+use domain::account::DeviceGrant;
+use domain::key::ApiKey;
+use domain::{Timestamp, UserId};
+use uuid::Uuid;
+
+use crate::account::long_over;
+use crate::api_key::api_key_insert;
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError, first};
+
+statements! {
+    DEVICE_PURGE = "DELETE FROM device_grants WHERE expires_at < $over";
+    DEVICE_CREATE =
+        "INSERT INTO device_grants (hash, user_code, user_id, denied, expires_at) VALUES ($hash, $user_code, NULL, FALSE, $expires)";
+    DEVICE_BY_USER_CODE = "SELECT user_id, denied, expires_at > $now FROM device_grants WHERE user_code = $user_code";
+    DEVICE_ANSWER =
+        "UPDATE device_grants SET user_id = $user, denied = $denied \
+         WHERE user_code = $user_code AND user_id IS NULL AND denied = FALSE AND expires_at > $now";
+    DEVICE_TAKE = "DELETE FROM device_grants WHERE hash = $hash AND user_id IS NOT NULL AND expires_at > $now RETURNING user_id";
+    DEVICE_BY_HASH = "SELECT user_id, denied, expires_at > $now FROM device_grants WHERE hash = $hash";
+    CODE_PURGE = "DELETE FROM oauth_codes WHERE expires_at < $over";
+    CODE_CREATE =
+        "INSERT INTO oauth_codes (hash, user_id, redirect_uri, challenge, expires_at) VALUES ($hash, $user, $redirect_uri, $challenge, $expires)";
+    CODE_USE = "DELETE FROM oauth_codes WHERE hash = $hash AND expires_at > $now RETURNING user_id, redirect_uri, challenge";
+    FAMILY_PURGE = "DELETE FROM oauth_families WHERE expires_at < $over";
+    ACCESS_PURGE = "DELETE FROM api_keys WHERE kind = 'OAUTH_ACCESS' AND expires_at < $over";
+    FAMILY_EXTEND =
+        "INSERT INTO oauth_families (id, user_id, revoked_at, expires_at) VALUES ($family, $user, NULL, $expires) \
+         ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE oauth_families.user_id = excluded.user_id";
+    REFRESH_SPEND =
+        "UPDATE api_keys SET revoked_at = $now, spent_by = $attempt \
+         WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND revoked_at IS NULL AND expires_at > $now \
+         AND EXISTS (SELECT 1 FROM oauth_families WHERE oauth_families.id = api_keys.family AND oauth_families.revoked_at IS NULL) \
+         RETURNING user_id, family";
+    FAMILY_REVOKE =
+        "UPDATE oauth_families SET revoked_at = $now \
+         WHERE revoked_at IS NULL AND id = (SELECT family FROM api_keys \
+         WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL AND spent_by <> $attempt)";
+    REFRESH_SPENT = "SELECT id FROM api_keys WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL";
+}
+
+/// What a browser login's code was made for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OAuthCode {
+    /// Who signed in.
+    pub user_id: UserId,
+    /// Where the code was sent; the exchange must name the same.
+    pub redirect_uri: String,
+    /// The S256 challenge that the exchange's verifier must meet.
+    pub challenge: String,
+}
+
+/// What became of a refresh token that was presented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RefreshUse {
+    /// It was valid and is spent now.
+    Fresh {
+        /// Whose login.
+        user_id: UserId,
+        /// Which login: the next tokens belong to it too.
+        family: Uuid,
+    },
+    /// It had been spent before, so that someone holds a copy: every token of the login is revoked.
+    Reused,
+    /// Unknown, too old, or of a login that has ended.
+    Unknown,
+}
+
+fn grant(r: &mut Record) -> Result<DeviceGrant, BadCell> {
+    let (user, denied, open) = (r.maybe_id(UserId)?, r.flag()?, r.flag()?);
+    Ok(match (user, denied, open) {
+        (_, _, false) => DeviceGrant::Expired,
+        (_, true, true) => DeviceGrant::Denied,
+        (Some(user), false, true) => DeviceGrant::Approved(user),
+        (None, false, true) => DeviceGrant::Pending,
+    })
+}
+
+impl Store {
+    /// Begins a device login. Device logins live at most two days.
+    ///
+    /// # Errors
+    /// The user code is in use.
+    pub async fn device_create(&self, device_hash: [u8; 32], user_code: &str, expires_at: Timestamp) -> Result<(), StoreError> {
+        let purge = Statement::any(&DEVICE_PURGE, params![over = long_over(expires_at)]);
+        let create = Statement::touch(&DEVICE_CREATE, params![hash = device_hash, user_code = user_code, expires = expires_at]);
+        self.write(vec![purge, create]).await.map(|_| ())
+    }
+
+    /// Where the device login with this user code stands.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn device_by_user_code(&self, user_code: &str, now: Timestamp) -> Result<Option<DeviceGrant>, StoreError> {
+        self.one(&DEVICE_BY_USER_CODE, &params![user_code = user_code, now = now], grant).await
+    }
+
+    /// Records the answer to a device login: the person who approves it, or `None` for no. Whether it was still open; the first answer
+    /// stands.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn device_answer(&self, user_code: &str, approved_by: Option<UserId>, now: Timestamp) -> Result<bool, StoreError> {
+        let params = params![user_code = user_code, user = approved_by, denied = approved_by.is_none(), now = now];
+        Ok(self.write_one(&DEVICE_ANSWER, params).await? > 0)
+    }
+
+    /// What a device code is worth. An approved login is returned once and is gone then.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn device_exchange(&self, device_hash: [u8; 32], now: Timestamp) -> Result<Option<DeviceGrant>, StoreError> {
+        let take = Statement::any(&DEVICE_TAKE, params![hash = device_hash, now = now]);
+        let look = Statement::any(&DEVICE_BY_HASH, params![hash = device_hash, now = now]);
+        let mut outcomes = self.write(vec![take, look]).await?.into_iter();
+        if let Some(user) = first(&DEVICE_TAKE, outcomes.next(), |r| r.id(UserId))? {
+            return Ok(Some(DeviceGrant::Approved(user)));
+        }
+        let found = first(&DEVICE_BY_HASH, outcomes.next(), grant)?;
+        // Approved between the two statements: the next poll takes it.
+        Ok(found.map(|grant| if matches!(grant, DeviceGrant::Approved(_)) { DeviceGrant::Pending } else { grant }))
+    }
+
+    /// Keeps the code of a browser login that the person has approved. Codes live at most two days.
+    ///
+    /// # Errors
+    /// There is no such person.
+    pub async fn oauth_code_create(
+        &self,
+        hash: [u8; 32],
+        user: UserId,
+        redirect_uri: &str,
+        challenge: &str,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let purge = Statement::any(&CODE_PURGE, params![over = long_over(expires_at)]);
+        let params = params![hash = hash, user = user, redirect_uri = redirect_uri, challenge = challenge, expires = expires_at];
+        self.write(vec![purge, Statement::touch(&CODE_CREATE, params)]).await.map(|_| ())
+    }
+
+    /// Uses a code up. Of any number of uses at once, one gets it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn oauth_code_use(&self, hash: [u8; 32], now: Timestamp) -> Result<Option<OAuthCode>, StoreError> {
+        let read = |r: &mut Record| Ok(OAuthCode { user_id: r.id(UserId)?, redirect_uri: r.text()?, challenge: r.text()? });
+        self.write_returning(&CODE_USE, params![hash = hash, now = now], read).await
+    }
+
+    /// Keeps the tokens of a login, the first ones or those after a refresh. Tokens of a login that was ended meanwhile are born revoked.
+    ///
+    /// # Errors
+    /// [`StoreError::Stale`] when the family is another person's.
+    pub async fn oauth_tokens_create(
+        &self,
+        family: Uuid,
+        access: ApiKey,
+        access_hash: [u8; 32],
+        refresh: ApiKey,
+        refresh_hash: [u8; 32],
+    ) -> Result<(), StoreError> {
+        let expires = refresh.expires_at.unwrap_or(Timestamp::MAX);
+        let over = long_over(access.created_at);
+        let statements = vec![
+            Statement::any(&FAMILY_PURGE, params![over = over]),
+            Statement::any(&ACCESS_PURGE, params![over = over]),
+            Statement::touch(&FAMILY_EXTEND, params![family = family, user = refresh.user_id, expires = expires]),
+            api_key_insert(&access, access_hash, Some(family)),
+            api_key_insert(&refresh, refresh_hash, Some(family)),
+        ];
+        self.write(statements).await.map(|_| ())
+    }
+
+    /// Spends a refresh token. Of any number of uses at once, one is fresh, and the others end the login.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn oauth_refresh_use(&self, hash: [u8; 32], now: Timestamp) -> Result<RefreshUse, StoreError> {
+        // Marks the token as spent by this very call: whoever finds another's mark knows that there are two holders.
+        let attempt = Uuid::new_v4();
+        let statements = vec![
+            Statement::any(&REFRESH_SPEND, params![hash = hash, now = now, attempt = attempt]),
+            Statement::any(&FAMILY_REVOKE, params![hash = hash, now = now, attempt = attempt]),
+            Statement::any(&REFRESH_SPENT, params![hash = hash]),
+        ];
+        let mut outcomes = self.write(statements).await?.into_iter();
+        if let Some((user_id, family)) = first(&REFRESH_SPEND, outcomes.next(), |r| Ok((r.id(UserId)?, r.id(|id| id)?)))? {
+            return Ok(RefreshUse::Fresh { user_id, family });
+        }
+        let spent = first(&REFRESH_SPENT, outcomes.nth(1), |r| r.id(|id| id))?;
+        Ok(if spent.is_some() { RefreshUse::Reused } else { RefreshUse::Unknown })
+    }
+}

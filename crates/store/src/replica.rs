@@ -1,0 +1,106 @@
+//! Replicas.
+
+use domain::deployment::{Replica, ReplicaStatus};
+use domain::{DeploymentId, ReplicaId, Sealed, Tenant, WorkspaceId};
+
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError};
+
+macro_rules! select {
+    () => {
+        "SELECT id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, created_at, updated_at \
+         FROM replicas "
+    };
+}
+
+statements! {
+    REPLICA = concat!(select!(), "WHERE id = $id");
+    REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace ORDER BY id");
+    SYSTEM_LIVE_REPLICAS =
+        concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
+    REPLICA_INSERT =
+        "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
+         created_at, updated_at) \
+         VALUES ($id, $workspace, $deployment, $generation, $place, $status, $port, $exit_code, $reason, $restarts, $created, $updated)";
+    REPLICA_UPDATE =
+        "UPDATE replicas SET status = $status, port = $port, exit_code = $exit_code, reason = $reason, restarts = $restarts, \
+         updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+}
+
+fn row(r: &mut Record) -> Result<Replica, BadCell> {
+    Ok(Replica {
+        id: r.id(ReplicaId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        deployment_id: r.id(DeploymentId)?,
+        generation: r.number()?,
+        index: r.number()?,
+        status: r.word(ReplicaStatus::parse)?,
+        port: r.number()?,
+        exit_code: r.maybe_number()?,
+        reason: r.maybe_text()?,
+        restarts: r.number()?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// A replica.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn replica(&self, id: ReplicaId) -> Result<Option<Sealed<Replica>>, StoreError> {
+        self.sealed(&REPLICA, &params![id = id], row, |replica| replica.workspace_id).await
+    }
+
+    /// The replicas of the deployments, oldest first, those that are gone included.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn replicas_of(&self, tenant: Tenant, deployments: &[DeploymentId]) -> Result<Vec<Replica>, StoreError> {
+        self.list(&REPLICAS_OF, &params![workspace = tenant, deployments = deployments], row).await
+    }
+
+    /// Every replica of the server for which a process may exist, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_live_replicas(&self) -> Result<Vec<Replica>, StoreError> {
+        self.list(&SYSTEM_LIVE_REPLICAS, &[], row).await
+    }
+}
+
+pub(crate) fn replica_insert(replica: &Replica) -> Statement {
+    let Replica { id, workspace_id, deployment_id, generation, index, status, port, exit_code, reason, restarts, created_at, updated_at } =
+        replica;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        deployment = *deployment_id,
+        generation = *generation,
+        place = *index,
+        status = status.as_str(),
+        port = *port,
+        exit_code = *exit_code,
+        reason = reason.as_ref(),
+        restarts = *restarts,
+        created = *created_at,
+        updated = *updated_at
+    ];
+    Statement::touch(&REPLICA_INSERT, params)
+}
+
+pub(crate) fn replica_update(replica: &Replica) -> Statement {
+    let Replica { id, workspace_id, status, port, exit_code, reason, restarts, updated_at, .. } = replica;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        status = status.as_str(),
+        port = *port,
+        exit_code = *exit_code,
+        reason = reason.as_ref(),
+        restarts = *restarts,
+        updated = *updated_at
+    ];
+    Statement::touch(&REPLICA_UPDATE, params)
+}

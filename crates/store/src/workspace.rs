@@ -1,0 +1,123 @@
+//! Workspaces and their members.
+
+use domain::account::{Member, Membership, Plan, Workspace};
+use domain::{Role, Sealed, Tenant, UserId, WorkspaceId};
+
+use crate::account::user_row;
+use crate::executor::{BadCell, Record, Statement};
+use crate::{Store, StoreError};
+
+macro_rules! columns {
+    () => {
+        "workspaces.id, workspaces.name, workspaces.username, workspaces.personal_of, workspaces.plan, workspaces.created_at, \
+         workspaces.updated_at"
+    };
+}
+
+statements! {
+    WORKSPACE = concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $id");
+    WORKSPACE_BY_USERNAME = concat!("SELECT ", columns!(), " FROM workspaces WHERE username = $username");
+    MEMBERSHIPS = concat!(
+        "SELECT memberships.role, ", columns!(), " FROM memberships JOIN workspaces ON workspaces.id = memberships.workspace_id \
+         WHERE memberships.user_id = $user ORDER BY workspaces.id"
+    );
+    MEMBERS = concat!(
+        "SELECT memberships.role, ", user_columns!(), " FROM memberships JOIN users ON users.id = memberships.user_id \
+         WHERE memberships.workspace_id = $workspace ORDER BY users.id"
+    );
+    WORKSPACE_INSERT =
+        "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
+         VALUES ($id, $name, $username, $personal_of, $plan, $created, $updated)";
+    WORKSPACE_UPDATE = "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated WHERE id = $workspace";
+    MEMBER_SET =
+        "INSERT INTO memberships (workspace_id, user_id, role) VALUES ($workspace, $user, $role) \
+         ON CONFLICT (workspace_id, user_id) DO UPDATE SET role = excluded.role";
+    MEMBER_REMOVE = "DELETE FROM memberships WHERE workspace_id = $workspace AND user_id = $user";
+}
+
+fn row(r: &mut Record) -> Result<Workspace, BadCell> {
+    Ok(Workspace {
+        id: r.id(WorkspaceId)?,
+        name: r.text()?,
+        username: r.text()?,
+        personal_of: r.maybe_id(UserId)?,
+        plan: r.word(Plan::parse)?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// A workspace.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<Sealed<Workspace>>, StoreError> {
+        self.sealed(&WORKSPACE, &params![id = id], row, |workspace| workspace.id).await
+    }
+
+    /// A workspace by its username.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workspace_by_username(&self, username: &str) -> Result<Option<Sealed<Workspace>>, StoreError> {
+        self.sealed(&WORKSPACE_BY_USERNAME, &params![username = username], row, |workspace| workspace.id).await
+    }
+
+    /// The workspaces that a person is a member of, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn memberships(&self, user: UserId) -> Result<Vec<Membership>, StoreError> {
+        let read = |r: &mut Record| Ok(Membership { role: r.word(Role::parse)?, workspace: row(r)? });
+        self.list(&MEMBERSHIPS, &params![user = user], read).await
+    }
+
+    /// The members of the workspace, oldest account first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn members(&self, tenant: Tenant) -> Result<Vec<Member>, StoreError> {
+        let read = |r: &mut Record| Ok(Member { role: r.word(Role::parse)?, user: user_row(r)? });
+        self.list(&MEMBERS, &params![workspace = tenant], read).await
+    }
+
+    /// Makes a workspace with its owner.
+    ///
+    /// # Errors
+    /// The username is taken, the person has a personal workspace already, or there is no such person.
+    pub async fn workspace_create(&self, workspace: Workspace, owner: UserId) -> Result<(), StoreError> {
+        self.write(workspace_insert(&workspace, owner)).await.map(|_| ())
+    }
+}
+
+/// A workspace and its owner.
+pub(crate) fn workspace_insert(workspace: &Workspace, owner: UserId) -> Vec<Statement> {
+    let Workspace { id, name, username, personal_of, plan, created_at, updated_at } = workspace;
+    let params = params![
+        id = *id,
+        name = name,
+        username = username,
+        personal_of = *personal_of,
+        plan = plan.as_str(),
+        created = *created_at,
+        updated = *updated_at
+    ];
+    vec![Statement::touch(&WORKSPACE_INSERT, params), member_set(Tenant::system(*id), owner, Role::Owner)]
+}
+
+pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace) -> Statement {
+    let Workspace { name, username, plan, updated_at, .. } = workspace;
+    Statement::touch(
+        &WORKSPACE_UPDATE,
+        params![workspace = tenant, name = name, username = username, plan = plan.as_str(), updated = *updated_at],
+    )
+}
+
+pub(crate) fn member_set(tenant: Tenant, user: UserId, role: Role) -> Statement {
+    Statement::touch(&MEMBER_SET, params![workspace = tenant, user = user, role = role.as_str()])
+}
+
+pub(crate) fn member_remove(tenant: Tenant, user: UserId) -> Statement {
+    Statement::touch(&MEMBER_REMOVE, params![workspace = tenant, user = user])
+}
