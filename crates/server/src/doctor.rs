@@ -84,9 +84,9 @@ fn print(out: &mut impl std::io::Write, check: &Check) -> std::io::Result<()> {
         State::Warn => "warn",
         State::Fail => "FAIL",
     };
-    writeln!(out, "{state}  {:<16} {}", check.name, check.found)?;
+    writeln!(out, "{state}  {:<19} {}", check.name, check.found)?;
     for line in [&check.meaning, &check.remedy].into_iter().filter(|line| !line.is_empty()) {
-        writeln!(out, "      {:<16} {line}", "")?;
+        writeln!(out, "      {:<19} {line}", "")?;
     }
     Ok(())
 }
