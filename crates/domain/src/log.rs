@@ -56,7 +56,7 @@ pub enum LogKind {
 }
 
 /// Where a line comes from: what it can be found by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LogSource {
     /// The tenant.
