@@ -18,7 +18,7 @@ pub(super) struct Function {
 pub(super) struct Source {
     /// Relative to the workspace.
     pub(super) path: String,
-    /// Whether the whole file is test code.
+    /// Whether the whole file is test code, or is not shipped for another reason.
     pub(super) is_test: bool,
     /// Lines of the file.
     pub(super) lines: usize,
@@ -43,7 +43,9 @@ impl Source {
         let file = syn::parse_file(text).with_context(|| format!("{path} is not Rust"))?;
         let mut source = Self {
             path: path.to_owned(),
-            is_test: path.contains("/tests/") || path.ends_with("/tests.rs") || path.starts_with("crates/testkit/"),
+            is_test: ["/tests/", "/examples/", "/benches/"].iter().any(|folder| path.contains(folder))
+                || path.ends_with("/tests.rs")
+                || path.starts_with("crates/testkit/"),
             lines: text.lines().count(),
             functions: vec![],
             paths: vec![],
