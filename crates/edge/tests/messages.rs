@@ -201,7 +201,7 @@ async fn slow_and_silent_clients_are_let_go() {
         Response::new(full("worth waiting for"))
     })
     .await;
-    let limits = Limits { header_read: Duration::from_millis(150), idle: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits { header_read: Duration::from_millis(250), idle: Duration::from_millis(400), ..Limits::default() };
     let edge = Edge::with(&table(1, vec![("a.localhost", route(vec![app.target()]))]), limits).await;
     // Never says anything; says half a request; drips a header without end; goes idle after an answer that itself took longer than all limits.
     assert_eq!(edge.raw("").await, "");

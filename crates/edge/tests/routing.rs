@@ -7,6 +7,8 @@ use std::time::Duration;
 use edge::Limits;
 use http::{Method, Request, Response};
 use support::{App, Edge, full, nobody, route, table};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_go_by_host_whatever_its_spelling() {
@@ -76,25 +78,37 @@ async fn the_app_learns_who_asked_and_nothing_that_was_meant_for_the_edge() {
     assert_eq!(reply.header("x-request-id").len(), 36, "an odd request id is replaced");
 }
 
+/// Takes a request and closes the connection, as an application does that crashes over it.
+async fn closing_at_once() -> domain::routing::Target {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let target = domain::routing::Target { address: listener.local_addr().unwrap(), ..nobody().await };
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.read_exact(&mut [0; 16]).await.unwrap();
+        }
+    });
+    target
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_say_which_deployment_and_why() {
     let silent = App::start(|_| std::future::pending()).await;
-    let dying = App::start(|request| async move { panic!("{}", request.uri()) }).await;
+    let dying = closing_at_once().await;
     let refused = nobody().await;
     let mut empty = route(vec![]);
     empty.deployment_id = Some(silent.deployment);
     empty.unavailable = Some("The deployment has crashed: <out of memory>.".into());
     let hosts = vec![
         ("silent.localhost", route(vec![silent.target()])),
-        ("dying.localhost", route(vec![dying.target()])),
+        ("dying.localhost", route(vec![dying.clone()])),
         ("refused.localhost", route(vec![refused.clone()])),
         ("empty.localhost", empty),
     ];
-    let limits = Limits { first_byte: Duration::from_millis(200), ..Limits::default() };
+    let limits = Limits { first_byte: Duration::from_millis(500), ..Limits::default() };
     let edge = Edge::with(&table(1, hosts), limits).await;
     for (host, status, code, deployment) in [
         ("silent.localhost", 504, "TIMEOUT", silent.deployment),
-        ("dying.localhost", 502, "ANSWER_BROKEN_OFF", dying.deployment),
+        ("dying.localhost", 502, "ANSWER_BROKEN_OFF", dying.deployment_id),
         ("refused.localhost", 502, "CONNECTION_REFUSED", refused.deployment_id),
         ("empty.localhost", 503, "NO_REPLICA", silent.deployment),
     ] {
