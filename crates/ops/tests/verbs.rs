@@ -1,0 +1,241 @@
+//! The verbs over a real database: what they leave behind, and what they refuse.
+
+use std::sync::Arc;
+
+use domain::deployment::{DeployReason, DeploymentStatus};
+use domain::page::PageRequest;
+use domain::spec::RunPlan;
+use domain::{Code, Role, Tenant, Timestamp};
+use ops::auth::{Presented, authenticate};
+use ops::deployment::{Blob, Upload};
+use ops::project::ProjectCreate;
+use ops::service::{InstancePatch, ServiceCreate};
+use ops::variable::{Upsert, View};
+use ops::{OpCtx, Opened, Ops, Settings, Signals};
+use store::{Change, MasterKey, Store, StoreConfig};
+use telemetry::{Telemetry, TelemetryConfig};
+
+struct World {
+    ops: Arc<Ops>,
+    dir: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
+    let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
+    let telemetry =
+        Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 }).unwrap();
+    let settings = Settings {
+        base_domain: "localhost".into(),
+        edge_port: Some(8081),
+        dashboard_url: "http://localhost:8080".into(),
+        region: "local".into(),
+        blobs: dir.path().join("blobs"),
+        max_upload_bytes: 1_000_000,
+    };
+    World { ops: Arc::new(Ops { store, telemetry, signals: Signals::default(), settings }), dir }
+}
+
+impl World {
+    async fn person(&self, email: &str) -> OpCtx {
+        let now = Timestamp::now();
+        let user = ops::first_run::user_create(&self.ops.store, email, "Person", false, None, now).await.unwrap();
+        let (_, token) = ops::first_run::account_token(&self.ops.store, user.id, "test", now).await.unwrap();
+        let principal = authenticate(&self.ops, Presented::Bearer(token), now, None).await.unwrap();
+        OpCtx { ops: self.ops.clone(), principal, request_id: "test".into(), address: None, now }
+    }
+
+    async fn uploaded(&self, ctx: &OpCtx, name: &str) -> Opened<ops::deployment::Deployed> {
+        let project =
+            ops::project::project_create(ctx, ProjectCreate { name: Some(name.into()), ..ProjectCreate::default() }).await.unwrap();
+        let environment = self.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0);
+        let blob = Blob { sha256: "ab".repeat(32), bytes: 10 };
+        let upload = Upload { project: project.row.id, environment: environment.id, service: None, blob, message: Some("first".into()) };
+        ops::deployment::deployment_create(ctx, upload).await.unwrap()
+    }
+
+    /// What the engine does to a deployment that goes well.
+    async fn goes_live(&self, deployed: &Opened<ops::deployment::Deployed>) {
+        let (id, at) = (deployed.row.deployment.id, Timestamp::now());
+        let step = |from, to| Change::DeploymentMove { id, from, to, reason: None, at };
+        let run = RunPlan::Static { root: ".".into(), spa: false };
+        let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec: deployed.row.deployment.spec.clone(), at };
+        let moves = vec![
+            step(DeploymentStatus::Initializing, DeploymentStatus::Building),
+            built,
+            step(DeploymentStatus::Building, DeploymentStatus::Deploying),
+            step(DeploymentStatus::Deploying, DeploymentStatus::Success),
+        ];
+        self.ops.store.commit(Tenant::system(deployed.tenant.workspace()), moves).await.unwrap();
+    }
+
+    async fn statuses(&self, deployed: &Opened<ops::deployment::Deployed>) -> Vec<(DeploymentStatus, DeployReason)> {
+        let live = self.ops.store.deployments_live(deployed.tenant, &[deployed.row.deployment.instance_id]).await.unwrap();
+        live.iter().map(|deployment| (deployment.status, deployment.reason)).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_upload_makes_service_domain_and_deployment() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "Hello World").await;
+    assert_eq!(deployed.row.service.name, "Hello World");
+    assert_eq!(deployed.row.domain.as_ref().unwrap().domain, "hello-world-production.localhost");
+    let variables = world.ops.store.deployment_variables(deployed.tenant, deployed.row.deployment.id).await.unwrap();
+    assert_eq!(variables["RAILWAY_SERVICE_NAME"], "Hello World");
+    assert_eq!(variables["RAILWAY_PUBLIC_DOMAIN"], "hello-world-production.localhost");
+    assert!(world.dir.path().exists());
+}
+
+#[tokio::test]
+async fn the_same_name_in_two_workspaces_gives_two_domains() {
+    let world = world().await;
+    let (a, b) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let first = world.uploaded(&a, "shop").await;
+    let second = world.uploaded(&b, "shop").await;
+    assert_ne!(first.row.domain.unwrap().domain, second.row.domain.unwrap().domain);
+}
+
+#[tokio::test]
+async fn variables_of_a_running_service_deploy_once_and_not_when_told_so() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    world.goes_live(&deployed).await;
+    let d = &deployed.row.deployment;
+    let set = async |values: &[(&str, &str)], how| {
+        let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        ops::variable::variable_collection_upsert(&ctx, d.project_id, d.environment_id, Some(d.service_id), values, how).await
+    };
+    set(&[("LATER", "1")], Upsert { skip_deploys: true, ..Upsert::default() }).await.unwrap();
+    assert_eq!(world.statuses(&deployed).await.len(), 1);
+    set(&[("A", "${{B}}!"), ("B", "two")], Upsert::default()).await.unwrap();
+    let statuses = world.statuses(&deployed).await;
+    assert_eq!(statuses, [(DeploymentStatus::Success, DeployReason::Deploy), (DeploymentStatus::Deploying, DeployReason::Redeploy)]);
+
+    let read = async |view| {
+        ops::variable::variables(&ctx, d.project_id, d.environment_id, Some(d.service_id), view)
+            .await
+            .unwrap()
+            .remove("A")
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(read(View::Raw).await, "${{B}}!");
+    assert_eq!(read(View::ForDeployment).await, "two!");
+    let bad = set(&[("GOOD", "1"), ("NOT GOOD", "2")], Upsert::default()).await.unwrap_err();
+    assert_eq!(bad.code, Code::BadUserInput);
+    let all = ops::variable::variables(&ctx, d.project_id, d.environment_id, Some(d.service_id), View::Raw).await.unwrap();
+    assert!(!all.contains_key("GOOD"), "a refused collection leaves nothing behind");
+}
+
+#[tokio::test]
+async fn a_rollback_takes_settings_and_variables_along() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    world.goes_live(&deployed).await;
+    let d = &deployed.row.deployment;
+    let values = [("MODE".to_owned(), "new".to_owned())].into();
+    ops::variable::variable_collection_upsert(&ctx, d.project_id, d.environment_id, Some(d.service_id), values, Upsert::default())
+        .await
+        .unwrap();
+    let back = ops::deployment::deployment_rollback(&ctx, d.id).await.unwrap();
+    assert_eq!((back.row.reason, back.row.status), (DeployReason::Rollback, DeploymentStatus::Deploying));
+    assert_eq!(back.row.artifact, Some(d.id.to_string()));
+    let variables = world.ops.store.deployment_variables(back.tenant, back.row.id).await.unwrap();
+    assert!(!variables.contains_key("MODE"));
+}
+
+#[tokio::test]
+async fn what_another_tenant_owns_looks_absent_and_weak_roles_are_refused() {
+    let world = world().await;
+    let (owner, stranger) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let deployed = world.uploaded(&owner, "app").await;
+    let d = &deployed.row.deployment;
+    let foreign = ops::project::project_get(&stranger, d.project_id).await.unwrap_err();
+    let absent = ops::project::project_get(&stranger, domain::ProjectId::generate()).await.unwrap_err();
+    assert_eq!((foreign.code, foreign.public), (absent.code, absent.public));
+
+    for (role, may_read, may_deploy, may_write) in
+        [(Role::Viewer, true, false, false), (Role::Deployer, true, true, false), (Role::Member, true, true, true)]
+    {
+        let user = stranger.user().unwrap().user.id;
+        let tenant = Tenant::system(deployed.tenant.workspace());
+        world.ops.store.commit(tenant, vec![Change::MemberSet { user, role }]).await.unwrap();
+        let member = world.again(&stranger).await;
+        let page = PageRequest::default();
+        let filter = ops::deployment::DeploymentFilter { project: Some(d.project_id), ..Default::default() };
+        assert_eq!(ops::deployment::deployments(&member, filter, &page).await.is_ok(), may_read);
+        let upload = ops::deployment::deployment_upload_check(&member, d.project_id, d.environment_id, Some(d.service_id)).await;
+        assert_eq!(upload.is_ok(), may_deploy, "{role:?}");
+        let create = ServiceCreate {
+            project: d.project_id,
+            environment: None,
+            name: Some(format!("{role:?}")),
+            icon: None,
+            source: None,
+            variables: Default::default(),
+        };
+        assert_eq!(ops::service::service_create(&member, create).await.is_ok(), may_write, "{role:?}");
+        let secrets = ops::variable::variables(&member, d.project_id, d.environment_id, Some(d.service_id), View::Raw).await;
+        assert_eq!(secrets.is_ok(), may_write, "{role:?} and secrets");
+        let deleted = ops::project::project_delete(&member, d.project_id).await.unwrap_err();
+        assert_eq!(deleted.code, Code::Forbidden);
+    }
+}
+
+impl World {
+    /// The same person after their memberships have changed.
+    async fn again(&self, ctx: &OpCtx) -> OpCtx {
+        let user = ctx.user().unwrap().user.id;
+        let (_, token) = ops::first_run::account_token(&self.ops.store, user, "again", ctx.now).await.unwrap();
+        let principal = authenticate(&self.ops, Presented::Bearer(token), ctx.now, None).await.unwrap();
+        OpCtx { principal, ..ctx.clone() }
+    }
+}
+
+#[tokio::test]
+async fn settings_out_of_range_are_refused_and_nothing_changes() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    let d = &deployed.row.deployment;
+    for patch in [
+        InstancePatch { healthcheck_path: Some("health".into()), ..InstancePatch::default() },
+        InstancePatch { replicas: Some(100_000), ..InstancePatch::default() },
+        InstancePatch { draining_seconds: Some(100_000), ..InstancePatch::default() },
+    ] {
+        let refused = ops::service::service_instance_update(&ctx, d.service_id, Some(d.environment_id), patch).await.unwrap_err();
+        assert_eq!(refused.code, Code::BadUserInput);
+    }
+    let instance = ops::service::service_instance_get(&ctx, d.environment_id, d.service_id).await.unwrap();
+    assert_eq!(instance.row.spec, domain::spec::InstanceSpec::default());
+}
+
+#[tokio::test]
+async fn project_tokens_see_their_environment_only() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    let d = &deployed.row.deployment;
+    let staging = ops::environment::EnvironmentCreate {
+        project: d.project_id,
+        name: "staging".into(),
+        source: Some(d.environment_id),
+        ephemeral: false,
+        skip_deploys: true,
+    };
+    let staging = ops::environment::environment_create(&ctx, staging).await.unwrap();
+    let (_, secret) = ops::token::project_token_create(&ctx, d.project_id, d.environment_id, "ci").await.unwrap();
+    let principal = authenticate(&world.ops, Presented::ProjectToken(secret.clone()), ctx.now, None).await.unwrap();
+    let ci = OpCtx { principal, ..ctx.clone() };
+    assert!(ops::deployment::deployment_get(&ci, d.id).await.is_ok());
+    assert_eq!(ops::environment::environment_get(&ci, staging.row.id).await.unwrap_err().code, Code::NotFound);
+    assert!(ops::project::project_update(&ci, d.project_id, Some("mine".into()), None).await.is_err());
+    assert!(ci.user().unwrap_err().public.contains("project token was sent"));
+    let misplaced = authenticate(&world.ops, Presented::Bearer(secret), ctx.now, None).await.unwrap_err();
+    assert!(misplaced.public.contains("Project-Access-Token"), "{}", misplaced.public);
+}
