@@ -54,7 +54,7 @@ struct Settings {
     #[arg(long, env = "ORRERY_PUBLIC_URL", value_name = "URL")]
     public_url: Option<String>,
     /// sqlite:///PATH or postgres://USER@HOST/NAME [default: sqlite in the data directory].
-    #[arg(long, env = "ORRERY_DATABASE", value_name = "URL")]
+    #[arg(long, env = "ORRERY_DATABASE", value_name = "URL", value_parser = DatabaseUrl::unchecked)]
     database: Option<DatabaseUrl>,
     /// The file of the master key, when ORRERY_MASTER_KEY does not hold it [default: <data-dir>/master.key].
     #[arg(long, env = "ORRERY_MASTER_KEY_FILE", value_name = "FILE")]
@@ -294,6 +294,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     let refused = |key, value: String, rule| Err(ConfigError::Refused { key, value, rule });
     if !config.public_url.starts_with("http://") && !config.public_url.starts_with("https://") {
         return refused("public_url", config.public_url.clone(), "write it with http:// or https:// in front");
+    }
+    if !config.database.is_known() {
+        // Not repeated: it may be a URL with a password and a typing error in the scheme.
+        return refused("database", "…".to_owned(), value::DATABASE_RULE);
     }
     if config.edge_listen.is_empty() {
         return refused("edge_listen", String::new(), "give at least one address, like 127.0.0.1:8081");

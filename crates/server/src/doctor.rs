@@ -93,7 +93,7 @@ fn print(out: &mut impl std::io::Write, check: &Check) -> std::io::Result<()> {
 
 /// Variables that look like settings and are none: most likely typing errors.
 fn unknown_variables() -> Vec<Check> {
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 8] = [
         "ORRERY_MASTER_KEY",
         "ORRERY_URL",
         "ORRERY_TOKEN",
@@ -101,6 +101,7 @@ fn unknown_variables() -> Vec<Check> {
         "ORRERY_RAILWAY_BIN",
         "ORRERY_RAILWAY_PROXY_PID",
         "ORRERY_CACHE",
+        "ORRERY_TEST_RAILWAY",
     ];
     let command = crate::cli::command();
     let serve = command.find_subcommand("serve");

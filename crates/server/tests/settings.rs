@@ -50,6 +50,9 @@ fn mistakes_are_named() {
         assert_eq!(output.status.code(), Some(1), "{content}");
         assert!(named.iter().all(|part| error.contains(part)) && !error.contains("canary"), "{content}: {error}");
     }
+    let output = orrery(home.path(), &["config"], &[("ORRERY_DATABASE", "mysql://me:canary@db/x")]);
+    let error = text(&output.stderr);
+    assert!(!output.status.success() && error.contains("postgres://") && !error.contains("canary"), "{error}");
 }
 
 #[test]
