@@ -1,4 +1,4 @@
-# make run | make check | make test      what each needs is installed first when that is possible: see scripts/need
+# make run | make check | make test | make bench      what each needs is installed first when that is possible: see scripts/need
 
 CACHE := $(or $(ORRERY_CACHE),$(HOME)/.cache/orrery)
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := cargo cc:build-essential
 TESTS := $(BUILD) git initdb:postgresql redis-server:redis-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl
 
-.PHONY: run install check lint test tools
+.PHONY: run install check lint test bench tools
 
 # Settings go after ARGS: make run ARGS="--listen 127.0.0.1:9090"
 run: install
@@ -40,6 +40,10 @@ test: lint tools
 	cargo xtask railway-cli
 	cargo xtask generate --check
 	cargo nextest run --locked --workspace --no-fail-fast
+
+bench:
+	scripts/need $(TESTS) taskset:util-linux
+	cargo xtask bench
 
 tools:
 	scripts/need $(BUILD)

@@ -1,0 +1,319 @@
+//! `cargo xtask bench`: Orrery beside its peers, measured in one run. Ratios are the result; single figures only say what machine it was.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+const SECONDS: u32 = 4;
+const ROUNDS: usize = 3;
+const SINGLE: &str = "query { me { id name email } }";
+
+/// A process that ends with its handle.
+struct Peer {
+    child: Child,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Case {
+    name: &'static str,
+    query: String,
+    /// The wanted share of the bare handler.
+    share: Option<f64>,
+    /// The wanted multiple of Mercurius.
+    multiple: f64,
+}
+
+/// Measures everything and prints a table per part.
+pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+    build(root)?;
+    let target = target_dir(root);
+    let scratch = tempdir()?;
+    graphql(root, &target, &scratch)?;
+    deploy(&target, &scratch)?;
+    std::fs::remove_dir_all(&scratch)?;
+    Ok(())
+}
+
+fn target_dir(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("release")
+}
+
+fn tempdir() -> anyhow::Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("orrery-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn build(root: &Path) -> anyhow::Result<()> {
+    for arguments in
+        [["build", "--release", "-p", "orrery"].as_slice(), &["build", "--release", "-p", "orrery-api", "--example", "bare_axum"]]
+    {
+        let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status()?;
+        anyhow::ensure!(status.success(), "cargo {arguments:?} failed");
+    }
+    let peer = root.join("bench/mercurius");
+    if !peer.join("node_modules").exists() {
+        let status = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&peer).status().context("npm is needed")?;
+        anyhow::ensure!(status.success(), "npm ci failed in bench/mercurius");
+    }
+    Ok(())
+}
+
+fn pinned(core: u32, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(core.to_string()).arg(program).stdin(Stdio::null());
+    command
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+struct Server {
+    _peer: Peer,
+    data: PathBuf,
+    api: u16,
+    edge: u16,
+    token: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The edge and the supervisors outlive `serve`, so they are ended by what they were started with.
+        let mark = self.data.display().to_string();
+        let Ok(entries) = std::fs::read_dir("/proc") else { return };
+        for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            if command.contains(&mark) && pid != std::process::id() {
+                let _ = Command::new("kill").arg(pid.to_string()).status();
+            }
+        }
+    }
+}
+
+fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> anyhow::Result<Server> {
+    let (api, edge) = (free_port()?, free_port()?);
+    let data = scratch.join(name);
+    let program = target.join("orrery");
+    let mut command = if pin { pinned(0, &program) } else { Command::new(&program) };
+    command
+        .arg("serve")
+        .args(["--role", role, "--listen", &format!("127.0.0.1:{api}"), "--edge-listen", &format!("127.0.0.1:{edge}")])
+        .arg("--data-dir")
+        .arg(&data)
+        .env("XDG_CONFIG_HOME", scratch.join("config"))
+        .env("ORRERY_LOG_FILTER", "warn")
+        .env("ORRERY_RATE_LIMITS", "off")
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().context("orrery cannot be started")?;
+    let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+    let token = loop {
+        let line = lines.next().context("orrery ended before it printed a token")??;
+        if let Some(token) = line.trim().strip_prefix("Token") {
+            break token.trim().to_owned();
+        }
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(Server { _peer: Peer { child }, data, api, edge, token })
+}
+
+fn post(port: u16, token: &str, query: &str) -> anyhow::Result<String> {
+    let body = serde_json::json!({"query": query}).to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    write!(
+        stream,
+        "POST /graphql/v2 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(answer)
+}
+
+fn seed(server: &Server, from: usize, to: usize) -> anyhow::Result<()> {
+    for at in from..to {
+        post(server.api, &server.token, &format!("mutation {{ projectCreate(input: {{name: \"project-{at}\"}}) {{ id }} }}"))?;
+    }
+    Ok(())
+}
+
+/// Requests a second, the median of the rounds.
+fn wrk(scratch: &Path, port: u16, token: &str, query: &str) -> anyhow::Result<f64> {
+    let script = scratch.join("post.lua");
+    let body = serde_json::json!({"query": query}).to_string();
+    std::fs::write(
+        &script,
+        format!(
+            "wrk.method = \"POST\"\nwrk.body = {body:?}\nwrk.headers[\"Content-Type\"] = \"application/json\"\nwrk.headers[\"Authorization\"] = \"Bearer {token}\"\n"
+        ),
+    )?;
+    let output = pinned(1, Path::new("wrk"))
+        .args(["-t1", "-c32", &format!("-d{SECONDS}s"), "-s"])
+        .arg(&script)
+        .arg(format!("http://127.0.0.1:{port}/graphql/v2"))
+        .output()
+        .context("wrk is needed: apt-get install wrk")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    anyhow::ensure!(!text.contains("Non-2xx"), "{query} is not answered well:\n{text}");
+    let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
+    rate.with_context(|| format!("wrk printed no rate:\n{text}"))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn graphql(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let server = orrery(target, scratch, "graphql", "api", true)?;
+    seed(&server, 0, 60)?;
+    let bare_port = free_port()?;
+    let _bare = Peer { child: pinned(0, &target.join("examples/bare_axum")).arg(bare_port.to_string()).spawn()? };
+    let node_port = free_port()?;
+    let node = pinned(0, Path::new("node"))
+        .arg(root.join("bench/mercurius/server.js"))
+        .args([&node_port.to_string(), &server.token, "60"])
+        .spawn()
+        .context("node is needed")?;
+    let _node = Peer { child: node };
+    ready(bare_port)?;
+    ready(node_port)?;
+
+    let page = |first: u32| format!("query {{ projects(first: {first}) {{ edges {{ node {{ id name }} }} }} }}");
+    let cases = [
+        Case { name: "single object", query: SINGLE.into(), share: Some(0.35), multiple: 3.0 },
+        Case { name: "5 edges", query: page(5), share: Some(0.25), multiple: 2.5 },
+        Case { name: "50 edges", query: page(50), share: Some(0.12), multiple: 2.0 },
+    ];
+    say(&format!(
+        "{:<16} {:>12} {:>12} {:>12} {:>16} {:>18}",
+        "query", "bare/s", "orrery/s", "mercurius/s", "share of bare", "x mercurius"
+    ))?;
+    for case in &cases {
+        let (mut bare, mut ours, mut theirs) = (vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            bare.push(wrk(scratch, bare_port, &server.token, &case.query)?);
+            ours.push(wrk(scratch, server.api, &server.token, &case.query)?);
+            theirs.push(wrk(scratch, node_port, &server.token, &case.query)?);
+        }
+        let (bare, ours, theirs) = (median(bare), median(ours), median(theirs));
+        let wanted = case.share.unwrap_or_default();
+        say(&format!(
+            "{:<16} {bare:>12.0} {ours:>12.0} {theirs:>12.0} {:>7.2} (≥ {wanted:.2}) {:>8.1} (≥ {:.1})",
+            case.name,
+            ours / bare,
+            ours / theirs,
+            case.multiple
+        ))?;
+    }
+    let few = wrk(scratch, server.api, &server.token, &page(50))?;
+    seed(&server, 60, 10_000)?;
+    let many = wrk(scratch, server.api, &server.token, &page(50))?;
+    say(&format!("page of 50 with 60 and with 10,000 projects: {few:.0}/s and {many:.0}/s, {:.2}x (≤ 1.30)", few / many))
+}
+
+fn ready(port: u16) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if begun.elapsed() > Duration::from_secs(20) {
+            bail!("nothing listens on {port}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// From the upload of a static site to the first 200 through the edge, beside a plain spawn of the same file server.
+fn deploy(target: &Path, scratch: &Path) -> anyhow::Result<()> {
+    let site = scratch.join("site");
+    std::fs::create_dir_all(&site)?;
+    std::fs::write(site.join("index.html"), "bench")?;
+    let archive = scratch.join("site.tar.gz");
+    let status = Command::new("tar").arg("-czf").arg(&archive).arg("-C").arg(&site).arg(".").status()?;
+    anyhow::ensure!(status.success(), "tar failed");
+    let archive = std::fs::read(archive)?;
+    let server = orrery(target, scratch, "deploy", "all", false)?;
+    let made = post(
+        server.api,
+        &server.token,
+        "mutation { projectCreate(input: {name: \"site\"}) { id environments { edges { node { id } } } } }",
+    )?;
+    let ids: Vec<&str> = made.match_indices("\"id\":\"").map(|(at, _)| &made[at + 6..at + 42]).collect();
+    let [project, environment] = ids[..] else { bail!("unexpected answer: {made}") };
+    let mut floor = vec![];
+    let mut ours = vec![];
+    let mut service = String::new();
+    for round in 0..5 {
+        let port = free_port()?;
+        let begun = Instant::now();
+        let mut plain = Command::new(target.join("orrery"));
+        plain.args(["static", "--port", &port.to_string(), "--root"]).arg(&site);
+        let _plain = Peer { child: plain.spawn()? };
+        until_200(port, "localhost", None)?;
+        floor.push(begun.elapsed().as_secs_f64());
+
+        std::fs::write(site.join("index.html"), format!("bench {round}"))?;
+        let begun = Instant::now();
+        let deployment = upload(&server, project, environment, &service, &archive)?;
+        until_200(server.edge, "site-production.localhost", Some(&deployment.0))?;
+        ours.push(begun.elapsed().as_secs_f64());
+        service = deployment.1;
+    }
+    let (floor, ours) = (median(floor), median(ours));
+    say(&format!("static site, upload to first 200: {ours:.3} s (≤ 1.0); plain spawn of the same file server: {floor:.3} s"))
+}
+
+fn upload(server: &Server, project: &str, environment: &str, service: &str, archive: &[u8]) -> anyhow::Result<(String, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", server.api))?;
+    write!(
+        stream,
+        "POST /project/{project}/environment/{environment}/up?serviceId={service} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-type: application/gzip\r\ncontent-length: {}\r\n\r\n",
+        server.token,
+        archive.len()
+    )?;
+    stream.write_all(archive)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let field = |name: &str, length: usize| {
+        let at = answer.find(name).with_context(|| format!("no {name} in {answer}"))? + name.len();
+        anyhow::Ok(answer[at..at + length].to_owned())
+    };
+    Ok((field("\"deploymentId\":\"", 36)?, field("/service/", 36)?))
+}
+
+/// Asks until the wanted deployment answers; the edge names it in a header.
+fn until_200(port: u16, host: &str, deployment: Option<&str>) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            write!(stream, "GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            if stream.read_to_string(&mut answer).is_ok()
+                && answer.starts_with("HTTP/1.1 200")
+                && deployment.is_none_or(|id| !answer.contains("x-orrery-deployment") || answer.contains(id))
+            {
+                return Ok(());
+            }
+        }
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(30), "no 200 from {host}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
