@@ -62,64 +62,31 @@ async fn a_refused_upload_leaves_nothing_behind() {
     assert_eq!(up(&server, &ada, &ada.token, b"kept").await.status, 200);
     let before = server.stored();
     let bearer = |token: &str| format!("Bearer {token}");
-    let (project, environment) = (ada.project, ada.environment);
-    let nobody = uuid::Uuid::now_v7();
+    let (project, environment) = (ada.project.to_string(), ada.environment.to_string());
+    let nobody = uuid::Uuid::now_v7().to_string();
 
-    let mine = bearer(&ada.token);
-    let theirs = bearer(&eve.token);
-    let cases: [(&str, String, &str, &[u8], u16, &str); 10] = [
-        ("no credential", format!("/project/{project}/environment/{environment}/up?serviceId="), "", b"x", 401, "Not Authorized"),
-        (
-            "a damaged token",
-            format!("/project/{project}/environment/{environment}/up?serviceId="),
-            "Bearer orr_x",
-            b"x",
-            401,
-            "Not Authorized",
-        ),
-        ("a stranger", format!("/project/{project}/environment/{environment}/up?serviceId="), &theirs, b"x", 400, "not found"),
-        ("an unknown project", format!("/project/{nobody}/environment/{environment}/up?serviceId="), &mine, b"x", 400, "not found"),
-        (
-            "an unknown environment",
-            format!("/project/{project}/environment/{nobody}/up?serviceId="),
-            &mine,
-            b"x",
-            400,
-            "Environment not found",
-        ),
-        (
-            "an unknown service",
-            format!("/project/{project}/environment/{environment}/up?serviceId={nobody}"),
-            &mine,
-            b"x",
-            400,
-            "Service not found",
-        ),
-        (
-            "another's environment",
-            format!("/project/{project}/environment/{}/up?serviceId=", eve.environment),
-            &mine,
-            b"x",
-            400,
-            "not found",
-        ),
-        ("no id", "/project/../environment/%00/up?serviceId=".to_owned(), &mine, b"x", 400, "not found"),
-        (
-            "two services",
-            format!("/project/{project}/environment/{environment}/up?serviceId=&serviceId={nobody}"),
-            &mine,
-            b"x",
-            400,
-            "more than once",
-        ),
-        ("an empty archive", format!("/project/{project}/environment/{environment}/up?serviceId="), &mine, b"", 400, "empty"),
+    let mine = &bearer(&ada.token)[..];
+    let theirs = &bearer(&eve.token)[..];
+    let to = |project: &str, environment: &str, query: &str| format!("/project/{project}/environment/{environment}/up?serviceId={query}");
+    let here = to(&project, &environment, "");
+    let cases = [
+        ("no credential", here.clone(), "", "x", 401, "Not Authorized"),
+        ("a damaged token", here.clone(), "Bearer orr_x", "x", 401, "Not Authorized"),
+        ("a stranger", here.clone(), theirs, "x", 400, "not found"),
+        ("an unknown project", to(&nobody, &environment, ""), mine, "x", 400, "not found"),
+        ("an unknown environment", to(&project, &nobody, ""), mine, "x", 400, "Environment not found"),
+        ("an unknown service", to(&project, &environment, &nobody), mine, "x", 400, "Service not found"),
+        ("another's environment", to(&project, &eve.environment.to_string(), ""), mine, "x", 400, "not found"),
+        ("no ids", to("..", "%00", ""), mine, "x", 400, "not found"),
+        ("two services", to(&project, &environment, &format!("&serviceId={nobody}")), mine, "x", 400, "more than once"),
+        ("an empty archive", here.clone(), mine, "", 400, "empty"),
     ];
     for (what, path, authorization, body, status, message) in cases {
         let mut headers = vec![];
         if !authorization.is_empty() {
             headers.push(("Authorization", authorization));
         }
-        let reply = server.call("POST", &path, &headers, body).await;
+        let reply = server.call("POST", &path, &headers, body.as_bytes()).await;
         assert_eq!(reply.status, status, "{what}: {}", reply.text());
         let answer = reply.json();
         assert!(answer["message"].as_str().unwrap().contains(message), "{what}: {answer}");

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::{Code, Timestamp};
@@ -64,17 +64,26 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Caching is opted into by a route; nothing here is the same for everybody.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    tracing::info!(
-        target: "orrery::access",
-        method = method.as_str(),
-        path,
-        status = response.status().as_u16(),
-        ms = started.elapsed().as_secs_f64() * 1000.0,
-        request_id = arrival.request_id,
-        address = %arrival.address,
-        principal = arrival.principal.get().map_or("-", String::as_str),
-    );
+    access_log(&arrival, method.as_str(), &path, response.status(), started);
     response
+}
+
+/// One line a request, without its query and its headers. What went well is for those who ask for it (`orrery::access=debug`): a line
+/// each would cost more than many of the requests.
+fn access_log(arrival: &Arrival, method: &str, path: &str, status: StatusCode, started: Instant) {
+    let ms = started.elapsed().as_secs_f64() * 1000.0;
+    let Arrival { request_id, address, .. } = arrival;
+    let principal = arrival.principal.get().map_or("-", String::as_str);
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(target: "orrery::access", method, path, status = status.as_u16(), ms, request_id, %address, principal)
+        };
+    }
+    match status.as_u16() {
+        500.. => line!(warn),
+        400.. => line!(info),
+        _ => line!(debug),
+    }
 }
 
 /// The handler's answer; one that panics fails its own request and no other.

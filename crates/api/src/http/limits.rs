@@ -118,9 +118,14 @@ impl Limits {
         self.device_starts.take(address.into(), 60, now).map_err(wait)
     }
 
-    /// Somebody types a user code.
+    /// Somebody types a user code. Counted as a failure until [`Limits::code_was_right`].
     pub(crate) fn user_code(&self, address: IpAddr, now: Timestamp) -> Result<(), Error> {
         self.user_codes.take(address.into(), 40, now).map_err(wait)
+    }
+
+    /// The code that was counted last exists.
+    pub(crate) fn code_was_right(&self, address: IpAddr) {
+        self.user_codes.give_back(&address.into());
     }
 
     /// A client asks for tokens; a device login polls every two seconds.
@@ -128,9 +133,14 @@ impl Limits {
         self.exchanges.take(address.into(), 3000, now).map_err(wait)
     }
 
-    /// A login link is opened.
+    /// A login link is used. Counted as a failure until [`Limits::link_was_right`].
     pub(crate) fn link(&self, address: IpAddr, now: Timestamp) -> Result<(), Error> {
         self.logins.take(address.into(), 30, now).map_err(wait)
+    }
+
+    /// The link that was counted last worked.
+    pub(crate) fn link_was_right(&self, address: IpAddr) {
+        self.logins.give_back(&address.into());
     }
 
     /// A password is tried. Counted as a failure until [`LoginAttempt::succeeded`].

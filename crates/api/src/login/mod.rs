@@ -113,6 +113,7 @@ pub(crate) async fn link_submit(State(state): State<ApiState>, Extension(arrival
         state.limits.link(arrival.address, arrival.now)?;
         let address = arrival.address.to_string();
         let (session, secret, user) = account::login_link_use(&state.ops, &token, arrival.now, Some(&address)).await?;
+        state.limits.link_was_right(arrival.address);
         arrival.asked_by(format!("user:{}", user.id));
         Ok(enter(&state, &arrival, &parts, &session, &secret, "/").await)
     };

@@ -39,7 +39,9 @@ fn ask() -> Response {
 
 async fn show(state: &ApiState, arrival: &Arrival, ctx: &OpCtx, code: &str) -> Result<Response, Error> {
     state.limits.user_code(arrival.address, arrival.now)?;
-    match device_show(&state.ops, code, arrival.now).await? {
+    let grant = device_show(&state.ops, code, arrival.now).await?;
+    state.limits.code_was_right(arrival.address);
+    match grant {
         DeviceGrant::Pending => {}
         DeviceGrant::Expired => return Err(Error::conflict("This code has expired: begin the login again in the client")),
         DeviceGrant::Approved(_) | DeviceGrant::Denied => return Err(Error::conflict("This code was answered already")),
@@ -73,6 +75,7 @@ pub(crate) async fn device_submit(State(state): State<ApiState>, Extension(arriv
             Code::NotFound => Error::new(Code::NotFound, "This code is unknown, answered or too old: begin the login again in the client"),
             _ => error,
         })?;
+        state.limits.code_was_right(arrival.address);
         let body = if approve { "<p>The client is signed in. You can close this page.</p>" } else { "<p>The client was refused.</p>" };
         Ok(Page::new("Done", Html(body.to_owned())).answer(StatusCode::OK))
     };
