@@ -243,7 +243,6 @@ async fn execute(request: &BuildRequest, plan: &Plan, stop: &Stop, output: &mut 
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the whole state of a build, used once")]
 async fn run_step(
     step: &Step,
     place: &Workplace<'_>,

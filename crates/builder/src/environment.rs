@@ -109,12 +109,24 @@ pub(crate) fn for_build(parts: &Parts<'_>) -> Result<BTreeMap<String, String>, B
         .collect();
     copy_settings(&home, &cargo_home, parts.user)?;
     env.extend([("LANG", "C.UTF-8"), ("npm_config_fund", "false"), ("npm_config_audit", "false")].map(|(k, v)| (k.into(), v.into())));
-    env.extend([("npm_config_update_notifier", "false"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1")].map(|(k, v)| (k.into(), v.into())));
+    env.extend(
+        [("npm_config_update_notifier", "false"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1"), ("PIP_PROGRESS_BAR", "off")]
+            .map(|(k, v)| (k.into(), v.into())),
+    );
+    env.extend(rustup(parts.user).map(|folder| ("RUSTUP_HOME".to_owned(), folder)));
     env.extend(parts.variables.clone());
     env.extend(CACHES.map(|(name, folder)| (name.to_owned(), cache(folder).to_string_lossy().into_owned())));
     let folders = [("HOME", &home), ("TMPDIR", &temporary)];
     env.extend(folders.map(|(name, folder)| (name.to_owned(), folder.to_string_lossy().into_owned())));
     Ok(env)
+}
+
+/// Where the toolchains are that the `cargo` of rustup starts: beside the server's own home, when the build's user can go there.
+fn rustup(user: Option<UnixUser>) -> Option<String> {
+    let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
+    let folder = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
+    let usable = folder.is_dir() && place::reachable(&folder.join("toolchains"), user);
+    usable.then(|| folder.to_string_lossy().into_owned())
 }
 
 /// PATH and, for Python, the active environment: the same while building and while running.

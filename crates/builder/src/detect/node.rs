@@ -84,11 +84,11 @@ pub(super) fn plan(tree: &Tree, ask: &Ask<'_>) -> Result<Option<Plan>, BuildFail
 
 /// The lock file decides, then the field of package.json.
 fn manager(tree: &Tree, package: &Package) -> Manager {
-    let asked = package.package_manager.as_deref().and_then(|text| {
+    let asked = package.package_manager.as_deref().map(|text| {
         let (name, version) = text.split_once('@').unwrap_or((text, ""));
         let version = version.split('+').next().unwrap_or_default();
         let plain = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
-        Some((name.to_owned(), plain.then(|| version.to_owned())))
+        (name.to_owned(), plain.then(|| version.to_owned()))
     });
     let asked_version = |name: &str| asked.as_ref().filter(|(asked, _)| asked == name).and_then(|(_, version)| version.clone());
     let is = |lock: &str, name: &str| {

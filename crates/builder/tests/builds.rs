@@ -1,0 +1,230 @@
+//! Real builds with the tools of this machine.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use builder::{BuildFailure, SourceManifest};
+use domain::spec::{RestartPolicy, RunPlan};
+use tokio_util::sync::CancellationToken;
+
+mod support;
+use support::{Place, exists, text};
+
+/// What the app's own process would print: started as the driver starts it, without a sandbox.
+fn run(place: &Place, plan: &RunPlan) -> String {
+    use std::os::unix::process::CommandExt;
+    let RunPlan::Command { command, env } = plan else { panic!("{plan:?}") };
+    let mut process = Command::new("sh");
+    process.args(["-c", command]).current_dir(&place.request.artifact).env_clear().envs(env).stdin(Stdio::null());
+    if let Some(user) = place.request.user {
+        process.uid(user.uid).gid(user.gid);
+    }
+    let output = process.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn an_npm_app_is_installed_built_and_starts() {
+    let package = r#"{"name":"hello","version":"1.2.3","dependencies":{"is-odd":"3.0.1"},
+        "scripts":{"build":"node -e \"require('fs').writeFileSync('built.txt', String(require('is-odd')(3)))\"","start":"node index.js"}}"#;
+    let index = "console.log(require('fs').readFileSync('built.txt', 'utf8'), process.env.NODE_ENV, process.env.npm_package_version)";
+    let mut place = Place::of(&[("package.json", package), ("index.js", index)]);
+    place.request.env.insert("TOKEN".into(), "canary-in-the-build".into());
+    let (built, lines) = place.build().await;
+    let built = built.unwrap_or_else(|failure| panic!("{failure}\n{}", text(&lines)));
+    assert_eq!(run(&place, &built.run), "true production 1.2.3\n");
+    let log = text(&lines);
+    for expected in ["Using Detected Node\n", "$ npm install --include=dev\n", "$ npm run build\n", "Build time: "] {
+        assert!(log.contains(expected), "{log}");
+    }
+    assert!(!exists(&place.request.scratch) && place.request.cache.join("npm/_cacache").is_dir());
+    if let Some(user) = place.request.user {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(place.request.artifact.join("node_modules/is-odd")).unwrap().uid(), user.uid);
+    }
+}
+
+#[tokio::test]
+async fn a_python_app_gets_its_environment_and_answers() {
+    let place =
+        Place::of(&[("requirements.txt", "httpbin\ngunicorn\n"), ("Procfile", "web: gunicorn --bind 127.0.0.1:$PORT httpbin:app\n")]);
+    let (built, lines) = place.build().await;
+    let built = built.unwrap_or_else(|failure| panic!("{failure}\n{}", text(&lines)));
+    let RunPlan::Command { command, env } = built.run else { panic!() };
+    assert_eq!(command, "gunicorn --bind 127.0.0.1:$PORT httpbin:app");
+    let check = "python -c 'import httpbin, sys; print(httpbin.app.test_client().get(\"/get?a=1\").json[\"args\"], sys.prefix)'; gunicorn --version";
+    let said = run(&place, &RunPlan::Command { command: check.into(), env });
+    assert!(said.starts_with(&format!("{{'a': '1'}} {}/.venv\ngunicorn", place.request.artifact.display())), "{said}");
+}
+
+#[tokio::test]
+async fn a_file_in_the_source_sets_how_it_is_built_and_run() {
+    let toml = "[build]\nbuildCommand = \"echo building $NAME; echo made > made.txt\"\n[deploy]\nstartCommand = \"cat made.txt\"\n\
+                restartPolicyType = \"NEVER\"\nrestartPolicyMaxRetries = \"4\"\n[environments.production.deploy]\npreDeployCommand = \"echo pre\"\n";
+    let mut place = Place::of(&[("railway.toml", toml), ("Procfile", "web: false\n")]);
+    place.request.spec.deploy.start_command = Some("of the settings".into());
+    place.request.env.extend([("NAME".into(), "canary-secret-value".into()), ("RAILWAY_TOKEN".into(), "x".into())]);
+    let (built, lines) = place.build().await;
+    let built = built.unwrap();
+    assert_eq!(run(&place, &built.run), "made\n");
+    assert_eq!(built.spec.deploy.pre_deploy_command, ["echo pre"]);
+    assert_eq!((built.spec.deploy.restart_policy_type, built.spec.deploy.restart_policy_max_retries), (RestartPolicy::Never, 4));
+    let log = text(&lines);
+    assert!(log.contains("found 'railway.toml' at 'railway.toml'\n") && log.contains("building •••\n") && !log.contains("canary"), "{log}");
+    let bad = Place::of(&[("railway.toml", "[build]\n\nbuildCommand = [\n"), ("index.html", "")]);
+    let (failed, _) = bad.build().await;
+    assert!(failed.unwrap_err().to_string().starts_with("railway.toml cannot be read: line "));
+}
+
+#[tokio::test]
+async fn watch_patterns_skip_what_did_not_change() {
+    let mut place = Place::of(&[("index.html", "new"), ("docs/a.md", "a")]);
+    place.request.spec.build.watch_patterns = vec!["/docs/**".into(), "*.css".into()];
+    let (first, _) = place.build().await;
+    let mut previous: SourceManifest = first.unwrap().manifest;
+    previous.files.insert("index.html".into(), "another".into());
+    let before = {
+        place.request.artifact = place.dir.path().join("artifacts/two");
+        place.listing()
+    };
+    place.request.previous = Some(previous.clone());
+    let (skipped, lines) = place.build().await;
+    assert_eq!(skipped.unwrap_err(), BuildFailure::Skipped("No changed files matched patterns: /docs/**, *.css".into()));
+    assert_eq!(lines.last().unwrap().message, "No changed files matched patterns: /docs/**, *.css");
+    assert_eq!(place.listing(), before);
+    previous.files.insert("docs/gone.md".into(), "1".into());
+    place.request.previous = Some(previous);
+    assert!(place.build().await.0.is_ok());
+}
+
+#[tokio::test]
+async fn a_failing_command_says_so_last_and_leaves_nothing() {
+    let mut place = Place::of(&[("index.js", ""), ("package.json", r#"{"scripts":{"build":"echo out; echo err >&2; exit 3"}}"#)]);
+    let before = place.listing();
+    let (result, lines) = place.build().await;
+    let failure = result.unwrap_err();
+    assert!(
+        matches!(&failure, BuildFailure::Command { command, status } if command == "npm run build" && status == "failed with status 3"),
+        "{failure}"
+    );
+    assert!(lines.iter().any(|line| !line.error && line.message == "out") && lines.iter().any(|line| line.error && line.message == "err"));
+    assert_eq!(lines.last().unwrap().message, failure.to_string());
+    assert_eq!(place.listing(), before);
+
+    place.request.spec.build.build_command = Some("nosuchprogram".into());
+    let (result, _) = place.build().await;
+    assert!(result.unwrap_err().to_string().contains("a program in it was not found"));
+}
+
+#[tokio::test]
+async fn a_missing_tool_is_named_with_how_to_get_it() {
+    let place = Place::of(&[("go.mod", "module x\n"), ("main.go", "package main\nfunc main() {}\n")]);
+    let (result, lines) = place.build().await;
+    match result {
+        Ok(built) => assert!(matches!(built.run, RunPlan::Command { command, .. } if command == "./.orrery/bin/app")),
+        Err(failure) => {
+            assert_eq!(
+                failure,
+                BuildFailure::Machine("this project needs `go`, which is not on this machine: apt-get install golang-go".into())
+            );
+            assert_eq!(lines.last().unwrap().message, failure.to_string());
+        }
+    }
+}
+
+/// Programs in the background, in a session of their own, with the pipe closed and with it open.
+const STUBBORN: &str = "trap '' TERM INT; setsid sleep 987654 & sleep 987653 >/dev/null 2>&1 & echo started; sleep 987652";
+
+#[tokio::test]
+async fn a_canceled_build_leaves_no_process_and_no_file() {
+    let mut place = Place::of(&[("index.html", "")]);
+    place.request.spec.build.build_command = Some(STUBBORN.replace("98765", "18765"));
+    let before = place.listing();
+    let (result, lines) = place.build_until(CancellationToken::new(), |line| line.message == "started").await;
+    assert_eq!(result.unwrap_err(), BuildFailure::Canceled);
+    assert_eq!(lines.last().unwrap().message, "the build was canceled");
+    assert_eq!(support::processes_with("sleep\x001876"), Vec::<String>::new());
+    assert_eq!(place.listing(), before);
+}
+
+#[tokio::test]
+async fn a_build_that_outruns_its_limit_ends_with_its_processes() {
+    let mut place = Place::of(&[("index.html", "")]);
+    place.request.spec.build.build_command = Some(STUBBORN.replace("98765", "28765"));
+    place.request.limits.seconds = 1;
+    let before = place.listing();
+    let (result, _) = place.build().await;
+    assert_eq!(result.unwrap_err(), BuildFailure::Timeout(1));
+    assert_eq!(support::processes_with("sleep\x002876"), Vec::<String>::new());
+    assert_eq!(place.listing(), before);
+    // What a command leaves in the background ends with it, and does not hold the build.
+    place.request.limits.seconds = 60;
+    place.request.spec.build.build_command = Some("setsid sleep 387654 & sleep 387653 & echo done".into());
+    assert!(place.build().await.0.is_ok());
+    assert_eq!(support::processes_with("sleep\x003876"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn output_is_limited_in_length_and_rate_and_commands_see_only_their_variables() {
+    let mut place = Place::of(&[("index.html", "")]);
+    place.request.limits.output_lines_per_second = 100;
+    place.request.env.insert("GREETING".into(), "hi".into());
+    let command = "head -c 200000 /dev/zero | tr '\\0' x; echo; env; i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done";
+    place.request.spec.build.build_command = Some(command.into());
+    let (result, lines) = place.build().await;
+    result.unwrap();
+    assert!(lines.iter().any(|line| line.message.len() == 64 * 1024 && line.message.starts_with("xxx")));
+    let log = text(&lines);
+    assert!(log.contains(" lines of output were dropped: the limit is 100 lines per second and build\n"), "{log}");
+    assert!(log.contains("\nGREETING=hi\n") && !log.contains("CARGO_MANIFEST_DIR"), "{log}");
+}
+
+#[tokio::test]
+async fn a_rust_app_becomes_one_program() {
+    let main = "fn main() { println!(\"compiled\"); }\n";
+    let place = Place::of(&[("Cargo.toml", "[package]\nname = \"web\"\nedition = \"2021\"\n"), ("src/main.rs", main)]);
+    let (built, lines) = place.build().await;
+    if let Err(BuildFailure::Machine(reason)) = &built {
+        // A toolchain in a home that only root can enter is as good as none, and the reason says so.
+        assert!(reason.contains("`cargo`") && reason.contains("apt-get install cargo"), "{reason}");
+        return;
+    }
+    let built = built.unwrap_or_else(|failure| panic!("{failure}\n{}", text(&lines)));
+    assert_eq!(run(&place, &built.run), "compiled\n");
+    assert!(!place.request.artifact.join("target").exists());
+}
+
+#[tokio::test]
+async fn a_command_runs_in_a_finished_artifact() {
+    let place = Place::of(&[("index.html", "")]);
+    place.build().await.0.unwrap();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+    let request = |command: &str| builder::CommandRequest {
+        root: place.request.artifact.clone(),
+        scratch: place.request.scratch.clone(),
+        command: command.into(),
+        env: BTreeMap::from([("SECRET".into(), "canary-of-the-command".into())]),
+        user: place.request.user,
+        limits: place.request.limits.clone(),
+    };
+    builder::run_command(request("ls; echo $SECRET"), sender.clone(), CancellationToken::new()).await.unwrap();
+    let failure = builder::run_command(request("exit 7"), sender, CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(failure, BuildFailure::Command { status, .. } if status == "failed with status 7"));
+    let mut lines = vec![];
+    while let Some(line) = receiver.recv().await {
+        lines.push(line);
+    }
+    let log = text(&lines);
+    assert!(log.contains("index.html\n•••\n") && !log.contains("canary"), "{log}");
+    assert!(!exists(&place.request.scratch));
+}
+
+#[test]
+fn the_tools_of_this_machine_are_told_with_their_versions() {
+    let tools = builder::tools();
+    let python = tools.iter().find(|tool| tool.name == "python3").unwrap();
+    assert!(python.version.as_deref().is_some_and(|version| version.starts_with("3.")), "{python:?}");
+    assert!(tools.iter().all(|tool| !tool.install_hint.is_empty() && !tool.needed_for.is_empty()));
+}
