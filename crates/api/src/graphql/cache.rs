@@ -1,0 +1,133 @@
+//! Operations that were parsed and validated, by their text.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use juniper::{EmptyMutation, EmptySubscription, GraphQLError, OperationType, ValidatedOperation};
+use self_cell::self_cell;
+
+use super::answer::Rejection;
+use super::document::{self, Document};
+use super::{Ctx, Scalar, lock};
+use crate::railway::{self, Mutation, Query, Subscription};
+
+/// Entries and bytes (estimated) of one generation; two are kept.
+const MAX_ENTRIES: usize = 500;
+const MAX_BYTES: usize = 4 << 20;
+/// Longer documents are validated each time.
+const MAX_TEXT: usize = 64 << 10;
+
+/// An operation's text and name.
+pub(crate) struct Source {
+    text: String,
+    operation: Option<String>,
+}
+
+type Validated<'a> = ValidatedOperation<'a, Query, Mutation, Subscription, Scalar>;
+type ValidatedEvents<'a> = ValidatedOperation<'a, Subscription, EmptyMutation<Ctx>, EmptySubscription<Ctx>, Scalar>;
+
+self_cell!(
+    /// A validated operation beside the text that it points into.
+    pub(crate) struct Operation {
+        owner: Source,
+        #[covariant]
+        dependent: Validated,
+    }
+);
+
+self_cell!(
+    /// A subscription's selection as a query over one event.
+    pub(crate) struct EventOperation {
+        owner: Source,
+        #[covariant]
+        dependent: ValidatedEvents,
+    }
+);
+
+/// A document that can be executed any number of times.
+pub(crate) struct Prepared {
+    pub(crate) document: Document,
+    pub(crate) operation: Operation,
+    /// For subscriptions.
+    pub(crate) events: Option<EventOperation>,
+}
+
+impl Prepared {
+    fn new(text: &str, operation: Option<&str>) -> Result<Self, Rejection> {
+        let document = document::read(text, operation, railway::schema())?;
+        let source = |text: String| Source { text, operation: document.operation.clone() };
+        let validated = Operation::try_new(source(document.text.clone()), |source| {
+            ValidatedOperation::new(&source.text, source.operation.as_deref(), railway::schema())
+        })?;
+        let events = if document.kind == OperationType::Subscription { Some(as_query(&document, source)?) } else { None };
+        Ok(Self { document, operation: validated, events })
+    }
+}
+
+/// The selection of a subscription is executed once per event, as a query on a schema whose query type is the subscription type. Both
+/// keywords are written with the same length, so that positions in errors stay right.
+fn as_query(document: &Document, source: impl Fn(String) -> Source) -> Result<EventOperation, Rejection> {
+    let [root] = document.roots.as_slice() else {
+        return Err(Rejection::bad_request("A subscription must select only one top level field.", None));
+    };
+    if root.name.starts_with("__") {
+        return Err(Rejection::bad_request("A subscription must not select an introspection top level field.", Some(root.position)));
+    }
+    let mut text = document.text.clone();
+    let keyword = document.keyword..document.keyword + "subscription".len();
+    if text.get(keyword.clone()) != Some("subscription") {
+        return Err(GraphQLError::NotSubscription.into());
+    }
+    text.replace_range(keyword, "query       ");
+    Ok(EventOperation::try_new(source(text), |source| {
+        ValidatedOperation::new(&source.text, source.operation.as_deref(), railway::event_schema())
+    })?)
+}
+
+type Key = (String, Option<String>);
+
+/// Two generations: what is used moves to the young one, and when that is full the old one is dropped.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Generations>);
+
+#[derive(Default)]
+struct Generations {
+    young: HashMap<Key, Arc<Prepared>>,
+    bytes: usize,
+    old: HashMap<Key, Arc<Prepared>>,
+}
+
+impl Cache {
+    /// The operation for a text, validated now if it was not lately.
+    pub(crate) fn get(&self, text: &str, operation: Option<&str>) -> Result<Arc<Prepared>, Rejection> {
+        let key = (text.to_owned(), operation.map(str::to_owned));
+        {
+            let mut cache = lock(&self.0);
+            if let Some(found) = cache.young.get(&key) {
+                return Ok(Arc::clone(found));
+            }
+            if let Some(found) = cache.old.remove(&key) {
+                cache.insert(key, Arc::clone(&found));
+                return Ok(found);
+            }
+        }
+        let made = Arc::new(Prepared::new(text, operation)?);
+        if text.len() <= MAX_TEXT {
+            lock(&self.0).insert(key, Arc::clone(&made));
+        }
+        Ok(made)
+    }
+}
+
+impl Generations {
+    fn insert(&mut self, key: Key, value: Arc<Prepared>) {
+        // The tree takes about sixteen times the room of its text.
+        let bytes = 1_024 + key.0.len() * 16;
+        if self.young.len() >= MAX_ENTRIES || self.bytes + bytes > MAX_BYTES {
+            self.old = std::mem::take(&mut self.young);
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.young.insert(key, value);
+    }
+}

@@ -1,0 +1,213 @@
+//! GraphQL: documents in, JSON out. What the fields mean is in [`crate::railway`].
+//!
+//! A document is parsed, checked against limits, validated and kept ([`cache`]); an execution is synchronous: resolvers call verbs of
+//! `ops` and wait for them ([`Ctx::wait`]), children of many rows are read in one statement ([`loader`]). Executions that may take long
+//! or wait for the store run on a thread for blocking work.
+
+mod answer;
+mod cache;
+mod context;
+mod cost;
+mod document;
+mod fault;
+pub(crate) mod loader;
+pub(crate) mod scalar;
+mod socket;
+mod variables;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use domain::Code;
+use juniper::{GraphQLError, OperationType, RootNode, Variables};
+use ops::{OpCtx, Principal};
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+use answer::Rejection;
+pub use answer::{GraphqlResponse, error_body};
+use cache::{Cache, Prepared};
+pub use context::Ctx;
+pub(crate) use context::Events;
+pub use fault::Fault;
+pub use scalar::Scalar;
+
+use crate::railway::{self, Event, Mutation, Query, Subscription};
+
+/// Nested selections and values of a document; the introspection query of graphql-js takes 15.
+pub(crate) const MAX_DEPTH: usize = 48;
+/// Tokens of a document.
+pub(crate) const MAX_TOKENS: usize = 15_000;
+/// Fields of an operation after its fragments are expanded.
+pub(crate) const MAX_FIELDS: usize = 5_000;
+
+/// The schema with its roots.
+pub(crate) type Schema = RootNode<Query, Mutation, Subscription, Scalar>;
+/// The schema on which single events of subscriptions are executed.
+pub(crate) type EventSchema = RootNode<Subscription, juniper::EmptyMutation<Ctx>, juniper::EmptySubscription<Ctx>, Scalar>;
+
+/// Root fields that answer without a credential, besides introspection: telemetry, which is dropped.
+const OPEN_FIELDS: &[&str] = &["cliEventTrack", "cliAuthEventTrack", "setupAgentEventTrack"];
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What anonymous requests are told.
+pub(crate) fn unauthenticated() -> ops::Error {
+    ops::Error::new(
+        Code::Unauthenticated,
+        "Not Authorized: no credential was sent. Send `Authorization: Bearer <account or workspace token>` or `Project-Access-Token: <project token>`",
+    )
+}
+
+/// A request as clients send it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphqlRequest {
+    /// The document.
+    pub query: String,
+    /// Its variables, an object.
+    #[serde(default)]
+    pub variables: Option<Map<String, Json>>,
+    /// Which of its operations.
+    #[serde(default)]
+    pub operation_name: Option<String>,
+}
+
+/// Executes documents. One per process; cheap to clone.
+#[derive(Clone, Default)]
+pub struct Engine {
+    cache: Arc<Cache>,
+}
+
+/// A subscription that was opened.
+pub(crate) struct Opened {
+    prepared: Arc<Prepared>,
+    variables: Arc<Variables<Scalar>>,
+}
+
+/// What became of an operation that came over a websocket.
+pub(crate) enum Started {
+    /// A query or a mutation: the whole answer.
+    Answered(Vec<u8>),
+    /// A subscription and what it waits for.
+    Opened(Opened, Events),
+}
+
+impl Engine {
+    /// An engine with an empty cache.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Executes a query or a mutation.
+    pub async fn execute(&self, ctx: OpCtx, request: GraphqlRequest) -> GraphqlResponse {
+        let request_id = ctx.request_id.clone();
+        match self.prepare(&ctx, &request) {
+            Ok((prepared, variables)) => match run(ctx, prepared, variables).await {
+                Ok(body) => GraphqlResponse { status: 200, body },
+                Err(rejection) => rejection.response(400, &request_id),
+            },
+            Err((status, rejection)) => rejection.response(status, &request_id),
+        }
+    }
+
+    /// Begins an operation of a websocket.
+    pub(crate) async fn start(&self, ctx: OpCtx, request: &GraphqlRequest) -> Result<Started, Rejection> {
+        let (prepared, variables) = self.prepare(&ctx, request).map_err(|(_, rejection)| rejection)?;
+        if prepared.document.kind == OperationType::Subscription {
+            return open(ctx, prepared, variables).await;
+        }
+        run(ctx, prepared, variables).await.map(Started::Answered)
+    }
+
+    fn prepare(&self, ctx: &OpCtx, request: &GraphqlRequest) -> Result<(Arc<Prepared>, Variables<Scalar>), (u16, Rejection)> {
+        let operation = request.operation_name.as_deref().filter(|name| !name.is_empty());
+        let prepared = self.cache.get(&request.query, operation).map_err(|rejection| (400, rejection))?;
+        check_principal(ctx, &prepared).map_err(|rejection| (200, rejection))?;
+        let empty = Map::new();
+        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), railway::schema());
+        let cost = cost::of(&prepared.document.cost, &variables);
+        if cost > cost::MAX_COST {
+            let text = format!(
+                "The operation may resolve {cost} fields, more than the limit of {}: ask for smaller pages or fewer levels",
+                cost::MAX_COST
+            );
+            return Err((400, Rejection::too_complex(text)));
+        }
+        Ok((prepared, variables))
+    }
+}
+
+/// Everything but introspection and telemetry needs a principal; resolvers check what it may do.
+fn check_principal(ctx: &OpCtx, prepared: &Prepared) -> Result<(), Rejection> {
+    if !matches!(ctx.principal, Principal::Anonymous) {
+        return Ok(());
+    }
+    let closed = |name: &str| !name.starts_with("__") && !OPEN_FIELDS.contains(&name);
+    match prepared.document.roots.iter().find(|root| closed(&root.name)) {
+        Some(root) => Err(Rejection::refused(&unauthenticated(), &root.response, root.position)),
+        None => Ok(()),
+    }
+}
+
+/// Runs `work` here when it is short and cannot wait, else on a thread for blocking work.
+async fn on_thread<T: Send + 'static>(inline: bool, request_id: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Rejection> {
+    if inline {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(request_id, %error, "an execution ended abnormally");
+        Rejection::internal()
+    })
+}
+
+async fn run(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) -> Result<Vec<u8>, Rejection> {
+    let inline = prepared.document.kind == OperationType::Query && cost::of(&prepared.document.cost, &variables) <= cost::INLINE_COST;
+    let request_id = ctx.request_id.clone();
+    on_thread(inline, &request_id, move || {
+        let ctx = Ctx::new(ctx);
+        let (mut data, errors) = prepared.operation.borrow_dependent().execute_sync(&variables, &ctx)?;
+        if prepared.document.plain_lists {
+            document::flatten(&mut data);
+        }
+        Ok(answer::executed(&data, &errors, &ctx.op.request_id))
+    })
+    .await?
+    .map_err(|error: GraphQLError| error.into())
+}
+
+async fn open(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) -> Result<Started, Rejection> {
+    let request_id = ctx.request_id.clone();
+    on_thread(false, &request_id, move || {
+        let Some(events) = &prepared.events else { return Err(GraphQLError::NotSubscription.into()) };
+        let ctx = Ctx::opening(ctx);
+        let (_, errors) = events.borrow_dependent().execute_sync(&variables, &ctx)?;
+        match ctx.opened() {
+            Some(events) => Ok(Started::Opened(Opened { prepared, variables: Arc::new(variables) }, events)),
+            None => Err(Rejection::executed(&errors)),
+        }
+    })
+    .await?
+}
+
+/// The answer to one event of a subscription.
+pub(crate) async fn answer_event(ctx: OpCtx, opened: &Opened, event: Event) -> Vec<u8> {
+    let (prepared, variables) = (Arc::clone(&opened.prepared), Arc::clone(&opened.variables));
+    let request_id = ctx.request_id.clone();
+    let done = on_thread(true, &request_id, move || {
+        let ctx = Ctx::answering(ctx, event);
+        let request_id = ctx.op.request_id.clone();
+        let events = prepared.events.as_ref().ok_or(GraphQLError::NotSubscription)?;
+        let (mut data, errors) = events.borrow_dependent().execute_sync(&variables, &ctx)?;
+        if prepared.document.plain_lists {
+            document::flatten(&mut data);
+        }
+        Ok(answer::executed(&data, &errors, &request_id))
+    });
+    match done.await.and_then(|result| result.map_err(|error: GraphQLError| error.into())) {
+        Ok(body) => body,
+        Err(rejection) => rejection.response(200, &request_id).body,
+    }
+}

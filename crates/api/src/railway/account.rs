@@ -1,0 +1,184 @@
+//! People and workspaces.
+
+use std::sync::Arc;
+
+use domain::account::Member;
+use domain::key::KeyKind;
+use domain::{Permission, Place, Tenant, WorkspaceId};
+use juniper::{ID, graphql_object};
+use ops::{KeyPrincipal, Principal, UserPrincipal};
+
+use super::absent::{ExternalWorkspace, Team};
+use super::connection::{connection, page, sized};
+use super::enums::{Plan, TeamRole};
+use super::project::Project;
+use crate::graphql::scalar::DateTime;
+use crate::graphql::{Ctx, Fault, Scalar};
+
+/// Who the credential stands for: a person, or the service identity of a workspace token, so that `me` works in CI
+/// (`contracts/railway.md` 1.3).
+#[derive(Clone)]
+pub(crate) enum User {
+    /// A person.
+    Person(Arc<UserPrincipal>),
+    /// A workspace token.
+    Key(Arc<KeyPrincipal>),
+}
+
+impl User {
+    pub(crate) fn of(ctx: &Ctx) -> Result<Self, Fault> {
+        match &ctx.op.principal {
+            Principal::Key(key) if key.key.kind == KeyKind::Workspace => Ok(Self::Key(Arc::clone(key))),
+            Principal::User(person) => Ok(Self::Person(Arc::clone(person))),
+            _ => match ctx.op.user() {
+                Err(error) => Err(Fault(error)),
+                Ok(_) => Err(Fault(crate::graphql::unauthenticated())),
+            },
+        }
+    }
+}
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl User {
+    fn avatar(&self) -> Option<String> {
+        None
+    }
+    fn created_at(&self) -> DateTime {
+        DateTime(match self {
+            Self::Person(person) => person.user.created_at,
+            Self::Key(key) => key.key.created_at,
+        })
+    }
+    fn email(&self) -> String {
+        match self {
+            Self::Person(person) => person.user.email.clone(),
+            Self::Key(key) => format!("{}@keys.local", key.key.id),
+        }
+    }
+    fn id(&self) -> ID {
+        ID::from(match self {
+            Self::Person(person) => person.user.id.to_string(),
+            Self::Key(key) => key.key.id.to_string(),
+        })
+    }
+    fn is_admin(&self) -> bool {
+        matches!(self, Self::Person(person) if person.user.operator)
+    }
+    fn name(&self) -> Option<String> {
+        Some(match self {
+            Self::Person(person) => person.user.name.clone(),
+            Self::Key(key) => key.key.label.clone(),
+        })
+    }
+    fn workspaces(&self, ctx: &Ctx) -> Result<Vec<Workspace>, Fault> {
+        match self {
+            Self::Person(person) => {
+                Ok(person.memberships.iter().map(|membership| Workspace(Arc::new(membership.workspace.clone()))).collect())
+            }
+            Self::Key(key) => key.key.workspace_id.iter().map(|id| Workspace::find(ctx, *id)).collect(),
+        }
+    }
+}
+
+/// The owner of projects.
+#[derive(Clone)]
+pub(crate) struct Workspace(Arc<domain::account::Workspace>);
+
+impl Workspace {
+    pub(crate) fn find(ctx: &Ctx, id: WorkspaceId) -> Result<Self, Fault> {
+        Ok(Self(Arc::new(ctx.wait(ops::account::workspace_get(&ctx.op, id))?.row)))
+    }
+
+    /// The workspace of a row that the principal may read; a project token sees its name and no more.
+    pub(crate) fn of(ctx: &Ctx, tenant: Tenant) -> Result<Option<Self>, Fault> {
+        Ok(ctx.loader.workspace(ctx, tenant)?.map(Self))
+    }
+}
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl Workspace {
+    fn avatar(&self) -> Option<String> {
+        None
+    }
+    fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+    fn id(&self) -> ID {
+        ID::from(self.0.id.to_string())
+    }
+    fn members(&self, ctx: &Ctx) -> Result<Vec<WorkspaceMember>, Fault> {
+        let tenant = ctx.op.allow(self.0.id, Place::Workspace, Permission::Read)?;
+        let members = ctx.read(ctx.op.ops.store.members(tenant))?;
+        ctx.charge(members.len())?;
+        Ok(members.into_iter().map(WorkspaceMember).collect())
+    }
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+    fn plan(&self) -> Plan {
+        self.0.plan.into()
+    }
+    fn projects(
+        &self,
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+    ) -> Result<WorkspaceProjectsConnection, Fault> {
+        let request = sized(page(after, before, first, last)?);
+        Ok(Project::page(ctx, ctx.wait(ops::project::projects(&ctx.op, Some(self.0.id), &request, false))?)?.into())
+    }
+    fn team(&self) -> Option<Team> {
+        None
+    }
+    fn updated_at(&self) -> DateTime {
+        DateTime(self.0.updated_at)
+    }
+}
+
+connection! {
+    /// Projects of a workspace.
+    WorkspaceProjectsConnection, WorkspaceProjectsConnectionEdge, Project;
+}
+
+/// A person's place in a workspace.
+pub(crate) struct WorkspaceMember(Member);
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl WorkspaceMember {
+    fn avatar(&self) -> Option<String> {
+        None
+    }
+    fn email(&self) -> &str {
+        &self.0.user.email
+    }
+    fn id(&self) -> String {
+        self.0.user.id.to_string()
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.0.user.name)
+    }
+    fn role(&self) -> TeamRole {
+        self.0.role.into()
+    }
+}
+
+/// Whether the person signs in with a second factor; this server asks for none.
+pub(crate) struct TwoFactorInfo;
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl TwoFactorInfo {
+    fn has_recovery_codes(&self) -> bool {
+        false
+    }
+    fn is_verified(&self) -> bool {
+        false
+    }
+}
+
+/// Workspaces in which the person has single projects: none, since projects are not shared one by one.
+pub(crate) fn external_workspaces(ctx: &Ctx) -> Result<Vec<ExternalWorkspace>, Fault> {
+    ctx.signed_in()?;
+    Ok(vec![])
+}

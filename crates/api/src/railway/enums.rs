@@ -1,0 +1,215 @@
+//! Enumerations of the schema, and their counterparts in the domain.
+
+use juniper::GraphQLEnum;
+
+use crate::graphql::{Ctx, Scalar};
+
+macro_rules! enums {
+    ($($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal),+ $(,)? })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, GraphQLEnum)]
+        #[graphql(context = Ctx, scalar = Scalar)]
+        #[allow(missing_docs)]
+        pub(crate) enum $name { $(#[graphql(name = $text)] $variant),+ }
+    )+};
+}
+
+macro_rules! same {
+    ($name:ident = $domain:ty { $($variant:ident),+ $(,)? }) => {
+        impl From<$domain> for $name {
+            fn from(value: $domain) -> Self {
+                match value { $(<$domain>::$variant => Self::$variant),+ }
+            }
+        }
+    };
+}
+
+enums! {
+    /// Where a deployment stands.
+    DeploymentStatus {
+        Building = "BUILDING", Crashed = "CRASHED", Deploying = "DEPLOYING", Failed = "FAILED", Initializing = "INITIALIZING",
+        NeedsApproval = "NEEDS_APPROVAL", Queued = "QUEUED", Removed = "REMOVED", Removing = "REMOVING", Skipped = "SKIPPED",
+        Sleeping = "SLEEPING", Success = "SUCCESS", Waiting = "WAITING",
+    }
+    /// Where a running copy stands.
+    DeploymentInstanceStatus {
+        Crashed = "CRASHED", Created = "CREATED", Exited = "EXITED", Initializing = "INITIALIZING", Removed = "REMOVED",
+        Removing = "REMOVING", Restarting = "RESTARTING", Running = "RUNNING", Skipped = "SKIPPED", Stopped = "STOPPED",
+    }
+    /// A step of a deployment.
+    DeploymentEventStep {
+        BuildImage = "BUILD_IMAGE", ConfigureNetwork = "CONFIGURE_NETWORK", CreateContainer = "CREATE_CONTAINER",
+        DrainInstances = "DRAIN_INSTANCES", Healthcheck = "HEALTHCHECK", MigrateVolumes = "MIGRATE_VOLUMES",
+        PreDeployCommand = "PRE_DEPLOY_COMMAND", PublishImage = "PUBLISH_IMAGE", SnapshotCode = "SNAPSHOT_CODE",
+        WaitForDependencies = "WAIT_FOR_DEPENDENCIES",
+    }
+    /// How an upload is built.
+    Builder { Heroku = "HEROKU", Nixpacks = "NIXPACKS", Paketo = "PAKETO", Railpack = "RAILPACK" }
+    /// When an app that ended is started again.
+    RestartPolicyType { Always = "ALWAYS", Never = "NEVER", OnFailure = "ON_FAILURE" }
+    /// Order of projects.
+    ProjectsOrderBy { CreatedAtDesc = "CREATED_AT_DESC", NameAsc = "NAME_ASC", UpdatedAtDesc = "UPDATED_AT_DESC" }
+    /// Order of a list by age.
+    SortOrder { Asc = "asc", Desc = "desc" }
+    /// What a workspace may use.
+    Plan { Free = "FREE", Hobby = "HOBBY", Pro = "PRO" }
+    /// A member's role.
+    TeamRole { Admin = "ADMIN", Member = "MEMBER", Viewer = "VIEWER" }
+    /// A database's engine.
+    PluginType { Mongodb = "mongodb", Mysql = "mysql", Postgresql = "postgresql", Redis = "redis" }
+    /// Where a volume stands.
+    VolumeState {
+        Deleted = "DELETED", Deleting = "DELETING", Broken = "ERROR", Migrating = "MIGRATING", MigrationPending = "MIGRATION_PENDING",
+        Ready = "READY", Restoring = "RESTORING", Updating = "UPDATING",
+    }
+    /// Whether a service domain is in the routing table.
+    ServiceDomainSyncStatus {
+        Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
+        Updating = "UPDATING",
+    }
+    /// Whether a custom domain is in the routing table.
+    CustomDomainSyncStatus {
+        Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
+        Updating = "UPDATING",
+    }
+    /// Where a custom domain's certificate stands.
+    CertificateStatus {
+        IssueFailed = "CERTIFICATE_STATUS_TYPE_ISSUE_FAILED", Issuing = "CERTIFICATE_STATUS_TYPE_ISSUING",
+        Unspecified = "CERTIFICATE_STATUS_TYPE_UNSPECIFIED", Valid = "CERTIFICATE_STATUS_TYPE_VALID",
+        ValidatingOwnership = "CERTIFICATE_STATUS_TYPE_VALIDATING_OWNERSHIP", Unrecognized = "UNRECOGNIZED",
+    }
+    /// The same in detail.
+    CertificateStatusDetailed {
+        CleaningUp = "CERTIFICATE_STATUS_TYPE_DETAILED_CLEANING_UP", Complete = "CERTIFICATE_STATUS_TYPE_DETAILED_COMPLETE",
+        CreatingOrder = "CERTIFICATE_STATUS_TYPE_DETAILED_CREATING_ORDER",
+        Downloading = "CERTIFICATE_STATUS_TYPE_DETAILED_DOWNLOADING_CERTIFICATE", Failed = "CERTIFICATE_STATUS_TYPE_DETAILED_FAILED",
+        Fetching = "CERTIFICATE_STATUS_TYPE_DETAILED_FETCHING_AUTHORIZATIONS",
+        Finalizing = "CERTIFICATE_STATUS_TYPE_DETAILED_FINALIZING_ORDER",
+        GeneratingKeys = "CERTIFICATE_STATUS_TYPE_DETAILED_GENERATING_KEYS",
+        Initiating = "CERTIFICATE_STATUS_TYPE_DETAILED_INITIATING_CHALLENGES",
+        Polling = "CERTIFICATE_STATUS_TYPE_DETAILED_POLLING_AUTHORIZATIONS",
+        Presenting = "CERTIFICATE_STATUS_TYPE_DETAILED_PRESENTING_CHALLENGES",
+        Unspecified = "CERTIFICATE_STATUS_TYPE_DETAILED_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+    /// Why no certificate could be had.
+    CertificateErrorType {
+        Authorization = "CERTIFICATE_ERROR_TYPE_AUTHORIZATION_FAILED", Dns = "CERTIFICATE_ERROR_TYPE_DNS_VALIDATION",
+        Internal = "CERTIFICATE_ERROR_TYPE_INTERNAL", KeyGeneration = "CERTIFICATE_ERROR_TYPE_KEY_GENERATION",
+        OrderCreation = "CERTIFICATE_ERROR_TYPE_ORDER_CREATION", RateLimit = "CERTIFICATE_ERROR_TYPE_RATE_LIMIT",
+        Unspecified = "CERTIFICATE_ERROR_TYPE_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+    /// Whose proxy stands in front of a custom domain.
+    CDNProvider {
+        Cloudflare = "DETECTED_CDN_PROVIDER_CLOUDFLARE", Unspecified = "DETECTED_CDN_PROVIDER_UNSPECIFIED",
+        Unrecognized = "UNRECOGNIZED",
+    }
+    /// What a DNS record is for.
+    DNSRecordPurpose {
+        Challenge = "DNS_RECORD_PURPOSE_ACME_DNS01_CHALLENGE", Traffic = "DNS_RECORD_PURPOSE_TRAFFIC_ROUTE",
+        Unspecified = "DNS_RECORD_PURPOSE_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+    /// A DNS record's type.
+    DNSRecordType {
+        A = "DNS_RECORD_TYPE_A", Cname = "DNS_RECORD_TYPE_CNAME", Ns = "DNS_RECORD_TYPE_NS", Txt = "DNS_RECORD_TYPE_TXT",
+        Unspecified = "DNS_RECORD_TYPE_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+    /// Whether a DNS record was seen.
+    DNSRecordStatus {
+        Propagated = "DNS_RECORD_STATUS_PROPAGATED", RequiresUpdate = "DNS_RECORD_STATUS_REQUIRES_UPDATE",
+        Unspecified = "DNS_RECORD_STATUS_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+    /// A certificate's kind of key.
+    KeyType {
+        Ecdsa = "KEY_TYPE_ECDSA", Rsa2048 = "KEY_TYPE_RSA_2048", Rsa4096 = "KEY_TYPE_RSA_4096",
+        Unspecified = "KEY_TYPE_UNSPECIFIED", Unrecognized = "UNRECOGNIZED",
+    }
+}
+
+same!(
+    DeploymentStatus = domain::deployment::DeploymentStatus {
+        Building,
+        Crashed,
+        Deploying,
+        Failed,
+        Initializing,
+        NeedsApproval,
+        Queued,
+        Removed,
+        Removing,
+        Skipped,
+        Sleeping,
+        Success,
+        Waiting,
+    }
+);
+same!(
+    DeploymentInstanceStatus =
+        domain::deployment::ReplicaStatus { Crashed, Created, Exited, Initializing, Removed, Removing, Restarting, Running, Stopped }
+);
+same!(
+    DeploymentEventStep = domain::deployment::EventStep {
+        BuildImage,
+        ConfigureNetwork,
+        CreateContainer,
+        DrainInstances,
+        Healthcheck,
+        PreDeployCommand,
+        PublishImage,
+        SnapshotCode,
+        WaitForDependencies,
+    }
+);
+same!(RestartPolicyType = domain::spec::RestartPolicy { Always, Never, OnFailure });
+
+impl From<DeploymentStatus> for domain::deployment::DeploymentStatus {
+    fn from(value: DeploymentStatus) -> Self {
+        Self::ALL.iter().copied().find(|status| DeploymentStatus::from(*status) == value).unwrap_or(Self::Failed)
+    }
+}
+
+impl From<RestartPolicyType> for domain::spec::RestartPolicy {
+    fn from(value: RestartPolicyType) -> Self {
+        match value {
+            RestartPolicyType::Always => Self::Always,
+            RestartPolicyType::Never => Self::Never,
+            RestartPolicyType::OnFailure => Self::OnFailure,
+        }
+    }
+}
+
+impl Builder {
+    /// As stored and as written in `railway.json`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Heroku => "HEROKU",
+            Self::Nixpacks => "NIXPACKS",
+            Self::Paketo => "PAKETO",
+            Self::Railpack => "RAILPACK",
+        }
+    }
+
+    /// A stored name; what the schema cannot say is the default.
+    pub(crate) fn parse(text: Option<&str>) -> Self {
+        [Self::Heroku, Self::Nixpacks, Self::Paketo].into_iter().find(|builder| Some(builder.as_str()) == text).unwrap_or(Self::Railpack)
+    }
+}
+
+impl From<domain::account::Plan> for Plan {
+    fn from(plan: domain::account::Plan) -> Self {
+        match plan {
+            domain::account::Plan::Free => Self::Free,
+            domain::account::Plan::Hobby => Self::Hobby,
+            domain::account::Plan::Professional => Self::Pro,
+        }
+    }
+}
+
+impl From<domain::Role> for TeamRole {
+    fn from(role: domain::Role) -> Self {
+        match role {
+            domain::Role::Owner | domain::Role::Admin => Self::Admin,
+            domain::Role::Member | domain::Role::Deployer => Self::Member,
+            domain::Role::Viewer => Self::Viewer,
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What can be changed. Every field is one verb of `ops`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use domain::project::DomainKind;
+use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
+use juniper::graphql_object;
+use ops::domain_name::CustomDomainCreate;
+use ops::environment::EnvironmentCreate;
+use ops::project::ProjectCreate;
+use ops::service::ServiceCreate;
+use ops::variable::Upsert;
+use secrecy::ExposeSecret;
+
+use super::deployment::Deployment;
+use super::domain_name::{CustomDomain, ServiceDomain};
+use super::environment::Environment;
+use super::inputs::{
+    self, ApiTokenCreateInput, CliAuthEventTrackInput, CliEventTrackInput, CustomDomainCreateInput, EnvironmentCreateInput,
+    EnvironmentRenameInput, ProjectCreateInput, ProjectTokenCreateInput, ProjectUpdateInput, ServiceCreateInput, ServiceDomainCreateInput,
+    ServiceDomainUpdateInput, ServiceInstanceUpdateInput, ServiceUpdateInput, SetupAgentEventTrackInput, VariableCollectionUpsertInput,
+    VariableDeleteInput, VariableUpsertInput, id, id_option, off, port,
+};
+use super::project::Project;
+use super::service::Service;
+use crate::graphql::{Ctx, Fault, Scalar};
+
+/// The root of mutations.
+pub struct Mutation;
+
+fn deployment_id(text: &str) -> Result<DeploymentId, Fault> {
+    id("Deployment", text, DeploymentId)
+}
+
+fn pair(environment: &str, service: &str) -> Result<(EnvironmentId, ServiceId), Fault> {
+    Ok((id("Environment", environment, EnvironmentId)?, id("Service", service, ServiceId)?))
+}
+
+fn upsert(
+    ctx: &Ctx,
+    (project, environment, service): (&str, &str, Option<&str>),
+    values: BTreeMap<String, String>,
+    how: Upsert,
+) -> Result<bool, Fault> {
+    let project = id("Project", project, ProjectId)?;
+    let environment = id("Environment", environment, EnvironmentId)?;
+    let service = id_option("Service", service, ServiceId)?;
+    ctx.wait(ops::variable::variable_collection_upsert(&ctx.op, project, environment, service, values, how))?;
+    Ok(true)
+}
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl Mutation {
+    /// Makes an account token, or a workspace token when a workspace is named. The secret is shown this once.
+    fn api_token_create(ctx: &Ctx, input: ApiTokenCreateInput) -> Result<String, Fault> {
+        let workspace = id_option("Workspace", input.workspace_id.as_deref(), WorkspaceId)?;
+        let (_, secret) = ctx.wait(ops::token::api_token_create(&ctx.op, &input.name, workspace))?;
+        Ok(secret.expose_secret().to_owned())
+    }
+    /// Revokes an account or workspace token.
+    fn api_token_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::token::api_token_delete(&ctx.op, inputs::id("Token", &id, ApiKeyId)?))?;
+        Ok(true)
+    }
+    /// Takes a client's report and drops it.
+    fn cli_auth_event_track(input: CliAuthEventTrackInput) -> bool {
+        drop(input);
+        true
+    }
+    /// Takes a client's report and drops it.
+    fn cli_event_track(input: CliEventTrackInput) -> bool {
+        drop(input);
+        true
+    }
+    /// Attaches a domain of the user's own.
+    fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) -> Result<CustomDomain, Fault> {
+        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
+        let wanted = CustomDomainCreate {
+            project: id("Project", &input.project_id, ProjectId)?,
+            environment,
+            service,
+            domain: input.domain,
+            target_port: port(input.target_port)?,
+        };
+        Ok(CustomDomain(Arc::new(ctx.wait(ops::domain_name::custom_domain_create(&ctx.op, wanted))?)))
+    }
+    /// Detaches a domain of the user's own.
+    fn custom_domain_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::domain_name::domain_delete(&ctx.op, inputs::id("Domain", &id, DomainId)?, DomainKind::Custom))?;
+        Ok(true)
+    }
+    /// Changes the port behind a domain of the user's own.
+    fn custom_domain_update(ctx: &Ctx, environment_id: String, id: String, target_port: Option<i32>) -> Result<bool, Fault> {
+        inputs::id("Environment", &environment_id, EnvironmentId)?;
+        let port = port(target_port)?.map(Some);
+        ctx.wait(ops::domain_name::domain_update(&ctx.op, inputs::id("Domain", &id, DomainId)?, None, port))?;
+        Ok(true)
+    }
+    /// Ends a deployment that is not decided yet.
+    fn deployment_cancel(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::deployment::deployment_cancel(&ctx.op, deployment_id(&id)?))?;
+        Ok(true)
+    }
+    /// Deploys the same source again with today's settings.
+    fn deployment_redeploy(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
+        let made = ctx.wait(ops::deployment::deployment_redeploy(&ctx.op, deployment_id(&id)?))?;
+        Ok(Deployment::new(ctx, made))
+    }
+    /// Takes a deployment out of service.
+    fn deployment_remove(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::deployment::deployment_remove(&ctx.op, deployment_id(&id)?))?;
+        Ok(true)
+    }
+    /// Replaces the running copies of a deployment.
+    fn deployment_restart(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::deployment::deployment_restart(&ctx.op, deployment_id(&id)?))?;
+        Ok(true)
+    }
+    /// Goes back to an earlier deployment.
+    fn deployment_rollback(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::deployment::deployment_rollback(&ctx.op, deployment_id(&id)?))?;
+        Ok(true)
+    }
+    /// Ends the running copies of a deployment.
+    fn deployment_stop(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::deployment::deployment_stop(&ctx.op, deployment_id(&id)?))?;
+        Ok(true)
+    }
+    /// Makes an environment.
+    fn environment_create(ctx: &Ctx, input: EnvironmentCreateInput) -> Result<Environment, Fault> {
+        let wanted = EnvironmentCreate {
+            project: id("Project", &input.project_id, ProjectId)?,
+            name: input.name,
+            source: id_option("Environment", input.source_environment_id.as_deref(), EnvironmentId)?,
+            ephemeral: input.ephemeral.unwrap_or(false),
+            skip_deploys: input.skip_initial_deploys.unwrap_or(false),
+        };
+        Ok(Environment::new(ctx, ctx.wait(ops::environment::environment_create(&ctx.op, wanted))?))
+    }
+    /// Deletes an environment with everything in it.
+    fn environment_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::environment::environment_delete(&ctx.op, inputs::id("Environment", &id, EnvironmentId)?))?;
+        Ok(true)
+    }
+    /// Renames an environment.
+    fn environment_rename(ctx: &Ctx, id: String, input: EnvironmentRenameInput) -> Result<Environment, Fault> {
+        let environment = inputs::id("Environment", &id, EnvironmentId)?;
+        Ok(Environment::new(ctx, ctx.wait(ops::environment::environment_rename(&ctx.op, environment, &input.name))?))
+    }
+    /// Makes a project with its first environment.
+    fn project_create(ctx: &Ctx, input: ProjectCreateInput) -> Result<Project, Fault> {
+        off("isPublic", input.is_public)?;
+        off("prDeploys", input.pr_deploys)?;
+        let workspace = input.workspace_id.or(input.team_id);
+        let wanted = ProjectCreate {
+            name: input.name,
+            description: input.description,
+            workspace: id_option("Workspace", workspace.as_deref(), WorkspaceId)?,
+            environment_name: input.default_environment_name,
+        };
+        Ok(Project::new(ctx, ctx.wait(ops::project::project_create(&ctx.op, wanted))?))
+    }
+    /// Deletes a project at once.
+    fn project_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::project::project_delete(&ctx.op, inputs::id("Project", &id, ProjectId)?))?;
+        Ok(true)
+    }
+    /// Stops a project and deletes it after 48 hours.
+    fn project_schedule_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::project::project_schedule_delete(&ctx.op, inputs::id("Project", &id, ProjectId)?))?;
+        Ok(true)
+    }
+    /// Makes a token for one environment. The secret is shown this once.
+    fn project_token_create(ctx: &Ctx, input: ProjectTokenCreateInput) -> Result<String, Fault> {
+        let project = id("Project", &input.project_id, ProjectId)?;
+        let environment = id("Environment", &input.environment_id, EnvironmentId)?;
+        let (_, secret) = ctx.wait(ops::token::project_token_create(&ctx.op, project, environment, &input.name))?;
+        Ok(secret.expose_secret().to_owned())
+    }
+    /// Revokes a project token.
+    fn project_token_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::token::project_token_delete(&ctx.op, inputs::id("Token", &id, ApiKeyId)?))?;
+        Ok(true)
+    }
+    /// Renames or describes a project.
+    fn project_update(ctx: &Ctx, id: String, input: ProjectUpdateInput) -> Result<Project, Fault> {
+        off("isPublic", input.is_public)?;
+        off("prDeploys", input.pr_deploys)?;
+        let project = inputs::id("Project", &id, ProjectId)?;
+        Ok(Project::new(ctx, ctx.wait(ops::project::project_update(&ctx.op, project, input.name, input.description))?))
+    }
+    /// Makes a service.
+    fn service_create(ctx: &Ctx, input: ServiceCreateInput) -> Result<Service, Fault> {
+        let wanted = ServiceCreate {
+            project: id("Project", &input.project_id, ProjectId)?,
+            environment: id_option("Environment", input.environment_id.as_deref(), EnvironmentId)?,
+            name: input.name,
+            icon: input.icon,
+            source: input.source.map(|source| source.source(input.branch)).transpose()?.flatten(),
+            variables: input.variables.as_ref().map(inputs::variables).transpose()?.unwrap_or_default(),
+        };
+        Ok(Service::new(ctx, ctx.wait(ops::service::service_create(&ctx.op, wanted))?))
+    }
+    /// Deletes a service, in one environment when one is named.
+    fn service_delete(ctx: &Ctx, environment_id: Option<String>, id: String) -> Result<bool, Fault> {
+        let environment = id_option("Environment", environment_id.as_deref(), EnvironmentId)?;
+        ctx.wait(ops::service::service_delete(&ctx.op, inputs::id("Service", &id, ServiceId)?, environment))?;
+        Ok(true)
+    }
+    /// Gives a service a domain under the server's own.
+    fn service_domain_create(ctx: &Ctx, input: ServiceDomainCreateInput) -> Result<ServiceDomain, Fault> {
+        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
+        let made = ctx.wait(ops::domain_name::service_domain_create(&ctx.op, environment, service, port(input.target_port)?))?;
+        Ok(ServiceDomain(Arc::new(made)))
+    }
+    /// Deletes a service domain.
+    fn service_domain_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::domain_name::domain_delete(&ctx.op, inputs::id("Domain", &id, DomainId)?, DomainKind::Service))?;
+        Ok(true)
+    }
+    /// Renames a service domain or changes its port.
+    fn service_domain_update(ctx: &Ctx, input: ServiceDomainUpdateInput) -> Result<bool, Fault> {
+        pair(&input.environment_id, &input.service_id)?;
+        let domain = id("Domain", &input.service_domain_id, DomainId)?;
+        let port = port(input.target_port)?.map(Some);
+        ctx.wait(ops::domain_name::domain_update(&ctx.op, domain, Some(input.domain), port))?;
+        Ok(true)
+    }
+    /// Deploys the newest source of a service again.
+    fn service_instance_deploy(ctx: &Ctx, environment_id: String, latest_commit: Option<bool>, service_id: String) -> Result<bool, Fault> {
+        // Uploads have no commits: the newest source is the only one there is.
+        let _ = latest_commit;
+        let (environment, service) = pair(&environment_id, &service_id)?;
+        ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
+        Ok(true)
+    }
+    /// The same; answers with the deployment's id.
+    #[graphql(name = "serviceInstanceDeployV2")]
+    fn service_instance_deploy_v2(ctx: &Ctx, environment_id: String, service_id: String) -> Result<String, Fault> {
+        let (environment, service) = pair(&environment_id, &service_id)?;
+        let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
+        made.map(|id| id.to_string())
+            .ok_or_else(|| Fault(ops::Error::conflict("This service has never been deployed: upload its source first (railway up)")))
+    }
+    /// Deploys the newest source of a service again, if there is any.
+    fn service_instance_redeploy(ctx: &Ctx, environment_id: String, service_id: String) -> Result<bool, Fault> {
+        let (environment, service) = pair(&environment_id, &service_id)?;
+        ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
+        Ok(true)
+    }
+    /// Changes a service's settings, in one environment or in every lasting one.
+    fn service_instance_update(
+        ctx: &Ctx,
+        environment_id: Option<String>,
+        input: ServiceInstanceUpdateInput,
+        service_id: String,
+    ) -> Result<bool, Fault> {
+        let environment = id_option("Environment", environment_id.as_deref(), EnvironmentId)?;
+        let service = id("Service", &service_id, ServiceId)?;
+        ctx.wait(ops::service::service_instance_update(&ctx.op, service, environment, input.patch()?))?;
+        Ok(true)
+    }
+    /// Renames a service or changes its picture.
+    fn service_update(ctx: &Ctx, id: String, input: ServiceUpdateInput) -> Result<Service, Fault> {
+        let service = inputs::id("Service", &id, ServiceId)?;
+        Ok(Service::new(ctx, ctx.wait(ops::service::service_update(&ctx.op, service, input.name, input.icon.map(Some)))?))
+    }
+    /// Takes a client's report and drops it.
+    fn setup_agent_event_track(input: SetupAgentEventTrackInput) -> bool {
+        drop(input);
+        true
+    }
+    /// Writes variables.
+    fn variable_collection_upsert(ctx: &Ctx, input: VariableCollectionUpsertInput) -> Result<bool, Fault> {
+        let how = Upsert { replace: input.replace.unwrap_or(false), skip_deploys: input.skip_deploys.unwrap_or(false) };
+        let place = (input.project_id.as_str(), input.environment_id.as_str(), input.service_id.as_deref());
+        upsert(ctx, place, inputs::variables(&input.variables)?, how)
+    }
+    /// Deletes a variable.
+    fn variable_delete(ctx: &Ctx, input: VariableDeleteInput) -> Result<bool, Fault> {
+        let project = id("Project", &input.project_id, ProjectId)?;
+        let environment = id("Environment", &input.environment_id, EnvironmentId)?;
+        let service = id_option("Service", input.service_id.as_deref(), ServiceId)?;
+        ctx.wait(ops::variable::variable_delete(&ctx.op, project, environment, service, &input.name))?;
+        Ok(true)
+    }
+    /// Writes one variable.
+    fn variable_upsert(ctx: &Ctx, input: VariableUpsertInput) -> Result<bool, Fault> {
+        let how = Upsert { replace: false, skip_deploys: input.skip_deploys.unwrap_or(false) };
+        let place = (input.project_id.as_str(), input.environment_id.as_str(), input.service_id.as_deref());
+        upsert(ctx, place, BTreeMap::from([(input.name, input.value)]), how)
+    }
+}

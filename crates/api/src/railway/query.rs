@@ -1,0 +1,273 @@
+//! What can be asked.
+
+use std::sync::Arc;
+
+use domain::project::DomainKind;
+use domain::{DeploymentId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
+use juniper::graphql_object;
+use ops::deployment::DeploymentFilter;
+use ops::variable::View;
+use serde_json::json;
+
+use super::absent::ExternalWorkspace;
+use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
+use super::connection::{connection, page, sized};
+use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
+use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
+use super::enums::ProjectsOrderBy;
+use super::environment::Environment;
+use super::inputs::{DeploymentListInput, id, id_option};
+use super::log::{Log, Window, between};
+use super::project::Project;
+use super::region::{Region, regions};
+use super::service::{Service, ServiceInstance};
+use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
+use crate::graphql::scalar::{DateTime, EnvironmentVariables};
+use crate::graphql::{Ctx, Fault, Scalar};
+
+/// The root of queries.
+pub struct Query;
+
+connection! {
+    /// Projects.
+    QueryProjectsConnection, QueryProjectsConnectionEdge, Project;
+    /// Environments of a project.
+    QueryEnvironmentsConnection, QueryEnvironmentsConnectionEdge, Environment;
+}
+
+fn read_variables(ctx: &Ctx, project: &str, environment: &str, service: Option<&str>, view: View) -> Result<EnvironmentVariables, Fault> {
+    let project = id("Project", project, ProjectId)?;
+    let environment = id("Environment", environment, EnvironmentId)?;
+    let service = id_option("Service", service, ServiceId)?;
+    let found = ctx.wait(ops::variable::variables(&ctx.op, project, environment, service, view))?;
+    Ok(json!(found).into())
+}
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl Query {
+    /// Account and workspace tokens of the person.
+    fn api_tokens(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+    ) -> Result<QueryApiTokensConnection, Fault> {
+        let keys = ctx.wait(ops::token::api_tokens(&ctx.op))?;
+        let all = keys.into_iter().map(|key| ApiToken(Arc::new(key))).collect();
+        Ok(page(after, before, first, last)?.cut(all, ApiToken::cursor).into())
+    }
+    /// The newest lines of the build that made a deployment's artifact, oldest first.
+    fn build_logs(
+        ctx: &Ctx,
+        deployment_id: String,
+        end_date: Option<DateTime>,
+        filter: Option<String>,
+        limit: Option<i32>,
+        start_date: Option<DateTime>,
+    ) -> Result<Vec<Log>, Fault> {
+        let scope = ctx.wait(ops::logs::build_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
+        between(ctx, scope, filter.as_deref(), start_date.map(|at| at.0), end_date.map(|at| at.0), limit)
+    }
+    /// A deployment.
+    fn deployment(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
+        Deployment::find(ctx, super::inputs::id("Deployment", &id, DeploymentId)?)
+    }
+    /// The steps of a deployment, oldest first.
+    fn deployment_events(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        id: String,
+        last: Option<i32>,
+    ) -> Result<QueryDeploymentEventsConnection, Fault> {
+        let deployment = Deployment::find(ctx, super::inputs::id("Deployment", &id, DeploymentId)?)?;
+        let rows = ctx.read(ctx.op.ops.store.deployment_events(deployment.tenant, deployment.row.id))?;
+        let all = rows.into_iter().map(DeploymentEvent).collect();
+        Ok(page(after, before, first, last)?.cut(all, DeploymentEvent::cursor).into())
+    }
+    /// The newest lines of a deployment's app, oldest first.
+    fn deployment_logs(
+        ctx: &Ctx,
+        deployment_id: String,
+        end_date: Option<DateTime>,
+        filter: Option<String>,
+        limit: Option<i32>,
+        start_date: Option<DateTime>,
+    ) -> Result<Vec<Log>, Fault> {
+        let scope = ctx.wait(ops::logs::deployment_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
+        between(ctx, scope, filter.as_deref(), start_date.map(|at| at.0), end_date.map(|at| at.0), limit)
+    }
+    /// Deployments, newest first.
+    fn deployments(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        input: DeploymentListInput,
+        last: Option<i32>,
+    ) -> Result<QueryDeploymentsConnection, Fault> {
+        let status = input.status;
+        let statuses = |list: Option<Vec<super::enums::DeploymentStatus>>| list.unwrap_or_default().into_iter().map(Into::into).collect();
+        let (within, not_in) = status.map_or((None, None), |status| (status.within, status.not_in));
+        let filter = DeploymentFilter {
+            project: id_option("Project", input.project_id.as_deref(), ProjectId)?,
+            environment: id_option("Environment", input.environment_id.as_deref(), EnvironmentId)?,
+            service: id_option("Service", input.service_id.as_deref(), ServiceId)?,
+            statuses_in: statuses(within),
+            statuses_not_in: statuses(not_in),
+        };
+        let request = sized(page(after, before, first, last)?);
+        Ok(Deployment::page(ctx, ctx.wait(ops::deployment::deployments(&ctx.op, filter, &request))?)?.into())
+    }
+    /// The domains of a service in an environment.
+    fn domains(ctx: &Ctx, environment_id: String, project_id: String, service_id: String) -> Result<AllDomains, Fault> {
+        let project = id("Project", &project_id, ProjectId)?;
+        let environment = id("Environment", &environment_id, EnvironmentId)?;
+        let service = id("Service", &service_id, ServiceId)?;
+        let rows = ctx.wait(ops::domain_name::domains(&ctx.op, project, environment, service))?.row;
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
+        let of_kind = |kind| rows.iter().filter(move |row| row.kind == kind).map(Arc::clone);
+        Ok(AllDomains {
+            custom: of_kind(DomainKind::Custom).map(CustomDomain).collect(),
+            service: of_kind(DomainKind::Service).map(ServiceDomain).collect(),
+        })
+    }
+    /// An environment.
+    fn environment(ctx: &Ctx, id: String, project_id: Option<String>) -> Result<Environment, Fault> {
+        let found = Environment::find(ctx, super::inputs::id("Environment", &id, EnvironmentId)?)?;
+        match id_option("Project", project_id.as_deref(), ProjectId)? {
+            Some(project) if project != found.row.project_id => Err(Fault::not_found("Environment")),
+            _ => Ok(found),
+        }
+    }
+    /// The newest lines of everything in an environment, oldest first.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn environment_logs(
+        ctx: &Ctx,
+        after_date: Option<String>,
+        after_limit: Option<i32>,
+        anchor_date: Option<String>,
+        before_date: Option<String>,
+        before_limit: Option<i32>,
+        environment_id: String,
+        filter: Option<String>,
+    ) -> Result<Vec<Log>, Fault> {
+        let scope = ctx.wait(ops::logs::environment_logs(&ctx.op, id("Environment", &environment_id, EnvironmentId)?))?;
+        Window { after_date, after_limit, anchor_date, before_date, before_limit }.query(ctx, scope, filter.as_deref())
+    }
+    /// Environments of a project, oldest first.
+    fn environments(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        is_ephemeral: Option<bool>,
+        last: Option<i32>,
+        project_id: String,
+    ) -> Result<QueryEnvironmentsConnection, Fault> {
+        let project = Project::find(ctx, id("Project", &project_id, ProjectId)?)?;
+        let all = project.all_environments(ctx, is_ephemeral)?;
+        Ok(page(after, before, first, last)?.cut(all, Environment::cursor).into())
+    }
+    /// Workspaces of others in which the person has been given projects.
+    fn external_workspaces(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<ExternalWorkspace>, Fault> {
+        let _ = project_id;
+        external_workspaces(ctx)
+    }
+    /// The person or workspace behind the credential.
+    fn me(ctx: &Ctx) -> Result<User, Fault> {
+        User::of(ctx)
+    }
+    /// A project.
+    fn project(ctx: &Ctx, id: String) -> Result<Project, Fault> {
+        Project::find(ctx, super::inputs::id("Project", &id, ProjectId)?)
+    }
+    /// Projects that the person marked: none can be marked.
+    fn project_favorites(ctx: &Ctx, order_by: Option<ProjectsOrderBy>, workspace_id: String) -> Result<Vec<String>, Fault> {
+        let _ = order_by;
+        Workspace::find(ctx, id("Workspace", &workspace_id, WorkspaceId)?)?;
+        Ok(vec![])
+    }
+    /// The project token that came with the request.
+    fn project_token(ctx: &Ctx) -> Result<ProjectToken, Fault> {
+        ProjectToken::presented(ctx)
+    }
+    /// Tokens of a project.
+    fn project_tokens(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+        project_id: String,
+    ) -> Result<QueryProjectTokensConnection, Fault> {
+        let keys = ctx.wait(ops::token::project_tokens(&ctx.op, id("Project", &project_id, ProjectId)?))?;
+        let all = keys.into_iter().filter_map(|key| ProjectToken::of(ctx, key)).collect();
+        Ok(page(after, before, first, last)?.cut(all, ProjectToken::cursor).into())
+    }
+    /// Projects of a workspace, newest first; of the person's own workspace when none is named. `teamId` is how clients before 2026 name
+    /// the workspace.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn projects(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        include_deleted: Option<bool>,
+        last: Option<i32>,
+        team_id: Option<String>,
+        workspace_id: Option<String>,
+    ) -> Result<QueryProjectsConnection, Fault> {
+        let workspace = id_option("Workspace", workspace_id.or(team_id).as_deref(), WorkspaceId)?;
+        let request = sized(page(after, before, first, last)?);
+        let found = ctx.wait(ops::project::projects(&ctx.op, workspace, &request, include_deleted.unwrap_or(false)))?;
+        Ok(Project::page(ctx, found)?.into())
+    }
+    /// Where replicas can run.
+    fn regions(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<Region>, Fault> {
+        if let Some(project) = id_option("Project", project_id.as_deref(), ProjectId)? {
+            Project::find(ctx, project)?;
+        }
+        regions(ctx)
+    }
+    /// A service.
+    fn service(ctx: &Ctx, id: String) -> Result<Service, Fault> {
+        Service::find(ctx, super::inputs::id("Service", &id, ServiceId)?)
+    }
+    /// A service in an environment.
+    fn service_instance(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstance, Fault> {
+        let environment = id("Environment", &environment_id, EnvironmentId)?;
+        ServiceInstance::find(ctx, environment, id("Service", &service_id, ServiceId)?)
+    }
+    /// Whether the person signs in with a second factor.
+    fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
+        ctx.op.user()?;
+        Ok(TwoFactorInfo)
+    }
+    /// Variables of a service, or those shared by an environment, with references replaced unless `unrendered`.
+    fn variables(
+        ctx: &Ctx,
+        environment_id: String,
+        project_id: String,
+        service_id: Option<String>,
+        unrendered: Option<bool>,
+    ) -> Result<EnvironmentVariables, Fault> {
+        let view = if unrendered == Some(true) { View::Raw } else { View::Rendered };
+        read_variables(ctx, &project_id, &environment_id, service_id.as_deref(), view)
+    }
+    /// What a deployment of the service gets; sealed variables are null.
+    fn variables_for_service_deployment(
+        ctx: &Ctx,
+        environment_id: String,
+        project_id: String,
+        service_id: String,
+    ) -> Result<EnvironmentVariables, Fault> {
+        read_variables(ctx, &project_id, &environment_id, Some(&service_id), View::ForDeployment)
+    }
+    /// A workspace.
+    fn workspace(ctx: &Ctx, workspace_id: String) -> Result<Workspace, Fault> {
+        Workspace::find(ctx, id("Workspace", &workspace_id, WorkspaceId)?)
+    }
+}

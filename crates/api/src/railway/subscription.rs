@@ -1,0 +1,131 @@
+//! What can be watched.
+//!
+//! A resolver here runs twice or more (see [`Ctx::event`]): once to open the stream, then for each event to answer with it.
+
+use std::time::Duration;
+
+use domain::deployment::DeploymentStatus;
+use domain::log::LogLine;
+use domain::log::filter::Filter;
+use domain::{DeploymentId, EnvironmentId};
+use futures::{Stream, StreamExt};
+use juniper::graphql_object;
+use ops::{OpCtx, Opened};
+use telemetry::{LogScope, Replay};
+
+use super::deployment::{Deployment, DeploymentEvent};
+use super::inputs::id;
+use super::log::{Log, Window, following};
+use crate::graphql::{Ctx, Events, Fault, Scalar};
+
+/// How long a build log stays open after its deployment is decided. Its last lines may still be on their way, and clients take the log's
+/// end for the end of the deployment, so the status must have reached them before (`contracts/railway.md` 3.4).
+const LINGER: Duration = Duration::from_secs(5);
+
+/// What streams carry.
+pub(crate) enum Event {
+    Deployment(Box<Opened<domain::deployment::Deployment>>),
+    Step(Box<domain::deployment::DeploymentEvent>),
+    Logs(Vec<LogLine>),
+}
+
+fn wrong_event() -> Fault {
+    Fault(ops::Error::internal("an event of another subscription", std::io::Error::other("wrong event")))
+}
+
+fn logs(event: Event) -> Result<Vec<Log>, Fault> {
+    match event {
+        Event::Logs(lines) => Ok(lines.into_iter().map(Log).collect()),
+        Event::Deployment(_) | Event::Step(_) => Err(wrong_event()),
+    }
+}
+
+fn follow(ctx: &OpCtx, scope: LogScope, (filter, replay): (Filter, Replay)) -> Events {
+    let batches = ctx.ops.telemetry.follow(scope, filter, replay);
+    batches.filter(|lines| std::future::ready(!lines.is_empty())).map(Event::Logs).boxed()
+}
+
+/// Resolves a while after the deployment is decided.
+async fn decided(watched: impl Stream<Item = domain::deployment::Deployment>) {
+    let mut watched = std::pin::pin!(watched);
+    while let Some(row) = watched.next().await {
+        if row.status.is_final() || matches!(row.status, DeploymentStatus::Success | DeploymentStatus::Crashed | DeploymentStatus::Removing)
+        {
+            tokio::time::sleep(LINGER).await;
+            return;
+        }
+    }
+}
+
+/// The root of subscriptions.
+pub struct Subscription;
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl Subscription {
+    /// The log of the build that made a deployment's artifact: the lines so far, then each new one.
+    fn build_logs(ctx: &Ctx, deployment_id: String, filter: Option<String>, limit: Option<i32>) -> Result<Vec<Log>, Fault> {
+        let deployment = id("Deployment", &deployment_id, DeploymentId)?;
+        logs(ctx.event(|| async {
+            let wanted = following(filter.as_deref(), &Window { before_limit: limit, ..Window::default() })?;
+            let scope = ops::logs::build_logs(&ctx.op, deployment).await?;
+            let watched = ops::deployment::deployment_watch(&ctx.op, deployment).await?;
+            Ok(follow(&ctx.op, scope, wanted).take_until(decided(watched)).boxed())
+        })?)
+    }
+    /// A deployment: as it is now, and after each change.
+    fn deployment(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
+        let deployment = super::inputs::id("Deployment", &id, DeploymentId)?;
+        let event = ctx.event(|| async {
+            let found = ops::deployment::deployment_get(&ctx.op, deployment).await?;
+            let watched = ops::deployment::deployment_watch(&ctx.op, deployment).await?;
+            // The stream ends when the row is gone; clients take an end for a success, so it stays open.
+            let events = watched.map(move |row| Event::Deployment(Box::new(found.with(row)))).chain(futures::stream::pending());
+            Ok(events.boxed())
+        })?;
+        match event {
+            Event::Deployment(opened) => Ok(Deployment::new(ctx, *opened)),
+            Event::Step(_) | Event::Logs(_) => Err(wrong_event()),
+        }
+    }
+    /// The steps of a deployment: those so far, then each new one and each that ends.
+    fn deployment_events(ctx: &Ctx, id: String) -> Result<DeploymentEvent, Fault> {
+        let deployment = super::inputs::id("Deployment", &id, DeploymentId)?;
+        let event = ctx.event(|| async {
+            let watched = ops::deployment::deployment_events_watch(&ctx.op, deployment).await?;
+            Ok(watched.map(|row| Event::Step(Box::new(row))).boxed())
+        })?;
+        match event {
+            Event::Step(row) => Ok(DeploymentEvent(*row)),
+            Event::Deployment(_) | Event::Logs(_) => Err(wrong_event()),
+        }
+    }
+    /// The log of a deployment's app: the lines so far, then each new one.
+    fn deployment_logs(ctx: &Ctx, deployment_id: String, filter: Option<String>, limit: Option<i32>) -> Result<Vec<Log>, Fault> {
+        let deployment = id("Deployment", &deployment_id, DeploymentId)?;
+        logs(ctx.event(|| async {
+            let wanted = following(filter.as_deref(), &Window { before_limit: limit, ..Window::default() })?;
+            let scope = ops::logs::deployment_logs(&ctx.op, deployment).await?;
+            Ok(follow(&ctx.op, scope, wanted))
+        })?)
+    }
+    /// The log of everything in an environment: the lines so far, then each new one.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn environment_logs(
+        ctx: &Ctx,
+        after_date: Option<String>,
+        after_limit: Option<i32>,
+        anchor_date: Option<String>,
+        before_date: Option<String>,
+        before_limit: Option<i32>,
+        environment_id: String,
+        filter: Option<String>,
+    ) -> Result<Vec<Log>, Fault> {
+        let environment = id("Environment", &environment_id, EnvironmentId)?;
+        logs(ctx.event(|| async {
+            let window = Window { after_date, after_limit, anchor_date, before_date, before_limit };
+            let wanted = following(filter.as_deref(), &window)?;
+            let scope = ops::logs::environment_logs(&ctx.op, environment).await?;
+            Ok(follow(&ctx.op, scope, wanted))
+        })?)
+    }
+}
