@@ -39,7 +39,7 @@ macro_rules! page_of {
 
 statements! {
     DEPLOYMENT = concat!("SELECT ", columns!(), " FROM deployments WHERE id = $id");
-    DEPLOYMENTS_BY_ID = concat!("SELECT ", columns!(), " FROM deployments WHERE id IN ($ids) AND workspace_id = $workspace ORDER BY id");
+    DEPLOYMENTS_BY_ID = concat!("SELECT ", columns!(), " FROM deployments WHERE id IN ($ids) AND workspace_id = $workspace");
     PAGE_OF_PLACE = page_of!("environment_id = $environment AND service_id = $service", "DESC");
     PAGE_OF_PLACE_FROM_END = page_of!("environment_id = $environment AND service_id = $service", "ASC");
     PAGE_OF_ENVIRONMENT = page_of!("environment_id = $environment", "DESC");
@@ -54,17 +54,16 @@ statements! {
     DEPLOYMENTS_LATEST = concat!(
         "SELECT ", columns!(), " FROM instances JOIN deployments ON deployments.id = (SELECT newest.id FROM deployments AS newest \
          WHERE newest.instance_id = instances.id ORDER BY newest.id DESC LIMIT 1) \
-         WHERE instances.id IN ($instances) AND instances.workspace_id = $workspace AND deployments.workspace_id = $workspace \
-         ORDER BY deployments.id"
+         WHERE instances.id IN ($instances) AND instances.workspace_id = $workspace"
     );
     DEPLOYMENTS_LIVE = concat!(
         "SELECT ", columns!(), " FROM deployments WHERE instance_id IN ($instances) AND workspace_id = $workspace \
-         AND status NOT IN ('FAILED', 'SKIPPED', 'REMOVED') ORDER BY id"
+         AND status NOT IN ('FAILED', 'SKIPPED', 'REMOVED')"
     );
     DEPLOYMENTS_OF_SERVICES = concat!(
         "SELECT ", columns!(), " FROM (SELECT id, row_number() OVER (PARTITION BY service_id ORDER BY id DESC) AS place \
-         FROM deployments WHERE service_id IN ($services)) AS ranked JOIN deployments ON deployments.id = ranked.id \
-         WHERE ranked.place <= $limit AND deployments.workspace_id = $workspace ORDER BY deployments.id DESC"
+         FROM deployments WHERE service_id IN ($services) AND workspace_id = $workspace) AS ranked \
+         JOIN deployments ON deployments.id = ranked.id WHERE ranked.place <= $limit ORDER BY deployments.id DESC"
     );
     DEPLOYMENT_VARIABLES = "SELECT sealed_values FROM deployment_variables WHERE deployment_id = $id AND workspace_id = $workspace";
     DEPLOYMENT_INSERT =
@@ -152,7 +151,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn deployments_by_id(&self, tenant: Tenant, ids: &[DeploymentId]) -> Result<Vec<Deployment>, StoreError> {
-        self.list(&DEPLOYMENTS_BY_ID, &params![workspace = tenant, ids = ids], row).await
+        self.batch(&DEPLOYMENTS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 
     /// Deployments of the workspace, newest first. A deployment's cursor is its id.
@@ -190,7 +189,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn deployments_latest(&self, tenant: Tenant, instances: &[InstanceId]) -> Result<Vec<Deployment>, StoreError> {
-        self.list(&DEPLOYMENTS_LATEST, &params![workspace = tenant, instances = instances], row).await
+        self.batch(&DEPLOYMENTS_LATEST, &params![workspace = tenant, instances = instances], row, |row| row.id).await
     }
 
     /// The instances' deployments that are pending or may have replicas, oldest first.
@@ -198,7 +197,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn deployments_live(&self, tenant: Tenant, instances: &[InstanceId]) -> Result<Vec<Deployment>, StoreError> {
-        self.list(&DEPLOYMENTS_LIVE, &params![workspace = tenant, instances = instances], row).await
+        self.batch(&DEPLOYMENTS_LIVE, &params![workspace = tenant, instances = instances], row, |row| row.id).await
     }
 
     /// The newest deployments of each service, at most so many of each, newest first.

@@ -16,7 +16,7 @@ statements! {
     EVENT_COMPLETE =
         "UPDATE deployment_events SET completed_at = $at, error = $error, detail = COALESCE($detail, detail) \
          WHERE workspace_id = $workspace AND id = (SELECT newest.id FROM deployment_events AS newest \
-         WHERE newest.deployment_id = $deployment AND newest.step = $step AND newest.completed_at IS NULL \
+         WHERE newest.workspace_id = $workspace AND newest.deployment_id = $deployment AND newest.step = $step AND newest.completed_at IS NULL \
          ORDER BY newest.id DESC LIMIT 1)";
 }
 

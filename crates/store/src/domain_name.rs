@@ -17,7 +17,7 @@ statements! {
     DOMAIN = concat!("SELECT ", columns!(), " FROM domains WHERE id = $id");
     DOMAIN_BY_NAME = concat!("SELECT ", columns!(), " FROM domains WHERE domain = $domain");
     DOMAINS_OF_ENVIRONMENTS = concat!(
-        "SELECT ", columns!(), " FROM domains WHERE environment_id IN ($environments) AND workspace_id = $workspace ORDER BY id"
+        "SELECT ", columns!(), " FROM domains WHERE environment_id IN ($environments) AND workspace_id = $workspace"
     );
     SYSTEM_ROUTES = concat!(
         "SELECT services.name, instances.id, ", columns!(), " FROM domains \
@@ -73,7 +73,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn domains_of_environments(&self, tenant: Tenant, environments: &[EnvironmentId]) -> Result<Vec<Domain>, StoreError> {
-        self.list(&DOMAINS_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row).await
+        self.batch(&DOMAINS_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row, |row| row.id).await
     }
 
     /// Every domain of the server with the name of its service and the instance that it routes to, for the edge's table.

@@ -14,8 +14,8 @@ macro_rules! select {
 
 statements! {
     ENVIRONMENT = concat!(select!(), "WHERE id = $id");
-    ENVIRONMENTS_OF = concat!(select!(), "WHERE project_id IN ($projects) AND workspace_id = $workspace ORDER BY id");
-    ENVIRONMENTS_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace ORDER BY id");
+    ENVIRONMENTS_OF = concat!(select!(), "WHERE project_id IN ($projects) AND workspace_id = $workspace");
+    ENVIRONMENTS_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace");
     ENVIRONMENT_INSERT =
         "INSERT INTO environments \
          (id, workspace_id, project_id, name, name_key, is_ephemeral, source_environment_id, created_at, updated_at) \
@@ -53,7 +53,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn environments_of(&self, tenant: Tenant, projects: &[ProjectId]) -> Result<Vec<Environment>, StoreError> {
-        self.list(&ENVIRONMENTS_OF, &params![workspace = tenant, projects = projects], row).await
+        self.batch(&ENVIRONMENTS_OF, &params![workspace = tenant, projects = projects], row, |row| row.id).await
     }
 
     /// Those of the environments that are the workspace's, oldest first.
@@ -61,7 +61,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn environments_by_id(&self, tenant: Tenant, ids: &[EnvironmentId]) -> Result<Vec<Environment>, StoreError> {
-        self.list(&ENVIRONMENTS_BY_ID, &params![workspace = tenant, ids = ids], row).await
+        self.batch(&ENVIRONMENTS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 }
 

@@ -15,8 +15,8 @@ macro_rules! select {
 statements! {
     INSTANCE = concat!(select!(), "WHERE id = $id");
     INSTANCE_OF = concat!(select!(), "WHERE environment_id = $environment AND service_id = $service");
-    INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace ORDER BY id");
-    INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace ORDER BY id");
+    INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace");
+    INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
     INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
     INSTANCE_INSERT =
         "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, created_at, updated_at) \
@@ -63,7 +63,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn instances_of_environments(&self, tenant: Tenant, environments: &[EnvironmentId]) -> Result<Vec<Instance>, StoreError> {
-        self.list(&INSTANCES_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row).await
+        self.batch(&INSTANCES_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row, |row| row.id).await
     }
 
     /// The instances of the services, oldest first.
@@ -71,7 +71,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn instances_of_services(&self, tenant: Tenant, services: &[ServiceId]) -> Result<Vec<Instance>, StoreError> {
-        self.list(&INSTANCES_OF_SERVICES, &params![workspace = tenant, services = services], row).await
+        self.batch(&INSTANCES_OF_SERVICES, &params![workspace = tenant, services = services], row, |row| row.id).await
     }
 }
 

@@ -128,6 +128,20 @@ impl Store {
         rows.into_iter().map(|mut row| read(&mut row).map_err(|bad| bad.in_statement(sql.name))).collect()
     }
 
+    /// Rows for a list of ids, ordered here: told to order by id, SQLite would rather walk through a workspace in that order than pick the
+    /// few rows and sort them.
+    async fn batch<T, I: Ord>(
+        &self,
+        sql: &'static Sql,
+        params: &[Named],
+        read: fn(&mut Record) -> Result<T, BadCell>,
+        id: fn(&T) -> I,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut rows = self.list(sql, params, read).await?;
+        rows.sort_unstable_by_key(id);
+        Ok(rows)
+    }
+
     async fn one<T>(
         &self,
         sql: &'static Sql,

@@ -30,7 +30,7 @@ macro_rules! page_of {
 
 statements! {
     PROJECT = concat!("SELECT ", columns!(), " FROM projects WHERE id = $id");
-    PROJECTS_BY_ID = concat!("SELECT ", columns!(), " FROM projects WHERE id IN ($ids) AND workspace_id = $workspace ORDER BY id");
+    PROJECTS_BY_ID = concat!("SELECT ", columns!(), " FROM projects WHERE id IN ($ids) AND workspace_id = $workspace");
     PROJECTS_LIVING = page_of!("AND deleted_at IS NULL", "DESC");
     PROJECTS_LIVING_FROM_END = page_of!("AND deleted_at IS NULL", "ASC");
     PROJECTS_ALL = page_of!("", "DESC");
@@ -95,7 +95,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn projects_by_id(&self, tenant: Tenant, ids: &[ProjectId]) -> Result<Vec<Project>, StoreError> {
-        self.list(&PROJECTS_BY_ID, &params![workspace = tenant, ids = ids], row).await
+        self.batch(&PROJECTS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 }
 

@@ -15,7 +15,7 @@ macro_rules! select {
 
 statements! {
     REPLICA = concat!(select!(), "WHERE id = $id");
-    REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace ORDER BY id");
+    REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace");
     SYSTEM_LIVE_REPLICAS =
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
     REPLICA_INSERT =
@@ -58,7 +58,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn replicas_of(&self, tenant: Tenant, deployments: &[DeploymentId]) -> Result<Vec<Replica>, StoreError> {
-        self.list(&REPLICAS_OF, &params![workspace = tenant, deployments = deployments], row).await
+        self.batch(&REPLICAS_OF, &params![workspace = tenant, deployments = deployments], row, |row| row.id).await
     }
 
     /// Every replica of the server for which a process may exist, oldest first.

@@ -14,8 +14,8 @@ macro_rules! select {
 
 statements! {
     SERVICE = concat!(select!(), "WHERE id = $id");
-    SERVICES_OF = concat!(select!(), "WHERE project_id IN ($projects) AND workspace_id = $workspace ORDER BY id");
-    SERVICES_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace ORDER BY id");
+    SERVICES_OF = concat!(select!(), "WHERE project_id IN ($projects) AND workspace_id = $workspace");
+    SERVICES_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace");
     SERVICE_INSERT =
         "INSERT INTO services (id, workspace_id, project_id, name, name_key, icon, created_at, updated_at) \
          VALUES ($id, $workspace, $project, $name, $name_key, $icon, $created, $updated)";
@@ -51,7 +51,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn services_of(&self, tenant: Tenant, projects: &[ProjectId]) -> Result<Vec<Service>, StoreError> {
-        self.list(&SERVICES_OF, &params![workspace = tenant, projects = projects], row).await
+        self.batch(&SERVICES_OF, &params![workspace = tenant, projects = projects], row, |row| row.id).await
     }
 
     /// Those of the services that are the workspace's, oldest first.
@@ -59,7 +59,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn services_by_id(&self, tenant: Tenant, ids: &[ServiceId]) -> Result<Vec<Service>, StoreError> {
-        self.list(&SERVICES_BY_ID, &params![workspace = tenant, ids = ids], row).await
+        self.batch(&SERVICES_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 }
 

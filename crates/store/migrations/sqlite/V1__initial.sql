@@ -1,5 +1,6 @@
 -- Every table of a tenant carries workspace_id, and every reference between such tables includes it: a row cannot hang below another
--- workspace's row, whatever the code above does. Times are microseconds since 1970, UTC.
+-- workspace's row, whatever the code above does. Lists always name their workspace, so that their indexes begin with it. Times are
+-- microseconds since 1970, UTC.
 
 CREATE TABLE data_keys (
     name TEXT NOT NULL PRIMARY KEY,
@@ -123,7 +124,8 @@ CREATE TABLE environments (
     CONSTRAINT environments_tenant_key UNIQUE (id, project_id, workspace_id),
     FOREIGN KEY (project_id, workspace_id) REFERENCES projects (id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX environments_workspace ON environments (workspace_id);
+CREATE INDEX environments_workspace ON environments (workspace_id, id);
+CREATE INDEX environments_project ON environments (workspace_id, project_id);
 
 CREATE TABLE services (
     id BLOB NOT NULL PRIMARY KEY,
@@ -138,7 +140,8 @@ CREATE TABLE services (
     CONSTRAINT services_tenant_key UNIQUE (id, project_id, workspace_id),
     FOREIGN KEY (project_id, workspace_id) REFERENCES projects (id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX services_workspace ON services (workspace_id);
+CREATE INDEX services_workspace ON services (workspace_id, id);
+CREATE INDEX services_project ON services (workspace_id, project_id);
 
 -- An environment belongs to one project and one workspace, so the four columns are as unique as the first two; domains refer to all four.
 CREATE TABLE instances (
@@ -157,8 +160,9 @@ CREATE TABLE instances (
     FOREIGN KEY (environment_id, project_id, workspace_id) REFERENCES environments (id, project_id, workspace_id) ON DELETE CASCADE,
     FOREIGN KEY (service_id, project_id, workspace_id) REFERENCES services (id, project_id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX instances_service ON instances (service_id);
-CREATE INDEX instances_workspace ON instances (workspace_id);
+CREATE INDEX instances_workspace ON instances (workspace_id, id);
+CREATE INDEX instances_environment ON instances (workspace_id, environment_id);
+CREATE INDEX instances_service ON instances (workspace_id, service_id);
 
 CREATE TABLE domains (
     id BLOB NOT NULL PRIMARY KEY,
@@ -177,8 +181,7 @@ CREATE TABLE domains (
     FOREIGN KEY (environment_id, service_id, project_id, workspace_id)
         REFERENCES instances (environment_id, service_id, project_id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX domains_environment ON domains (environment_id, service_id);
-CREATE INDEX domains_workspace ON domains (workspace_id);
+CREATE INDEX domains_environment ON domains (workspace_id, environment_id, service_id);
 
 -- owner is the service, or the environment for what all its services share: a key needs a column that is never null.
 CREATE TABLE variables (
@@ -195,8 +198,8 @@ CREATE TABLE variables (
     FOREIGN KEY (environment_id, project_id, workspace_id) REFERENCES environments (id, project_id, workspace_id) ON DELETE CASCADE,
     FOREIGN KEY (service_id, project_id, workspace_id) REFERENCES services (id, project_id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX variables_service ON variables (service_id);
-CREATE INDEX variables_workspace ON variables (workspace_id);
+CREATE INDEX variables_environment ON variables (workspace_id, environment_id, owner);
+CREATE INDEX variables_service ON variables (workspace_id, service_id);
 
 CREATE TABLE deployments (
     id BLOB NOT NULL PRIMARY KEY,
@@ -225,12 +228,12 @@ CREATE TABLE deployments (
         REFERENCES instances (id, environment_id, service_id, project_id, workspace_id) ON DELETE CASCADE
 ) STRICT;
 CREATE INDEX deployments_instance ON deployments (instance_id, id);
-CREATE INDEX deployments_place ON deployments (environment_id, service_id, id);
-CREATE INDEX deployments_environment ON deployments (environment_id, id);
-CREATE INDEX deployments_service ON deployments (service_id, id);
-CREATE INDEX deployments_project ON deployments (project_id, id);
+CREATE INDEX deployments_place ON deployments (workspace_id, environment_id, service_id, id);
+CREATE INDEX deployments_environment ON deployments (workspace_id, environment_id, id);
+CREATE INDEX deployments_service ON deployments (workspace_id, service_id, id);
+CREATE INDEX deployments_project ON deployments (workspace_id, project_id, id);
 CREATE INDEX deployments_workspace ON deployments (workspace_id, id);
-CREATE INDEX deployments_open ON deployments (instance_id, id, workspace_id) WHERE status NOT IN ('FAILED', 'SKIPPED', 'REMOVED');
+CREATE INDEX deployments_open ON deployments (workspace_id, instance_id, id) WHERE status NOT IN ('FAILED', 'SKIPPED', 'REMOVED');
 
 CREATE TABLE deployment_variables (
     deployment_id BLOB NOT NULL PRIMARY KEY,
@@ -251,8 +254,7 @@ CREATE TABLE deployment_events (
     detail TEXT,
     FOREIGN KEY (deployment_id, workspace_id) REFERENCES deployments (id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX deployment_events_deployment ON deployment_events (deployment_id, id);
-CREATE INDEX deployment_events_workspace ON deployment_events (workspace_id);
+CREATE INDEX deployment_events_deployment ON deployment_events (workspace_id, deployment_id, id);
 
 CREATE TABLE replicas (
     id BLOB NOT NULL PRIMARY KEY,
@@ -269,8 +271,7 @@ CREATE TABLE replicas (
     updated_at INTEGER NOT NULL,
     FOREIGN KEY (deployment_id, workspace_id) REFERENCES deployments (id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX replicas_deployment ON replicas (deployment_id, id);
-CREATE INDEX replicas_workspace ON replicas (workspace_id);
+CREATE INDEX replicas_deployment ON replicas (workspace_id, deployment_id, id);
 CREATE INDEX replicas_live ON replicas (id) WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING');
 
 -- The audit log outlives the projects it tells of, so project_id refers to nothing.
@@ -286,7 +287,7 @@ CREATE TABLE activities (
     created_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX activities_workspace ON activities (workspace_id, id);
-CREATE INDEX activities_project ON activities (project_id, id);
+CREATE INDEX activities_project ON activities (workspace_id, project_id, id);
 
 -- The limits are for keys that have windows of their own; null means those of the plan.
 CREATE TABLE api_keys (
@@ -316,8 +317,7 @@ CREATE TABLE api_keys (
     FOREIGN KEY (environment_id, project_id, workspace_id) REFERENCES environments (id, project_id, workspace_id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX api_keys_user ON api_keys (user_id, kind);
-CREATE INDEX api_keys_workspace ON api_keys (workspace_id);
-CREATE INDEX api_keys_project ON api_keys (project_id);
+CREATE INDEX api_keys_project ON api_keys (workspace_id, project_id);
 CREATE INDEX api_keys_environment ON api_keys (environment_id);
 CREATE INDEX api_keys_family ON api_keys (family);
 CREATE INDEX api_keys_oauth_expiry ON api_keys (expires_at) WHERE kind = 'OAUTH_ACCESS';
