@@ -123,7 +123,7 @@ impl Job {
             spec: self.deployment.spec.clone(),
             environment_name: env.get("RAILWAY_ENVIRONMENT_NAME").cloned().unwrap_or_default(),
             env,
-            user: self.user,
+            user: self.user.map(build_user),
             limits: config.build_limits.clone(),
             previous: self.previous_manifest().await,
         };
@@ -180,6 +180,10 @@ impl Job {
             }
         }
     }
+}
+
+fn build_user(user: UnixUser) -> builder::UnixUser {
+    builder::UnixUser { uid: user.uid, gid: user.gid }
 }
 
 fn event(deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
@@ -315,7 +319,7 @@ async fn pre_deploy_commands(
             scratch: scratch.to_owned(),
             command: command.clone(),
             env: env.clone(),
-            user,
+            user: user.map(build_user),
             limits: shared.config.build_limits.clone(),
         };
         builder::run_command(request, lines.clone(), cancel.clone()).await?;

@@ -50,8 +50,9 @@ pub(crate) async fn view(
         let mut states = vec![];
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
             shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
-            let phase = phase(shared, deployment, &replica, seen.get(&replica.id), public);
-            if let Some(change) = refresh(&mut replica, &phase, seen.get(&replica.id)) {
+            let seen = seen.get(&replica.id);
+            let phase = phase(shared, deployment, &replica, seen, public);
+            if let Some(change) = refresh(&mut replica, &phase, seen) {
                 view.updates.push(change);
             }
             states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });

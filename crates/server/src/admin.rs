@@ -13,7 +13,10 @@ use store::{Change, Store};
 use crate::config::Config;
 use crate::serve;
 
-fn with_store<F: Future<Output = anyhow::Result<String>>>(config: Config, action: impl FnOnce(Store, Config) -> F) -> anyhow::Result<ExitCode> {
+fn with_store<F: Future<Output = anyhow::Result<String>>>(
+    config: Config,
+    action: impl FnOnce(Store, Config) -> F,
+) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
         let store = serve::open_store(&config).await?;

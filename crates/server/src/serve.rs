@@ -45,7 +45,11 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let (api, engine) = (config.role != Role::Engine, config.role != Role::Api);
 
-    let edge = if engine { Some(tokio::spawn(edge_process::keep_running(folders.edge.clone(), config.edge_listen.clone(), stop.clone()))) } else { None };
+    let edge = if engine {
+        Some(tokio::spawn(edge_process::keep_running(folders.edge.clone(), config.edge_listen.clone(), stop.clone())))
+    } else {
+        None
+    };
     let engine = if engine { Some(start_engine(&config, folders, ops.clone())?) } else { None };
     if api {
         let listener = tokio::net::TcpListener::bind(config.listen)
@@ -97,9 +101,7 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
         None => MasterKey::load_or_create(&config.master_key_file)
             .with_context(|| format!("the master key in {}", config.master_key_file.display()))?,
     };
-    Store::open(StoreConfig { url: config.database.expose().to_owned(), master_key })
-        .await
-        .context("the database cannot be opened")
+    Store::open(StoreConfig { url: config.database.expose().to_owned(), master_key }).await.context("the database cannot be opened")
 }
 
 fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Result<Engine> {
@@ -121,7 +123,11 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         },
         default_limits: domain::spec::Limits {
             memory_bytes: Some(config.replica_memory_bytes.0).filter(|bytes| *bytes > 0),
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be finite and not negative; a million cores is enough")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "checked to be finite and not negative; a million cores is enough"
+            )]
             cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
         },
         separate_users: nix::unistd::geteuid().is_root(),
@@ -188,8 +194,7 @@ impl Folders {
 /// Runs the reverse proxy until a signal ends it.
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     logging::start(crate::config::LogFormat::Text, "info")?;
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    edge::run(edge::EdgeConfig { listen: args.listen, dir: args.dir, threads })?;
+    edge::run(edge::EdgeConfig::new(args.listen, args.dir))?;
     Ok(ExitCode::SUCCESS)
 }
 

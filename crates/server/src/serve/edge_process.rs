@@ -15,10 +15,13 @@ pub(super) async fn keep_running(dir: PathBuf, listen: Vec<SocketAddr>, stop: Ca
     loop {
         match connect(&dir).await {
             // The connection closes when the edge ends: that is the event to wait for.
-            Some(mut stream) => tokio::select! {
-                () = stop.cancelled() => return,
-                _ = stream.read(&mut [0; 64]) => {}
-            },
+            Some(mut stream) => {
+                let mut end = [0; 64];
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = stream.read(&mut end) => {}
+                }
+            }
             None => {
                 if let Err(error) = spawn(&dir, &listen) {
                     tracing::error!(%error, "the edge cannot be started; it is tried again");

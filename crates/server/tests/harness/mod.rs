@@ -1,0 +1,334 @@
+//! A real server in a folder of its own, and the real Railway CLI pointed at it.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long anything in these tests may take before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+pub struct Server {
+    pub dir: tempfile::TempDir,
+    pub api: u16,
+    pub edge: u16,
+    pub token: String,
+    pub login: String,
+    child: Child,
+    extra: Vec<(String, String)>,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+pub fn exe() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_orrery"))
+}
+
+/// The command-line client, built once into a cache outside the checkout.
+pub fn railway_cli() -> PathBuf {
+    let named = std::env::var_os("ORRERY_TEST_RAILWAY").map(PathBuf::from);
+    let cache = std::env::var_os("ORRERY_CACHE").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache/orrery")));
+    let path = named.unwrap_or_else(|| cache.unwrap_or_default().join("railway/bin/railway"));
+    assert!(path.exists(), "the Railway CLI is not at {}: run `cargo xtask railway-cli`, which builds it there", path.display());
+    path
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub fn start_with(extra: &[(&str, &str)]) -> Self {
+        let dir = tempfile::Builder::new().prefix("orrery-e2e-").tempdir().unwrap();
+        // Replicas run as users of their own and pass through this folder.
+        set_mode(dir.path(), 0o755);
+        let extra: Vec<(String, String)> = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let (api, edge) = (free_port(), free_port());
+        let (child, first) = launch(dir.path(), api, edge, &extra);
+        let token = word_after(&first, "Token").expect("the first start prints a token");
+        let login = word_after(&first, "Login").expect("the first start prints a login link");
+        Self { dir, api, edge, token, login, child, extra }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Ends `serve` without a chance to say goodbye.
+    pub fn sigkill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts `serve` again over the same data.
+    pub fn start_again(&mut self) {
+        let (child, _) = launch(self.dir.path(), self.api, self.edge, &self.extra);
+        self.child = child;
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `orrery railway -- ARGS` in a folder.
+    pub fn railway_command<S: AsRef<OsStr>>(&self, folder: &Path, args: &[S]) -> Command {
+        let mut command = Command::new(exe());
+        command.arg("railway").arg("--server").arg(format!("http://127.0.0.1:{}", self.api)).arg("--").args(args);
+        command.current_dir(folder).stdin(Stdio::null());
+        self.environment(&mut command);
+        command
+    }
+
+    fn environment(&self, command: &mut Command) {
+        let home = self.dir.path().join("home");
+        std::fs::create_dir_all(&home).unwrap();
+        command
+            .env("HOME", &home)
+            .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
+            .env("ORRERY_RAILWAY_BIN", railway_cli())
+            .env("ORRERY_TOKEN", &self.token)
+            .env("RAILWAY_CALLER", "ci")
+            .env("RUST_BACKTRACE", "0")
+            .env_remove("CI");
+    }
+
+    pub fn railway<S: AsRef<OsStr> + std::fmt::Debug>(&self, folder: &Path, args: &[S]) -> Run {
+        finish(self.railway_command(folder, args), &format!("railway {args:?}"))
+    }
+
+    /// One that must succeed; its standard output.
+    pub fn ok<S: AsRef<OsStr> + std::fmt::Debug>(&self, folder: &Path, args: &[S]) -> String {
+        let run = self.railway(folder, args);
+        assert_eq!(run.status, 0, "railway {args:?}\n{run:?}");
+        run.stdout
+    }
+
+    pub fn json<S: AsRef<OsStr> + std::fmt::Debug>(&self, folder: &Path, args: &[S]) -> serde_json::Value {
+        let text = self.ok(folder, args);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("railway {args:?}: {error} in {text}"))
+    }
+
+    pub fn graphql(&self, query: &str) -> serde_json::Value {
+        let body = serde_json::json!({"query": query}).to_string();
+        let bearer = format!("Bearer {}", self.token);
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let answer = request(self.api, "POST", "localhost", "/graphql/v2", &headers, body.as_bytes());
+        serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+
+    /// A request to an app through the edge.
+    pub fn visit(&self, host: &str, path: &str) -> Answer {
+        request(self.edge, "GET", host, path, &[], b"")
+    }
+
+    /// Visits until the answer is as wanted.
+    pub fn visit_until(&self, host: &str, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
+        until(&format!("the wanted answer of {host}{path}"), || {
+            let answer = self.visit(host, path);
+            if wanted(&answer) { Ok(answer) } else { Err(format!("{answer:?}")) }
+        })
+    }
+
+    /// The processes that this server has started: the edge, the supervisors, the apps.
+    pub fn processes(&self, kind: &str) -> Vec<u32> {
+        let mark = self.data().display().to_string();
+        processes(|command| command.contains(&mark) && command.split('\0').nth(1) == Some(kind))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("ORRERY_TEST_LOG").is_some() {
+            let log = std::fs::read_to_string(self.dir.path().join("serve.log")).unwrap_or_default();
+            eprintln!("--- log of serve\n{log}");
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let mark = self.dir.path().display().to_string();
+        for _ in 0..3 {
+            for pid in processes(|command| command.contains(&mark)) {
+                let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+            }
+        }
+    }
+}
+
+/// Processes by their command line, arguments separated by NUL.
+fn processes(wanted: impl Fn(&str) -> bool) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != std::process::id())
+        .filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|command| wanted(&command)))
+        .collect()
+}
+
+fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child, String) {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("serve.log")).unwrap();
+    let home = dir.join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut command = Command::new(exe());
+    command
+        .arg("serve")
+        .arg("--data-dir")
+        .arg(dir.join("data"))
+        .args(["--listen", &format!("127.0.0.1:{api}"), "--edge-listen", &format!("127.0.0.1:{edge}")])
+        .env("ORRERY_LOG_FILTER", "info")
+        .env_remove("XDG_CONFIG_HOME")
+        .env("ORRERY_TOKEN_HOME", &home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    for (name, value) in extra {
+        command.env(name, value);
+    }
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    // The greeting ends with an empty line after the addresses, or after the credentials of a first start.
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() == 0 {
+            let log = std::fs::read_to_string(dir.join("serve.log")).unwrap_or_default();
+            panic!("serve ended: {text}\n{log}");
+        }
+        text.push_str(&line);
+        let done = if text.contains("first start") { text.contains("export TOKEN") } else { text.contains("Apps ") };
+        if done && line.trim().is_empty() {
+            break;
+        }
+    }
+    // Whatever else is printed must not block the server.
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    (child, text)
+}
+
+fn word_after(text: &str, label: &str) -> Option<String> {
+    text.lines().find_map(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
+}
+
+pub fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Run {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end, or fails the test when it does not end.
+pub fn finish(mut command: Command, what: &str) -> Run {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let reader = std::thread::spawn(move || {
+        let mut text = vec![];
+        out.read_to_end(&mut text).unwrap();
+        text
+    });
+    let errors = std::thread::spawn(move || {
+        let mut text = vec![];
+        err.read_to_end(&mut text).unwrap();
+        text
+    });
+    let pid = Pid::from_raw(child.id() as i32);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let waiter = std::thread::spawn(move || {
+        let status = child.wait().unwrap();
+        let _ = sender.send(());
+        status
+    });
+    if receiver.recv_timeout(PATIENCE).is_err() {
+        let _ = kill(pid, Signal::SIGKILL);
+        let status = waiter.join().unwrap();
+        let text = String::from_utf8_lossy(&reader.join().unwrap()).into_owned();
+        let errors = String::from_utf8_lossy(&errors.join().unwrap()).into_owned();
+        panic!("{what} did not end ({status}):\n{text}\n{errors}");
+    }
+    let output = Output { status: waiter.join().unwrap(), stdout: reader.join().unwrap(), stderr: errors.join().unwrap() };
+    Run {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+/// One request on a connection of its own. Status 0 when the connection failed.
+pub fn request(port: u16, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let attempt = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        let mut answer = vec![];
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let bytes = match attempt() {
+        Ok(bytes) => bytes,
+        Err(error) => return Answer { status: 0, head: String::new(), body: error.to_string() },
+    };
+    let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
+    let raw = bytes.get(split + 4..).unwrap_or_default();
+    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(raw) } else { raw.to_vec() };
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+fn unchunk(mut raw: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    while let Some(end) = raw.windows(2).position(|window| window == b"\r\n") {
+        let size = usize::from_str_radix(String::from_utf8_lossy(&raw[..end]).trim(), 16).unwrap_or(0);
+        if size == 0 {
+            break;
+        }
+        out.extend_from_slice(&raw[end + 2..(end + 2 + size).min(raw.len())]);
+        raw = raw.get(end + 4 + size..).unwrap_or_default();
+    }
+    out
+}
+
+/// Asks again until there is a result. What is waited for here lies in another process and gives no event to a test.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Ok(found) => return found,
+            Err(last) => assert!(begun.elapsed() < PATIENCE, "{what} did not come about; last seen: {last}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+pub fn write(folder: &Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes on when a process of the platform is killed.
+
+mod harness;
+
+use std::process::{Command, Stdio};
+
+use harness::{Server, until, write};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const HOST: &str = "app-production.localhost";
+
+const APP: &str = r#"
+import http.server, os, sys, threading, time
+def count():
+    n = 0
+    while True:
+        print(f"tick {n}", flush=True)
+        n += 1
+        time.sleep(0.02)
+threading.Thread(target=count, daemon=True).start()
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = os.environ["RAILWAY_REPLICA_ID"].encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *args):
+        pass
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+fn deployed() -> Server {
+    let server = Server::start();
+    let app = server.dir.path().join("app");
+    write(&app, &[("main.py", APP), ("requirements.txt", "")]);
+    server.json(&app, &["init", "--name", "app", "--json"]);
+    server.ok(&app, &["up", "--ci"]);
+    server.ok(&app, &["service", "link", "app"]);
+    server
+}
+
+fn sigkill(pid: u32) {
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn killing_serve_under_load_loses_no_request_and_no_line() {
+    let mut server = deployed();
+    let before = server.visit(HOST, "/").body;
+    let load = Command::new("wrk")
+        .args(["-t1", "-c8", "-d6s", "-H", &format!("Host: {HOST}"), &format!("http://127.0.0.1:{}/", server.edge)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wrk is not installed: apt-get install wrk");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    server.sigkill();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    server.start_again();
+    let output = load.wait_with_output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(report.contains("requests in"), "{report}");
+    assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
+
+    let after = server.visit(HOST, "/").body;
+    assert_eq!(before, after, "the same replica was adopted");
+    let app = server.dir.path().join("app");
+    let ticks = until("a log that reaches past the restart", || {
+        let log = server.ok(&app, &["logs", "--deployment", "--lines", "500", "--json"]);
+        let ticks: Vec<u64> = log
+            .lines()
+            .filter_map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).ok()?["message"].as_str()?.strip_prefix("tick ")?.parse().ok()
+            })
+            .collect();
+        if ticks.len() >= 400 { Ok(ticks) } else { Err(format!("{} lines", ticks.len())) }
+    });
+    for pair in ticks.windows(2) {
+        assert_eq!(pair[1], pair[0] + 1, "the log has no gap and no line twice");
+    }
+}
+
+#[test]
+fn a_killed_supervisor_is_replaced_and_leaves_no_app_behind() {
+    let server = deployed();
+    let before = server.visit(HOST, "/").body;
+    let shims = server.processes("shim");
+    assert_eq!(shims.len(), 1, "{shims:?}");
+    sigkill(shims[0]);
+    let after = server.visit_until(HOST, "/", |answer| answer.status == 200 && answer.body != before);
+    assert_ne!(after.body, before);
+    until("one supervisor", || {
+        let shims = server.processes("shim");
+        if shims.len() == 1 { Ok(()) } else { Err(format!("{shims:?}")) }
+    });
+}
+
+#[test]
+fn a_killed_app_is_started_again() {
+    let server = deployed();
+    let before = server.visit(HOST, "/").body;
+    let pid = app_pid(&server);
+    sigkill(pid);
+    server.visit_until(HOST, "/", |answer| answer.status == 200 && answer.body == before);
+    assert_ne!(app_pid(&server), pid);
+}
+
+fn app_pid(server: &Server) -> u32 {
+    until("the app's process", || {
+        let folders = std::fs::read_dir(server.data().join("replicas")).unwrap().flatten();
+        let states = folders.filter_map(|folder| std::fs::read(folder.path().join("state.json")).ok());
+        let pid = states.filter_map(|state| {
+            let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+            let text = state.to_string();
+            state["app_pid"].as_u64().or_else(|| state["appPid"].as_u64()).or_else(|| state["app"]["pid"].as_u64()).map(|pid| (pid, text))
+        });
+        pid.map(|(pid, _)| u32::try_from(pid).unwrap()).next().ok_or_else(|| "no state file names it".to_owned())
+    })
+}
+
+#[test]
+fn a_killed_edge_is_started_again_with_its_table() {
+    let server = deployed();
+    let edges = server.processes("edge");
+    assert_eq!(edges.len(), 1, "{edges:?}");
+    sigkill(edges[0]);
+    server.visit_until(HOST, "/", |answer| answer.status == 200);
+    assert_ne!(server.processes("edge"), edges);
+}
+
+#[test]
+fn a_stopped_and_started_server_serves_what_it_served() {
+    let mut server = deployed();
+    kill(Pid::from_raw(server.pid() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(server.visit(HOST, "/").status, 200, "apps go on without the control plane");
+    server.sigkill();
+    server.start_again();
+    assert_eq!(server.visit(HOST, "/").status, 200);
+}
