@@ -1,5 +1,5 @@
 //! A real server in a folder of its own, and the real Railway CLI pointed at it.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -175,6 +175,7 @@ fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("serve.log")).unwrap();
     let home = dir.join("home");
     std::fs::create_dir_all(&home).unwrap();
+    let first = !dir.join("data").exists();
     let mut command = Command::new(exe());
     command
         .arg("serve")
@@ -182,8 +183,7 @@ fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child
         .arg(dir.join("data"))
         .args(["--listen", &format!("127.0.0.1:{api}"), "--edge-listen", &format!("127.0.0.1:{edge}")])
         .env("ORRERY_LOG_FILTER", "info")
-        .env_remove("XDG_CONFIG_HOME")
-        .env("ORRERY_TOKEN_HOME", &home)
+        .env("XDG_CONFIG_HOME", home.join(".config"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log);
@@ -193,7 +193,6 @@ fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
-    // The greeting ends with an empty line after the addresses, or after the credentials of a first start.
     loop {
         let mut line = String::new();
         if lines.read_line(&mut line).unwrap() == 0 {
@@ -201,8 +200,7 @@ fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child
             panic!("serve ended: {text}\n{log}");
         }
         text.push_str(&line);
-        let done = if text.contains("first start") { text.contains("export TOKEN") } else { text.contains("Apps ") };
-        if done && line.trim().is_empty() {
+        if text.contains(if first { "export TOKEN" } else { "Apps " }) {
             break;
         }
     }
