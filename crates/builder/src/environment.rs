@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::exec::UnixUser;
 use crate::failure::BuildFailure;
 use crate::{place, tools};
+use runtime::UnixUser;
 
 /// Variables of the server that builds see, by the beginning of their name, compared without case: mirrors, proxies, certificates.
 const PASSED: [&str; 22] = [
@@ -125,7 +125,7 @@ pub(crate) fn for_build(parts: &Parts<'_>) -> Result<BTreeMap<String, String>, B
 fn rustup(user: Option<UnixUser>) -> Option<String> {
     let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
     let folder = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
-    let usable = folder.is_dir() && place::reachable(&folder.join("toolchains"), user);
+    let usable = folder.is_dir() && tools::visible(&folder.join("toolchains"), user);
     usable.then(|| folder.to_string_lossy().into_owned())
 }
 

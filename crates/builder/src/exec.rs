@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
+use domain::spec::Limits;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use runtime::UnixUser;
+use runtime::sandbox::{EXIT_NOT_ENTERED, Sandbox};
+use sha2::{Digest, Sha256};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
@@ -16,15 +21,10 @@ use crate::{BuildLimits, Cancel};
 
 /// Every process of a build carries this variable with the path of its artifact; that is how those are found that left their group.
 const MARK: &str = "ORRERY_BUILD";
-
-/// A user of this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnixUser {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
+/// How a sandbox says that it did not start the command.
+const NOT_ENTERED: &[u8] = b"orrery: the sandbox could not be entered";
+/// How long a sandbox may take to end everything inside.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where and as whom commands run.
 pub(crate) struct Workplace<'a> {
@@ -46,7 +46,7 @@ pub(crate) struct Stop {
 impl Stop {
     /// From now on.
     pub(crate) fn new(seconds: u64, cancel: Cancel) -> Self {
-        Self { deadline: Instant::now() + std::time::Duration::from_secs(seconds), seconds, cancel }
+        Self { deadline: Instant::now() + Duration::from_secs(seconds), seconds, cancel }
     }
 
     /// Ends when the build must.
@@ -58,20 +58,45 @@ impl Stop {
     }
 }
 
-/// The command with nothing of the server's environment, as the build's user, in its own process group.
+/// The command in a sandbox of its own, with nothing of the server's environment. The only place where builds start processes.
 pub(crate) fn user_command(
     place: &Workplace<'_>,
     program: &Path,
     args: &[String],
     env: &BTreeMap<String, String>,
 ) -> Result<Command, BuildFailure> {
-    let mut command = Command::new(program);
-    command.args(args).env_clear().envs(env).env(MARK, place.root).current_dir(place.root).process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(user) = place.user.filter(|_| nix::unistd::geteuid().is_root()) {
-        command.uid(user.uid).gid(user.gid);
-    }
+    let mut env = env.clone();
+    env.insert(MARK.to_owned(), place.root.to_string_lossy().into_owned());
+    let sandbox = Sandbox {
+        user: place.user.filter(|_| nix::unistd::geteuid().is_root()),
+        root: place.root.to_owned(),
+        overlay: None,
+        writable: place.writable.iter().map(|path| (*path).to_owned()).collect(),
+        hidden: place.own_folder().into_iter().collect(),
+        limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: None },
+        cgroup: Some(group_name(place.root)),
+        network: true,
+    };
+    let command = sandbox.command(program, args, &env, place.root);
+    let mut command = command.map_err(|error| BuildFailure::Internal(format!("the sandbox of the build: {error}")))?;
+    command.process_group(0).kill_on_drop(true).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
+}
+
+impl Workplace<'_> {
+    /// Orrery's data directory: the folder that holds the artifact, the caches and the temporary files.
+    fn own_folder(&self) -> Option<PathBuf> {
+        let holds = |folder: &&Path| self.writable.iter().all(|path| path.starts_with(folder));
+        let folder = self.root.ancestors().skip(1).find(holds)?;
+        folder.parent().is_some().then(|| folder.to_owned())
+    }
+}
+
+/// The same for every command of a build, so that a later server finds what an earlier one has left.
+fn group_name(root: &Path) -> String {
+    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+    let short = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    format!("orrery-build-{short}")
 }
 
 /// Runs to the end, or until told to stop. No process of it is left then. `collect` gets the lines of standard output instead of the log.
@@ -87,17 +112,16 @@ pub(crate) async fn run(
     mut collect: Option<&mut Vec<String>>,
 ) -> Result<(), BuildFailure> {
     let mut child = command.spawn().map_err(|error| BuildFailure::Internal(format!("`{shown}` could not be started: {error}")))?;
-    let mut guard = Processes { group: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), root: place.root };
+    let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), root: place.root };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(BuildFailure::Internal(format!("`{shown}` has no output")));
     };
     let (mut stdout, mut stderr) = (LineReader::new(stdout), LineReader::new(stderr));
-    let mut status = None;
+    let (mut status, mut refused) = (None, false);
     while status.is_none() || !stdout.ended() || !stderr.ended() {
         tokio::select! {
             failure = stop.reached() => {
-                drop(guard);
-                reap(&mut child).await;
+                processes.end_with(&mut child).await;
                 return Err(failure);
             }
             line = stdout.next(), if !stdout.ended() => match (line, &mut collect) {
@@ -105,29 +129,32 @@ pub(crate) async fn run(
                 (Some(line), None) => output.line(false, line).await,
                 (None, _) => {}
             },
-            line = stderr.next(), if !stderr.ended() => if let Some(line) = line { output.line(true, line).await },
+            line = stderr.next(), if !stderr.ended() => if let Some(line) = line {
+                refused = line.starts_with(NOT_ENTERED);
+                output.line(true, line).await;
+            },
             ended = child.wait(), if status.is_none() => {
                 status = Some(ended.map_err(|error| BuildFailure::Internal(format!("waiting for `{shown}`: {error}")))?);
                 // What it left in the background would hold the pipes open.
-                guard.end();
+                processes.end();
             }
         }
     }
     match status {
+        Some(status) if refused && status.code() == Some(EXIT_NOT_ENTERED) => Err(BuildFailure::Machine(
+            "this server could not make the sandbox in which builds run: the line above says why, and `orrery doctor` what to do"
+                .to_owned(),
+        )),
         Some(status) if !status.success() => Err(BuildFailure::Command { command: shown.to_owned(), status: words(status) }),
         _ => Ok(()),
-    }
-}
-
-async fn reap(child: &mut Child) {
-    if let Err(error) = child.wait().await {
-        tracing::warn!(%error, "a build command that was ended could not be waited for");
     }
 }
 
 fn words(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(127), _) => "failed with status 127 (a program in it was not found)".to_owned(),
+        // What a shell says when its child was ended so.
+        (Some(137), _) => "failed with status 137 (perhaps for want of memory)".to_owned(),
         (Some(code), _) => format!("failed with status {code}"),
         (None, Some(9)) => "was ended by signal 9 (perhaps for want of memory)".to_owned(),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
@@ -136,17 +163,29 @@ fn words(status: ExitStatus) -> String {
 
 /// The processes of one command; dropping it ends them.
 struct Processes<'a> {
-    group: Option<Pid>,
+    guard: Option<Pid>,
     root: &'a Path,
 }
 
 impl Processes<'_> {
-    fn end(&mut self) {
-        if let Some(group) = self.group.take() {
-            // It fails when the group has ended already.
-            let _ = killpg(group, Signal::SIGKILL);
+    /// Asks the sandbox to end everything inside, which it does before it ends itself; what does not follow is ended by force.
+    async fn end_with(&mut self, child: &mut Child) {
+        if let Some(guard) = self.guard {
+            // It fails when it has ended already.
+            let _ = kill(guard, Signal::SIGALRM);
         }
-        end_marked(self.root);
+        if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+            tracing::warn!(root = %self.root.display(), "the sandbox of a build did not end when asked to");
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            // It fails when the group has ended already.
+            let _ = killpg(guard, Signal::SIGKILL);
+            end_marked(self.root);
+        }
     }
 }
 
@@ -156,8 +195,8 @@ impl Drop for Processes<'_> {
     }
 }
 
-/// Ends processes that carry the mark of this artifact, until there are none: also those that made a session of their own, and those that
-/// an earlier server has left.
+/// Ends processes that carry the mark of this artifact, until there are none: those that an earlier server has left, and without root
+/// those that escaped their sandbox's guard.
 pub(crate) fn end_marked(root: &Path) {
     let mark = [MARK.as_bytes(), b"=", root.as_os_str().as_encoded_bytes()].concat();
     let marked = |id: &str| {

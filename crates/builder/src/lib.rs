@@ -25,9 +25,9 @@ mod tools;
 mod unpack;
 
 pub use build::{build, run_command};
-pub use exec::UnixUser;
 pub use failure::BuildFailure;
 pub use manifest::SourceManifest;
+pub use runtime::UnixUser;
 pub use tools::{ToolStatus, tools};
 
 /// One build of one upload.
@@ -35,7 +35,8 @@ pub use tools::{ToolStatus, tools};
 pub struct BuildRequest {
     /// The upload: a gzip'd tar as the Railway CLI writes it (`contracts/railway-cli.md` 5).
     pub archive: PathBuf,
-    /// The folder to create. It is built in place and runs at the same path.
+    /// The folder to create. It is built in place and runs at the same path. The folder that holds it together with `cache` and
+    /// `scratch` is Orrery's own: the commands see nothing else in it.
     pub artifact: PathBuf,
     /// Package managers' caches of this service, kept between builds. Two builds must not share it at the same time.
     pub cache: PathBuf,

@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
-use crate::exec::UnixUser;
 use crate::failure::BuildFailure;
+use runtime::UnixUser;
 
 /// Removes its folders when dropped, unless they are kept.
 pub(crate) struct Folders {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use crate::detect::Tool;
-use crate::exec::UnixUser;
 use crate::failure::BuildFailure;
 use crate::place;
+use runtime::UnixUser;
 
 /// One program that builds may need, for `orrery doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,12 +115,21 @@ pub(crate) fn available(user: Option<UnixUser>) -> BTreeSet<Tool> {
     all.into_iter().filter(|tool| find(name(*tool), user).is_ok()).collect()
 }
 
+/// Folders that no sandbox of a service's own user shows: people's homes and other disks.
+const VEILED: [&str; 6] = ["/root", "/home", "/run", "/boot", "/media", "/mnt"];
+
+/// Whether commands of `user` see this path.
+pub(crate) fn visible(path: &Path, user: Option<UnixUser>) -> bool {
+    let veiled = nix::unistd::geteuid().is_root() && VEILED.iter().any(|folder| path.starts_with(folder));
+    !veiled && place::reachable(path, user)
+}
+
 /// The folders of the server's PATH that `user` can enter.
 pub(crate) fn path_folders(user: Option<UnixUser>) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let enterable = |folder: &PathBuf| {
         folder.is_absolute()
-            && place::reachable(folder, user)
+            && visible(folder, user)
             && fs::metadata(folder).is_ok_and(|meta| meta.is_dir() && place::permits(&meta, user, 0o1))
     };
     let mut folders: Vec<PathBuf> = vec![];
@@ -156,7 +165,7 @@ fn runnable(path: &Path, user: Option<UnixUser>) -> bool {
     // The link's target counts, and every folder on the way to it.
     let Ok(real) = fs::canonicalize(path) else { return false };
     let Ok(meta) = fs::metadata(&real) else { return false };
-    meta.is_file() && meta.permissions().mode() & 0o111 != 0 && place::permits(&meta, user, 0o1) && place::reachable(&real, user)
+    meta.is_file() && meta.permissions().mode() & 0o111 != 0 && place::permits(&meta, user, 0o1) && visible(&real, user)
 }
 
 /// A PATH out of folders, for an environment.

@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, PaxExtensions};
 
 use crate::BuildLimits;
-use crate::exec::UnixUser;
 use crate::failure::BuildFailure;
 use crate::manifest::SourceManifest;
+use runtime::UnixUser;
 
 mod path;
 

@@ -167,6 +167,46 @@ async fn a_build_that_outruns_its_limit_ends_with_its_processes() {
 }
 
 #[tokio::test]
+async fn commands_see_nothing_of_the_server_and_of_others() {
+    let mut place = Place::of(&[("index.html", "")]);
+    // Readable for everyone by its mode, so that only the sandbox protects it.
+    let secret = place.dir.path().join("orrery.db");
+    fs::write(&secret, "canary-in-the-database").unwrap();
+    let script = format!(
+        "cat {0}; ls {1}; echo over > {0}; cat /proc/{2}/environ | tr '\\0' '\\n' | head -3; touch /etc/canary; grep -E 'CapEff|NoNewPrivs' /proc/self/status; id -u; true",
+        secret.display(),
+        place.dir.path().display(),
+        std::process::id(),
+    );
+    place.request.spec.build.build_command = Some(script);
+    let (result, lines) = place.build().await;
+    result.unwrap();
+    let log = text(&lines);
+    assert!(!log.contains("canary-in") && !log.contains("upload.tgz\n") && !log.contains("HOME="), "{log}");
+    assert!(log.contains("CapEff:\t0000000000000000\nNoNewPrivs:\t1\n"), "{log}");
+    if let Some(user) = place.request.user {
+        assert!(log.contains(&format!("\n{}\n", user.uid)), "{log}");
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "canary-in-the-database");
+    assert!(!exists(std::path::Path::new("/etc/canary")));
+}
+
+#[tokio::test]
+async fn memory_is_limited_where_the_machine_can() {
+    let mut place = Place::of(&[("index.html", "")]);
+    place.request.limits.memory_bytes = Some(64 << 20);
+    place.request.spec.build.build_command = Some("python3 -c 'print(len(bytes(b\"1\" * 400_000_000)))'; exit $?".into());
+    let (result, _) = place.build().await;
+    let limits = runtime::sandbox::Sandbox::capabilities();
+    if !limits.root || !limits.cgroup_controllers.iter().any(|name| name == "memory") {
+        println!("not tested: this machine does not limit memory");
+        return;
+    }
+    let failure = result.unwrap_err().to_string();
+    assert!(failure.contains("perhaps for want of memory"), "{failure}");
+}
+
+#[tokio::test]
 async fn output_is_limited_in_length_and_rate_and_commands_see_only_their_variables() {
     let mut place = Place::of(&[("index.html", "")]);
     place.request.limits.output_lines_per_second = 100;

@@ -28,8 +28,21 @@ pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
 
+/// Builds execute their own program again to enter a sandbox; the program of a test is another.
+#[allow(unsafe_code)]
+#[expect(clippy::disallowed_methods, reason = "the program to execute is looked up in the environment, and tests run in this process")]
+fn with_sandbox() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    if std::env::var_os("ORRERY_EXE").is_some() {
+        return;
+    }
+    // SAFETY: every test does this before anything else, and nothing reads the environment except through the standard library.
+    ONCE.call_once(|| unsafe { std::env::set_var("ORRERY_EXE", env!("CARGO_BIN_EXE_builder-testbin")) });
+}
+
 impl Place {
     pub(crate) fn new(archive: &[u8]) -> Self {
+        with_sandbox();
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let path = |name: &str| dir.path().join(name);
