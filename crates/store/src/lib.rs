@@ -59,7 +59,8 @@ use vault::Vault;
 /// Where the database is and how its secrets are kept.
 #[derive(Clone)]
 pub struct StoreConfig {
-    /// `sqlite:///path/orrery.db`, or `postgres://…` as libpq writes it. With `sslmode=require` the server's certificate is checked.
+    /// `sqlite:///path/orrery.db`, or `postgres://…` as libpq writes it. With `sslmode=require` the server's certificate is
+    /// checked against `sslrootcert` or the machine's authorities; to this machine itself no TLS is used unless it is asked for.
     pub url: String,
     /// Wraps the key that encrypts secrets.
     pub master_key: MasterKey,

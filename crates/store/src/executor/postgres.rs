@@ -1,11 +1,14 @@
 //! PostgreSQL: a pool of connections, each with its prepared statements.
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
@@ -34,7 +37,9 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     pub(crate) async fn open(url: &str, counters: Arc<Counters>) -> Result<Self, StoreError> {
-        let manager = Manager::from_config(parse(url)?, tls()?, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+        let (config, authority) = parse(url)?;
+        let tls = tls(authority.as_deref())?;
+        let manager = Manager::from_config(config, tls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
         let pool = Pool::builder(manager)
             .max_size(CONNECTIONS)
             .runtime(Runtime::Tokio1)
@@ -113,11 +118,22 @@ mod embedded {
     refinery::embed_migrations!("migrations/postgres");
 }
 
-fn parse(url: &str) -> Result<Config, StoreError> {
-    // Certificates and names are always checked here, so that libpq's stricter words mean the same as `require`.
-    let url = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+/// The connection's settings and, where the address names one, the file of the only authority that may have signed the server's certificate.
+fn parse(url: &str) -> Result<(Config, Option<PathBuf>), StoreError> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut authority = None;
+    let mut kept = vec![];
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sslrootcert", path)) => authority = Some(PathBuf::from(path)),
+            // Certificates and names are always checked here, so that libpq's stricter words mean the same as `require`.
+            Some(("sslmode", "verify-ca" | "verify-full")) => kept.push("sslmode=require"),
+            _ => kept.push(pair),
+        }
+    }
     // The parser's errors name the key that is wrong and never repeat the address.
-    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| StoreError::BadUrl(error.to_string()))?;
+    let parsed = format!("{base}?{}", kept.join("&")).parse::<Config>();
+    let mut config = parsed.map_err(|error| StoreError::BadUrl(error.to_string()))?;
     let local = |host: &Host| match host {
         Host::Tcp(name) => name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()),
         Host::Unix(_) => true,
@@ -129,13 +145,23 @@ fn parse(url: &str) -> Result<Config, StoreError> {
         config.connect_timeout(PATIENCE);
     }
     config.application_name("orrery");
-    Ok(config)
+    Ok((config, authority))
 }
 
-/// TLS against the machine's certificate authorities; `SSL_CERT_FILE` names others.
-fn tls() -> Result<MakeRustlsConnect, StoreError> {
+/// TLS that trusts the named authority, or else the machine's.
+fn tls(authority: Option<&Path>) -> Result<MakeRustlsConnect, StoreError> {
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match authority {
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        Some(path) => {
+            let bad = |error: &dyn Error| StoreError::BadUrl(format!("sslrootcert {} cannot be used: {error}", path.display()));
+            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))? {
+                roots.add(certificate.map_err(|error| bad(&error))?).map_err(|error| bad(&error))?;
+            }
+        }
+    }
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(StoreError::unavailable)?

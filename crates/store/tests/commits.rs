@@ -1,0 +1,164 @@
+//! Commits are whole, guarded, and named when they conflict.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::deployment::{DeploymentStatus, EventStep};
+use domain::project::{Domain, Environment, Service};
+use domain::*;
+use store::{Change, Constraint, NewUser, StoreError};
+
+use crate::fixture::*;
+
+fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Constraint {
+    match result {
+        Err(StoreError::Conflict { constraint }) => constraint,
+        other => panic!("{other:?}"),
+    }
+}
+
+both! {
+    async fn a_commit_that_fails_leaves_nothing(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let generation = fixture.store.generation();
+        let fresh = project(tree.tenant, "fresh");
+        let changes = vec![
+            Change::ProjectInsert(fresh.clone()),
+            Change::EnvironmentInsert(environment(&fresh, "production")),
+            Change::ServiceDelete(tree.service.id),
+            Change::ProjectDelete(ProjectId::generate()),
+        ];
+        assert!(matches!(fixture.store.commit(tree.tenant, changes).await, Err(StoreError::Stale)));
+        assert!(fixture.store.project(fresh.id).await.unwrap().is_none());
+        assert!(fixture.store.service(tree.service.id).await.unwrap().is_some());
+        assert_eq!(fixture.store.generation(), generation);
+        let committed = fixture.store.commit(tree.tenant, vec![Change::ProjectInsert(fresh.clone())]).await.unwrap();
+        assert!(committed.generation > generation);
+        assert!(fixture.store.project(fresh.id).await.unwrap().is_some());
+    }
+
+    async fn a_state_changes_once(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let id = tree.deployment.id;
+        let to = |to, reason: Option<&str>| Change::DeploymentMove {
+            id, from: DeploymentStatus::Building, to, reason: reason.map(str::to_owned), at: later(1),
+        };
+        // Two decide at once: one of them is late.
+        let (a, b) = tokio::join!(
+            fixture.store.commit(tree.tenant, vec![to(DeploymentStatus::Deploying, None)]),
+            fixture.store.commit(tree.tenant, vec![to(DeploymentStatus::Failed, Some("no"))]),
+        );
+        assert!(a.is_ok() != b.is_ok(), "{a:?} {b:?}");
+        assert!(matches!(a.and(b), Err(StoreError::Stale)));
+        let found = fixture.store.deployments_by_id(tree.tenant, &[id]).await.unwrap().remove(0);
+        assert_eq!(found.status_at, later(1));
+        assert_eq!(found.status == DeploymentStatus::Failed, found.status_reason.is_some());
+        let restart = |from| vec![Change::DeploymentRestart { id, from, at: later(2) }];
+        assert!(matches!(fixture.store.commit(tree.tenant, restart(DeploymentStatus::Success)).await, Err(StoreError::Stale)));
+        fixture.store.commit(tree.tenant, vec![Change::DeploymentStopped { id, stopped: true, at: later(2) }]).await.unwrap();
+        fixture.store.commit(tree.tenant, restart(found.status)).await.unwrap();
+        let found = fixture.store.deployments_by_id(tree.tenant, &[id]).await.unwrap().remove(0);
+        assert_eq!((found.generation, found.stopped, found.status, found.status_reason), (1, false, DeploymentStatus::Deploying, None));
+    }
+
+    async fn the_newest_open_step_is_the_one_that_ends(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let again = event(&tree.deployment, EventStep::BuildImage);
+        let end = |error: &str| Change::EventComplete {
+            deployment: tree.deployment.id, step: EventStep::BuildImage, at: later(5), error: Some(error.into()), detail: None,
+        };
+        fixture.store.commit(tree.tenant, vec![Change::EventInsert(again.clone()), end("second")]).await.unwrap();
+        let events = fixture.store.deployment_events(tree.tenant, tree.deployment.id).await.unwrap();
+        assert_eq!(events[0], tree.event);
+        assert_eq!((events[1].id, events[1].error.as_deref(), events[1].completed_at), (again.id, Some("second"), Some(later(5))));
+        fixture.store.commit(tree.tenant, vec![end("first")]).await.unwrap();
+        assert!(matches!(fixture.store.commit(tree.tenant, vec![end("none")]).await, Err(StoreError::Stale)));
+    }
+
+    async fn what_is_taken_is_named(fixture: Fixture) {
+        let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
+        let store = &fixture.store;
+        let commit = |change| store.commit(tree.tenant, vec![change]);
+        let same = environment(&tree.project, "PRODUCTION");
+        assert_eq!(conflict(commit(Change::EnvironmentInsert(same)).await), Constraint::EnvironmentName);
+        assert_eq!(conflict(commit(Change::ServiceInsert(service(&tree.project, "Web"))).await), Constraint::ServiceName);
+        let second = service(&tree.project, "Ärger");
+        commit(Change::ServiceInsert(second.clone())).await.unwrap();
+        let same = Service { name: "äRGER".into(), ..tree.service.clone() };
+        assert_eq!(conflict(commit(Change::ServiceUpdate(same)).await), Constraint::ServiceName);
+        // A name may change its own case, and another project may use it.
+        commit(Change::ServiceUpdate(Service { name: "WEB".into(), ..tree.service.clone() })).await.unwrap();
+        commit(Change::EnvironmentUpdate(Environment { name: "Production".into(), ..tree.environment.clone() })).await.unwrap();
+        assert_eq!(conflict(commit(Change::InstanceInsert(instance(&tree.environment, &tree.service))).await), Constraint::Instance);
+        let domain = Domain { id: DomainId::generate(), domain: other.domain.domain.clone(), ..tree.domain.clone() };
+        assert_eq!(conflict(commit(Change::DomainInsert(domain)).await), Constraint::Domain);
+        assert_eq!(conflict(commit(Change::ProjectInsert(tree.project.clone())).await), Constraint::Identity);
+        let key = [9; 32];
+        store.api_key_create(api_key(domain::key::KeyKind::Account, tree.user.id), key).await.unwrap();
+        let again = store.api_key_create(api_key(domain::key::KeyKind::Account, tree.user.id), key).await;
+        assert_eq!(conflict(again), Constraint::Secret);
+        let fresh = user("fresh");
+        let twice = workspace("twice", Some(tree.user.id));
+        assert_eq!(conflict(store.workspace_create(twice, tree.user.id).await), Constraint::PersonalWorkspace);
+        assert_eq!(conflict(store.workspace_create(workspace("owner", None), tree.user.id).await), Constraint::WorkspaceUsername);
+        let taken = domain::account::User { email: tree.user.email.clone(), ..fresh.clone() };
+        let taken = NewUser { workspace: workspace("fresh", Some(taken.id)), user: taken, password_hash: None };
+        assert_eq!(conflict(store.user_create(taken).await), Constraint::UserEmail);
+        assert!(store.workspace_by_username("fresh").await.unwrap().is_none(), "half an account was made");
+    }
+
+    async fn two_hundred_commits_at_once_stand_alone(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("busy").await;
+        let home = project(tenant, "home");
+        let place = environment(&home, "production");
+        fixture.store.commit(tenant, vec![Change::ProjectInsert(home.clone()), Change::EnvironmentInsert(place.clone())]).await.unwrap();
+        let generation = fixture.store.generation();
+        let tasks: Vec<_> = (0..200)
+            .map(|i| {
+                let (store, home, place) = (fixture.store.clone(), home.clone(), place.clone());
+                tokio::spawn(async move {
+                    let service = service(&home, &format!("s{i}"));
+                    let instance = instance(&place, &service);
+                    let mut changes = vec![Change::ServiceInsert(service), Change::InstanceInsert(instance.clone())];
+                    if i % 10 == 0 {
+                        // It fails at its end, after it has taken a number, amid commits that succeed.
+                        changes.push(Change::ProjectDelete(ProjectId::generate()));
+                    }
+                    (i, instance.id, store.commit(tenant, changes).await)
+                })
+            })
+            .collect();
+        let mut numbers = BTreeSet::new();
+        for task in tasks {
+            match task.await.unwrap() {
+                (i, _, Err(StoreError::Stale)) if i % 10 == 0 => {}
+                (i, id, Ok(committed)) if i % 10 != 0 => {
+                    numbers.insert(committed.numbers[&id]);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(numbers.len(), 180, "a number was given out twice");
+        assert_eq!(fixture.store.generation(), generation + 180);
+        let instances = fixture.store.instances_of_environments(tenant, &[place.id]).await.unwrap();
+        assert_eq!(instances.iter().map(|instance| instance.number).collect::<BTreeSet<_>>(), numbers);
+    }
+
+    async fn deleting_a_project_takes_everything_below(fixture: Fixture) {
+        let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
+        fixture.store.commit(tree.tenant, vec![Change::ProjectDelete(tree.project.id)]).await.unwrap();
+        let store = &fixture.store;
+        assert!(store.instance(tree.instance.id).await.unwrap().is_none());
+        assert!(store.replica(tree.replica.id).await.unwrap().is_none());
+        assert!(store.domain_by_name(&tree.domain.domain).await.unwrap().is_none());
+        assert!(store.api_key(tree.key.id).await.unwrap().is_none());
+        assert_eq!(store.deployment_variables(tree.tenant, tree.deployment.id).await.unwrap(), BTreeMap::new());
+        assert_eq!(store.activities(tree.tenant, Some(tree.project.id), 10).await.unwrap(), [tree.activity.clone()]);
+        assert!(store.replica(other.replica.id).await.unwrap().is_some());
+    }
+
+    async fn text_that_postgresql_cannot_hold_is_refused(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let result = fixture.store.commit(tenant, vec![Change::ProjectInsert(project(tenant, "a\0b"))]).await;
+        assert!(matches!(result, Err(StoreError::BadText)), "{result:?}");
+    }
+}

@@ -1,0 +1,189 @@
+//! What was written comes back, in order and in pages.
+
+use std::collections::BTreeMap;
+
+use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::page::{Page, PageRequest};
+use domain::project::{Instance, Project};
+use domain::*;
+use jiff::SignedDuration;
+use store::{Change, DeploymentQuery, StoreError};
+
+use crate::fixture::*;
+
+/// Inserts deployments of the instance in this order.
+async fn history(fixture: &Fixture, tree: &Tree, statuses: &[DeploymentStatus]) -> Vec<Deployment> {
+    let rows: Vec<Deployment> = statuses.iter().map(|status| deployment(&tree.instance, *status)).collect();
+    let insert = |deployment: &Deployment| Change::DeploymentInsert { deployment: deployment.clone(), variables: BTreeMap::new() };
+    fixture.store.commit(tree.tenant, rows.iter().map(insert).collect()).await.unwrap();
+    rows
+}
+
+both! {
+    async fn rows_come_back_as_they_were(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let store = &fixture.store;
+        let tenant = tree.tenant;
+        assert_eq!(store.projects_by_id(tenant, &[tree.project.id]).await.unwrap(), [tree.project.clone()]);
+        assert_eq!(store.environments_of(tenant, &[tree.project.id]).await.unwrap(), [tree.environment.clone()]);
+        assert_eq!(store.services_of(tenant, &[tree.project.id]).await.unwrap(), [tree.service.clone()]);
+        let found = store.instances_of_services(tenant, &[tree.service.id]).await.unwrap().remove(0);
+        assert_eq!(found, Instance { number: found.number, ..tree.instance.clone() });
+        assert!(found.number > 0);
+        assert_eq!(store.domains_of_environments(tenant, &[tree.environment.id]).await.unwrap(), [tree.domain.clone()]);
+        assert_eq!(store.deployments_by_id(tenant, &[tree.deployment.id]).await.unwrap(), [tree.deployment.clone()]);
+        assert_eq!(store.deployment_events(tenant, tree.deployment.id).await.unwrap(), [tree.event.clone()]);
+        assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), [tree.replica.clone()]);
+        assert_eq!(store.api_keys_of_project(tenant, tree.project.id).await.unwrap(), [tree.key.clone()]);
+        assert_eq!(store.activities(tenant, None, 10).await.unwrap(), [tree.activity.clone()]);
+        let variables = store.variables(tenant, tree.environment.id).await.unwrap();
+        assert!(variables == [tree.variable.clone()]);
+        assert_eq!(store.deployment_variables(tenant, tree.deployment.id).await.unwrap()["A"], "b");
+        assert_eq!(store.system_routes().await.unwrap(), [(tree.domain.clone(), "web".to_owned(), tree.instance.id)]);
+        assert_eq!(store.memberships(tree.user.id).await.unwrap()[0].role, Role::Owner);
+        assert_eq!(store.members(tenant).await.unwrap()[0].user, tree.user);
+        let ended = Replica { status: ReplicaStatus::Crashed, exit_code: Some(-9), reason: Some("killed".into()), ..tree.replica.clone() };
+        store.commit(tenant, vec![Change::ReplicaUpdate(ended.clone())]).await.unwrap();
+        assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), [ended]);
+    }
+
+    async fn pages_cover_a_thousand_projects(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let (other, _) = fixture.tenant("other").await;
+        fixture.store.commit(other, vec![Change::ProjectInsert(project(other, "not mine"))]).await.unwrap();
+        let all: Vec<Project> = (0..1000).map(|i| project(tenant, &format!("p{i}"))).collect();
+        for part in all.chunks(100) {
+            fixture.store.commit(tenant, part.iter().cloned().map(Change::ProjectInsert).collect()).await.unwrap();
+        }
+        let gone = Project { deleted_at: Some(now()), ..all[500].clone() };
+        fixture.store.commit(tenant, vec![Change::ProjectUpdate(gone.clone())]).await.unwrap();
+        let mut newest_first: Vec<ProjectId> = all.iter().rev().map(|project| project.id).filter(|id| *id != gone.id).collect();
+        let page = |request: PageRequest| {
+            let store = fixture.store.clone();
+            async move { store.projects(tenant, &request, false).await.unwrap() }
+        };
+        for forwards in [true, false] {
+            let mut seen = vec![];
+            let mut cursor: Option<String> = None;
+            loop {
+                let request = if forwards {
+                    PageRequest { first: Some(77), after: cursor.clone(), ..Default::default() }
+                } else {
+                    PageRequest { last: Some(77), before: cursor.clone(), ..Default::default() }
+                };
+                let Page { items, has_next, has_previous } = page(request).await;
+                let (more, back) = if forwards { (has_next, has_previous) } else { (has_previous, has_next) };
+                assert_eq!(back, cursor.is_some());
+                let edge = if forwards { items.last() } else { items.first() };
+                cursor = edge.map(|project| project.id.to_string());
+                let ids = items.iter().map(|project| project.id);
+                if forwards { seen.extend(ids) } else { seen.extend(ids.rev()) }
+                if !more {
+                    break;
+                }
+            }
+            assert!(seen == newest_first, "a gap or an overlap among {} rows", seen.len());
+            newest_first.reverse();
+        }
+        assert_eq!(fixture.store.projects(tenant, &PageRequest::default(), true).await.unwrap().items.len(), 1000);
+        assert_eq!(fixture.store.project_count(tenant).await.unwrap(), 999);
+        let none = page(PageRequest { first: Some(0), ..Default::default() }).await;
+        assert_eq!((none.items.len(), none.has_next), (0, true));
+        let bad = PageRequest { after: Some("Robert'); --".into()), ..Default::default() };
+        assert!(matches!(fixture.store.projects(tenant, &bad, false).await, Err(StoreError::BadCursor(_))));
+        // One statement serves a list of any length.
+        let ids: Vec<ProjectId> = all.iter().map(|project| project.id).collect();
+        let before = fixture.store.statements();
+        assert_eq!(fixture.store.projects_by_id(tenant, &ids).await.unwrap(), {
+            let mut all = all.clone();
+            all[500] = gone;
+            all
+        });
+        assert_eq!(fixture.store.projects_by_id(tenant, &[]).await.unwrap(), []);
+        assert_eq!(fixture.store.statements(), before + 2);
+    }
+
+    async fn deployments_are_found_by_place_and_state(fixture: Fixture) {
+        use DeploymentStatus::*;
+        let tree = fixture.tree("owner").await;
+        let store = &fixture.store;
+        let rows = history(&fixture, &tree, &[Failed, Removed, Success, Crashed, Skipped]).await;
+        let ids = |rows: &[Deployment]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let first = &tree.deployment;
+        let live = store.deployments_live(tree.tenant, &[tree.instance.id]).await.unwrap();
+        assert_eq!(ids(&live), [first.id, rows[2].id, rows[3].id]);
+        let latest = store.deployments_latest(tree.tenant, &[tree.instance.id, InstanceId::generate()]).await.unwrap();
+        assert_eq!(ids(&latest), [rows[4].id]);
+        let each = store.deployments_of_services(tree.tenant, &[tree.service.id], 2).await.unwrap();
+        assert_eq!(ids(&each), [rows[4].id, rows[3].id]);
+        let scopes = [
+            DeploymentQuery::default(),
+            DeploymentQuery { project: Some(tree.project.id), ..Default::default() },
+            DeploymentQuery { environment: Some(tree.environment.id), ..Default::default() },
+            DeploymentQuery { service: Some(tree.service.id), ..Default::default() },
+            DeploymentQuery { environment: Some(tree.environment.id), service: Some(tree.service.id), ..Default::default() },
+        ];
+        for scope in scopes {
+            let found = store.deployments(tree.tenant, &scope, &PageRequest { first: Some(2), ..Default::default() }).await.unwrap();
+            assert_eq!((ids(&found.items), found.has_next), (vec![rows[4].id, rows[3].id], true), "{scope:?}");
+            let found = store.deployments(tree.tenant, &scope, &PageRequest { last: Some(2), ..Default::default() }).await.unwrap();
+            assert_eq!((ids(&found.items), found.has_previous), (vec![rows[0].id, first.id], true), "{scope:?}");
+            let picked = DeploymentQuery { statuses_in: vec![Success, Crashed], statuses_not_in: vec![Crashed], ..scope.clone() };
+            assert_eq!(ids(&store.deployments(tree.tenant, &picked, &PageRequest::default()).await.unwrap().items), [rows[2].id]);
+            let elsewhere = DeploymentQuery { project: Some(ProjectId::generate()), ..scope };
+            assert!(store.deployments(tree.tenant, &elsewhere, &PageRequest::default()).await.unwrap().items.is_empty());
+        }
+    }
+
+    async fn the_engine_sees_what_is_open_across_workspaces(fixture: Fixture) {
+        use DeploymentStatus::*;
+        let (busy, idle) = (fixture.tree("busy").await, fixture.tree("idle").await);
+        let store = &fixture.store;
+        let done = Change::DeploymentMove { id: idle.deployment.id, from: Building, to: Failed, reason: None, at: now() };
+        let gone = Replica { status: ReplicaStatus::Removed, ..idle.replica.clone() };
+        store.commit(idle.tenant, vec![done, Change::ReplicaUpdate(gone)]).await.unwrap();
+        assert_eq!(store.system_instances_with_work().await.unwrap(), [(busy.tenant.workspace(), busy.instance.id)]);
+        assert_eq!(store.system_live_replicas().await.unwrap(), [busy.replica.clone()]);
+        // Of twelve that were removed, the ten newest can be rolled back to; what is live always counts.
+        let mut rows: Vec<Deployment> = (0..12).map(|_| deployment(&busy.instance, Removed)).collect();
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.artifact = Some(format!("a{i}"));
+            row.source_blob = Some(format!("b{i}"));
+        }
+        let failed = Deployment { artifact: Some("failed".into()), ..deployment(&busy.instance, Failed) };
+        let insert = |deployment| Change::DeploymentInsert { deployment, variables: BTreeMap::new() };
+        store.commit(busy.tenant, rows.into_iter().chain([failed]).map(insert).collect()).await.unwrap();
+        let mut artifacts = store.system_artifacts_in_use().await.unwrap();
+        artifacts.sort();
+        assert_eq!(artifacts, ["a10", "a11", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "artifact"]);
+        assert_eq!(store.system_blobs_in_use().await.unwrap().len(), 11);
+        let deleted = Project { deleted_at: Some(now()), ..idle.project.clone() };
+        store.commit(idle.tenant, vec![Change::ProjectUpdate(deleted)]).await.unwrap();
+        let hours = |hours| now() + SignedDuration::from_hours(hours);
+        assert!(store.system_projects_to_purge(hours(47)).await.unwrap().is_empty());
+        assert_eq!(store.system_projects_to_purge(hours(49)).await.unwrap(), [(idle.tenant.workspace(), idle.project.id)]);
+    }
+
+    async fn variables_are_set_replaced_and_cleared(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, place, web) = (&fixture.store, &tree.environment, Some(tree.service.id));
+        let set = |service, name: &str, value: &str| Change::VariableSet(variable(place, service, name, value));
+        let changes = vec![set(None, "TOKEN", "shared"), set(web, "TOKEN", "two\nlines=\"ü\""), set(web, "EMPTY", "")];
+        store.commit(tree.tenant, changes).await.unwrap();
+        let read = || async {
+            let rows = store.variables(tree.tenant, place.id).await.unwrap();
+            rows.into_iter().map(|row| ((row.service_id.is_some(), row.name), row.value)).collect::<BTreeMap<_, _>>()
+        };
+        let found = read().await;
+        assert_eq!(found[&(false, "TOKEN".into())], "shared");
+        assert_eq!(found[&(true, "TOKEN".into())], "two\nlines=\"ü\"");
+        assert_eq!((found.len(), found[&(true, "EMPTY".into())].as_str()), (3, ""));
+        let delete = || vec![Change::VariableDelete { environment: place.id, service: None, name: "TOKEN".into() }];
+        store.commit(tree.tenant, delete()).await.unwrap();
+        assert!(matches!(store.commit(tree.tenant, delete()).await, Err(StoreError::Stale)));
+        for _ in 0..2 {
+            store.commit(tree.tenant, vec![Change::VariablesClear { environment: place.id, service: web }]).await.unwrap();
+        }
+        assert!(read().await.is_empty());
+    }
+}

@@ -1,0 +1,133 @@
+//! Logins: what may be used once is used once, however many try.
+
+use domain::account::{DeviceGrant, Session};
+use domain::key::{ApiKey, KeyKind};
+use domain::{SessionId, UserId};
+use futures::future::join_all;
+use store::{OAuthCode, RefreshUse, Store, StoreError};
+use uuid::Uuid;
+
+use crate::fixture::*;
+
+/// How many of thirty simultaneous attempts got something.
+async fn race<T, F: Future<Output = Option<T>> + Send + 'static>(store: &Store, attempt: impl Fn(Store) -> F) -> usize
+where
+    T: Send + 'static,
+{
+    let tasks = (0..30).map(|_| tokio::spawn(attempt(store.clone())));
+    join_all(tasks).await.into_iter().filter(|result| result.as_ref().unwrap().is_some()).count()
+}
+
+/// The tokens of a login's next step.
+async fn tokens(store: &Store, user: UserId, family: Uuid) -> ([u8; 32], [u8; 32]) {
+    let key = |kind, life| ApiKey { expires_at: Some(later(life)), ..api_key(kind, user) };
+    let (access, refresh) = (hash(), hash());
+    store.oauth_tokens_create(family, key(KeyKind::OAuthAccess, 3600), access, key(KeyKind::OAuthRefresh, 86_400), refresh).await.unwrap();
+    (access, refresh)
+}
+
+async fn revoked(store: &Store, hash: [u8; 32]) -> bool {
+    store.api_key_by_hash(hash).await.unwrap().unwrap().revoked_at.is_some()
+}
+
+both! {
+    async fn links_codes_and_grants_are_used_once(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let (link, code, device) = (hash(), hash(), hash());
+        store.login_link_create(link, user.id, later(60)).await.unwrap();
+        store.oauth_code_create(code, user.id, "http://127.0.0.1:1/callback", "challenge", later(60)).await.unwrap();
+        store.device_create(device, "ABCD-EFGH", later(60)).await.unwrap();
+        assert_eq!(store.device_exchange(device, now()).await.unwrap(), Some(DeviceGrant::Pending));
+        assert!(store.device_answer("ABCD-EFGH", Some(user.id), now()).await.unwrap());
+        assert!(!store.device_answer("ABCD-EFGH", None, now()).await.unwrap(), "an answer was changed");
+        assert_eq!(store.login_link_use(link, later(61)).await.unwrap(), None, "too late");
+        assert_eq!(race(store, move |store| async move { store.login_link_use(link, now()).await.unwrap() }).await, 1);
+        assert_eq!(race(store, move |store| async move { store.oauth_code_use(code, now()).await.unwrap() }).await, 1);
+        let exchanged = race(store, move |store| async move {
+            store.device_exchange(device, now()).await.unwrap().filter(|grant| matches!(grant, DeviceGrant::Approved(_)))
+        });
+        assert_eq!(exchanged.await, 1);
+        assert_eq!(store.device_exchange(device, now()).await.unwrap(), None);
+        assert_eq!(store.device_by_user_code("ABCD-EFGH", now()).await.unwrap(), None);
+    }
+
+    async fn a_device_login_ends_as_it_was_answered(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let (denied, late, code) = (hash(), hash(), hash());
+        store.device_create(denied, "NO", later(60)).await.unwrap();
+        store.device_create(late, "LATE", later(60)).await.unwrap();
+        assert!(matches!(store.device_create(hash(), "NO", later(60)).await, Err(StoreError::Conflict { .. })));
+        assert_eq!(store.device_by_user_code("NO", now()).await.unwrap(), Some(DeviceGrant::Pending));
+        assert!(store.device_answer("NO", None, now()).await.unwrap());
+        assert_eq!(store.device_exchange(denied, now()).await.unwrap(), Some(DeviceGrant::Denied));
+        assert!(!store.device_answer("LATE", Some(user.id), later(61)).await.unwrap());
+        assert_eq!(store.device_exchange(late, later(61)).await.unwrap(), Some(DeviceGrant::Expired));
+        store.oauth_code_create(code, user.id, "u", "c", later(60)).await.unwrap();
+        let used = store.oauth_code_use(code, now()).await.unwrap();
+        assert_eq!(used, Some(OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() }));
+        // What is long over is cleared out by what begins later.
+        store.device_create(hash(), "NEXT", later(60 + 3 * 86_400)).await.unwrap();
+        assert_eq!(store.device_exchange(late, now()).await.unwrap(), None);
+    }
+
+    async fn a_refresh_token_used_twice_ends_the_login(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let (family, bystander) = (Uuid::now_v7(), Uuid::now_v7());
+        let (other_access, _) = tokens(store, user.id, bystander).await;
+        let (first_access, first_refresh) = tokens(store, user.id, family).await;
+        assert_eq!(store.oauth_refresh_use(first_refresh, now()).await.unwrap(), RefreshUse::Fresh { user_id: user.id, family });
+        let (access, refresh) = tokens(store, user.id, family).await;
+        assert!(!revoked(store, access).await && !revoked(store, first_access).await);
+        assert_eq!(store.oauth_refresh_use(first_refresh, later(5)).await.unwrap(), RefreshUse::Reused);
+        assert!(revoked(store, access).await && revoked(store, first_access).await);
+        assert_eq!(store.oauth_refresh_use(refresh, later(6)).await.unwrap(), RefreshUse::Unknown);
+        // Whoever was refreshing at that moment gets tokens that are dead already.
+        let (late, _) = tokens(store, user.id, family).await;
+        assert!(revoked(store, late).await);
+        assert!(!revoked(store, other_access).await, "another login was ended");
+        assert_eq!(store.oauth_refresh_use(hash(), now()).await.unwrap(), RefreshUse::Unknown);
+    }
+
+    async fn of_many_refreshes_at_once_one_is_fresh(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let family = Uuid::now_v7();
+        let (access, refresh) = tokens(&fixture.store, user.id, family).await;
+        let fresh = race(&fixture.store, move |store| async move {
+            Some(store.oauth_refresh_use(refresh, now()).await.unwrap()).filter(|used| matches!(used, RefreshUse::Fresh { .. }))
+        });
+        assert_eq!(fresh.await, 1);
+        assert!(revoked(&fixture.store, access).await);
+        let expired = tokens(&fixture.store, user.id, Uuid::now_v7()).await.1;
+        assert_eq!(fixture.store.oauth_refresh_use(expired, later(86_401)).await.unwrap(), RefreshUse::Unknown);
+    }
+
+    async fn keys_and_sessions_end(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let (_, stranger) = fixture.tenant("stranger").await;
+        let store = &fixture.store;
+        assert!(!store.is_empty().await.unwrap());
+        let (secret, cookie) = (hash(), hash());
+        let key = api_key(KeyKind::Account, user.id);
+        store.api_key_create(key.clone(), secret).await.unwrap();
+        assert_eq!(store.api_key_by_hash(secret).await.unwrap(), Some(key.clone()));
+        store.api_key_touch(key.id, later(1), Some("10.0.0.1")).await.unwrap();
+        assert!(store.api_key_revoke(key.id, later(2)).await.unwrap());
+        assert!(!store.api_key_revoke(key.id, later(3)).await.unwrap());
+        let found = store.api_keys_of_user(user.id, &[KeyKind::Account, KeyKind::Galaxy]).await.unwrap().remove(0);
+        assert_eq!((found.last_used_at, found.revoked_at), (Some(later(1)), Some(later(2))));
+        assert!(store.api_keys_of_user(user.id, &[KeyKind::Galaxy]).await.unwrap().is_empty());
+        let session = Session { id: SessionId::generate(), user_id: user.id, created_at: now(), expires_at: later(60) };
+        store.session_create(session.clone(), cookie, Some("10.0.0.1".into())).await.unwrap();
+        assert_eq!(store.session_by_hash(cookie, now()).await.unwrap(), Some(session.clone()));
+        assert_eq!(store.session_by_hash(cookie, later(60)).await.unwrap(), None);
+        assert!(!store.session_delete(stranger.id, session.id).await.unwrap());
+        assert!(store.session_delete(user.id, session.id).await.unwrap());
+        assert!(store.sessions(user.id).await.unwrap().is_empty());
+        store.user_password_set(user.id, Some("$argon2".into())).await.unwrap();
+        assert_eq!(store.user_password_hash(user.id).await.unwrap().as_deref(), Some("$argon2"));
+        assert!(matches!(store.user_password_set(UserId::generate(), None).await, Err(StoreError::Stale)));
+    }
+}

@@ -1,0 +1,11 @@
+//! The store's behaviour, each test on SQLite and on a PostgreSQL server of its own.
+
+#[macro_use]
+mod fixture;
+mod commits;
+mod lists;
+mod logins;
+mod opening;
+mod postgres;
+mod secrets;
+mod tenants;
