@@ -1,0 +1,130 @@
+//! What the kernel tells of processes under `/proc`.
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+/// A process that cannot be mistaken for a later one with the same number. Persisted in state files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Identity {
+    pub(crate) pid: u32,
+    /// Clock ticks between the machine's start and the process's.
+    pub(crate) start: u64,
+}
+
+impl Identity {
+    /// Who calls.
+    pub(crate) fn own() -> io::Result<Self> {
+        Self::of(std::process::id()).ok_or_else(|| io::Error::other("/proc does not show this process: is it mounted?"))
+    }
+
+    /// The process that has this number now.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        stat(pid).map(|(_, start)| Self { pid, start })
+    }
+
+    /// It runs; one that has ended and waits for its parent does not.
+    pub(crate) fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, b'Z' | b'X'))
+    }
+}
+
+/// State letter and start time.
+fn stat(pid: u32) -> Option<(u8, u64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, also a parenthesis.
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    // Field 22 of the line; the state is field 3.
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// The children of a single-threaded process.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// The app below a sandbox's guard: the first descendant that runs another program than the guard does.
+pub(crate) fn app_below(guard: u32) -> Option<u32> {
+    let command_of = |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty());
+    let own = command_of(guard)?;
+    let mut at = guard;
+    // Guard, init of the namespace, app.
+    for _ in 0..2 {
+        at = *children(at).first()?;
+        if command_of(at)? != own {
+            return Some(at);
+        }
+    }
+    None
+}
+
+/// Every mount of the calling process: where, which kind, with which options.
+pub(crate) fn mounts() -> io::Result<Vec<Mount>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")?;
+    Ok(text.lines().filter_map(parse_mount).collect())
+}
+
+pub(crate) struct Mount {
+    /// The folder of its filesystem that is mounted.
+    pub(crate) root: String,
+    pub(crate) point: String,
+    pub(crate) options: String,
+    pub(crate) kind: String,
+    pub(crate) super_options: String,
+}
+
+fn parse_mount(line: &str) -> Option<Mount> {
+    let (mount, filesystem) = line.split_once(" - ")?;
+    let mut mount = mount.split(' ').skip(3);
+    let (root, point, options) = (mount.next()?, mount.next()?, mount.next()?);
+    let mut filesystem = filesystem.split(' ');
+    Some(Mount {
+        root: unescape(root),
+        point: unescape(point),
+        options: options.to_owned(),
+        kind: filesystem.next()?.to_owned(),
+        super_options: filesystem.nth(1)?.to_owned(),
+    })
+}
+
+/// Blanks and backslashes are written as three octal digits there.
+fn unescape(text: &str) -> String {
+    let mut bytes = vec![];
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let octal = tail.first_chunk::<3>().and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_blanks_are_read() {
+        let line = r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        let mount = parse_mount(line).expect("a valid line");
+        assert_eq!((mount.point.as_str(), mount.kind.as_str(), mount.super_options.as_str()), ("/mnt 2", "ext3", "rw,errors=continue"));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_its_forerunner_is_not() {
+        let own = Identity::own().expect("a process");
+        assert!(own.is_alive());
+        assert!(!Identity { start: own.start + 1, ..own }.is_alive());
+    }
+}
