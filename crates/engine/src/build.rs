@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{BuildFailure, BuildLine, BuildRequest, Built, SourceManifest};
-use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep};
+use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, Severity};
 use domain::rollout::Plan;
 use domain::spec::RunPlan;
@@ -90,7 +90,7 @@ impl Job {
                 at: now,
             });
         }
-        if self.deployment.reason != domain::deployment::DeployReason::Deploy && !changes.is_empty() {
+        if self.deployment.reason != DeployReason::Deploy && !changes.is_empty() {
             // A repeated deployment has no upload whose step could end.
             changes.remove(0);
         }
@@ -123,7 +123,7 @@ impl Job {
             spec: self.deployment.spec.clone(),
             environment_name: env.get("RAILWAY_ENVIRONMENT_NAME").cloned().unwrap_or_default(),
             env,
-            user: self.user.map(build_user),
+            user: self.user,
             limits: config.build_limits.clone(),
             previous: self.previous_manifest().await,
         };
@@ -143,16 +143,14 @@ impl Job {
         result
     }
 
-    /// The files of the last build of this service, for watch patterns.
+    /// The files of the last build of this service, for watch patterns. Someone who deploys the same source again wants it built.
     async fn previous_manifest(&self) -> Option<SourceManifest> {
-        let patterns = &self.deployment.spec.build.watch_patterns;
+        if self.deployment.reason != DeployReason::Deploy {
+            return None;
+        }
         let live = self.shared.ops.store.deployments_live(self.tenant, &[self.instance]).await.ok()?;
         let artifact = live.iter().rev().find(|d| d.status == DeploymentStatus::Success)?.artifact.clone()?;
         let path = self.shared.config.data_dir.join("artifacts").join(format!("{artifact}.manifest.json"));
-        if patterns.is_empty() && self.deployment.spec.build.config_file.is_none() {
-            // A file in the source may still name patterns; reading the manifest is cheap.
-            tracing::debug!(artifact, "reading the previous manifest");
-        }
         serde_json::from_slice(&tokio::fs::read(path).await.ok()?).ok()
     }
 
@@ -180,10 +178,6 @@ impl Job {
             }
         }
     }
-}
-
-fn build_user(user: UnixUser) -> builder::UnixUser {
-    builder::UnixUser { uid: user.uid, gid: user.gid }
 }
 
 fn event(deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
@@ -319,7 +313,7 @@ async fn pre_deploy_commands(
             scratch: scratch.to_owned(),
             command: command.clone(),
             env: env.clone(),
-            user: user.map(build_user),
+            user,
             limits: shared.config.build_limits.clone(),
         };
         builder::run_command(request, lines.clone(), cancel.clone()).await?;

@@ -107,16 +107,19 @@ fn a_killed_app_is_started_again() {
     assert_ne!(app_pid(&server), pid);
 }
 
+/// The app's own process: the one that was given the replica's variables and runs its program.
 fn app_pid(server: &Server) -> u32 {
     until("the app's process", || {
-        let folders = std::fs::read_dir(server.data().join("replicas")).unwrap().flatten();
-        let states = folders.filter_map(|folder| std::fs::read(folder.path().join("state.json")).ok());
-        let pid = states.filter_map(|state| {
-            let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
-            let text = state.to_string();
-            state["app_pid"].as_u64().or_else(|| state["appPid"].as_u64()).or_else(|| state["app"]["pid"].as_u64()).map(|pid| (pid, text))
-        });
-        pid.map(|(pid, _)| u32::try_from(pid).unwrap()).next().ok_or_else(|| "no state file names it".to_owned())
+        let replica = server.visit(HOST, "/").body;
+        let mark = format!("RAILWAY_REPLICA_ID={replica}");
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let runs = |pid: &u32| {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            command.contains("main.py") && !command.starts_with("sh\0") && String::from_utf8_lossy(&variables).contains(&mark)
+        };
+        pids.find(runs).ok_or_else(|| format!("no process has {mark}"))
     })
 }
 

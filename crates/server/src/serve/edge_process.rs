@@ -26,8 +26,9 @@ pub(super) async fn keep_running(dir: PathBuf, listen: Vec<SocketAddr>, stop: Ca
                 if let Err(error) = spawn(&dir, &listen) {
                     tracing::error!(%error, "the edge cannot be started; it is tried again");
                 }
-                if tokio::select! { () = stop.cancelled() => true, ready = until_ready(&dir) => { ready; false } } {
-                    return;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = until_ready(&dir) => {}
                 }
             }
         }
