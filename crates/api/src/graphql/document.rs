@@ -28,6 +28,9 @@ use super::{Ctx, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS, Scalar, Schema};
 const MAX_ALIASES: usize = 200;
 /// Directives in one document.
 const MAX_DIRECTIVES: usize = 100;
+/// Selections of all operations, and of any fragment, when every spread is followed. The library bounds the fields of operations; its
+/// validation follows spreads without counting them.
+const MAX_SELECTIONS: usize = 20_000;
 /// What the list of 2022 is called on its way through a connection.
 const PLAIN: &str = "__plain";
 /// Root fields of one operation.
@@ -100,6 +103,7 @@ pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Schema) -> Result<
         schema,
         fragments: HashMap::new(),
         costs: HashMap::new(),
+        size: 0,
         aliases: 0,
         directives: 0,
         plain_lists: false,
@@ -108,11 +112,20 @@ pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Schema) -> Result<
     };
     for definition in &tree {
         if let Definition::Fragment(fragment) = definition {
-            walk.fragments.insert(fragment.item.name.item, (fragment.item.type_condition.item, &fragment.item.selection_set));
+            let name = fragment.item.name.item;
+            let body = (fragment.item.type_condition.item, fragment.item.selection_set.as_slice());
+            if walk.fragments.insert(name, body).is_some() {
+                let text = format!("There can be only one fragment named \"{name}\".");
+                return Err(Rejection::bad_request(text, Some(fragment.item.name.span.start)));
+            }
             walk.directives += fragment.item.directives.as_ref().map_or(0, Vec::len);
         }
     }
     let mut chosen = None;
+    for name in walk.fragments.keys().copied().collect::<Vec<_>>() {
+        walk.fragment(name, None)?;
+    }
+    walk.size = 0;
     for definition in &tree {
         let Definition::Operation(operation) = definition else { continue };
         let name = operation.item.name.as_ref().map(|name| name.item);
@@ -202,8 +215,10 @@ struct Lifted {
 struct Walk<'d, 'a> {
     schema: &'d Schema,
     fragments: HashMap<&'a str, (&'a str, &'d [Selection<'a, Scalar>])>,
-    /// What a fragment costs; `None` while it is being looked at, so that a cycle ends (validation reports it).
-    costs: HashMap<&'a str, Option<Arc<Vec<Cost>>>>,
+    /// What a fragment costs and how many selections it is; `None` while it is being looked at.
+    costs: HashMap<&'a str, Option<(Arc<Vec<Cost>>, usize)>>,
+    /// Selections so far, with spreads followed.
+    size: usize,
     aliases: usize,
     directives: usize,
     plain_lists: bool,
@@ -219,6 +234,7 @@ impl<'d, 'a> Walk<'d, 'a> {
         in_operation: bool,
     ) -> Result<Vec<Cost>, Rejection> {
         let mut costs = vec![];
+        self.grow(set.len())?;
         for selection in set {
             match selection {
                 Selection::Field(field) => {
@@ -256,23 +272,42 @@ impl<'d, 'a> Walk<'d, 'a> {
                 }
                 Selection::FragmentSpread(spread) => {
                     self.directives += spread.item.directives.as_ref().map_or(0, Vec::len);
-                    costs.extend(self.fragment(spread.item.name.item)?.map(Cost::Fragment));
+                    if let Some((cost, size)) = self.fragment(spread.item.name.item, Some(spread.span.start))? {
+                        self.grow(size)?;
+                        costs.push(Cost::Fragment(cost));
+                    }
                 }
             }
         }
         Ok(costs)
     }
 
-    fn fragment(&mut self, name: &'a str) -> Result<Option<Arc<Vec<Cost>>>, Rejection> {
+    fn grow(&mut self, by: usize) -> Result<(), Rejection> {
+        self.size = self.size.saturating_add(by);
+        if self.size > MAX_SELECTIONS {
+            return Err(Rejection::too_complex(format!(
+                "The document's fragments expand to more than {MAX_SELECTIONS} selections: ask for less in one operation"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Cost and size of a fragment. A cycle is refused here, because validation walks it exponentially often.
+    fn fragment(&mut self, name: &'a str, at: Option<SourcePosition>) -> Result<Option<(Arc<Vec<Cost>>, usize)>, Rejection> {
         if let Some(known) = self.costs.get(name) {
-            return Ok(known.clone());
+            return match known {
+                Some(known) => Ok(Some(known.clone())),
+                None => Err(Rejection::bad_request(format!("Cannot spread fragment \"{name}\" within itself."), at)),
+            };
         }
         let Some(&(condition, set)) = self.fragments.get(name) else { return Ok(None) };
         self.costs.insert(name, None);
+        let outside = std::mem::take(&mut self.size);
         let target = self.schema.schema.concrete_type_by_name(condition);
         let cost = Arc::new(self.selections(set, target, false)?);
-        self.costs.insert(name, Some(Arc::clone(&cost)));
-        Ok(Some(cost))
+        let size = std::mem::replace(&mut self.size, outside);
+        self.costs.insert(name, Some((Arc::clone(&cost), size)));
+        Ok(Some((cost, size)))
     }
 
     /// Turns the JSON documents within a literal into variables.

@@ -46,10 +46,10 @@ pub fn coverage(contract: &str) -> Result<Coverage, String> {
         mutations: of("Mutation"),
         subscriptions: of("Subscription"),
         types: Share { served: theirs.keys().filter(|name| ours.contains_key(*name)).count(), of: theirs.len() },
-        fields: theirs.keys().map(|name| of(name)).fold(Share { served: 0, of: 0 }, |sum, share| Share {
-            served: sum.served + share.served,
-            of: sum.of + share.of,
-        }),
+        fields: theirs
+            .keys()
+            .map(|name| of(name))
+            .fold(Share { served: 0, of: 0 }, |sum, share| Share { served: sum.served + share.served, of: sum.of + share.of }),
     })
 }
 

@@ -57,6 +57,31 @@ async fn decided(watched: impl Stream<Item = domain::deployment::Deployment>) {
     }
 }
 
+/// How long a watcher gets to open the build log before it learns of a success.
+const FIRST_LOOK: Duration = Duration::from_millis(800);
+
+/// The command-line client opens the build log when the first event tells it the snapshot, and leaves as soon as it sees a success. A
+/// deployment of a small site is over by then, and its build log would never be seen: so the success of a moment ago is told in two
+/// steps, as a slower deployment would tell it.
+fn paced(watched: impl Stream<Item = domain::deployment::Deployment> + Send) -> impl Stream<Item = domain::deployment::Deployment> + Send {
+    async_stream::stream! {
+        let mut watched = std::pin::pin!(watched);
+        let tell_after = tokio::time::Instant::now() + FIRST_LOOK;
+        let mut told = false;
+        while let Some(row) = watched.next().await {
+            let fresh = domain::Timestamp::now().duration_since(row.status_at).as_secs() < 30;
+            if row.status == DeploymentStatus::Success && fresh {
+                if !told {
+                    yield domain::deployment::Deployment { status: DeploymentStatus::Deploying, ..row.clone() };
+                }
+                tokio::time::sleep_until(tell_after).await;
+            }
+            told = true;
+            yield row;
+        }
+    }
+}
+
 /// The root of subscriptions.
 pub struct Subscription;
 
@@ -79,7 +104,7 @@ impl Subscription {
             let found = ops::deployment::deployment_get(&ctx.op, deployment).await?;
             let watched = ops::deployment::deployment_watch(&ctx.op, deployment).await?;
             // The stream ends when the row is gone; clients take an end for a success, so it stays open.
-            let events = watched.map(move |row| Event::Deployment(Box::new(found.with(row)))).chain(futures::stream::pending());
+            let events = paced(watched).map(move |row| Event::Deployment(Box::new(found.with(row)))).chain(futures::stream::pending());
             Ok(events.boxed())
         })?;
         match event {

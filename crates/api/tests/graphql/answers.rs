@@ -1,0 +1,232 @@
+//! The shapes of answers and errors that clients match (`contracts/railway.md` 1.2).
+
+use domain::{Tenant, Timestamp};
+use ops::Principal;
+use ops::auth::{Presented, authenticate};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_the_schema_and_nothing_else() {
+    let world = World::start().await;
+    let nobody = Principal::Anonymous;
+    assert_eq!(world.data(&nobody, "{ __typename }", Value::Null).await, json!({"__typename": "Query"}));
+    let schema = world.data(&nobody, "{ __schema { queryType { name } } __type(name: \"Project\") { kind } }", Value::Null).await;
+    assert_eq!(schema, json!({"__schema": {"queryType": {"name": "Query"}}, "__type": {"kind": "OBJECT"}}));
+    let error = world.error(&nobody, "{ __typename mine: me { id } }", Value::Null).await;
+    assert!(error["message"].as_str().unwrap().contains("Not Authorized"), "{error}");
+    assert_eq!(error["extensions"]["code"], json!("UNAUTHENTICATED"));
+    assert_eq!((&error["path"], &error["locations"]), (&json!(["mine"]), &json!([{"line": 1, "column": 14}])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_introspection_query_is_answered() {
+    let world = World::start().await;
+    let kind = |depth: usize| format!("{}{}", "kind name ofType { ".repeat(depth), format!("kind name{}", " }".repeat(depth)));
+    let query = format!(
+        "query IntrospectionQuery {{ __schema {{ description queryType {{ name kind }} mutationType {{ name kind }} subscriptionType {{ name kind }}
+           types {{ ...FullType }}
+           directives {{ name description isRepeatable locations args(includeDeprecated: true) {{ ...InputValue }} }} }} }}
+         fragment FullType on __Type {{ kind name description specifiedByURL isOneOf
+           fields(includeDeprecated: true) {{ name description args(includeDeprecated: true) {{ ...InputValue }} type {{ ...TypeRef }}
+             isDeprecated deprecationReason }}
+           inputFields(includeDeprecated: true) {{ ...InputValue }}
+           interfaces {{ ...TypeRef }}
+           enumValues(includeDeprecated: true) {{ name description isDeprecated deprecationReason }}
+           possibleTypes {{ ...TypeRef }} }}
+         fragment InputValue on __InputValue {{ name description type {{ ...TypeRef }} defaultValue isDeprecated deprecationReason }}
+         fragment TypeRef on __Type {{ {} }}",
+        kind(9)
+    );
+    let data = world.data(&Principal::Anonymous, &query, Value::Null).await;
+    let types = data["__schema"]["types"].as_array().unwrap();
+    let names: Vec<&str> = types.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"Deployment") && names.contains(&"EnvironmentVariables"), "{names:?}");
+    assert!(!data.to_string().contains("__plain"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_documents_say_why_in_the_words_of_graphql_js() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    for (query, message) in [
+        ("{ iacPartials }", "Cannot query field \"iacPartials\" on type \"Query\"."),
+        ("{ me { id(x: 1) } }", "Unknown argument \"x\" on field \"User.id\"."),
+        ("{ project { id } }", "Field \"project\" argument \"id\" of type \"String!\" is required, but it was not provided."),
+        ("{ me }", "Field \"me\" of type \"User!\" must have a selection of subfields. Did you mean \"me { ... }\"?"),
+        ("{ me { id }", "Syntax Error: Unexpected <EOF>."),
+        ("", "Syntax Error: Unexpected <EOF>."),
+        ("query A { me { id } } query B { me { id } }", "Must provide operation name if query contains multiple operations."),
+        (
+            "subscription { deployment(id: \"x\") { id } }",
+            "Subscriptions are served over a websocket on this path, with the protocol graphql-transport-ws.",
+        ),
+        ("query P($id: String!) { project(id: $id) { id } }", "Variable \"$id\" of required type \"String!\" was not provided."),
+    ] {
+        let (status, body) = world.send(&ann, query, Value::Null).await;
+        assert_eq!(status, 400, "{query}");
+        assert_eq!(body["data"], Value::Null);
+        assert_eq!(body["errors"][0]["message"], json!(message));
+        assert_eq!(body["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "requestId": "r-1"}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_fields_are_an_answer_with_status_200() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    for (query, message, code) in [
+        ("{ project(id: \"hello\") { id } }", "Project not found", "NOT_FOUND"),
+        ("{ project(id: \"0197a000-0000-7000-8000-000000000000\") { id } }", "Project not found", "NOT_FOUND"),
+        ("{ projects(first: 100000) { edges { cursor } } }", "first is 100000: a page has 0 to 1000 rows", "BAD_USER_INPUT"),
+        ("{ projects(first: 1, last: 1) { edges { cursor } } }", "first and last exclude each other: send one of them", "BAD_USER_INPUT"),
+    ] {
+        let (status, body) = world.send(&ann, query, Value::Null).await;
+        assert_eq!((status, &body["data"]), (200, &Value::Null), "{body}");
+        assert_eq!(body["errors"].as_array().unwrap().len(), 1, "{body}");
+        assert_eq!(body["errors"][0]["message"], json!(message));
+        assert_eq!(body["errors"][0]["extensions"]["code"], json!(code));
+    }
+    // No list of errors where there are none.
+    let (_, body) = world.send(&ann, "{ me { id } }", Value::Null).await;
+    assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["data"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kind_of_token_is_named() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let token = world.project_token(&estate.project_token).await;
+    let error = world.error(&token, "{ me { id } }", Value::Null).await;
+    let text = error["message"].as_str().unwrap();
+    assert!(text.contains("Not Authorized") && text.contains("account token") && text.contains("a project token was sent"), "{text}");
+    let ann = world.bearer(&estate.person.token).await;
+    let error = world.error(&ann, "{ projectToken { id } }", Value::Null).await;
+    let text = error["message"].as_str().unwrap();
+    assert!(text.contains("Not Authorized") && !text.to_lowercase().contains("project token not found"), "{text}");
+    // Only an unknown project token is one that was not found.
+    for (presented, found) in [
+        (Presented::ProjectToken(SecretString::from("orp_nonsense")), true),
+        (Presented::ProjectToken(SecretString::from(estate.person.token.as_str())), false),
+        (Presented::Bearer(SecretString::from(estate.project_token.as_str())), false),
+    ] {
+        let error = authenticate(&world.server.ops, presented, Timestamp::now(), None).await.unwrap_err();
+        assert_eq!(error.public.to_lowercase().contains("project token not found"), found, "{}", error.public);
+        let body: Value = serde_json::from_slice(&api::graphql::error_body(&error, "r-9")).unwrap();
+        assert_eq!(
+            body,
+            json!({"errors": [{"message": error.public, "extensions": {"code": "UNAUTHENTICATED", "requestId": "r-9"}}], "data": null})
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_token_is_a_service_identity_with_one_workspace() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ctx = world.server.ctx(&estate.person.token).await;
+    let (key, secret) = ops::token::api_token_create(&ctx, "robot", Some(estate.workspace)).await.unwrap();
+    let robot = world.bearer(secret.expose_secret()).await;
+    let query = "{ me { id name email workspaces { id name team { id } projects(first: 500) { edges { node { id name } } } } } }";
+    let me = world.data(&robot, query, Value::Null).await["me"].clone();
+    assert_eq!((&me["id"], &me["name"]), (&json!(key.id.to_string()), &json!("robot")));
+    assert_eq!(me["email"], json!(format!("{}@keys.local", key.id)));
+    assert_eq!(me["workspaces"].as_array().unwrap().len(), 1);
+    assert_eq!(me["workspaces"][0]["id"], json!(estate.workspace.to_string()));
+    assert_eq!(me["workspaces"][0]["projects"]["edges"][0]["node"]["id"], json!(estate.person.project.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nulls_are_absent_and_json_goes_in_both_ways() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let create = "mutation P($name: String, $workspaceId: String, $first: Int) {
+        projectCreate(input: {name: $name, workspaceId: $workspaceId}) { name environments(first: $first) { edges { node { id name } } } } }";
+    let made = world.data(&ann, create, json!({"name": null, "workspaceId": null, "first": null})).await;
+    assert!(!made["projectCreate"]["name"].as_str().unwrap().is_empty());
+    assert_eq!(made["projectCreate"]["environments"]["edges"][0]["node"]["name"], json!("production"));
+
+    // Unset fields of an input that this server does not know are no error either; set ones are, by name.
+    let create = "mutation P($input: ProjectCreateInput!) { projectCreate(input: $input) { name } }";
+    let made = world.data(&ann, create, json!({"input": {"name": "t", "runtime": null, "repo": null, "isPublic": false}})).await;
+    assert_eq!(made["projectCreate"]["name"], json!("t"));
+    let (status, body) = world.send(&ann, create, json!({"input": {"name": "t", "runtime": "V2"}})).await;
+    assert!(status == 400 && body["errors"][0]["message"].as_str().unwrap().contains("runtime"), "{body}");
+
+    let (project, environment, service) = (estate.person.project, estate.person.environment, estate.service);
+    let place = json!({"projectId": project.to_string(), "environmentId": environment.to_string(), "serviceId": service.to_string()});
+    let upsert = "mutation V($input: VariableCollectionUpsertInput!) { variableCollectionUpsert(input: $input) }";
+    let mut input = place.clone();
+    input["variables"] = json!({"A": "1", "B": "é\n\"${{A}}"});
+    world.data(&ann, upsert, json!({"input": input})).await;
+    let literal = format!(
+        "mutation {{ variableCollectionUpsert(input: {{projectId: \"{project}\", environmentId: \"{environment}\", serviceId: \"{service}\", \
+         variables: {{C: \"ünicode\", D: 7, E: true}}, skipDeploys: true}}) }}"
+    );
+    world.data(&ann, &literal, Value::Null).await;
+    let read = "query V($projectId: String!, $environmentId: String!, $serviceId: String!, $raw: Boolean) {
+        variables(projectId: $projectId, environmentId: $environmentId, serviceId: $serviceId, unrendered: $raw) }";
+    let mut ask = place;
+    ask["raw"] = json!(true);
+    let values = world.data(&ann, read, ask).await["variables"].clone();
+    assert_eq!(
+        (&values["A"], &values["B"], &values["C"], &values["D"], &values["E"]),
+        (&json!("1"), &json!("é\n\"${{A}}"), &json!("ünicode"), &json!("7"), &json!("true"))
+    );
+    let mixed = literal.replace("mutation {", "mutation M($x: String!) {").replace("\"ünicode\"", "$x");
+    let (status, body) = world.send(&ann, &mixed, json!({"x": "1"})).await;
+    assert!(status == 400 && body["errors"][0]["message"].as_str().unwrap().contains("one variable"), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_of_clients_are_taken_in_any_shape() {
+    let world = World::start().await;
+    let track = "mutation CliEventTrack($input: CliEventTrackInput!) { cliEventTrack(input: $input) }";
+    let input = json!({"command": "up", "ttyStreams": ["stdin"], "durationMs": "soon", "new": {"deep": [1]}});
+    assert_eq!(world.data(&Principal::Anonymous, track, json!({"input": input})).await, json!({"cliEventTrack": true}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shapes_of_2022_are_answered() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let query = format!(
+        "query {{ project(id: \"{}\") {{ id name plugins {{ edges {{ node {{ id name }} }} }}
+           environments {{ edges {{ node {{ id name }} }} }}
+           services {{ edges {{ node {{ id name deployments {{ id status }} old: deployments {{ id }} new: deployments(first: 1) {{ edges {{ node {{ id }} }} }} }} }} }} }} }}",
+        estate.person.project
+    );
+    for _ in 0..2 {
+        let data = world.data(&ann, &query, Value::Null).await;
+        let service = &data["project"]["services"]["edges"][0]["node"];
+        assert_eq!(service["deployments"], json!([{"id": estate.deployment.to_string(), "status": "INITIALIZING"}]));
+        assert_eq!(service["old"], json!([{"id": estate.deployment.to_string()}]));
+        assert_eq!(service["new"]["edges"][0]["node"]["id"], json!(estate.deployment.to_string()));
+        assert_eq!(data["project"]["plugins"], json!({"edges": []}));
+    }
+    let old =
+        "mutation { projectCreate(input: {name: \"n\", teamId: \"TEAM\"}) { workspaceId } }".replace("TEAM", &estate.workspace.to_string());
+    assert_eq!(world.data(&ann, &old, Value::Null).await["projectCreate"]["workspaceId"], json!(estate.workspace.to_string()));
+    let listed = format!("{{ projects(teamId: \"{}\") {{ edges {{ node {{ name }} }} }} }}", estate.workspace);
+    assert_eq!(world.data(&ann, &listed, Value::Null).await["projects"]["edges"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_in_no_error_and_no_config_without_asking() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let config = "query C($id: String!, $open: Boolean) { environment(id: $id) { config(decryptVariables: $open) } }";
+    let id = estate.person.environment.to_string();
+    let closed = world.data(&ann, config, json!({"id": id, "open": false})).await;
+    assert!(!closed.to_string().contains("canary-7f3a"), "{closed}");
+    let open = world.data(&ann, config, json!({"id": id, "open": true})).await;
+    assert!(open.to_string().contains("canary-7f3a"), "{open}");
+    assert!(world.server.ops.store.members(Tenant::system(estate.workspace)).await.unwrap().len() == 1);
+}

@@ -1,0 +1,14 @@
+//! The GraphQL API over a real store: what clients send, what they may not have, and what is meant to hurt.
+
+mod answers;
+mod commands;
+mod contract;
+mod hostile;
+mod logs;
+#[path = "../server/mod.rs"]
+mod server;
+mod sockets;
+mod statements;
+mod tmpcli;
+mod walk;
+mod world;

@@ -1,0 +1,99 @@
+//! The number of SQL statements depends on the shape of a query, never on the number of rows.
+
+use domain::project::{Environment, Instance, Project, Service};
+use domain::spec::InstanceSpec;
+use domain::{EnvironmentId, InstanceId, ProjectId, ServiceId, Tenant, Timestamp, WorkspaceId};
+use ops::Principal;
+use serde_json::{Value, json};
+use store::Change;
+
+use crate::world::World;
+
+/// Projects with two environments, two services and their instances.
+async fn projects(world: &World, workspace: WorkspaceId, count: usize) {
+    let now = Timestamp::now();
+    for at in 0..count {
+        let project_id = ProjectId::generate();
+        let project = Project {
+            id: project_id,
+            workspace_id: workspace,
+            name: format!("p{at}"),
+            description: None,
+            created_at: now,
+            updated_at: now,
+            deleted_at: None,
+        };
+        let mut changes = vec![Change::ProjectInsert(project)];
+        let environments = [EnvironmentId::generate(), EnvironmentId::generate()];
+        for (id, name) in environments.into_iter().zip(["production", "staging"]) {
+            changes.push(Change::EnvironmentInsert(Environment {
+                id,
+                workspace_id: workspace,
+                project_id,
+                name: name.into(),
+                is_ephemeral: false,
+                source_environment_id: None,
+                created_at: now,
+                updated_at: now,
+            }));
+        }
+        for name in ["web", "worker"] {
+            let service_id = ServiceId::generate();
+            changes.push(Change::ServiceInsert(Service {
+                id: service_id,
+                workspace_id: workspace,
+                project_id,
+                name: name.into(),
+                icon: None,
+                created_at: now,
+                updated_at: now,
+            }));
+            for environment_id in environments {
+                changes.push(Change::InstanceInsert(Instance {
+                    id: InstanceId::generate(),
+                    workspace_id: workspace,
+                    project_id,
+                    environment_id,
+                    service_id,
+                    number: 0,
+                    spec: InstanceSpec::default(),
+                    created_at: now,
+                    updated_at: now,
+                }));
+            }
+        }
+        world.server.ops.store.commit(Tenant::system(workspace), changes).await.unwrap();
+    }
+}
+
+async fn counted(world: &World, who: &Principal, query: &str, variables: Value) -> (u64, Value) {
+    let before = world.server.ops.store.statements();
+    let data = world.data(who, query, variables).await;
+    (world.server.ops.store.statements() - before, data)
+}
+
+const ALL: &str = "query UserProjects($first: Int) { externalWorkspaces { id } me { workspaces { id team { id } projects(first: $first) { edges { node { id
+    workspace { name } environments { edges { node { id name canAccess sourceEnvironment { name } } } } services { edges { node { id name project { name } } } } } } } } } }";
+
+const DEEP: &str = "query Deep($first: Int) { projects(first: $first) { edges { node { id
+    environments { edges { node { name serviceInstances { edges { node { serviceName service { name } latestDeployment { status instances { id } }
+      activeDeployments { id url instances { id } } domains { serviceDomains { domain } customDomains { domain } } } } } } } }
+    services { edges { node { deployments { id status service { name } environment { name } } serviceInstances { edges { node { id } } } } } } } } } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_projects_take_as_many_statements_as_a_thousand() {
+    let world = World::start().await;
+    let (few, many) = (world.estate("few@x.test").await, world.estate("many@x.test").await);
+    projects(&world, few.workspace, 9).await;
+    projects(&world, many.workspace, 999).await;
+    let (few, many) = (world.bearer(&few.person.token).await, world.bearer(&many.person.token).await);
+    for (query, first, limit) in [(ALL, 100, 12), (DEEP, 40, 24)] {
+        let (small, data) = counted(&world, &few, query, json!({"first": first})).await;
+        let (large, _) = counted(&world, &many, query, json!({"first": first})).await;
+        // The page of the few holds the only deployment that there is, which takes a statement more.
+        assert!(large <= small && small <= limit, "{small} and {large} statements for {query}");
+        assert!(data.to_string().contains("worker"), "{data}");
+    }
+    let (_, data) = counted(&world, &many, ALL, json!({"first": 1000})).await;
+    assert_eq!(data["me"]["workspaces"][0]["projects"]["edges"].as_array().unwrap().len(), 1000);
+}

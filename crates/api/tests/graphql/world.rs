@@ -1,0 +1,215 @@
+//! A server with people, projects and deployments in it.
+
+use api::graphql::{Engine, GraphqlRequest};
+use domain::deployment::{DeploymentStatus, EventStep};
+use domain::log::{LogKind, LogLine, LogSource, Severity};
+use domain::{
+    ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId,
+};
+use ops::auth::{Presented, authenticate};
+use ops::deployment::{Blob, Upload};
+use ops::service::ServiceCreate;
+use ops::{OpCtx, Principal};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value, json};
+use store::Change;
+
+use crate::server::{Person, Server};
+
+pub(crate) struct World {
+    pub(crate) server: Server,
+    pub(crate) engine: Engine,
+}
+
+/// What one person has: one of everything.
+pub(crate) struct Estate {
+    pub(crate) person: Person,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) service: ServiceId,
+    pub(crate) deployment: DeploymentId,
+    pub(crate) service_domain: DomainId,
+    pub(crate) custom_domain: DomainId,
+    pub(crate) account_key: ApiKeyId,
+    pub(crate) project_key: ApiKeyId,
+    /// A project token's secret.
+    pub(crate) project_token: String,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self { server: Server::start().await, engine: Engine::new() }
+    }
+
+    pub(crate) fn ctx(&self, principal: Principal) -> OpCtx {
+        OpCtx { ops: self.server.ops.clone(), principal, request_id: "r-1".into(), address: None, now: Timestamp::now() }
+    }
+
+    pub(crate) async fn bearer(&self, token: &str) -> Principal {
+        authenticate(&self.server.ops, Presented::Bearer(SecretString::from(token)), Timestamp::now(), None).await.unwrap()
+    }
+
+    pub(crate) async fn project_token(&self, token: &str) -> Principal {
+        authenticate(&self.server.ops, Presented::ProjectToken(SecretString::from(token)), Timestamp::now(), None).await.unwrap()
+    }
+
+    /// Status and body.
+    pub(crate) async fn send(&self, principal: &Principal, query: &str, variables: Value) -> (u16, Value) {
+        let variables = match variables {
+            Value::Object(map) => Some(map),
+            _ => None::<Map<String, Value>>,
+        };
+        let request = GraphqlRequest { query: query.to_owned(), variables, operation_name: None };
+        let response = self.engine.execute(self.ctx(principal.clone()), request).await;
+        (response.status, serde_json::from_slice(&response.body).unwrap())
+    }
+
+    /// The data of an answer without errors.
+    pub(crate) async fn data(&self, principal: &Principal, query: &str, variables: Value) -> Value {
+        let (status, body) = self.send(principal, query, variables).await;
+        assert_eq!(status, 200, "{body:#}");
+        assert_eq!(body.get("errors"), None, "{body:#}");
+        body["data"].clone()
+    }
+
+    /// The first error of an answer without data.
+    pub(crate) async fn error(&self, principal: &Principal, query: &str, variables: Value) -> Value {
+        let (_, body) = self.send(principal, query, variables).await;
+        let error = body["errors"][0].clone();
+        assert!(error.is_object(), "no error: {body:#}");
+        assert_eq!(error["extensions"]["requestId"], json!("r-1"));
+        error
+    }
+
+    pub(crate) async fn estate(&self, email: &str) -> Estate {
+        let person = self.server.person(email, None).await;
+        let ctx = self.server.ctx(&person.token).await;
+        let service = ops::service::service_create(
+            &ctx,
+            ServiceCreate {
+                project: person.project,
+                environment: None,
+                name: Some("web".into()),
+                icon: None,
+                source: None,
+                variables: [("SECRET".to_owned(), "canary-7f3a".to_owned())].into(),
+            },
+        )
+        .await
+        .unwrap();
+        let deployment = self.deploy(&ctx, &person, Some(service.row.id)).await;
+        let domains = ops::domain_name::domains(&ctx, person.project, person.environment, service.row.id).await.unwrap();
+        let custom = ops::domain_name::custom_domain_create(
+            &ctx,
+            ops::domain_name::CustomDomainCreate {
+                project: person.project,
+                environment: person.environment,
+                service: service.row.id,
+                domain: format!("www.{}.test", email.split('@').next().unwrap()),
+                target_port: None,
+            },
+        )
+        .await
+        .unwrap();
+        let (account_key, _) = ops::token::api_token_create(&ctx, "ci", None).await.unwrap();
+        let (project_key, secret) = ops::token::project_token_create(&ctx, person.project, person.environment, "deploy").await.unwrap();
+        Estate {
+            workspace: service.tenant.workspace(),
+            service: service.row.id,
+            deployment,
+            service_domain: domains.row[0].id,
+            custom_domain: custom.id,
+            account_key: account_key.id,
+            project_key: project_key.id,
+            project_token: secret.expose_secret().to_owned(),
+            person,
+        }
+    }
+
+    pub(crate) async fn deploy(&self, ctx: &OpCtx, person: &Person, service: Option<ServiceId>) -> DeploymentId {
+        let upload = Upload {
+            project: person.project,
+            environment: person.environment,
+            service,
+            blob: Blob { sha256: "0".repeat(64), bytes: 1 },
+            message: Some("first".into()),
+        };
+        ops::deployment::deployment_create(ctx, upload).await.unwrap().row.deployment.id
+    }
+
+    /// What the engine would do.
+    pub(crate) async fn moved(
+        &self,
+        workspace: WorkspaceId,
+        id: DeploymentId,
+        from: DeploymentStatus,
+        to: DeploymentStatus,
+        why: Option<&str>,
+    ) {
+        let change = Change::DeploymentMove { id, from, to, reason: why.map(str::to_owned), at: Timestamp::now() };
+        self.server.ops.store.commit(Tenant::system(workspace), vec![change]).await.unwrap();
+        self.server.ops.signals.deployment_changed(id);
+    }
+
+    pub(crate) async fn failed_step(&self, workspace: WorkspaceId, deployment: DeploymentId, step: EventStep, why: &str) {
+        let change = Change::EventComplete { deployment, step, at: Timestamp::now(), error: Some(why.into()), detail: None };
+        self.server.ops.store.commit(Tenant::system(workspace), vec![change]).await.unwrap();
+        self.server.ops.signals.deployment_changed(deployment);
+    }
+
+    pub(crate) async fn member(&self, workspace: WorkspaceId, user: UserId, role: Role) {
+        let change = Change::MemberSet { user, role };
+        self.server.ops.store.commit(Tenant::system(workspace), vec![change]).await.unwrap();
+    }
+
+    /// Appends lines to a deployment's log, one nanosecond apart.
+    pub(crate) async fn log(&self, estate: &Estate, kind: LogKind, lines: &[(Severity, &str)]) {
+        let store = &self.server.ops.store;
+        let row = store.deployment(estate.deployment).await.unwrap().unwrap().open(Tenant::system(estate.workspace)).unwrap();
+        let source = LogSource {
+            workspace_id: row.workspace_id,
+            project_id: row.project_id,
+            environment_id: row.environment_id,
+            service_id: row.service_id,
+            deployment_id: row.id,
+            snapshot_id: row.snapshot_id,
+            replica_id: (kind == LogKind::Deploy).then(ReplicaId::generate),
+            kind,
+        };
+        let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap();
+        let line = |(at, (severity, message)): (usize, &(Severity, &str))| LogLine {
+            nanos: now + at as i64,
+            source: source.clone(),
+            severity: *severity,
+            message: (*message).to_owned(),
+            attributes: vec![("ms".into(), "12".into())],
+        };
+        self.server.ops.telemetry.append(lines.iter().enumerate().map(line).collect()).await.unwrap();
+    }
+}
+
+/// The ids that a stranger must never see.
+pub(crate) fn ids(estate: &Estate) -> Vec<String> {
+    let Estate { person, workspace, service, deployment, service_domain, custom_domain, account_key, project_key, project_token } = estate;
+    vec![
+        person.project.to_string(),
+        person.environment.to_string(),
+        person.user.id.to_string(),
+        workspace.to_string(),
+        service.to_string(),
+        deployment.to_string(),
+        service_domain.to_string(),
+        custom_domain.to_string(),
+        account_key.to_string(),
+        project_key.to_string(),
+        project_token.clone(),
+        "canary-7f3a".to_owned(),
+    ]
+}
+
+pub(crate) fn project(estate: &Estate) -> ProjectId {
+    estate.person.project
+}
+
+pub(crate) fn environment(estate: &Estate) -> EnvironmentId {
+    estate.person.environment
+}
