@@ -221,11 +221,11 @@ impl Supervisor {
     }
 
     fn end(&mut self, phase: ObservedPhase) -> io::Result<()> {
+        self.enter(phase, None)?;
         if let Some(group) = &self.group {
-            // Tried again when the replica is forgotten.
-            let _ = group.remove();
+            group.remove_soon();
         }
-        self.enter(phase, None)
+        Ok(())
     }
 
     /// What the app finds in its environment. `PORT` is where the edge will look for it, so nothing may change it.

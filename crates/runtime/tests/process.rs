@@ -289,7 +289,7 @@ async fn without_root_an_app_still_cannot_reach_orrery() {
     for path in [folder.path(), &data, &data.join("artifacts"), &artifact, &data.join("master.key"), &exe] {
         std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)).expect("a new owner");
     }
-    let place = Place { artifact, user: None, folder: tempfile::tempdir().expect("a folder") };
+    let place = Place { artifact, user: None, folder };
     let command = format!(
         "cat {0}/master.key; ls {0}; echo x > {0}/new; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; kill -0 $PPID && echo can signal; \
          unshare --user true && echo namespace; echo mine > file && cat file; echo t > $TMPDIR/t && cat $TMPDIR/t; \
@@ -304,10 +304,8 @@ async fn without_root_an_app_still_cannot_reach_orrery() {
     wait(&driver, id, |seen| seen.phase.is_over()).await;
     control.kill().and_then(|()| control.wait().map(|_| ())).expect("a process to kill");
 
-    let place = Place { artifact: place.artifact.clone(), user: None, folder };
     let shown = std::fs::read_dir(data.join("replicas").join(id.to_string()).join("logs")).expect("a spool").flatten();
     let said: String = shown.map(|entry| std::fs::read_to_string(entry.path()).expect("text")).collect();
-    drop(place);
     for expected in ["CapEff:\\t0000000000000000", "NoNewPrivs:\\t1", "Seccomp:\\t2", "\"mine\"", "\"t\"", "\"end\"", "status 0"] {
         assert!(said.contains(expected), "{expected} is missing in {said}");
     }

@@ -61,8 +61,7 @@ fn enter() -> Result<End, Failure> {
         plain(&entry, group.as_ref().map(|(group, _)| group), &keeper, &parent)
     };
     if let Some((group, true)) = group {
-        // Left behind, it is empty and costs next to nothing.
-        let _ = group.remove();
+        group.remove_soon();
     }
     end
 }

@@ -102,6 +102,26 @@ impl Place {
     }
 }
 
+impl Drop for Place {
+    /// Nothing that a failed test has started goes on: a supervisor that is killed takes its app along.
+    fn drop(&mut self) {
+        let replicas = std::fs::read_dir(self.data().join("replicas")).into_iter().flatten().flatten();
+        for state in replicas.filter_map(|entry| std::fs::read(entry.path().join("state.json")).ok()) {
+            let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
+            if ["exited", "crashed", "stopped"].iter().any(|over| state["phase"] == *over) {
+                continue;
+            }
+            let pid = state["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+            let Some(pid) =
+                pid.filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(4).any(|at| at == b"shim")))
+            else {
+                continue;
+            };
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
+
 pub(crate) fn config(data: &Path) -> ProcessConfig {
     ProcessConfig {
         data_dir: data.to_owned(),
