@@ -7,7 +7,7 @@ use anyhow::Context;
 use ops::Ops;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::config::{Config, user_dir};
+use crate::config::{Config, token_file};
 
 /// Makes the first account if there is none, and tells the person at the terminal where to go.
 pub(super) async fn greet(config: &Config, ops: &Ops) -> anyhow::Result<()> {
@@ -36,9 +36,10 @@ pub(super) async fn greet(config: &Config, ops: &Ops) -> anyhow::Result<()> {
 
 /// Keeps the token where `orrery railway` of the same user finds it, unless one is there already.
 fn remember(token: &SecretString) -> anyhow::Result<Option<std::path::PathBuf>> {
-    let dir = user_dir("XDG_CONFIG_HOME", ".config");
-    let path = dir.join("token");
-    std::fs::create_dir_all(&dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
+    let path = token_file();
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).with_context(|| format!("the folder {} cannot be made", dir.display()))?;
+    }
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
             writeln!(file, "{}", token.expose_secret())?;

@@ -151,7 +151,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         if std::thread::panicking() && std::env::var_os("ORRERY_TEST_LOG").is_some() {
             let log = std::fs::read_to_string(self.dir.path().join("serve.log")).unwrap_or_default();
-            eprintln!("--- log of serve\n{log}");
+            #[expect(clippy::print_stderr, reason = "wanted by the person who runs the tests")]
+            {
+                eprintln!("--- log of serve\n{log}");
+            }
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
