@@ -72,7 +72,8 @@ impl ProcessDriver {
         make(&run, 0o700)?;
         let hidden = hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
         let driver = Self {
-            exe,
+            // Supervisors start in another folder.
+            exe: std::path::absolute(&exe).unwrap_or(exe),
             hidden,
             ports: Arc::new(Mutex::new(Ports::new(port_range))),
             starting: Arc::default(),
@@ -137,6 +138,8 @@ impl ProcessDriver {
             .arg("shim")
             .arg(folder.path())
             .env_clear()
+            // Where this process was started must stay free to be unmounted.
+            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)

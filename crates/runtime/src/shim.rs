@@ -138,17 +138,20 @@ impl Supervisor {
     }
 
     async fn supervise(mut self) -> io::Result<()> {
-        self.enter(ObservedPhase::Running, None)?;
+        self.folder.write_state(&self.state)?;
+        self.ringer.now();
         announce()?;
         let (mut failures, mut pause) = (0, FIRST_PAUSE);
         loop {
             // It may have been asked before there was anybody to ask.
-            if self.folder.stop()?.is_some() {
-                return self.end(ObservedPhase::Stopped);
+            if !matches!(self.folder.stop(), Ok(None)) {
+                self.end(ObservedPhase::Stopped);
+                return Ok(());
             }
             let run = self.run().await?;
             if run.stopped {
-                return self.end(ObservedPhase::Stopped);
+                self.end(ObservedPhase::Stopped);
+                return Ok(());
             }
             if run.lasted >= RECOVERED {
                 (failures, pause) = (0, FIRST_PAUSE);
@@ -157,19 +160,22 @@ impl Supervisor {
             match self.judge(&run, &said, failures) {
                 Verdict::Over(phase) => {
                     self.note(&run, &format!("The app {said}."));
-                    return self.end(phase);
+                    self.end(phase);
+                    return Ok(());
                 }
                 Verdict::Again => self.note(&run, &format!("The app {said}; it starts again in {} ms.", pause.as_millis())),
             }
             failures += 1;
             self.state.restarts += 1;
-            self.enter(ObservedPhase::Restarting, None)?;
+            self.enter(ObservedPhase::Restarting, None);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                _ = self.terminate.recv() => return self.end(ObservedPhase::Stopped),
+                _ = self.terminate.recv() => {
+                    self.end(ObservedPhase::Stopped);
+                    return Ok(());
+                }
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-            self.enter(ObservedPhase::Running, None)?;
         }
     }
 
@@ -209,23 +215,25 @@ impl Supervisor {
         self.ringer.output();
     }
 
-    /// Makes a phase known.
-    fn enter(&mut self, phase: ObservedPhase, guard: Option<Identity>) -> io::Result<()> {
+    /// Makes a phase known. An app does not end because the disk is full: then its last known phase stands, and should this process
+    /// end as well, the replica counts as lost.
+    fn enter(&mut self, phase: ObservedPhase, guard: Option<Identity>) {
         if phase != self.state.phase {
             self.state.since = Timestamp::now();
         }
         (self.state.phase, self.state.guard) = (phase, guard);
-        self.folder.write_state(&self.state)?;
+        if let Err(error) = self.folder.write_state(&self.state) {
+            // The log of this process is on the same disk; there is nobody else to tell.
+            let _ = writeln!(io::stderr(), "state.json cannot be written: {error}");
+        }
         self.ringer.now();
-        Ok(())
     }
 
-    fn end(&mut self, phase: ObservedPhase) -> io::Result<()> {
-        self.enter(phase, None)?;
+    fn end(&mut self, phase: ObservedPhase) {
+        self.enter(phase, None);
         if let Some(group) = &self.group {
             group.remove_soon();
         }
-        Ok(())
     }
 
     /// What the app finds in its environment. `PORT` is where the edge will look for it, so nothing may change it.

@@ -9,6 +9,7 @@ use domain::spec::Limits;
 use runtime::sandbox::Sandbox;
 use runtime::{Driver, ObservedPhase};
 use support::*;
+use tokio::io::AsyncReadExt;
 
 macro_rules! needs_root {
     () => {
@@ -174,4 +175,30 @@ async fn a_command_in_a_sandbox_ends_as_its_program_ends() {
     assert_eq!(output.status.code(), Some(runtime::sandbox::EXIT_NOT_ENTERED));
     let bad = Sandbox { cgroup: Some("../../x".into()), ..sandbox.clone() };
     assert!(bad.command("true", &[] as &[&str], &env, "/").is_err());
+}
+
+#[tokio::test]
+async fn killing_a_command_ends_everything_inside() {
+    needs_root!();
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_runtime-testbin"));
+    let place = Place::new();
+    let name = format!("orrery-test-{}", std::process::id());
+    let sandbox =
+        Sandbox { user: place.user, root: place.artifact.clone(), cgroup: Some(name.clone()), network: true, ..Sandbox::default() };
+    let mut command =
+        sandbox.command("sh", &["-c", "setsid sleep 1000 & echo up; wait"], &BTreeMap::new(), &place.artifact).expect("a command");
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("a child");
+    let mut output = child.stdout.take().expect("a pipe");
+    let mut word = [0; 3];
+    output.read_exact(&mut word).await.expect("a word");
+    child.kill().await.expect("a process to kill");
+    // The pipe ends when the last process inside has ended.
+    let mut rest = vec![];
+    tokio::time::timeout(PATIENCE, output.read_to_end(&mut rest)).await.expect("an end").expect("a pipe");
+    let removed = async {
+        while runtime::sandbox::remove_cgroup(&name).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, removed).await.expect("the group is empty");
 }

@@ -87,7 +87,7 @@ impl Supervisor {
         let kills_before = self.group.as_ref().map_or(0, |group| group.oom_kills());
         let mut child = self.command()?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let guard = child.id().and_then(Identity::of);
-        self.enter(ObservedPhase::Running, guard)?;
+        self.enter(ObservedPhase::Running, guard);
         let began = Instant::now();
         let mut stdout = Output::new(child.stdout.take(), false);
         let mut stderr = Output::new(child.stderr.take(), true);
@@ -98,7 +98,7 @@ impl Supervisor {
                 length = stdout.read() => { stdout.keep(length, &mut self.spool); self.ringer.output(); }
                 length = stderr.read() => { stderr.keep(length, &mut self.spool); self.ringer.output(); }
                 status = child.wait(), if ended.is_none() => ended = Some((status?, Instant::now())),
-                _ = self.terminate.recv() => self.ask(&child, guard, &mut stopping)?,
+                _ = self.terminate.recv() => self.ask(&child, guard, &mut stopping),
                 () = until(stopping.deadline), if ended.is_none() => force(&child, &mut stopping),
                 () = until(self.spool.due()) => { self.spool.tick(); self.ringer.output(); }
                 () = until(self.ringer.due()) => self.ringer.tick(),
@@ -113,17 +113,16 @@ impl Supervisor {
     }
 
     /// Asks the app to end. Asked again, it can only get less time.
-    fn ask(&mut self, child: &Child, guard: Option<Identity>, stopping: &mut Stopping) -> io::Result<()> {
-        let grace = self.folder.stop()?.map(|stop| Duration::from_millis(stop.grace_millis));
+    fn ask(&mut self, child: &Child, guard: Option<Identity>, stopping: &mut Stopping) {
+        let grace = self.folder.stop().ok().flatten().map(|stop| Duration::from_millis(stop.grace_millis));
         let grace = grace.unwrap_or(Duration::from_secs(u64::from(self.replica.draining_seconds)));
         // Far enough to mean "whenever it likes", near enough to be counted.
         let deadline = Instant::now() + grace.min(Duration::from_secs(86_400));
         stopping.deadline = Some(stopping.deadline.map_or(deadline, |before| before.min(deadline)));
         if !std::mem::replace(&mut stopping.asked, true) {
             send(child, Signal::SIGTERM);
-            self.enter(ObservedPhase::Stopping, guard)?;
+            self.enter(ObservedPhase::Stopping, guard);
         }
-        Ok(())
     }
 }
 

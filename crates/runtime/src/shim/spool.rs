@@ -104,6 +104,8 @@ impl Spool {
             self.dropped += self.buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
             // What was written of it ends in the middle of a line, which a new segment puts behind.
             self.segment = None;
+            // The notice waits for the next second, like everything that is dropped.
+            self.second = Instant::now();
         }
         self.buffer.clear();
         self.buffer.shrink_to(LONGEST_BUFFER);
