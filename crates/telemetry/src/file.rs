@@ -95,7 +95,7 @@ pub(crate) fn open_for_reading(path: &Path) -> Result<Option<Connection>, Teleme
         // Not read-only: after a crash the first to come has to recover the write-ahead log.
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         connection.busy_timeout(Duration::from_secs(5))?;
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -512;")?;
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA cache_size = -128;")?;
         Ok(connection)
     };
     match open() {
@@ -118,7 +118,7 @@ pub(crate) fn last_seq(path: &Path) -> Result<Option<i64>, TelemetryError> {
     }
 }
 
-/// Idle connections for reading, least recently used first. Bounded: each holds half a megabyte of pages at most.
+/// Idle connections for reading, least recently used first. Bounded: each holds 128 KiB of pages at most.
 #[derive(Default)]
 pub(crate) struct Readers(Mutex<Idle>);
 
@@ -129,7 +129,7 @@ struct Idle {
     deletions: u64,
 }
 
-const MAX_IDLE: usize = 8;
+const MAX_IDLE: usize = 32;
 
 /// A borrowed connection.
 pub(crate) struct Reader<'a> {

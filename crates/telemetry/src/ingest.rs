@@ -4,6 +4,7 @@
 //! goes on at the line behind the last stored one. A segment is deleted only when all its lines are on disk for sure.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -60,15 +61,26 @@ impl Writer {
         };
         let path = spool::path_of(&dir, current);
         let finished = segments.last() != Some(&current);
-        let offset = start_of(&path, if current == segment { u64::try_from(at).unwrap_or(0) } else { 0 })?;
-        let piece = spool::read(&path, offset, finished).map_err(TelemetryError::io(&path))?;
+        let offset = if current == segment { u64::try_from(at).unwrap_or(0) } else { 0 };
+        let piece = match start_of(&path, offset).and_then(|offset| spool::read(&path, offset, finished)) {
+            Ok(piece) => piece,
+            // A supervisor whose spool is full deletes the oldest segment.
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Chunk { ingested: Ingested::default(), more: true }),
+            Err(source) => return Err(TelemetryError::Io { path, source }),
+        };
         let exhausted = piece.exhausted;
-        let (lines, ends, ingested) = lines_of(source, piece.items, &path);
+        // Segments are numbered without a gap.
+        let gap = position.is_some() && current > segment + 1;
+        let (lines, ends, ingested) = lines_of(source, piece.items, gap, &path);
         if !lines.is_empty() {
             self.store(shared, lines, Some(&Progress { replica, dir: &dir, segment: current, ends: &ends }))?;
         }
         if exhausted && finished {
             self.delete_segment(shared, &dir, current)?;
+            // Also when it held nothing: the next one follows it without a gap.
+            if let Some(position) = self.positions(shared)?.get_mut(&replica) {
+                position.segment = current;
+            }
         }
         Ok(Chunk { ingested, more: !exhausted || finished })
     }
@@ -77,7 +89,7 @@ impl Writer {
         self.sync(shared)?;
         let path = spool::path_of(dir, segment);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TelemetryError::Io { path, source: error }),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(TelemetryError::Io { path, source: error }),
             _ => Ok(()),
         }
     }
@@ -101,17 +113,23 @@ impl Writer {
 }
 
 /// A spool that is shorter than what was read of it lost its end in a power cut; what comes is new.
-fn start_of(path: &Path, offset: u64) -> Result<u64, TelemetryError> {
-    let length = std::fs::metadata(path).map_err(TelemetryError::io(path))?.len();
+fn start_of(path: &Path, offset: u64) -> std::io::Result<u64> {
+    let length = std::fs::metadata(path)?.len();
     if length < offset {
         tracing::warn!(path = %path.display(), offset, length, "a log segment is shorter than what was read of it; going on at its end");
     }
     Ok(offset.min(length))
 }
 
-/// The lines of a piece and where each ends. Neighbours that cannot be read become one line that says so.
-fn lines_of(source: &LogSource, items: Vec<Item>, path: &Path) -> (Vec<LogLine>, Vec<u64>, Ingested) {
+/// The lines of a piece and where each ends. Neighbours that cannot be read become one line that says so, and so does a gap before them.
+fn lines_of(source: &LogSource, items: Vec<Item>, gap: bool, path: &Path) -> (Vec<LogLine>, Vec<u64>, Ingested) {
     let (mut lines, mut ends, mut ingested) = (vec![], vec![], Ingested::default());
+    let first = items.iter().find_map(|item| item.line.as_ref()).map(|line| line.nanos);
+    if gap && let Some(nanos) = first {
+        let message = "older lines of this log were dropped: they were not read in time".to_owned();
+        lines.push(LogLine { nanos, source: source.clone(), severity: Severity::Warn, message, attributes: vec![] });
+        ends.push(0);
+    }
     let mut items = items.into_iter().peekable();
     let mut nanos = None;
     while let Some(Item { line, mut end }) = items.next() {

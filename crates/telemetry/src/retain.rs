@@ -45,7 +45,7 @@ impl Writer {
         let mut positions = shared.positions_in(key)?;
         let latest = self.positions(shared)?;
         // A spool that is quiet for long may have its position here only.
-        positions.retain(|(replica, position)| latest.get(replica) == Some(position));
+        positions.retain(|(replica, position)| latest.get(replica).is_some_and(|latest| latest.seq == position.seq));
         if !positions.is_empty() {
             let newest = shared.files().into_keys().rfind(|other| *other != key);
             self.carry(shared, newest.unwrap_or(FileKey { day: today, part: 0 }), &positions)?;

@@ -47,7 +47,8 @@ pub(crate) fn segments(dir: &Path) -> io::Result<Vec<i64>> {
 
 fn number_of(name: &str) -> Option<i64> {
     let digits = name.strip_suffix(".log")?;
-    (digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
+    let number: i64 = digits.parse().ok()?;
+    (format!("{number:06}") == digits && number >= 0).then_some(number)
 }
 
 pub(crate) fn path_of(dir: &Path, segment: i64) -> PathBuf {
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn only_numbered_files_are_segments() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["000002.log", "000010.log", "1000000.log", "000003.log.tmp", "state", "1.log", "-00001.log"] {
+        for name in ["000002.log", "000010.log", "1000000.log", "000003.log.tmp", "state", "1.log", "-00001.log", "0000004.log"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         assert_eq!(segments(dir.path()).unwrap(), [2, 10, 1_000_000]);

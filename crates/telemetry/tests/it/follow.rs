@@ -16,6 +16,7 @@ async fn take(stream: impl Stream<Item = Vec<LogLine>>, count: usize) -> Vec<Log
     while lines.len() < count {
         lines.extend(stream.next().await.expect("the stream ended early"));
     }
+    lines.retain(|line| line.message != "the end");
     lines
 }
 
@@ -65,11 +66,17 @@ async fn followers_miss_nothing_and_see_nothing_twice() {
     // This one takes its replay in the middle of the writing and the rest only when all is written: it has to catch up from disk.
     let mut slow = Box::pin(store.follow(scope, Filter::default(), REPLAY));
     let mut early = slow.next().await.unwrap();
-    // These come while writing goes on.
-    let late: Vec<_> = (0..8).map(|_| tokio::spawn(take(store.follow(scope, Filter::default(), REPLAY), total))).collect();
+    // These come all along the writing.
+    let mut late = vec![];
+    let mut pace = Box::pin(store.follow(scope, Filter::default(), Replay { limit: 0, ..REPLAY }));
+    while late.len() < 40 {
+        pace.next().await.unwrap();
+        late.push(tokio::spawn(take(store.follow(scope, Filter::default(), REPLAY), total)));
+    }
     writing.await.unwrap();
+    store.append(vec![line(&sources[0], MIDNIGHT, "the end")]).await.unwrap();
 
-    while early.len() < total {
+    while early.last().is_none_or(|line| line.message != "the end") {
         early.extend(slow.next().await.unwrap());
     }
     assert_whole(&early, ROUNDS);

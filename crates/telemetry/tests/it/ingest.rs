@@ -78,6 +78,27 @@ async fn lines_are_taken_apart_and_damage_is_shown() {
     assert!(!segment(&spool, 1).exists() && segment(&spool, 2).exists());
 }
 
+#[tokio::test]
+async fn segments_that_a_full_spool_dropped_leave_a_notice() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, spool, source) = (open(dir.path()), dir.path().join("spool"), deploy_source());
+    write_segment(&spool, 0, 0..2);
+    store.ingest(&source, &spool).await.unwrap();
+    write_segment(&spool, 1, 2..3);
+    store.ingest(&source, &spool).await.unwrap();
+    // An empty segment is no loss.
+    write_segment(&spool, 2, 0..0);
+    write_segment(&spool, 3, 3..4);
+    store.ingest(&source, &spool).await.unwrap();
+    std::fs::remove_file(segment(&spool, 3)).unwrap();
+    write_segment(&spool, 5, 50..51);
+    write_segment(&spool, 6, 51..52);
+    assert_eq!(store.ingest(&source, &spool).await.unwrap(), Ingested { lines: 2, unreadable: 0 });
+    let lines = store.query(&all(deployment(&source))).unwrap();
+    assert_eq!(messages(&lines), ["0", "1", "2", "3", "older lines of this log were dropped: they were not read in time", "50", "51"]);
+    assert!(times_grow(&lines));
+}
+
 /// After every step that leaves a trace on disk, the state is copied and a new process starts from the copy.
 #[tokio::test]
 async fn a_crash_between_any_two_steps_loses_and_repeats_nothing() {
