@@ -14,6 +14,7 @@ use domain::{DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role,
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a commit holds a handful of changes; boxing would burden each place that makes one")]
 pub enum Change {
     /// A new project.
     ProjectInsert(Project),

@@ -60,10 +60,17 @@ statements! {
         "SELECT ", columns!(), " FROM deployments WHERE instance_id IN ($instances) AND workspace_id = $workspace \
          AND status NOT IN ('FAILED', 'SKIPPED', 'REMOVED')"
     );
+    /// One step down the index for each row of the answer: each finds the next older one of its service.
     DEPLOYMENTS_OF_SERVICES = concat!(
-        "SELECT ", columns!(), " FROM (SELECT id, row_number() OVER (PARTITION BY service_id ORDER BY id DESC) AS place \
-         FROM deployments WHERE service_id IN ($services) AND workspace_id = $workspace) AS ranked \
-         JOIN deployments ON deployments.id = ranked.id WHERE ranked.place <= $limit ORDER BY deployments.id DESC"
+        "WITH RECURSIVE step (service_id, id, place) AS ( \
+         SELECT services.id, (SELECT newest.id FROM deployments AS newest WHERE newest.workspace_id = $workspace \
+         AND newest.service_id = services.id ORDER BY newest.id DESC LIMIT 1), CAST(1 AS BIGINT) \
+         FROM services WHERE services.id IN ($services) AND services.workspace_id = $workspace \
+         UNION ALL \
+         SELECT step.service_id, (SELECT older.id FROM deployments AS older WHERE older.workspace_id = $workspace \
+         AND older.service_id = step.service_id AND older.id < step.id ORDER BY older.id DESC LIMIT 1), step.place + 1 \
+         FROM step WHERE step.place < $limit AND step.id IS NOT NULL) \
+         SELECT ", columns!(), " FROM step JOIN deployments ON deployments.id = step.id"
     );
     DEPLOYMENT_VARIABLES = "SELECT sealed_values FROM deployment_variables WHERE deployment_id = $id AND workspace_id = $workspace";
     DEPLOYMENT_INSERT =
@@ -210,7 +217,11 @@ impl Store {
         services: &[ServiceId],
         limit_each: u32,
     ) -> Result<Vec<Deployment>, StoreError> {
-        self.list(&DEPLOYMENTS_OF_SERVICES, &params![workspace = tenant, services = services, limit = limit_each], row).await
+        if limit_each == 0 {
+            return Ok(vec![]);
+        }
+        let params = params![workspace = tenant, services = services, limit = limit_each];
+        self.batch(&DEPLOYMENTS_OF_SERVICES, &params, row, |row| std::cmp::Reverse(row.id)).await
     }
 
     /// The variables that were frozen with a deployment; none for one that is not there.

@@ -129,8 +129,8 @@ impl Store {
         rows.into_iter().map(|mut row| read(&mut row).map_err(|bad| bad.in_statement(sql.name))).collect()
     }
 
-    /// Rows for a list of ids, ordered here: told to order by id, SQLite would rather walk through a workspace in that order than pick the
-    /// few rows and sort them.
+    /// Rows in the order of an id, ordered here. Told to order them, SQLite sets up a sorter, which costs more than the rest of a short list,
+    /// or walks through a whole workspace in that order rather than pick the few rows of a list of ids.
     async fn batch<T, I: Ord>(
         &self,
         sql: &'static Sql,

@@ -19,11 +19,11 @@ statements! {
     WORKSPACE_BY_USERNAME = concat!("SELECT ", columns!(), " FROM workspaces WHERE username = $username");
     MEMBERSHIPS = concat!(
         "SELECT memberships.role, ", columns!(), " FROM memberships JOIN workspaces ON workspaces.id = memberships.workspace_id \
-         WHERE memberships.user_id = $user ORDER BY workspaces.id"
+         WHERE memberships.user_id = $user"
     );
     MEMBERS = concat!(
         "SELECT memberships.role, ", user_columns!(), " FROM memberships JOIN users ON users.id = memberships.user_id \
-         WHERE memberships.workspace_id = $workspace ORDER BY users.id"
+         WHERE memberships.workspace_id = $workspace"
     );
     WORKSPACE_INSERT =
         "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
@@ -70,7 +70,7 @@ impl Store {
     /// The database does not answer.
     pub async fn memberships(&self, user: UserId) -> Result<Vec<Membership>, StoreError> {
         let read = |r: &mut Record| Ok(Membership { role: r.word(Role::parse)?, workspace: row(r)? });
-        self.list(&MEMBERSHIPS, &params![user = user], read).await
+        self.batch(&MEMBERSHIPS, &params![user = user], read, |membership| membership.workspace.id).await
     }
 
     /// The members of the workspace, oldest account first.
@@ -79,7 +79,7 @@ impl Store {
     /// The database does not answer.
     pub async fn members(&self, tenant: Tenant) -> Result<Vec<Member>, StoreError> {
         let read = |r: &mut Record| Ok(Member { role: r.word(Role::parse)?, user: user_row(r)? });
-        self.list(&MEMBERS, &params![workspace = tenant], read).await
+        self.batch(&MEMBERS, &params![workspace = tenant], read, |member| member.user.id).await
     }
 
     /// Makes a workspace with its owner.

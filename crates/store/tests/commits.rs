@@ -152,7 +152,7 @@ both! {
         assert!(store.domain_by_name(&tree.domain.domain).await.unwrap().is_none());
         assert!(store.api_key(tree.key.id).await.unwrap().is_none());
         assert_eq!(store.deployment_variables(tree.tenant, tree.deployment.id).await.unwrap(), BTreeMap::new());
-        assert_eq!(store.activities(tree.tenant, Some(tree.project.id), 10).await.unwrap(), [tree.activity.clone()]);
+        assert_eq!(store.activities(tree.tenant, Some(tree.project.id), 10).await.unwrap(), std::slice::from_ref(&tree.activity));
         assert!(store.replica(other.replica.id).await.unwrap().is_some());
     }
 

@@ -24,18 +24,18 @@ both! {
         let tree = fixture.tree("owner").await;
         let store = &fixture.store;
         let tenant = tree.tenant;
-        assert_eq!(store.projects_by_id(tenant, &[tree.project.id]).await.unwrap(), [tree.project.clone()]);
-        assert_eq!(store.environments_of(tenant, &[tree.project.id]).await.unwrap(), [tree.environment.clone()]);
-        assert_eq!(store.services_of(tenant, &[tree.project.id]).await.unwrap(), [tree.service.clone()]);
+        assert_eq!(store.projects_by_id(tenant, &[tree.project.id]).await.unwrap(), std::slice::from_ref(&tree.project));
+        assert_eq!(store.environments_of(tenant, &[tree.project.id]).await.unwrap(), std::slice::from_ref(&tree.environment));
+        assert_eq!(store.services_of(tenant, &[tree.project.id]).await.unwrap(), std::slice::from_ref(&tree.service));
         let found = store.instances_of_services(tenant, &[tree.service.id]).await.unwrap().remove(0);
         assert_eq!(found, Instance { number: found.number, ..tree.instance.clone() });
         assert!(found.number > 0);
-        assert_eq!(store.domains_of_environments(tenant, &[tree.environment.id]).await.unwrap(), [tree.domain.clone()]);
-        assert_eq!(store.deployments_by_id(tenant, &[tree.deployment.id]).await.unwrap(), [tree.deployment.clone()]);
-        assert_eq!(store.deployment_events(tenant, tree.deployment.id).await.unwrap(), [tree.event.clone()]);
-        assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), [tree.replica.clone()]);
-        assert_eq!(store.api_keys_of_project(tenant, tree.project.id).await.unwrap(), [tree.key.clone()]);
-        assert_eq!(store.activities(tenant, None, 10).await.unwrap(), [tree.activity.clone()]);
+        assert_eq!(store.domains_of_environments(tenant, &[tree.environment.id]).await.unwrap(), std::slice::from_ref(&tree.domain));
+        assert_eq!(store.deployments_by_id(tenant, &[tree.deployment.id]).await.unwrap(), std::slice::from_ref(&tree.deployment));
+        assert_eq!(store.deployment_events(tenant, tree.deployment.id).await.unwrap(), std::slice::from_ref(&tree.event));
+        assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), std::slice::from_ref(&tree.replica));
+        assert_eq!(store.api_keys_of_project(tenant, tree.project.id).await.unwrap(), std::slice::from_ref(&tree.key));
+        assert_eq!(store.activities(tenant, None, 10).await.unwrap(), std::slice::from_ref(&tree.activity));
         let variables = store.variables(tenant, tree.environment.id).await.unwrap();
         assert!(variables == [tree.variable.clone()]);
         assert_eq!(store.deployment_variables(tenant, tree.deployment.id).await.unwrap()["A"], "b");
@@ -143,7 +143,7 @@ both! {
         let gone = Replica { status: ReplicaStatus::Removed, ..idle.replica.clone() };
         store.commit(idle.tenant, vec![done, Change::ReplicaUpdate(gone)]).await.unwrap();
         assert_eq!(store.system_instances_with_work().await.unwrap(), [(busy.tenant.workspace(), busy.instance.id)]);
-        assert_eq!(store.system_live_replicas().await.unwrap(), [busy.replica.clone()]);
+        assert_eq!(store.system_live_replicas().await.unwrap(), std::slice::from_ref(&busy.replica));
         // Of twelve that were removed, the ten newest can be rolled back to; what is live always counts.
         let mut rows: Vec<Deployment> = (0..12).map(|_| deployment(&busy.instance, Removed)).collect();
         for (i, row) in rows.iter_mut().enumerate() {

@@ -12,7 +12,7 @@ both! {
         let again = join_all((0..3).map(|_| open(&fixture.url, KEY))).await;
         for store in again {
             let store = store.unwrap();
-            assert_eq!(store.projects_by_id(tree.tenant, &[tree.project.id]).await.unwrap(), [tree.project.clone()]);
+            assert_eq!(store.projects_by_id(tree.tenant, &[tree.project.id]).await.unwrap(), std::slice::from_ref(&tree.project));
             store.close().await;
         }
     }

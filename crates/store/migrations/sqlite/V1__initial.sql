@@ -106,7 +106,7 @@ CREATE TABLE projects (
     CONSTRAINT projects_tenant_key UNIQUE (id, workspace_id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX projects_workspace ON projects (workspace_id, id);
-CREATE INDEX projects_living ON projects (workspace_id, id) WHERE deleted_at IS NULL;
+CREATE INDEX projects_living ON projects (workspace_id, id, deleted_at) WHERE deleted_at IS NULL;
 CREATE INDEX projects_deleted ON projects (deleted_at) WHERE deleted_at IS NOT NULL;
 
 -- name_key is the name in lower case: names that differ only in case are one name.

@@ -245,6 +245,10 @@ fn failure(sql: &'static Sql, error: tokio_postgres::Error) -> StoreError {
         return StoreError::Conflict { constraint: constraint(db.constraint().unwrap_or_default()) };
     }
     // Connection, resources, lock, shutdown, system, and what is tried again.
-    let passing = ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class));
-    if passing { StoreError::unavailable(error) } else { StoreError::Fault { statement: sql.name, source: Box::new(error) } }
+    if ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.code().starts_with(class)) {
+        return StoreError::unavailable(error);
+    }
+    // Without the server's details, which repeat the row.
+    let said = format!("{} (SQLSTATE {}, {})", db.message(), code.code(), db.constraint().unwrap_or("no constraint"));
+    StoreError::Fault { statement: sql.name, source: said.into() }
 }
