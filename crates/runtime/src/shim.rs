@@ -150,6 +150,8 @@ impl Supervisor {
             }
             let run = self.run().await?;
             if run.stopped {
+                let said = self.describe(&run);
+                self.spool.note(false, &format!("The app {said} after it was asked to stop."));
                 self.end(ObservedPhase::Stopped);
                 return Ok(());
             }

@@ -132,7 +132,9 @@ async fn stopping_asks_first_and_insists_then() {
     }
     driver.stop(polite_id, Duration::from_secs(600)).await.expect("a stop");
     wait(&driver, polite_id, |seen| seen.phase == ObservedPhase::Stopped).await;
-    assert_eq!(place.messages(polite_id)[..2], ["up", "bye"]);
+    let said = place.messages(polite_id);
+    assert_eq!(said[..2], ["up", "bye"]);
+    assert_eq!(said.last().map(String::as_str), Some("The app exited with status 0 after it was asked to stop."));
 
     let pid = app(&driver, stubborn_id).await;
     driver.stop(stubborn_id, Duration::from_secs(600)).await.expect("a stop");
