@@ -24,7 +24,18 @@ pub struct Page<T> {
     pub has_previous: bool,
 }
 
+/// The largest page, and the one of a request that names no size.
+pub const MAX_PAGE: u32 = 500;
+
 impl PageRequest {
+    /// The same request with at most [`MAX_PAGE`] items: what a list of any length is asked for.
+    #[must_use]
+    pub fn bounded(&self) -> Self {
+        let bound = |size: Option<u32>| size.map(|size| size.min(MAX_PAGE));
+        let first = if self.last.is_none() { Some(self.first.unwrap_or(MAX_PAGE)) } else { self.first };
+        Self { first: bound(first), last: bound(self.last), ..self.clone() }
+    }
+
     /// Cuts a page out of a whole, ordered list whose items know their cursor.
     pub fn cut<T>(&self, mut items: Vec<T>, cursor: impl Fn(&T) -> String) -> Page<T> {
         let mut has_previous = false;

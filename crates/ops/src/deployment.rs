@@ -107,7 +107,7 @@ pub async fn deployments(ctx: &OpCtx, filter: DeploymentFilter, page: &PageReque
         statuses_in: filter.statuses_in,
         statuses_not_in: filter.statuses_not_in,
     };
-    let found = ctx.ops.store.deployments(tenant, &query, page).await?;
+    let found = ctx.ops.store.deployments(tenant, &query, &page.bounded()).await?;
     let visible = |row: &Deployment| ctx.may(tenant.workspace(), place(row), Permission::Read);
     let items = found.items.into_iter().filter(visible).map(|row| Opened { tenant, row }).collect();
     Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })

@@ -93,7 +93,7 @@ impl From<store::StoreError> for Error {
                 context: Some("store".into()),
                 source: Some(Box::new(error)),
             },
-            store::StoreError::BadCursor(_) => Self::bad_input(error.to_string()),
+            store::StoreError::BadCursor(_) | store::StoreError::BadText => Self::bad_input(error.to_string()),
             _ => Self::internal("store", error),
         }
     }

@@ -61,7 +61,7 @@ pub async fn projects(
     }
     let workspace = workspace.or_else(|| default_workspace(ctx)).ok_or_else(|| ctx.unauthenticated())?;
     let tenant = ctx.allow(workspace, Place::Workspace, Permission::Read)?;
-    let found = ctx.ops.store.projects(tenant, page, include_deleted).await?;
+    let found = ctx.ops.store.projects(tenant, &page.bounded(), include_deleted).await?;
     let items = found.items.into_iter().map(|row| Opened { tenant, row }).collect();
     Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })
 }
