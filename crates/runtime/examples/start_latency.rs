@@ -79,6 +79,11 @@ async fn measure(rounds: usize) -> Result<ExitCode, Box<dyn Error>> {
     }
     let [plain, sandboxed, replica] = [plain, sandboxed, replica].map(median);
     let added = sandboxed.saturating_sub(plain);
+    // What the last round has left is gone by now, or goes with the next start of the machine.
+    let _ = runtime::sandbox::remove_cgroup(&format!("latency-{}", std::process::id()));
+    for check in Sandbox::capabilities().checks().iter().filter(|check| !check.ok) {
+        println!("without {}: {}", check.name, check.found);
+    }
     println!("medians of {rounds} rounds, start to first accepted connection");
     println!("plain child            {:>7.2} ms", millis(plain));
     println!("in the sandbox         {:>7.2} ms (adds {:.2})", millis(sandboxed), millis(added));

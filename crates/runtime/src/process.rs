@@ -20,6 +20,7 @@ use domain::{ReplicaId, Timestamp};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
 
+use crate::cgroup::Group;
 use crate::folder::{Folder, Order, Stop};
 use crate::proc::{self, Identity};
 use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, sandbox, shim};
@@ -225,8 +226,10 @@ impl ProcessDriver {
             return Err(DriverError::Alive(replica));
         }
         // Only after a supervisor was lost there is something left to end.
-        if let Err(error) = sandbox::remove_cgroup(&replica.to_string()) {
-            tracing::debug!(%error, %replica, "a control group stays until the machine restarts");
+        let group = replica.to_string();
+        if sandbox::remove_cgroup(&group).is_err() {
+            // Its processes are on their way out; nobody has to wait for that.
+            tokio::task::spawn_blocking(move || Group::find(&group).remove_soon());
         }
         folder.delete().map_err(storage)?;
         lock(&self.ports).release(replica);
