@@ -126,7 +126,7 @@ impl From<GraphQLError> for Rejection {
                     .iter()
                     .take(MAX_ERRORS)
                     .map(|error| Problem {
-                        code: Code::BadUserInput,
+                        code: if error.message().contains("too many overlapping") { Code::TooComplex } else { Code::BadUserInput },
                         message: worded(error.message()),
                         locations: error.locations().iter().take(MAX_ERRORS).copied().collect(),
                         path: None,

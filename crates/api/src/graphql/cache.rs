@@ -67,11 +67,8 @@ impl Prepared {
 /// The selection of a subscription is executed once per event, as a query on a schema whose query type is the subscription type. Both
 /// keywords are written with the same length, so that positions in errors stay right.
 fn as_query(document: &Document, source: impl Fn(String) -> Source) -> Result<EventOperation, Rejection> {
-    let [root] = document.roots.as_slice() else {
+    if document.roots.len() != 1 {
         return Err(Rejection::bad_request("A subscription must select only one top level field.", None));
-    };
-    if root.name.starts_with("__") {
-        return Err(Rejection::bad_request("A subscription must not select an introspection top level field.", Some(root.position)));
     }
     let mut text = document.text.clone();
     let keyword = document.keyword..document.keyword + "subscription".len();
@@ -84,7 +81,8 @@ fn as_query(document: &Document, source: impl Fn(String) -> Source) -> Result<Ev
     })?)
 }
 
-type Key = (String, Option<String>);
+/// The operations of one document that were asked for, by name.
+type Entry = Vec<(Option<String>, Arc<Prepared>)>;
 
 /// Two generations: what is used moves to the young one, and when that is full the old one is dropped.
 #[derive(Default)]
@@ -92,42 +90,48 @@ pub(crate) struct Cache(Mutex<Generations>);
 
 #[derive(Default)]
 struct Generations {
-    young: HashMap<Key, Arc<Prepared>>,
+    young: HashMap<String, Entry>,
+    entries: usize,
     bytes: usize,
-    old: HashMap<Key, Arc<Prepared>>,
+    old: HashMap<String, Entry>,
+}
+
+fn find(map: &HashMap<String, Entry>, text: &str, operation: Option<&str>) -> Option<Arc<Prepared>> {
+    let found = map.get(text)?.iter().find(|(name, _)| name.as_deref() == operation)?;
+    Some(Arc::clone(&found.1))
 }
 
 impl Cache {
     /// The operation for a text, validated now if it was not lately.
     pub(crate) fn get(&self, text: &str, operation: Option<&str>) -> Result<Arc<Prepared>, Rejection> {
-        let key = (text.to_owned(), operation.map(str::to_owned));
         {
             let mut cache = lock(&self.0);
-            if let Some(found) = cache.young.get(&key) {
-                return Ok(Arc::clone(found));
+            if let Some(found) = find(&cache.young, text, operation) {
+                return Ok(found);
             }
-            if let Some(found) = cache.old.remove(&key) {
-                cache.insert(key, Arc::clone(&found));
+            if let Some(found) = find(&cache.old, text, operation) {
+                cache.insert(text, operation, Arc::clone(&found));
                 return Ok(found);
             }
         }
         let made = Arc::new(Prepared::new(text, operation)?);
         if text.len() <= MAX_TEXT {
-            lock(&self.0).insert(key, Arc::clone(&made));
+            lock(&self.0).insert(text, operation, Arc::clone(&made));
         }
         Ok(made)
     }
 }
 
 impl Generations {
-    fn insert(&mut self, key: Key, value: Arc<Prepared>) {
+    fn insert(&mut self, text: &str, operation: Option<&str>, value: Arc<Prepared>) {
         // The tree takes about sixteen times the room of its text.
-        let bytes = 1_024 + key.0.len() * 16;
-        if self.young.len() >= MAX_ENTRIES || self.bytes + bytes > MAX_BYTES {
+        let bytes = 1_024 + text.len() * 16;
+        if self.entries >= MAX_ENTRIES || self.bytes + bytes > MAX_BYTES {
             self.old = std::mem::take(&mut self.young);
-            self.bytes = 0;
+            (self.entries, self.bytes) = (0, 0);
         }
+        self.entries += 1;
         self.bytes += bytes;
-        self.young.insert(key, value);
+        self.young.entry(text.to_owned()).or_default().push((operation.map(str::to_owned), value));
     }
 }

@@ -14,7 +14,7 @@ use super::{Scalar, Schema};
 /// environments and services, is at a quarter of it.
 pub(crate) const MAX_COST: u64 = 2_000_000;
 /// Up to this estimate an operation runs where its request is handled.
-pub(crate) const INLINE_COST: u64 = 5_000;
+pub(crate) const INLINE_COST: u64 = 2_000;
 /// Rows that a connection at the root is taken to have when no page size is given.
 const ROOT_PAGE: u64 = 50;
 /// Rows of a connection further down.
@@ -37,8 +37,36 @@ pub(crate) enum Times {
     Variable(String, u64),
 }
 
-/// The estimate for an operation with its variables.
-pub(crate) fn of(costs: &[Cost], variables: &Variables<Scalar>) -> u64 {
+/// The estimate of an operation.
+#[derive(Debug)]
+pub(crate) enum Estimate {
+    /// The same for all variables.
+    Known(u64),
+    /// Page sizes come as variables.
+    Varies(Vec<Cost>),
+}
+
+impl Estimate {
+    pub(crate) fn new(costs: Vec<Cost>) -> Self {
+        if varies(&costs) { Self::Varies(costs) } else { Self::Known(of(&costs, &Variables::new())) }
+    }
+
+    pub(crate) fn with(&self, variables: &Variables<Scalar>) -> u64 {
+        match self {
+            Self::Known(cost) => *cost,
+            Self::Varies(costs) => of(costs, variables),
+        }
+    }
+}
+
+fn varies(costs: &[Cost]) -> bool {
+    costs.iter().any(|cost| match cost {
+        Cost::Fragment(inner) => varies(inner),
+        Cost::Field { times, children } => matches!(times, Times::Variable(..)) || varies(children),
+    })
+}
+
+fn of(costs: &[Cost], variables: &Variables<Scalar>) -> u64 {
     costs.iter().fold(0, |sum: u64, cost| {
         sum.saturating_add(match cost {
             Cost::Fragment(inner) => of(inner, variables),

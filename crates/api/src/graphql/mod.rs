@@ -14,6 +14,7 @@ pub(crate) mod loader;
 pub(crate) mod scalar;
 mod socket;
 mod variables;
+mod walk;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -128,7 +129,7 @@ impl Engine {
         check_principal(ctx, &prepared).map_err(|rejection| (200, rejection))?;
         let empty = Map::new();
         let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), railway::schema());
-        let cost = cost::of(&prepared.document.cost, &variables);
+        let cost = prepared.document.cost.with(&variables);
         if cost > cost::MAX_COST {
             let text = format!(
                 "The operation may resolve {cost} fields, more than the limit of {}: ask for smaller pages or fewer levels",
@@ -164,7 +165,7 @@ async fn on_thread<T: Send + 'static>(inline: bool, request_id: &str, work: impl
 }
 
 async fn run(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) -> Result<Vec<u8>, Rejection> {
-    let inline = prepared.document.kind == OperationType::Query && cost::of(&prepared.document.cost, &variables) <= cost::INLINE_COST;
+    let inline = prepared.document.kind == OperationType::Query && prepared.document.cost.with(&variables) <= cost::INLINE_COST;
     let request_id = ctx.request_id.clone();
     on_thread(inline, &request_id, move || {
         let ctx = Ctx::new(ctx);

@@ -5,8 +5,8 @@ use juniper::GraphQLObject;
 
 use crate::graphql::{Ctx, Fault, Scalar};
 
-/// The largest page; the command-line client asks for 500.
-const MAX_PAGE: i32 = 1_000;
+/// The largest page: what the command-line client asks for, and what the store gives.
+const MAX_PAGE: i32 = 500;
 /// The page of a list that is read from the store page by page, when the client names none.
 pub(crate) const DEFAULT_PAGE: u32 = 50;
 

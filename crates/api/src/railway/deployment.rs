@@ -39,7 +39,10 @@ impl Deployment {
     /// All rows are known before the first of them is looked into.
     pub(crate) fn page(ctx: &Ctx, page: Page<Opened<domain::deployment::Deployment>>) -> Result<Page<Self>, Fault> {
         ctx.charge(page.items.len())?;
-        let items = page.items.into_iter().map(|opened| Self::new(ctx, opened)).collect();
+        for rows in page.items.chunk_by(|one, next| one.tenant == next.tenant) {
+            ctx.loader.announce_deployments(rows[0].tenant, rows.iter().map(|opened| &opened.row));
+        }
+        let items = page.items.into_iter().map(|Opened { tenant, row }| Self { tenant, row: Arc::new(row) }).collect();
         Ok(Page { items, has_next: page.has_next, has_previous: page.has_previous })
     }
 

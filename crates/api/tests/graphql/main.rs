@@ -9,6 +9,5 @@ mod logs;
 mod server;
 mod sockets;
 mod statements;
-mod tmpcli;
 mod walk;
 mod world;

@@ -1,1 +1,214 @@
-//!
+//! graphql-transport-ws on a real socket (`contracts/railway.md` 1.5, `railway-cli.md` 6).
+
+use std::time::Duration;
+
+use domain::Timestamp;
+use domain::deployment::DeploymentStatus as Status;
+use domain::deployment::EventStep;
+use domain::log::{LogKind, Severity};
+use futures::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::world::{Estate, World};
+
+pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket {
+    /// The handshake; `Err` is the status of a refusal.
+    pub(crate) async fn open(world: &World, token: Option<&str>) -> Result<Self, u16> {
+        let mut request = format!("ws://{}/graphql/v2", world.server.address).into_client_request().unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", "graphql-transport-ws".parse().unwrap());
+        if let Some(token) = token {
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        match connect_async(request).await {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Open and acknowledged.
+    pub(crate) async fn ready(world: &World, token: &str) -> Self {
+        let mut socket = Self::open(world, Some(token)).await.unwrap();
+        socket.send(json!({"type": "connection_init"})).await;
+        assert_eq!(socket.receive().await, json!({"type": "connection_ack"}));
+        socket
+    }
+
+    pub(crate) async fn send(&mut self, message: Value) {
+        self.0.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    pub(crate) async fn subscribe(&mut self, id: &str, query: &str, variables: Value) {
+        self.send(json!({"type": "subscribe", "id": id, "payload": {"query": query, "variables": variables, "operationName": null}})).await;
+    }
+
+    async fn frame(&mut self) -> Message {
+        loop {
+            let frame = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.expect("nothing came").unwrap().unwrap();
+            if !matches!(frame, Message::Ping(_) | Message::Pong(_)) {
+                return frame;
+            }
+        }
+    }
+
+    pub(crate) async fn receive(&mut self) -> Value {
+        match self.frame().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The data of the next event of `id`.
+    async fn next(&mut self, id: &str) -> Value {
+        let message = self.receive().await;
+        assert_eq!((&message["type"], &message["id"]), (&json!("next"), &json!(id)), "{message}");
+        assert_eq!(message["payload"].get("errors"), None, "{message}");
+        message["payload"]["data"].clone()
+    }
+
+    async fn closed_with(&mut self, code: u16) {
+        match self.frame().await {
+            Message::Close(Some(frame)) => assert_eq!(u16::from(frame.code), code, "{frame:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const DEPLOYMENT: &str = "subscription Deployment($id: String!) { deployment(id: $id) { id status deploymentStopped environmentId snapshotId createdAt service { name } } }";
+const EVENTS: &str = "subscription DeploymentEvents($id: String!) { deploymentEvents(id: $id) { id step payload { error skipped } } }";
+const LOGS: &str = "subscription EnvironmentLogs($environmentId: String!, $filter: String, $beforeLimit: Int, $beforeDate: String, $anchorDate: String,
+      $afterDate: String, $afterLimit: Int) {
+    environmentLogs(environmentId: $environmentId, filter: $filter, beforeLimit: $beforeLimit, beforeDate: $beforeDate, anchorDate: $anchorDate,
+      afterDate: $afterDate, afterLimit: $afterLimit) { timestamp message attributes { key value } } }";
+
+async fn start() -> (World, Estate) {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    (world, estate)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_is_watched_as_up_does() {
+    let (world, estate) = start().await;
+    let mut socket = Socket::ready(&world, &estate.person.token).await;
+    let id = json!({"id": estate.deployment.to_string()});
+    socket.subscribe("0", EVENTS, id.clone()).await;
+    assert_eq!(socket.next("0").await["deploymentEvents"]["step"], json!("SNAPSHOT_CODE"));
+    socket.subscribe("1", DEPLOYMENT, id).await;
+    // The present state at once.
+    let first = socket.next("1").await["deployment"].clone();
+    assert_eq!((&first["status"], &first["service"]["name"]), (&json!("INITIALIZING"), &json!("web")));
+    let snapshot = first["snapshotId"].as_str().unwrap().to_owned();
+    world.log(&estate, LogKind::Build, &[(Severity::Info, "early")]).await;
+    let mut second = Socket::ready(&world, &estate.person.token).await;
+    let since = (Timestamp::now() - Duration::from_secs(300)).to_string();
+    let filter = format!("(@snapshot:{snapshot} OR @replica:{snapshot})");
+    let window = json!({"environmentId": estate.person.environment.to_string(), "filter": filter, "beforeLimit": 500, "beforeDate": since,
+        "anchorDate": null, "afterDate": null, "afterLimit": 0});
+    second.subscribe("0", LOGS, window).await;
+    assert_eq!(second.next("0").await["environmentLogs"][0]["message"], json!("early"));
+    world.log(&estate, LogKind::Deploy, &[(Severity::Info, "an app's")]).await;
+    world.log(&estate, LogKind::Build, &[(Severity::Error, "late")]).await;
+    let late = second.next("0").await["environmentLogs"].clone();
+    assert_eq!((&late[0]["message"], &late[0]["attributes"][0]), (&json!("late"), &json!({"key": "level", "value": "\"error\""})));
+    second.send(json!({"type": "complete", "id": "0"})).await;
+
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Building, None).await;
+    assert_eq!(socket.next("1").await["deployment"]["status"], json!("BUILDING"));
+    world.failed_step(estate.workspace, estate.deployment, EventStep::SnapshotCode, "the build command failed").await;
+    assert_eq!(socket.next("0").await["deploymentEvents"]["payload"]["error"], json!("the build command failed"));
+    world.moved(estate.workspace, estate.deployment, Status::Building, Status::Failed, Some("it failed")).await;
+    assert_eq!(socket.next("1").await["deployment"]["status"], json!("FAILED"));
+    // Nothing is completed by the server; the client's own complete ends it without an answer.
+    socket.send(json!({"type": "complete", "id": "1"})).await;
+    socket.send(json!({"type": "ping", "payload": {"a": 1}})).await;
+    assert_eq!(socket.receive().await, json!({"type": "pong", "payload": {"a": 1}}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_log_ends_after_its_deployment_is_decided_and_not_before() {
+    let (world, estate) = start().await;
+    world.log(&estate, LogKind::Build, &[(Severity::Info, "one")]).await;
+    let mut logs = Socket::ready(&world, &estate.person.token).await;
+    let mut status = Socket::ready(&world, &estate.person.token).await;
+    let query = "subscription B($id: String!) { buildLogs(deploymentId: $id, filter: \"\", limit: 500) { message } }";
+    let id = json!({"id": estate.deployment.to_string()});
+    logs.subscribe("0", query, id.clone()).await;
+    status.subscribe("0", DEPLOYMENT, id).await;
+    assert_eq!(logs.next("0").await, json!({"buildLogs": [{"message": "one"}]}));
+    status.next("0").await;
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Failed, None).await;
+    assert_eq!(status.next("0").await["deployment"]["status"], json!("FAILED"));
+    world.log(&estate, LogKind::Build, &[(Severity::Error, "the last line")]).await;
+    assert_eq!(logs.next("0").await, json!({"buildLogs": [{"message": "the last line"}]}));
+    assert_eq!(logs.receive().await, json!({"type": "complete", "id": "0"}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_protocol_is_kept() {
+    let (world, estate) = start().await;
+    let token = estate.person.token.as_str();
+    let mut socket = Socket::open(&world, Some(token)).await.unwrap();
+    socket.subscribe("0", "subscription { deployment(id: \"x\") { id } }", json!({})).await;
+    socket.closed_with(4401).await;
+    for garbage in ["{", "[]", "{\"type\":\"start\"}", "{\"type\":\"subscribe\",\"id\":1}"] {
+        let mut socket = Socket::ready(&world, token).await;
+        socket.0.send(Message::text(garbage)).await.unwrap();
+        socket.closed_with(4400).await;
+    }
+    let mut socket = Socket::ready(&world, token).await;
+    socket.0.send(Message::binary(vec![1, 2, 3])).await.unwrap();
+    socket.closed_with(4400).await;
+    let mut socket = Socket::ready(&world, token).await;
+    socket.send(json!({"type": "connection_init"})).await;
+    socket.closed_with(4429).await;
+    let mut socket = Socket::ready(&world, token).await;
+    let id = json!({"id": estate.deployment.to_string()});
+    socket.subscribe("é", DEPLOYMENT, id.clone()).await;
+    socket.next("é").await;
+    socket.subscribe("é", DEPLOYMENT, id.clone()).await;
+    socket.closed_with(4409).await;
+
+    let mut socket = Socket::ready(&world, token).await;
+    // Queries are answered, mistakes are errors of their operation, and the socket lives on.
+    socket.subscribe("q", "{ me { email } }", json!({})).await;
+    assert_eq!(socket.next("q").await, json!({"me": {"email": "ann@x.test"}}));
+    assert_eq!(socket.receive().await, json!({"type": "complete", "id": "q"}));
+    for (query, text) in [
+        ("subscription { nothing }", "Cannot query field \"nothing\" on type \"Subscription\"."),
+        (
+            "subscription { a: deployment(id: \"x\") { id } b: deployment(id: \"x\") { id } }",
+            "A subscription must select only one top level field.",
+        ),
+        ("subscription { __typename }", "`__typename` may not be included as a root field in a subscription operation."),
+        ("subscription { deployment(id: \"x\") { id } }", "Deployment not found"),
+        ("subscription", "Syntax Error: Unexpected <EOF>."),
+    ] {
+        socket.subscribe("e", query, json!({})).await;
+        let message = socket.receive().await;
+        assert_eq!((&message["type"], &message["payload"][0]["message"]), (&json!("error"), &json!(text)), "{query}: {message}");
+    }
+    for at in 0..32 {
+        socket.subscribe(&format!("s{at}"), DEPLOYMENT, id.clone()).await;
+        socket.next(&format!("s{at}")).await;
+    }
+    socket.subscribe("s32", DEPLOYMENT, id).await;
+    assert_eq!(socket.receive().await["payload"][0]["extensions"]["code"], json!("TOO_COMPLEX"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_in_an_older_spelling_and_its_fragments_are_followed() {
+    let (world, estate) = start().await;
+    let mut socket = Socket::ready(&world, &estate.person.token).await;
+    let query = "# a comment with the word subscription\nfragment F on Subscription { here: deployment(id: $id) { id service { deployments { id } } } }
+        subscription S($id: String!) { ...F }";
+    socket.subscribe("0", query, json!({"id": estate.deployment.to_string()})).await;
+    let id = json!(estate.deployment.to_string());
+    assert_eq!(socket.next("0").await["here"], json!({"id": id, "service": {"deployments": [{"id": id}]}}));
+}

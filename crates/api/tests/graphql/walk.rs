@@ -1,1 +1,300 @@
-//!
+//! Every root field, asked by everybody who must not have it (`SECURITY.md` rule 4).
+
+use std::collections::BTreeSet;
+
+use api::graphql::GraphqlRequest;
+use domain::{Role, Tenant, Timestamp};
+use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
+use ops::auth::{Presented, authenticate};
+use ops::{OpCtx, Principal};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use crate::sockets::Socket;
+use crate::world::{Estate, World, ids};
+
+/// What a field needs in the workspace that it is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Nothing: no credential, no workspace.
+    Nothing,
+    /// Some credential; it answers about the principal itself.
+    Self_,
+    /// To read.
+    Read,
+    /// To read secrets or keys, or to change something.
+    More,
+}
+use Needs::{More, Nothing, Read, Self_};
+
+/// Every root field with a selection; `$name` stands for an id of the victim's.
+const FIELDS: &[(&str, Needs, &str)] = &[
+    ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
+    ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
+    ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
+    ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
+    ("Query.deploymentLogs", Read, "{ deploymentLogs(deploymentId: \"$deployment\") { message } }"),
+    ("Query.deployments", Read, "{ deployments(input: {projectId: \"$project\"}) { edges { node { id } } } }"),
+    (
+        "Query.domains",
+        Read,
+        "{ domains(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") { serviceDomains { id } } }",
+    ),
+    ("Query.environment", Read, "{ environment(id: \"$environment\") { id } }"),
+    ("Query.environmentLogs", Read, "{ environmentLogs(environmentId: \"$environment\") { message } }"),
+    ("Query.environments", Read, "{ environments(projectId: \"$project\") { edges { node { id } } } }"),
+    ("Query.externalWorkspaces", Self_, "{ externalWorkspaces { id } }"),
+    ("Query.me", Self_, "{ me { id workspaces { id projects { edges { node { id } } } } } }"),
+    ("Query.project", Read, "{ project(id: \"$project\") { id } }"),
+    ("Query.projectFavorites", Read, "{ projectFavorites(workspaceId: \"$workspace\") }"),
+    ("Query.projectToken", Self_, "{ projectToken { id projectId } }"),
+    ("Query.projectTokens", More, "{ projectTokens(projectId: \"$project\") { edges { node { id } } } }"),
+    ("Query.projects", Read, "{ projects(workspaceId: \"$workspace\") { edges { node { id } } } }"),
+    ("Query.regions", Self_, "{ regions { name } }"),
+    ("Query.service", Read, "{ service(id: \"$service\") { id } }"),
+    ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
+    ("Query.twoFactorInfo", Self_, "{ twoFactorInfo { isVerified } }"),
+    ("Query.variables", More, "{ variables(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") }"),
+    (
+        "Query.variablesForServiceDeployment",
+        More,
+        "{ variablesForServiceDeployment(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") }",
+    ),
+    ("Query.workspace", Read, "{ workspace(workspaceId: \"$workspace\") { id members { email } } }"),
+    ("Mutation.apiTokenCreate", More, "mutation { apiTokenCreate(input: {name: \"x\", workspaceId: \"$workspace\"}) }"),
+    ("Mutation.apiTokenDelete", More, "mutation { apiTokenDelete(id: \"$accountKey\") }"),
+    ("Mutation.cliAuthEventTrack", Nothing, "mutation { cliAuthEventTrack(input: {outcome: \"x\", success: true, transport: \"x\"}) }"),
+    (
+        "Mutation.cliEventTrack",
+        Nothing,
+        "mutation { cliEventTrack(input: {arch: \"x\", cliVersion: \"x\", command: \"x\", durationMs: 1, isCi: true, os: \"x\", success: true}) }",
+    ),
+    (
+        "Mutation.customDomainCreate",
+        More,
+        "mutation { customDomainCreate(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", domain: \"a.b.test\"}) { id } }",
+    ),
+    ("Mutation.customDomainDelete", More, "mutation { customDomainDelete(id: \"$customDomain\") }"),
+    (
+        "Mutation.customDomainUpdate",
+        More,
+        "mutation { customDomainUpdate(environmentId: \"$environment\", id: \"$customDomain\", targetPort: 1) }",
+    ),
+    ("Mutation.deploymentCancel", More, "mutation { deploymentCancel(id: \"$deployment\") }"),
+    ("Mutation.deploymentRedeploy", More, "mutation { deploymentRedeploy(id: \"$deployment\") { id } }"),
+    ("Mutation.deploymentRemove", More, "mutation { deploymentRemove(id: \"$deployment\") }"),
+    ("Mutation.deploymentRestart", More, "mutation { deploymentRestart(id: \"$deployment\") }"),
+    ("Mutation.deploymentRollback", More, "mutation { deploymentRollback(id: \"$deployment\") }"),
+    ("Mutation.deploymentStop", More, "mutation { deploymentStop(id: \"$deployment\") }"),
+    (
+        "Mutation.environmentCreate",
+        More,
+        "mutation { environmentCreate(input: {projectId: \"$project\", name: \"x\", sourceEnvironmentId: \"$environment\"}) { id } }",
+    ),
+    ("Mutation.environmentDelete", More, "mutation { environmentDelete(id: \"$environment\") }"),
+    ("Mutation.environmentRename", More, "mutation { environmentRename(id: \"$environment\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.projectCreate", More, "mutation { projectCreate(input: {name: \"x\", workspaceId: \"$workspace\"}) { id } }"),
+    ("Mutation.projectDelete", More, "mutation { projectDelete(id: \"$project\") }"),
+    ("Mutation.projectScheduleDelete", More, "mutation { projectScheduleDelete(id: \"$project\") }"),
+    (
+        "Mutation.projectTokenCreate",
+        More,
+        "mutation { projectTokenCreate(input: {projectId: \"$project\", environmentId: \"$environment\", name: \"x\"}) }",
+    ),
+    ("Mutation.projectTokenDelete", More, "mutation { projectTokenDelete(id: \"$projectKey\") }"),
+    ("Mutation.projectUpdate", More, "mutation { projectUpdate(id: \"$project\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.serviceCreate", More, "mutation { serviceCreate(input: {projectId: \"$project\", name: \"x\"}) { id } }"),
+    ("Mutation.serviceDelete", More, "mutation { serviceDelete(id: \"$service\", environmentId: \"$environment\") }"),
+    (
+        "Mutation.serviceDomainCreate",
+        More,
+        "mutation { serviceDomainCreate(input: {environmentId: \"$environment\", serviceId: \"$service\"}) { id } }",
+    ),
+    ("Mutation.serviceDomainDelete", More, "mutation { serviceDomainDelete(id: \"$serviceDomain\") }"),
+    (
+        "Mutation.serviceDomainUpdate",
+        More,
+        "mutation { serviceDomainUpdate(input: {serviceDomainId: \"$serviceDomain\", environmentId: \"$environment\", serviceId: \"$service\", domain: \"x.localhost\"}) }",
+    ),
+    (
+        "Mutation.serviceInstanceDeploy",
+        More,
+        "mutation { serviceInstanceDeploy(environmentId: \"$environment\", serviceId: \"$service\") }",
+    ),
+    (
+        "Mutation.serviceInstanceDeployV2",
+        More,
+        "mutation { serviceInstanceDeployV2(environmentId: \"$environment\", serviceId: \"$service\") }",
+    ),
+    (
+        "Mutation.serviceInstanceRedeploy",
+        More,
+        "mutation { serviceInstanceRedeploy(environmentId: \"$environment\", serviceId: \"$service\") }",
+    ),
+    ("Mutation.serviceInstanceUpdate", More, "mutation { serviceInstanceUpdate(serviceId: \"$service\", input: {startCommand: \"x\"}) }"),
+    ("Mutation.serviceUpdate", More, "mutation { serviceUpdate(id: \"$service\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.setupAgentEventTrack", Nothing, "mutation { setupAgentEventTrack(input: {phase: \"x\"}) }"),
+    (
+        "Mutation.variableCollectionUpsert",
+        More,
+        "mutation { variableCollectionUpsert(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", variables: {A: \"1\"}}) }",
+    ),
+    (
+        "Mutation.variableDelete",
+        More,
+        "mutation { variableDelete(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", name: \"SECRET\"}) }",
+    ),
+    (
+        "Mutation.variableUpsert",
+        More,
+        "mutation { variableUpsert(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", name: \"A\", value: \"1\"}) }",
+    ),
+    ("Subscription.buildLogs", Read, "subscription { buildLogs(deploymentId: \"$deployment\") { message } }"),
+    ("Subscription.deployment", Read, "subscription { deployment(id: \"$deployment\") { id } }"),
+    ("Subscription.deploymentEvents", Read, "subscription { deploymentEvents(id: \"$deployment\") { id } }"),
+    ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
+    ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
+];
+
+fn document(text: &str, victim: &Estate) -> String {
+    // The longer names first: `$service` is the beginning of `$serviceDomain`.
+    [
+        ("$serviceDomain", victim.service_domain.to_string()),
+        ("$customDomain", victim.custom_domain.to_string()),
+        ("$accountKey", victim.account_key.to_string()),
+        ("$projectKey", victim.project_key.to_string()),
+        ("$deployment", victim.deployment.to_string()),
+        ("$environment", victim.person.environment.to_string()),
+        ("$workspace", victim.workspace.to_string()),
+        ("$service", victim.service.to_string()),
+        ("$project", victim.person.project.to_string()),
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, (name, id)| text.replace(name, &id))
+}
+
+#[test]
+fn the_walk_misses_no_field() {
+    let text = api::railway::sdl();
+    let schema = parse_schema::<String>(&text).unwrap();
+    let mut served = BTreeSet::new();
+    for definition in &schema.definitions {
+        if let Definition::TypeDefinition(TypeDefinition::Object(one)) = definition
+            && ["Query", "Mutation", "Subscription"].contains(&one.name.as_str())
+        {
+            served.extend(one.fields.iter().map(|field| format!("{}.{}", one.name, field.name)));
+        }
+    }
+    let walked: BTreeSet<String> = FIELDS.iter().map(|(name, ..)| (*name).to_owned()).collect();
+    assert_eq!(served, walked);
+}
+
+/// One question; the answer's body and whether anything was written.
+async fn ask(world: &World, who: &Principal, text: &str) -> (Value, bool) {
+    let before = world.server.ops.store.generation();
+    let request = GraphqlRequest { query: text.to_owned(), variables: None, operation_name: None };
+    let ctx = OpCtx { now: Timestamp::now(), ..world.ctx(who.clone()) };
+    let body = world.engine.execute(ctx, request).await.body;
+    (serde_json::from_slice(&body).unwrap(), world.server.ops.store.generation() != before)
+}
+
+fn code(body: &Value) -> &str {
+    body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
+}
+
+/// Asks every query and mutation; `allowed` says which may be answered. Nothing of the victim's may be in any answer that is not.
+async fn walk(world: &World, victim: &Estate, who: &Principal, codes: &[&str], allowed: impl Fn(Needs) -> bool) {
+    for (name, needs, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
+        let (body, written) = ask(world, who, &document(text, victim)).await;
+        if allowed(*needs) {
+            // What a principal asks about itself may be refused to its kind; it never tells of another.
+            assert!(*needs == Read || ids(victim).iter().all(|id| !body.to_string().contains(id)), "{name}: {body}");
+        } else {
+            assert!(codes.contains(&code(&body)), "{name}: {body}");
+            assert!(body["data"].is_null(), "{name}: {body}");
+            let text = body.to_string();
+            assert!(ids(victim).iter().all(|id| !text.contains(id)), "{name}: {text}");
+            assert!(!written, "{name} wrote something");
+        }
+    }
+}
+
+const HIDDEN: &[&str] = &["NOT_FOUND", "FORBIDDEN"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_without_a_credential_gets_anything() {
+    let world = World::start().await;
+    let victim = world.estate("victim@x.test").await;
+    walk(&world, &victim, &Principal::Anonymous, &["UNAUTHENTICATED"], |needs| needs == Nothing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gets_nothing_of_another_workspace() {
+    let world = World::start().await;
+    let (victim, stranger) = (world.estate("victim@x.test").await, world.estate("stranger@x.test").await);
+    let own = |needs| matches!(needs, Nothing | Self_);
+    let account = world.bearer(&stranger.person.token).await;
+    walk(&world, &victim, &account, HIDDEN, own).await;
+    let project = world.project_token(&stranger.project_token).await;
+    walk(&world, &victim, &project, HIDDEN, own).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_looks_and_changes_nothing() {
+    let world = World::start().await;
+    let (victim, viewer) = (world.estate("victim@x.test").await, world.estate("viewer@x.test").await);
+    world.member(victim.workspace, viewer.person.user.id, Role::Viewer).await;
+    let viewer = world.bearer(&viewer.person.token).await;
+    // `me` and `projects` of a member name what they may see, so the walk looks at what needs more.
+    for (name, needs, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
+        let (body, written) = ask(&world, &viewer, &document(text, &victim)).await;
+        match needs {
+            Read => assert_eq!(body.get("errors"), None, "{name}: {body}"),
+            More => {
+                assert!(HIDDEN.contains(&code(&body)), "{name}: {body}");
+                assert!(!body.to_string().contains("canary-7f3a") && !written, "{name}: {body}");
+            }
+            Nothing | Self_ => {}
+        }
+    }
+    let config = format!("{{ environment(id: \"{}\") {{ config(decryptVariables: true) }} }}", victim.person.environment);
+    assert_eq!(code(&ask(&world, &viewer, &config).await.0), "FORBIDDEN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_no_longer_work_open_nothing() {
+    let world = World::start().await;
+    let victim = world.estate("victim@x.test").await;
+    let ctx = world.server.ctx(&victim.person.token).await;
+    let tenant = Tenant::system(victim.workspace);
+    let before = world.server.ops.store.api_keys_of_project(tenant, victim.person.project).await.unwrap().len();
+    ops::token::project_token_delete(&ctx, victim.project_key).await.unwrap();
+    let late = ctx.now + std::time::Duration::from_secs(2 * 3_600);
+    let refused =
+        authenticate(&world.server.ops, Presented::ProjectToken(SecretString::from(victim.project_token.as_str())), late, None).await;
+    assert!(refused.unwrap_err().public.to_lowercase().contains("project token not found"));
+    assert_eq!(before, 1);
+    // Over HTTP, for the other kinds.
+    let Principal::User(person) = world.bearer(&victim.person.token).await else { panic!() };
+    let ops::Via::Key(key, _) = person.via else { panic!() };
+    ops::token::api_token_delete(&ctx, key).await.unwrap();
+    let bearer = format!("Bearer {}", victim.person.token);
+    let reply = world.server.graphql(&[("Authorization", &bearer)], "{ me { id } }").await;
+    let body = reply.json();
+    assert!(body["errors"][0]["message"].as_str().unwrap().contains("Not Authorized") && body["data"].is_null(), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_watches_what_is_not_theirs() {
+    let world = World::start().await;
+    let (victim, stranger) = (world.estate("victim@x.test").await, world.estate("stranger@x.test").await);
+    let subscriptions: Vec<_> = FIELDS.iter().filter(|(name, ..)| name.starts_with("Subscription")).collect();
+    assert_eq!(Socket::open(&world, None).await.err(), Some(401));
+    let mut socket = Socket::ready(&world, &stranger.person.token).await;
+    for (name, _, text) in &subscriptions {
+        socket.subscribe("0", &document(text, &victim), json!({})).await;
+        let message = socket.receive().await;
+        assert_eq!(message["type"], json!("error"), "{name}: {message}");
+        assert!(HIDDEN.contains(&message["payload"][0]["extensions"]["code"].as_str().unwrap()), "{name}: {message}");
+    }
+}

@@ -3,9 +3,7 @@
 use api::graphql::{Engine, GraphqlRequest};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
-use domain::{
-    ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId,
-};
+use domain::{ApiKeyId, DeploymentId, DomainId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
 use ops::auth::{Presented, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::service::ServiceCreate;
@@ -204,12 +202,4 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         project_token.clone(),
         "canary-7f3a".to_owned(),
     ]
-}
-
-pub(crate) fn project(estate: &Estate) -> ProjectId {
-    estate.person.project
-}
-
-pub(crate) fn environment(estate: &Estate) -> EnvironmentId {
-    estate.person.environment
 }
