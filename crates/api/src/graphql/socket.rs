@@ -246,7 +246,12 @@ async fn still_valid(ctx: &OpCtx) -> bool {
         Principal::User(person) => match ctx.ops.store.memberships(person.user.id).await {
             Ok(memberships) if memberships != person.memberships => return false,
             Ok(_) => match person.via {
-                Via::Session(_) => return true,
+                Via::Session(id) => {
+                    return match ctx.ops.store.sessions(person.user.id).await {
+                        Ok(sessions) => sessions.iter().any(|session| session.id == id && session.expires_at > Timestamp::now()),
+                        Err(_) => true,
+                    };
+                }
                 Via::Key(key, _) => key,
             },
             // What cannot be read now is looked at again in a moment.

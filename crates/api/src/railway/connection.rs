@@ -1,12 +1,10 @@
 //! Relay connections, named per parent as Railway names them (`contracts/railway.md` 3.1).
 
-use domain::page::{Page, PageRequest};
+use domain::page::{MAX_PAGE, Page, PageRequest};
 use juniper::GraphQLObject;
 
 use crate::graphql::{Ctx, Fault, Scalar};
 
-/// The largest page: what the command-line client asks for, and what the store gives.
-const MAX_PAGE: i32 = 500;
 /// The page of a list that is read from the store page by page, when the client names none.
 pub(crate) const DEFAULT_PAGE: u32 = 50;
 
@@ -35,8 +33,10 @@ impl PageInfo {
 pub(crate) fn page(after: Option<String>, before: Option<String>, first: Option<i32>, last: Option<i32>) -> Result<PageRequest, Fault> {
     let size = |name: &str, value: Option<i32>| match value {
         None => Ok(None),
-        Some(value @ 0..=MAX_PAGE) => Ok(u32::try_from(value).ok()),
-        Some(value) => Err(Fault::bad_input(format!("{name} is {value}: a page has 0 to {MAX_PAGE} rows"))),
+        Some(value) => match u32::try_from(value) {
+            Ok(size @ 0..=MAX_PAGE) => Ok(Some(size)),
+            _ => Err(Fault::bad_input(format!("{name} is {value}: a page has 0 to {MAX_PAGE} rows"))),
+        },
     };
     let request = PageRequest { first: size("first", first)?, last: size("last", last)?, after, before };
     if request.first.is_some() && request.last.is_some() {
