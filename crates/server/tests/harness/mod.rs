@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -89,6 +90,33 @@ impl Server {
         command
     }
 
+    /// As [`Server::railway_command`], on a terminal of its own.
+    pub fn terminal_command(&self, folder: &Path, args: &str) -> Command {
+        let line = format!("exec {} railway --server http://127.0.0.1:{} -- {args}", exe().display(), self.api);
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        // The end of its input would be typed into the terminal as Ctrl-D.
+        command.current_dir(folder).stdin(Stdio::piped());
+        self.environment(&mut command);
+        command
+    }
+
+    /// An operator's command over this server's data.
+    pub fn orrery(&self, args: &[&str]) -> Run {
+        finish(self.orrery_command(args), &format!("orrery {args:?}"))
+    }
+
+    pub fn orrery_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(exe());
+        command.args(args).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
+        command.args(["--listen", &format!("127.0.0.1:{}", self.api), "--edge-listen", &format!("127.0.0.1:{}", self.edge)]);
+        self.environment(&mut command);
+        for (name, value) in &self.extra {
+            command.env(name, value);
+        }
+        command
+    }
+
     fn environment(&self, command: &mut Command) {
         let home = self.dir.path().join("home");
         std::fs::create_dir_all(&home).unwrap();
@@ -120,11 +148,53 @@ impl Server {
     }
 
     pub fn graphql(&self, query: &str) -> serde_json::Value {
+        self.graphql_as(&self.token, query)
+    }
+
+    pub fn graphql_as(&self, token: &str, query: &str) -> serde_json::Value {
         let body = serde_json::json!({"query": query}).to_string();
-        let bearer = format!("Bearer {}", self.token);
+        let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
         let answer = request(self.api, "POST", "localhost", "/graphql/v2", &headers, body.as_bytes());
         serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+
+    /// A form sent by a page of this server, in a browser that has `cookie`.
+    pub fn submit(&self, path: &str, cookie: Option<&str>, form: &str) -> Answer {
+        let host = format!("127.0.0.1:{}", self.api);
+        let origin = format!("http://{host}");
+        let mut headers = vec![("origin", origin.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+        headers.extend(cookie.map(|cookie| ("cookie", cookie)));
+        request(self.api, "POST", &host, path, &headers, form.as_bytes())
+    }
+
+    /// Follows a login link as a browser would; the cookie.
+    pub fn sign_in(&self, link: &str) -> String {
+        let token = link.split_once("token=").expect("a login link has a token").1.trim();
+        let answer = self.submit("/login/link", None, &format!("token={token}"));
+        assert_eq!(answer.status, 303, "{answer:?}");
+        let cookie = answer.header("set-cookie").expect("a session");
+        cookie.split(';').next().unwrap().to_owned()
+    }
+
+    /// Where the command-line client keeps its login.
+    pub fn railway_config(&self, home: &Path) -> PathBuf {
+        home.join(format!(".local/share/orrery/railway/http-127.0.0.1-{}/.railway/config.json", self.api))
+    }
+
+    /// `railway login --browserless` in `home`, approved in the browser that has `cookie`.
+    pub fn log_in(&self, home: &Path, cookie: &str) -> String {
+        std::fs::create_dir_all(home).unwrap();
+        let mut command = self.railway_command(home, &["login", "--browserless"]);
+        command.env("HOME", home).env_remove("ORRERY_TOKEN");
+        let login = Live::start(command);
+        let shown = login.wait_for("enter this code");
+        let code = shown.split_once("user_code=").expect("a link with the code").1.split_whitespace().next().unwrap().to_owned();
+        let approved = self.submit("/oauth/device", Some(cookie), &format!("user_code={code}&answer=approve"));
+        assert_eq!(approved.status, 200, "{approved:?}");
+        let (status, text) = login.end();
+        assert_eq!(status, 0, "{text}");
+        text
     }
 
     /// A request to an app through the edge.
@@ -267,12 +337,75 @@ pub fn finish(mut command: Command, what: &str) -> Run {
     }
 }
 
+/// A command that goes on while the test looks at what it prints.
+pub struct Live {
+    child: Child,
+    text: Arc<Mutex<String>>,
+    readers: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Live {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let text = Arc::new(Mutex::new(String::new()));
+        let outputs: [Box<dyn Read + Send>; 2] = [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        let shared = text.clone();
+        let readers = outputs.into_iter().map(|mut output| {
+            let text = shared.clone();
+            std::thread::spawn(move || {
+                let mut part = [0; 8192];
+                while let Ok(count @ 1..) = output.read(&mut part) {
+                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..count]));
+                }
+            })
+        });
+        let readers = readers.collect();
+        Self { child, text, readers }
+    }
+
+    pub fn seen(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    /// Waits until it has printed `words`; everything so far.
+    pub fn wait_for(&self, words: &str) -> String {
+        until(&format!("{words:?} on the screen"), || {
+            let seen = self.seen();
+            if seen.contains(words) { Ok(seen) } else { Err(seen) }
+        })
+    }
+
+    /// Waits until it has ended; the exit status and everything that it printed.
+    pub fn end(mut self) -> (i32, String) {
+        let status = until("the end of a command", || self.child.try_wait().unwrap().ok_or_else(|| self.seen()));
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        (status.code().unwrap_or(-1), self.seen())
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
 /// An HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub head: String,
     pub body: String,
+}
+
+impl Answer {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let line = self.head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")))?;
+        Some(line[name.len() + 1..].trim())
+    }
 }
 
 /// One request on a connection of its own. Status 0 when the connection failed.
