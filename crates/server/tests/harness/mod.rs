@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 /// How long anything in these tests may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How long something may take to show on a platform that has done its part.
+const SOON: Duration = Duration::from_secs(60);
+
 pub struct Server {
     pub dir: tempfile::TempDir,
     pub api: u16,
@@ -455,7 +458,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     loop {
         match ask() {
             Ok(found) => return found,
-            Err(last) => assert!(begun.elapsed() < PATIENCE, "{what} did not come about; last seen: {last}"),
+            Err(last) => assert!(begun.elapsed() < SOON, "{what} did not come about; last seen: {last}"),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
