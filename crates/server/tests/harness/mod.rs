@@ -431,12 +431,43 @@ pub fn request(port: u16, method: &str, host: &str, path: &str, headers: &[(&str
         Ok(bytes) => bytes,
         Err(error) => return Answer { status: 0, head: String::new(), body: error.to_string() },
     };
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Answer {
     let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
     let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
     let raw = bytes.get(split + 4..).unwrap_or_default();
     let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(raw) } else { raw.to_vec() };
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
     Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() }
+}
+
+/// Sends bytes as they are and reads the answer; the sending side stays open. Status 0 when the connection ended without one.
+pub fn raw(port: u16, bytes: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    // A server that has seen enough may close before it has read everything.
+    let _ = stream.write_all(bytes);
+    let mut answer = vec![];
+    let mut part = [0; 65536];
+    loop {
+        match stream.read(&mut part) {
+            Ok(count @ 1..) => answer.extend_from_slice(&part[..count]),
+            _ => break,
+        }
+        if complete(&answer) {
+            break;
+        }
+    }
+    parse(&answer)
+}
+
+/// Whether the answer has all that its `content-length` announces.
+fn complete(bytes: &[u8]) -> bool {
+    let Some(split) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return false };
+    let length = parse(bytes).header("content-length").and_then(|text| text.parse::<usize>().ok());
+    length.is_some_and(|length| bytes.len() >= split + 4 + length)
 }
 
 fn unchunk(mut raw: &[u8]) -> Vec<u8> {
