@@ -39,6 +39,16 @@ pub struct Ops {
     pub signals: Signals,
     /// The installation's settings that verbs depend on.
     pub settings: Settings,
+    /// Who presented which key, while nothing has changed in the store.
+    pub principals: auth::Principals,
+}
+
+impl Ops {
+    /// Gathers what verbs need.
+    #[must_use]
+    pub fn new(store: Store, telemetry: Telemetry, settings: Settings) -> Self {
+        Self { store, telemetry, signals: Signals::default(), settings, principals: auth::Principals::default() }
+    }
 }
 
 /// Settings of the installation that verbs depend on.

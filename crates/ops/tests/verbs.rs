@@ -11,7 +11,7 @@ use ops::deployment::{Blob, Upload};
 use ops::project::ProjectCreate;
 use ops::service::{InstancePatch, ServiceCreate};
 use ops::variable::{Upsert, View};
-use ops::{OpCtx, Opened, Ops, Settings, Signals};
+use ops::{OpCtx, Opened, Ops, Settings};
 use store::{Change, MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
 
@@ -34,7 +34,7 @@ async fn world() -> World {
         blobs: dir.path().join("blobs"),
         max_upload_bytes: 1_000_000,
     };
-    World { ops: Arc::new(Ops { store, telemetry, signals: Signals::default(), settings }), dir }
+    World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
 }
 
 impl World {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Context;
 use domain::Timestamp;
 use engine::{Engine, EngineConfig};
-use ops::{Ops, Settings, Signals};
+use ops::{Ops, Settings};
 use runtime::process::{ProcessConfig, ProcessDriver};
 use secrecy::ExposeSecret;
 use store::{MasterKey, Store, StoreConfig};
@@ -79,19 +79,15 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
         retain_days: config.log_retention_days,
         retain_bytes: config.log_retention_bytes.0,
     })?;
-    Ok(Arc::new(Ops {
-        store: open_store(config).await?,
-        telemetry,
-        signals: Signals::default(),
-        settings: Settings {
-            base_domain: config.base_domain.clone(),
-            edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
-            dashboard_url: config.public_url.clone(),
-            region: config.region.clone(),
-            blobs: folders.blobs.clone(),
-            max_upload_bytes: config.max_upload_bytes.0,
-        },
-    }))
+    let settings = Settings {
+        base_domain: config.base_domain.clone(),
+        edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
+        dashboard_url: config.public_url.clone(),
+        region: config.region.clone(),
+        blobs: folders.blobs.clone(),
+        max_upload_bytes: config.max_upload_bytes.0,
+    };
+    Ok(Arc::new(Ops::new(open_store(config).await?, telemetry, settings)))
 }
 
 /// Opens the store alone: what the operator's commands need.

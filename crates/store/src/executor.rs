@@ -130,6 +130,13 @@ impl Database {
         self.counters.commits.load(Ordering::Acquire)
     }
 
+    pub(crate) fn version(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => sqlite.version(),
+            Kind::Postgres(_) => None,
+        }
+    }
+
     pub(crate) fn statements(&self) -> u64 {
         self.counters.statements.load(Ordering::Relaxed)
     }

@@ -108,6 +108,13 @@ impl Store {
         self.inner.database.generation()
     }
 
+    /// The version of the data: what was read while it stays the same is still true, whichever process writes. `None` when the database
+    /// cannot tell cheaply, as PostgreSQL cannot; then nothing may be cached.
+    #[must_use]
+    pub fn version(&self) -> Option<u64> {
+        self.inner.database.version()
+    }
+
     /// Statements executed by this store so far, so that a test can show that a request costs the same number whatever it lists.
     #[must_use]
     pub fn statements(&self) -> u64 {

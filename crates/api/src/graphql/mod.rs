@@ -11,6 +11,7 @@ mod cost;
 mod document;
 mod fault;
 pub(crate) mod loader;
+mod recent;
 pub(crate) mod scalar;
 mod socket;
 mod variables;
@@ -30,6 +31,7 @@ use cache::{Cache, Prepared};
 pub use context::Ctx;
 pub(crate) use context::Events;
 pub use fault::Fault;
+use recent::Recent;
 pub use scalar::Scalar;
 
 use crate::railway::{self, Event, Mutation, Query, Subscription};
@@ -79,6 +81,7 @@ pub struct GraphqlRequest {
 #[derive(Clone, Default)]
 pub struct Engine {
     cache: Arc<Cache>,
+    recent: Arc<Recent>,
 }
 
 /// A subscription that was opened.
@@ -105,9 +108,16 @@ impl Engine {
     /// Executes a query or a mutation.
     pub async fn execute(&self, ctx: OpCtx, request: GraphqlRequest) -> GraphqlResponse {
         let request_id = ctx.request_id.clone();
+        let asked = match self.recent.ask(&ctx, &request) {
+            Ok(body) => return GraphqlResponse { status: 200, body: body.to_vec() },
+            Err(asked) => asked,
+        };
         match self.prepare(&ctx, &request) {
-            Ok((prepared, variables)) => match run(ctx, prepared, variables).await {
-                Ok(body) => GraphqlResponse { status: 200, body },
+            Ok((prepared, variables)) => match run(ctx, Arc::clone(&prepared), variables).await {
+                Ok(body) => {
+                    self.recent.keep(asked, &prepared.document, &body);
+                    GraphqlResponse { status: 200, body }
+                }
                 Err(rejection) => rejection.response(400, &request_id),
             },
             Err((status, rejection)) => rejection.response(status, &request_id),

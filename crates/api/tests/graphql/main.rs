@@ -5,6 +5,7 @@ mod commands;
 mod contract;
 mod hostile;
 mod logs;
+mod recent;
 #[path = "../server/mod.rs"]
 mod server;
 mod sockets;

@@ -56,6 +56,7 @@ impl Server {
             telemetry: Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 })
                 .unwrap(),
             signals: Signals::default(),
+            principals: ops::auth::Principals::default(),
             settings: Settings {
                 base_domain: "localhost".into(),
                 edge_port: Some(8081),

@@ -40,6 +40,8 @@ pub(crate) struct Sqlite {
     readers: Mutex<Vec<Connection>>,
     closed: AtomicBool,
     queue: mpsc::Sender<Job>,
+    /// Never writes and never changes: `data_version` compares what one connection has seen.
+    watcher: Mutex<Option<Connection>>,
 }
 
 impl Sqlite {
@@ -53,7 +55,8 @@ impl Sqlite {
             .name("store-writer".into())
             .spawn(move || write_all(writer, jobs, &counters))
             .map_err(StoreError::unavailable)?;
-        Ok(Self { path, readers: Mutex::default(), closed: AtomicBool::new(false), queue })
+        let watcher = Mutex::new(Some(connect(&path)?));
+        Ok(Self { path, readers: Mutex::default(), closed: AtomicBool::new(false), queue, watcher })
     }
 
     pub(crate) fn read(&self, sql: &'static Sql, params: &[Named]) -> Result<Vec<Record>, StoreError> {
@@ -75,6 +78,14 @@ impl Sqlite {
         Ok(outcome?.rows)
     }
 
+    /// Changes with every commit to the file, whichever process made it.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut statement = watcher.as_ref()?.prepare_cached("PRAGMA data_version").ok()?;
+        let version: i64 = statement.query_row([], |row| row.get(0)).ok()?;
+        u64::try_from(version).ok()
+    }
+
     pub(crate) async fn write(&self, statements: Vec<Statement>) -> Reply {
         let (reply, answer) = oneshot::channel();
         self.queue.send(Job::Write { statements, reply }).await.map_err(|_| closed())?;
@@ -84,6 +95,7 @@ impl Sqlite {
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.idle().clear();
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (done, ended) = oneshot::channel();
         if self.queue.send(Job::Close { done }).await.is_ok() {
             // An error means that the writer ended before it could answer, which is what was wanted.

@@ -1,0 +1,116 @@
+//! Answers of a moment ago: the same question of the same principal, while nothing has changed in the store.
+//!
+//! Entries are bound to [`store::Store::version`], which every commit of every process changes, so an answer is never older than the
+//! data. Only what is read from the store alone is kept; logs are not, and neither is anything that holds the value of a variable.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use juniper::OperationType;
+use ops::{OpCtx, Principal, Via};
+use uuid::Uuid;
+
+use super::document::Document;
+use super::{GraphqlRequest, lock};
+
+/// Bytes of all answers together, and of one.
+const MAX_BYTES: usize = 16 << 20;
+const MAX_ANSWER: usize = 128 << 10;
+
+/// Root fields whose answers come from the store and from nowhere else.
+const FROM_STORE: &[&str] = &[
+    "deployment",
+    "deployments",
+    "domains",
+    "environment",
+    "environments",
+    "externalWorkspaces",
+    "me",
+    "project",
+    "projects",
+    "regions",
+    "service",
+    "serviceInstance",
+    "workspace",
+];
+/// Parts of field names whose values must not lie around.
+const SECRET: &[&str] = &["ariable", "onfig"];
+
+#[derive(PartialEq, Eq, Hash)]
+struct Question {
+    asker: Uuid,
+    query: String,
+    operation: Option<String>,
+    variables: String,
+}
+
+struct Answer {
+    version: u64,
+    body: Arc<[u8]>,
+}
+
+/// The answers.
+#[derive(Default)]
+pub(crate) struct Recent(Mutex<(HashMap<Question, Answer>, usize)>);
+
+/// A question that may be answered from memory, asked at a version of the store.
+pub(crate) struct Asked {
+    question: Question,
+    version: u64,
+}
+
+impl Recent {
+    /// The kept answer, or what is needed to keep one.
+    pub(crate) fn ask(&self, ctx: &OpCtx, request: &GraphqlRequest) -> Result<Arc<[u8]>, Option<Asked>> {
+        let Some((asker, version)) = asker(ctx).zip(ctx.ops.store.version()) else { return Err(None) };
+        let variables = match &request.variables {
+            None => String::new(),
+            Some(fields) if fields.is_empty() => String::new(),
+            Some(fields) => serde_json::to_string(fields).unwrap_or_default(),
+        };
+        let question = Question { asker, query: request.query.clone(), operation: request.operation_name.clone(), variables };
+        match lock(&self.0).0.get(&question) {
+            Some(answer) if answer.version == version => Ok(Arc::clone(&answer.body)),
+            _ => Err(Some(Asked { question, version })),
+        }
+    }
+
+    /// Keeps an answer without errors, if it is of a kind that may be kept.
+    pub(crate) fn keep(&self, asked: Option<Asked>, document: &Document, body: &[u8]) {
+        let Some(Asked { question, version }) = asked else { return };
+        let text = &question.query;
+        let kept = document.kind == OperationType::Query
+            && document.roots.iter().all(|root| FROM_STORE.contains(&root.name.as_str()))
+            && !SECRET.iter().any(|part| text.contains(part))
+            && body.len() <= MAX_ANSWER
+            && body.starts_with(b"{\"data\":");
+        if !kept {
+            return;
+        }
+        let size = |question: &Question, body: usize| 200 + question.query.len() + question.variables.len() + body;
+        let mut guard = lock(&self.0);
+        let (answers, bytes) = &mut *guard;
+        *bytes += size(&question, body.len());
+        if *bytes > MAX_BYTES {
+            answers.clear();
+            *bytes = size(&question, body.len());
+        }
+        let added = size(&question, body.len());
+        if let Some(earlier) = answers.insert(question, Answer { version, body: body.into() }) {
+            // The question is the same; only the earlier body's share goes.
+            *bytes -= added - body.len() + earlier.body.len();
+        }
+    }
+}
+
+/// What tells principals apart: their key or their session, whose reach is part of the version.
+fn asker(ctx: &OpCtx) -> Option<Uuid> {
+    match &ctx.principal {
+        Principal::Anonymous => None,
+        Principal::User(person) => Some(match person.via {
+            Via::Session(session) => session.0,
+            Via::Key(key, _) => key.0,
+        }),
+        Principal::Key(key) => Some(key.key.id.0),
+    }
+}

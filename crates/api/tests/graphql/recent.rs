@@ -1,0 +1,81 @@
+//! Answers are remembered only while they are true, for the one who asked, whoever changes the data.
+
+use domain::Timestamp;
+use ops::Principal;
+use ops::auth::{Presented, authenticate};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use store::{MasterKey, Store, StoreConfig};
+
+use crate::world::World;
+
+/// The same file, as the operator's commands open it from another process.
+async fn elsewhere(world: &World) -> Store {
+    let url = format!("sqlite://{}", world.server.dir.path().join("orrery.db").display());
+    Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap()
+}
+
+async fn asked(world: &World, who: &Principal, query: &str) -> (Value, u64) {
+    let before = world.server.ops.store.statements();
+    let data = world.data(who, query, json!({})).await;
+    (data, world.server.ops.store.statements() - before)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_question_costs_nothing_until_something_changes() {
+    let world = World::start().await;
+    let estate = world.estate("a@example.com").await;
+    let stranger = world.estate("b@example.com").await;
+    let who = world.bearer(&estate.person.token).await;
+    let query = "{ projects { edges { node { id name } } } }";
+    let (first, cost) = asked(&world, &who, query).await;
+    assert!(cost > 0);
+    assert_eq!(asked(&world, &who, query).await, (first.clone(), 0));
+
+    let other = world.bearer(&stranger.person.token).await;
+    assert_ne!(asked(&world, &other, query).await.0, first, "another principal gets their own answer");
+
+    let rename = format!("mutation {{ projectUpdate(id: \"{}\", input: {{name: \"renamed here\"}}) {{ id }} }}", estate.person.project);
+    world.data(&who, &rename, json!({})).await;
+    assert!(asked(&world, &who, query).await.0.to_string().contains("renamed here"));
+
+    let elsewhere = elsewhere(&world).await;
+    let ctx = world.server.ctx(&estate.person.token).await;
+    let mut project = ops::project::project_get(&ctx, estate.person.project).await.unwrap();
+    project.row.name = "renamed elsewhere".into();
+    elsewhere.commit(project.tenant, vec![store::Change::ProjectUpdate(project.row)]).await.unwrap();
+    assert!(asked(&world, &who, query).await.0.to_string().contains("renamed elsewhere"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_variables_are_not_remembered() {
+    let world = World::start().await;
+    let estate = world.estate("a@example.com").await;
+    let who = world.bearer(&estate.person.token).await;
+    let query = format!(
+        "{{ environment(id: \"{}\") {{ config(decryptVariables: true) }} variables(projectId: \"{}\", environmentId: \"{}\", serviceId: \"{}\") }}",
+        estate.person.environment, estate.person.project, estate.person.environment, estate.service
+    );
+    asked(&world, &who, &query).await;
+    assert!(asked(&world, &who, &query).await.1 > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_revoked_elsewhere_is_refused_at_once() {
+    let world = World::start().await;
+    let person = world.server.person("a@example.com", None).await;
+    let present = async || {
+        let secret = SecretString::from(person.token.clone());
+        authenticate(&world.server.ops, Presented::Bearer(secret), Timestamp::now(), None).await
+    };
+    let principal = present().await.unwrap();
+    present().await.unwrap();
+    let before = world.server.ops.store.statements();
+    present().await.unwrap();
+    assert_eq!(world.server.ops.store.statements(), before, "a known key costs no statement");
+
+    let Principal::User(user) = principal else { panic!("an account token is a person's") };
+    let ops::Via::Key(key, _) = user.via else { panic!("it came with a key") };
+    elsewhere(&world).await.api_key_revoke(key, Timestamp::now()).await.unwrap();
+    assert_eq!(present().await.unwrap_err().code, domain::Code::Unauthenticated);
+}
