@@ -96,7 +96,8 @@ impl Drop for Server {
         for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
             let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             if command.contains(&mark) && pid != std::process::id() {
-                let _ = Command::new("kill").arg(pid.to_string()).status();
+                // It may have ended by itself.
+                let _ = Command::new("kill").arg(pid.to_string()).stderr(Stdio::null()).status();
             }
         }
     }
@@ -184,7 +185,8 @@ fn graphql(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<()> {
     let node_port = free_port()?;
     let node = pinned(0, Path::new("node"))
         .arg(root.join("bench/mercurius/server.js"))
-        .args([&node_port.to_string(), &server.token, "60"])
+        .arg(node_port.to_string())
+        .arg(server.data.join("orrery.db"))
         .spawn()
         .context("node is needed")?;
     let _node = Peer { child: node };
