@@ -75,7 +75,10 @@ fn hostile_operations_are_refused_in_bounded_memory() {
         ("10,000 levels", query(&deep(10_000 / 3))),
         ("10,000 brackets", query(&format!("{{ a(b: {}{}) }}", "[".repeat(10_000), "]".repeat(10_000)))),
         ("10,000 operations", query(&"query a { __typename } ".repeat(10_000))),
-        ("deep variables", format!(r#"{{"query":"{{ __typename }}","variables":{{"a":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000)).into_bytes()),
+        (
+            "deep variables",
+            format!(r#"{{"query":"{{ __typename }}","variables":{{"a":{}{}}}}}"#, "[".repeat(100_000), "]".repeat(100_000)).into_bytes(),
+        ),
         ("invalid UTF-8", b"{\"query\":\"{ me { \xff\xfe } }\"}".to_vec()),
         ("invalid UTF-8 outside a string", b"\xff\xff\xff".to_vec()),
         ("a NUL", query("{ me { id } } \u{0}")),
@@ -185,24 +188,30 @@ fn the_edge_refuses_what_it_cannot_route() {
     for _ in 0..5 {
         let unknown = server.visit("nobody.example.test", "/");
         assert_eq!(unknown.status, 404, "{unknown:?}");
-        assert!(unknown.body.contains("nobody.example.test"), "{unknown:?}");
+        assert!(unknown.body.contains("UNKNOWN_HOST"), "{unknown:?}");
         let spelled = server.visit("x\"><script>.localhost", "/");
         assert!((400..500).contains(&spelled.status) && !spelled.body.contains("<script>."), "{spelled:?}");
         for (what, text, status) in [
             ("two Host headers", format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nhost: other.localhost\r\n\r\n"), 400),
             ("no Host header", "GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
             ("two lengths", format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"), 400),
-            ("a length and chunks", format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"), 400),
+            (
+                "a length and chunks",
+                format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+                400,
+            ),
             ("a huge header", format!("GET / HTTP/1.1\r\nhost: {HOST}\r\nx: {}\r\n\r\n", "y".repeat(1_000_000)), 431),
             ("many headers", format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{}\r\n", "x: y\r\n".repeat(5_000)), 431),
-            ("a long path", format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "y".repeat(200_000)), 414),
+            ("a long path", format!("GET /{} HTTP/1.1\r\nhost: {HOST}\r\n\r\n", "y".repeat(200_000)), 431),
             ("no HTTP", "\u{16}\u{3}\u{1} hello\r\n\r\n".to_owned(), 400),
         ] {
             let answer = send(text);
-            let close = [status, 400, 431, 414].contains(&answer.status);
-            assert!(close, "{what}: expected {status}: {answer:?}");
+            assert_eq!(answer.status, status, "{what}: {answer:?}");
         }
-        for bad in ["GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "POST /graphql/v2 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n"] {
+        for bad in [
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            "POST /graphql/v2 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        ] {
             assert_eq!(raw(server.api, bad.as_bytes()).status, 400, "{bad}");
         }
         let large = format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(1_000_000));

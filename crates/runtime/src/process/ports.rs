@@ -18,7 +18,11 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn new(range: RangeInclusive<u16>) -> Self {
-        Self { next: *range.start(), range, held: HashMap::new() }
+        // Two servers on one machine that both began at the first port would take the same free one at the same moment.
+        let span = u32::from(*range.end()).saturating_sub((*range.start()).into()) + 1;
+        let offset = std::process::id().wrapping_mul(7919) % span;
+        let next = range.start().saturating_add(u16::try_from(offset).unwrap_or_default());
+        Self { next, range, held: HashMap::new() }
     }
 
     /// Notes a port that a running replica has.
