@@ -5,23 +5,36 @@ use std::path::Path;
 use std::sync::Arc;
 
 use builder::{BuildFailure, BuildLine, BuildRequest, Built, SourceManifest};
-use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentStatus, EventStep};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, Severity};
 use domain::rollout::Plan;
 use domain::spec::RunPlan;
-use domain::{DeploymentId, EventId, InstanceId, Tenant, Timestamp};
+use domain::{InstanceId, Tenant, Timestamp};
 use runtime::UnixUser;
 use store::{Change, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::{self, View};
-use crate::{Shared, lock, reconcile};
+use crate::{Home, Shared, lock, replicas, steps};
+
+/// A build or a pre-deploy command that is under way.
+pub(crate) struct Running {
+    pub(crate) home: Home,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Ends what is under way for an instance that is gone.
+pub(crate) fn cancel_all(shared: &Shared, instance: InstanceId) {
+    for running in lock(&shared.builds).values().filter(|running| running.home.1 == instance) {
+        running.cancel.cancel();
+    }
+}
 
 /// Begins the builds that are due and ends those that nobody waits for any more.
 pub(crate) async fn tend(shared: &Arc<Shared>, view: &View) {
     for deployment in &view.deployments {
-        let running = lock(&shared.builds).get(&deployment.id).cloned();
+        let running = lock(&shared.builds).get(&deployment.id).map(|running| running.cancel.clone());
         let due = matches!(deployment.status, DeploymentStatus::Initializing | DeploymentStatus::Queued | DeploymentStatus::Building);
         match running {
             Some(cancel) if !due && deployment.status != DeploymentStatus::Deploying => cancel.cancel(),
@@ -33,18 +46,20 @@ pub(crate) async fn tend(shared: &Arc<Shared>, view: &View) {
 
 fn begin(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
     let cancel = shared.shutdown.child_token();
-    lock(&shared.builds).insert(deployment.id, cancel.clone());
+    let home = (view.tenant.workspace(), view.instance.id);
+    lock(&shared.builds).insert(deployment.id, Running { home, cancel: cancel.clone() });
     let job = Job {
         shared: shared.clone(),
         tenant: view.tenant,
         instance: view.instance.id,
         deployment: deployment.clone(),
-        user: reconcile::user_of(shared, view),
+        user: replicas::user_of(shared, view),
         cancel,
     };
     shared.tracker.spawn(async move {
         let result = job.run().await;
         lock(&job.shared.builds).remove(&job.deployment.id);
+        lock(&job.shared.service_locks).retain(|_, turn| Arc::strong_count(turn) > 1);
         match result {
             // Stale: it was canceled or removed meanwhile, which is what the guard is for.
             Ok(()) | Err(StoreError::Stale) => job.shared.look(job.tenant.workspace(), job.instance),
@@ -65,34 +80,31 @@ struct Job {
 
 impl Job {
     async fn run(&self) -> Result<(), StoreError> {
-        let Ok(_permit) = self.shared.building.acquire().await else { return Ok(()) };
-        // One build of a service at a time: they share its caches.
-        let turn = self.shared.service_locks.lock().await.entry(self.instance).or_default().clone();
-        let _turn = turn.lock().await;
-        if self.cancel.is_cancelled() {
-            return Ok(());
-        }
+        // One build of a service at a time: they share its caches. Who waits for that takes no place from others.
+        let turn = lock(&self.shared.service_locks).entry(self.instance).or_default().clone();
+        let places = async {
+            let turn = turn.lock().await;
+            (turn, self.shared.building.acquire().await)
+        };
+        let (_turn, _permit) = tokio::select! {
+            () = self.cancel.cancelled() => return Ok(()),
+            places = places => places,
+        };
         let id = self.deployment.id;
         let now = Timestamp::now();
-        let mut changes = vec![
-            Change::EventComplete { deployment: id, step: EventStep::SnapshotCode, at: now, error: None, detail: None },
-            Change::EventInsert(event(id, EventStep::BuildImage)),
-        ];
+        let begin = Change::EventInsert(steps::open(id, EventStep::BuildImage, now));
+        let mut changes = vec![];
         if self.deployment.status == DeploymentStatus::Building {
-            // The control plane ended in the middle of this build; its steps are there already.
-            changes.clear();
+            // The control plane ended in the middle of this build. Its step is there already, unless it had just ended.
+            let events = self.shared.ops.store.deployment_events(self.tenant, id).await?;
+            changes.extend((!steps::is_open(&events, EventStep::BuildImage)).then_some(begin));
         } else {
-            changes.push(Change::DeploymentMove {
-                id,
-                from: self.deployment.status,
-                to: DeploymentStatus::Building,
-                reason: None,
-                at: now,
-            });
-        }
-        if self.deployment.reason != DeployReason::Deploy && !changes.is_empty() {
-            // A repeated deployment has no upload whose step could end.
-            changes.remove(0);
+            if self.deployment.reason == DeployReason::Deploy {
+                // A repeated deployment has no upload whose step could end.
+                changes.push(Change::EventComplete { deployment: id, step: EventStep::SnapshotCode, at: now, error: None, detail: None });
+            }
+            let (from, to) = (self.deployment.status, DeploymentStatus::Building);
+            changes.extend([begin, Change::DeploymentMove { id, from, to, reason: None, at: now }]);
         }
         self.commit(changes).await?;
         let result = self.build().await;
@@ -180,18 +192,6 @@ impl Job {
     }
 }
 
-fn event(deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
-    DeploymentEvent {
-        id: EventId::generate(),
-        deployment_id: deployment,
-        step,
-        created_at: Timestamp::now(),
-        completed_at: None,
-        error: None,
-        detail: None,
-    }
-}
-
 async fn store_lines(shared: Arc<Shared>, deployment: Deployment, mut lines: mpsc::Receiver<BuildLine>) {
     let mut batch = vec![];
     while lines.recv_many(&mut batch, 256).await > 0 {
@@ -199,7 +199,8 @@ async fn store_lines(shared: Arc<Shared>, deployment: Deployment, mut lines: mps
     }
 }
 
-async fn log(shared: &Shared, deployment: &Deployment, lines: impl Iterator<Item = BuildLine>) {
+/// Appends to a deployment's build log.
+pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl Iterator<Item = BuildLine>) {
     let source = observe::source(deployment, None, LogKind::Build);
     let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let lines = lines
@@ -217,59 +218,64 @@ async fn log(shared: &Shared, deployment: &Deployment, lines: impl Iterator<Item
 }
 
 /// A candidate whose pre-deploy commands have not run starts nothing yet; they are begun here.
-pub(crate) async fn hold_for_pre_deploy(shared: &Arc<Shared>, view: &View, plan: &mut Plan) -> Result<(), StoreError> {
-    let starting: Vec<DeploymentId> = plan.start.iter().filter(|(_, generation, _)| *generation == 0).map(|(id, ..)| *id).collect();
-    for deployment in view.deployments.iter().filter(|deployment| starting.contains(&deployment.id)) {
-        if deployment.status != DeploymentStatus::Deploying || deployment.spec.deploy.pre_deploy_command.is_empty() {
-            continue;
-        }
-        let events = shared.ops.store.deployment_events(view.tenant, deployment.id).await?;
-        let done = events.iter().any(|event| event.step == EventStep::PreDeployCommand && event.completed_at.is_some());
-        if done {
-            continue;
-        }
+pub(crate) fn hold_for_pre_deploy(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
+    for deployment in view.deployments.iter().filter(|deployment| view.awaits_pre_deploy(deployment)) {
         plan.start.retain(|(id, ..)| *id != deployment.id);
         if !lock(&shared.builds).contains_key(&deployment.id) {
             pre_deploy(shared, view, deployment);
         }
     }
-    Ok(())
 }
 
 fn pre_deploy(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
     let cancel = shared.shutdown.child_token();
-    lock(&shared.builds).insert(deployment.id, cancel.clone());
+    let home = (view.tenant.workspace(), view.instance.id);
+    lock(&shared.builds).insert(deployment.id, Running { home, cancel: cancel.clone() });
     let (shared, tenant, deployment) = (shared.clone(), view.tenant, deployment.clone());
-    let (instance, user) = (view.instance.id, reconcile::user_of(&shared, view));
+    let user = replicas::user_of(&shared, view);
+    // A control plane that ended half way has left the step open.
+    let begun = view.events.get(&deployment.id).is_some_and(|events| steps::is_open(events, EventStep::PreDeployCommand));
     let tracker = shared.tracker.clone();
     tracker.spawn(async move {
         let id = deployment.id;
-        let result = run_pre_deploy(&shared, tenant, &deployment, user, cancel).await;
-        let now = Timestamp::now();
-        let event =
-            |error| Change::EventInsert(DeploymentEvent { completed_at: Some(now), error, ..event(id, EventStep::PreDeployCommand) });
-        let committed = match result {
-            Ok(()) => shared.ops.store.commit(tenant, vec![event(None)]).await,
-            Err(BuildFailure::Canceled) => Ok(Default::default()),
-            Err(failure) => {
-                let reason = failure.to_string();
-                let failed = Change::DeploymentMove {
-                    id,
-                    from: DeploymentStatus::Deploying,
-                    to: DeploymentStatus::Failed,
-                    reason: Some(reason.clone()),
-                    at: now,
-                };
-                shared.ops.store.commit(tenant, vec![event(Some(reason)), failed]).await
-            }
-        };
-        if let Err(error) = committed {
-            tracing::warn!(%error, deployment = %id, "the end of a pre-deploy command could not be recorded");
+        if let Err(error) = carry_out_pre_deploy(&shared, tenant, &deployment, user, begun, cancel).await {
+            tracing::warn!(%error, deployment = %id, "a pre-deploy command could not be recorded; it runs again");
         }
         lock(&shared.builds).remove(&id);
         shared.ops.signals.deployment_changed(id);
-        shared.look(tenant.workspace(), instance);
+        shared.look(home.0, home.1);
     });
+}
+
+async fn carry_out_pre_deploy(
+    shared: &Arc<Shared>,
+    tenant: Tenant,
+    deployment: &Deployment,
+    user: Option<UnixUser>,
+    begun: bool,
+    cancel: CancellationToken,
+) -> Result<(), StoreError> {
+    let (id, step) = (deployment.id, EventStep::PreDeployCommand);
+    if !begun {
+        shared.ops.store.commit(tenant, vec![Change::EventInsert(steps::open(id, step, Timestamp::now()))]).await?;
+        shared.ops.signals.deployment_changed(id);
+    }
+    let result = run_pre_deploy(shared, tenant, deployment, user, cancel).await;
+    let at = Timestamp::now();
+    let done = |error| vec![Change::EventComplete { deployment: id, step, at, error, detail: None }];
+    match result {
+        Ok(()) => shared.ops.store.commit(tenant, done(None)).await?,
+        Err(BuildFailure::Canceled) => return Ok(()),
+        Err(failure) => {
+            let reason = failure.to_string();
+            // At once: with the event alone, a control plane that ended in between would take the step for done.
+            let (from, to) = (DeploymentStatus::Deploying, DeploymentStatus::Failed);
+            let mut changes = done(Some(reason.clone()));
+            changes.push(Change::DeploymentMove { id, from, to, reason: Some(reason), at });
+            shared.ops.store.commit(tenant, changes).await?
+        }
+    };
+    Ok(())
 }
 
 async fn run_pre_deploy(

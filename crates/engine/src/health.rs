@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::deployment::Deployment;
-use domain::{InstanceId, ReplicaId, WorkspaceId};
+use domain::{ReplicaId, Timestamp};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Shared, lock};
+use crate::{Home, Shared, lock, steps};
 
 /// What a check knows of a replica's present life; a restart of the app is another life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(crate) struct Check {
     pub(crate) port: u16,
     /// Asked with GET until it answers 200; without one, an accepted connection counts.
     pub(crate) path: Option<String>,
+    /// When the deployment gives up, if a path is asked.
+    pub(crate) until: Option<Timestamp>,
     /// An app that never listens counts as healthy once it has run so long; `None` when requests will be sent to it.
     pub(crate) grace: Option<Duration>,
 }
@@ -67,18 +69,20 @@ impl Board {
             }
             marks.insert(replica, (life, Mark::Asking, cancel.clone()));
         }
-        let (shared, place) = (shared.clone(), (deployment.workspace_id, deployment.instance_id));
+        let (shared, deployment) = (shared.clone(), deployment.clone());
         let tracker = shared.tracker.clone();
         tracker.spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = until_healthy(&check) => answer(&shared, place, replica, life),
+                () = until_healthy(&shared, &deployment, &check) => {
+                    answer(&shared, (deployment.workspace_id, deployment.instance_id), replica, life);
+                }
             }
         });
     }
 }
 
-fn answer(shared: &Shared, (workspace, instance): (WorkspaceId, InstanceId), replica: ReplicaId, life: u32) {
+fn answer(shared: &Shared, (workspace, instance): Home, replica: ReplicaId, life: u32) {
     if let Some((seen, mark, _)) = lock(&shared.health.marks).get_mut(&replica)
         && *seen == life
     {
@@ -87,17 +91,30 @@ fn answer(shared: &Shared, (workspace, instance): (WorkspaceId, InstanceId), rep
     shared.look(workspace, instance);
 }
 
+/// The first attempt that fails is told after so long, the next after twice as long, and so on up to [`RARELY`].
+const OFTEN: Duration = Duration::from_secs(1);
+const RARELY: Duration = Duration::from_secs(30);
+
 /// A port gives no sign when someone begins to listen on it, so it is asked again and again, ever less often.
-async fn until_healthy(check: &Check) {
+async fn until_healthy(shared: &Shared, deployment: &Deployment, check: &Check) {
     let begun = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(5);
+    let (mut told, mut tell_at, mut tell_pause) = (0, begun + OFTEN, OFTEN);
     loop {
-        let healthy = match &check.path {
-            Some(path) => answers_ok(check.port, path).await,
-            None => connect(check.port).await.is_some() || check.grace.is_some_and(|grace| begun.elapsed() >= grace),
+        let failure = match &check.path {
+            Some(path) => answers_ok(check.port, path).await.err(),
+            None => {
+                let healthy = connect(check.port).await.is_some() || check.grace.is_some_and(|grace| begun.elapsed() >= grace);
+                (!healthy).then(String::new)
+            }
         };
-        if healthy {
-            return;
+        let Some(failure) = failure else { return };
+        if let (Some(until), Some(_)) = (check.until, &check.path)
+            && tokio::time::Instant::now() >= tell_at
+        {
+            (told, tell_pause) = (told + 1, (tell_pause * 2).min(RARELY));
+            tell_at += tell_pause;
+            steps::tell_attempt(shared, deployment, told, &failure, until).await;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(500));
@@ -109,8 +126,8 @@ async fn connect(port: u16) -> Option<TcpStream> {
     tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(address)).await.ok()?.ok()
 }
 
-/// `GET path` with the Host that apps know from the contract (`contracts/railway.md` 3.8), wanting 200.
-async fn answers_ok(port: u16, path: &str) -> bool {
+/// `GET path` with the Host that apps know from the contract (`contracts/railway.md` 3.8), wanting 200; otherwise what came instead.
+async fn answers_ok(port: u16, path: &str) -> Result<(), String> {
     let ask = async {
         let stream = connect(port).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
@@ -120,9 +137,14 @@ async fn answers_ok(port: u16, path: &str) -> bool {
             .body(Empty::<Bytes>::new())
             .ok()?;
         tokio::select! {
-            response = sender.send_request(request) => Some(response.ok()?.status() == 200),
+            response = sender.send_request(request) => Some(response.ok()?.status()),
             _ = connection => None,
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), ask).await.ok().flatten().unwrap_or(false)
+    match tokio::time::timeout(Duration::from_secs(5), ask).await {
+        Ok(Some(status)) if status == 200 => Ok(()),
+        Ok(Some(status)) if status != 503 => Err(format!("status {}", status.as_u16())),
+        Ok(_) => Err("service unavailable".to_owned()),
+        Err(_) => Err("no answer within 5 seconds".to_owned()),
+    }
 }

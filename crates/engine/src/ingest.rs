@@ -10,6 +10,9 @@ use domain::log::LogSource;
 
 use crate::{Shared, lock};
 
+/// Lines of apps wait at most so long because others are read.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
 /// The replicas whose spools are read.
 #[derive(Default)]
 pub(crate) struct Sources {
@@ -21,6 +24,10 @@ pub(crate) struct Sources {
 impl Sources {
     pub(crate) fn watch(&self, replica: ReplicaId, source: LogSource) {
         lock(&self.known).entry(replica).or_insert(source);
+    }
+
+    pub(crate) fn drop_known(&self, replica: ReplicaId) {
+        lock(&self.known).remove(&replica);
     }
 
     fn all(&self) -> Vec<(ReplicaId, LogSource)> {
@@ -42,8 +49,15 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             changed = bell.changed() => if changed.is_err() { return },
             _ = tick.tick() => {}
         }
+        let begun = tokio::time::Instant::now();
         for (replica, source) in shared.sources.all() {
             read(&shared, replica, &source).await;
+        }
+        // A ring names no replica, so each round looks at all of them; however many there are, and however often supervisors ring, the
+        // rounds take a fifth of the time.
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep((begun.elapsed() * 4).min(LONGEST_PAUSE)) => {}
         }
     }
 }
@@ -55,11 +69,8 @@ async fn read(shared: &Shared, replica: ReplicaId, source: &LogSource) {
     }
 }
 
-/// The last look at a replica's spool, before its folder goes away.
-pub(crate) async fn finish(shared: &Shared, replica: ReplicaId) {
-    let source = lock(&shared.sources.known).get(&replica).cloned();
-    if let Some(source) = source {
-        read(shared, replica, &source).await;
-    }
-    lock(&shared.sources.known).remove(&replica);
+/// The last look at the spool of a replica whose app has ended, and again before its folder goes away.
+pub(crate) async fn finish(shared: &Shared, replica: ReplicaId, source: &LogSource) {
+    read(shared, replica, source).await;
+    shared.sources.drop_known(replica);
 }

@@ -9,21 +9,24 @@ mod health;
 mod ingest;
 mod observe;
 mod reconcile;
+mod replicas;
 mod routes;
+mod steps;
 mod sweep;
+mod tidy;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::spec::Limits;
-use domain::{DeploymentId, InstanceId, WorkspaceId};
+use domain::{DeploymentId, InstanceId, ReplicaId, WorkspaceId};
 use ops::Ops;
 use runtime::Driver;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// Settings of the engine.
@@ -47,9 +50,9 @@ pub struct EngineConfig {
     pub period: Duration,
 }
 
-/// A running engine.
+/// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
 pub struct Engine {
-    shutdown: CancellationToken,
+    shutdown: DropGuard,
     main: JoinHandle<()>,
     tracker: TaskTracker,
 }
@@ -63,19 +66,31 @@ pub(crate) struct Shared {
     pub(crate) shutdown: CancellationToken,
     /// Rung by the engine's own tasks (a build has ended, a replica is healthy).
     pub(crate) bell: watch::Sender<u64>,
-    pub(crate) work: std::sync::Mutex<Vec<(WorkspaceId, InstanceId)>>,
-    pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, CancellationToken>>,
+    pub(crate) work: std::sync::Mutex<HashSet<Home>>,
+    pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, build::Running>>,
     pub(crate) building: Semaphore,
-    pub(crate) service_locks: Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
+    pub(crate) service_locks: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
     pub(crate) health: health::Board,
-    pub(crate) routes: Mutex<routes::Routes>,
+    pub(crate) edge: edge_client::EdgeClient,
+    /// Replicas whose start is under way.
+    pub(crate) launching: std::sync::Mutex<HashSet<ReplicaId>>,
+    /// Replicas whose end is under way.
+    pub(crate) ending: std::sync::Mutex<HashSet<ReplicaId>>,
+    /// Starts at the same time.
+    pub(crate) launches: Semaphore,
     pub(crate) sources: ingest::Sources,
 }
+
+/// An instance and whose it is.
+pub(crate) type Home = (WorkspaceId, InstanceId);
+
+/// Supervisors that are started at the same time; more would only slow one another down.
+const LAUNCHES: usize = 8;
 
 impl Shared {
     /// Asks for another look at an instance.
     pub(crate) fn look(&self, workspace: WorkspaceId, instance: InstanceId) {
-        lock(&self.work).push((workspace, instance));
+        lock(&self.work).insert((workspace, instance));
         self.bell.send_modify(|count| *count += 1);
     }
 }
@@ -93,7 +108,10 @@ impl Engine {
         let tracker = TaskTracker::new();
         let shared = Arc::new(Shared {
             building: Semaphore::new(config.build_concurrency.max(1)),
-            routes: Mutex::new(routes::Routes::new(&config.edge_dir)),
+            edge: edge_client::EdgeClient::new(&config.edge_dir),
+            launching: std::sync::Mutex::default(),
+            ending: std::sync::Mutex::default(),
+            launches: Semaphore::new(LAUNCHES),
             ops,
             driver,
             config,
@@ -102,19 +120,19 @@ impl Engine {
             bell: watch::Sender::new(0),
             work: std::sync::Mutex::default(),
             builds: std::sync::Mutex::default(),
-            service_locks: Mutex::default(),
+            service_locks: std::sync::Mutex::default(),
             health: health::Board::default(),
             sources: ingest::Sources::default(),
         });
         tracker.spawn(ingest::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
-        Self { shutdown, main, tracker }
+        Self { shutdown: shutdown.drop_guard(), main, tracker }
     }
 
     /// Ends the background tasks. Replicas and the edge go on; builds are ended and begin anew with the next start.
     pub async fn stop(self) {
-        self.shutdown.cancel();
+        drop(self.shutdown);
         if let Err(error) = self.main.await {
             tracing::error!(%error, "the reconciler ended abnormally");
         }

@@ -4,16 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use crate::health::Check;
+use crate::{Shared, lock};
+use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::log::{LogKind, LogSource};
 use domain::project::Instance;
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
-use domain::{InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
+use domain::{DeploymentId, InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
 use runtime::{Observation, ObservedPhase};
-use store::Change;
-
-use crate::Shared;
-use crate::health::Check;
 
 /// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
 const WORKER_GRACE: Duration = Duration::from_secs(3);
@@ -27,7 +25,37 @@ pub(crate) struct View {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) observed: Observed,
     /// Rows whose replica has moved on.
-    pub(crate) updates: Vec<Change>,
+    pub(crate) updates: Vec<Replica>,
+    /// The steps so far; read only while some deployment is on its way.
+    pub(crate) events: HashMap<DeploymentId, Vec<DeploymentEvent>>,
+}
+
+impl View {
+    pub(crate) fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.id == id)
+    }
+
+    /// Its pre-deploy commands have not ended yet.
+    pub(crate) fn awaits_pre_deploy(&self, deployment: &Deployment) -> bool {
+        // A restart does not run them again.
+        deployment.status == DeploymentStatus::Deploying
+            && deployment.generation == 0
+            && !deployment.spec.deploy.pre_deploy_command.is_empty()
+            && self.pre_deployed_at(deployment.id).is_none()
+    }
+
+    fn pre_deployed_at(&self, id: DeploymentId) -> Option<Timestamp> {
+        let events = self.events.get(&id)?;
+        events.iter().filter(|event| event.step == EventStep::PreDeployCommand).find_map(|event| event.completed_at)
+    }
+
+    /// When a deployment's present status began to count against its time limit.
+    fn since(&self, deployment: &Deployment) -> Timestamp {
+        if self.awaits_pre_deploy(deployment) {
+            return Timestamp::now();
+        }
+        self.pre_deployed_at(deployment.id).map_or(deployment.status_at, |at| at.max(deployment.status_at))
+    }
 }
 
 pub(crate) async fn view(
@@ -45,15 +73,19 @@ pub(crate) async fn view(
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
     let public = domains.iter().any(|domain| domain.service_id == instance.service_id);
 
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed: Observed::default(), updates: vec![] };
+    let events = events(shared, tenant, &deployments).await?;
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed: Observed::default(), updates: vec![], events };
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
         let mut states = vec![];
+        let since = view.since(deployment);
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
-            shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
             let seen = seen.get(&replica.id);
-            let phase = phase(shared, deployment, &replica, seen, public);
-            if let Some(change) = refresh(&mut replica, &phase, seen) {
-                view.updates.push(change);
+            let phase = phase(shared, (deployment, since), &replica, seen, public);
+            if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
+                shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
+            }
+            if refresh(&mut replica, &phase, seen) {
+                view.updates.push(replica.clone());
             }
             states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });
             view.replicas.push(replica);
@@ -64,13 +96,28 @@ pub(crate) async fn view(
             generation: deployment.generation,
             stopped: deployment.stopped,
             wanted: wanted(&view.instance, deployment),
-            since: deployment.status_at,
+            since,
             health_seconds: deployment.spec.deploy.healthcheck_seconds(),
             overlap_seconds: deployment.spec.deploy.overlap_seconds,
             replicas: states,
         });
     }
     Ok(Some(view))
+}
+
+/// The steps of the deployments, unless the instance is at rest: then nothing becomes of them.
+async fn events(
+    shared: &Shared,
+    tenant: Tenant,
+    deployments: &[Deployment],
+) -> Result<HashMap<DeploymentId, Vec<DeploymentEvent>>, store::StoreError> {
+    let mut events = HashMap::new();
+    if deployments.iter().any(|deployment| matches!(deployment.status, DeploymentStatus::Deploying | DeploymentStatus::Removing)) {
+        for deployment in deployments {
+            events.insert(deployment.id, shared.ops.store.deployment_events(tenant, deployment.id).await?);
+        }
+    }
+    Ok(events)
 }
 
 /// The number of replicas follows today's settings, so that scaling needs no deployment.
@@ -92,16 +139,35 @@ pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: 
     }
 }
 
-fn phase(shared: &Arc<Shared>, deployment: &Deployment, replica: &Replica, seen: Option<&Observation>, public: bool) -> Phase {
+fn phase(
+    shared: &Arc<Shared>,
+    (deployment, since): (&Deployment, Timestamp),
+    replica: &Replica,
+    seen: Option<&Observation>,
+    public: bool,
+) -> Phase {
+    if replica.status == ReplicaStatus::Removing {
+        // Whatever it does now, it was told to end; when it has ended, what is left is its folder.
+        return if seen.is_some_and(|seen| !seen.phase.is_over()) { Phase::Stopping } else { Phase::Lost };
+    }
+    if lock(&shared.launching).contains(&replica.id) {
+        return Phase::Starting;
+    }
+    // What has been found out about an end stays, also when the folder that told it is gone.
+    if seen.is_none_or(|seen| seen.phase.is_over()) {
+        match replica.status {
+            ReplicaStatus::Crashed => {
+                return Phase::Crashed { reason: replica.reason.clone().unwrap_or_else(|| "it could not be started".into()) };
+            }
+            ReplicaStatus::Exited => return Phase::Exited,
+            _ => {}
+        }
+    }
     let Some(seen) = seen else {
-        return match replica.status {
-            ReplicaStatus::Crashed => Phase::Crashed { reason: replica.reason.clone().unwrap_or_else(|| "it could not be started".into()) },
-            ReplicaStatus::Exited => Phase::Exited,
-            _ => Phase::Lost,
-        };
+        // A start that was planned and has not happened is made up for.
+        return if replica.status == ReplicaStatus::Created { Phase::Starting } else { Phase::Lost };
     };
     match &seen.phase {
-        ObservedPhase::Running if replica.status == ReplicaStatus::Removing => Phase::Stopping,
         ObservedPhase::Running => {
             if replica.status == ReplicaStatus::Running && replica.restarts == seen.restarts {
                 shared.health.adopt(replica.id, seen.restarts);
@@ -109,11 +175,13 @@ fn phase(shared: &Arc<Shared>, deployment: &Deployment, replica: &Replica, seen:
             if shared.health.is_healthy(replica.id, seen.restarts) {
                 return Phase::Healthy;
             }
+            let window = jiff::SignedDuration::from_secs(i64::from(deployment.spec.deploy.healthcheck_seconds()));
             let deploying = deployment.status == DeploymentStatus::Deploying;
             let check = Check {
                 port: seen.port,
                 // The path is asked while deploying, never after (contracts/railway.md 3.8).
                 path: deployment.spec.deploy.healthcheck_path.clone().filter(|_| deploying),
+                until: since.checked_add(window).ok().filter(|_| deploying),
                 grace: (!public).then_some(WORKER_GRACE),
             };
             shared.health.ask(shared, deployment, replica.id, seen.restarts, check);
@@ -128,17 +196,18 @@ fn phase(shared: &Arc<Shared>, deployment: &Deployment, replica: &Replica, seen:
     }
 }
 
-/// Brings a replica's row up to date; the change, if there is one.
-fn refresh(replica: &mut Replica, phase: &Phase, seen: Option<&Observation>) -> Option<Change> {
+/// Brings a replica's row up to date. Returns whether it was not.
+fn refresh(replica: &mut Replica, phase: &Phase, seen: Option<&Observation>) -> bool {
     let restarting = seen.is_some_and(|seen| seen.phase == ObservedPhase::Restarting);
     let (status, reason) = match phase {
+        Phase::Starting if seen.is_none() => return false,
         Phase::Starting if restarting => (ReplicaStatus::Restarting, None),
         Phase::Starting => (ReplicaStatus::Initializing, None),
         Phase::Healthy => (ReplicaStatus::Running, None),
         Phase::Exited => (ReplicaStatus::Exited, None),
         Phase::Crashed { reason } => (ReplicaStatus::Crashed, Some(reason.clone())),
         Phase::Stopping => (ReplicaStatus::Removing, replica.reason.clone()),
-        Phase::Lost => return None,
+        Phase::Lost => return false,
     };
     let (port, restarts) = seen.map_or((replica.port, replica.restarts), |seen| (seen.port, seen.restarts));
     let exit_code = match seen.map(|seen| &seen.phase) {
@@ -148,8 +217,8 @@ fn refresh(replica: &mut Replica, phase: &Phase, seen: Option<&Observation>) -> 
     };
     let next = Replica { status, reason, port, restarts, exit_code, ..replica.clone() };
     if next == *replica {
-        return None;
+        return false;
     }
     *replica = Replica { updated_at: Timestamp::now(), ..next };
-    Some(Change::ReplicaUpdate(replica.clone()))
+    true
 }

@@ -1,43 +1,125 @@
 //! The edge's table: made of every domain and of what each instance's plan routes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 
 use domain::deployment::{Deployment, DeploymentStatus};
+use domain::project::Domain;
 use domain::routing::{Route, RoutingTable, Target};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 
 use crate::Shared;
-use crate::edge_client::EdgeClient;
 
 /// What an instance offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
     pub(crate) serving: Option<DeploymentId>,
     pub(crate) targets: Vec<(ReplicaId, DeploymentId, u16)>,
+    /// Why there are no targets.
     pub(crate) unavailable: Option<String>,
 }
 
-/// The table as last published, and what it is made from.
+/// The table as last written, and what it is made from. Belongs to the reconciler.
 pub(crate) struct Routes {
-    pub(crate) edge: EdgeClient,
     offers: HashMap<InstanceId, Offer>,
-    published: Option<RoutingTable>,
-    version: u64,
+    /// Instances that could not be read since the start: their routes stay as they were.
+    doubtful: HashSet<InstanceId>,
+    table: RoutingTable,
+    /// The edge has said that it uses the table as it is.
+    acknowledged: bool,
+    /// An offer is not in the table yet.
+    changed: bool,
 }
 
 impl Routes {
+    /// Versions go on from the table that a running edge holds.
     pub(crate) fn new(edge_dir: &Path) -> Self {
-        // Versions go on from the table that a running edge holds.
         let last = std::fs::read(edge_dir.join("table.json")).ok().and_then(|text| serde_json::from_slice::<RoutingTable>(&text).ok());
-        let version = last.map_or(0, |table| table.version);
-        Self { edge: EdgeClient::new(edge_dir), offers: HashMap::new(), published: None, version }
+        let table = last.unwrap_or_default();
+        Self { offers: HashMap::new(), doubtful: HashSet::new(), table, acknowledged: false, changed: true }
     }
 
     pub(crate) fn offer(&mut self, instance: InstanceId, offer: Offer) {
-        self.offers.insert(instance, offer);
+        self.doubtful.remove(&instance);
+        if self.offers.get(&instance) != Some(&offer) {
+            self.changed = true;
+            self.offers.insert(instance, offer);
+        }
+    }
+
+    /// The instance has nothing that could be offered.
+    pub(crate) fn withdraw(&mut self, instance: InstanceId) {
+        self.doubtful.remove(&instance);
+        self.changed |= self.offers.remove(&instance).is_some();
+    }
+
+    /// It is not known what the instance offers.
+    pub(crate) fn doubt(&mut self, instance: InstanceId) {
+        if !self.offers.contains_key(&instance) {
+            self.doubtful.insert(instance);
+        }
+    }
+
+    /// Forgets what instances without work have offered.
+    pub(crate) fn keep_only(&mut self, working: impl Fn(InstanceId) -> bool) {
+        let before = self.offers.len();
+        self.offers.retain(|instance, _| working(*instance));
+        self.changed |= self.offers.len() != before;
+    }
+
+    fn route(&self, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
+        if self.doubtful.contains(&instance)
+            && let Some(present) = self.table.hosts.get(&domain.domain)
+        {
+            return present.clone();
+        }
+        let offer = self.offers.get(&instance).cloned().unwrap_or_default();
+        let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
+            replica_id: *replica_id,
+            deployment_id: *deployment_id,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
+        });
+        Route {
+            workspace_id: domain.workspace_id,
+            project_id: domain.project_id,
+            environment_id: domain.environment_id,
+            service_id: domain.service_id,
+            service_name,
+            deployment_id: offer.serving,
+            unavailable: offer.unavailable.or_else(|| Some(explain(&[]))).filter(|_| offer.targets.is_empty()),
+            targets: targets.collect(),
+            sticky: false,
+        }
+    }
+
+    /// Brings the table up to date. Returns whether the edge is known to use it, so that replicas which left it may be stopped. Domains
+    /// are read only when something may have changed, which the caller says for what it alone knows of.
+    pub(crate) async fn publish(&mut self, shared: &Shared, domains_may_differ: bool) -> bool {
+        if self.acknowledged && !self.changed && !domains_may_differ {
+            return true;
+        }
+        let rows = match shared.ops.store.system_routes().await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!(%error, "the routes cannot be read; the edge keeps its table");
+                return false;
+            }
+        };
+        let routes = rows.into_iter().map(|(domain, name, instance)| (domain.domain.clone(), self.route(&domain, name, instance)));
+        let hosts: BTreeMap<String, Route> = routes.collect();
+        self.changed = false;
+        if self.table.hosts != hosts {
+            self.table = RoutingTable { version: self.table.version + 1, hosts };
+            self.acknowledged = false;
+        }
+        if !self.acknowledged {
+            match shared.edge.publish(&self.table).await {
+                Ok(()) => self.acknowledged = true,
+                Err(error) => tracing::warn!(%error, "the edge did not take the new table; it is tried again"),
+            }
+        }
+        self.acknowledged
     }
 }
 
@@ -56,57 +138,5 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
         }
         DeploymentStatus::Success if newest.stopped => "The deployment was stopped or has completed.".into(),
         _ => "No replica of the deployment is healthy at the moment.".into(),
-    }
-}
-
-/// Publishes the table if it has changed. Returns whether the edge is known to use it, so that replicas which left it may be stopped.
-pub(crate) async fn publish(shared: &Arc<Shared>) -> bool {
-    let rows = match shared.ops.store.system_routes().await {
-        Ok(rows) => rows,
-        Err(error) => {
-            tracing::error!(%error, "the routes cannot be read; the edge keeps its table");
-            return false;
-        }
-    };
-    let mut routes = shared.routes.lock().await;
-    let mut hosts = BTreeMap::new();
-    for (domain, service_name, instance) in rows {
-        let offer = routes.offers.get(&instance).cloned().unwrap_or_default();
-        let targets = offer
-            .targets
-            .iter()
-            .map(|(replica_id, deployment_id, port)| Target {
-                replica_id: *replica_id,
-                deployment_id: *deployment_id,
-                address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
-            })
-            .collect();
-        let route = Route {
-            workspace_id: domain.workspace_id,
-            project_id: domain.project_id,
-            environment_id: domain.environment_id,
-            service_id: domain.service_id,
-            service_name,
-            deployment_id: offer.serving,
-            unavailable: offer.unavailable.or_else(|| Some(explain(&[]))).filter(|_| offer.targets.is_empty()),
-            targets,
-            sticky: false,
-        };
-        hosts.insert(domain.domain, route);
-    }
-    if routes.published.as_ref().is_some_and(|table| table.hosts == hosts) {
-        return true;
-    }
-    routes.version += 1;
-    let table = RoutingTable { version: routes.version, hosts };
-    match routes.edge.publish(&table).await {
-        Ok(()) => {
-            routes.published = Some(table);
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "the edge did not take the new table; it is tried again");
-            false
-        }
     }
 }

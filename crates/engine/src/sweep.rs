@@ -34,10 +34,13 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     let artifacts: HashSet<String> = shared.ops.store.system_artifacts_in_use().await?.into_iter().collect();
     let blobs: HashSet<String> = shared.ops.store.system_blobs_in_use().await?.into_iter().collect();
     let (artifact_dir, blob_dir) = (shared.config.data_dir.join("artifacts"), shared.config.blobs.clone());
+    let scratch_dir = shared.config.data_dir.join("scratch");
     let building: HashSet<String> = crate::lock(&shared.builds).keys().map(ToString::to_string).collect();
     tokio::task::spawn_blocking(move || {
         remove_unused(&artifact_dir, |name| artifacts.contains(stem(name)) || building.contains(stem(name)));
         remove_unused(&blob_dir, |name| blobs.contains(name));
+        // Left by builds that ended with the control plane.
+        remove_unused(&scratch_dir, |name| building.contains(name.strip_suffix("-pre").unwrap_or(name)));
     })
     .await?;
     shared.ops.telemetry.purge(now)?;

@@ -1,0 +1,260 @@
+//! Starts, ends and forgets single replicas. What takes time runs beside the reconciler and rings when it is done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::log::LogKind;
+use domain::rollout::{Phase, Plan};
+use domain::{ReplicaId, Sealed, Tenant, Timestamp};
+use runtime::{DriverError, ReplicaSpec, UnixUser};
+use store::{Change, StoreError};
+
+use crate::observe::{self, View};
+use crate::{Home, Shared, ingest, lock};
+
+/// Unix users of instances are numbered from here.
+const FIRST_UID: u32 = 200_000;
+/// A candidate whose replica cannot be started is given up after so many attempts; one that serves is tried for ever.
+const ATTEMPTS: u32 = 5;
+/// The pause after the first failed attempt, doubled with each, and the longest one.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
+    let uid = FIRST_UID.checked_add(u32::try_from(view.instance.number).ok()?)?;
+    shared.config.separate_users.then_some(UnixUser { uid, gid: uid })
+}
+
+/// Plans replicas in the store and starts those that are planned.
+pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    let mut rows = vec![];
+    for (id, generation, index) in &plan.start {
+        let Some(deployment) = view.deployment(*id) else { continue };
+        let now = Timestamp::now();
+        rows.push(Replica {
+            id: ReplicaId::generate(),
+            workspace_id: deployment.workspace_id,
+            deployment_id: *id,
+            generation: *generation,
+            index: *index,
+            status: ReplicaStatus::Created,
+            port: 0,
+            exit_code: None,
+            reason: None,
+            restarts: 0,
+            created_at: now,
+            updated_at: now,
+        });
+    }
+    if !rows.is_empty() {
+        // The rows come first: a replica that runs without one is an orphan and is stopped.
+        shared.ops.store.commit(view.tenant, rows.iter().cloned().map(Change::ReplicaInsert).collect()).await?;
+    }
+    let stops = |replica: &&Replica| plan.stop.iter().any(|(id, _)| *id == replica.id);
+    let planned = view.replicas.iter().filter(|replica| replica.status == ReplicaStatus::Created && !stops(replica));
+    for replica in planned.chain(&rows) {
+        if let Some(deployment) = view.deployment(replica.deployment_id) {
+            launch(shared, view, deployment, replica);
+        }
+    }
+    Ok(())
+}
+
+fn launch(shared: &Arc<Shared>, view: &View, deployment: &Deployment, replica: &Replica) {
+    if !lock(&shared.launching).insert(replica.id) {
+        return;
+    }
+    let launch = Launch {
+        shared: shared.clone(),
+        home: (view.tenant.workspace(), view.instance.id),
+        tenant: view.tenant,
+        deployment: deployment.clone(),
+        replica: replica.clone(),
+        user: user_of(shared, view),
+    };
+    shared.tracker.spawn(async move {
+        launch.run().await;
+        lock(&launch.shared.launching).remove(&launch.replica.id);
+        launch.shared.look(launch.home.0, launch.home.1);
+    });
+}
+
+/// A start that is under way.
+struct Launch {
+    shared: Arc<Shared>,
+    home: Home,
+    tenant: Tenant,
+    deployment: Deployment,
+    replica: Replica,
+    user: Option<UnixUser>,
+}
+
+impl Launch {
+    async fn run(&self) {
+        let mut pause = PAUSE;
+        for attempt in 1.. {
+            let Err((reason, worth_repeating)) = self.attempt().await else { return };
+            tracing::warn!(deployment = %self.deployment.id, replica = %self.replica.id, attempt, reason, "a replica could not be started");
+            let Some(status) = self.wanted_in().await else { return };
+            if !worth_repeating || (status == DeploymentStatus::Deploying && attempt >= ATTEMPTS) {
+                return self.give_up(reason).await;
+            }
+            tokio::select! {
+                () = self.shared.shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            }
+            if self.wanted_in().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Why it did not work, and whether it may next time.
+    async fn attempt(&self) -> Result<(), (String, bool)> {
+        let Ok(_permit) = self.shared.launches.acquire().await else { return Ok(()) };
+        let spec = self.spec().await.map_err(|error| (error.to_string(), true))?;
+        let spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
+        let started = self.shared.driver.start(spec).await;
+        started.map_err(|error| (error.to_string(), !matches!(error, DriverError::Artifact { .. })))
+    }
+
+    /// The status of the deployment, if the replica is still to be started.
+    async fn wanted_in(&self) -> Option<DeploymentStatus> {
+        let replica = self.shared.ops.store.replica(self.replica.id).await;
+        let deployment = self.shared.ops.store.deployment(self.deployment.id).await;
+        let (Ok(replica), Ok(deployment)) = (replica, deployment) else {
+            // The store does not answer at the moment; that takes no replica away.
+            return Some(DeploymentStatus::Success);
+        };
+        let open = |sealed: Sealed<Replica>| sealed.open(self.tenant);
+        replica.and_then(open).filter(|replica| replica.status == ReplicaStatus::Created)?;
+        let status = deployment.and_then(|sealed| sealed.open(self.tenant))?.status;
+        matches!(status, DeploymentStatus::Deploying | DeploymentStatus::Success).then_some(status)
+    }
+
+    async fn give_up(&self, reason: String) {
+        let (status, updated_at) = (ReplicaStatus::Crashed, Timestamp::now());
+        let row = Replica { status, updated_at, reason: Some(reason), ..self.replica.clone() };
+        if let Err(error) = self.shared.ops.store.commit(self.tenant, vec![Change::ReplicaUpdate(row)]).await {
+            tracing::warn!(%error, replica = %self.replica.id, "a replica that cannot be started could not be marked; it is tried again");
+        }
+        self.shared.ops.signals.deployment_changed(self.deployment.id);
+    }
+
+    async fn spec(&self) -> Result<Option<ReplicaSpec>, StoreError> {
+        let (shared, deployment, replica) = (&self.shared, &self.deployment, &self.replica);
+        let (Some(artifact), Some(run)) = (&deployment.artifact, &deployment.run) else { return Ok(None) };
+        let root = shared.config.data_dir.join("artifacts").join(artifact);
+        if !root.is_dir() {
+            return Ok(None);
+        }
+        let mut env = shared.ops.store.deployment_variables(self.tenant, deployment.id).await?;
+        env.insert("RAILWAY_DEPLOYMENT_ID".into(), deployment.id.to_string());
+        env.insert("RAILWAY_SNAPSHOT_ID".into(), deployment.snapshot_id.to_string());
+        env.insert("RAILWAY_REPLICA_ID".into(), replica.id.to_string());
+        env.insert("RAILWAY_REPLICA_REGION".into(), shared.ops.settings.region.clone());
+        let deploy = &deployment.spec.deploy;
+        Ok(Some(ReplicaSpec {
+            replica_id: replica.id,
+            source: observe::source(deployment, Some(replica.id), LogKind::Deploy),
+            root,
+            run: run.clone(),
+            env,
+            port: 0,
+            restart: deploy.restart_policy_type,
+            max_retries: deploy.restart_policy_max_retries,
+            draining_seconds: deploy.draining_seconds,
+            limits: domain::spec::Limits {
+                memory_bytes: deploy.limits.memory_bytes.or(shared.config.default_limits.memory_bytes),
+                cpu_millis: deploy.limits.cpu_millis.or(shared.config.default_limits.cpu_millis),
+            },
+            user: self.user,
+        }))
+    }
+}
+
+/// Marks replicas that the edge no longer sends requests to, and ends them; also those that were marked before a restart of the control
+/// plane, or whose end has failed.
+pub(crate) async fn stop(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    let mut rows = vec![];
+    for (id, reason) in &plan.stop {
+        let Some(replica) = view.replicas.iter().find(|replica| replica.id == *id) else { continue };
+        let (status, updated_at) = (ReplicaStatus::Removing, Timestamp::now());
+        rows.push(Replica { status, updated_at, reason: Some((*reason).to_owned()), ..replica.clone() });
+    }
+    if !rows.is_empty() {
+        shared.ops.store.commit(view.tenant, rows.iter().cloned().map(Change::ReplicaUpdate).collect()).await?;
+        for row in &rows {
+            shared.ops.signals.deployment_changed(row.deployment_id);
+        }
+    }
+    let states = view.observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
+    let marked: Vec<ReplicaId> = states.filter(|state| state.phase == Phase::Stopping).map(|state| state.id).collect();
+    for replica in view.replicas.iter().filter(|replica| marked.contains(&replica.id)).chain(&rows) {
+        let draining = view.deployment(replica.deployment_id).map_or(3, |deployment| deployment.spec.deploy.draining_seconds);
+        end(shared, (view.tenant.workspace(), view.instance.id), replica.id, Duration::from_secs(u64::from(draining)));
+    }
+    Ok(())
+}
+
+/// First the requests end, then the app is asked to. An engine that stops leaves the rest to its successor.
+fn end(shared: &Arc<Shared>, home: Home, id: ReplicaId, grace: Duration) {
+    if !lock(&shared.ending).insert(id) {
+        return;
+    }
+    let task = shared.clone();
+    shared.tracker.spawn(async move {
+        let drained = async {
+            // An edge that does not answer has no requests under way either.
+            let _ = task.edge.drain(id, grace.max(Duration::from_secs(1))).await;
+            task.health.forget(id);
+            if let Err(error) = task.driver.stop(id, grace).await {
+                tracing::warn!(%error, replica = %id, "a replica could not be stopped; it is tried again");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        tokio::select! {
+            () = task.shutdown.cancelled() => {}
+            () = drained => {}
+        }
+        lock(&task.ending).remove(&id);
+        task.look(home.0, home.1);
+    });
+}
+
+/// Takes leave of replicas that have ended.
+pub(crate) async fn forget(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Result<(), StoreError> {
+    let mut ended: Vec<(ReplicaId, &str)> = plan.forget.clone();
+    let states = view.observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
+    let gone = states.filter(|replica| replica.phase == Phase::Lost).map(|replica| (replica.id, "ended"));
+    ended.extend(gone.filter(|(id, _)| !plan.forget.iter().any(|(known, _)| known == id)));
+    for (id, reason) in ended {
+        let Some(replica) = view.replicas.iter().find(|replica| replica.id == id) else { continue };
+        let Some(deployment) = view.deployment(replica.deployment_id) else { continue };
+        leave(shared, view.tenant, deployment, replica, reason).await?;
+        shared.look(view.tenant.workspace(), view.instance.id);
+    }
+    Ok(())
+}
+
+/// Reads the last lines of a replica that has ended, marks its row and deletes its folder.
+pub(crate) async fn leave(
+    shared: &Shared,
+    tenant: Tenant,
+    deployment: &Deployment,
+    replica: &Replica,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let id = replica.id;
+    ingest::finish(shared, id, &observe::source(deployment, Some(id), LogKind::Deploy)).await;
+    shared.health.forget(id);
+    let reason = replica.reason.clone().unwrap_or_else(|| reason.to_owned());
+    let row = Replica { status: ReplicaStatus::Removed, reason: Some(reason), updated_at: Timestamp::now(), ..replica.clone() };
+    shared.ops.store.commit(tenant, vec![Change::ReplicaUpdate(row)]).await?;
+    if let Err(error) = shared.driver.forget(id).await {
+        tracing::warn!(%error, replica = %id, "the folder of a replica could not be deleted; the next full pass does it");
+    }
+    shared.ops.signals.deployment_changed(deployment.id);
+    Ok(())
+}
