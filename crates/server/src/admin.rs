@@ -90,7 +90,9 @@ pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::R
             Ok(id) => store.workspace(id).await?,
             Err(_) => store.workspace_by_username(workspace).await?,
         };
-        let sealed = sealed.with_context(|| format!("no workspace is called {workspace}"))?;
+        let sealed = sealed.with_context(|| {
+            format!("no workspace is called {workspace}: give its id, or its username as `railway whoami --json` and the API show it")
+        })?;
         let tenant = Tenant::system(sealed.workspace());
         let mut row = sealed.open(tenant).context("the workspace is another one")?;
         row.plan = plan;

@@ -16,7 +16,7 @@ use engine::{Engine, EngineConfig};
 use ops::{Ops, Settings};
 use runtime::process::{ProcessConfig, ProcessDriver};
 use secrecy::ExposeSecret;
-use store::{MasterKey, Store, StoreConfig};
+use store::{MasterKey, Store, StoreConfig, StoreError};
 use telemetry::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
 
@@ -92,12 +92,22 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
 
 /// Opens the store alone: what the operator's commands need.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let file = &config.master_key_file;
+    let fresh = config.master_key.is_none() && !file.exists();
     let master_key = match &config.master_key {
         Some(text) => MasterKey::parse(text.expose_secret()).context("ORRERY_MASTER_KEY")?,
-        None => MasterKey::load_or_create(&config.master_key_file)
-            .with_context(|| format!("the master key in {}", config.master_key_file.display()))?,
+        None => MasterKey::load_or_create(file).with_context(|| format!("the master key in {}", file.display()))?,
     };
-    Store::open(StoreConfig { url: config.database.expose().to_owned(), master_key }).await.context("the database cannot be opened")
+    let opened = Store::open(StoreConfig { url: config.database.expose().to_owned(), master_key }).await;
+    if fresh && matches!(opened, Err(StoreError::WrongMasterKey)) {
+        // It encrypts nothing, and the lost key has to be put back in its place.
+        std::fs::remove_file(file).with_context(|| format!("{} is new and cannot be removed again", file.display()))?;
+        anyhow::bail!(
+            "the master key {} is missing, and the database was encrypted with it: put the key back from a backup",
+            file.display()
+        );
+    }
+    opened.context("the database cannot be opened")
 }
 
 fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Result<Engine> {

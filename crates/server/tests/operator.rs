@@ -1,0 +1,148 @@
+//! The operator's own commands, beside a server that runs and over one that does not.
+
+mod harness;
+
+use harness::{Server, finish, write};
+use serde_json::Value;
+
+fn projects(server: &Server, token: &str) -> Value {
+    server.graphql_as(token, "{ projects { edges { node { id name } } } }")
+}
+
+#[test]
+fn tokens_users_and_plans_are_managed_beside_a_running_server() {
+    let server = Server::start();
+    let made = server.orrery(&["token", "create", "--name", "ci"]);
+    assert_eq!(made.status, 0, "{made:?}");
+    let token = made.stdout.trim().to_owned();
+    assert!(token.starts_with("orr_") && made.stdout.lines().count() == 1, "only the token, for $(…): {made:?}");
+    assert!(projects(&server, &token)["data"]["projects"].is_object());
+
+    let listed = server.orrery(&["token", "list"]).stdout;
+    let line = listed.lines().find(|line| line.contains("  ci  ")).unwrap_or_else(|| panic!("{listed}"));
+    assert!(line.contains("active") && line.contains("last used") && !listed.contains(&token), "{listed}");
+    let id = line.split_whitespace().next().unwrap();
+    assert_eq!(server.orrery(&["token", "revoke", id]).status, 0);
+    assert!(projects(&server, &token)["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"));
+    assert!(server.orrery(&["token", "list"]).stdout.contains("revoked"));
+    for (args, words) in [
+        (vec!["token", "revoke", id], "no active token"),
+        (vec!["token", "revoke", "nonsense"], "orrery token list"),
+        (vec!["token", "create", "--user", "nobody@example.test"], "orrery user create"),
+        (vec!["login-link", "--user", "nobody@example.test"], "orrery user create"),
+        (vec!["user", "create", "no-address"], "is not an e-mail address"),
+        (vec!["user", "create", "admin@localhost"], "already exists"),
+        (vec!["plan", "set", "nobody", "free"], "no workspace is called nobody"),
+    ] {
+        let run = server.orrery(&args);
+        assert_eq!(run.status, 1, "{args:?}: {run:?}");
+        assert!(run.stderr.starts_with("orrery: ") && run.stderr.contains(words) && run.stdout.is_empty(), "{args:?}: {run:?}");
+    }
+    assert_eq!(server.orrery(&["token", "create", "--no-such-flag"]).status, 2);
+
+    let bob = server.orrery(&["user", "create", "bob@example.test"]);
+    let link = bob.stdout.split_whitespace().find(|word| word.contains("/login/link?token=")).unwrap().to_owned();
+    assert!(link.starts_with(&format!("http://localhost:{}/", server.api)), "{link}");
+    server.sign_in(&link);
+    assert!(server.orrery(&["plan", "set", "bob", "hobby"]).stdout.contains("HOBBY"));
+    let wrong = server.orrery(&["plan", "set", "bob", "diamond"]);
+    assert!(wrong.status == 1 && wrong.stderr.contains("free, hobby or professional"), "{wrong:?}");
+    let again = server.orrery(&["login-link"]);
+    server.sign_in(again.stdout.trim());
+}
+
+#[test]
+fn a_second_user_sees_nothing_of_the_first() {
+    let server = Server::start();
+    let site = server.dir.path().join("site");
+    write(&site, &[("index.html", "private")]);
+    let made = server.json(&site, &["init", "--name", "site", "--json"]);
+    let project = made["id"].as_str().unwrap();
+    assert_eq!(server.orrery(&["user", "create", "bob@example.test"]).status, 0);
+    let bob = server.orrery(&["token", "create", "--user", "bob@example.test"]).stdout.trim().to_owned();
+    assert_eq!(projects(&server, &bob)["data"]["projects"]["edges"], serde_json::json!([]));
+    let railway = |args: &[&str]| {
+        let mut command = server.railway_command(&site, args);
+        command.env("ORRERY_TOKEN", &bob);
+        finish(command, &format!("railway {args:?} of another user"))
+    };
+    let listed = railway(&["list", "--json"]);
+    assert!(listed.status == 0 && !listed.stdout.contains(project), "{listed:?}");
+    for args in [&["status"][..], &["up", "--detach"], &["variables", "--json"], &["delete", "--project", project, "--yes", "--json"]] {
+        let run = railway(args);
+        assert_eq!(run.status, 1, "{args:?}: {run:?}");
+    }
+    assert!(projects(&server, &server.token).to_string().contains(project));
+}
+
+#[test]
+fn settings_and_the_state_of_the_machine_are_shown() {
+    let mut server = Server::start();
+    let shown = server.orrery(&["config", "--show"]);
+    assert_eq!(shown.status, 0, "{shown:?}");
+    assert!(shown.stdout.contains("flag --data-dir") && shown.stdout.contains(&server.data().display().to_string()), "{shown:?}");
+
+    let ports = |server: &Server| {
+        let run = server.orrery(&["doctor", "--json"]);
+        assert_eq!(run.status, 0, "{run:?}");
+        let report: Value = serde_json::from_str(&run.stdout).unwrap();
+        let checks = report["checks"].as_array().unwrap().clone();
+        let found =
+            |name: &str| checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{report}"))["found"].to_string();
+        [found("port of the API"), found("port of apps")]
+    };
+    for found in ports(&server) {
+        assert!(found.contains("is ours"), "{found}");
+    }
+    let pid = server.pid();
+    server.sigkill();
+    let [api, _] = ports(&server);
+    assert!(api.contains("is free"), "process {pid} has ended: {api}");
+    let taken = std::net::TcpListener::bind(("127.0.0.1", server.api)).unwrap();
+    let blocked = server.orrery(&["doctor"]);
+    assert!(blocked.status != 0 && blocked.stdout.contains("port of the API"), "{blocked:?}");
+    let refused = finish(server.orrery_command(&["serve"]), "serve on a taken port");
+    assert!(refused.status == 1 && refused.stderr.contains("--listen"), "{refused:?}");
+    drop(taken);
+
+    // The operator's commands need no server.
+    let token = server.orrery(&["token", "create"]).stdout.trim().to_owned();
+    server.start_again();
+    assert!(projects(&server, &token)["data"]["projects"].is_object());
+}
+
+#[test]
+fn a_data_directory_has_one_server_and_one_key() {
+    let mut server = Server::start();
+    let second = finish(server.orrery_command(&["serve"]), "a second serve");
+    assert_eq!(second.status, 1, "{second:?}");
+    assert!(second.stderr.contains("another `orrery serve` uses"), "{second:?}");
+    assert!(projects(&server, &server.token)["data"]["projects"].is_object(), "the first goes on");
+
+    server.sigkill();
+    let key = server.data().join("master.key");
+    let right = std::fs::read_to_string(&key).unwrap();
+    let attempt = |server: &Server, what: &str| {
+        let run = finish(server.orrery_command(&["serve"]), what);
+        assert_eq!(run.status, 1, "{what}: {run:?}");
+        assert!(!run.stderr.contains(right.trim()), "{what}: {run:?}");
+        run.stderr
+    };
+    std::fs::write(&key, "0123456789abcdef".repeat(4)).unwrap();
+    assert!(attempt(&server, "another key").contains("encrypted with another master key"));
+    let listed = server.orrery(&["token", "list"]);
+    assert!(listed.status == 1 && listed.stderr.contains("another master key"), "{listed:?}");
+    std::fs::write(&key, "too short").unwrap();
+    assert!(attempt(&server, "no key at all").contains("64 hexadecimal digits"));
+    std::fs::write(&key, &right).unwrap();
+    harness::set_mode(&key, 0o644);
+    assert!(attempt(&server, "a key that all can read").contains("chmod 600"));
+    std::fs::remove_file(&key).unwrap();
+    assert!(attempt(&server, "a lost key").contains("master.key"));
+    assert!(!key.exists(), "no new key stands where the lost one must be put back");
+
+    std::fs::write(&key, &right).unwrap();
+    harness::set_mode(&key, 0o600);
+    server.start_again();
+    assert!(projects(&server, &server.token)["data"]["projects"].is_object());
+}
