@@ -1,0 +1,159 @@
+//! Canaries: secrets that are used in every way and must come out nowhere.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+
+use harness::{Live, Server, finish, raw, request, write};
+use serde_json::Value;
+
+const CANARY: &str = "canary-7f3a9c5e1b-do-not-print";
+
+/// Starts, reads its secret and says nothing of it.
+const APP: &str = r#"
+import http.server, os
+assert os.environ["SECRET_WORD"]
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(len(os.environ["SECRET_WORD"])).encode())
+http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+/// Files that hold any of the words, apart from those that must.
+fn spilled(folder: &Path, words: &[String], found: &mut Vec<(PathBuf, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            spilled(&path, words, found);
+        } else if kind.is_file() {
+            // The environment that a supervisor hands to its app, readable by root alone.
+            if path.file_name().is_some_and(|name| name == "spec.json") {
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());
+                continue;
+            }
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            for word in words {
+                if bytes.windows(word.len()).any(|window| window == word.as_bytes()) {
+                    found.push((path.clone(), word.clone()));
+                }
+            }
+        }
+    }
+}
+
+fn tokens_of(server: &Server, home: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(server.railway_config(home)).unwrap();
+    let config: Value = serde_json::from_str(&text).unwrap();
+    ["accessToken", "refreshToken"].map(|name| config["user"][name].as_str().unwrap().to_owned()).to_vec()
+}
+
+#[test]
+fn no_secret_comes_out_anywhere() {
+    let mut server = Server::start_with(&[("ORRERY_LOG_FILTER", "debug")]);
+    let app = server.dir.path().join("app");
+    write(&app, &[("main.py", APP), ("Procfile", "web: python3 main.py\n")]);
+    write(
+        &app,
+        &[(
+            "railway.json",
+            r#"{"build":{"buildCommand":"echo building with $SECRET_WORD"},"deploy":{"preDeployCommand":"echo before $SECRET_WORD"}}"#,
+        )],
+    );
+    let made = server.json(&app, &["init", "--name", "app", "--json"]);
+    let project = made["id"].as_str().unwrap().to_owned();
+    server.json(&app, &["add", "--service", "app", "--json"]);
+    server.ok(&app, &["service", "link", "app"]);
+    server.json(&app, &["variable", "set", &format!("SECRET_WORD={CANARY}"), "--json"]);
+    let cookie = server.sign_in(&server.login);
+    let home = server.dir.path().join("ada");
+    server.log_in(&home, &cookie);
+    let mut secrets = vec![CANARY.to_owned(), server.token.clone(), server.login.split_once("token=").unwrap().1.to_owned()];
+    secrets.push(cookie.split_once('=').unwrap().1.to_owned());
+    secrets.extend(tokens_of(&server, &home));
+    let environment = server.json(&app, &["status", "--json"])["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let mutation =
+        format!("mutation {{ projectTokenCreate(input: {{projectId: \"{project}\", environmentId: \"{environment}\", name: \"t\"}}) }}");
+    secrets.push(server.graphql(&mutation)["data"]["projectTokenCreate"].as_str().unwrap().to_owned());
+    secrets.push(server.orrery(&["login-link"]).stdout.split_once("token=").unwrap().1.trim().to_owned());
+
+    let up = server.ok(&app, &["up", "--ci"]);
+    assert!(up.contains("Deploy complete") && up.contains("building with") && !up.contains(CANARY), "{up}");
+    assert_eq!(server.visit("app-production.localhost", "/").body, CANARY.len().to_string());
+    let logs = server.ok(&app, &["logs", "--build", "--json"]) + &server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
+    assert!(logs.contains("before") && !logs.contains(CANARY), "{logs}");
+    let shown = server.ok(&app, &["variables", "--kv"]);
+    assert!(shown.contains(CANARY), "its owner may read it");
+
+    answers_repeat_nothing(&server, &app, &home, &secrets);
+    server.json(&app, &["redeploy", "-y", "--json"]);
+    server.sigkill();
+    server.start_again();
+    assert!(server.graphql("{ me { email } }")["errors"].is_null());
+
+    let mut found = vec![];
+    spilled(&server.data(), &secrets, &mut found);
+    assert!(found.is_empty(), "{found:#?}");
+    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    for secret in &secrets {
+        assert!(!log.contains(secret.as_str()), "{secret} is in the server's log");
+    }
+}
+
+/// Secrets in places where they do not belong, and refusals of requests that hold them.
+fn answers_repeat_nothing(server: &Server, app: &Path, home: &Path, secrets: &[String]) {
+    let quiet = |what: &str, text: &str| {
+        for secret in secrets {
+            assert!(!text.contains(secret.as_str()), "{what} repeats {secret}: {text}");
+        }
+    };
+    for secret in secrets {
+        let bearer = format!("Bearer {secret}x");
+        for headers in [
+            [("authorization", bearer.as_str()), ("content-type", "application/json")],
+            [("project-access-token", secret.as_str()), ("content-type", "application/json")],
+        ] {
+            for body in [r#"{"query":"{ me { email } }"}"#, r#"{"query":"{ nothing"}"#, "not json"] {
+                let answer = request(server.api, "POST", "localhost", "/graphql/v2", &headers, body.as_bytes());
+                quiet("an answer", &answer.body);
+            }
+            let answer = request(server.api, "POST", "localhost", "/project/a/environment/b/up", &headers, b"x");
+            quiet("an upload's answer", &answer.body);
+        }
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let used = format!("grant_type=refresh_token&client_id=x&refresh_token={secret}x");
+        quiet("a token answer", &request(server.api, "POST", "localhost", "/oauth/token", &form, used.as_bytes()).body);
+        quiet("a login", &server.submit("/login/link", None, &format!("token={secret}x")).body);
+        // Which page was asked for is logged; keys are known by their form and taken out of it, other words cannot be.
+        if secret.starts_with("or") && secret.contains('_') {
+            quiet("a page", &request(server.api, "GET", "localhost", &format!("/{secret}"), &[], b"").body);
+        }
+        quiet("the edge", &server.visit("nobody.localhost", &format!("/?key={secret}")).body);
+        let broken =
+            format!("POST /graphql/v2 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {secret}\r\nauthorization: Bearer {secret}\r\n\r\n");
+        quiet("a refusal", &raw(server.api, broken.as_bytes()).body);
+    }
+    let secret = &secrets[0];
+    for query in [
+        format!("mutation {{ variableUpsert(input: {{projectId: \"x\", environmentId: \"y\", name: \"A\", value: \"{secret}\"}}) }}"),
+        format!("mutation {{ variableUpsert(input: {{projectId: \"x\", nonsense: \"{secret}\"}}) }}"),
+    ] {
+        quiet("a refused mutation", &server.graphql(&query).to_string());
+    }
+    let wrong = {
+        let mut command = server.railway_command(app, &["whoami"]);
+        command.env("ORRERY_TOKEN", format!("{}x", server.token));
+        finish(command, "whoami with a token that is almost right")
+    };
+    quiet("the client", &format!("{}{}", wrong.stdout, wrong.stderr));
+    let shown = server.orrery(&["config", "--show"]);
+    quiet("the settings", &format!("{}{}", shown.stdout, shown.stderr));
+    let mut known = server.railway_command(home, &["whoami"]);
+    known.env("HOME", home).env_remove("ORRERY_TOKEN");
+    let (status, text) = Live::start(known).end();
+    assert_eq!(status, 0, "{text}");
+    quiet("whoami", &text);
+}
