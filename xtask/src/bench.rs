@@ -115,7 +115,6 @@ fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> a
         .arg(&data)
         .env("XDG_CONFIG_HOME", scratch.join("config"))
         .env("ORRERY_LOG_FILTER", "warn")
-        .env("ORRERY_RATE_LIMITS", "off")
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("orrery cannot be started")?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
