@@ -166,7 +166,7 @@ pub async fn variable_collection_upsert(
     let opened = environment_of(ctx, project, environment, Permission::Write).await?;
     let mut rows = ctx.ops.store.variables(opened.tenant, environment).await?;
     if let Some(service) = service {
-        service::service_get(ctx, service).await?.with(()).row;
+        service::service_get(ctx, service).await?;
         service::instance_for(ctx, environment, service, Permission::Write).await?;
     }
     let mut changes = vec![];

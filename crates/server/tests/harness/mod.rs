@@ -451,11 +451,8 @@ pub fn raw(port: u16, bytes: &[u8]) -> Answer {
     let _ = stream.write_all(bytes);
     let mut answer = vec![];
     let mut part = [0; 65536];
-    loop {
-        match stream.read(&mut part) {
-            Ok(count @ 1..) => answer.extend_from_slice(&part[..count]),
-            _ => break,
-        }
+    while let Ok(count @ 1..) = stream.read(&mut part) {
+        answer.extend_from_slice(&part[..count]);
         if complete(&answer) {
             break;
         }
