@@ -69,10 +69,9 @@ pub async fn user_create(
         created_at: now,
         updated_at: now,
     };
-    store
-        .user_create(NewUser { user: user.clone(), password_hash, workspace })
-        .await
-        .map_err(|error| Error::from(error).when_taken("An account with this e-mail address already exists: `orrery login-link --user` prints a link for it"))?;
+    store.user_create(NewUser { user: user.clone(), password_hash, workspace }).await.map_err(|error| {
+        Error::from(error).when_taken("An account with this e-mail address already exists: `orrery login-link --user` prints a link for it")
+    })?;
     Ok(user)
 }
 
