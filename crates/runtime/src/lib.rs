@@ -23,6 +23,7 @@ use domain::spec::{Limits, RestartPolicy, RunPlan};
 use domain::{ReplicaId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use proc::port_owner;
 pub use sandbox::UnixUser;
 pub use shim::shim_main;
 

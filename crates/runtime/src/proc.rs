@@ -30,6 +30,36 @@ impl Identity {
     }
 }
 
+/// The user who listens on a TCP port of this machine, on whichever of its addresses; `None` when nobody does. When several do, the
+/// one who is not `expected` is named, so that a port that somebody else shares counts as theirs.
+#[must_use]
+pub fn port_owner(port: u16, expected: u32) -> Option<u32> {
+    let mut found = None;
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        for owner in text.lines().skip(1).filter_map(|line| listener(line, port)) {
+            if owner != expected {
+                return Some(owner);
+            }
+            found = Some(owner);
+        }
+    }
+    found
+}
+
+/// The user of a line of the kernel's socket table, if it is a listener on the port.
+fn listener(line: &str, port: u16) -> Option<u32> {
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_ascii_whitespace();
+    let local = fields.nth(1)?;
+    let state = fields.nth(1)?;
+    let (_, hex) = local.rsplit_once(':')?;
+    if state != LISTEN || u16::from_str_radix(hex, 16).ok()? != port {
+        return None;
+    }
+    fields.nth(3)?.parse().ok()
+}
+
 /// State letter and start time.
 fn stat(pid: u32) -> Option<(u8, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -126,5 +156,16 @@ mod tests {
         let own = Identity::own().expect("a process");
         assert!(own.is_alive());
         assert!(!Identity { start: own.start + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_port_and_has_an_owner() {
+        let own = nix::unistd::geteuid().as_raw();
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        assert_eq!(port_owner(port, own), Some(own));
+        assert_eq!(port_owner(port, own + 1), Some(own), "someone else's");
+        drop(socket);
+        assert_eq!(port_owner(port, own), None);
     }
 }
