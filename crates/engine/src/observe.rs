@@ -1,6 +1,6 @@
 //! What is known of one instance, gathered from the store, the driver and the health checks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,14 @@ use runtime::{Observation, ObservedPhase};
 
 /// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
 const WORKER_GRACE: Duration = Duration::from_secs(3);
+
+/// What the driver knows.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) replicas: HashMap<ReplicaId, Observation>,
+    /// Replicas whose start was under way before that was found out: it may not show yet.
+    pub(crate) launching: HashSet<ReplicaId>,
+}
 
 /// One instance in full.
 pub(crate) struct View {
@@ -62,7 +70,7 @@ pub(crate) async fn view(
     shared: &Arc<Shared>,
     workspace: WorkspaceId,
     id: InstanceId,
-    seen: &HashMap<ReplicaId, Observation>,
+    all: &Seen,
 ) -> Result<Option<View>, store::StoreError> {
     let tenant = Tenant::system(workspace);
     let Some(instance) = shared.ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
@@ -79,8 +87,9 @@ pub(crate) async fn view(
         let mut states = vec![];
         let since = view.since(deployment);
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
-            let seen = seen.get(&replica.id);
-            let phase = phase(shared, (deployment, since), &replica, seen, public);
+            let seen = all.replicas.get(&replica.id);
+            let launching = all.launching.contains(&replica.id) || lock(&shared.launching).contains(&replica.id);
+            let phase = phase(shared, (deployment, since), &replica, (seen, launching), public);
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
                 shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
             }
@@ -143,14 +152,14 @@ fn phase(
     shared: &Arc<Shared>,
     (deployment, since): (&Deployment, Timestamp),
     replica: &Replica,
-    seen: Option<&Observation>,
+    (seen, launching): (Option<&Observation>, bool),
     public: bool,
 ) -> Phase {
     if replica.status == ReplicaStatus::Removing {
         // Whatever it does now, it was told to end; when it has ended, what is left is its folder.
         return if seen.is_some_and(|seen| !seen.phase.is_over()) { Phase::Stopping } else { Phase::Lost };
     }
-    if lock(&shared.launching).contains(&replica.id) {
+    if launching {
         return Phase::Starting;
     }
     // What has been found out about an end stays, also when the folder that told it is gone.

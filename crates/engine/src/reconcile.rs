@@ -15,7 +15,7 @@ use runtime::Observation;
 use store::{Change, StoreError};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::observe::{self, View};
+use crate::observe::{self, Seen, View};
 use crate::routes::{self, Offer, Routes};
 use crate::{Home, Shared, build, ingest, lock, replicas, steps, tidy};
 
@@ -31,7 +31,7 @@ struct Reconciler {
     shared: Arc<Shared>,
     routes: Routes,
     /// The last observation.
-    seen: HashMap<ReplicaId, Observation>,
+    seen: Seen,
     /// Whose the replicas are.
     homes: HashMap<ReplicaId, Home>,
     /// When to look at instances although nothing happens.
@@ -40,6 +40,8 @@ struct Reconciler {
     everything: bool,
     /// Domains may have changed.
     domains: bool,
+    /// Replicas without a deployment wait for a table without them.
+    untidy: bool,
     /// The driver or the list of instances could not be read.
     again_at: Option<Instant>,
 }
@@ -54,11 +56,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut rings = *signals.borrow_and_update();
     let mut reconciler = Reconciler {
         routes: Routes::new(&shared.config.edge_dir),
-        seen: HashMap::new(),
+        seen: Seen::default(),
         homes: HashMap::new(),
         timers: HashMap::new(),
         everything: true,
         domains: true,
+        untidy: false,
         again_at: None,
         shared: shared.clone(),
     };
@@ -148,16 +151,21 @@ impl Reconciler {
                 Err(error) => self.retry(home, &error),
             }
         }
-        let stray = changed.iter().any(|id| self.seen.contains_key(id) && !covered.contains(id));
-        if (all || stray)
-            && let Err(error) = tidy::run(&shared, &self.seen).await
-        {
-            tracing::warn!(%error, "replicas without a deployment could not be tidied up; the next full pass tries again");
+        self.untidy |= all || changed.iter().any(|id| self.seen.replicas.contains_key(id) && !covered.contains(id));
+        if self.untidy && routed {
+            match tidy::run(&shared, &self.seen.replicas).await {
+                Ok(()) => self.untidy = false,
+                Err(error) => {
+                    tracing::warn!(%error, "replicas without a deployment could not be tidied up; it is tried again");
+                    self.again_at = Some(Instant::now() + AFTER_FAILURE);
+                }
+            }
         }
     }
 
     /// Asks the driver; the replicas that have changed since the last time.
     async fn observe(&mut self) -> Option<Vec<ReplicaId>> {
+        let launching = lock(&self.shared.launching).clone();
         let seen: HashMap<ReplicaId, Observation> = match self.shared.driver.observe().await {
             Ok(all) => all.into_iter().map(|observation| (observation.replica_id, observation)).collect(),
             Err(error) => {
@@ -166,10 +174,10 @@ impl Reconciler {
                 return None;
             }
         };
-        let changed = seen.iter().filter(|(id, observation)| self.seen.get(id) != Some(observation)).map(|(id, _)| *id);
-        let gone = self.seen.keys().filter(|id| !seen.contains_key(id)).copied();
+        let changed = seen.iter().filter(|(id, observation)| self.seen.replicas.get(id) != Some(observation)).map(|(id, _)| *id);
+        let gone = self.seen.replicas.keys().filter(|id| !seen.contains_key(id)).copied();
         let changed = changed.chain(gone).collect();
-        self.seen = seen;
+        self.seen = Seen { replicas: seen, launching };
         Some(changed)
     }
 
@@ -180,7 +188,7 @@ impl Reconciler {
         due.extend(self.timers.extract_if(|_, at| *at <= now).map(|(home, _)| home));
         for id in changed {
             due.extend(self.homes.get(id));
-            if !self.seen.contains_key(id) {
+            if !self.seen.replicas.contains_key(id) {
                 self.homes.remove(id);
             }
         }
@@ -230,7 +238,7 @@ fn instant(at: Timestamp) -> Instant {
 }
 
 /// What can be done for one instance before the table is published.
-async fn look(shared: &Arc<Shared>, home: Home, seen: &HashMap<ReplicaId, Observation>) -> Result<Option<Looked>, StoreError> {
+async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Looked>, StoreError> {
     let Some(mut view) = observe::view(shared, home.0, home.1, seen).await? else { return Ok(None) };
     build::tend(shared, &view).await;
     let mut plan = rollout::plan(&view.observed, Timestamp::now());
@@ -248,7 +256,7 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &HashMap<ReplicaId, Observ
     for deployment in checked {
         steps::tell_begin(shared, &deployment).await;
     }
-    replicas::start(shared, &view, &plan).await?;
+    replicas::start(shared, &view, &plan, &seen.launching).await?;
     Ok(Some(Looked { view, plan }))
 }
 

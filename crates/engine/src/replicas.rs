@@ -1,5 +1,6 @@
 //! Starts, ends and forgets single replicas. What takes time runs beside the reconciler and rings when it is done.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
 }
 
 /// Plans replicas in the store and starts those that are planned.
-pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Result<(), StoreError> {
+pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan, launching: &HashSet<ReplicaId>) -> Result<(), StoreError> {
     let mut rows = vec![];
     for (id, generation, index) in &plan.start {
         let Some(deployment) = view.deployment(*id) else { continue };
@@ -53,6 +54,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Res
     }
     let stops = |replica: &&Replica| plan.stop.iter().any(|(id, _)| *id == replica.id);
     let planned = view.replicas.iter().filter(|replica| replica.status == ReplicaStatus::Created && !stops(replica));
+    let planned = planned.filter(|replica| !launching.contains(&replica.id));
     for replica in planned.chain(&rows) {
         if let Some(deployment) = view.deployment(replica.deployment_id) {
             launch(shared, view, deployment, replica);

@@ -1,0 +1,327 @@
+//! What people see of deployments: over the simulated driver, with every fault that it can play.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
+use ops::deployment as verbs;
+use ops::service::{InstancePatch, service_instance_update};
+use runtime::sim::{Ending, Script};
+use testkit::{App, Entry, TestApp};
+
+fn never_listens() -> Script {
+    Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() }
+}
+
+async fn scale(app: &App, replicas: u32) {
+    let patch = InstancePatch { replicas: Some(replicas), ..InstancePatch::default() };
+    service_instance_update(&app.ctx(), app.service, Some(app.environment), patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_deployment_is_routed_when_it_answers_and_not_before() {
+    let test = TestApp::started().await;
+    let app = test.app("first").await;
+    test.stage.sim.script(Script { status: 500, ..Script::default() });
+    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_path = Some("/health".into())).await;
+    let replica = test.until("a replica that runs", async || test.stage.sim.specs().pop()).await;
+    assert_eq!(replica.env.get("GREETING").map(String::as_str), Some("hello"));
+    assert_eq!(replica.env.get("RAILWAY_DEPLOYMENT_ID"), Some(&id.to_string()));
+    test.until("a step that is open", async || {
+        test.events(&app, id).await.into_iter().find(|event| event.step == EventStep::Healthcheck && event.completed_at.is_none())
+    })
+    .await;
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Deploying);
+    assert!(test.targets(&app).is_empty());
+
+    test.stage.sim.answer(replica.replica_id, 200);
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    // Who sees SUCCESS can reach it.
+    assert_eq!(test.targets(&app), [replica.replica_id]);
+    assert_eq!(test.replicas(&app, id).await[0].status, ReplicaStatus::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_steps_begin_and_end_once_and_the_build_log_tells_of_the_check() {
+    let test = TestApp::started().await;
+    let app = test.app("steps").await;
+    let old = test.live(&app).await;
+    let new = test
+        .deploy(&app, |spec| {
+            spec.deploy.healthcheck_path = Some("/health".into());
+            spec.deploy.healthcheck_timeout = Some(300);
+        })
+        .await;
+    test.until_status(&app, old, DeploymentStatus::Removed).await;
+    let steps = |events: &[DeploymentEvent]| events.iter().map(|event| event.step).collect::<Vec<_>>();
+    let events = test.events(&app, new).await;
+    let expected = [EventStep::CreateContainer, EventStep::Healthcheck, EventStep::ConfigureNetwork, EventStep::DrainInstances];
+    assert_eq!(steps(&events), expected);
+    for event in &events {
+        assert!(event.completed_at.is_some_and(|at| at >= event.created_at), "{event:?}");
+        assert_eq!(event.error, None);
+    }
+    assert_eq!(steps(&test.events(&app, old).await), expected[..3]);
+    let log = test.build_log(&app, new).await;
+    assert_eq!(log, ["Starting Healthcheck", "Path: /health", "Retry window: 5m0s", "[1/1] Healthcheck succeeded!"]);
+    assert_eq!(test.build_log(&app, old).await, [""; 0], "without a path there is no check to tell of");
+
+    verbs::deployment_restart(&app.ctx(), new).await.unwrap();
+    test.until("a second round of steps", async || {
+        let events = test.events(&app, new).await;
+        let rounds = events.iter().filter(|event| event.step == EventStep::ConfigureNetwork && event.completed_at.is_some()).count();
+        (rounds == 2).then_some(())
+    })
+    .await;
+    assert_eq!(test.events(&app, new).await.len(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_is_late_fails_and_the_old_one_keeps_its_route() {
+    let test = TestApp::started().await;
+    let app = test.app("late").await;
+    let old = test.live(&app).await;
+    let serving = test.targets(&app);
+    test.stage.sim.script(never_listens());
+    let late = test
+        .deploy(&app, |spec| {
+            spec.deploy.healthcheck_path = Some("/".into());
+            spec.deploy.healthcheck_timeout = Some(3);
+        })
+        .await;
+    let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
+    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 3 seconds"));
+    test.until_driver_has(&app, &serving).await;
+    assert_eq!(test.targets(&app), serving);
+    assert_eq!(test.deployment(&app, old).await.status, DeploymentStatus::Success);
+    let events = test.events(&app, late).await;
+    let check = events.iter().find(|event| event.step == EventStep::Healthcheck).unwrap();
+    assert_eq!(check.error, failed.status_reason);
+    let log = test.build_log(&app, late).await;
+    assert!(log.iter().any(|line| line.starts_with("Attempt #1 failed with service unavailable. Continuing to retry for ")), "{log:?}");
+    assert_eq!(log[log.len() - 3], "1/1 replicas never became healthy!");
+    assert_eq!(log[log.len() - 1], "Healthcheck failed!");
+    assert!(test.replicas(&app, late).await.is_empty());
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_candidate_that_crashes_takes_its_siblings_along_and_nothing_else() {
+    let test = TestApp::started().await;
+    let app = test.app("crash").await;
+    test.live(&app).await;
+    let serving = test.targets(&app);
+    test.stage.sim.script_next(Script { ending: Some((Duration::from_millis(50), Ending::Crash(7))), ..never_listens() });
+    test.stage.sim.script(never_listens());
+    let bad = test.deploy(&app, |spec| spec.deploy.regions = BTreeMap::from([("local".to_owned(), 2)])).await;
+    let crashed = test.until_status(&app, bad, DeploymentStatus::Crashed).await;
+    assert_eq!(crashed.status_reason.as_deref(), Some("exited with status 7"));
+    let left = test
+        .until("only the crashed replica to stay, for its log", async || {
+            let rows = test.replicas(&app, bad).await;
+            rows.iter().all(|replica| replica.status == ReplicaStatus::Crashed).then_some(rows)
+        })
+        .await;
+    assert_eq!((left.len(), left[0].exit_code), (1, Some(7)));
+    test.until_driver_has(&app, &[serving[0], left[0].id]).await;
+    assert_eq!(test.targets(&app), serving);
+    // What follows takes it away.
+    test.stage.sim.script(Script::default());
+    let good = test.live(&app).await;
+    test.until_status(&app, bad, DeploymentStatus::Removed).await;
+    let now = test.until_routed(&app, good, 1).await;
+    test.until_driver_has(&app, &now).await;
+    test.assert_always_served(&app);
+    test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_replicas_are_replaced_and_the_others_go_on() {
+    let test = TestApp::started().await;
+    let app = test.app("lost").await;
+    let id = test.live(&app).await;
+    scale(&app, 2).await;
+    let both = test.until_routed(&app, id, 2).await;
+    test.stage.sim.script(Script { listens_after: Some(Duration::from_millis(300)), ..Script::default() });
+    test.stage.sim.lose(both[0]);
+    let after = test
+        .until("two targets without the lost one", async || {
+            let now = test.targets(&app);
+            (now.len() == 2 && !now.contains(&both[0])).then_some(now)
+        })
+        .await;
+    assert!(after.contains(&both[1]));
+    test.until_driver_has(&app, &after).await;
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success);
+    test.assert_always_served(&app);
+    test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_app_is_routed_again_when_it_answers() {
+    let test = TestApp::started().await;
+    let app = test.app("again").await;
+    let id = test.live(&app).await;
+    let replica = test.targets(&app)[0];
+    test.stage.sim.restart(replica);
+    test.until("the row to tell of the restart, and the replica to be routed", async || {
+        let rows = test.replicas(&app, id).await;
+        let told = rows[0].restarts == 1 && rows[0].status == ReplicaStatus::Running;
+        (told && test.targets(&app) == [replica]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scaling_needs_no_deployment_and_drops_nothing() {
+    let test = TestApp::started().await;
+    let app = test.app("scale").await;
+    let id = test.live(&app).await;
+    let first = test.targets(&app);
+    scale(&app, 3).await;
+    let three = test.until_routed(&app, id, 3).await;
+    assert!(three.contains(&first[0]));
+    scale(&app, 1).await;
+    test.until_routed(&app, id, 1).await;
+    test.until_driver_has(&app, &first).await;
+    assert_eq!(test.targets(&app), first, "the highest places go first");
+    test.assert_always_served(&app);
+    test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_replaces_one_generation_by_the_next_without_a_gap() {
+    let test = TestApp::started().await;
+    let app = test.app("restart").await;
+    let id = test.live(&app).await;
+    let before = test.targets(&app);
+    verbs::deployment_restart(&app.ctx(), id).await.unwrap();
+    let after = test
+        .until("another replica alone", async || {
+            let now = test.targets(&app);
+            (now.len() == 1 && now != before).then_some(now)
+        })
+        .await;
+    test.until_driver_has(&app, &after).await;
+    let row = test.until_status(&app, id, DeploymentStatus::Success).await;
+    assert_eq!(row.generation, 1);
+    test.assert_always_served(&app);
+    test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_never_answers_leaves_the_older_generation_serving() {
+    let test = TestApp::started().await;
+    let app = test.app("stuck").await;
+    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let before = test.targets(&app);
+    test.stage.sim.script(never_listens());
+    verbs::deployment_restart(&app.ctx(), id).await.unwrap();
+    test.until_status(&app, id, DeploymentStatus::Crashed).await;
+    test.until_driver_has(&app, &before).await;
+    assert_eq!(test.targets(&app), before);
+    // And can be restarted once more.
+    test.stage.sim.script(Script::default());
+    verbs::deployment_restart(&app.ctx(), id).await.unwrap();
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let after = test.targets(&app);
+    test.until_driver_has(&app, &after).await;
+    assert_ne!(after, before);
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redeployment_replaces_and_a_removal_leaves_nothing() {
+    let test = TestApp::started().await;
+    let app = test.app("redeploy").await;
+    let first = test.live(&app).await;
+    let second = verbs::deployment_redeploy(&app.ctx(), first).await.unwrap().row.id;
+    test.until_status(&app, first, DeploymentStatus::Removed).await;
+    assert_eq!(test.deployment(&app, second).await.status, DeploymentStatus::Success);
+    let serving = test.until_routed(&app, second, 1).await;
+    test.until_driver_has(&app, &serving).await;
+    test.assert_always_served(&app);
+
+    verbs::deployment_remove(&app.ctx(), second).await.unwrap();
+    test.until_status(&app, second, DeploymentStatus::Removed).await;
+    test.until_driver_has(&app, &[]).await;
+    assert!(test.replicas(&app, second).await.is_empty());
+    let drain: Vec<_> = test.events(&app, second).await.into_iter().filter(|event| event.step == EventStep::DrainInstances).collect();
+    // Once for what it replaced and once for itself.
+    assert_eq!(drain.len(), 2);
+    assert!(drain.iter().all(|event| event.completed_at.is_some()));
+    test.until("a page that says what to do", async || {
+        let route = test.edge.route(&app.host)?;
+        route.unavailable.filter(|text| text.contains("railway up"))
+    })
+    .await;
+    test.assert_stops_follow_the_table();
+    let verbs: Vec<String> = test.activities(&app).await;
+    assert!(verbs.contains(&"deployment_remove".to_owned()) && verbs.contains(&"deployment_redeploy".to_owned()), "{verbs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_the_replicas_and_a_restart_brings_them_back() {
+    let test = TestApp::started().await;
+    let app = test.app("stop").await;
+    let id = test.live(&app).await;
+    verbs::deployment_stop(&app.ctx(), id).await.unwrap();
+    test.until_driver_has(&app, &[]).await;
+    assert!(test.targets(&app).is_empty());
+    let row = test.deployment(&app, id).await;
+    assert_eq!((row.status, row.stopped), (DeploymentStatus::Success, true));
+    verbs::deployment_restart(&app.ctx(), id).await.unwrap();
+    test.until_routed(&app, id, 1).await;
+    assert!(!test.until_status(&app, id, DeploymentStatus::Success).await.stopped);
+    test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_ends_well_has_completed_and_one_that_does_not_has_crashed() {
+    let test = TestApp::started().await;
+    let app = test.app("ends").await;
+    let id = test.live(&app).await;
+    test.stage.sim.exit(test.targets(&app)[0]);
+    let row =
+        test.until("it to be completed", async || Some(test.deployment(&app, id).await).filter(|deployment| deployment.stopped)).await;
+    assert_eq!(row.status, DeploymentStatus::Success);
+    assert_eq!(test.replicas(&app, id).await[0].status, ReplicaStatus::Exited);
+    assert!(test.targets(&app).is_empty());
+
+    let next = test.live(&app).await;
+    test.stage.sim.crash(test.targets(&app)[0], 3);
+    let row = test.until_status(&app, next, DeploymentStatus::Crashed).await;
+    assert_eq!(row.status_reason.as_deref(), Some("exited with status 3"));
+    test.until("a page that says why", async || test.edge.route(&app.host)?.unavailable.filter(|text| text.contains("status 3"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_and_crashes_on_its_way_out_has_not_crashed() {
+    let test = TestApp::started().await;
+    let app = test.app("stubborn").await;
+    test.stage.sim.script(Script { stubborn: true, ..Script::default() });
+    let id = test.live(&app).await;
+    let replica = test.targets(&app)[0];
+    verbs::deployment_stop(&app.ctx(), id).await.unwrap();
+    test.until("the stop", async || test.journal.entries().contains(&Entry::Stop(replica)).then_some(())).await;
+    test.stage.sim.crash(replica, 1);
+    test.until_driver_has(&app, &[]).await;
+    test.until("no replica", async || test.replicas(&app, id).await.is_empty().then_some(())).await;
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_project_leaves_nothing_running() {
+    let test = TestApp::started().await;
+    let (app, other) = (test.app("doomed").await, test.app("other").await);
+    test.live(&app).await;
+    let id = test.live(&other).await;
+    ops::project::project_delete(&app.ctx(), app.project).await.unwrap();
+    let staying = test.until_routed(&other, id, 1).await;
+    test.until_driver_has(&other, &staying).await;
+    test.until_driver_has(&app, &[]).await;
+    test.until("no route", async || test.edge.route(&app.host).is_none().then_some(())).await;
+    test.assert_always_served(&other);
+    test.assert_stops_follow_the_table();
+}
