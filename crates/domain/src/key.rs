@@ -169,7 +169,8 @@ pub fn redact(text: &str) -> std::borrow::Cow<'_, str> {
         let word = text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
         let end = at + word;
         let key = KeyKind::ALL.into_iter().flat_map(|kind| text[at..end].match_indices(kind.prefix()).map(move |(found, _)| (found, kind)));
-        if let Some((found, kind)) = key.filter(|(found, kind)| word >= found + kind.prefix().len() + BODY).min_by_key(|(found, _)| *found) {
+        if let Some((found, kind)) = key.filter(|(found, kind)| word >= found + kind.prefix().len() + BODY).min_by_key(|(found, _)| *found)
+        {
             out.push_str(&text[copied..at + found]);
             out.push_str(kind.prefix());
             out.push_str("•••");
