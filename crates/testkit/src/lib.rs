@@ -16,12 +16,13 @@ use domain::log::filter::Filter;
 use domain::spec::{InstanceSpec, Limits, RunPlan};
 use domain::{DeploymentId, EnvironmentId, InstanceId, ProjectId, ReplicaId, ServiceId, SnapshotId, Tenant, Timestamp};
 use engine::EngineConfig;
+use futures::StreamExt as _;
 use ops::auth::{Presented, authenticate};
 use ops::project::ProjectCreate;
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Ops, Settings};
 use store::{Change, MasterKey, Store, StoreConfig};
-use telemetry::{LogQuery, LogScope, Telemetry, TelemetryConfig};
+use telemetry::{LogQuery, LogScope, Replay, Telemetry, TelemetryConfig};
 use tokio::sync::broadcast::error::RecvError;
 
 pub use edge_double::EdgeDouble;
@@ -348,6 +349,26 @@ impl TestApp {
             newest: false,
         };
         self.ops.telemetry.query(&query).expect("the log store").into_iter().map(|line| line.message).collect()
+    }
+
+    /// Waits for a line of a deployment's build log.
+    ///
+    /// # Panics
+    /// When it does not come.
+    pub async fn until_build_line(&self, app: &App, id: DeploymentId, wanted: &str) {
+        let snapshot = self.deployment(app, id).await.snapshot_id;
+        let scope = LogScope::Snapshot { tenant: app.tenant, snapshot };
+        let replay = Replay { limit: 1000, ..Replay::default() };
+        let mut lines = std::pin::pin!(self.ops.telemetry.follow(scope, Filter::default(), replay));
+        let found = async {
+            while let Some(lines) = lines.next().await {
+                if lines.iter().any(|line| line.message == wanted) {
+                    return true;
+                }
+            }
+            false
+        };
+        assert!(tokio::time::timeout(PATIENCE, found).await.is_ok_and(|found| found), "this line did not come: {wanted}");
     }
 
     /// The verbs in the app's audit log.

@@ -32,7 +32,8 @@ pub struct Stage {
     calls: Arc<AtomicU64>,
     fault: watch::Sender<Option<(u64, Fault)>>,
     struck: watch::Sender<bool>,
-    deaf_for: Arc<AtomicU64>,
+    blind_for: Arc<AtomicU64>,
+    observed: Arc<AtomicU64>,
 }
 
 impl Stage {
@@ -44,7 +45,8 @@ impl Stage {
             calls: Arc::default(),
             fault: watch::Sender::new(None),
             struck: watch::Sender::new(false),
-            deaf_for: Arc::default(),
+            blind_for: Arc::default(),
+            observed: Arc::default(),
         }
     }
 
@@ -62,7 +64,13 @@ impl Stage {
 
     /// The next so many observations fail.
     pub fn blind_for(&self, observations: u64) {
-        self.deaf_for.store(observations, Ordering::SeqCst);
+        self.blind_for.store(observations, Ordering::SeqCst);
+    }
+
+    /// How often the driver was observed.
+    #[must_use]
+    pub fn observations(&self) -> u64 {
+        self.observed.load(Ordering::SeqCst)
     }
 
     async fn call<T>(&self, entry: Entry, act: impl Future<Output = Result<T, DriverError>>) -> Result<T, DriverError> {
@@ -123,7 +131,9 @@ impl Driver for Stage {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observation>, DriverError>> {
         Box::pin(async {
-            let left = self.deaf_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+            self.observed.fetch_add(1, Ordering::SeqCst);
+            self.journal.ring();
+            let left = self.blind_for.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
             if left.is_ok() {
                 return Err(DriverError::Simulated("an observation was told to fail".into()));
             }
