@@ -33,6 +33,8 @@ pub(crate) struct Board {
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     pub(crate) port: u16,
+    /// Whom the app runs as. Replicas share the machine's ports, so somebody else could listen where this one was told to.
+    pub(crate) owner: Option<u32>,
     /// Asked with GET until it answers 200; without one, an accepted connection counts.
     pub(crate) path: Option<String>,
     /// When the deployment gives up, if a path is asked.
@@ -101,7 +103,9 @@ async fn until_healthy(shared: &Shared, deployment: &Deployment, check: &Check) 
     let mut pause = Duration::from_millis(5);
     let (mut told, mut tell_at, mut tell_pause) = (0, begun + OFTEN, OFTEN);
     loop {
+        let strange = check.owner.is_some_and(|own| runtime::port_owner(check.port, own).is_some_and(|found| found != own));
         let failure = match &check.path {
+            _ if strange => Some("another user listens on its port".to_owned()),
             Some(path) => answers_ok(check.port, path).await.err(),
             None => {
                 let healthy = connect(check.port).await.is_some() || check.grace.is_some_and(|grace| begun.elapsed() >= grace);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::Check;
-use crate::{Shared, lock};
+use crate::{Shared, lock, replicas};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::log::{LogKind, LogSource};
 use domain::project::Instance;
@@ -83,13 +83,14 @@ pub(crate) async fn view(
 
     let events = events(shared, tenant, &deployments).await?;
     let mut view = View { tenant, instance, deployments, replicas: vec![], observed: Observed::default(), updates: vec![], events };
+    let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
         let mut states = vec![];
         let since = view.since(deployment);
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
             let seen = all.replicas.get(&replica.id);
             let launching = all.launching.contains(&replica.id) || lock(&shared.launching).contains(&replica.id);
-            let phase = phase(shared, (deployment, since), &replica, (seen, launching), public);
+            let phase = phase(shared, (deployment, since), &replica, (seen, launching), (public, owner));
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
                 shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
             }
@@ -153,7 +154,7 @@ fn phase(
     (deployment, since): (&Deployment, Timestamp),
     replica: &Replica,
     (seen, launching): (Option<&Observation>, bool),
-    public: bool,
+    (public, owner): (bool, Option<u32>),
 ) -> Phase {
     if replica.status == ReplicaStatus::Removing {
         // Whatever it does now, it was told to end; when it has ended, what is left is its folder.
@@ -188,6 +189,7 @@ fn phase(
             let deploying = deployment.status == DeploymentStatus::Deploying;
             let check = Check {
                 port: seen.port,
+                owner,
                 // The path is asked while deploying, never after (contracts/railway.md 3.8).
                 path: deployment.spec.deploy.healthcheck_path.clone().filter(|_| deploying),
                 until: since.checked_add(window).ok().filter(|_| deploying),
