@@ -34,6 +34,12 @@ fn a_folder_goes_live_and_is_looked_after() {
 fn link_and_look(server: &Server, site: &std::path::Path) {
     let list = server.json(site, &["list", "--json"]);
     assert!(list.to_string().contains("\"hello\""), "{list}");
+    let elsewhere = server.dir.path().join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let linked = server.json(&elsewhere, &["link", "--project", "hello", "--environment", "production", "--service", "hello", "--json"]);
+    assert_eq!(linked["projectName"], "hello", "{linked}");
+    let domain = server.json(&elsewhere, &["domain", "--json"]);
+    assert!(domain.to_string().contains("hello-production.localhost"), "{domain}");
     server.ok(site, &["service", "link", "hello"]);
     let status = server.json(site, &["status", "--json"]);
     assert_eq!(status["name"], "hello");
