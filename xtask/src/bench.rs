@@ -81,7 +81,7 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 struct Server {
-    _peer: Peer,
+    peer: Option<Peer>,
     data: PathBuf,
     api: u16,
     edge: u16,
@@ -90,7 +90,8 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The edge and the supervisors outlive `serve`, so they are ended by what they were started with.
+        // First `serve`, which would replace what ends; then the edge and the supervisors, which outlive it.
+        drop(self.peer.take());
         let mark = self.data.display().to_string();
         let Ok(entries) = std::fs::read_dir("/proc") else { return };
         for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
@@ -125,7 +126,7 @@ fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> a
         }
     };
     std::thread::spawn(move || lines.for_each(drop));
-    Ok(Server { _peer: Peer { child }, data, api, edge, token })
+    Ok(Server { peer: Some(Peer { child }), data, api, edge, token })
 }
 
 fn post(port: u16, token: &str, query: &str) -> anyhow::Result<String> {
