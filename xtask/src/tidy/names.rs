@@ -32,15 +32,12 @@ const RESERVED: [(&str, &str, &[&str], &str); 6] = [
 /// Every room but `domain` and `ops`, whose callers know what time it is.
 const ELSEWHERE: &[&str] = &["store", "runtime", "builder", "edge", "telemetry", "engine", "api", "server", "xtask"];
 
-/// What belongs to one machine or one conversation, not to the project.
-const STRAY: [(&str, &str); 8] = [
+/// What belongs to one machine or one person, not to the project.
+const STRAY: [(&str, &str); 5] = [
     ("/root/", "names one machine's folder: say it relative to the home or the data directory"),
-    ("/work/", "names one machine's folder: say it relative to the repository"),
     ("TODO", "is a note to oneself: do it, or open an issue"),
     ("FIXME", "is a note to oneself: do it, or open an issue"),
     ("XXX", "is a note to oneself: do it, or open an issue"),
-    ("the brief", "speaks of how the text came about: speak of the project"),
-    ("language model", "speaks of how the text came about: speak of the project"),
     ("<<<<<<<", "is left from a merge: resolve it"),
 ];
 
