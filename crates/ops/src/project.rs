@@ -3,7 +3,7 @@
 use domain::deployment::DeploymentStatus;
 use domain::page::{Page, PageRequest};
 use domain::project::{Environment, Project};
-use domain::{EnvironmentId, Permission, Place, ProjectId, WorkspaceId, name};
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, WorkspaceId, name};
 use serde_json::json;
 use store::Change;
 
@@ -145,10 +145,13 @@ pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), E
     }
     opened.row.deleted_at = Some(ctx.now);
     opened.row.updated_at = ctx.now;
-    let mut changes = removals(ctx, &opened).await?;
+    let (mut changes, woken) = removals(ctx, &opened).await?;
     changes.push(Change::ProjectUpdate(opened.row.clone()));
     changes.push(ctx.activity(opened.tenant, Some(id), "project_schedule_delete", id, json!({"name": opened.row.name})));
     ctx.commit(opened.tenant, changes).await?;
+    for instance in woken {
+        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
+    }
     ctx.ops.signals.ring();
     Ok(())
 }
@@ -166,17 +169,14 @@ pub async fn project_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
     Ok(())
 }
 
-/// What takes every deployment of a project out of service.
-async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Change>, Error> {
+/// What takes every deployment of a project out of service, and the instances to wake once that is committed.
+async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<(Vec<Change>, Vec<InstanceId>), Error> {
     let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
     let ids: Vec<_> = environments.iter().map(|environment| environment.id).collect();
     let instances = ctx.ops.store.instances_of_environments(project.tenant, &ids).await?;
     let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
-    for id in &ids {
-        ctx.ops.signals.wake(project.tenant.workspace(), *id);
-    }
     let live = ctx.ops.store.deployments_live(project.tenant, &ids).await?;
-    Ok(live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect())
+    Ok((live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect(), ids))
 }
 
 /// Whether a status still has to be taken out of service.

@@ -332,7 +332,7 @@ pub async fn service_instance_update(
             opened.with(all)
         }
     };
-    let mut changes = vec![];
+    let (mut changes, mut woken) = (vec![], vec![]);
     for mut instance in instances.row {
         let before = instance.spec.clone();
         patch.clone().apply(&mut instance.spec, &ctx.ops.settings.region)?;
@@ -342,12 +342,14 @@ pub async fn service_instance_update(
         instance.updated_at = ctx.now;
         let data = json!({"before": before, "after": instance.spec});
         changes.push(ctx.activity(instances.tenant, Some(instance.project_id), "service_instance_update", instance.id, data));
-        ctx.ops.signals.wake(instances.tenant.workspace(), instance.id);
+        woken.push(instance.id);
         changes.push(Change::InstanceUpdate(instance));
     }
     if !changes.is_empty() {
         ctx.commit(instances.tenant, changes).await?;
-        ctx.ops.signals.ring();
+    }
+    for instance in woken {
+        ctx.ops.signals.wake(instances.tenant.workspace(), instance);
     }
     Ok(())
 }
