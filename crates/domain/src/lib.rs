@@ -14,6 +14,7 @@ pub mod log;
 pub mod name;
 pub mod page;
 pub mod project;
+pub mod rate;
 pub mod rollout;
 pub mod routing;
 pub mod spec;

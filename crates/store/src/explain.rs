@@ -34,6 +34,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::service::ALL,
         crate::session::ALL,
         crate::system::ALL,
+        crate::usage::ALL,
         crate::variable::ALL,
         crate::vault::ALL,
         crate::workspace::ALL,

@@ -34,6 +34,7 @@ mod replica;
 mod service;
 mod session;
 mod system;
+mod usage;
 mod variable;
 mod vault;
 mod workspace;
@@ -52,6 +53,7 @@ pub use deployment::DeploymentQuery;
 pub use error::{Cause, Constraint, StoreError};
 pub use master_key::MasterKey;
 pub use oauth::{OAuthCode, RefreshUse};
+pub use usage::{KEEP_DAYS, UsageAdd};
 
 use executor::{BadCell, Database, Named, Outcome, Record, Sql, Statement};
 use vault::Vault;

@@ -9,3 +9,4 @@ mod opening;
 mod postgres;
 mod secrets;
 mod tenants;
+mod usage;
