@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::name::BadName;
 use crate::{ApiKeyId, EnvironmentId, ProjectId, UserId, WorkspaceId};
 
 /// What a key is for.
@@ -80,6 +81,46 @@ impl KeyKind {
     }
 }
 
+/// The most Flow keys that an account has at a time, expired ones included until they are revoked.
+pub const FLOW_KEYS: u16 = 10;
+
+/// A key's own limits, in requests per window. `None` leaves the window to the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyLimits {
+    /// Per second.
+    pub second: Option<u32>,
+    /// Per minute.
+    pub minute: Option<u32>,
+    /// Per hour.
+    pub hour: Option<u32>,
+    /// Per day.
+    pub day: Option<u32>,
+}
+
+impl KeyLimits {
+    /// A key that is limited by its plan alone.
+    pub const OF_PLAN: Self = Self { second: None, minute: None, hour: None, day: None };
+    /// What a Flow key has when its owner sets nothing else (`contracts/flow.md` 2.1).
+    pub const FLOW: Self = Self { second: None, minute: Some(60), hour: None, day: Some(1_000) };
+
+    /// Refuses what no key of the kind may have.
+    ///
+    /// # Errors
+    /// A sentence that names the window and its range.
+    pub fn check(self, kind: KeyKind) -> Result<(), BadName> {
+        let most = if kind == KeyKind::Flow { [10_000, 10_000, 100_000, 100_000] } else { [100_000, 1_000_000, 10_000_000, 100_000_000] };
+        let windows = [("second", self.second), ("minute", self.minute), ("hour", self.hour), ("day", self.day)];
+        for ((window, limit), most) in windows.into_iter().zip(most) {
+            if let Some(limit) = limit
+                && !(1..=most).contains(&limit)
+            {
+                return Err(BadName(format!("The limit per {window} is {limit}: a {} has 1 to {most}", kind.label())));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A key as the store knows it; the secret itself is not among its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiKey {
@@ -89,7 +130,7 @@ pub struct ApiKey {
     pub kind: KeyKind,
     /// Its user: the owner of account keys and OAuth tokens, the maker of others.
     pub user_id: UserId,
-    /// The workspace it is tied to, for workspace and project keys.
+    /// The workspace it is tied to, for workspace, project, Galaxy and Flow keys.
     pub workspace_id: Option<WorkspaceId>,
     /// The project and environment it is tied to, for project keys.
     pub project: Option<(ProjectId, EnvironmentId)>,
@@ -97,12 +138,16 @@ pub struct ApiKey {
     pub label: String,
     /// The first characters, to recognise it by.
     pub display: String,
+    /// Its own limits.
+    pub limits: KeyLimits,
     /// When it stops working.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
     /// When it was last used.
     pub last_used_at: Option<Timestamp>,
+    /// From where that was.
+    pub last_used_address: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
 }

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use domain::access::Denied;
-use domain::account::{Membership, User};
+use domain::account::{Membership, Plan, User, Workspace};
 use domain::activity::{Activity, Actor};
-use domain::key::{ApiKey, KeyKind};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ActivityId, ApiKeyId, Code, Grants, Permission, Place, ProjectId, Sealed, SessionId, Tenant, Timestamp, WorkspaceId};
 use store::Change;
 
@@ -20,6 +20,21 @@ pub enum Principal {
     Key(Arc<KeyPrincipal>),
 }
 
+impl Principal {
+    /// The key that the request came with, its own limits and the plan that it is limited by; `None` for sessions and for nobody.
+    #[must_use]
+    pub fn limited(&self) -> Option<(ApiKeyId, KeyLimits, Plan)> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(person) => match person.via {
+                Via::Session(_) => None,
+                Via::Key(id, _) => Some((id, person.limits, person.home().map_or(Plan::Free, |home| home.plan))),
+            },
+            Self::Key(key) => Some((key.key.id, key.key.limits, key.workspace.plan)),
+        }
+    }
+}
+
 /// A person and what they reach.
 #[derive(Debug)]
 pub struct UserPrincipal {
@@ -31,6 +46,17 @@ pub struct UserPrincipal {
     pub grants: Grants,
     /// How they proved who they are.
     pub via: Via,
+    /// The limits of the key that they came with; those of the plan for a session.
+    pub limits: KeyLimits,
+}
+
+impl UserPrincipal {
+    /// The personal workspace, or the oldest one for a person without.
+    #[must_use]
+    pub fn home(&self) -> Option<&Workspace> {
+        let personal = self.memberships.iter().find(|membership| membership.workspace.personal_of == Some(self.user.id));
+        personal.or(self.memberships.first()).map(|membership| &membership.workspace)
+    }
 }
 
 /// A key that acts for itself.
@@ -38,6 +64,8 @@ pub struct UserPrincipal {
 pub struct KeyPrincipal {
     /// Which.
     pub key: ApiKey,
+    /// The workspace (the account, to Galaxy and Flow) that it belongs to.
+    pub workspace: Workspace,
     /// What it reaches.
     pub grants: Grants,
 }

@@ -1,7 +1,7 @@
 //! What the operator does on the server itself: the first account, further accounts, tokens and login links.
 
 use domain::account::{Plan, User, Workspace};
-use domain::key::{ApiKey, KeyKind};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Timestamp, UserId, WorkspaceId, name};
 use jiff::SignedDuration;
 use secrecy::SecretString;
@@ -99,9 +99,11 @@ pub async fn account_token(store: &Store, user: UserId, label: &str, now: Timest
         project: None,
         label: name::display("token name", label)?,
         display,
+        limits: KeyLimits::OF_PLAN,
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_address: None,
         created_at: now,
     };
     store.api_key_create(key.clone(), hash).await?;

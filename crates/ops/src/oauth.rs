@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use domain::account::DeviceGrant;
-use domain::key::{self, ApiKey, KeyKind};
+use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Timestamp, UserId};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
@@ -213,9 +213,11 @@ async fn issue(ops: &Arc<Ops>, user: UserId, family: Uuid, now: Timestamp) -> Re
         project: None,
         label: "command-line login".into(),
         display,
+        limits: KeyLimits::OF_PLAN,
         expires_at: Some(now + life),
         revoked_at: None,
         last_used_at: None,
+        last_used_address: None,
         created_at: now,
     };
     let (access, access_hash, access_display) = secret::new_secret(KeyKind::OAuthAccess);

@@ -1,6 +1,6 @@
 //! Account, workspace and project tokens.
 
-use domain::key::{ApiKey, KeyKind};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Code, EnvironmentId, Permission, Place, ProjectId, WorkspaceId, name};
 use secrecy::SecretString;
 use serde_json::json;
@@ -34,9 +34,11 @@ fn new_key(ctx: &OpCtx, kind: KeyKind, owner: domain::UserId, label: String) -> 
         project: None,
         label,
         display,
+        limits: KeyLimits::OF_PLAN,
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_address: None,
         created_at: ctx.now,
     };
     (key, secret, hash)
@@ -51,9 +53,8 @@ pub async fn api_token_create(ctx: &OpCtx, label: &str, workspace: Option<Worksp
     let label = name::display("token name", label)?;
     let Some(workspace) = workspace else {
         let (key, secret, hash) = new_key(ctx, KeyKind::Account, person.user.id, label);
-        let home = person.memberships.iter().find(|m| m.workspace.personal_of == Some(person.user.id)).or(person.memberships.first());
-        let home = home.ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
-        let tenant = ctx.allow(home.workspace.id, Place::Workspace, Permission::Read)?;
+        let home = person.home().ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
+        let tenant = ctx.allow(home.id, Place::Workspace, Permission::Read)?;
         let activity = ctx.activity(tenant, None, "api_token_create", key.id, json!({"label": key.label, "kind": "account"}));
         ctx.commit(tenant, vec![Change::ApiKeyInsert { key: key.clone(), hash }, activity]).await?;
         return Ok((key, secret));

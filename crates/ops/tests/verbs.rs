@@ -6,7 +6,7 @@ use domain::deployment::{DeployReason, DeploymentStatus};
 use domain::page::PageRequest;
 use domain::spec::RunPlan;
 use domain::{Code, Role, Tenant, Timestamp};
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::project::ProjectCreate;
 use ops::service::{InstancePatch, ServiceCreate};
@@ -42,7 +42,7 @@ impl World {
         let now = Timestamp::now();
         let user = ops::first_run::user_create(&self.ops.store, email, "Person", false, None, now).await.unwrap();
         let (_, token) = ops::first_run::account_token(&self.ops.store, user.id, "test", now).await.unwrap();
-        let principal = authenticate(&self.ops, Presented::Bearer(token), now, None).await.unwrap();
+        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(token), now, None).await.unwrap();
         OpCtx { ops: self.ops.clone(), principal, request_id: "test".into(), address: None, now }
     }
 
@@ -192,7 +192,7 @@ impl World {
     async fn again(&self, ctx: &OpCtx) -> OpCtx {
         let user = ctx.user().unwrap().user.id;
         let (_, token) = ops::first_run::account_token(&self.ops.store, user, "again", ctx.now).await.unwrap();
-        let principal = authenticate(&self.ops, Presented::Bearer(token), ctx.now, None).await.unwrap();
+        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(token), ctx.now, None).await.unwrap();
         OpCtx { principal, ..ctx.clone() }
     }
 }
@@ -230,12 +230,12 @@ async fn project_tokens_see_their_environment_only() {
     };
     let staging = ops::environment::environment_create(&ctx, staging).await.unwrap();
     let (_, secret) = ops::token::project_token_create(&ctx, d.project_id, d.environment_id, "ci").await.unwrap();
-    let principal = authenticate(&world.ops, Presented::ProjectToken(secret.clone()), ctx.now, None).await.unwrap();
+    let principal = authenticate(&world.ops, Surface::Railway, Presented::ProjectToken(secret.clone()), ctx.now, None).await.unwrap();
     let ci = OpCtx { principal, ..ctx.clone() };
     assert!(ops::deployment::deployment_get(&ci, d.id).await.is_ok());
     assert_eq!(ops::environment::environment_get(&ci, staging.row.id).await.unwrap_err().code, Code::NotFound);
     assert!(ops::project::project_update(&ci, d.project_id, Some("mine".into()), None).await.is_err());
     assert!(ci.user().unwrap_err().public.contains("project token was sent"));
-    let misplaced = authenticate(&world.ops, Presented::Bearer(secret), ctx.now, None).await.unwrap_err();
+    let misplaced = authenticate(&world.ops, Surface::Railway, Presented::Bearer(secret), ctx.now, None).await.unwrap_err();
     assert!(misplaced.public.contains("Project-Access-Token"), "{}", misplaced.public);
 }

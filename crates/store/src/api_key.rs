@@ -1,6 +1,6 @@
 //! API keys of every kind, found by the hash of their secret.
 
-use domain::key::{ApiKey, KeyKind};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, EnvironmentId, ProjectId, Tenant, Timestamp, UserId, WorkspaceId};
 use uuid::Uuid;
 
@@ -11,8 +11,9 @@ use crate::{Store, StoreError};
 macro_rules! select {
     () => {
         "SELECT api_keys.id, api_keys.kind, api_keys.user_id, api_keys.workspace_id, api_keys.project_id, api_keys.environment_id, \
-         api_keys.label, api_keys.display, api_keys.expires_at, COALESCE(api_keys.revoked_at, oauth_families.revoked_at), \
-         api_keys.last_used_at, api_keys.created_at \
+         api_keys.label, api_keys.display, api_keys.limit_second, api_keys.limit_minute, api_keys.limit_hour, api_keys.limit_day, \
+         api_keys.expires_at, COALESCE(api_keys.revoked_at, oauth_families.revoked_at), api_keys.last_used_at, \
+         api_keys.last_used_address, api_keys.created_at \
          FROM api_keys LEFT JOIN oauth_families ON oauth_families.id = api_keys.family "
     };
 }
@@ -25,9 +26,10 @@ statements! {
         concat!(select!(), "WHERE api_keys.project_id = $project AND api_keys.workspace_id = $workspace ORDER BY api_keys.id");
     API_KEYS_OF_WORKSPACE = concat!(select!(), "WHERE api_keys.workspace_id = $workspace ORDER BY api_keys.id");
     API_KEY_INSERT =
-        "INSERT INTO api_keys (id, kind, user_id, workspace_id, project_id, environment_id, label, display, hash, family, expires_at, \
-         revoked_at, last_used_at, created_at) \
-         VALUES ($id, $kind, $user, $workspace, $project, $environment, $label, $display, $hash, $family, $expires, $revoked, $used, $created)";
+        "INSERT INTO api_keys (id, kind, user_id, workspace_id, project_id, environment_id, label, display, limit_second, limit_minute, \
+         limit_hour, limit_day, hash, family, expires_at, revoked_at, last_used_at, last_used_address, created_at) \
+         VALUES ($id, $kind, $user, $workspace, $project, $environment, $label, $display, $second, $minute, $hour, $day, $hash, $family, \
+         $expires, $revoked, $used, $address, $created)";
     API_KEY_TOUCH =
         "UPDATE api_keys SET last_used_at = $now, last_used_address = COALESCE($address, last_used_address) WHERE id = $id";
     API_KEY_REVOKE = "UPDATE api_keys SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL";
@@ -42,9 +44,11 @@ fn row(r: &mut Record) -> Result<ApiKey, BadCell> {
         project: r.maybe_id(ProjectId)?.zip(r.maybe_id(EnvironmentId)?),
         label: r.text()?,
         display: r.text()?,
+        limits: KeyLimits { second: r.maybe_number()?, minute: r.maybe_number()?, hour: r.maybe_number()?, day: r.maybe_number()? },
         expires_at: r.maybe_time()?,
         revoked_at: r.maybe_time()?,
         last_used_at: r.maybe_time()?,
+        last_used_address: r.maybe_text()?,
         created_at: r.time()?,
     })
 }
@@ -118,7 +122,8 @@ impl Store {
 
 /// A new key, of a login's family when it is an OAuth token.
 pub(crate) fn api_key_insert(key: &ApiKey, hash: [u8; 32], family: Option<Uuid>) -> Statement {
-    let ApiKey { id, kind, user_id, workspace_id, project, label, display, expires_at, revoked_at, last_used_at, created_at } = key;
+    let ApiKey { id, kind, user_id, workspace_id, project, label, display, limits, .. } = key;
+    let ApiKey { expires_at, revoked_at, last_used_at, last_used_address, created_at, .. } = key;
     let params = params![
         id = *id,
         kind = kind.as_str(),
@@ -128,11 +133,16 @@ pub(crate) fn api_key_insert(key: &ApiKey, hash: [u8; 32], family: Option<Uuid>)
         environment = project.map(|(_, environment)| environment),
         label = label,
         display = display,
+        second = limits.second,
+        minute = limits.minute,
+        hour = limits.hour,
+        day = limits.day,
         hash = hash,
         family = family,
         expires = *expires_at,
         revoked = *revoked_at,
         used = *last_used_at,
+        address = last_used_address.as_ref(),
         created = *created_at
     ];
     Statement::touch(&API_KEY_INSERT, params)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::account::{Plan, User, Workspace};
 use domain::activity::{Activity, Actor};
 use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
-use domain::key::{ApiKey, KeyKind};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::project::{Domain, DomainKind, Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
 use domain::variable::Variable;
@@ -246,9 +246,11 @@ pub(crate) fn api_key(kind: KeyKind, user: UserId) -> ApiKey {
         project: None,
         label: "test".into(),
         display: "orr_1234…5678".into(),
+        limits: KeyLimits::OF_PLAN,
         expires_at: None,
         revoked_at: None,
         last_used_at: None,
+        last_used_address: None,
         created_at: now(),
     }
 }

@@ -17,7 +17,7 @@ use domain::spec::{InstanceSpec, Limits, RunPlan};
 use domain::{DeploymentId, EnvironmentId, InstanceId, ProjectId, ReplicaId, ServiceId, SnapshotId, Tenant, Timestamp};
 use engine::EngineConfig;
 use futures::StreamExt as _;
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::project::ProjectCreate;
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Ops, Settings};
@@ -147,7 +147,7 @@ impl TestApp {
         let store = &self.ops.store;
         let user = ops::first_run::user_create(store, email, "Person", false, None, now).await.expect("a new account");
         let (_, token) = ops::first_run::account_token(store, user.id, "test", now).await.expect("a token");
-        let principal = authenticate(&self.ops, Presented::Bearer(token), now, None).await.expect("the token just made");
+        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(token), now, None).await.expect("the token just made");
         OpCtx { ops: self.ops.clone(), principal, request_id: "test".into(), address: None, now }
     }
 

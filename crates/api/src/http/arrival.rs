@@ -15,7 +15,7 @@ use domain::{Code, Timestamp};
 use futures::FutureExt;
 
 use super::answer::refuse;
-use super::caller::PROJECT_TOKEN;
+use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
 use super::{ApiState, Peer};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -130,7 +130,7 @@ fn ambiguous(version: Version, headers: &HeaderMap) -> Option<ops::Error> {
     if hosts > 1 || (hosts == 0 && version > Version::HTTP_10) {
         return Some(ops::Error::bad_input("The request needs exactly one `Host` header"));
     }
-    for name in [&AUTHORIZATION, &PROJECT_TOKEN] {
+    for name in [&AUTHORIZATION, &PROJECT_TOKEN, &GALAXY_KEY] {
         if count(name) > 1 {
             return Some(ops::Error::new(Code::BadUserInput, format!("The header `{name}` came more than once: send it once")));
         }

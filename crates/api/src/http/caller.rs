@@ -4,9 +4,10 @@ use axum::http::header::{AUTHORIZATION, COOKIE, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use domain::Code;
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::{Error, OpCtx, Principal};
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 
 use super::{ApiState, Arrival, require_same_origin};
 
@@ -15,6 +16,9 @@ pub(crate) const SESSION_COOKIE: &str = "orrery_session";
 
 /// Where a project token is sent (`contracts/railway.md` 1.3).
 pub(crate) static PROJECT_TOKEN: HeaderName = HeaderName::from_static("project-access-token");
+
+/// Where a Galaxy account's key is sent (`contracts/galaxy.md` 2.1).
+pub(crate) static GALAXY_KEY: HeaderName = HeaderName::from_static("galaxy-api-key");
 
 /// What a request presents. Unlike [`Presented`] it can be presented again: a websocket outlives the check at its door.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ pub(crate) enum Credential {
     Bearer(SecretString),
     /// A key of an environment.
     ProjectToken(SecretString),
+    /// A Galaxy account's key.
+    GalaxyKey(SecretString),
     /// The cookie.
     Session(SecretString),
 }
@@ -35,19 +41,24 @@ impl Credential {
             Self::None => Presented::None,
             Self::Bearer(secret) => Presented::Bearer(secret.clone()),
             Self::ProjectToken(secret) => Presented::ProjectToken(secret.clone()),
+            Self::GalaxyKey(secret) => Presented::GalaxyKey(secret.clone()),
             Self::Session(secret) => Presented::Session(secret.clone()),
         }
     }
 }
 
-/// Reads the credential: a project token wins over a bearer token, which wins over the cookie.
+/// Reads the credential: the surface's own header wins over a bearer token, which wins over the headers of other surfaces (they are
+/// refused by name) and over the cookie.
 ///
 /// # Errors
 /// A header that is there but not of the form it should have.
-pub(crate) fn credential(headers: &HeaderMap) -> Result<Credential, Error> {
-    if let Some(value) = headers.get(&PROJECT_TOKEN) {
-        let token = value.to_str().map_err(|_| refused("Project token not found"))?.trim();
-        return Ok(Credential::ProjectToken(SecretString::from(token)));
+pub(crate) fn credential(headers: &HeaderMap, surface: Surface) -> Result<Credential, Error> {
+    let (own, foreign) = match surface {
+        Surface::Galaxy => (&GALAXY_KEY, &PROJECT_TOKEN),
+        Surface::Railway | Surface::Flow => (&PROJECT_TOKEN, &GALAXY_KEY),
+    };
+    if let Some(found) = of_header(headers, own) {
+        return Ok(found);
     }
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
@@ -55,7 +66,30 @@ pub(crate) fn credential(headers: &HeaderMap) -> Result<Credential, Error> {
         let token = token.ok_or_else(|| refused("Not Authorized: the `Authorization` header must read `Bearer <token>`"))?;
         return Ok(Credential::Bearer(SecretString::from(token)));
     }
-    Ok(cookie(headers, SESSION_COOKIE).map_or(Credential::None, Credential::Session))
+    let session = || cookie(headers, SESSION_COOKIE).map(Credential::Session);
+    Ok(of_header(headers, foreign).or_else(session).unwrap_or(Credential::None))
+}
+
+/// The same for an operation on Galaxy's surface, whose variable `galaxyApiKey` counts as its header, declared or not. The key is taken
+/// out of the variables, which may be kept for a while.
+///
+/// # Errors
+/// A header that is there but not of the form it should have.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of Galaxy's surface"))]
+pub(crate) fn galaxy_credential(headers: &HeaderMap, variables: &mut Map<String, Value>) -> Result<Credential, Error> {
+    let sent = variables.get_mut("galaxyApiKey").filter(|value| !value.is_null());
+    // A declared variable still needs a value of its type.
+    let sent = sent.map(|value| std::mem::replace(value, Value::String(String::new())));
+    match sent {
+        Some(Value::String(key)) if !headers.contains_key(&GALAXY_KEY) => Ok(Credential::GalaxyKey(SecretString::from(key.trim()))),
+        _ => credential(headers, Surface::Galaxy),
+    }
+}
+
+/// A key in a header of its own. What is not text is no key either, and is refused as one.
+fn of_header(headers: &HeaderMap, name: &HeaderName) -> Option<Credential> {
+    let secret = SecretString::from(headers.get(name)?.to_str().unwrap_or_default().trim());
+    Some(if *name == GALAXY_KEY { Credential::GalaxyKey(secret) } else { Credential::ProjectToken(secret) })
 }
 
 fn refused(text: &str) -> Error {
@@ -74,19 +108,19 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
 ///
 /// # Errors
 /// Unauthenticated for a credential that does not work, forbidden for one that a foreign page makes a browser send.
-pub(crate) async fn context(state: &ApiState, arrival: &Arrival, parts: &Parts) -> Result<OpCtx, Error> {
-    let credential = credential(&parts.headers)?;
+pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Parts) -> Result<OpCtx, Error> {
+    let credential = credential(&parts.headers, surface)?;
     let changes = !parts.method.is_safe() || parts.headers.contains_key(UPGRADE);
     if changes && matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
     }
-    context_of(state, arrival, &credential).await
+    context_of(state, surface, arrival, &credential).await
 }
 
 /// As [`context`], for a credential that was read before.
-pub(crate) async fn context_of(state: &ApiState, arrival: &Arrival, credential: &Credential) -> Result<OpCtx, Error> {
+pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arrival, credential: &Credential) -> Result<OpCtx, Error> {
     let address = arrival.address.to_string();
-    let principal = authenticate(&state.ops, credential.present(), arrival.now, Some(&address)).await?;
+    let principal = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await?;
     arrival.asked_by(label(&principal));
     Ok(OpCtx { ops: state.ops.clone(), principal, request_id: arrival.request_id.clone(), address: Some(address), now: arrival.now })
 }
@@ -105,6 +139,32 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+
+    #[test]
+    fn each_surface_looks_at_its_own_header_first() {
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
+        headers.insert(&PROJECT_TOKEN, HeaderValue::from_static("p"));
+        headers.insert(&GALAXY_KEY, HeaderValue::from_static("g"));
+        assert!(matches!(credential(&headers, Surface::Railway), Ok(Credential::ProjectToken(_))));
+        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::GalaxyKey(_))));
+        headers.remove(&GALAXY_KEY);
+        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::Bearer(_))));
+        headers.remove(AUTHORIZATION);
+        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::ProjectToken(_))));
+    }
+
+    #[test]
+    fn the_variable_is_a_header_and_is_taken_out() {
+        let mut variables = Map::from_iter([("galaxyApiKey".to_owned(), Value::from("gal_x")), ("n".to_owned(), Value::from(1))]);
+        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&HeaderMap::new(), &mut variables) else { panic!() };
+        assert_eq!((key.expose_secret(), variables["galaxyApiKey"].as_str(), &variables["n"]), ("gal_x", Some(""), &Value::from(1)));
+        let mut headers = HeaderMap::new();
+        headers.insert(&GALAXY_KEY, HeaderValue::from_static("gal_y"));
+        let mut variables = Map::from_iter([("galaxyApiKey".to_owned(), Value::from("gal_x"))]);
+        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&headers, &mut variables) else { panic!() };
+        assert_eq!((key.expose_secret(), variables["galaxyApiKey"].as_str()), ("gal_y", Some("")));
+    }
 
     #[test]
     fn a_cookie_that_comes_twice_is_none() {

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use domain::{Code, Timestamp};
-use ops::auth::authenticate;
+use ops::auth::{Surface, authenticate};
 use ops::{Error, OpCtx, Principal};
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,7 @@ pub(super) async fn execute(State(state): State<ApiState>, Extension(arrival): E
 }
 
 async fn run(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
-    let ctx = match context(state, arrival, parts).await {
+    let ctx = match context(state, Surface::Railway, arrival, parts).await {
         Ok(ctx) => ctx,
         Err(error) => {
             body::linger(&parts.headers, body);
@@ -108,11 +108,11 @@ async fn subscribe(
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response, Error> {
-    let credential = credential(&parts.headers)?;
+    let credential = credential(&parts.headers, Surface::Railway)?;
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(&state, &parts.headers)?;
     }
-    let ctx = context_of(&state, arrival, &credential).await?;
+    let ctx = context_of(&state, Surface::Railway, arrival, &credential).await?;
     if matches!(ctx.principal, Principal::Anonymous) {
         return Err(Error::new(
             Code::Unauthenticated,
@@ -145,7 +145,7 @@ async fn credential_ends(state: &ApiState, credential: &Credential, address: Opt
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        match authenticate(&state.ops, credential.present(), Timestamp::now(), address).await {
+        match authenticate(&state.ops, Surface::Railway, credential.present(), Timestamp::now(), address).await {
             Ok(Principal::Anonymous) => return,
             Err(error) if error.code == Code::Unauthenticated => return,
             // A store that does not answer is no reason to cut anybody off.
@@ -159,7 +159,10 @@ pub(super) async fn preflight(headers: HeaderMap) -> Response {
     let mut response = build(StatusCode::NO_CONTENT, "text/plain", Body::empty());
     let out = response.headers_mut();
     out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
-    out.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, project-access-token, content-type, x-source"));
+    out.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("authorization, project-access-token, content-type, idempotency-key, x-source"),
+    );
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     with_cors(&headers, response)
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 use domain::deployment::Deployment;
 use domain::page::PageRequest;
 use domain::{Code, DeploymentId, EnvironmentId, ProjectId, ServiceId};
+use ops::auth::Surface;
 use ops::deployment::DeploymentFilter;
 use ops::{Error, OpCtx, Principal, deployment, project as projects, service as services};
 
@@ -26,7 +27,7 @@ pub(super) async fn healthz(State(state): State<ApiState>, Extension(arrival): E
 /// `GET /`
 pub(super) async fn start(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let who = match context(&state, &arrival, &parts).await {
+    let who = match context(&state, Surface::Railway, &arrival, &parts).await {
         Ok(ctx) => match &ctx.principal {
             Principal::User(person) => format!(
                 "<p>You are signed in as {} ({}).</p><form method=\"post\" action=\"/logout\"><button>Sign out</button></form>",
@@ -104,7 +105,7 @@ pub(super) async fn service(
 }
 
 async fn signed_in(state: &ApiState, arrival: &Arrival, parts: &axum::http::request::Parts) -> Result<Option<OpCtx>, Error> {
-    let ctx = context(state, arrival, parts).await?;
+    let ctx = context(state, Surface::Railway, arrival, parts).await?;
     Ok((!matches!(ctx.principal, Principal::Anonymous)).then_some(ctx))
 }
 

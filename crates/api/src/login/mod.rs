@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use domain::Code;
 use domain::account::Session;
+use ops::auth::Surface;
 use ops::{Error, Principal, Via, account};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -131,7 +132,7 @@ pub(crate) async fn out_submit(State(state): State<ApiState>, Extension(arrival)
     let (parts, _) = request.into_parts();
     let done = async {
         require_same_origin(&state, &parts.headers)?;
-        let ctx = context(&state, &arrival, &parts).await?;
+        let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
         if let Principal::User(person) = &ctx.principal
             && matches!(person.via, Via::Session(_))
         {
@@ -161,7 +162,7 @@ async fn enter(state: &ApiState, arrival: &Arrival, parts: &Parts, session: &Ses
 
 async fn end_old(state: &ApiState, arrival: &Arrival, secret: SecretString) {
     let ended = async {
-        let ctx = context_of(state, arrival, &Credential::Session(secret)).await?;
+        let ctx = context_of(state, Surface::Railway, arrival, &Credential::Session(secret)).await?;
         match &ctx.principal {
             Principal::User(_) => account::session_end(&ctx).await,
             _ => Ok(()),

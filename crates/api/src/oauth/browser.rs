@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use ops::auth::Surface;
 use ops::oauth::code_create;
 use ops::{Error, Principal};
 use secrecy::ExposeSecret;
@@ -93,7 +94,7 @@ pub(crate) async fn consent_form(State(state): State<ApiState>, Extension(arriva
             Err(Unfit::Show(error)) => return Err(error),
             Err(Unfit::Tell { to }) => return Ok(redirect(&to)),
         };
-        let ctx = context(&state, &arrival, &parts).await?;
+        let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
         let Principal::User(person) = &ctx.principal else { return Ok(login::first(&parts.uri)) };
         let hidden = |name: &str, value: &str| format!("<input type=\"hidden\" name=\"{name}\" value=\"{}\">", escape(value));
         let body = format!(
@@ -127,7 +128,7 @@ pub(crate) async fn consent_submit(State(state): State<ApiState>, Extension(arri
             Err(Unfit::Show(error)) => return Err(error),
             Err(Unfit::Tell { to }) => return Ok(redirect(&to)),
         };
-        let ctx = context(&state, &arrival, &parts).await?;
+        let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
         let sent_back = wanted.state.as_deref();
         match form.need("answer")? {
             "approve" => {

@@ -6,6 +6,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::Response;
 use domain::Code;
 use domain::account::DeviceGrant;
+use ops::auth::Surface;
 use ops::oauth::{device_answer, device_show};
 use ops::{Error, OpCtx, Principal};
 
@@ -16,7 +17,7 @@ use crate::login;
 pub(crate) async fn device_form(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let shown = async {
-        let ctx = context(&state, &arrival, &parts).await?;
+        let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
         let Principal::User(_) = &ctx.principal else { return Ok(login::first(&parts.uri)) };
         match code_of(&parts.uri)? {
             None => Ok(ask()),
@@ -64,7 +65,7 @@ pub(crate) async fn device_submit(State(state): State<ApiState>, Extension(arriv
     let (parts, body) = request.into_parts();
     let answered = async {
         let form = login::own_form(&state, &parts, body).await?;
-        let ctx = context(&state, &arrival, &parts).await?;
+        let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
         state.limits.user_code(arrival.address, arrival.now)?;
         let approve = match form.need("answer")? {
             "approve" => true,

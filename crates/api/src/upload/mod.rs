@@ -14,6 +14,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use domain::{Code, EnvironmentId, ProjectId, ServiceId};
+use ops::auth::Surface;
 use ops::deployment::{Blob, Deployed, Upload, deployment_create, deployment_upload_check};
 use ops::{Error, OpCtx, Settings, domain_name};
 use serde_json::json;
@@ -82,7 +83,7 @@ async fn take(
     path: Result<Path<(String, String)>, PathRejection>,
     body: &mut Body,
 ) -> Result<Response, Error> {
-    let ctx = context(state, arrival, parts).await?;
+    let ctx = context(state, Surface::Railway, arrival, parts).await?;
     let target = target(parts, path)?;
     deployment_upload_check(&ctx, target.project, target.environment, target.service).await?;
     let limit = ctx.ops.settings.max_upload_bytes;

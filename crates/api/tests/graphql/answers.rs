@@ -2,7 +2,7 @@
 
 use domain::{Tenant, Timestamp};
 use ops::Principal;
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -114,7 +114,7 @@ async fn the_kind_of_token_is_named() {
         (Presented::ProjectToken(SecretString::from(estate.person.token.as_str())), false),
         (Presented::Bearer(SecretString::from(estate.project_token.as_str())), false),
     ] {
-        let error = authenticate(&world.server.ops, presented, Timestamp::now(), None).await.unwrap_err();
+        let error = authenticate(&world.server.ops, Surface::Railway, presented, Timestamp::now(), None).await.unwrap_err();
         assert_eq!(error.public.to_lowercase().contains("project token not found"), found, "{}", error.public);
         let body: Value = serde_json::from_slice(&api::graphql::error_body(&error, "r-9")).unwrap();
         assert_eq!(

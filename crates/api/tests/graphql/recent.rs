@@ -2,7 +2,7 @@
 
 use domain::Timestamp;
 use ops::Principal;
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use store::{MasterKey, Store, StoreConfig};
@@ -66,7 +66,7 @@ async fn a_key_that_is_revoked_elsewhere_is_refused_at_once() {
     let person = world.server.person("a@example.com", None).await;
     let present = async || {
         let secret = SecretString::from(person.token.clone());
-        authenticate(&world.server.ops, Presented::Bearer(secret), Timestamp::now(), None).await
+        authenticate(&world.server.ops, Surface::Railway, Presented::Bearer(secret), Timestamp::now(), None).await
     };
     let principal = present().await.unwrap();
     present().await.unwrap();

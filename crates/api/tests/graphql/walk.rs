@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::graphql::GraphqlRequest;
 use domain::{Role, Tenant, Timestamp};
 use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::{OpCtx, Principal};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -270,8 +270,14 @@ async fn keys_that_no_longer_work_open_nothing() {
     let before = world.server.ops.store.api_keys_of_project(tenant, victim.person.project).await.unwrap().len();
     ops::token::project_token_delete(&ctx, victim.project_key).await.unwrap();
     let late = ctx.now + std::time::Duration::from_secs(2 * 3_600);
-    let refused =
-        authenticate(&world.server.ops, Presented::ProjectToken(SecretString::from(victim.project_token.as_str())), late, None).await;
+    let refused = authenticate(
+        &world.server.ops,
+        Surface::Railway,
+        Presented::ProjectToken(SecretString::from(victim.project_token.as_str())),
+        late,
+        None,
+    )
+    .await;
     assert!(refused.unwrap_err().public.to_lowercase().contains("project token not found"));
     assert_eq!(before, 1);
     // Over HTTP, for the other kinds.

@@ -4,7 +4,7 @@ use api::graphql::{Engine, GraphqlRequest};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
 use domain::{ApiKeyId, DeploymentId, DomainId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Principal};
@@ -43,11 +43,15 @@ impl World {
     }
 
     pub(crate) async fn bearer(&self, token: &str) -> Principal {
-        authenticate(&self.server.ops, Presented::Bearer(SecretString::from(token)), Timestamp::now(), None).await.unwrap()
+        authenticate(&self.server.ops, Surface::Railway, Presented::Bearer(SecretString::from(token)), Timestamp::now(), None)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn project_token(&self, token: &str) -> Principal {
-        authenticate(&self.server.ops, Presented::ProjectToken(SecretString::from(token)), Timestamp::now(), None).await.unwrap()
+        authenticate(&self.server.ops, Surface::Railway, Presented::ProjectToken(SecretString::from(token)), Timestamp::now(), None)
+            .await
+            .unwrap()
     }
 
     /// Status and body.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use api::ApiState;
 use domain::account::User;
 use domain::{EnvironmentId, ProjectId, Timestamp};
-use ops::auth::{Presented, authenticate};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Settings, Signals, first_run};
 use secrecy::{ExposeSecret, SecretString};
@@ -101,7 +101,7 @@ impl Server {
     /// What a verb would be called with for a request with this token.
     pub(crate) async fn ctx(&self, token: &str) -> OpCtx {
         let now = Timestamp::now();
-        let principal = authenticate(&self.ops, Presented::Bearer(SecretString::from(token)), now, None).await.unwrap();
+        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(SecretString::from(token)), now, None).await.unwrap();
         OpCtx { ops: self.ops.clone(), principal, request_id: "test".into(), address: None, now }
     }
 
