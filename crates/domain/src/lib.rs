@@ -11,6 +11,7 @@ pub mod deployment;
 pub mod id;
 pub mod key;
 pub mod log;
+pub mod metric;
 pub mod name;
 pub mod page;
 pub mod project;

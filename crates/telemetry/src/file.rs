@@ -1,5 +1,6 @@
 //! One SQLite file per day; a day with very much output goes on in numbered parts, so that retention by size has something to delete.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ const SCHEMA_VERSION: i64 = 1;
 const DAY_NANOS: i64 = 86_400_000_000_000;
 
 /// `seq` counts lines over all files in the order in which they were stored. Within a source it grows together with `nanos`.
-const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
     CREATE TABLE sources (
         id INTEGER PRIMARY KEY,
         workspace BLOB NOT NULL, project BLOB NOT NULL, environment BLOB NOT NULL, service BLOB NOT NULL,
@@ -67,22 +68,64 @@ pub(crate) fn day_of_name(name: &str) -> Option<i64> {
     Some(midnight.as_second().div_euclid(86_400))
 }
 
-/// Opens a file for the writer and makes it when it is new.
-pub(crate) fn open_for_writing(path: &Path) -> Result<Connection, TelemetryError> {
+/// Makes a folder for files of ours, which nobody else may read.
+pub(crate) fn make_folder(dir: &Path) -> Result<(), TelemetryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(TelemetryError::io(dir))
+}
+
+/// Makes sure that this is the only process that writes in a folder, for as long as the answer is held.
+pub(crate) fn claim(dir: &Path) -> Result<File, TelemetryError> {
+    let path = dir.join("lock");
+    let file = File::options().create(true).append(true).open(&path).map_err(TelemetryError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(TelemetryError::InUse { path: dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(TelemetryError::Io { path, source }),
+    }
+}
+
+/// Renames a file that cannot be read, so that work goes on without it and the operator can look at it.
+pub(crate) fn set_aside(path: &Path) -> Result<(), TelemetryError> {
+    tracing::error!(path = %path.display(), "a file is damaged; it is set aside under a name that ends in .damaged");
+    for ending in ["db-wal", "db-shm", "db"] {
+        let from = path.with_extension(ending);
+        match std::fs::rename(&from, path.with_extension(format!("{ending}.damaged"))) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TelemetryError::Io { path: from, source: error }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a file. The database last: a log without its database could be taken for that of a new file of the same name.
+pub(crate) fn delete(path: &Path) -> Result<(), TelemetryError> {
+    for path in [path.with_extension("db-wal"), path.with_extension("db-shm"), path.to_owned()] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TelemetryError::Io { path, source: error }),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file for the writer and makes it, with the tables of `schema`, when it is new.
+pub(crate) fn open_for_writing(path: &Path, schema: &str) -> Result<Connection, TelemetryError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let prepare = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(Duration::from_secs(5))?;
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA cache_size = -1024;")?;
         if version(&connection)? == 0 {
-            connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT;"))?;
+            connection.execute_batch(&format!("BEGIN; {schema} COMMIT;"))?;
         }
         Ok(connection)
     };
     prepare().map_err(TelemetryError::database(path))
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<i64> {
+/// The version of a file's tables; 0 before they are there.
+pub(crate) fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
@@ -119,12 +162,10 @@ pub(crate) fn last_seq(path: &Path) -> Result<Option<i64>, TelemetryError> {
 }
 
 /// Idle connections for reading, least recently used first. Bounded: each holds 128 KiB of pages at most.
-#[derive(Default)]
-pub(crate) struct Readers(Mutex<Idle>);
+pub(crate) struct Readers<K = FileKey>(Mutex<Idle<K>>);
 
-#[derive(Default)]
-struct Idle {
-    connections: Vec<(FileKey, Connection)>,
+struct Idle<K> {
+    connections: Vec<(K, Connection)>,
     /// Raised when a file is deleted: connections that were out at that time are not taken back.
     deletions: u64,
 }
@@ -132,17 +173,23 @@ struct Idle {
 const MAX_IDLE: usize = 32;
 
 /// A borrowed connection.
-pub(crate) struct Reader<'a> {
-    readers: &'a Readers,
-    key: FileKey,
+pub(crate) struct Reader<'a, K: Copy + PartialEq = FileKey> {
+    readers: &'a Readers<K>,
+    key: K,
     deletions: u64,
     /// Taken on drop only.
     connection: Option<Connection>,
 }
 
-impl Readers {
-    /// A connection to a file; `None` when the file is gone.
-    pub(crate) fn reader(&self, dir: &Path, key: FileKey) -> Result<Option<Reader<'_>>, TelemetryError> {
+impl<K> Default for Readers<K> {
+    fn default() -> Self {
+        Self(Mutex::new(Idle { connections: vec![], deletions: 0 }))
+    }
+}
+
+impl<K: Copy + PartialEq> Readers<K> {
+    /// A connection to the file at `path`; `None` when the file is gone.
+    pub(crate) fn reader(&self, path: &Path, key: K) -> Result<Option<Reader<'_, K>>, TelemetryError> {
         let (found, deletions) = {
             let mut idle = self.lock();
             let at = idle.connections.iter().rposition(|(own, _)| *own == key);
@@ -150,30 +197,30 @@ impl Readers {
         };
         let connection = match found {
             Some(connection) => Some(connection),
-            None => open_for_reading(&dir.join(key.file_name()))?,
+            None => open_for_reading(path)?,
         };
         Ok(connection.map(|connection| Reader { readers: self, key, deletions, connection: Some(connection) }))
     }
 
-    pub(crate) fn forget(&self, key: FileKey) {
+    pub(crate) fn forget(&self, key: K) {
         let mut idle = self.lock();
         idle.deletions += 1;
         idle.connections.retain(|(own, _)| *own != key);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl std::ops::Deref for Reader<'_> {
+impl<K: Copy + PartialEq> std::ops::Deref for Reader<'_, K> {
     type Target = Connection;
     fn deref(&self) -> &Connection {
         self.connection.as_ref().expect("a connection is taken only when its reader is dropped")
     }
 }
 
-impl Drop for Reader<'_> {
+impl<K: Copy + PartialEq> Drop for Reader<'_, K> {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
         let mut idle = self.readers.lock();

@@ -1,4 +1,4 @@
-//! Logs: append, retain, query, follow. Never in the control database: one embedded database file per day, so that retention is deleting
+//! Logs and metrics: append, retain, query, follow. Never in the control database. Metrics are in [`metrics`]; this is about logs: one embedded database file per day, so that retention is deleting
 //! files and a query opens the files of its range.
 //!
 //! One thread writes ([`write`]); it gives every line of a stream its own, growing time and every line a number in the order of storing.
@@ -9,6 +9,7 @@ mod error;
 mod file;
 mod follow;
 mod ingest;
+pub mod metrics;
 mod read;
 mod retain;
 mod scope;
@@ -17,7 +18,6 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use file::{FileKey, Reader, Readers};
 use ingest::Position;
+use metrics::Metrics;
 use write::{Command, Writer};
 
 pub use error::TelemetryError;
@@ -45,7 +46,7 @@ const QUEUED: usize = 64;
 /// What the log store has to know.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// The folder; the files are in `logs` in it.
+    /// The folder; the files are in `logs` and `metrics` in it.
     pub dir: PathBuf,
     /// Files of days longer ago are deleted.
     pub retain_days: u32,
@@ -53,9 +54,10 @@ pub struct TelemetryConfig {
     pub retain_bytes: u64,
 }
 
-/// The log store. Clones share it; it stops when the last one is dropped.
+/// The store of logs and metrics. Clones share it; it stops when the last one is dropped.
 #[derive(Clone)]
 pub struct Telemetry {
+    metrics: Arc<Metrics>,
     shared: Arc<Shared>,
     // Last: its drop waits for the writer.
     thread: Arc<WriterThread>,
@@ -73,8 +75,9 @@ impl Telemetry {
     /// # Errors
     /// The folder cannot be used, or a file is of a newer version.
     pub fn open(config: TelemetryConfig) -> Result<Self, TelemetryError> {
+        let metrics = Arc::new(Metrics::open(config.dir.join("metrics"))?);
         let dir = config.dir.join("logs");
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(TelemetryError::io(&dir))?;
+        file::make_folder(&dir)?;
         let shared = Shared {
             dir,
             retain_days: config.retain_days,
@@ -93,7 +96,7 @@ impl Telemetry {
             .name("log-writer".to_owned())
             .spawn(move || write::run(&theirs, inbox))
             .map_err(TelemetryError::io(&shared.dir))?;
-        Ok(Self { shared, thread: Arc::new(WriterThread { commands: Some(commands), thread: Some(thread) }) })
+        Ok(Self { metrics, shared, thread: Arc::new(WriterThread { commands: Some(commands), thread: Some(thread) }) })
     }
 
     /// Stores lines. They survive the end of the process once this has returned. A line whose time is not later than that of its stream's
@@ -135,7 +138,15 @@ impl Telemetry {
     /// # Errors
     /// The disk refuses, or another process writes these logs.
     pub fn purge(&self, now: Timestamp) -> Result<Purged, TelemetryError> {
-        self.shared.writer().purge(&self.shared, now)
+        let metrics = self.metrics.purge(now)?;
+        let purged = self.shared.writer().purge(&self.shared, now)?;
+        Ok(Purged { files: purged.files + metrics, ..purged })
+    }
+
+    /// What running apps use, and the requests that they answer.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Brings in what a supervisor has written to its replica's spool since the last time, each line exactly once, and deletes the segments
@@ -223,16 +234,7 @@ impl Shared {
     /// Renames a file that cannot be read, so that logging goes on and the operator can look at it.
     fn set_aside(&self, key: FileKey) -> Result<(), TelemetryError> {
         self.remove_file(key);
-        let path = self.path(key);
-        tracing::error!(path = %path.display(), "a log file is damaged; it is set aside under a name that ends in .damaged");
-        for ending in ["db-wal", "db-shm", "db"] {
-            let from = path.with_extension(ending);
-            match std::fs::rename(&from, path.with_extension(format!("{ending}.damaged"))) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TelemetryError::Io { path: from, source: error }),
-                _ => {}
-            }
-        }
-        Ok(())
+        file::set_aside(&self.path(key))
     }
 
     fn size_of(&self, key: FileKey) -> u64 {
@@ -267,7 +269,7 @@ impl Shared {
     }
 
     fn reader(&self, key: FileKey) -> Result<Option<Reader<'_>>, TelemetryError> {
-        self.readers.reader(&self.dir, key)
+        self.readers.reader(&self.path(key), key)
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {

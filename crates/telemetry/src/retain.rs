@@ -52,15 +52,7 @@ impl Writer {
         }
         self.release(key);
         shared.remove_file(key);
-        // The database last: a log without its database could be taken for that of a new file of the same name.
-        let path = shared.path(key);
-        for path in [path.with_extension("db-wal"), path.with_extension("db-shm"), path] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(TelemetryError::Io { path, source: error }),
-                _ => {}
-            }
-        }
-        Ok(())
+        crate::file::delete(&shared.path(key))
     }
 }
 

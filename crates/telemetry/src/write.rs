@@ -10,13 +10,13 @@ use domain::log::{LogLine, LogSource};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::file::{FileKey, day_of, open_for_writing};
+use crate::file::{FileKey, SCHEMA, day_of, open_for_writing};
 use crate::follow::Stored;
 use crate::ingest::{Chunk, Position};
 use crate::read::{stored_kind, stored_severity};
 use crate::scope::Stream;
 use crate::spool::MAX_NANOS;
-use crate::{Shared, TelemetryError, read};
+use crate::{Shared, TelemetryError, file, read};
 
 /// How many files are open for writing at once: today's, and yesterday's for lines that come late.
 const MAX_OPEN: usize = 2;
@@ -87,13 +87,7 @@ impl Writer {
     /// Makes sure that this is the only process that writes.
     pub(crate) fn claim(&mut self, shared: &Shared) -> Result<(), TelemetryError> {
         if self.lock.is_none() {
-            let path = shared.dir.join("lock");
-            let file = File::options().create(true).append(true).open(&path).map_err(TelemetryError::io(&path))?;
-            match file.try_lock() {
-                Ok(()) => self.lock = Some(file),
-                Err(std::fs::TryLockError::WouldBlock) => return Err(TelemetryError::InUse { path: shared.dir.clone() }),
-                Err(std::fs::TryLockError::Error(source)) => return Err(TelemetryError::Io { path, source }),
-            }
+            self.lock = Some(file::claim(&shared.dir)?);
         }
         Ok(())
     }
@@ -188,7 +182,7 @@ impl Writer {
         let entry = match found {
             Some(at) => self.open.remove(at),
             None => {
-                let connection = open_for_writing(&shared.path(key))?;
+                let connection = open_for_writing(&shared.path(key), SCHEMA)?;
                 shared.add_file(key);
                 (key, OpenFile { connection, sources: HashMap::new() })
             }

@@ -2,6 +2,7 @@
 
 mod follow;
 mod ingest;
+mod metrics;
 mod query;
 mod retention;
 
