@@ -62,4 +62,8 @@ ids! {
     EventId,
     /// A signed-in browser.
     SessionId,
+    /// A message to somebody's webhook or mailbox.
+    DeliveryId,
+    /// A rule that scales or heals an app by its metrics.
+    TriggerId,
 }

@@ -9,6 +9,12 @@ use jiff::Timestamp;
 use crate::deployment::DeploymentStatus;
 use crate::{DeploymentId, ReplicaId};
 
+/// Why a replica ends that scaling took away; the app is being scaled while it lasts.
+pub const SCALED_DOWN: &str = "scaled down";
+
+/// Why a replica ends when its app is stopped; the app is starting again while it lasts.
+pub const STOPPED: &str = "stopped on request";
+
 /// What is known of an instance.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -239,7 +245,7 @@ fn serving(plan: &mut Plan, deployment: &DeploymentState) {
     drop_older_generations(plan, deployment);
     if deployment.stopped {
         for replica in current(deployment).filter(|replica| matches!(replica.phase, Phase::Starting | Phase::Healthy)) {
-            plan.stop.push((replica.id, "stopped on request"));
+            plan.stop.push((replica.id, STOPPED));
         }
         return;
     }
@@ -265,7 +271,7 @@ fn serving(plan: &mut Plan, deployment: &DeploymentState) {
     start_missing(plan, deployment);
     for replica in current(deployment).filter(|replica| replica.index >= deployment.wanted.max(1)) {
         if matches!(replica.phase, Phase::Starting | Phase::Healthy) {
-            plan.stop.push((replica.id, "scaled down"));
+            plan.stop.push((replica.id, SCALED_DOWN));
         }
     }
 }

@@ -8,6 +8,7 @@ mod edge_client;
 mod health;
 mod ingest;
 mod observe;
+mod outgoing;
 mod reconcile;
 mod replicas;
 mod routes;
@@ -29,6 +30,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use outgoing::OutgoingConfig;
+pub use outgoing::mail::MailConfig;
+
 /// Settings of the engine.
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
@@ -48,6 +52,8 @@ pub struct EngineConfig {
     pub separate_users: bool,
     /// A full pass at least so often.
     pub period: Duration,
+    /// Messages that leave the server.
+    pub outgoing: OutgoingConfig,
 }
 
 /// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
@@ -79,6 +85,8 @@ pub(crate) struct Shared {
     /// Starts at the same time.
     pub(crate) launches: Semaphore,
     pub(crate) sources: ingest::Sources,
+    /// The one way to an address that a user chose.
+    pub(crate) outgoing: outgoing::Outgoing,
 }
 
 /// An instance and whose it is.
@@ -106,6 +114,7 @@ impl Engine {
     pub fn start(ops: Arc<Ops>, driver: Arc<dyn Driver>, config: EngineConfig) -> Self {
         let shutdown = CancellationToken::new();
         let tracker = TaskTracker::new();
+        let allow = config.outgoing.allow.clone();
         let shared = Arc::new(Shared {
             building: Semaphore::new(config.build_concurrency.max(1)),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
@@ -123,9 +132,11 @@ impl Engine {
             service_locks: std::sync::Mutex::default(),
             health: health::Board::default(),
             sources: ingest::Sources::default(),
+            outgoing: outgoing::Outgoing::new(allow),
         });
         tracker.spawn(ingest::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
+        tracker.spawn(outgoing::post::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

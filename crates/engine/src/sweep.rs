@@ -13,6 +13,9 @@ use crate::Shared;
 /// Uploads and artifacts that are younger than this may belong to a request that has not committed yet.
 const GRACE: Duration = Duration::from_secs(3600);
 
+/// Messages that are done can be looked at for so long.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
+
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(600));
     loop {
@@ -43,6 +46,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
         remove_unused(&scratch_dir, |name| building.contains(name.strip_suffix("-pre").unwrap_or(name)));
     })
     .await?;
+    shared.ops.store.system_deliveries_purge(now - KEPT).await?;
     shared.ops.telemetry.purge(now)?;
     Ok(())
 }

@@ -138,6 +138,13 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         },
         separate_users: nix::unistd::geteuid().is_root(),
         period: Duration::from_secs(5),
+        outgoing: engine::OutgoingConfig {
+            allow: config.outgoing_allow.clone(),
+            mail: config
+                .mail_server
+                .as_ref()
+                .map(|server| engine::MailConfig { server: server.expose_secret().to_owned(), from: config.mail_from.clone() }),
+        },
     };
     Ok(Engine::start(ops, Arc::new(driver), engine_config))
 }

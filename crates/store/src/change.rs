@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use domain::account::Workspace;
 use domain::activity::Activity;
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
 use domain::key::ApiKey;
+use domain::notification::NotificationSettings;
 use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
+use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
-use domain::{DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
+use domain::{
+    ActivityId, DeliveryId, DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, TriggerId,
+    UserId, WorkspaceId,
+};
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
@@ -136,6 +142,70 @@ pub enum Change {
     ReplicaUpdate(Replica),
     /// An entry of the audit log.
     Activity(Activity),
+    /// Notifications have been made of these entries.
+    ActivitiesNoticed(Vec<ActivityId>),
+    /// A new message that leaves the server.
+    DeliveryInsert(Delivery),
+    /// An attempt begins, if `attempts` have been made and it is pending. It counts as lost when its end is not told by `until`.
+    DeliveryClaim {
+        /// Which.
+        id: DeliveryId,
+        /// Attempts before this one.
+        attempts: u32,
+        /// When.
+        at: Timestamp,
+        /// When it may be tried again in any case.
+        until: Timestamp,
+    },
+    /// The claimed attempt has ended.
+    DeliveryDone {
+        /// How.
+        attempt: DeliveryAttempt,
+        /// What becomes of the message.
+        state: DeliveryState,
+        /// When.
+        at: Timestamp,
+        /// When it is tried next, if it is pending.
+        next: Timestamp,
+    },
+    /// A message that is done is sent again.
+    DeliveryReplay {
+        /// Which.
+        id: DeliveryId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Whom an account or an app tells of what.
+    NotificationSettingsSet {
+        /// The app; `None` for the account's own.
+        instance: Option<InstanceId>,
+        /// What.
+        settings: NotificationSettings,
+        /// When.
+        at: Timestamp,
+    },
+    /// The app follows its account again, or the account tells nobody.
+    NotificationSettingsDelete {
+        /// The app; `None` for the account's own.
+        instance: Option<InstanceId>,
+    },
+    /// A new trigger.
+    TriggerInsert(Trigger),
+    /// What it is, whether it runs, and when next.
+    TriggerUpdate(Trigger),
+    /// A trigger with its runs.
+    TriggerDelete(TriggerId),
+    /// A run begins, if `runs` have been before it.
+    TriggerClaim {
+        /// Which.
+        id: TriggerId,
+        /// Runs before this one.
+        runs: u32,
+        /// When it runs next.
+        next: Timestamp,
+    },
+    /// What a run did and why.
+    TriggerRunInsert(TriggerRun),
     /// A member, new or with another role.
     MemberSet {
         /// Who.
@@ -208,6 +278,18 @@ impl Change {
             Self::ReplicaInsert(_) => "ReplicaInsert",
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
             Self::Activity(_) => "Activity",
+            Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
+            Self::DeliveryInsert(_) => "DeliveryInsert",
+            Self::DeliveryClaim { .. } => "DeliveryClaim",
+            Self::DeliveryDone { .. } => "DeliveryDone",
+            Self::DeliveryReplay { .. } => "DeliveryReplay",
+            Self::NotificationSettingsSet { .. } => "NotificationSettingsSet",
+            Self::NotificationSettingsDelete { .. } => "NotificationSettingsDelete",
+            Self::TriggerInsert(_) => "TriggerInsert",
+            Self::TriggerUpdate(_) => "TriggerUpdate",
+            Self::TriggerDelete(_) => "TriggerDelete",
+            Self::TriggerClaim { .. } => "TriggerClaim",
+            Self::TriggerRunInsert(_) => "TriggerRunInsert",
             Self::MemberSet { .. } => "MemberSet",
             Self::MemberRemove { .. } => "MemberRemove",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
@@ -227,6 +309,8 @@ impl Change {
             Self::DeploymentInsert { deployment, .. } => Some(deployment.workspace_id),
             Self::ReplicaInsert(row) | Self::ReplicaUpdate(row) => Some(row.workspace_id),
             Self::Activity(row) => Some(row.workspace_id),
+            Self::DeliveryInsert(row) => Some(row.workspace_id),
+            Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
             Self::WorkspaceUpdate(row) => Some(row.id),
             Self::ApiKeyInsert { key, .. } => key.workspace_id,
             // These name rows by id; the statement looks for them in the tenant's workspace.
@@ -243,6 +327,15 @@ impl Change {
             | Self::DeploymentRestart { .. }
             | Self::EventInsert(_)
             | Self::EventComplete { .. }
+            | Self::ActivitiesNoticed(_)
+            | Self::NotificationSettingsSet { .. }
+            | Self::NotificationSettingsDelete { .. }
+            | Self::TriggerDelete(_)
+            | Self::TriggerClaim { .. }
+            | Self::TriggerRunInsert(_)
+            | Self::DeliveryClaim { .. }
+            | Self::DeliveryDone { .. }
+            | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
             | Self::MemberRemove { .. } => None,
         }

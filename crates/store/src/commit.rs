@@ -6,7 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, deployment, deployment_event, domain_name, environment, instance, project, replica, service, variable, workspace,
+    activity, api_key, delivery, deployment, deployment_event, domain_name, environment, instance, notification, project, replica, service,
+    trigger, variable, workspace,
 };
 
 impl Store {
@@ -73,6 +74,20 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ReplicaInsert(row) => replica::replica_insert(row),
         Change::ReplicaUpdate(row) => replica::replica_update(row),
         Change::Activity(row) => activity::activity_insert(row),
+        Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
+        Change::DeliveryInsert(row) => delivery::delivery_insert(vault, row)?,
+        Change::DeliveryClaim { id, attempts, at, until } => delivery::delivery_claim(tenant, *id, *attempts, *at, *until),
+        Change::DeliveryDone { attempt, state, at, next } => return Ok(delivery::delivery_done(tenant, attempt, *state, *at, *next)),
+        Change::DeliveryReplay { id, at } => delivery::delivery_replay(tenant, *id, *at),
+        Change::NotificationSettingsSet { instance, settings, at } => {
+            notification::notification_settings_set(vault, tenant, *instance, settings, *at)?
+        }
+        Change::NotificationSettingsDelete { instance } => notification::notification_settings_delete(tenant, *instance),
+        Change::TriggerInsert(row) => trigger::trigger_insert(row),
+        Change::TriggerUpdate(row) => trigger::trigger_update(row),
+        Change::TriggerDelete(id) => trigger::trigger_delete(tenant, *id),
+        Change::TriggerClaim { id, runs, next } => trigger::trigger_claim(tenant, *id, *runs, *next),
+        Change::TriggerRunInsert(row) => trigger::trigger_run_insert(tenant, row),
         Change::MemberSet { user, role } => workspace::member_set(tenant, *user, *role),
         Change::MemberRemove { user } => workspace::member_remove(tenant, *user),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),

@@ -6,12 +6,15 @@ use crate::executor::Sql;
 use crate::{MasterKey, Store, StoreConfig};
 
 /// Statements that look at everything on purpose, and why that is right.
-const WHOLE: [(&str, &str); 6] = [
+const WHOLE: [(&str, &str); 9] = [
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
     ("SYSTEM_INSTANCES_WITH_WORK", "walks the partial index of open deployments, which holds nothing else"),
     ("SYSTEM_LIVE_REPLICAS", "walks the partial index of live replicas, which holds nothing else"),
+    ("SYSTEM_ACTIVITIES_PENDING", "walks the partial index of entries without notifications, which holds nothing else"),
+    ("SYSTEM_DELIVERY_NEXT", "stops at the first row of the partial index of pending messages"),
+    ("SYSTEM_TRIGGER_NEXT", "stops at the first row of the partial index of enabled triggers"),
     ("SYSTEM_IN_USE", "both of its kind run once in ten minutes and look at the whole history"),
 ];
 
@@ -23,17 +26,20 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::account::ALL,
         crate::activity::ALL,
         crate::api_key::ALL,
+        crate::delivery::ALL,
         crate::deployment::ALL,
         crate::deployment_event::ALL,
         crate::domain_name::ALL,
         crate::environment::ALL,
         crate::instance::ALL,
+        crate::notification::ALL,
         crate::oauth::ALL,
         crate::project::ALL,
         crate::replica::ALL,
         crate::service::ALL,
         crate::session::ALL,
         crate::system::ALL,
+        crate::trigger::ALL,
         crate::usage::ALL,
         crate::variable::ALL,
         crate::vault::ALL,

@@ -5,6 +5,7 @@ mod fixture;
 mod commits;
 mod lists;
 mod logins;
+mod messages;
 mod opening;
 mod postgres;
 mod secrets;

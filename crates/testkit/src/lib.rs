@@ -93,6 +93,7 @@ impl TestApp {
             separate_users: false,
             // Short enough for what only the clock finds, long enough that a test fails when a bell is missing.
             period: Duration::from_secs(2),
+            outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }
