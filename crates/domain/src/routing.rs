@@ -49,6 +49,9 @@ pub struct Target {
     pub replica_id: ReplicaId,
     /// The deployment it belongs to.
     pub deployment_id: DeploymentId,
+    /// What visitors know it by (`contracts/galaxy.md` 3.5): in the answer's `X-Galaxy-Container`, the cookie and the address.
+    #[serde(default)]
+    pub name: String,
     /// Where it listens.
     pub address: std::net::SocketAddr,
 }

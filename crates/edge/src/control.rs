@@ -6,6 +6,7 @@
 //! | `{"op":"reload"}` | `{"version":N}` once every thread uses `table.json` as it is now |
 //! | `{"op":"drain","replica":"…","timeoutMs":3000}` | `{"inFlight":N}` once no request or websocket to the replica is in flight (0), or at the timeout |
 //! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
+//! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
 //! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"]}` |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
@@ -52,6 +53,11 @@ pub enum Request {
     },
     /// Count.
     Stats,
+    /// Tell what was asked and answered.
+    Traffic {
+        /// Up to where it is stored, in seconds since the epoch: 0 at first, then the last interval of the answer before.
+        after: i64,
+    },
     /// Say that you live.
     Ping,
     /// End gracefully.
@@ -176,6 +182,10 @@ async fn perform(control: &Control, request: Request) -> Value {
                 "clients": control.shared.connections.load(Relaxed),
                 "pid": std::process::id(),
             })
+        }
+        Request::Traffic { after } => {
+            let (slots, more) = control.shared.tally.take(after, domain::Timestamp::now());
+            json!({ "slots": slots, "more": more })
         }
         Request::Ping => json!({ "version": control.version.load(Relaxed), "pid": std::process::id(), "listen": control.listen }),
         Request::Shutdown => json!({}),

@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::Control;
 use crate::routes::Loads;
+use crate::tally::Tally;
 use crate::worker::{Command, Shared};
 use crate::{EdgeConfig, access, control, listen, table, worker};
 
@@ -26,6 +27,7 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     let shared = Arc::new(Shared {
         limits: config.limits,
         loads: Loads::new(),
+        tally: Tally::default(),
         requests: AtomicU64::new(0),
         unlogged: AtomicU64::new(0),
         connections: AtomicUsize::new(0),

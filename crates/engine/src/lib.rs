@@ -7,6 +7,7 @@ mod build;
 mod edge_client;
 mod health;
 mod ingest;
+mod meter;
 mod observe;
 mod outgoing;
 mod reconcile;
@@ -135,6 +136,8 @@ impl Engine {
             outgoing: outgoing::Outgoing::new(allow),
         });
         tracker.spawn(ingest::run(shared.clone()));
+        tracker.spawn(ingest::run_requests(shared.clone()));
+        tracker.spawn(meter::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
         tracker.spawn(outgoing::post::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));

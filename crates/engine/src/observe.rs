@@ -92,7 +92,8 @@ pub(crate) async fn view(
             let launching = all.launching.contains(&replica.id) || lock(&shared.launching).contains(&replica.id);
             let phase = phase(shared, (deployment, since), &replica, (seen, launching), (public, owner));
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
-                shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy));
+                let limits = replicas::limits_of(shared, deployment);
+                shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy), limits);
             }
             if refresh(&mut replica, &phase, seen) {
                 view.updates.push(replica.clone());

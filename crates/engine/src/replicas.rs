@@ -7,6 +7,7 @@ use std::time::Duration;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::log::LogKind;
 use domain::rollout::{Phase, Plan};
+use domain::spec::Limits;
 use domain::{ReplicaId, Sealed, Tenant, Timestamp};
 use runtime::{DriverError, ReplicaSpec, UnixUser};
 use store::{Change, StoreError};
@@ -25,6 +26,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
     let uid = FIRST_UID.checked_add(u32::try_from(view.instance.number).ok()?)?;
     shared.config.separate_users.then_some(UnixUser { uid, gid: uid })
+}
+
+/// What a replica of the deployment may use: its own limits, or the installation's.
+pub(crate) fn limits_of(shared: &Shared, deployment: &Deployment) -> Limits {
+    let (own, default) = (&deployment.spec.deploy.limits, &shared.config.default_limits);
+    Limits { memory_bytes: own.memory_bytes.or(default.memory_bytes), cpu_millis: own.cpu_millis.or(default.cpu_millis) }
 }
 
 /// Plans replicas in the store and starts those that are planned.
@@ -167,10 +174,7 @@ impl Launch {
             restart: deploy.restart_policy_type,
             max_retries: deploy.restart_policy_max_retries,
             draining_seconds: deploy.draining_seconds,
-            limits: domain::spec::Limits {
-                memory_bytes: deploy.limits.memory_bytes.or(shared.config.default_limits.memory_bytes),
-                cpu_millis: deploy.limits.cpu_millis.or(shared.config.default_limits.cpu_millis),
-            },
+            limits: limits_of(shared, deployment),
             user: self.user,
         }))
     }

@@ -16,6 +16,8 @@ use crate::Shared;
 pub(crate) struct Offer {
     pub(crate) serving: Option<DeploymentId>,
     pub(crate) targets: Vec<(ReplicaId, DeploymentId, u16)>,
+    /// Visitors stay with a replica.
+    pub(crate) sticky: bool,
     /// Why there are no targets.
     pub(crate) unavailable: Option<String>,
 }
@@ -78,6 +80,7 @@ impl Routes {
         let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
             replica_id: *replica_id,
             deployment_id: *deployment_id,
+            name: replica_id.to_string(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
         });
         Route {
@@ -89,7 +92,7 @@ impl Routes {
             deployment_id: offer.serving,
             unavailable: offer.unavailable.or_else(|| Some(explain(&[]))).filter(|_| offer.targets.is_empty()),
             targets: targets.collect(),
-            sticky: false,
+            sticky: offer.sticky,
         }
     }
 

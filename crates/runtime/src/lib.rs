@@ -41,6 +41,10 @@ pub trait Driver: Send + Sync {
     /// Every replica that has been started and not been forgotten.
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observation>, DriverError>>;
 
+    /// What the apps of these replicas have used. Replicas whose app does not run, or of which the machine does not tell, are left out.
+    /// Cheap enough to be asked every few seconds.
+    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>>;
+
     /// Deletes what is left of a replica that has ended. Forgetting an unknown replica is no error; a live one is refused.
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>>;
 
@@ -105,6 +109,17 @@ pub struct Observation {
     pub app_pid: Option<u32>,
     /// Since when it is in this phase.
     pub since: Timestamp,
+}
+
+/// What a replica has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaUsage {
+    /// CPU time since some moment that stays the same while its app runs, in nanoseconds. It may fall when the app is started again.
+    pub cpu_nanos: u64,
+    /// Memory that it holds now and that could not be taken back without writing to disk, in bytes.
+    pub memory_bytes: u64,
+    /// What it has written to its own, passing file system, in bytes on disk.
+    pub ephemeral_disk_bytes: u64,
 }
 
 /// What a replica does. Persisted in the supervisor's state file.

@@ -406,18 +406,6 @@ impl TestApp {
             assert!(!entries[at..].iter().any(routes), "{stopped} was routed after its stop: {entries:#?}");
         }
     }
-
-    /// Serves the API on a loopback port until the test ends.
-    ///
-    /// # Panics
-    /// When there is no free port.
-    pub async fn serve_api(&self) -> std::net::SocketAddr {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("the port just bound");
-        let router = api::router(api::ApiState::new(self.ops.clone()));
-        tokio::spawn(api::serve(listener, router, tokio_util::sync::CancellationToken::new()));
-        address
-    }
 }
 
 async fn ops(dir: &Path) -> Ops {
