@@ -12,6 +12,7 @@ pub mod environment;
 mod error;
 pub mod first_run;
 pub mod logs;
+pub mod metric;
 pub mod oauth;
 pub mod project;
 mod secret;

@@ -25,6 +25,19 @@ macro_rules! same {
 }
 
 enums! {
+    /// What can be measured.
+    MetricMeasurement {
+        BackupUsageGb = "BACKUP_USAGE_GB", CpuLimit = "CPU_LIMIT", CpuUsage = "CPU_USAGE", CpuUsage2 = "CPU_USAGE_2",
+        DiskUsageGb = "DISK_USAGE_GB", EphemeralDiskUsageGb = "EPHEMERAL_DISK_USAGE_GB", MeasurementUnspecified = "MEASUREMENT_UNSPECIFIED",
+        MemoryLimitGb = "MEMORY_LIMIT_GB", MemoryUsageGb = "MEMORY_USAGE_GB", NetworkRxGb = "NETWORK_RX_GB", NetworkTxGb = "NETWORK_TX_GB",
+        Unrecognized = "UNRECOGNIZED",
+    }
+    /// By what metrics can be grouped.
+    MetricTag {
+        DeploymentId = "DEPLOYMENT_ID", DeploymentInstanceId = "DEPLOYMENT_INSTANCE_ID", EnvironmentId = "ENVIRONMENT_ID",
+        HostType = "HOST_TYPE", KeyUnspecified = "KEY_UNSPECIFIED", PluginId = "PLUGIN_ID", ProjectId = "PROJECT_ID", Region = "REGION",
+        ServiceId = "SERVICE_ID", Unrecognized = "UNRECOGNIZED", VolumeId = "VOLUME_ID", VolumeInstanceId = "VOLUME_INSTANCE_ID",
+    }
     /// Where a deployment stands.
     DeploymentStatus {
         Building = "BUILDING", Crashed = "CRASHED", Deploying = "DEPLOYING", Failed = "FAILED", Initializing = "INITIALIZING",

@@ -14,10 +14,14 @@ use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
 use super::connection::{connection, page, sized};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
-use super::enums::ProjectsOrderBy;
+use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
+use super::http_log::HttpLog;
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
+use super::metric::{
+    self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
+};
 use super::project::Project;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
@@ -176,9 +180,98 @@ impl Query {
         let _ = project_id;
         external_workspaces(ctx)
     }
+    /// How long requests to a service took; one sample for the whole window when no step is named.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_duration_metrics(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        status_code: Option<i32>,
+        step_seconds: Option<i32>,
+    ) -> Result<HttpDurationMetricsResult, Fault> {
+        metric::http_durations(ctx, HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code, step_seconds })
+    }
+    /// Requests to a deployment, oldest first.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_logs(
+        ctx: &Ctx,
+        after_date: Option<String>,
+        after_limit: Option<i32>,
+        anchor_date: Option<String>,
+        before_date: Option<String>,
+        before_limit: Option<i32>,
+        deployment_id: String,
+        filter: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<Vec<HttpLog>, Fault> {
+        let scope = ctx.wait(ops::logs::http_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
+        let window = Window { after_date, after_limit, anchor_date, before_date, before_limit: before_limit.or(limit) };
+        Ok(window.lines(ctx, scope, filter.as_deref())?.into_iter().map(HttpLog::new).collect())
+    }
+    /// How many requests a service had.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_metrics(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        status_code: Option<i32>,
+        step_seconds: Option<i32>,
+    ) -> Result<HttpMetricsResult, Fault> {
+        metric::http_metrics(ctx, HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code, step_seconds })
+    }
+    /// How many requests a service had, by the status of the answer.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_metrics_grouped_by_status(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        step_seconds: Option<i32>,
+    ) -> Result<Vec<HttpMetricsByStatusResult>, Fault> {
+        let asked = HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code: None, step_seconds };
+        metric::http_metrics_by_status(ctx, asked)
+    }
     /// The person or workspace behind the credential.
     fn me(ctx: &Ctx) -> Result<User, Fault> {
         User::of(ctx)
+    }
+    /// What apps use. Network is what the edge carried in each interval; disks are told of services that have one.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn metrics(
+        ctx: &Ctx,
+        end_date: Option<DateTime>,
+        environment_id: Option<String>,
+        group_by: Option<Vec<MetricTag>>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        sample_rate_seconds: Option<i32>,
+        service_id: Option<String>,
+        start_date: DateTime,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<MetricsResult>, Fault> {
+        let asked = MetricsAsked {
+            end_date,
+            environment_id,
+            group_by,
+            measurements,
+            project_id,
+            sample_rate_seconds,
+            service_id,
+            start_date,
+            workspace_id,
+        };
+        metric::metrics(ctx, asked)
     }
     /// A project.
     fn project(ctx: &Ctx, id: String) -> Result<Project, Fault> {

@@ -44,7 +44,28 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.environmentLogs", Read, "{ environmentLogs(environmentId: \"$environment\") { message } }"),
     ("Query.environments", Read, "{ environments(projectId: \"$project\") { edges { node { id } } } }"),
     ("Query.externalWorkspaces", Self_, "{ externalWorkspaces { id } }"),
+    (
+        "Query.httpDurationMetrics",
+        Read,
+        "{ httpDurationMetrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", endDate: \"2026-11-21T01:00:00Z\") { samples { ts } } }",
+    ),
+    ("Query.httpLogs", Read, "{ httpLogs(deploymentId: \"$deployment\") { path } }"),
+    (
+        "Query.httpMetrics",
+        Read,
+        "{ httpMetrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", endDate: \"2026-11-21T01:00:00Z\") { samples { ts } } }",
+    ),
+    (
+        "Query.httpMetricsGroupedByStatus",
+        Read,
+        "{ httpMetricsGroupedByStatus(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", endDate: \"2026-11-21T01:00:00Z\") { statusCode } }",
+    ),
     ("Query.me", Self_, "{ me { id workspaces { id projects { edges { node { id } } } } } }"),
+    (
+        "Query.metrics",
+        Read,
+        "{ metrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", measurements: [CPU_USAGE]) { values { ts } } }",
+    ),
     ("Query.project", Read, "{ project(id: \"$project\") { id } }"),
     ("Query.projectFavorites", Read, "{ projectFavorites(workspaceId: \"$workspace\") }"),
     ("Query.projectToken", Self_, "{ projectToken { id projectId } }"),
@@ -154,6 +175,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Subscription.deploymentEvents", Read, "subscription { deploymentEvents(id: \"$deployment\") { id } }"),
     ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
+    ("Subscription.httpLogs", Read, "subscription { httpLogs(deploymentId: \"$deployment\") { path } }"),
 ];
 
 fn document(text: &str, victim: &Estate) -> String {
