@@ -4,7 +4,6 @@
 //! by their folders.
 
 mod bell;
-mod meter;
 mod ports;
 
 use std::collections::HashSet;
@@ -24,11 +23,10 @@ use tokio::io::AsyncReadExt;
 use crate::cgroup::Group;
 use crate::folder::{Folder, Order, Stop};
 use crate::proc::{self, Identity};
-use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, sandbox, shim};
+use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, sandbox, shim};
 
 use bell::Bell;
 pub(crate) use bell::address as bell_address;
-use meter::Meter;
 use ports::Ports;
 
 /// The driver's settings.
@@ -54,7 +52,6 @@ pub struct ProcessDriver {
     /// Replicas whose supervisor is just being started.
     starting: Arc<Mutex<HashSet<ReplicaId>>>,
     bell: Bell,
-    meter: Meter,
 }
 
 impl ProcessDriver {
@@ -82,7 +79,6 @@ impl ProcessDriver {
             ports: Arc::new(Mutex::new(Ports::new(port_range))),
             starting: Arc::default(),
             bell: Bell::hang(&run).map_err(storage(&run))?,
-            meter: Meter::new(),
             replicas,
             run,
         };
@@ -252,11 +248,6 @@ impl Driver for ProcessDriver {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observation>, DriverError>> {
         Box::pin(async { self.observe_replicas() })
-    }
-
-    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
-        let folders = replicas.iter().map(|replica| (*replica, self.folder(*replica))).collect::<Vec<_>>();
-        Box::pin(async move { self.meter.read(&folders) })
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

@@ -101,9 +101,7 @@ impl Shared {
                 json!({"inFlight": 0})
             }
             Request::Ping => json!({"version": 0, "pid": std::process::id(), "listen": []}),
-            Request::Stats => json!({"connections": {}}),
-            Request::Traffic { .. } => json!({"slots": [], "more": false}),
-            Request::Shutdown => json!({}),
+            Request::Stats | Request::Shutdown => json!({}),
         }
     }
 

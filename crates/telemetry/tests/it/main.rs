@@ -4,7 +4,6 @@ mod follow;
 mod ingest;
 mod metrics;
 mod query;
-mod requests;
 mod retention;
 
 use std::path::Path;
