@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActivityId, ApiKeyId, ProjectId, UserId, WorkspaceId};
+use crate::{ActivityId, ApiKeyId, InstanceId, ProjectId, UserId, WorkspaceId};
 
 /// Who acts. Persisted as JSON in activities and as the creator of deployments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Activity {
     pub workspace_id: WorkspaceId,
     /// The project, where it concerns one.
     pub project_id: Option<ProjectId>,
+    /// The service in an environment, where it concerns one.
+    pub instance_id: Option<InstanceId>,
     /// Who.
     pub actor: Actor,
     /// The operation, by the name it has at every layer (`project_create`).

@@ -62,12 +62,8 @@ ids! {
     EventId,
     /// A signed-in browser.
     SessionId,
-    /// A volume: in each environment it has an instance.
-    VolumeId,
-    /// A volume in one environment.
-    VolumeInstanceId,
-    /// A backup of a volume instance.
-    BackupId,
-    /// A TCP port through which an instance is reached.
-    TcpProxyId,
+    /// A message to somebody's webhook or mailbox.
+    DeliveryId,
+    /// A rule that scales or heals an app by its metrics.
+    TriggerId,
 }

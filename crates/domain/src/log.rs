@@ -2,9 +2,11 @@
 
 pub mod filter;
 
-use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
-use crate::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, SnapshotId, WorkspaceId};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, SnapshotId, Timestamp, WorkspaceId};
 
 /// How serious a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,6 +55,8 @@ pub enum LogKind {
     Build,
     /// An app's output, filed under a deployment and a replica.
     Deploy,
+    /// Requests to an app, filed under a deployment; the fields of [`AccessLine`] are attributes.
+    Http,
 }
 
 /// Where a line comes from: what it can be found by.
@@ -105,6 +109,63 @@ pub struct SpoolLine {
     /// The text without its line end.
     #[serde(rename = "m")]
     pub message: String,
+}
+
+/// A request as the edge writes it down; the fields are those of `httpLogs` (`contracts/railway-cli.md` 9). Persisted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessLine {
+    /// When the request's headers were complete; nine digits.
+    #[serde(serialize_with = "nine_digits")]
+    pub timestamp: Timestamp,
+    /// Unique, or the client's own `X-Request-Id`.
+    pub request_id: String,
+    /// The method.
+    pub method: String,
+    /// The path without the query, which may hold secrets.
+    pub path: String,
+    /// The host without port, in lower case.
+    pub host: String,
+    /// What the client was answered; 499 if it left before there was an answer.
+    pub status: u16,
+    /// From the headers of the request to the last byte of the answer, in ms.
+    pub total_duration: u64,
+    /// From the request's way to the replica to the last byte of its answer, in ms; 0 if no replica was reached.
+    pub upstream_rq_duration: u64,
+    /// The `User-Agent`.
+    pub client_ua: String,
+    /// The client's address.
+    pub src_ip: IpAddr,
+    /// Bytes of the answer's body.
+    pub tx_bytes: u64,
+    /// Bytes of the request's body.
+    pub rx_bytes: u64,
+    /// The replica's address, or empty.
+    pub upstream_address: String,
+    /// How the edge speaks with replicas, or empty.
+    pub upstream_proto: String,
+    /// How the client speaks with the edge.
+    pub downstream_proto: String,
+    /// What went wrong with replicas on the way, separated by `; `. A request can have errors here and still be answered by another replica.
+    pub upstream_errors: String,
+    /// Why the answer is the edge's own or incomplete, or empty.
+    pub response_details: String,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// The service.
+    pub service_id: ServiceId,
+    /// The deployment that answered or should have.
+    pub deployment_id: Option<DeploymentId>,
+    /// The replica, if one was reached.
+    pub replica_id: Option<ReplicaId>,
+}
+
+fn nine_digits<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{timestamp:.9}"))
 }
 
 /// Takes a raw line of an app apart: JSON objects give message, severity and attributes, everything else is text.

@@ -15,19 +15,6 @@ pub struct RoutingTable {
     pub version: u64,
     /// Routes by host name in lower case without a port.
     pub hosts: BTreeMap<String, Route>,
-    /// Routes by TCP port.
-    #[serde(default)]
-    pub tcp: BTreeMap<u16, TcpRoute>,
-}
-
-/// Where a TCP port's connections go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TcpRoute {
-    /// Open on the public addresses too, not on loopback alone.
-    pub public: bool,
-    /// The replicas that take connections, tried in order.
-    pub targets: Vec<Target>,
 }
 
 /// Where a host's requests go.
@@ -62,6 +49,9 @@ pub struct Target {
     pub replica_id: ReplicaId,
     /// The deployment it belongs to.
     pub deployment_id: DeploymentId,
+    /// What visitors know it by (`contracts/galaxy.md` 3.5): in the answer's `X-Galaxy-Container`, the cookie and the address.
+    #[serde(default)]
+    pub name: String,
     /// Where it listens.
     pub address: std::net::SocketAddr,
 }

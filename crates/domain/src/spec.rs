@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::server::ServerPlan;
-
 /// Everything that a deployment of the instance depends on, except the variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -86,6 +84,8 @@ pub struct DeploySpec {
     pub cron_schedule: Option<String>,
     /// Sleeps when idle.
     pub sleep_application: bool,
+    /// A visitor stays with the replica that answered first, by a cookie.
+    pub sticky: bool,
     /// Seconds that the old deployment goes on beside the new one.
     pub overlap_seconds: u32,
     /// Seconds between SIGTERM and SIGKILL.
@@ -106,6 +106,7 @@ impl Default for DeploySpec {
             regions: BTreeMap::new(),
             cron_schedule: None,
             sleep_application: false,
+            sticky: false,
             overlap_seconds: 0,
             draining_seconds: 3,
             limits: Limits::default(),
@@ -155,6 +156,4 @@ pub enum RunPlan {
         /// Unknown paths answer `index.html`.
         spa: bool,
     },
-    /// A server of the machine, such as a database: nothing is built.
-    Server(ServerPlan),
 }

@@ -113,10 +113,10 @@ fn table(address: SocketAddr) -> RoutingTable {
         service_name: "bench".into(),
         deployment_id: Some(deployment_id),
         unavailable: None,
-        targets: vec![Target { replica_id, deployment_id, address }],
+        targets: vec![Target { replica_id, deployment_id, name: String::new(), address }],
         sticky: false,
     };
-    RoutingTable { version: 1, hosts: [("127.0.0.1".to_owned(), route)].into(), ..RoutingTable::default() }
+    RoutingTable { version: 1, hosts: [("127.0.0.1".to_owned(), route)].into() }
 }
 
 fn wait_for_edge(dir: &Path) -> Outcome<SocketAddr> {

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
-use domain::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, Timestamp, WorkspaceId};
+use domain::metric::MetricSource;
+use domain::{DeploymentId, ReplicaId, Timestamp};
 use http::{HeaderValue, Method, Uri, Version};
-use serde::{Deserialize, Serialize, Serializer};
+
+pub use domain::log::AccessLine;
 
 use crate::routes::LiveRoute;
 
@@ -26,63 +28,6 @@ const SEGMENTS: usize = 16;
 const BATCHES: usize = 64;
 /// A path, host or user agent is cut here, so that one request cannot fill the log.
 const TEXT: usize = 2048;
-
-/// A request as it stands in the log; the fields are those of `httpLogs` (`contracts/railway-cli.md`). Persisted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessLine {
-    /// When the request's headers were complete; nine digits.
-    #[serde(serialize_with = "nine_digits")]
-    pub timestamp: Timestamp,
-    /// Unique, or the client's own `X-Request-Id`.
-    pub request_id: String,
-    /// The method.
-    pub method: String,
-    /// The path without the query, which may hold secrets.
-    pub path: String,
-    /// The host without port, in lower case.
-    pub host: String,
-    /// What the client was answered; 499 if it left before there was an answer.
-    pub status: u16,
-    /// From the headers of the request to the last byte of the answer, in ms.
-    pub total_duration: u64,
-    /// From the request's way to the replica to the last byte of its answer, in ms; 0 if no replica was reached.
-    pub upstream_rq_duration: u64,
-    /// The `User-Agent`.
-    pub client_ua: String,
-    /// The client's address.
-    pub src_ip: IpAddr,
-    /// Bytes of the answer's body.
-    pub tx_bytes: u64,
-    /// Bytes of the request's body.
-    pub rx_bytes: u64,
-    /// The replica's address, or empty.
-    pub upstream_address: String,
-    /// How the edge speaks with replicas, or empty.
-    pub upstream_proto: String,
-    /// How the client speaks with the edge.
-    pub downstream_proto: String,
-    /// What went wrong with replicas on the way, separated by `; `. A request can have errors here and still be answered by another replica.
-    pub upstream_errors: String,
-    /// Why the answer is the edge's own or incomplete, or empty.
-    pub response_details: String,
-    /// The tenant.
-    pub workspace_id: WorkspaceId,
-    /// The project.
-    pub project_id: ProjectId,
-    /// The environment.
-    pub environment_id: EnvironmentId,
-    /// The service.
-    pub service_id: ServiceId,
-    /// The deployment that answered or should have.
-    pub deployment_id: Option<DeploymentId>,
-    /// The replica, if one was reached.
-    pub replica_id: Option<ReplicaId>,
-}
-
-fn nine_digits<S: Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{timestamp:.9}"))
-}
 
 /// A request as the request threads hand it over: cheap to make, put into words by the writer.
 #[derive(Debug)]
@@ -107,6 +52,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
+    /// Whom it counts for.
+    pub(crate) fn source(&self) -> MetricSource {
+        let route = &self.route.route;
+        MetricSource {
+            workspace_id: route.workspace_id,
+            project_id: route.project_id,
+            environment_id: route.environment_id,
+            service_id: route.service_id,
+            replica: self.target.map(|(replica, deployment, _)| (deployment, replica)),
+        }
+    }
+
     fn line(&self) -> AccessLine {
         let text = |value: &HeaderValue| cut(&String::from_utf8_lossy(value.as_bytes())).to_owned();
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

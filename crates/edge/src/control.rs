@@ -6,6 +6,7 @@
 //! | `{"op":"reload"}` | `{"version":N}` once every thread uses `table.json` as it is now |
 //! | `{"op":"drain","replica":"…","timeoutMs":3000}` | `{"inFlight":N}` once no request or websocket to the replica is in flight (0), or at the timeout |
 //! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
+//! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
 //! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"]}` |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
@@ -20,7 +21,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use domain::ReplicaId;
-use domain::routing::RoutingTable;
 use futures::{SinkExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,7 +29,6 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::table;
-use crate::tcp::Ports;
 use crate::worker::{Command, Shared};
 
 /// The name of the socket in the edge's folder.
@@ -54,6 +53,11 @@ pub enum Request {
     },
     /// Count.
     Stats,
+    /// Tell what was asked and answered.
+    Traffic {
+        /// Up to where it is stored, in seconds since the epoch: 0 at first, then the last interval of the answer before.
+        after: i64,
+    },
     /// Say that you live.
     Ping,
     /// End gracefully.
@@ -67,7 +71,6 @@ pub(crate) struct Control {
     shared: Arc<Shared>,
     version: AtomicU64,
     threads: Vec<mpsc::UnboundedSender<Command>>,
-    ports: Ports,
     /// One table is put in place at a time.
     reloading: Mutex<()>,
     shutdown: Notify,
@@ -81,14 +84,8 @@ impl Control {
         version: u64,
         threads: Vec<mpsc::UnboundedSender<Command>>,
     ) -> Self {
-        let ports = Ports::new(Arc::clone(&shared), &listen);
         let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
-        Self { dir, listen, shared, version, threads, ports, reloading, shutdown }
-    }
-
-    /// Opens the TCP ports of the first table.
-    pub(crate) fn open(&self, table: &RoutingTable) {
-        self.ports.apply(&table.tcp);
+        Self { dir, listen, shared, version, threads, reloading, shutdown }
     }
 }
 
@@ -186,6 +183,10 @@ async fn perform(control: &Control, request: Request) -> Value {
                 "pid": std::process::id(),
             })
         }
+        Request::Traffic { after } => {
+            let (slots, more) = control.shared.tally.take(after, domain::Timestamp::now());
+            json!({ "slots": slots, "more": more })
+        }
         Request::Ping => json!({ "version": control.version.load(Relaxed), "pid": std::process::id(), "listen": control.listen }),
         Request::Shutdown => json!({}),
     }
@@ -201,7 +202,6 @@ async fn reload(control: &Control) -> Value {
             return json!({ "error": format!("table.json cannot be read: {error}"), "version": version });
         }
     };
-    control.ports.apply(&table.tcp);
     let live = Arc::new(control.shared.loads.compile(table));
     let mut acknowledged = vec![];
     for thread in &control.threads {

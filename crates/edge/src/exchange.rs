@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use domain::{DeploymentId, ReplicaId, Timestamp};
+use domain::{DeploymentId, Timestamp};
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 
@@ -83,10 +83,6 @@ impl Exchange {
     pub(crate) fn deployment(&self) -> Option<DeploymentId> {
         let leased = self.lease.as_ref().map(|lease| lease.target.deployment_id);
         leased.or_else(|| self.route.as_ref()?.route.deployment_id)
-    }
-
-    pub(crate) fn replica(&self) -> Option<ReplicaId> {
-        self.lease.as_ref().map(|lease| lease.target.replica_id)
     }
 }
 

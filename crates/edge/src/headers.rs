@@ -1,6 +1,5 @@
 //! What is changed in headers on their way to a replica and back.
 
-use domain::ReplicaId;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Version};
 
@@ -14,6 +13,10 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 
 /// The cookie that keeps a visitor on a replica: `galaxy-sticky=!<replica>` (`contracts/galaxy.md` 3.5).
 const STICKY: &str = "galaxy-sticky";
+/// The query parameter that asks for a replica (`contracts/galaxy.md` 3.5).
+const PIN: &str = "_g_container_";
+/// Which replica has answered.
+pub(crate) const X_GALAXY_CONTAINER: HeaderName = HeaderName::from_static("x-galaxy-container");
 
 /// Removes what concerns one connection only, including what `Connection` names, except what the message cannot do without.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
@@ -81,16 +84,21 @@ pub(crate) fn sane_request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(X_REQUEST_ID).filter(|value| (1..=128).contains(&value.len()) && value.as_bytes().iter().all(|byte| sane(*byte)))
 }
 
-/// The replica that the visitor was sent to before.
-pub(crate) fn sticky_replica(headers: &HeaderMap) -> Option<ReplicaId> {
+/// The name of the replica that the visitor was sent to before.
+pub(crate) fn sticky_replica(headers: &HeaderMap) -> Option<String> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(';'));
     let value = cookies.filter_map(|cookie| cookie.trim().strip_prefix(STICKY)?.strip_prefix('=')).next()?;
-    value.strip_prefix('!').unwrap_or(value).parse().ok()
+    Some(value.strip_prefix('!').unwrap_or(value).to_owned())
 }
 
-pub(crate) fn sticky_cookie(replica: ReplicaId) -> HeaderValue {
-    let text = format!("{STICKY}=!{replica}; Path=/; HttpOnly; SameSite=Lax");
-    HeaderValue::try_from(text).expect("a UUID and fixed words are a header value")
+/// `None` when the name cannot be part of a header.
+pub(crate) fn sticky_cookie(replica: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("{STICKY}=!{replica}; Path=/; HttpOnly; SameSite=Lax")).ok()
+}
+
+/// The name of the replica that the address asks for: `?_g_container_=…`.
+pub(crate) fn pinned_replica(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix(PIN)?.strip_prefix('=')).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

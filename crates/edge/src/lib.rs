@@ -5,7 +5,7 @@
 //! a user, so it keeps serving while everything else is down, and it can be replaced while everything else keeps running.
 //!
 //! One thread per core, each with its own listener (`SO_REUSEPORT`), its own runtime and its own pool of upstream connections; threads share
-//! only the table (swapped whole) and a counter of requests in flight per replica.
+//! only the table (swapped whole), a counter of requests in flight per replica, and the tally of those that are over.
 
 pub mod access;
 mod answer;
@@ -20,7 +20,7 @@ mod process;
 mod proxy;
 mod routes;
 pub mod table;
-mod tcp;
+mod tally;
 mod tunnel;
 mod watch;
 mod worker;

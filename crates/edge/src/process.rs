@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::control::Control;
 use crate::routes::Loads;
+use crate::tally::Tally;
 use crate::worker::{Command, Shared};
 use crate::{EdgeConfig, access, control, listen, table, worker};
 
@@ -26,14 +27,14 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     let shared = Arc::new(Shared {
         limits: config.limits,
         loads: Loads::new(),
+        tally: Tally::default(),
         requests: AtomicU64::new(0),
         unlogged: AtomicU64::new(0),
         connections: AtomicUsize::new(0),
         max_connections: listen::max_connections(),
     });
     // Before listening: a client that can connect must find its app.
-    let table = first_table(&config.dir);
-    let live = Arc::new(shared.loads.compile(table.clone()));
+    let live = Arc::new(shared.loads.compile(first_table(&config.dir)));
     let (listeners, addresses) = listen::open(&config.listen, config.threads.max(1))?;
     let (log, log_thread) = access::start(&config.dir)?;
     let (mut commanders, mut threads) = (vec![], vec![]);
@@ -48,7 +49,6 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Arc::new(Control::new(config.dir, addresses, shared, live.version, commanders.clone()));
     let served = runtime.block_on(async {
-        control.open(&table);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             _ = terminate.recv() => Ok(()),

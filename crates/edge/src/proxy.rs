@@ -53,12 +53,14 @@ pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     };
     exchange.route = Some(Arc::clone(&route));
 
+    let pinned = headers::pinned_replica(request.uri().query()).map(str::to_owned);
     let cookie = if route.route.sticky { headers::sticky_replica(request.headers()) } else { None };
+    let wanted = pinned.or_else(|| cookie.clone());
     let switch = headers::wanted_upgrade(request.version(), request.headers()).map(|protocol| (protocol, hyper::upgrade::on(&mut request)));
     let protocol = switch.as_ref().map(|(protocol, _)| protocol.clone());
     let outgoing = outgoing(request, &exchange, protocol);
-    match forward(&mut exchange, route, &key, cookie, outgoing, switch.is_some()).await {
-        Ok(response) => answer(exchange, response, switch, cookie),
+    match forward(&mut exchange, route, &key, wanted.as_deref(), outgoing, switch.is_some()).await {
+        Ok(response) => answer(exchange, response, switch, cookie.as_deref()),
         Err(problem) => own(exchange, problem),
     }
 }
@@ -94,7 +96,7 @@ async fn forward(
     exchange: &mut Exchange,
     mut route: Arc<LiveRoute>,
     key: &str,
-    cookie: Option<ReplicaId>,
+    wanted: Option<&str>,
     mut request: Request<Upload>,
     upgrade: bool,
 ) -> Result<Response<Incoming>, Problem> {
@@ -104,7 +106,7 @@ async fn forward(
     let mut pooled = !upgrade;
     let mut problem = Problem::Unavailable;
     for _ in 0..TRIES {
-        let Some(lease) = route.pick(cookie, &tried, worker.turn()) else { break };
+        let Some(lease) = route.pick(wanted, &tried, worker.turn()) else { break };
         let replica = lease.target.replica_id;
         let address = lease.target.address;
         exchange.lease = Some(lease);
@@ -210,7 +212,7 @@ fn answer(
     mut exchange: Box<Exchange>,
     mut response: Response<Incoming>,
     switch: Option<(HeaderValue, OnUpgrade)>,
-    cookie: Option<ReplicaId>,
+    cookie: Option<&str>,
 ) -> Response<AnswerBody> {
     let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switched && switch.is_none() {
@@ -231,15 +233,19 @@ fn answer(
     }
 }
 
-fn finish_headers(headers: &mut HeaderMap, exchange: &Exchange, cookie: Option<ReplicaId>) {
+fn finish_headers(headers: &mut HeaderMap, exchange: &Exchange, cookie: Option<&str>) {
     headers::strip_hop_by_hop(headers);
     if !headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     }
     if exchange.route.as_ref().is_some_and(|live| live.route.sticky)
-        && let Some(replica) = exchange.replica()
-        && cookie != Some(replica)
+        && let Some(lease) = &exchange.lease
+        && cookie != Some(lease.target.name.as_str())
+        && let Some(set) = headers::sticky_cookie(&lease.target.name)
     {
-        headers.append(SET_COOKIE, headers::sticky_cookie(replica));
+        headers.append(SET_COOKIE, set);
+    }
+    if let Some(name) = exchange.lease.as_ref().and_then(|lease| lease.target.header.clone()) {
+        headers.insert(headers::X_GALAXY_CONTAINER, name);
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use domain::routing::{Route, RoutingTable};
 use domain::{DeploymentId, ReplicaId};
+use http::HeaderValue;
 use tokio::sync::Notify;
 
 /// How long a replica that refused a connection is passed over while others answer.
@@ -74,6 +75,9 @@ pub(crate) struct LiveTarget {
     pub(crate) replica_id: ReplicaId,
     pub(crate) deployment_id: DeploymentId,
     pub(crate) address: SocketAddr,
+    pub(crate) name: String,
+    /// `name` as a header has it; `None` when it cannot be one.
+    pub(crate) header: Option<HeaderValue>,
     load: Arc<Load>,
 }
 
@@ -111,15 +115,15 @@ pub(crate) struct LiveRoute {
 }
 
 impl LiveRoute {
-    /// Takes the replica that the visitor's cookie names, or else the one with the fewest requests in flight; `turn` decides between equals.
+    /// Takes the replica that the visitor's address or cookie names, or else the one with the fewest requests in flight; `turn` decides between equals.
     /// Replicas that just refused a connection come last, those in `tried` not at all.
-    pub(crate) fn pick(&self, wanted: Option<ReplicaId>, tried: &[ReplicaId], turn: usize) -> Option<Lease> {
+    pub(crate) fn pick(&self, wanted: Option<&str>, tried: &[ReplicaId], turn: usize) -> Option<Lease> {
         if let [only] = self.targets.as_slice() {
             return (!tried.contains(&only.replica_id)).then(|| Lease::new(only));
         }
         let eligible = |target: &&Arc<LiveTarget>| !tried.contains(&target.replica_id);
         if let Some(wanted) = wanted
-            && let Some(target) = self.targets.iter().filter(eligible).find(|target| target.replica_id == wanted)
+            && let Some(target) = self.targets.iter().filter(eligible).find(|target| target.name == wanted)
             && !target.load.is_avoided()
         {
             return Some(Lease::new(target));
@@ -186,7 +190,10 @@ impl Loads {
             let target = |target: &domain::routing::Target| {
                 let load = loads.entry(target.replica_id).or_insert_with(|| Arc::new(Load::new(self.epoch)));
                 let (replica_id, deployment_id, address) = (target.replica_id, target.deployment_id, target.address);
-                Arc::new(LiveTarget { replica_id, deployment_id, address, load: Arc::clone(load) })
+                // Tables from before replicas had names.
+                let name = if target.name.is_empty() { replica_id.to_string() } else { target.name.clone() };
+                let header = HeaderValue::from_str(&name).ok();
+                Arc::new(LiveTarget { replica_id, deployment_id, address, name, header, load: Arc::clone(load) })
             };
             let targets: Vec<_> = route.targets.iter().map(target).collect();
             live.replicas.extend(targets.iter().map(|target| (target.replica_id, Arc::clone(target))));

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::access::Record;
 use crate::pool::Pool;
 use crate::routes::{LiveTable, Loads};
+use crate::tally::Tally;
 use crate::watch::{Due, Watch, Watched};
 use crate::{Limits, listen, proxy};
 
@@ -37,6 +38,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) loads: Loads,
+    pub(crate) tally: Tally,
     pub(crate) requests: AtomicU64,
     /// Lines of the request log that were dropped because the disk was too slow.
     pub(crate) unlogged: AtomicU64,
@@ -143,6 +145,7 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
+        self.shared.tally.count(&batch, domain::Timestamp::now());
         if let Err(std::sync::mpsc::TrySendError::Full(batch) | std::sync::mpsc::TrySendError::Disconnected(batch)) =
             self.log.try_send(batch)
         {

@@ -189,6 +189,69 @@ async fn a_sticky_visitor_stays_until_its_replica_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_can_ask_for_a_replica_and_every_answer_names_its_own() {
+    let (one, two) = (App::named("one").await, App::named("two").await);
+    let named = |app: &App, name: &str| domain::routing::Target { name: name.to_owned(), ..app.target() };
+    let edge = Edge::start(&table(1, vec![("a.localhost", route(vec![named(&one, "app-1"), named(&two, "app-2")]))])).await;
+    for (name, text) in [("app-1", "one"), ("app-2", "two"), ("app-2", "two"), ("app-1", "one")] {
+        let reply = edge.get("a.localhost", &format!("/?x=1&_g_container_={name}")).await;
+        assert_eq!((reply.text(), reply.header("x-galaxy-container")), (text, name));
+    }
+    let anyone = edge.get("a.localhost", "/?_g_container_=app-3").await;
+    assert!(["app-1", "app-2"].contains(&anyone.header("x-galaxy-container")));
+    // A table that names nobody.
+    edge.publish(&table(2, vec![("a.localhost", route(vec![one.target()]))])).await;
+    assert_eq!(edge.get("a.localhost", "/").await.header("x-galaxy-container"), one.replica.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_tallied_until_they_are_collected() {
+    let app = App::named("hello").await;
+    let (up, down) = (route(vec![app.target()]), route(vec![]));
+    let edge = Edge::start(&table(1, vec![("up.localhost", up.clone()), ("down.localhost", down.clone())])).await;
+    for _ in 0..20 {
+        edge.get("up.localhost", "/").await;
+    }
+    edge.get("down.localhost", "/").await;
+    let collect = async |after: i64| -> Vec<domain::metric::TrafficSlot> {
+        let answer = edge.ask(&format!(r#"{{"op":"traffic","after":{after}}}"#)).await;
+        assert_eq!(answer["more"], false);
+        serde_json::from_value(answer["slots"].clone()).unwrap()
+    };
+    let requests = |slots: &[domain::metric::TrafficSlot]| {
+        slots.iter().flat_map(|slot| &slot.entries).map(|entry| entry.traffic.requests).sum::<u64>()
+    };
+    // An interval is handed over when it has ended, which nothing but the clock tells.
+    let mut slots = collect(0).await;
+    while requests(&slots) < 21 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        slots = collect(0).await;
+    }
+    let entries: Vec<_> = slots.iter().flat_map(|slot| slot.entries.clone()).collect();
+    let of = |source: domain::metric::MetricSource, status| {
+        let matching = entries.iter().filter(move |entry| entry.source == source && entry.status == status);
+        matching.fold(domain::metric::Traffic::default(), |mut sum, entry| {
+            sum.merge(&entry.traffic);
+            sum
+        })
+    };
+    let source = |route: &domain::routing::Route, replica| domain::metric::MetricSource {
+        workspace_id: route.workspace_id,
+        project_id: route.project_id,
+        environment_id: route.environment_id,
+        service_id: route.service_id,
+        replica,
+    };
+    let served = of(source(&up, Some((app.deployment, app.replica))), 200);
+    assert_eq!((served.requests, served.tx_bytes, served.durations.count()), (20, 100, 20));
+    assert_eq!(of(source(&down, None), 503).requests, 1);
+    // What is stored is forgotten, and nothing else.
+    let last = slots.last().unwrap().at;
+    assert!(collect(last).await.is_empty());
+    assert!(collect(0).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_request_log_has_every_field_and_no_query() {
     let app = App::start(|request| async move {
         let size = http_body_util::BodyExt::collect(request.into_body()).await.unwrap().to_bytes().len();

@@ -1,12 +1,15 @@
 //! The engine's side of the edge's control socket: one JSON object a line, one answer each.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::ReplicaId;
+use domain::metric::TrafficSlot;
 use domain::routing::RoutingTable;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -26,12 +29,26 @@ struct Answer {
     in_flight: u64,
 }
 
+#[derive(Deserialize)]
+struct Stats {
+    connections: HashMap<ReplicaId, u64>,
+}
+
+#[derive(Deserialize)]
+struct Traffic {
+    slots: Vec<TrafficSlot>,
+    more: bool,
+}
+
+/// How long the edge may take to count.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 impl EdgeClient {
     pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned() }
     }
 
-    async fn ask(&self, request: serde_json::Value, limit: Duration) -> io::Result<Answer> {
+    async fn ask<T: DeserializeOwned>(&self, request: serde_json::Value, limit: Duration) -> io::Result<T> {
         let exchange = async {
             let mut stream = UnixStream::connect(self.dir.join("control.sock")).await?;
             stream.write_all(format!("{request}\n").as_bytes()).await?;
@@ -47,7 +64,7 @@ impl EdgeClient {
     pub(crate) async fn publish(&self, table: &RoutingTable) -> io::Result<()> {
         let (dir, text) = (self.dir.clone(), serde_json::to_vec(table).map_err(io::Error::other)?);
         tokio::task::spawn_blocking(move || write(&dir, &text)).await.map_err(io::Error::other)??;
-        let answer = self.ask(json!({"op": "reload"}), Duration::from_secs(5)).await?;
+        let answer: Answer = self.ask(json!({"op": "reload"}), Duration::from_secs(5)).await?;
         if answer.version == table.version { Ok(()) } else { Err(io::Error::other("the edge read another table")) }
     }
 
@@ -55,7 +72,25 @@ impl EdgeClient {
     pub(crate) async fn drain(&self, replica: ReplicaId, limit: Duration) -> io::Result<u64> {
         let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
         let request = json!({"op": "drain", "replica": replica.to_string(), "timeoutMs": millis});
-        Ok(self.ask(request, limit + Duration::from_secs(2)).await?.in_flight)
+        Ok(self.ask::<Answer>(request, limit + Duration::from_secs(2)).await?.in_flight)
+    }
+
+    /// Requests and websockets that are open now, by replica.
+    pub(crate) async fn connections(&self) -> io::Result<HashMap<ReplicaId, u64>> {
+        Ok(self.ask::<Stats>(json!({"op": "stats"}), PATIENCE).await?.connections)
+    }
+
+    /// What was asked and answered in the intervals behind `after` that are over, oldest first.
+    pub(crate) async fn traffic(&self, mut after: i64) -> io::Result<Vec<TrafficSlot>> {
+        let mut slots = vec![];
+        loop {
+            let answer: Traffic = self.ask(json!({"op": "traffic", "after": after}), PATIENCE).await?;
+            slots.extend(answer.slots);
+            match slots.last() {
+                Some(last) if answer.more => after = last.at,
+                _ => return Ok(slots),
+            }
+        }
     }
 }
 

@@ -7,23 +7,32 @@ use std::time::Duration;
 
 use domain::ReplicaId;
 use domain::log::LogSource;
+use domain::spec::Limits;
 
 use crate::{Shared, lock};
 
 /// Lines of apps wait at most so long because others are read.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Requests wait at most so long.
+const REQUESTS_EVERY: Duration = Duration::from_millis(500);
+
 /// The replicas whose spools are read.
 #[derive(Default)]
 pub(crate) struct Sources {
-    known: Mutex<HashMap<ReplicaId, LogSource>>,
+    known: Mutex<HashMap<ReplicaId, (LogSource, Limits)>>,
     /// One reader at a time: the loop and the last look before a folder goes away must not overlap.
     reading: tokio::sync::Mutex<()>,
 }
 
 impl Sources {
-    pub(crate) fn watch(&self, replica: ReplicaId, source: LogSource) {
-        lock(&self.known).entry(replica).or_insert(source);
+    pub(crate) fn watch(&self, replica: ReplicaId, source: LogSource, limits: Limits) {
+        lock(&self.known).entry(replica).or_insert((source, limits));
+    }
+
+    /// The replicas that are measured, with what they may use.
+    pub(crate) fn measured(&self) -> HashMap<ReplicaId, (LogSource, Limits)> {
+        lock(&self.known).clone()
     }
 
     pub(crate) fn drop_known(&self, replica: ReplicaId) {
@@ -31,7 +40,7 @@ impl Sources {
     }
 
     fn all(&self) -> Vec<(ReplicaId, LogSource)> {
-        lock(&self.known).iter().map(|(replica, source)| (*replica, source.clone())).collect()
+        lock(&self.known).iter().map(|(replica, (source, _))| (*replica, source.clone())).collect()
     }
 }
 
@@ -58,6 +67,22 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tokio::select! {
             () = shared.shutdown.cancelled() => return,
             () = tokio::time::sleep((begun.elapsed() * 4).min(LONGEST_PAUSE)) => {}
+        }
+    }
+}
+
+/// Follows the request log of the edge, which rings nobody.
+pub(crate) async fn run_requests(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(REQUESTS_EVERY);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let dir = shared.config.edge_dir.join("log");
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = shared.ops.telemetry.ingest_requests(&shared.ops.settings.region, &dir).await {
+            tracing::warn!(%error, "requests could not be stored; they stay in the edge's log");
         }
     }
 }

@@ -7,14 +7,15 @@ mod build;
 mod edge_client;
 mod health;
 mod ingest;
+mod meter;
 mod observe;
+mod outgoing;
 mod reconcile;
 mod replicas;
 mod routes;
 mod steps;
 mod sweep;
 mod tidy;
-mod volumes;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -29,6 +30,9 @@ use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+
+pub use outgoing::OutgoingConfig;
+pub use outgoing::mail::MailConfig;
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -49,6 +53,8 @@ pub struct EngineConfig {
     pub separate_users: bool,
     /// A full pass at least so often.
     pub period: Duration,
+    /// Messages that leave the server.
+    pub outgoing: OutgoingConfig,
 }
 
 /// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
@@ -80,8 +86,8 @@ pub(crate) struct Shared {
     /// Starts at the same time.
     pub(crate) launches: Semaphore,
     pub(crate) sources: ingest::Sources,
-    /// Instances that stand still while their volume is copied.
-    pub(crate) held: std::sync::Mutex<HashSet<InstanceId>>,
+    /// The one way to an address that a user chose.
+    pub(crate) outgoing: outgoing::Outgoing,
 }
 
 /// An instance and whose it is.
@@ -109,6 +115,7 @@ impl Engine {
     pub fn start(ops: Arc<Ops>, driver: Arc<dyn Driver>, config: EngineConfig) -> Self {
         let shutdown = CancellationToken::new();
         let tracker = TaskTracker::new();
+        let allow = config.outgoing.allow.clone();
         let shared = Arc::new(Shared {
             building: Semaphore::new(config.build_concurrency.max(1)),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
@@ -126,11 +133,13 @@ impl Engine {
             service_locks: std::sync::Mutex::default(),
             health: health::Board::default(),
             sources: ingest::Sources::default(),
-            held: std::sync::Mutex::default(),
+            outgoing: outgoing::Outgoing::new(allow),
         });
         tracker.spawn(ingest::run(shared.clone()));
+        tracker.spawn(ingest::run_requests(shared.clone()));
+        tracker.spawn(meter::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
-        tracker.spawn(volumes::run(shared.clone()));
+        tracker.spawn(outgoing::post::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

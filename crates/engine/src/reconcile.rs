@@ -306,7 +306,7 @@ fn offer(view: &View, plan: &Plan) -> Offer {
     let rows = plan.route.iter().filter_map(|id| view.replicas.iter().find(|replica| replica.id == *id));
     let targets: Vec<_> = rows.map(|replica| (replica.id, replica.deployment_id, replica.port)).collect();
     let unavailable = targets.is_empty().then(|| routes::explain(&view.deployments));
-    Offer { serving: plan.serving, targets, unavailable }
+    Offer { serving: plan.serving, targets, sticky: view.instance.spec.deploy.sticky, unavailable }
 }
 
 /// What follows once the table is published: announcements, stops, and leave of what has ended. `routed` is when the publication began,

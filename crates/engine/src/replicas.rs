@@ -7,13 +7,13 @@ use std::time::Duration;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::log::LogKind;
 use domain::rollout::{Phase, Plan};
-use domain::volume::VolumeState;
+use domain::spec::Limits;
 use domain::{ReplicaId, Sealed, Tenant, Timestamp};
-use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
+use runtime::{DriverError, ReplicaSpec, UnixUser};
 use store::{Change, StoreError};
 
 use crate::observe::{self, View};
-use crate::{Home, Shared, ingest, lock, volumes};
+use crate::{Home, Shared, ingest, lock};
 
 /// Unix users of instances are numbered from here.
 const FIRST_UID: u32 = 200_000;
@@ -26,6 +26,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
     let uid = FIRST_UID.checked_add(u32::try_from(view.instance.number).ok()?)?;
     shared.config.separate_users.then_some(UnixUser { uid, gid: uid })
+}
+
+/// What a replica of the deployment may use: its own limits, or the installation's.
+pub(crate) fn limits_of(shared: &Shared, deployment: &Deployment) -> Limits {
+    let (own, default) = (&deployment.spec.deploy.limits, &shared.config.default_limits);
+    Limits { memory_bytes: own.memory_bytes.or(default.memory_bytes), cpu_millis: own.cpu_millis.or(default.cpu_millis) }
 }
 
 /// Plans replicas in the store and starts those that are planned.
@@ -117,23 +123,9 @@ impl Launch {
     async fn attempt(&self) -> Result<(), (String, bool)> {
         let Ok(_permit) = self.shared.launches.acquire().await else { return Ok(()) };
         let spec = self.spec().await.map_err(|error| (error.to_string(), true))?;
-        let mut spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
-        spec.volume = self.volume().await?;
+        let spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
         let started = self.shared.driver.start(spec).await;
         started.map_err(|error| (error.to_string(), !matches!(error, DriverError::Artifact { .. })))
-    }
-
-    /// Its volume as it is attached now, ready to be used.
-    async fn volume(&self) -> Result<Option<VolumeMount>, (String, bool)> {
-        let (environment, service) = (self.deployment.environment_id, self.deployment.service_id);
-        let found = self.shared.ops.store.volume_instance_of_service(self.tenant, environment, service).await;
-        let Some(volume) = found.map_err(|error| (error.to_string(), true))? else { return Ok(None) };
-        if volume.state != VolumeState::Ready || lock(&self.shared.held).contains(&self.deployment.instance_id) {
-            return Err(("its volume is being copied".to_owned(), true));
-        }
-        let source = volumes::prepare(&self.shared, volume.id, self.user).await;
-        let source = source.map_err(|error| (format!("its volume cannot be used: {error}"), true))?;
-        Ok(Some(VolumeMount { source, path: volume.mount_path.into() }))
     }
 
     /// The status of the deployment, if the replica is still to be started.
@@ -182,12 +174,8 @@ impl Launch {
             restart: deploy.restart_policy_type,
             max_retries: deploy.restart_policy_max_retries,
             draining_seconds: deploy.draining_seconds,
-            limits: domain::spec::Limits {
-                memory_bytes: deploy.limits.memory_bytes.or(shared.config.default_limits.memory_bytes),
-                cpu_millis: deploy.limits.cpu_millis.or(shared.config.default_limits.cpu_millis),
-            },
+            limits: limits_of(shared, deployment),
             user: self.user,
-            volume: None,
         }))
     }
 }

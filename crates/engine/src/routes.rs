@@ -6,8 +6,7 @@ use std::path::Path;
 
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::project::Domain;
-use domain::routing::{Route, RoutingTable, Target, TcpRoute};
-use domain::tcp_proxy::{ProxyKind, TcpProxy};
+use domain::routing::{Route, RoutingTable, Target};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 
 use crate::Shared;
@@ -17,6 +16,8 @@ use crate::Shared;
 pub(crate) struct Offer {
     pub(crate) serving: Option<DeploymentId>,
     pub(crate) targets: Vec<(ReplicaId, DeploymentId, u16)>,
+    /// Visitors stay with a replica.
+    pub(crate) sticky: bool,
     /// Why there are no targets.
     pub(crate) unavailable: Option<String>,
 }
@@ -79,6 +80,7 @@ impl Routes {
         let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
             replica_id: *replica_id,
             deployment_id: *deployment_id,
+            name: replica_id.to_string(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
         });
         Route {
@@ -90,25 +92,8 @@ impl Routes {
             deployment_id: offer.serving,
             unavailable: offer.unavailable.or_else(|| Some(explain(&[]))).filter(|_| offer.targets.is_empty()),
             targets: targets.collect(),
-            sticky: false,
+            sticky: offer.sticky,
         }
-    }
-
-    /// A port leads to where the app was told to listen, whatever it calls its port: on a machine that replicas share, a port that users
-    /// name could be somebody else's.
-    fn tcp_route(&self, proxy: &TcpProxy, instance: InstanceId) -> TcpRoute {
-        if self.doubtful.contains(&instance)
-            && let Some(present) = self.table.tcp.get(&proxy.proxy_port)
-        {
-            return present.clone();
-        }
-        let offer = self.offers.get(&instance).cloned().unwrap_or_default();
-        let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
-            replica_id: *replica_id,
-            deployment_id: *deployment_id,
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
-        });
-        TcpRoute { public: proxy.kind == ProxyKind::Public, targets: targets.collect() }
     }
 
     /// Brings the table up to date. Returns whether the edge is known to use it, so that replicas which left it may be stopped. Domains
@@ -117,21 +102,18 @@ impl Routes {
         if self.acknowledged && !self.changed && !domains_may_differ {
             return true;
         }
-        let read = async { Ok((shared.ops.store.system_routes().await?, shared.ops.store.system_tcp_routes().await?)) };
-        let (rows, proxies) = match read.await {
+        let rows = match shared.ops.store.system_routes().await {
             Ok(rows) => rows,
-            Err::<_, store::StoreError>(error) => {
+            Err(error) => {
                 tracing::error!(%error, "the routes cannot be read; the edge keeps its table");
                 return false;
             }
         };
         let routes = rows.into_iter().map(|(domain, name, instance)| (domain.domain.clone(), self.route(&domain, name, instance)));
         let hosts: BTreeMap<String, Route> = routes.collect();
-        let tcp: BTreeMap<u16, TcpRoute> =
-            proxies.iter().map(|(instance, proxy)| (proxy.proxy_port, self.tcp_route(proxy, *instance))).collect();
         self.changed = false;
-        if self.table.hosts != hosts || self.table.tcp != tcp {
-            self.table = RoutingTable { version: self.table.version + 1, hosts, tcp };
+        if self.table.hosts != hosts {
+            self.table = RoutingTable { version: self.table.version + 1, hosts };
             self.acknowledged = false;
         }
         if !self.acknowledged {

@@ -8,10 +8,13 @@ use std::time::{Duration, SystemTime};
 use domain::{Tenant, Timestamp};
 use store::Change;
 
-use crate::{Shared, volumes};
+use crate::Shared;
 
 /// Uploads and artifacts that are younger than this may belong to a request that has not committed yet.
 const GRACE: Duration = Duration::from_secs(3600);
+
+/// Messages that are done can be looked at for so long.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(600));
@@ -31,7 +34,6 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     for (workspace, project) in shared.ops.store.system_projects_to_purge(now).await? {
         shared.ops.store.commit(Tenant::system(workspace), vec![Change::ProjectDelete(project)]).await?;
     }
-    volumes::sweep(shared, now).await?;
     let artifacts: HashSet<String> = shared.ops.store.system_artifacts_in_use().await?.into_iter().collect();
     let blobs: HashSet<String> = shared.ops.store.system_blobs_in_use().await?.into_iter().collect();
     let (artifact_dir, blob_dir) = (shared.config.data_dir.join("artifacts"), shared.config.blobs.clone());
@@ -44,6 +46,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
         remove_unused(&scratch_dir, |name| building.contains(name.strip_suffix("-pre").unwrap_or(name)));
     })
     .await?;
+    shared.ops.store.system_deliveries_purge(now - KEPT).await?;
     shared.ops.telemetry.purge(now)?;
     Ok(())
 }

@@ -228,6 +228,7 @@ impl OpCtx {
             id: ActivityId::generate(),
             workspace_id: tenant.workspace(),
             project_id: project,
+            instance_id: None,
             actor: self.actor(),
             verb: verb.to_owned(),
             subject: subject.to_string(),

@@ -220,7 +220,7 @@ async fn unnamed_service(ctx: &OpCtx, project: ProjectId) -> Result<Service, Err
     Ok(service::new_service(ctx, &opened.row, chosen, None))
 }
 
-pub(crate) fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
+fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
     Deployment {
         id: DeploymentId::generate(),
         workspace_id: instance.workspace_id,
@@ -246,7 +246,7 @@ pub(crate) fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec
     }
 }
 
-pub(crate) fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
+fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
     DeploymentEvent {
         id: EventId::generate(),
         deployment_id: deployment,

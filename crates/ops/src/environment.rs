@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use store::Change;
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, deployment, project, tcp_proxy, volume};
+use crate::{Error, OpCtx, deployment, project};
 
 /// What a new environment is to be.
 #[derive(Clone, Debug)]
@@ -94,13 +94,12 @@ async fn copy(
         variable.updated_at = ctx.now;
         changes.push(Change::VariableSet(variable));
     }
-    let (mut woken, mut twins) = (vec![], vec![]);
+    let mut woken = vec![];
     for instance in instances {
         let running =
             live.iter().rev().find(|d| d.instance_id == instance.id && d.status == DeploymentStatus::Success && d.artifact.is_some());
         let twin = Instance { id: InstanceId::generate(), environment_id: target.id, created_at: ctx.now, updated_at: ctx.now, ..instance };
         changes.push(Change::InstanceInsert(twin.clone()));
-        twins.push(twin.clone());
         if let Some(running) = running.filter(|_| !skip_deploys) {
             let variables = ctx.ops.store.deployment_variables(tenant, running.id).await?;
             let again = deployment::again(ctx, running, &twin, DeployReason::Deploy, running.spec.clone());
@@ -108,8 +107,6 @@ async fn copy(
             changes.extend(deployment::insertion(again, variables));
         }
     }
-    changes.extend(volume::copies(ctx, tenant, source.row.id, target).await?);
-    changes.extend(tcp_proxy::copies(ctx, tenant, source.row.id, &twins).await?);
     Ok(woken)
 }
 

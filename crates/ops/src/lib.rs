@@ -5,7 +5,6 @@
 
 pub mod account;
 pub mod auth;
-pub mod backup;
 mod context;
 pub mod deployment;
 pub mod domain_name;
@@ -13,19 +12,15 @@ pub mod environment;
 mod error;
 pub mod first_run;
 pub mod logs;
+pub mod metric;
 pub mod oauth;
-pub mod plugin;
 pub mod project;
 mod secret;
 pub mod service;
 mod signals;
-pub mod tcp_proxy;
-pub mod template;
 pub mod token;
 pub mod variable;
-pub mod volume;
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, UserPrincipal, Via};
@@ -68,10 +63,6 @@ pub struct Settings {
     pub dashboard_url: String,
     /// The name of this server's region.
     pub region: String,
-    /// What people write in front of a TCP proxy's port.
-    pub tcp_domain: String,
-    /// Ports that TCP proxies are given.
-    pub tcp_ports: RangeInclusive<u16>,
     /// Where uploads are kept by their hash.
     pub blobs: PathBuf,
     /// The largest upload in bytes.

@@ -31,3 +31,12 @@ pub async fn environment_logs(ctx: &OpCtx, id: EnvironmentId) -> Result<LogScope
     let found = environment::environment_get(ctx, id).await?;
     Ok(LogScope::Environment { tenant: found.tenant, environment: id })
 }
+
+/// The requests to a deployment.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn http_logs(ctx: &OpCtx, id: DeploymentId) -> Result<LogScope, Error> {
+    let found = deployment::deployment_for(ctx, id, Permission::Read).await?;
+    Ok(LogScope::Requests { tenant: found.tenant, deployment: id })
+}

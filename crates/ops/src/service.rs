@@ -10,7 +10,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, environment, project, secret, volume};
+use crate::{Error, OpCtx, environment, project, secret};
 
 /// What a new service is to be.
 #[derive(Clone, Debug)]
@@ -278,14 +278,9 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
             let domains = ctx.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
             changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
             changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
-            changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id]).await?);
             changes.push(Change::InstanceDelete(instance.id));
         }
-        _ => {
-            let environments: Vec<_> = instances.iter().map(|instance| instance.environment_id).collect();
-            changes.extend(volume::removals_with_service(ctx, tenant, id, &environments).await?);
-            changes.push(Change::ServiceDelete(id));
-        }
+        _ => changes.push(Change::ServiceDelete(id)),
     }
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.ring();
@@ -343,12 +338,6 @@ pub async fn service_instance_update(
         patch.clone().apply(&mut instance.spec, &ctx.ops.settings.region)?;
         if instance.spec == before {
             continue;
-        }
-        let held = ctx.ops.store.volume_instance_of_service(instances.tenant, instance.environment_id, service).await?;
-        if instance.spec.deploy.replicas() > 1 && held.is_some() {
-            return Err(Error::conflict(
-                "a service with a volume has one replica: detach its volume first, or keep the data in a database",
-            ));
         }
         instance.updated_at = ctx.now;
         let data = json!({"before": before, "after": instance.spec});

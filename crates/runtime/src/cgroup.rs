@@ -188,6 +188,47 @@ impl Group {
     }
 }
 
+/// Reads what groups use. The hierarchy is looked for once.
+pub(crate) struct Gauges(Hierarchy);
+
+impl Gauges {
+    pub(crate) fn find() -> Self {
+        Self(hierarchy())
+    }
+
+    /// CPU time in nanoseconds and memory in bytes of the group `name`, each where the machine tells. Memory leaves out the part of the
+    /// file cache that would be given back first.
+    pub(crate) fn read(&self, name: &str) -> (Option<u64>, Option<u64>) {
+        match &self.0 {
+            Hierarchy::V2 { base, .. } => {
+                let folder = base.join(name);
+                let cpu = field(&folder.join("cpu.stat"), "usage_usec").map(|micros| micros * 1000);
+                (cpu, held(&folder, "memory.current", "inactive_file"))
+            }
+            Hierarchy::V1(trees) => {
+                let tree = |controller: &str| trees.iter().find(|(own, ..)| own == controller).map(|(_, base, _)| base.join(name));
+                let cpu = tree("cpuacct").and_then(|folder| number(&folder.join("cpuacct.usage")));
+                (cpu, tree("memory").and_then(|folder| held(&folder, "memory.usage_in_bytes", "total_inactive_file")))
+            }
+            Hierarchy::Absent => (None, None),
+        }
+    }
+}
+
+fn held(folder: &Path, file: &str, reclaimable: &str) -> Option<u64> {
+    let all = number(&folder.join(file))?;
+    Some(all.saturating_sub(field(&folder.join("memory.stat"), reclaimable).unwrap_or(0)))
+}
+
+fn number(file: &Path) -> Option<u64> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+fn field(file: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
 fn places(hierarchy: &Hierarchy, name: &str) -> Vec<(PathBuf, PathBuf)> {
     match hierarchy {
         Hierarchy::V2 { base, mount } => vec![(base.join(name), mount.clone())],

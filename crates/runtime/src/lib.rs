@@ -5,7 +5,6 @@
 
 mod cgroup;
 mod folder;
-mod launch;
 mod proc;
 pub mod process;
 pub mod sandbox;
@@ -24,7 +23,6 @@ use domain::spec::{Limits, RestartPolicy, RunPlan};
 use domain::{ReplicaId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use launch::{SUBCOMMAND as LAUNCH, find as find_server, launch_main};
 pub use proc::port_owner;
 pub use sandbox::UnixUser;
 pub use shim::shim_main;
@@ -42,6 +40,10 @@ pub trait Driver: Send + Sync {
 
     /// Every replica that has been started and not been forgotten.
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observation>, DriverError>>;
+
+    /// What the apps of these replicas have used. Replicas whose app does not run, or of which the machine does not tell, are left out.
+    /// Cheap enough to be asked every few seconds.
+    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>>;
 
     /// Deletes what is left of a replica that has ended. Forgetting an unknown replica is no error; a live one is refused.
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>>;
@@ -76,19 +78,6 @@ pub struct ReplicaSpec {
     pub limits: Limits,
     /// Whom it runs as; `None` is Orrery's own user.
     pub user: Option<UnixUser>,
-    /// Its volume.
-    #[serde(default)]
-    pub volume: Option<VolumeMount>,
-}
-
-/// A folder that outlives replicas.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeMount {
-    /// Where its files are; it belongs to the replica's user.
-    pub source: PathBuf,
-    /// Where the app sees them, if the driver can show them there; `RAILWAY_VOLUME_MOUNT_PATH` tells the app.
-    pub path: PathBuf,
 }
 
 impl std::fmt::Debug for ReplicaSpec {
@@ -120,6 +109,17 @@ pub struct Observation {
     pub app_pid: Option<u32>,
     /// Since when it is in this phase.
     pub since: Timestamp,
+}
+
+/// What a replica has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicaUsage {
+    /// CPU time since some moment that stays the same while its app runs, in nanoseconds. It may fall when the app is started again.
+    pub cpu_nanos: u64,
+    /// Memory that it holds now and that could not be taken back without writing to disk, in bytes.
+    pub memory_bytes: u64,
+    /// What it has written to its own, passing file system, in bytes on disk.
+    pub ephemeral_disk_bytes: u64,
 }
 
 /// What a replica does. Persisted in the supervisor's state file.

@@ -70,6 +70,60 @@ fn stat(pid: u32) -> Option<(u8, u64)> {
     Some((state, fields.nth(18)?.parse().ok()?))
 }
 
+/// A process among all others.
+pub(crate) struct Process {
+    parent: u32,
+    cpu_ticks: u64,
+    resident_pages: u64,
+}
+
+/// All processes of the machine by their number.
+pub(crate) fn processes() -> std::collections::HashMap<u32, Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| Some((pid, process(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
+}
+
+fn process(stat: &str) -> Option<Process> {
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    // Field 3 of the line, the state, is the first here.
+    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
+    // Its own time, and that of children which have ended.
+    let cpu_ticks = number(14)? + number(15)? + number(16)? + number(17)?;
+    Some(Process { parent: u32::try_from(number(4)?).ok()?, cpu_ticks, resident_pages: number(24)? })
+}
+
+/// CPU time in nanoseconds and resident memory in bytes of a process and all of its descendants.
+pub(crate) fn sum_below(root: u32, processes: &std::collections::HashMap<u32, Process>) -> (u64, u64) {
+    let (ticks_per_second, page_bytes) = units();
+    let is_below = |mut pid: u32| {
+        // A line of ancestors is never longer than there are processes, also when it changed while it was read.
+        for _ in 0..processes.len() {
+            if pid == root {
+                return true;
+            }
+            match processes.get(&pid) {
+                Some(process) => pid = process.parent,
+                None => return false,
+            }
+        }
+        false
+    };
+    let below = processes.iter().filter(|(pid, _)| is_below(**pid));
+    let (ticks, pages) = below.fold((0, 0), |(ticks, pages), (_, one)| (ticks + one.cpu_ticks, pages + one.resident_pages));
+    (ticks * (1_000_000_000 / ticks_per_second), pages * page_bytes)
+}
+
+/// Clock ticks of a second, and bytes of a page, as the kernel tells every process at its start.
+fn units() -> (u64, u64) {
+    const AT_PAGESZ: u64 = 6;
+    const AT_CLKTCK: u64 = 17;
+    let bytes = std::fs::read("/proc/self/auxv").unwrap_or_default();
+    let numbers: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|number| u64::from_ne_bytes(*number)).collect();
+    let value = |key| numbers.as_chunks::<2>().0.iter().find(|[own, _]| *own == key).map(|[_, value]| *value);
+    (value(AT_CLKTCK).filter(|ticks| *ticks > 0).unwrap_or(100), value(AT_PAGESZ).unwrap_or(4096))
+}
+
 /// The children of a single-threaded process.
 pub(crate) fn children(pid: u32) -> Vec<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -156,6 +210,24 @@ mod tests {
         let own = Identity::own().expect("a process");
         assert!(own.is_alive());
         assert!(!Identity { start: own.start + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn time_and_memory_are_those_of_a_process_and_what_it_started() {
+        let own = std::process::id();
+        let begun = std::time::Instant::now();
+        while begun.elapsed().as_millis() < 50 {
+            std::hint::spin_loop();
+        }
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let all = processes();
+        let (cpu, memory) = sum_below(own, &all);
+        assert!(cpu >= 30_000_000 && memory > 1 << 20, "{cpu} {memory}");
+        let (_, smaller) = sum_below(child.id(), &all);
+        assert!(smaller > 0 && smaller < memory, "{smaller} of {memory}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(sum_below(child.id(), &processes()), (0, 0));
     }
 
     #[test]

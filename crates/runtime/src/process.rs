@@ -4,6 +4,7 @@
 //! by their folders.
 
 mod bell;
+mod meter;
 mod ports;
 
 use std::collections::HashSet;
@@ -23,10 +24,11 @@ use tokio::io::AsyncReadExt;
 use crate::cgroup::Group;
 use crate::folder::{Folder, Order, Stop};
 use crate::proc::{self, Identity};
-use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, sandbox, shim};
+use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, sandbox, shim};
 
 use bell::Bell;
 pub(crate) use bell::address as bell_address;
+use meter::Meter;
 use ports::Ports;
 
 /// The driver's settings.
@@ -52,6 +54,7 @@ pub struct ProcessDriver {
     /// Replicas whose supervisor is just being started.
     starting: Arc<Mutex<HashSet<ReplicaId>>>,
     bell: Bell,
+    meter: Meter,
 }
 
 impl ProcessDriver {
@@ -79,6 +82,7 @@ impl ProcessDriver {
             ports: Arc::new(Mutex::new(Ports::new(port_range))),
             starting: Arc::default(),
             bell: Bell::hang(&run).map_err(storage(&run))?,
+            meter: Meter::new(),
             replicas,
             run,
         };
@@ -248,6 +252,11 @@ impl Driver for ProcessDriver {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observation>, DriverError>> {
         Box::pin(async { self.observe_replicas() })
+    }
+
+    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
+        let folders = replicas.iter().map(|replica| (*replica, self.folder(*replica))).collect::<Vec<_>>();
+        Box::pin(async move { self.meter.read(&folders) })
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

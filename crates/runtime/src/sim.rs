@@ -3,13 +3,13 @@
 //!
 //! A played app answers any HTTP request with 200 and its replica's id. How the next ones behave is said with [`SimDriver::script`] or
 //! [`SimDriver::script_next`]; running ones are steered with [`SimDriver::crash`], [`SimDriver::exit`], [`SimDriver::restart`],
-//! [`SimDriver::lose`] and [`SimDriver::answer`].
+//! [`SimDriver::lose`], [`SimDriver::answer`] and [`SimDriver::load`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::{ReplicaId, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec};
+use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -77,8 +77,18 @@ struct Actor {
     restarts: u32,
     stubborn: bool,
     status: watch::Sender<u16>,
+    /// Cores that it uses, since when, and the CPU time that it used before.
+    load: (f64, Instant, Duration),
+    memory_bytes: u64,
     /// The listener and its connections; gone when the app has ended.
     playing: Option<JoinSet<()>>,
+}
+
+impl Actor {
+    fn cpu_time(&self) -> Duration {
+        let (cores, since, before) = self.load;
+        before + since.elapsed().mul_f64(cores)
+    }
 }
 
 impl Default for SimDriver {
@@ -141,6 +151,14 @@ impl SimDriver {
     pub fn answer(&self, replica: ReplicaId, status: u16) {
         if let Some(actor) = self.stage().replicas.get(&replica) {
             actor.status.send_replace(status);
+        }
+    }
+
+    /// The app uses so many cores and so much memory from now on. At its start it uses nothing.
+    pub fn load(&self, replica: ReplicaId, cores: f64, memory_bytes: u64) {
+        if let Some(actor) = self.stage().replicas.get_mut(&replica) {
+            actor.load = (cores, Instant::now(), actor.cpu_time());
+            actor.memory_bytes = memory_bytes;
         }
     }
 
@@ -209,7 +227,8 @@ impl SimDriver {
             });
         }
         let (phase, since) = (ObservedPhase::Running, Timestamp::now());
-        let actor = Actor { port, phase, since, restarts: 0, stubborn: script.stubborn, status, playing: Some(playing), spec };
+        let (load, memory_bytes, playing) = ((0.0, Instant::now(), Duration::ZERO), 0, Some(playing));
+        let actor = Actor { port, phase, since, restarts: 0, stubborn: script.stubborn, status, load, memory_bytes, playing, spec };
         stage.replicas.insert(replica, actor);
         drop(stage);
         self.ring();
@@ -261,6 +280,19 @@ impl Driver for SimDriver {
                 since: actor.since,
             };
             Ok(stage.replicas.iter().map(observe).collect())
+        })
+    }
+
+    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
+        Box::pin(async move {
+            let stage = self.stage();
+            let playing = |replica: &ReplicaId| stage.replicas.get(replica).filter(|actor| actor.playing.is_some());
+            let usage = |actor: &Actor| ReplicaUsage {
+                cpu_nanos: u64::try_from(actor.cpu_time().as_nanos()).unwrap_or(u64::MAX),
+                memory_bytes: actor.memory_bytes,
+                ephemeral_disk_bytes: 0,
+            };
+            replicas.iter().filter_map(|replica| Some((*replica, usage(playing(replica)?)))).collect()
         })
     }
 

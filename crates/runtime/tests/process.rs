@@ -119,6 +119,37 @@ async fn a_crash_loop_ends_after_its_restarts_and_a_good_end_is_none() {
 }
 
 #[tokio::test]
+async fn what_an_app_uses_is_measured() {
+    let place = Place::new();
+    let driver = place.driver();
+    let busy = place.spec("echo up; while :; do :; done");
+    let idle = place.spec("echo up; exec sleep 1000");
+    let ids = [busy.replica_id, idle.replica_id];
+    for spec in [busy, idle] {
+        let id = spec.replica_id;
+        driver.start(spec).await.expect("a start");
+        hear(&place, &driver, id, "up").await;
+    }
+    let both = async || driver.usage(&ids).await.into_iter().collect::<std::collections::HashMap<_, _>>();
+    let (before, begun) = (both().await, std::time::Instant::now());
+    assert_eq!(before.len(), 2);
+    let spent = |now: &std::collections::HashMap<_, runtime::ReplicaUsage>, id| now[&id].cpu_nanos - before[&id].cpu_nanos;
+    // A machine with other work to do gives the loop little time, but in the end it gives some.
+    let mut now = both().await;
+    while spent(&now, ids[0]) < 200_000_000 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        now = both().await;
+    }
+    let cores = spent(&now, ids[0]) as f64 / begun.elapsed().as_nanos() as f64;
+    assert!(cores <= 1.1, "one loop uses one core at most: {cores}");
+    assert!(spent(&now, ids[1]) < spent(&now, ids[0]) / 4, "{now:?}");
+    assert!(now.values().all(|usage| (10_000..500_000_000).contains(&usage.memory_bytes)), "{now:?}");
+    for id in ids {
+        stop(&driver, id).await;
+    }
+}
+
+#[tokio::test]
 async fn stopping_asks_first_and_insists_then() {
     let place = Place::new();
     let driver = place.driver();

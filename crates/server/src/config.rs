@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
+use domain::network::Network;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, DatabaseUrl, LogFormat, PortRange, Role};
+pub(crate) use value::{ByteSize, DatabaseUrl, LogFormat, Role};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -47,9 +48,6 @@ struct Settings {
     /// Apps get names below this domain [default: localhost].
     #[arg(long, env = "ORRERY_BASE_DOMAIN", value_name = "DOMAIN")]
     base_domain: Option<String>,
-    /// Ports that databases and other TCP services are given [default: 30000-32767].
-    #[arg(long, env = "ORRERY_TCP_PORTS", value_name = "FIRST-LAST", hide_short_help = true)]
-    tcp_ports: Option<PortRange>,
     /// Allow addresses that other machines can reach, although no domain is set [default: false].
     #[arg(long, env = "ORRERY_PUBLIC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     public: Option<bool>,
@@ -92,6 +90,12 @@ struct Settings {
     /// The largest total of kept logs [default: 5GB].
     #[arg(long, env = "ORRERY_LOG_RETENTION_BYTES", value_name = "SIZE", hide_short_help = true)]
     log_retention_bytes: Option<ByteSize>,
+    /// Networks that webhooks of users may reach although they are private, like 10.0.0.0/8, separated by commas [default: none].
+    #[arg(long, env = "ORRERY_OUTGOING_ALLOW", value_name = "NETWORK", value_delimiter = ',', hide_short_help = true)]
+    outgoing_allow: Option<Vec<String>>,
+    /// Whom mail comes from, like Orrery <orrery@example.com>; its server is ORRERY_MAIL_SERVER.
+    #[arg(long, env = "ORRERY_MAIL_FROM", value_name = "ADDRESS", hide_short_help = true)]
+    mail_from: Option<String>,
     /// How the server writes its own log [default: text].
     #[arg(long, env = "ORRERY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -110,7 +114,6 @@ pub(crate) struct Config {
     pub(crate) edge_listen: Vec<SocketAddr>,
     /// Lower case, without a dot at either end.
     pub(crate) base_domain: String,
-    pub(crate) tcp_ports: PortRange,
     pub(crate) public: bool,
     /// Without a slash at the end.
     pub(crate) public_url: String,
@@ -131,6 +134,12 @@ pub(crate) struct Config {
     pub(crate) replica_cpus: f64,
     pub(crate) log_retention_days: u32,
     pub(crate) log_retention_bytes: ByteSize,
+    pub(crate) outgoing_allow: Vec<Network>,
+    /// Empty: no mail is sent.
+    pub(crate) mail_from: String,
+    /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
+    #[serde(skip)]
+    pub(crate) mail_server: Option<SecretString>,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
 }
@@ -205,7 +214,6 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
     Ok(Config {
         edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, edge_default),
         base_domain: parse_domain(&base_domain)?,
-        tcp_ports: layers.pick("tcp_ports", set.tcp_ports, file.tcp_ports, || PortRange(30_000..=32_767)),
         public: layers.pick("public", set.public, file.public, || false),
         public_url: public_url.trim_end_matches('/').to_owned(),
         database: layers.pick("database", set.database, file.database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
@@ -224,6 +232,9 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
         log_retention_bytes: layers
             .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
+        outgoing_allow: parse_networks(&layers.pick("outgoing_allow", set.outgoing_allow, file.outgoing_allow, Vec::new))?,
+        mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
+        mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
         log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
         log_filter: layers.pick("log_filter", set.log_filter, file.log_filter, || "info".to_owned()),
         data_dir,
@@ -293,6 +304,12 @@ fn parse_domain(text: &str) -> Result<String, ConfigError> {
         Ok(name) if !name.starts_with('*') => Ok(name),
         _ => Err(ConfigError::Refused { key: "base_domain", value: text.to_owned(), rule }),
     }
+}
+
+fn parse_networks(texts: &[String]) -> Result<Vec<Network>, ConfigError> {
+    let rule = "write networks like 10.0.0.0/8 or fd00::/8";
+    let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key: "outgoing_allow", value: text.clone(), rule });
+    texts.iter().map(parse).collect()
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {

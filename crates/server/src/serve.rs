@@ -84,18 +84,10 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
-        tcp_domain: tcp_domain(&config.base_domain),
-        tcp_ports: config.tcp_ports.0.clone(),
         blobs: folders.blobs.clone(),
         max_upload_bytes: config.max_upload_bytes.0,
     };
     Ok(Arc::new(Ops::new(open_store(config).await?, telemetry, settings)))
-}
-
-/// What people write in front of a TCP proxy's port. Names below `localhost` do not resolve everywhere, and some clients of databases take
-/// `localhost` itself for a socket file.
-fn tcp_domain(base_domain: &str) -> String {
-    if base_domain == "localhost" { "127.0.0.1".to_owned() } else { base_domain.to_owned() }
 }
 
 /// Opens the store alone: what the operator's commands need.
@@ -146,6 +138,13 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         },
         separate_users: nix::unistd::geteuid().is_root(),
         period: Duration::from_secs(5),
+        outgoing: engine::OutgoingConfig {
+            allow: config.outgoing_allow.clone(),
+            mail: config
+                .mail_server
+                .as_ref()
+                .map(|server| engine::MailConfig { server: server.expose_secret().to_owned(), from: config.mail_from.clone() }),
+        },
     };
     Ok(Engine::start(ops, Arc::new(driver), engine_config))
 }
@@ -186,10 +185,10 @@ impl Folders {
                 .with_context(|| format!("the folder {} cannot be made", path.display()))
         };
         make(root, 0o711)?;
-        for open in ["artifacts", "replicas", "cache", "scratch", "volumes"] {
+        for open in ["artifacts", "replicas", "cache", "scratch"] {
             make(&root.join(open), 0o711)?;
         }
-        for closed in ["backups", "blobs", "edge", "telemetry", "run"] {
+        for closed in ["blobs", "edge", "telemetry", "run"] {
             make(&root.join(closed), 0o700)?;
         }
         Ok(Self { root: root.to_owned(), blobs: root.join("blobs"), edge: root.join("edge"), telemetry: root.join("telemetry") })
@@ -215,11 +214,6 @@ pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
 /// Keeps the replica of `dir` alive.
 pub(crate) fn shim(dir: &Path) -> anyhow::Result<ExitCode> {
     Ok(u8::try_from(runtime::shim_main(dir)).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-/// Prepares and runs a server of the machine.
-pub(crate) fn launch(plan: &str, volume_variable: &str) -> anyhow::Result<ExitCode> {
-    Ok(u8::try_from(runtime::launch_main(plan, volume_variable)).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Enters the sandbox that standard input describes.

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use domain::account::Workspace;
 use domain::activity::Activity;
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
 use domain::key::ApiKey;
+use domain::notification::NotificationSettings;
 use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
-use domain::tcp_proxy::TcpProxy;
+use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
-use domain::volume::{Backup, BackupKind, BackupState, Volume, VolumeInstance, VolumeState};
 use domain::{
-    BackupId, DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, UserId,
-    VolumeId, VolumeInstanceId, WorkspaceId,
+    ActivityId, DeliveryId, DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, TriggerId,
+    UserId, WorkspaceId,
 };
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
@@ -141,6 +142,70 @@ pub enum Change {
     ReplicaUpdate(Replica),
     /// An entry of the audit log.
     Activity(Activity),
+    /// Notifications have been made of these entries.
+    ActivitiesNoticed(Vec<ActivityId>),
+    /// A new message that leaves the server.
+    DeliveryInsert(Delivery),
+    /// An attempt begins, if `attempts` have been made and it is pending. It counts as lost when its end is not told by `until`.
+    DeliveryClaim {
+        /// Which.
+        id: DeliveryId,
+        /// Attempts before this one.
+        attempts: u32,
+        /// When.
+        at: Timestamp,
+        /// When it may be tried again in any case.
+        until: Timestamp,
+    },
+    /// The claimed attempt has ended.
+    DeliveryDone {
+        /// How.
+        attempt: DeliveryAttempt,
+        /// What becomes of the message.
+        state: DeliveryState,
+        /// When.
+        at: Timestamp,
+        /// When it is tried next, if it is pending.
+        next: Timestamp,
+    },
+    /// A message that is done is sent again.
+    DeliveryReplay {
+        /// Which.
+        id: DeliveryId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Whom an account or an app tells of what.
+    NotificationSettingsSet {
+        /// The app; `None` for the account's own.
+        instance: Option<InstanceId>,
+        /// What.
+        settings: NotificationSettings,
+        /// When.
+        at: Timestamp,
+    },
+    /// The app follows its account again, or the account tells nobody.
+    NotificationSettingsDelete {
+        /// The app; `None` for the account's own.
+        instance: Option<InstanceId>,
+    },
+    /// A new trigger.
+    TriggerInsert(Trigger),
+    /// What it is, whether it runs, and when next.
+    TriggerUpdate(Trigger),
+    /// A trigger with its runs.
+    TriggerDelete(TriggerId),
+    /// A run begins, if `runs` have been before it.
+    TriggerClaim {
+        /// Which.
+        id: TriggerId,
+        /// Runs before this one.
+        runs: u32,
+        /// When it runs next.
+        next: Timestamp,
+    },
+    /// What a run did and why.
+    TriggerRunInsert(TriggerRun),
     /// A member, new or with another role.
     MemberSet {
         /// Who.
@@ -162,82 +227,6 @@ pub enum Change {
         /// The hash of its secret.
         hash: [u8; 32],
     },
-    /// A new volume.
-    VolumeInsert(Volume),
-    /// Name, deletion mark.
-    VolumeUpdate(Volume),
-    /// The volume with its instances and their backups.
-    VolumeDelete(VolumeId),
-    /// A new volume instance, attached to its service if it names one.
-    VolumeInstanceInsert(VolumeInstance),
-    /// Where a volume instance is mounted.
-    VolumeInstanceMountPath {
-        /// Which.
-        id: VolumeInstanceId,
-        /// An absolute path.
-        mount_path: String,
-        /// When.
-        at: Timestamp,
-    },
-    /// A change of state, if the state is still `from`.
-    VolumeInstanceMove {
-        /// Which.
-        id: VolumeInstanceId,
-        /// The state that it must be in.
-        from: VolumeState,
-        /// The state that it goes to.
-        to: VolumeState,
-        /// The backup that takes its place, for [`VolumeState::Restoring`].
-        restoring: Option<BackupId>,
-        /// When.
-        at: Timestamp,
-    },
-    /// What a volume instance holds.
-    VolumeInstanceUsed {
-        /// Which.
-        id: VolumeInstanceId,
-        /// Bytes of files.
-        used_bytes: i64,
-    },
-    /// A volume in one environment.
-    VolumeInstanceDelete(VolumeInstanceId),
-    /// Attaches a volume instance that is attached to nothing.
-    VolumeAttach {
-        /// Which.
-        id: VolumeInstanceId,
-        /// The service, with at most one replica and no other volume in that environment.
-        service: ServiceId,
-    },
-    /// Detaches a volume instance, if it is attached.
-    VolumeDetach(VolumeInstanceId),
-    /// A new backup.
-    BackupInsert(Backup),
-    /// A backup is made, or has failed.
-    BackupEnd {
-        /// Which.
-        id: BackupId,
-        /// How it ended.
-        state: BackupState,
-        /// Bytes of files in it.
-        used_bytes: i64,
-        /// Why it failed.
-        reason: Option<String>,
-    },
-    /// A backup stays for good.
-    BackupLock(BackupId),
-    /// A backup.
-    BackupDelete(BackupId),
-    /// The schedules of a volume instance, with when each was set up.
-    BackupSchedulesSet {
-        /// Whose.
-        instance: VolumeInstance,
-        /// All of them.
-        kinds: Vec<(BackupKind, Timestamp)>,
-    },
-    /// A new TCP proxy of an existing instance.
-    TcpProxyInsert(TcpProxy),
-    /// A TCP proxy.
-    TcpProxyDelete(TcpProxyId),
 }
 
 impl std::fmt::Debug for Change {
@@ -289,27 +278,22 @@ impl Change {
             Self::ReplicaInsert(_) => "ReplicaInsert",
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
             Self::Activity(_) => "Activity",
+            Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
+            Self::DeliveryInsert(_) => "DeliveryInsert",
+            Self::DeliveryClaim { .. } => "DeliveryClaim",
+            Self::DeliveryDone { .. } => "DeliveryDone",
+            Self::DeliveryReplay { .. } => "DeliveryReplay",
+            Self::NotificationSettingsSet { .. } => "NotificationSettingsSet",
+            Self::NotificationSettingsDelete { .. } => "NotificationSettingsDelete",
+            Self::TriggerInsert(_) => "TriggerInsert",
+            Self::TriggerUpdate(_) => "TriggerUpdate",
+            Self::TriggerDelete(_) => "TriggerDelete",
+            Self::TriggerClaim { .. } => "TriggerClaim",
+            Self::TriggerRunInsert(_) => "TriggerRunInsert",
             Self::MemberSet { .. } => "MemberSet",
             Self::MemberRemove { .. } => "MemberRemove",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
-            Self::VolumeInsert(_) => "VolumeInsert",
-            Self::VolumeUpdate(_) => "VolumeUpdate",
-            Self::VolumeDelete(_) => "VolumeDelete",
-            Self::VolumeInstanceInsert(_) => "VolumeInstanceInsert",
-            Self::VolumeInstanceMountPath { .. } => "VolumeInstanceMountPath",
-            Self::VolumeInstanceMove { .. } => "VolumeInstanceMove",
-            Self::VolumeInstanceUsed { .. } => "VolumeInstanceUsed",
-            Self::VolumeInstanceDelete(_) => "VolumeInstanceDelete",
-            Self::VolumeAttach { .. } => "VolumeAttach",
-            Self::VolumeDetach(_) => "VolumeDetach",
-            Self::BackupInsert(_) => "BackupInsert",
-            Self::BackupEnd { .. } => "BackupEnd",
-            Self::BackupLock(_) => "BackupLock",
-            Self::BackupDelete(_) => "BackupDelete",
-            Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
-            Self::TcpProxyInsert(_) => "TcpProxyInsert",
-            Self::TcpProxyDelete(_) => "TcpProxyDelete",
         }
     }
 
@@ -325,12 +309,10 @@ impl Change {
             Self::DeploymentInsert { deployment, .. } => Some(deployment.workspace_id),
             Self::ReplicaInsert(row) | Self::ReplicaUpdate(row) => Some(row.workspace_id),
             Self::Activity(row) => Some(row.workspace_id),
+            Self::DeliveryInsert(row) => Some(row.workspace_id),
+            Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
             Self::WorkspaceUpdate(row) => Some(row.id),
             Self::ApiKeyInsert { key, .. } => key.workspace_id,
-            Self::VolumeInsert(row) | Self::VolumeUpdate(row) => Some(row.workspace_id),
-            Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
-            Self::BackupInsert(row) => Some(row.workspace_id),
-            Self::TcpProxyInsert(row) => Some(row.workspace_id),
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentDelete(_)
@@ -345,19 +327,17 @@ impl Change {
             | Self::DeploymentRestart { .. }
             | Self::EventInsert(_)
             | Self::EventComplete { .. }
+            | Self::ActivitiesNoticed(_)
+            | Self::NotificationSettingsSet { .. }
+            | Self::NotificationSettingsDelete { .. }
+            | Self::TriggerDelete(_)
+            | Self::TriggerClaim { .. }
+            | Self::TriggerRunInsert(_)
+            | Self::DeliveryClaim { .. }
+            | Self::DeliveryDone { .. }
+            | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
-            | Self::MemberRemove { .. }
-            | Self::VolumeDelete(_)
-            | Self::VolumeInstanceMountPath { .. }
-            | Self::VolumeInstanceMove { .. }
-            | Self::VolumeInstanceUsed { .. }
-            | Self::VolumeInstanceDelete(_)
-            | Self::VolumeAttach { .. }
-            | Self::VolumeDetach(_)
-            | Self::BackupEnd { .. }
-            | Self::BackupLock(_)
-            | Self::BackupDelete(_)
-            | Self::TcpProxyDelete(_) => None,
+            | Self::MemberRemove { .. } => None,
         }
     }
 

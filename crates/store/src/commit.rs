@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, backup, deployment, deployment_event, domain_name, environment, instance, project, replica, service, tcp_proxy,
-    variable, volume, workspace,
+    activity, api_key, delivery, deployment, deployment_event, domain_name, environment, instance, notification, project, replica, service,
+    trigger, variable, workspace,
 };
 
 impl Store {
@@ -74,29 +74,24 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ReplicaInsert(row) => replica::replica_insert(row),
         Change::ReplicaUpdate(row) => replica::replica_update(row),
         Change::Activity(row) => activity::activity_insert(row),
+        Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
+        Change::DeliveryInsert(row) => delivery::delivery_insert(vault, row)?,
+        Change::DeliveryClaim { id, attempts, at, until } => delivery::delivery_claim(tenant, *id, *attempts, *at, *until),
+        Change::DeliveryDone { attempt, state, at, next } => return Ok(delivery::delivery_done(tenant, attempt, *state, *at, *next)),
+        Change::DeliveryReplay { id, at } => delivery::delivery_replay(tenant, *id, *at),
+        Change::NotificationSettingsSet { instance, settings, at } => {
+            notification::notification_settings_set(vault, tenant, *instance, settings, *at)?
+        }
+        Change::NotificationSettingsDelete { instance } => notification::notification_settings_delete(tenant, *instance),
+        Change::TriggerInsert(row) => trigger::trigger_insert(row),
+        Change::TriggerUpdate(row) => trigger::trigger_update(row),
+        Change::TriggerDelete(id) => trigger::trigger_delete(tenant, *id),
+        Change::TriggerClaim { id, runs, next } => trigger::trigger_claim(tenant, *id, *runs, *next),
+        Change::TriggerRunInsert(row) => trigger::trigger_run_insert(tenant, row),
         Change::MemberSet { user, role } => workspace::member_set(tenant, *user, *role),
         Change::MemberRemove { user } => workspace::member_remove(tenant, *user),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
-        Change::VolumeInsert(row) => volume::volume_insert(row),
-        Change::VolumeUpdate(row) => volume::volume_update(row),
-        Change::VolumeDelete(id) => volume::volume_delete(tenant, *id),
-        Change::VolumeInstanceInsert(row) => return Ok(volume::volume_instance_insert(row)),
-        Change::VolumeInstanceMountPath { id, mount_path, at } => volume::volume_instance_mount_path(tenant, *id, mount_path, *at),
-        Change::VolumeInstanceMove { id, from, to, restoring, at } => {
-            volume::volume_instance_move(tenant, *id, (*from, *to), *restoring, *at)
-        }
-        Change::VolumeInstanceUsed { id, used_bytes } => volume::volume_instance_used(tenant, *id, *used_bytes),
-        Change::VolumeInstanceDelete(id) => volume::volume_instance_delete(tenant, *id),
-        Change::VolumeAttach { id, service } => volume::volume_attach(tenant, *id, *service),
-        Change::VolumeDetach(id) => volume::volume_detach(tenant, *id),
-        Change::BackupInsert(row) => backup::backup_insert(row),
-        Change::BackupEnd { id, state, used_bytes, reason } => backup::backup_end(tenant, *id, *state, *used_bytes, reason.as_deref()),
-        Change::BackupLock(id) => backup::backup_lock(tenant, *id),
-        Change::BackupDelete(id) => backup::backup_delete(tenant, *id),
-        Change::BackupSchedulesSet { instance, kinds } => return Ok(backup::backup_schedules_set(instance, kinds)),
-        Change::TcpProxyInsert(row) => tcp_proxy::tcp_proxy_insert(row),
-        Change::TcpProxyDelete(id) => tcp_proxy::tcp_proxy_delete(tenant, *id),
     };
     Ok(vec![one])
 }

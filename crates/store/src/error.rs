@@ -19,16 +19,6 @@ pub enum Constraint {
     Instance,
     /// A domain routes to one instance of the whole server.
     Domain,
-    /// Names of volumes within a project, whatever their case.
-    VolumeName,
-    /// One instance per volume and environment.
-    VolumeInstance,
-    /// One volume per service and environment, and one service per volume.
-    VolumeMount,
-    /// A port of the server.
-    TcpPort,
-    /// One TCP proxy of a kind per service and environment.
-    TcpProxy,
     /// A user code of a device login that is still open.
     DeviceUserCode,
     /// The hash of a secret: a token, a session, a link or a code.
@@ -49,11 +39,6 @@ impl Constraint {
             Self::ServiceName => "service name in this project",
             Self::Instance => "instance of this service in this environment",
             Self::Domain => "domain",
-            Self::VolumeName => "volume name in this project",
-            Self::VolumeInstance => "instance of this volume in this environment",
-            Self::VolumeMount => "volume of this service in this environment",
-            Self::TcpPort => "port",
-            Self::TcpProxy => "TCP proxy of this service in this environment",
             Self::DeviceUserCode => "user code",
             Self::Secret => "secret",
             Self::Identity => "id",
@@ -124,28 +109,20 @@ impl StoreError {
     }
 }
 
-/// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`). Ends are compared, so a name
-/// that ends like another one comes before it.
+/// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`).
 pub(crate) fn constraint(reported: &str) -> Constraint {
-    const RULES: [(&str, &str, Constraint); 16] = [
+    const RULES: [(&str, &str, Constraint); 9] = [
         ("users_email_key", "users.email", Constraint::UserEmail),
         ("workspaces_username_key", "workspaces.username", Constraint::WorkspaceUsername),
         ("workspaces_personal_of_key", "workspaces.personal_of", Constraint::PersonalWorkspace),
         ("environments_name_key", "environments.project_id, environments.name_key", Constraint::EnvironmentName),
         ("services_name_key", "services.project_id, services.name_key", Constraint::ServiceName),
-        ("volume_instances_place_key", "volume_instances.environment_id, volume_instances.volume_id", Constraint::VolumeInstance),
         (
             "instances_place_key",
             "instances.environment_id, instances.service_id, instances.project_id, instances.workspace_id",
             Constraint::Instance,
         ),
-        ("instances_single", "instances.workspace_id, instances.single", Constraint::Instance),
         ("domains_domain_key", "domains.domain", Constraint::Domain),
-        ("volumes_living_name", "volumes.project_id, volumes.name_key", Constraint::VolumeName),
-        ("volume_mounts_service_key", "volume_mounts.environment_id, volume_mounts.service_id", Constraint::VolumeMount),
-        ("volume_mounts_pkey", "volume_mounts.volume_instance_id", Constraint::VolumeMount),
-        ("tcp_proxies_port_key", "tcp_proxies.proxy_port", Constraint::TcpPort),
-        ("tcp_proxies_place_key", "tcp_proxies.environment_id, tcp_proxies.service_id, tcp_proxies.kind", Constraint::TcpProxy),
         ("device_grants_user_code_key", "device_grants.user_code", Constraint::DeviceUserCode),
         ("_hash_key", ".hash", Constraint::Secret),
     ];

@@ -18,9 +18,9 @@ macro_rules! user_columns {
 mod account;
 mod activity;
 mod api_key;
-mod backup;
 mod change;
 mod commit;
+mod delivery;
 mod deployment;
 mod deployment_event;
 mod domain_name;
@@ -28,6 +28,7 @@ mod environment;
 mod error;
 mod instance;
 mod master_key;
+mod notification;
 mod oauth;
 mod page;
 mod project;
@@ -35,11 +36,10 @@ mod replica;
 mod service;
 mod session;
 mod system;
-mod tcp_proxy;
+mod trigger;
 mod usage;
 mod variable;
 mod vault;
-mod volume;
 mod workspace;
 
 #[cfg(test)]

@@ -316,6 +316,7 @@ impl Tree {
             id: ActivityId::generate(),
             workspace_id: tenant.workspace(),
             project_id: Some(project.id),
+            instance_id: Some(instance.id),
             actor: Actor::User { id: user.id, name: user.name.clone(), email: user.email.clone() },
             verb: "project_create".into(),
             subject: project.id.to_string(),

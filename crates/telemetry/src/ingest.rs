@@ -8,12 +8,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use domain::log::{LogLine, LogSource, Severity, parse_line};
+use domain::log::{LogLine, LogSource, Severity, SpoolLine, parse_line};
 use uuid::Uuid;
 
 use crate::spool::{self, Item};
 use crate::write::{Progress, Writer};
-use crate::{Shared, TelemetryError};
+use crate::{Shared, TelemetryError, requests};
 
 /// How far a spool is read.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,12 +43,38 @@ pub(crate) struct Chunk {
     pub(crate) more: bool,
 }
 
+/// What is in a spool.
+pub(crate) enum Spool {
+    /// The output of a replica.
+    Output(LogSource),
+    /// Requests that an edge of this region has answered.
+    Requests { region: String },
+}
+
+impl Spool {
+    /// Under which its position is kept.
+    fn key(&self) -> Uuid {
+        match self {
+            Self::Output(source) => source.replica_id.map_or(source.deployment_id.0, |id| id.0),
+            Self::Requests { .. } => Uuid::nil(),
+        }
+    }
+}
+
+/// Lines of a segment that are to be stored.
+struct Piece {
+    lines: Vec<LogLine>,
+    ends: Vec<u64>,
+    ingested: Ingested,
+    exhausted: bool,
+}
+
 impl Writer {
     /// Brings in the next piece of a spool.
-    pub(crate) fn ingest(&mut self, shared: &Shared, source: &LogSource, dir: &Path) -> Result<Chunk, TelemetryError> {
+    pub(crate) fn ingest(&mut self, shared: &Shared, spool: &Spool, dir: &Path) -> Result<Chunk, TelemetryError> {
         self.claim(shared)?;
         let dir = std::path::absolute(dir).map_err(TelemetryError::io(dir))?;
-        let replica = source.replica_id.map_or(source.deployment_id.0, |id| id.0);
+        let replica = spool.key();
         let position = self.positions(shared)?.get(&replica).cloned();
         let (segment, at) = position.as_ref().map_or((0, 0), |position| (position.segment, position.at));
         // Looked at before the file is read: a segment that had a successor by then does not grow any more.
@@ -62,16 +88,15 @@ impl Writer {
         let path = spool::path_of(&dir, current);
         let finished = segments.last() != Some(&current);
         let offset = if current == segment { u64::try_from(at).unwrap_or(0) } else { 0 };
-        let piece = match start_of(&path, offset).and_then(|offset| spool::read(&path, offset, finished)) {
+        // Segments are numbered without a gap.
+        let gap = position.is_some() && current > segment + 1;
+        let piece = match start_of(&path, offset).and_then(|offset| self.read(spool, &path, offset, finished, gap)) {
             Ok(piece) => piece,
             // A supervisor whose spool is full deletes the oldest segment.
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Chunk { ingested: Ingested::default(), more: true }),
             Err(source) => return Err(TelemetryError::Io { path, source }),
         };
-        let exhausted = piece.exhausted;
-        // Segments are numbered without a gap.
-        let gap = position.is_some() && current > segment + 1;
-        let (lines, ends, ingested) = lines_of(source, piece.items, gap, &path);
+        let Piece { lines, ends, ingested, exhausted } = piece;
         if !lines.is_empty() {
             self.store(shared, lines, Some(&Progress { replica, dir: &dir, segment: current, ends: &ends }))?;
         }
@@ -83,6 +108,22 @@ impl Writer {
             }
         }
         Ok(Chunk { ingested, more: !exhausted || finished })
+    }
+
+    fn read(&mut self, spool: &Spool, path: &Path, offset: u64, finished: bool, gap: bool) -> std::io::Result<Piece> {
+        match spool {
+            Spool::Output(source) => {
+                let piece = spool::read(path, offset, finished, spool::parse)?;
+                let (lines, ends, ingested) = lines_of(source, piece.items, gap, path);
+                Ok(Piece { lines, ends, ingested, exhausted: piece.exhausted })
+            }
+            Spool::Requests { region } => {
+                let piece = spool::read(path, offset, finished, requests::parse)?;
+                let (lines, ends, unreadable) = requests::lines_of(piece.items, region, &mut self.pace);
+                let ingested = Ingested { lines: lines.len() as u64, unreadable };
+                Ok(Piece { lines, ends, ingested, exhausted: piece.exhausted })
+            }
+        }
     }
 
     fn delete_segment(&mut self, shared: &Shared, dir: &Path, segment: i64) -> Result<(), TelemetryError> {
@@ -122,7 +163,7 @@ fn start_of(path: &Path, offset: u64) -> std::io::Result<u64> {
 }
 
 /// The lines of a piece and where each ends. Neighbours that cannot be read become one line that says so, and so does a gap before them.
-fn lines_of(source: &LogSource, items: Vec<Item>, gap: bool, path: &Path) -> (Vec<LogLine>, Vec<u64>, Ingested) {
+fn lines_of(source: &LogSource, items: Vec<Item<SpoolLine>>, gap: bool, path: &Path) -> (Vec<LogLine>, Vec<u64>, Ingested) {
     let (mut lines, mut ends, mut ingested) = (vec![], vec![], Ingested::default());
     let first = items.iter().find_map(|item| item.line.as_ref()).map(|line| line.nanos);
     if gap && let Some(nanos) = first {

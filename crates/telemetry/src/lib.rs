@@ -11,6 +11,7 @@ mod follow;
 mod ingest;
 pub mod metrics;
 mod read;
+mod requests;
 mod retain;
 mod scope;
 mod spool;
@@ -31,7 +32,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{mpsc, oneshot};
 
 use file::{FileKey, Reader, Readers};
-use ingest::Position;
+use ingest::{Position, Spool};
 use metrics::Metrics;
 use write::{Command, Writer};
 
@@ -46,11 +47,11 @@ const QUEUED: usize = 64;
 /// What the log store has to know.
 #[derive(Clone, Debug)]
 pub struct TelemetryConfig {
-    /// The folder; the files are in `logs` and `metrics` in it.
+    /// The folder; the files are in `logs`, `requests` and `metrics` in it.
     pub dir: PathBuf,
     /// Files of days longer ago are deleted.
     pub retain_days: u32,
-    /// The oldest files are deleted while all together are larger.
+    /// The oldest files are deleted while all together are larger. A quarter is for requests.
     pub retain_bytes: u64,
 }
 
@@ -58,45 +59,30 @@ pub struct TelemetryConfig {
 #[derive(Clone)]
 pub struct Telemetry {
     metrics: Arc<Metrics>,
-    shared: Arc<Shared>,
-    // Last: its drop waits for the writer.
-    thread: Arc<WriterThread>,
+    /// What builds and apps write.
+    output: LogStore,
+    /// What the edge has answered: apart, so that a busy app costs no other the lines that it wrote.
+    requests: LogStore,
 }
 
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Telemetry").field("dir", &self.shared.dir).finish_non_exhaustive()
+        f.debug_struct("Telemetry").field("dir", &self.output.shared.dir).finish_non_exhaustive()
     }
 }
 
 impl Telemetry {
-    /// Opens the log store, creating its folder when there is none. Reading works beside another process; writing does not.
+    /// Opens the store, creating its folders when there are none. Reading works beside another process; writing does not.
     ///
     /// # Errors
     /// The folder cannot be used, or a file is of a newer version.
     pub fn open(config: TelemetryConfig) -> Result<Self, TelemetryError> {
-        let metrics = Arc::new(Metrics::open(config.dir.join("metrics"))?);
-        let dir = config.dir.join("logs");
-        file::make_folder(&dir)?;
-        let shared = Shared {
-            dir,
-            retain_days: config.retain_days,
-            retain_bytes: config.retain_bytes,
-            files: RwLock::default(),
-            readers: Readers::default(),
-            last_stored: AtomicI64::new(0),
-            hubs: follow::Hubs::default(),
-            writer: Mutex::default(),
-        };
-        shared.load()?;
-        let shared = Arc::new(shared);
-        let (commands, inbox) = mpsc::channel(QUEUED);
-        let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || write::run(&theirs, inbox))
-            .map_err(TelemetryError::io(&shared.dir))?;
-        Ok(Self { metrics, shared, thread: Arc::new(WriterThread { commands: Some(commands), thread: Some(thread) }) })
+        let for_requests = config.retain_bytes / 4;
+        Ok(Self {
+            metrics: Arc::new(Metrics::open(config.dir.join("metrics"))?),
+            output: LogStore::open(config.dir.join("logs"), config.retain_days, config.retain_bytes - for_requests)?,
+            requests: LogStore::open(config.dir.join("requests"), config.retain_days, for_requests)?,
+        })
     }
 
     /// Stores lines. They survive the end of the process once this has returned. A line whose time is not later than that of its stream's
@@ -109,7 +95,7 @@ impl Telemetry {
             return Ok(());
         }
         let (done, answer) = oneshot::channel();
-        self.ask(Command::Append { lines, done }).await?;
+        self.output.ask(Command::Append { lines, done }).await?;
         answer.await.unwrap_or(Err(TelemetryError::Stopped))
     }
 
@@ -119,8 +105,9 @@ impl Telemetry {
     /// # Errors
     /// The disk refuses, or a text is so rare that a million lines were read without finding enough.
     pub fn query(&self, query: &LogQuery) -> Result<Vec<LogLine>, TelemetryError> {
-        let last_seq = self.shared.last_stored.load(Ordering::Acquire);
-        let scan = || read::scan(&self.shared, query, last_seq, read::EXAMINE_LIMIT);
+        let shared = &self.store_of(&query.scope).shared;
+        let last_seq = shared.last_stored.load(Ordering::Acquire);
+        let scan = || read::scan(shared, query, last_seq, read::EXAMINE_LIMIT);
         let can_move = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
         let scan = if can_move && query.filter.reads_lines() { tokio::task::block_in_place(scan)? } else { scan()? };
         if scan.gave_up { Err(TelemetryError::TooBroad { examined: scan.examined }) } else { Ok(scan.lines) }
@@ -130,17 +117,18 @@ impl Telemetry {
     /// in the order of storing, without a gap and without a repetition. Ends when the store stops, or when lines that the follower was too
     /// slow for cannot be read from disk.
     pub fn follow(&self, scope: LogScope, filter: Filter, replay: Replay) -> impl Stream<Item = Vec<LogLine>> + Send + 'static {
-        follow::follow(Arc::clone(&self.shared), scope, filter, replay)
+        follow::follow(Arc::clone(&self.store_of(&scope).shared), scope, filter, replay)
     }
 
     /// Deletes what is too old or too much. Short: files are deleted whole.
     ///
     /// # Errors
-    /// The disk refuses, or another process writes these logs.
+    /// The disk refuses, or another process writes here.
     pub fn purge(&self, now: Timestamp) -> Result<Purged, TelemetryError> {
         let metrics = self.metrics.purge(now)?;
-        let purged = self.shared.writer().purge(&self.shared, now)?;
-        Ok(Purged { files: purged.files + metrics, ..purged })
+        let output = self.output.shared.writer().purge(&self.output.shared, now)?;
+        let requests = self.requests.shared.writer().purge(&self.requests.shared, now)?;
+        Ok(Purged { files: output.files + requests.files + metrics, bytes: output.bytes + requests.bytes })
     }
 
     /// What running apps use, and the requests that they answer.
@@ -155,10 +143,63 @@ impl Telemetry {
     /// # Errors
     /// The disk refuses; the next call goes on where this one stopped.
     pub async fn ingest(&self, source: &LogSource, logs_dir: &Path) -> Result<Ingested, TelemetryError> {
+        self.output.ingest(|| Spool::Output(source.clone()), logs_dir).await
+    }
+
+    /// Brings in the requests that the edge has written down since the last time, as [`Telemetry::ingest`] does; of each deployment 500 a
+    /// second at most.
+    ///
+    /// # Errors
+    /// The disk refuses; the next call goes on where this one stopped.
+    pub async fn ingest_requests(&self, region: &str, log_dir: &Path) -> Result<Ingested, TelemetryError> {
+        self.requests.ingest(|| Spool::Requests { region: region.to_owned() }, log_dir).await
+    }
+
+    fn store_of(&self, scope: &LogScope) -> &LogStore {
+        match scope {
+            LogScope::Requests { .. } | LogScope::EnvironmentRequests { .. } => &self.requests,
+            LogScope::Deployment { .. } | LogScope::Snapshot { .. } | LogScope::Environment { .. } => &self.output,
+        }
+    }
+}
+
+/// Lines in a folder of files, and the thread that writes them.
+#[derive(Clone)]
+struct LogStore {
+    shared: Arc<Shared>,
+    // Last: its drop waits for the writer.
+    thread: Arc<WriterThread>,
+}
+
+impl LogStore {
+    fn open(dir: PathBuf, retain_days: u32, retain_bytes: u64) -> Result<Self, TelemetryError> {
+        file::make_folder(&dir)?;
+        let shared = Shared {
+            dir,
+            retain_days,
+            retain_bytes,
+            files: RwLock::default(),
+            readers: Readers::default(),
+            last_stored: AtomicI64::new(0),
+            hubs: follow::Hubs::default(),
+            writer: Mutex::default(),
+        };
+        shared.load()?;
+        let shared = Arc::new(shared);
+        let (commands, inbox) = mpsc::channel(QUEUED);
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || write::run(&theirs, inbox))
+            .map_err(TelemetryError::io(&shared.dir))?;
+        Ok(Self { shared, thread: Arc::new(WriterThread { commands: Some(commands), thread: Some(thread) }) })
+    }
+
+    async fn ingest(&self, spool: impl Fn() -> Spool, dir: &Path) -> Result<Ingested, TelemetryError> {
         let mut sum = Ingested::default();
         loop {
             let (done, answer) = oneshot::channel();
-            self.ask(Command::Ingest { source: source.clone(), dir: logs_dir.to_owned(), done }).await?;
+            self.ask(Command::Ingest { spool: spool(), dir: dir.to_owned(), done }).await?;
             let chunk = answer.await.unwrap_or(Err(TelemetryError::Stopped))?;
             sum.lines += chunk.ingested.lines;
             sum.unreadable += chunk.ingested.unreadable;

@@ -191,6 +191,7 @@ fn sources_of(connection: &Connection, topic: Topic) -> rusqlite::Result<Vec<(i6
     let (condition, id, kind) = match topic.what {
         What::Deployment(id) => ("deployment = ?2 AND kind = ?3", id.0, stored_kind(LogKind::Deploy)),
         What::Snapshot(id) => ("snapshot = ?2 AND kind = ?3", id.0, stored_kind(LogKind::Build)),
+        What::Requests(id) => ("deployment = ?2 AND kind = ?3", id.0, stored_kind(LogKind::Http)),
         What::Environment(id) => ("environment = ?2 AND kind <> ?3", id.0, -1),
     };
     let mut statement = connection.prepare_cached(&format!("{SOURCE} WHERE workspace = ?1 AND {condition}"))?;
@@ -209,7 +210,7 @@ fn read_source(row: &Row<'_>) -> rusqlite::Result<(i64, LogSource)> {
         deployment_id: DeploymentId(id(5)?),
         snapshot_id: SnapshotId(id(6)?),
         replica_id: Uuid::from_slice(&replica).ok().map(ReplicaId),
-        kind: if row.get::<_, i64>(8)? == stored_kind(LogKind::Build) { LogKind::Build } else { LogKind::Deploy },
+        kind: kind_of(row.get(8)?),
     };
     Ok((row.get(0)?, source))
 }
@@ -242,7 +243,13 @@ pub(crate) fn stored_kind(kind: LogKind) -> i64 {
     match kind {
         LogKind::Build => 0,
         LogKind::Deploy => 1,
+        LogKind::Http => 2,
     }
+}
+
+fn kind_of(stored: i64) -> LogKind {
+    let kinds = [LogKind::Build, LogKind::Http];
+    kinds.into_iter().find(|kind| stored_kind(*kind) == stored).unwrap_or(LogKind::Deploy)
 }
 
 /// The next lines of a topic behind `cursor`, in the order in which they were stored, and where to go on: `upto` when all is read.
@@ -286,6 +293,7 @@ pub(crate) fn last_nanos(connection: &Connection, stream: crate::scope::Stream) 
     let (column, id, kind) = match stream {
         Stream::Build(id) => ("snapshot", id, LogKind::Build),
         Stream::Deploy(id) => ("deployment", id, LogKind::Deploy),
+        Stream::Http(id) => ("deployment", id, LogKind::Http),
     };
     let text = format!(
         "SELECT max(latest) FROM (
@@ -332,7 +340,7 @@ mod tests {
             };
             store.append((0..1000).map(line).collect()).await.unwrap();
         }
-        let shared = &store.shared;
+        let shared = &store.output.shared;
         let last_seq = shared.last_stored.load(Ordering::Acquire);
         let tenant = Tenant::system(sources[0].workspace_id);
         let environment = LogScope::Environment { tenant, environment: sources[0].environment_id };

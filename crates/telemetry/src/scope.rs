@@ -22,6 +22,20 @@ pub enum LogScope {
         /// The snapshot.
         snapshot: SnapshotId,
     },
+    /// Requests to a deployment.
+    Requests {
+        /// Whose it is.
+        tenant: Tenant,
+        /// The deployment.
+        deployment: DeploymentId,
+    },
+    /// Requests to everything in an environment.
+    EnvironmentRequests {
+        /// Whose it is.
+        tenant: Tenant,
+        /// The environment.
+        environment: EnvironmentId,
+    },
     /// Builds and apps of an environment.
     Environment {
         /// Whose it is.
@@ -78,6 +92,7 @@ pub(crate) struct Topic {
 pub(crate) enum What {
     Deployment(DeploymentId),
     Snapshot(SnapshotId),
+    Requests(DeploymentId),
     Environment(EnvironmentId),
 }
 
@@ -86,17 +101,22 @@ impl Topic {
         match *scope {
             LogScope::Deployment { tenant, deployment } => Self { workspace: tenant.workspace(), what: What::Deployment(deployment) },
             LogScope::Snapshot { tenant, snapshot } => Self { workspace: tenant.workspace(), what: What::Snapshot(snapshot) },
-            LogScope::Environment { tenant, environment } => Self { workspace: tenant.workspace(), what: What::Environment(environment) },
+            LogScope::Requests { tenant, deployment } => Self { workspace: tenant.workspace(), what: What::Requests(deployment) },
+            LogScope::Environment { tenant, environment } | LogScope::EnvironmentRequests { tenant, environment } => {
+                Self { workspace: tenant.workspace(), what: What::Environment(environment) }
+            }
         }
     }
 
-    /// The topics that lines of a source belong to: its stream and its environment.
-    pub(crate) fn of_source(source: &LogSource) -> [Self; 2] {
-        let stream = match source.kind {
-            LogKind::Build => What::Snapshot(source.snapshot_id),
-            LogKind::Deploy => What::Deployment(source.deployment_id),
+    /// The topics that lines of a source belong to: its stream, and the environment unless they are requests.
+    pub(crate) fn of_source(source: &LogSource) -> Vec<Self> {
+        let environment = What::Environment(source.environment_id);
+        let topics = match source.kind {
+            LogKind::Build => vec![What::Snapshot(source.snapshot_id), environment],
+            LogKind::Deploy => vec![What::Deployment(source.deployment_id), environment],
+            LogKind::Http => vec![What::Requests(source.deployment_id)],
         };
-        [stream, What::Environment(source.environment_id)].map(|what| Self { workspace: source.workspace_id, what })
+        topics.into_iter().map(|what| Self { workspace: source.workspace_id, what }).collect()
     }
 
     pub(crate) fn holds(&self, source: &LogSource) -> bool {
@@ -109,6 +129,7 @@ impl Topic {
 pub(crate) enum Stream {
     Build(Uuid),
     Deploy(Uuid),
+    Http(Uuid),
 }
 
 impl Stream {
@@ -116,6 +137,7 @@ impl Stream {
         match source.kind {
             LogKind::Build => Self::Build(source.snapshot_id.0),
             LogKind::Deploy => Self::Deploy(source.deployment_id.0),
+            LogKind::Http => Self::Http(source.deployment_id.0),
         }
     }
 }

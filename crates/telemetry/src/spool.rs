@@ -15,17 +15,17 @@ pub(crate) const MAX_NANOS: i64 = 9_000_000_000_000_000_000;
 
 /// Some lines of a segment.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Piece {
-    pub(crate) items: Vec<Item>,
+pub(crate) struct Piece<T> {
+    pub(crate) items: Vec<Item<T>>,
     /// Nothing more is to be read from the segment now.
     pub(crate) exhausted: bool,
 }
 
 /// A line of a segment and where it ends.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Item {
+pub(crate) struct Item<T> {
     /// `None` when it cannot be read.
-    pub(crate) line: Option<SpoolLine>,
+    pub(crate) line: Option<T>,
     pub(crate) end: u64,
 }
 
@@ -55,8 +55,13 @@ pub(crate) fn path_of(dir: &Path, segment: i64) -> PathBuf {
     dir.join(format!("{segment:06}.log"))
 }
 
+/// A line of a replica's output.
+pub(crate) fn parse(bytes: &[u8]) -> Option<SpoolLine> {
+    serde_json::from_slice::<SpoolLine>(bytes).ok().filter(|line| (1..=MAX_NANOS).contains(&line.nanos))
+}
+
 /// Reads on from `offset`. A last line without its end is left for later, unless the segment is `finished`.
-pub(crate) fn read(path: &Path, offset: u64, finished: bool) -> io::Result<Piece> {
+pub(crate) fn read<T>(path: &Path, offset: u64, finished: bool, parse: fn(&[u8]) -> Option<T>) -> io::Result<Piece<T>> {
     let mut file = File::open(path)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut buffer = Vec::new();
@@ -70,12 +75,12 @@ pub(crate) fn read(path: &Path, offset: u64, finished: bool) -> io::Result<Piece
     let mut items = vec![];
     let mut at = 0;
     while let Some(length) = buffer[at..].iter().position(|byte| *byte == b'\n') {
-        items.push(item(&buffer[at..at + length], offset + (at + length) as u64 + 1));
+        items.push(Item { line: parse(&buffer[at..at + length]), end: offset + (at + length) as u64 + 1 });
         at += length + 1;
     }
     let rest = &buffer[at..];
     if exhausted && finished && !rest.is_empty() {
-        items.push(item(rest, offset + buffer.len() as u64));
+        items.push(Item { line: parse(rest), end: offset + buffer.len() as u64 });
     }
     if !exhausted && items.is_empty() {
         return skip(file, offset + buffer.len() as u64, finished);
@@ -83,13 +88,8 @@ pub(crate) fn read(path: &Path, offset: u64, finished: bool) -> io::Result<Piece
     Ok(Piece { items, exhausted })
 }
 
-fn item(bytes: &[u8], end: u64) -> Item {
-    let line = serde_json::from_slice::<SpoolLine>(bytes).ok();
-    Item { line: line.filter(|line| (1..=MAX_NANOS).contains(&line.nanos)), end }
-}
-
 /// Leaves out a line that is too long, once its end is there.
-fn skip(file: File, mut end: u64, finished: bool) -> io::Result<Piece> {
+fn skip<T>(file: File, mut end: u64, finished: bool) -> io::Result<Piece<T>> {
     let mut reader = BufReader::new(file);
     loop {
         let buffer = reader.fill_buf()?;
@@ -111,7 +111,7 @@ fn skip(file: File, mut end: u64, finished: bool) -> io::Result<Piece> {
 mod tests {
     use super::*;
 
-    fn texts(piece: &Piece) -> Vec<Option<&str>> {
+    fn texts(piece: &Piece<SpoolLine>) -> Vec<Option<&str>> {
         piece.items.iter().map(|item| item.line.as_ref().map(|line| line.message.as_str())).collect()
     }
 
@@ -123,17 +123,17 @@ mod tests {
         let start = "{\"n\":1,\"m\":\"one\"}\n\n\u{0}\u{0}\n{\"n\":0,\"m\":\"no time\"}\n{\"n\":2,\"e\":true,\"m\":\"two\"}\n";
         std::fs::write(&path, format!("{start}{long}{{\"n\":4,\"m\":\"four\"}}\n{{\"n\":5,\"m\":\"fi")).unwrap();
 
-        let first = read(&path, 0, false).unwrap();
+        let first = read(&path, 0, false, parse).unwrap();
         assert_eq!(texts(&first), [Some("one"), None, None, None, Some("two")]);
         assert_eq!(first.items[4].end, start.len() as u64);
-        let second = read(&path, start.len() as u64, false).unwrap();
+        let second = read(&path, start.len() as u64, false, parse).unwrap();
         assert_eq!((texts(&second), second.items[0].end), (vec![None], (start.len() + long.len()) as u64));
-        let third = read(&path, second.items[0].end, false).unwrap();
+        let third = read(&path, second.items[0].end, false, parse).unwrap();
         assert_eq!((texts(&third), third.exhausted), (vec![Some("four")], true));
-        let last = read(&path, third.items[0].end, true).unwrap();
+        let last = read(&path, third.items[0].end, true, parse).unwrap();
         assert_eq!((texts(&last), last.exhausted), (vec![None], true));
         assert_eq!(last.items[0].end, std::fs::metadata(&path).unwrap().len());
-        assert_eq!(read(&path, last.items[0].end, true).unwrap(), Piece { items: vec![], exhausted: true });
+        assert_eq!(read(&path, last.items[0].end, true, parse).unwrap(), Piece { items: vec![], exhausted: true });
     }
 
     #[test]

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::file::{FileKey, SCHEMA, day_of, open_for_writing};
 use crate::follow::Stored;
-use crate::ingest::{Chunk, Position};
+use crate::ingest::{Chunk, Position, Spool};
 use crate::read::{stored_kind, stored_severity};
+use crate::requests::Pace;
 use crate::scope::Stream;
 use crate::spool::MAX_NANOS;
 use crate::{Shared, TelemetryError, file, read};
@@ -26,7 +27,7 @@ const MAX_REMEMBERED: usize = 10_000;
 /// What the writer's thread is asked for.
 pub(crate) enum Command {
     Append { lines: Vec<LogLine>, done: oneshot::Sender<Result<(), TelemetryError>> },
-    Ingest { source: LogSource, dir: PathBuf, done: oneshot::Sender<Result<Chunk, TelemetryError>> },
+    Ingest { spool: Spool, dir: PathBuf, done: oneshot::Sender<Result<Chunk, TelemetryError>> },
 }
 
 /// Serves commands until the last handle is gone, then lets go of the files and of the followers.
@@ -36,7 +37,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
         // Nobody may be waiting any more; the lines are stored all the same.
         match command {
             Command::Append { lines, done } => drop(done.send(writer.append(shared, lines))),
-            Command::Ingest { source, dir, done } => drop(done.send(writer.ingest(shared, &source, &dir))),
+            Command::Ingest { spool, dir, done } => drop(done.send(writer.ingest(shared, &spool, &dir))),
         }
     }
     *shared.writer() = Writer::default();
@@ -54,6 +55,8 @@ pub(crate) struct Writer {
     streams: HashMap<Stream, i64>,
     /// How far each replica's spool is read. Loaded before the first use.
     pub(crate) positions: Option<HashMap<uuid::Uuid, Position>>,
+    /// How many requests are kept of each deployment.
+    pub(crate) pace: Pace,
     /// Written since it was last brought to the disk for sure.
     unsynced: Option<FileKey>,
 }

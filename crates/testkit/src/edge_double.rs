@@ -101,7 +101,9 @@ impl Shared {
                 json!({"inFlight": 0})
             }
             Request::Ping => json!({"version": 0, "pid": std::process::id(), "listen": []}),
-            Request::Stats | Request::Shutdown => json!({}),
+            Request::Stats => json!({"connections": {}}),
+            Request::Traffic { .. } => json!({"slots": [], "more": false}),
+            Request::Shutdown => json!({}),
         }
     }
 

@@ -93,6 +93,7 @@ impl TestApp {
             separate_users: false,
             // Short enough for what only the clock finds, long enough that a test fails when a bell is missing.
             period: Duration::from_secs(2),
+            outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }
@@ -405,18 +406,6 @@ impl TestApp {
             assert!(!entries[at..].iter().any(routes), "{stopped} was routed after its stop: {entries:#?}");
         }
     }
-
-    /// Serves the API on a loopback port until the test ends.
-    ///
-    /// # Panics
-    /// When there is no free port.
-    pub async fn serve_api(&self) -> std::net::SocketAddr {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("the port just bound");
-        let router = api::router(api::ApiState::new(self.ops.clone()));
-        tokio::spawn(api::serve(listener, router, tokio_util::sync::CancellationToken::new()));
-        address
-    }
 }
 
 async fn ops(dir: &Path) -> Ops {
@@ -428,8 +417,6 @@ async fn ops(dir: &Path) -> Ops {
         edge_port: Some(8081),
         dashboard_url: "http://localhost:8080".into(),
         region: "local".into(),
-        tcp_domain: "127.0.0.1".into(),
-        tcp_ports: 30_000..=32_767,
         blobs: dir.join("blobs"),
         max_upload_bytes: 1_000_000,
     };

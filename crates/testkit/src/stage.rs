@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use domain::ReplicaId;
 use runtime::sim::SimDriver;
-use runtime::{BoxFuture, Driver, DriverError, Observation, ReplicaSpec};
+use runtime::{BoxFuture, Driver, DriverError, Observation, ReplicaSpec, ReplicaUsage};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -139,6 +139,10 @@ impl Driver for Stage {
             }
             self.sim.observe().await
         })
+    }
+
+    fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
+        self.sim.usage(replicas)
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

@@ -161,8 +161,6 @@ json_scalars! {
     DeploymentMeta,
     /// An environment as one document.
     EnvironmentConfig,
-    /// A template as one document.
-    SerializedTemplateConfig,
 }
 
 fn any_token(token: ScalarToken<'_>) -> ParseScalarResult<Scalar> {

@@ -25,6 +25,19 @@ macro_rules! same {
 }
 
 enums! {
+    /// What can be measured.
+    MetricMeasurement {
+        BackupUsageGb = "BACKUP_USAGE_GB", CpuLimit = "CPU_LIMIT", CpuUsage = "CPU_USAGE", CpuUsage2 = "CPU_USAGE_2",
+        DiskUsageGb = "DISK_USAGE_GB", EphemeralDiskUsageGb = "EPHEMERAL_DISK_USAGE_GB", MeasurementUnspecified = "MEASUREMENT_UNSPECIFIED",
+        MemoryLimitGb = "MEMORY_LIMIT_GB", MemoryUsageGb = "MEMORY_USAGE_GB", NetworkRxGb = "NETWORK_RX_GB", NetworkTxGb = "NETWORK_TX_GB",
+        Unrecognized = "UNRECOGNIZED",
+    }
+    /// By what metrics can be grouped.
+    MetricTag {
+        DeploymentId = "DEPLOYMENT_ID", DeploymentInstanceId = "DEPLOYMENT_INSTANCE_ID", EnvironmentId = "ENVIRONMENT_ID",
+        HostType = "HOST_TYPE", KeyUnspecified = "KEY_UNSPECIFIED", PluginId = "PLUGIN_ID", ProjectId = "PROJECT_ID", Region = "REGION",
+        ServiceId = "SERVICE_ID", Unrecognized = "UNRECOGNIZED", VolumeId = "VOLUME_ID", VolumeInstanceId = "VOLUME_INSTANCE_ID",
+    }
     /// Where a deployment stands.
     DeploymentStatus {
         Building = "BUILDING", Crashed = "CRASHED", Deploying = "DEPLOYING", Failed = "FAILED", Initializing = "INITIALIZING",
@@ -62,19 +75,6 @@ enums! {
         Deleted = "DELETED", Deleting = "DELETING", Broken = "ERROR", Migrating = "MIGRATING", MigrationPending = "MIGRATION_PENDING",
         Ready = "READY", Restoring = "RESTORING", Updating = "UPDATING",
     }
-    /// How often backups are made.
-    VolumeInstanceBackupScheduleKind { Daily = "DAILY", Monthly = "MONTHLY", Weekly = "WEEKLY" }
-    /// Whether a database runs.
-    PluginStatus { Deprecated = "DEPRECATED", Locked = "LOCKED", Removed = "REMOVED", Running = "RUNNING", Stopped = "STOPPED" }
-    /// Whether a TCP proxy is in the routing table.
-    TCPProxySyncStatus {
-        Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
-        Updating = "UPDATING",
-    }
-    /// Whether a template can be found.
-    TemplateStatus { Hidden = "HIDDEN", Published = "PUBLISHED", Unpublished = "UNPUBLISHED" }
-    /// Where a workflow stands.
-    WorkflowStatus { Complete = "Complete", Broken = "Error", NotFound = "NotFound", Running = "Running" }
     /// Whether a service domain is in the routing table.
     ServiceDomainSyncStatus {
         Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
@@ -172,31 +172,6 @@ same!(
         WaitForDependencies,
     }
 );
-same!(VolumeInstanceBackupScheduleKind = domain::volume::BackupKind { Daily, Monthly, Weekly });
-
-impl From<VolumeInstanceBackupScheduleKind> for domain::volume::BackupKind {
-    fn from(value: VolumeInstanceBackupScheduleKind) -> Self {
-        match value {
-            VolumeInstanceBackupScheduleKind::Daily => Self::Daily,
-            VolumeInstanceBackupScheduleKind::Weekly => Self::Weekly,
-            VolumeInstanceBackupScheduleKind::Monthly => Self::Monthly,
-        }
-    }
-}
-
-impl PluginType {
-    /// The engine of that name.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "mongodb" => Self::Mongodb,
-            "mysql" => Self::Mysql,
-            "postgresql" => Self::Postgresql,
-            "redis" => Self::Redis,
-            _ => return None,
-        })
-    }
-}
-
 same!(RestartPolicyType = domain::spec::RestartPolicy { Always, Never, OnFailure });
 
 impl From<DeploymentStatus> for domain::deployment::DeploymentStatus {

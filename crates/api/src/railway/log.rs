@@ -132,6 +132,10 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn query(&self, ctx: &Ctx, scope: LogScope, filter: Option<&str>) -> Result<Vec<Log>, Fault> {
+        Ok(self.lines(ctx, scope, filter)?.into_iter().map(Log).collect())
+    }
+
+    pub(crate) fn lines(&self, ctx: &Ctx, scope: LogScope, filter: Option<&str>) -> Result<Vec<LogLine>, Fault> {
         let filter = parse(filter)?;
         let anchor = nanos_of(self.anchor_date.as_deref())?;
         let back = LogQuery {
@@ -156,11 +160,15 @@ impl Window {
                 lines.extend(query(ctx, &on)?);
             }
         }
-        Ok(lines.into_iter().map(Log).collect())
+        Ok(lines)
     }
 
     /// What is sent first of a log that is followed.
     pub(crate) fn replay(&self) -> Result<Replay, Fault> {
+        if let (Some(anchor), None) = (nanos_of(self.anchor_date.as_deref())?, self.before_limit) {
+            // Who names a moment and nothing before it wants what comes after it.
+            return Ok(Replay { limit: limit(self.after_limit, DEFAULT_LIMIT)?, after: Some(anchor), before: None });
+        }
         Ok(Replay {
             limit: limit(self.before_limit, DEFAULT_LIMIT)?,
             after: nanos_of(self.before_date.as_deref())?.map(|at| at.saturating_sub(1)),

@@ -11,20 +11,18 @@ mod deployment;
 mod domain_name;
 mod enums;
 mod environment;
+mod http_log;
 mod inputs;
 mod loader;
 mod log;
+mod metric;
 mod mutation;
-mod plugin;
 mod project;
 mod query;
 mod region;
 mod service;
 mod subscription;
-mod tcp_proxy;
-mod template;
 mod token;
-mod volume;
 
 use std::sync::LazyLock;
 

@@ -14,18 +14,18 @@ use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
 use super::connection::{connection, page, sized};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
-use super::enums::ProjectsOrderBy;
+use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
+use super::http_log::HttpLog;
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
-use super::plugin::Plugin;
+use super::metric::{
+    self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
+};
 use super::project::Project;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
-use super::tcp_proxy::TCPProxy;
-use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
-use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
 use crate::graphql::scalar::{DateTime, EnvironmentVariables};
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -180,13 +180,98 @@ impl Query {
         let _ = project_id;
         external_workspaces(ctx)
     }
+    /// How long requests to a service took; one sample for the whole window when no step is named.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_duration_metrics(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        status_code: Option<i32>,
+        step_seconds: Option<i32>,
+    ) -> Result<HttpDurationMetricsResult, Fault> {
+        metric::http_durations(ctx, HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code, step_seconds })
+    }
+    /// Requests to a deployment, oldest first.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_logs(
+        ctx: &Ctx,
+        after_date: Option<String>,
+        after_limit: Option<i32>,
+        anchor_date: Option<String>,
+        before_date: Option<String>,
+        before_limit: Option<i32>,
+        deployment_id: String,
+        filter: Option<String>,
+        limit: Option<i32>,
+    ) -> Result<Vec<HttpLog>, Fault> {
+        let scope = ctx.wait(ops::logs::http_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
+        let window = Window { after_date, after_limit, anchor_date, before_date, before_limit: before_limit.or(limit) };
+        Ok(window.lines(ctx, scope, filter.as_deref())?.into_iter().map(HttpLog::new).collect())
+    }
+    /// How many requests a service had.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_metrics(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        status_code: Option<i32>,
+        step_seconds: Option<i32>,
+    ) -> Result<HttpMetricsResult, Fault> {
+        metric::http_metrics(ctx, HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code, step_seconds })
+    }
+    /// How many requests a service had, by the status of the answer.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_metrics_grouped_by_status(
+        ctx: &Ctx,
+        end_date: DateTime,
+        environment_id: String,
+        method: Option<String>,
+        path: Option<String>,
+        service_id: String,
+        start_date: DateTime,
+        step_seconds: Option<i32>,
+    ) -> Result<Vec<HttpMetricsByStatusResult>, Fault> {
+        let asked = HttpAsked { end_date, environment_id, method, path, service_id, start_date, status_code: None, step_seconds };
+        metric::http_metrics_by_status(ctx, asked)
+    }
     /// The person or workspace behind the credential.
     fn me(ctx: &Ctx) -> Result<User, Fault> {
         User::of(ctx)
     }
-    /// A database.
-    fn plugin(ctx: &Ctx, id: String) -> Result<Plugin, Fault> {
-        Plugin::find(ctx, &id)
+    /// What apps use. Network is what the edge carried in each interval; disks are told of services that have one.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn metrics(
+        ctx: &Ctx,
+        end_date: Option<DateTime>,
+        environment_id: Option<String>,
+        group_by: Option<Vec<MetricTag>>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        sample_rate_seconds: Option<i32>,
+        service_id: Option<String>,
+        start_date: DateTime,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<MetricsResult>, Fault> {
+        let asked = MetricsAsked {
+            end_date,
+            environment_id,
+            group_by,
+            measurements,
+            project_id,
+            sample_rate_seconds,
+            service_id,
+            start_date,
+            workspace_id,
+        };
+        metric::metrics(ctx, asked)
     }
     /// A project.
     fn project(ctx: &Ctx, id: String) -> Result<Project, Fault> {
@@ -249,43 +334,6 @@ impl Query {
         let environment = id("Environment", &environment_id, EnvironmentId)?;
         ServiceInstance::find(ctx, environment, id("Service", &service_id, ServiceId)?)
     }
-    /// The TCP ports of a service in an environment.
-    fn tcp_proxies(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<TCPProxy>, Fault> {
-        super::tcp_proxy::list(ctx, &environment_id, &service_id)
-    }
-    /// A template, by its code or id. Everybody may ask.
-    fn template(code: Option<String>, id: Option<String>, owner: Option<String>, repo: Option<String>) -> Result<Template, Fault> {
-        // Templates here come with the server, not from anybody's repository.
-        let _ = (owner, repo);
-        Template::find(code, id)
-    }
-    /// Templates that hold every word of the query. Everybody may ask.
-    fn template_search(
-        after: Option<String>,
-        before: Option<String>,
-        category: Option<String>,
-        first: Option<i32>,
-        last: Option<i32>,
-        query: String,
-        verified: Option<bool>,
-    ) -> Result<QueryTemplateSearchConnection, Fault> {
-        // All of them are verified.
-        let found = if verified == Some(false) { vec![] } else { TemplateSearchResult::search(&query, category.as_deref()) };
-        Ok(page(after, before, first, last)?.cut(found, TemplateSearchResult::cursor).into())
-    }
-    /// All templates, databases first. Everybody may ask.
-    fn templates(
-        after: Option<String>,
-        before: Option<String>,
-        first: Option<i32>,
-        last: Option<i32>,
-        recommended: Option<bool>,
-        verified: Option<bool>,
-    ) -> Result<QueryTemplatesConnection, Fault> {
-        // All of them are recommended and verified.
-        let found = if recommended == Some(false) || verified == Some(false) { vec![] } else { Template::all() };
-        Ok(page(after, before, first, last)?.cut(found, Template::cursor).into())
-    }
     /// Whether the person signs in with a second factor.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
         ctx.op.user()?;
@@ -310,22 +358,6 @@ impl Query {
         service_id: String,
     ) -> Result<EnvironmentVariables, Fault> {
         read_variables(ctx, &project_id, &environment_id, Some(&service_id), View::ForDeployment)
-    }
-    /// A volume in an environment.
-    fn volume_instance(ctx: &Ctx, id: String) -> Result<VolumeInstance, Fault> {
-        VolumeInstance::find(ctx, &id)
-    }
-    /// The backups of a volume, newest first.
-    fn volume_instance_backup_list(ctx: &Ctx, volume_instance_id: String) -> Result<Vec<VolumeInstanceBackup>, Fault> {
-        super::volume::backups(ctx, &volume_instance_id)
-    }
-    /// When backups of a volume are made by themselves.
-    fn volume_instance_backup_schedule_list(ctx: &Ctx, volume_instance_id: String) -> Result<Vec<VolumeInstanceBackupSchedule>, Fault> {
-        super::volume::schedules(ctx, &volume_instance_id)
-    }
-    /// Where a workflow stands that a mutation began.
-    fn workflow_status(ctx: &Ctx, workflow_id: String) -> Result<WorkflowResult, Fault> {
-        super::template::workflow(ctx, &workflow_id)
     }
     /// A workspace.
     fn workspace(ctx: &Ctx, workspace_id: String) -> Result<Workspace, Fault> {

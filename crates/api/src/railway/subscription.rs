@@ -14,6 +14,7 @@ use ops::{OpCtx, Opened};
 use telemetry::{LogScope, Replay};
 
 use super::deployment::{Deployment, DeploymentEvent};
+use super::http_log::HttpLog;
 use super::inputs::id;
 use super::log::{Log, Window, following};
 use crate::graphql::{Ctx, Events, Fault, Scalar};
@@ -152,5 +153,29 @@ impl Subscription {
             let scope = ops::logs::environment_logs(&ctx.op, environment).await?;
             Ok(follow(&ctx.op, scope, wanted))
         })?)
+    }
+    /// Requests to a deployment: those so far, or since the anchor, then each new one.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn http_logs(
+        ctx: &Ctx,
+        after_date: Option<String>,
+        after_limit: Option<i32>,
+        anchor_date: Option<String>,
+        before_date: Option<String>,
+        before_limit: Option<i32>,
+        deployment_id: String,
+        filter: Option<String>,
+    ) -> Result<Vec<HttpLog>, Fault> {
+        let deployment = id("Deployment", &deployment_id, DeploymentId)?;
+        let event = ctx.event(|| async {
+            let window = Window { after_date, after_limit, anchor_date, before_date, before_limit };
+            let wanted = following(filter.as_deref(), &window)?;
+            let scope = ops::logs::http_logs(&ctx.op, deployment).await?;
+            Ok(follow(&ctx.op, scope, wanted))
+        })?;
+        match event {
+            Event::Logs(lines) => Ok(lines.into_iter().map(HttpLog::new).collect()),
+            Event::Deployment(_) | Event::Step(_) => Err(wrong_event()),
+        }
     }
 }

@@ -6,15 +6,8 @@ use graphql_parser::schema::{Definition, EnumType, Field, InputObjectType, Input
 
 const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 
-/// Beyond the contract: how clients before 2026 name a workspace, and the shape of 2022 for databases (`contracts/railway.md` 5).
-const EXTRAS: &[&str] =
-    &["Plugin.plugin", "PluginCreateInput.data", "ProjectCreateInput.teamId", "Query.projects.teamId", "TemplateDeployV2Input.teamId"];
-
-/// A type of our own for one of the extras.
-const EXTRA_TYPES: &[&str] = &["PluginCreateDataInput"];
-
-/// May be left out here, because another shape takes their place.
-const OPTIONAL: &[&str] = &["PluginCreateInput.name", "PluginCreateInput.projectId"];
+/// Beyond the contract: how clients before 2026 name a workspace (`contracts/railway.md` 5).
+const EXTRAS: &[&str] = &["ProjectCreateInput.teamId", "Query.projects.teamId"];
 
 type Types = BTreeMap<String, TypeDefinition<'static, String>>;
 
@@ -53,8 +46,7 @@ impl Report {
             match theirs.iter().find(|other| other.name == one.name) {
                 None => self.expect(EXTRAS.contains(&path.as_str()), || format!("{path} is not in the contract")),
                 Some(other) => {
-                    let looser = OPTIONAL.contains(&path.as_str()) && format!("{}!", one.value_type) == other.value_type.to_string();
-                    self.expect(looser || one.value_type == other.value_type, || {
+                    self.expect(one.value_type == other.value_type, || {
                         format!("{path}: {} instead of {}", one.value_type, other.value_type)
                     });
                     self.expect(one.default_value == other.default_value, || format!("{path}: another default"));
@@ -103,7 +95,6 @@ fn what_is_served_is_what_the_contract_says() {
             (TypeDefinition::InputObject(one), Some(TypeDefinition::InputObject(other))) => report.input(one, other),
             (TypeDefinition::Enum(one), Some(TypeDefinition::Enum(other))) => report.values(one, other),
             (TypeDefinition::Scalar(_), Some(TypeDefinition::Scalar(_))) => {}
-            (_, None) if EXTRA_TYPES.contains(&name.as_str()) => {}
             _ => report.0.push(format!("{name} is not in the contract, or of another kind")),
         }
     }

@@ -3,14 +3,9 @@
 use api::graphql::{Engine, GraphqlRequest};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
-use domain::volume::VolumeInstance;
-use domain::{
-    ApiKeyId, BackupId, DeploymentId, DomainId, ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, UserId, VolumeId,
-    VolumeInstanceId, WorkspaceId,
-};
+use domain::{ApiKeyId, DeploymentId, DomainId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
-use ops::plugin::PluginCreate;
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Principal};
 use secrecy::{ExposeSecret, SecretString};
@@ -32,12 +27,6 @@ pub(crate) struct Estate {
     pub(crate) deployment: DeploymentId,
     pub(crate) service_domain: DomainId,
     pub(crate) custom_domain: DomainId,
-    /// A database, its volume with a backup, and its port.
-    pub(crate) plugin: ServiceId,
-    pub(crate) volume: VolumeId,
-    pub(crate) volume_instance: VolumeInstanceId,
-    pub(crate) backup: BackupId,
-    pub(crate) tcp_proxy: TcpProxyId,
     pub(crate) account_key: ApiKeyId,
     pub(crate) project_key: ApiKeyId,
     /// A project token's secret.
@@ -123,7 +112,6 @@ impl World {
         )
         .await
         .unwrap();
-        let (plugin, mounted, backup, tcp_proxy) = self.database(&ctx, &person).await;
         let (account_key, _) = ops::token::api_token_create(&ctx, "ci", None).await.unwrap();
         let (project_key, secret) = ops::token::project_token_create(&ctx, person.project, person.environment, "deploy").await.unwrap();
         Estate {
@@ -132,27 +120,11 @@ impl World {
             deployment,
             service_domain: domains.row[0].id,
             custom_domain: custom.id,
-            plugin,
-            volume: mounted.volume_id,
-            volume_instance: mounted.id,
-            backup,
-            tcp_proxy,
             account_key: account_key.id,
             project_key: project_key.id,
             project_token: secret.expose_secret().to_owned(),
             person,
         }
-    }
-
-    async fn database(&self, ctx: &OpCtx, person: &Person) -> (ServiceId, VolumeInstance, BackupId, TcpProxyId) {
-        let wanted =
-            PluginCreate { name: "redis".into(), project: person.project, environment: Some(person.environment), friendly_name: None };
-        let (plugin, _) = ops::plugin::plugin_create(ctx, wanted).await.unwrap();
-        let (tenant, id) = (plugin.tenant, plugin.row.id);
-        let mounted = ctx.ops.store.volume_instance_of_service(tenant, person.environment, id).await.unwrap().unwrap();
-        let backup = ops::backup::volume_instance_backup_create(ctx, mounted.id, None).await.unwrap();
-        let proxies = ops::tcp_proxy::tcp_proxies(ctx, person.environment, id).await.unwrap();
-        (id, mounted, backup.id, proxies.row[0].id)
     }
 
     pub(crate) async fn deploy(&self, ctx: &OpCtx, person: &Person, service: Option<ServiceId>) -> DeploymentId {
@@ -219,8 +191,7 @@ impl World {
 
 /// The ids that a stranger must never see.
 pub(crate) fn ids(estate: &Estate) -> Vec<String> {
-    let Estate { person, workspace, service, deployment, service_domain, custom_domain, account_key, project_key, project_token, .. } =
-        estate;
+    let Estate { person, workspace, service, deployment, service_domain, custom_domain, account_key, project_key, project_token } = estate;
     vec![
         person.project.to_string(),
         person.environment.to_string(),
@@ -230,11 +201,6 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         deployment.to_string(),
         service_domain.to_string(),
         custom_domain.to_string(),
-        estate.plugin.to_string(),
-        estate.volume.to_string(),
-        estate.volume_instance.to_string(),
-        estate.backup.to_string(),
-        estate.tcp_proxy.to_string(),
         account_key.to_string(),
         project_key.to_string(),
         project_token.clone(),

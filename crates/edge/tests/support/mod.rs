@@ -79,7 +79,7 @@ impl App {
     }
 
     pub(crate) fn target(&self) -> Target {
-        Target { replica_id: self.replica, deployment_id: self.deployment, address: self.address }
+        Target { replica_id: self.replica, deployment_id: self.deployment, name: String::new(), address: self.address }
     }
 
     /// Ends it at once, with all its connections.
@@ -109,17 +109,13 @@ pub(crate) fn route(targets: Vec<Target>) -> Route {
 }
 
 pub(crate) fn table(version: u64, hosts: Vec<(&str, Route)>) -> RoutingTable {
-    RoutingTable {
-        version,
-        hosts: hosts.into_iter().map(|(host, route)| (host.to_owned(), route)).collect::<BTreeMap<_, _>>(),
-        tcp: BTreeMap::new(),
-    }
+    RoutingTable { version, hosts: hosts.into_iter().map(|(host, route)| (host.to_owned(), route)).collect::<BTreeMap<_, _>>() }
 }
 
 /// An address where nothing listens.
 pub(crate) async fn nobody() -> Target {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    Target { replica_id: ReplicaId::generate(), deployment_id: DeploymentId::generate(), address }
+    Target { replica_id: ReplicaId::generate(), deployment_id: DeploymentId::generate(), name: String::new(), address }
 }
 
 pub(crate) struct Edge {

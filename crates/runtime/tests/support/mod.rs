@@ -72,7 +72,6 @@ impl Place {
             draining_seconds: 3,
             limits: Limits::default(),
             user: self.user,
-            volume: None,
         }
     }
 

@@ -141,6 +141,19 @@ impl Metrics {
         self.writer().record(&self.shared, measured)
     }
 
+    /// The last interval of which traffic is stored, in seconds since the epoch; 0 when there is none.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn traffic_stored(&self) -> Result<i64, TelemetryError> {
+        for file in self.shared.files()?.into_iter().rev().filter(|file| file.resolution == Resolution::FiveSeconds) {
+            if let Some(newest) = self.shared.in_file(file, rows::newest_traffic)?.flatten() {
+                return Ok(newest);
+            }
+        }
+        Ok(0)
+    }
+
     /// The newest `limit` intervals of each series, newest first, exactly so many ([`MAX_POINTS`] at most): where nothing ran, a point
     /// says so. All series end at the same interval.
     ///

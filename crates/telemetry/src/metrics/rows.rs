@@ -201,6 +201,11 @@ pub(crate) fn made_upto(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("SELECT upto FROM made")?.query_row([], |row| row.get(0))
 }
 
+/// The last interval of a file that has traffic.
+pub(crate) fn newest_traffic(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection.query_row("SELECT max(at) FROM traffic", [], |row| row.get(0))
+}
+
 pub(crate) fn set_made_upto(connection: &Connection, upto: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("UPDATE made SET upto = ?1")?.execute([upto]).map(drop)
 }

@@ -4,6 +4,7 @@ mod follow;
 mod ingest;
 mod metrics;
 mod query;
+mod requests;
 mod retention;
 
 use std::path::Path;

@@ -1,0 +1,173 @@
+//! Messages that leave the server: claimed once, told of, sent again.
+
+use std::collections::BTreeMap;
+
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
+use domain::notification::{NotificationSettings, Slack};
+use domain::trigger::{Action, Comparator, Metric, Operator, Rule, Trigger, TriggerRun, TriggerSpec};
+use domain::*;
+use store::{Change, StoreError};
+
+use crate::fixture::*;
+
+fn message(tenant: Tenant, subject: &str) -> Delivery {
+    Delivery {
+        id: DeliveryId::generate(),
+        workspace_id: tenant.workspace(),
+        kind: "notification".into(),
+        subject: subject.into(),
+        target: Target::Webhook {
+            url: "https://hooks.example.com/canary-in-the-address".into(),
+            headers: BTreeMap::from([("x-token".into(), "t".into())]),
+            secret: Some("whsec_c2VjcmV0".into()),
+        },
+        body: r#"{"text":"it scaled"}"#.into(),
+        state: DeliveryState::Pending,
+        attempts: 0,
+        tries: 0,
+        next_at: now(),
+        created_at: now(),
+        updated_at: now(),
+    }
+}
+
+fn attempt(delivery: &Delivery, number: u32) -> DeliveryAttempt {
+    DeliveryAttempt { delivery_id: delivery.id, number, at: now(), millis: 12, status: Some(500), error: Some("no".into()) }
+}
+
+both! {
+    async fn a_message_is_claimed_by_one_and_its_attempts_are_kept(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let (other, _) = fixture.tenant("other").await;
+        let store = &fixture.store;
+        let one = message(tenant, "app");
+        store.commit(tenant, vec![Change::DeliveryInsert(one.clone())]).await.unwrap();
+        assert_eq!(store.deliveries(tenant, "notification", "app", 10).await.unwrap(), std::slice::from_ref(&one));
+        assert!(store.deliveries(other, "notification", "app", 10).await.unwrap().is_empty());
+        assert!(store.system_deliveries_due(later(-1), &[], 10).await.unwrap().is_empty());
+        assert!(store.system_deliveries_due(now(), &[tenant.workspace()], 10).await.unwrap().is_empty());
+        assert_eq!(store.system_deliveries_due(now(), &[other.workspace()], 10).await.unwrap(), std::slice::from_ref(&one));
+
+        let claim = || Change::DeliveryClaim { id: one.id, attempts: 0, at: now(), until: later(60) };
+        assert!(matches!(store.commit(other, vec![claim()]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![claim()]).await.unwrap();
+        assert!(matches!(store.commit(tenant, vec![claim()]).await, Err(StoreError::Stale)));
+        assert!(store.system_deliveries_due(now(), &[], 10).await.unwrap().is_empty());
+        assert_eq!(store.system_delivery_next().await.unwrap(), Some(later(60)));
+
+        let done = |state| Change::DeliveryDone { attempt: attempt(&one, 1), state, at: later(1), next: later(5) };
+        assert!(matches!(store.commit(other, vec![done(DeliveryState::Failed)]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![done(DeliveryState::Failed)]).await.unwrap();
+        assert_eq!(store.delivery_attempts(tenant, &[one.id]).await.unwrap(), [attempt(&one, 1)]);
+        assert!(store.delivery_attempts(other, &[one.id]).await.unwrap().is_empty());
+        let after = store.delivery(one.id).await.unwrap().unwrap().open(tenant).unwrap();
+        assert_eq!((after.state, after.attempts, after.tries), (DeliveryState::Failed, 1, 1));
+        assert_eq!(store.system_delivery_next().await.unwrap(), None);
+
+        assert!(matches!(store.commit(other, vec![Change::DeliveryReplay { id: one.id, at: later(9) }]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![Change::DeliveryReplay { id: one.id, at: later(9) }]).await.unwrap();
+        let again = store.system_deliveries_due(later(9), &[], 10).await.unwrap().remove(0);
+        assert_eq!((again.attempts, again.tries), (1, 0));
+        assert!(again.target == one.target);
+    }
+
+    async fn messages_that_are_done_go_and_pending_ones_stay(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let (pending, over) = (message(tenant, "a"), Delivery { state: DeliveryState::Delivered, ..message(tenant, "a") });
+        store.commit(tenant, vec![Change::DeliveryInsert(pending.clone()), Change::DeliveryInsert(over)]).await.unwrap();
+        store.system_deliveries_purge(later(1)).await.unwrap();
+        assert_eq!(store.deliveries(tenant, "notification", "a", 10).await.unwrap(), [pending]);
+    }
+
+    async fn entries_about_apps_wait_for_their_notifications(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (other, _) = fixture.tenant("other").await;
+        let store = &fixture.store;
+        assert_eq!(store.system_activities_pending(10).await.unwrap(), std::slice::from_ref(&tree.activity));
+        let ids = vec![tree.activity.id];
+        assert!(matches!(store.commit(other, vec![Change::ActivitiesNoticed(ids.clone())]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::ActivitiesNoticed(ids.clone())]).await.unwrap();
+        assert!(store.system_activities_pending(10).await.unwrap().is_empty());
+        assert!(matches!(store.commit(tree.tenant, vec![Change::ActivitiesNoticed(ids)]).await, Err(StoreError::Stale)));
+        let mine = store.activities_of_instances(tree.tenant, &[tree.instance.id], 5).await.unwrap();
+        assert_eq!(mine, std::slice::from_ref(&tree.activity));
+        assert!(store.activities_of_instances(other, &[tree.instance.id], 5).await.unwrap().is_empty());
+    }
+}
+
+fn trigger(tree: &Tree) -> Trigger {
+    let rule = Rule { metric: Metric::Cpu, comparator: Comparator::Above, value: 20.5 };
+    let spec = TriggerSpec {
+        name: "busy".into(),
+        action: Action::Add,
+        min: 1,
+        max: 3,
+        step: 1,
+        operator: Operator::Or,
+        rules: vec![rule],
+        days_of_week: vec![1, 2],
+        utc_offset: -3,
+        start_hour: 1,
+        end_hour: 2,
+        series: "5s".into(),
+        samples: 2,
+        run_every: 60,
+    };
+    let (id, workspace_id, instance_id) = (TriggerId::generate(), tree.tenant.workspace(), tree.instance.id);
+    Trigger { id, workspace_id, instance_id, enabled: true, spec, runs: 0, next_at: now(), created_at: now(), updated_at: now() }
+}
+
+both! {
+    async fn a_trigger_is_claimed_by_one_run_at_a_time(fixture: Fixture) {
+        let (tree, thief) = (fixture.tree("owner").await, fixture.tree("thief").await);
+        let store = &fixture.store;
+        let one = trigger(&tree);
+        let foreign = Trigger { workspace_id: thief.tenant.workspace(), ..one.clone() };
+        assert!(matches!(store.commit(thief.tenant, vec![Change::TriggerInsert(foreign)]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::TriggerInsert(one.clone())]).await.unwrap();
+        let mine = store.triggers_of_instances(tree.tenant, &[tree.instance.id]).await.unwrap();
+        assert_eq!(mine, std::slice::from_ref(&one));
+        assert!(store.triggers_of_instances(thief.tenant, &[tree.instance.id]).await.unwrap().is_empty());
+        assert_eq!(store.system_triggers_due(now(), 10).await.unwrap(), std::slice::from_ref(&one));
+        assert_eq!(store.system_trigger_next().await.unwrap(), Some(now()));
+
+        let claim = || Change::TriggerClaim { id: one.id, runs: 0, next: later(60) };
+        store.commit(tree.tenant, vec![claim()]).await.unwrap();
+        assert!(matches!(store.commit(tree.tenant, vec![claim()]).await, Err(StoreError::Stale)));
+        assert!(store.system_triggers_due(later(59), 10).await.unwrap().is_empty());
+        let run = TriggerRun { trigger_id: one.id, number: 1, at: now(), outcome: "executed".into(), log: vec!["why".into()] };
+        assert!(matches!(store.commit(thief.tenant, vec![Change::TriggerRunInsert(run.clone())]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::TriggerRunInsert(run.clone())]).await.unwrap();
+        assert_eq!(store.trigger_runs(tree.tenant, one.id, 10).await.unwrap(), [run]);
+
+        let off = Trigger { enabled: false, ..one.clone() };
+        assert!(matches!(store.commit(thief.tenant, vec![Change::TriggerDelete(one.id)]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::TriggerUpdate(off)]).await.unwrap();
+        assert!(store.system_triggers_due(later(999), 10).await.unwrap().is_empty());
+        store.system_trigger_runs_purge(later(1)).await.unwrap();
+        assert!(store.trigger_runs(tree.tenant, one.id, 10).await.unwrap().is_empty());
+        store.commit(tree.tenant, vec![Change::InstanceDelete(tree.instance.id)]).await.unwrap();
+        assert!(store.trigger(one.id).await.unwrap().is_none());
+    }
+
+    async fn an_app_overrides_the_settings_of_its_account(fixture: Fixture) {
+        let (tree, thief) = (fixture.tree("owner").await, fixture.tree("thief").await);
+        let store = &fixture.store;
+        let slack = |url: &str| Slack { enabled: true, url: url.into(), ..Slack::default() };
+        let settings = |url: &str| NotificationSettings { slack: Some(slack(url)), mail: None };
+        let set = |instance, url: &str| Change::NotificationSettingsSet { instance, settings: settings(url), at: now() };
+        let mine = Some(tree.instance.id);
+        assert!(matches!(store.commit(thief.tenant, vec![set(mine, "stolen")]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![set(None, "account"), set(mine, "app")]).await.unwrap();
+        assert!(matches!(store.commit(thief.tenant, vec![set(mine, "stolen")]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![set(mine, "canary-app")]).await.unwrap();
+        let found = store.notification_settings(tree.tenant, &[tree.instance.id]).await.unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found.contains(&(None, settings("account"))) && found.contains(&(mine, settings("canary-app"))));
+        assert!(store.notification_settings(thief.tenant, &[tree.instance.id]).await.unwrap().is_empty());
+        store.commit(tree.tenant, vec![Change::NotificationSettingsDelete { instance: mine }]).await.unwrap();
+        let found = store.notification_settings(tree.tenant, &[tree.instance.id]).await.unwrap();
+        assert_eq!(found, [(None, settings("account"))]);
+    }
+}
