@@ -233,13 +233,10 @@ fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
 pub(crate) fn from_variables(spec: &InstanceSpec, env: &BTreeMap<String, String>) -> InstanceSpec {
     let mut spec = spec.clone();
     let value = |names: &[&str]| names.iter().find_map(|name| env.get(*name)).cloned();
-    let number = |name: &str| env.get(name).and_then(|value| value.trim().parse().ok());
     text(&mut spec.build.build_command, value(&["RAILPACK_BUILD_CMD", "NIXPACKS_BUILD_CMD"]));
     text(&mut spec.deploy.start_command, value(&["RAILPACK_START_CMD", "NIXPACKS_START_CMD"]));
     text(&mut spec.build.dockerfile_path, value(&["RAILWAY_DOCKERFILE_PATH"]));
-    spec.deploy.overlap_seconds = number("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS").unwrap_or(spec.deploy.overlap_seconds);
-    spec.deploy.draining_seconds = number("RAILWAY_DEPLOYMENT_DRAINING_SECONDS").unwrap_or(spec.deploy.draining_seconds);
-    spec.deploy.healthcheck_timeout = number("RAILWAY_HEALTHCHECK_TIMEOUT_SEC").or(spec.deploy.healthcheck_timeout);
+    spec.obey(env);
     spec
 }
 

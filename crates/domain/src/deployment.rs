@@ -185,6 +185,8 @@ pub struct Deployment {
     pub artifact: Option<String>,
     /// How the artifact starts, once built.
     pub run: Option<RunPlan>,
+    /// Deployments of the same batch that its variables refer to: its replicas start when these are decided.
+    pub waits_for: Vec<DeploymentId>,
     /// What the client said about it (`railway up -m`).
     pub message: Option<String>,
     /// Who made it.

@@ -50,6 +50,8 @@ ids! {
     DeploymentId,
     /// An uploaded source tree.
     SnapshotId,
+    /// A change of an environment's document.
+    EnvironmentPatchId,
     /// A running copy of a deployment.
     ReplicaId,
     /// A domain that routes to an instance.

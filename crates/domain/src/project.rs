@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::activity::Actor;
 use crate::spec::InstanceSpec;
-use crate::{DomainId, EnvironmentId, InstanceId, ProjectId, ServiceId, WorkspaceId};
+use crate::{DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, ServiceId, WorkspaceId};
 
 /// A project.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +44,67 @@ pub struct Environment {
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
+}
+
+/// Where a change of an environment's document stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PatchStatus {
+    /// It waits to be committed.
+    Staged,
+    /// It has been applied.
+    Committed,
+}
+
+impl PatchStatus {
+    /// As stored and on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Staged => "STAGED",
+            Self::Committed => "COMMITTED",
+        }
+    }
+
+    /// Reads a stored status.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Staged, Self::Committed].into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// A change of an environment's document (`contracts/railway.md` 3.9). An environment has at most one that is staged.
+#[derive(Clone, PartialEq)]
+pub struct EnvironmentPatch {
+    /// Identity.
+    pub id: EnvironmentPatchId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The project.
+    pub project_id: ProjectId,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Where it stands.
+    pub status: PatchStatus,
+    /// What its author says about it.
+    pub message: Option<String>,
+    /// The change. It may hold values of variables.
+    pub patch: serde_json::Value,
+    /// How many settings it names.
+    pub changes: u32,
+    /// Who staged it, and then who committed it.
+    pub author: Actor,
+    /// When it was committed.
+    pub applied_at: Option<Timestamp>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+impl std::fmt::Debug for EnvironmentPatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EnvironmentPatch").field("id", &self.id).field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 /// A service of a project.

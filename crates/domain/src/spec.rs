@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::BadName;
+use crate::schedule::Schedule;
+
 /// Everything that a deployment of the instance depends on, except the variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -114,11 +117,61 @@ impl Default for DeploySpec {
     }
 }
 
+/// Replicas of one instance that can be asked for.
+const MAX_REPLICAS: u32 = 50;
+/// The longest of all settings in seconds.
+const MAX_SECONDS: u32 = 3_600;
+
+impl InstanceSpec {
+    /// Checks the settings that users choose.
+    ///
+    /// # Errors
+    /// A sentence that names the setting that is out of range.
+    pub fn check(&self) -> Result<(), BadName> {
+        let deploy = &self.deploy;
+        if deploy.healthcheck_path.as_deref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
+            return Err(BadName("healthcheckPath must begin with a slash, like /health".into()));
+        }
+        let seconds = [
+            ("healthcheckTimeout", deploy.healthcheck_timeout.unwrap_or_default()),
+            ("drainingSeconds", deploy.draining_seconds),
+            ("overlapSeconds", deploy.overlap_seconds),
+        ];
+        if let Some((name, value)) = seconds.into_iter().find(|(_, value)| *value > MAX_SECONDS) {
+            return Err(BadName(format!("{name} is {value}: it may be at most {MAX_SECONDS} seconds")));
+        }
+        if deploy.regions.values().map(|count| u64::from(*count)).sum::<u64>() > u64::from(MAX_REPLICAS) {
+            return Err(BadName(format!("{} replicas are asked for: at most {MAX_REPLICAS} are allowed", deploy.replicas())));
+        }
+        if let Some(text) = &deploy.cron_schedule {
+            Schedule::parse(text).map_err(|bad| BadName(bad.0))?;
+        }
+        Ok(())
+    }
+}
+
+impl InstanceSpec {
+    /// Takes over the times that variables of the user's own say to the platform (`contracts/railway.md` 3.6). What is no number says
+    /// nothing.
+    pub fn obey(&mut self, variables: &BTreeMap<String, String>) {
+        let seconds = |name: &str| variables.get(name)?.trim().parse::<u32>().ok().filter(|seconds| *seconds <= MAX_SECONDS);
+        if let Some(overlap) = seconds("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS") {
+            self.deploy.overlap_seconds = overlap;
+        }
+        if let Some(draining) = seconds("RAILWAY_DEPLOYMENT_DRAINING_SECONDS") {
+            self.deploy.draining_seconds = draining;
+        }
+        if let Some(timeout) = seconds("RAILWAY_HEALTHCHECK_TIMEOUT_SEC").filter(|timeout| *timeout > 0) {
+            self.deploy.healthcheck_timeout = Some(timeout);
+        }
+    }
+}
+
 impl DeploySpec {
     /// Replicas over all regions; one when nothing is said.
     #[must_use]
     pub fn replicas(&self) -> u32 {
-        if self.regions.is_empty() { 1 } else { self.regions.values().sum() }
+        if self.regions.is_empty() { 1 } else { self.regions.values().fold(0, |sum, count| sum.saturating_add(*count)) }
     }
 
     /// The health check's limit, 300 seconds by default (`contracts/railway.md` 3.8).
@@ -136,6 +189,25 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
     /// Thousandths of a core.
     pub cpu_millis: Option<u32>,
+}
+
+impl Limits {
+    /// Limits as clients write them; what is absent stays unlimited.
+    ///
+    /// # Errors
+    /// Less than a hundredth of a core or 16 MB, or more than any machine has.
+    pub fn of(cores: Option<f64>, memory_bytes: Option<f64>) -> Result<Self, BadName> {
+        let within = |what: &str, value: Option<f64>, (least, most): (f64, f64), unit: &str| match value {
+            Some(value) if !(least..=most).contains(&value) => Err(BadName(format!("{what} must be from {least} to {most} {unit}"))),
+            value => Ok(value),
+        };
+        let cores = within("vCPUs", cores, (0.01, 1_024.0), "cores")?;
+        let bytes = within("the memory limit", memory_bytes, (16e6, 64e12), "bytes")?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "both lie within the ranges just checked")]
+        let limits =
+            Self { memory_bytes: bytes.map(|bytes| bytes.round() as u64), cpu_millis: cores.map(|cores| (cores * 1000.0).round() as u32) };
+        Ok(limits)
+    }
 }
 
 /// How a built artifact is started: the builder's answer, stored with the deployment.

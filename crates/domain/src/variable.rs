@@ -6,6 +6,11 @@ use jiff::Timestamp;
 
 use crate::{EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 
+pub use generator::{Generator, generate};
+
+mod generator;
+mod graph;
+
 /// A variable of a service in an environment, or shared by the environment. The value is what the user wrote, byte for byte.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Variable {
@@ -75,6 +80,8 @@ impl Scope {
         for part in parts(raw) {
             match part {
                 Part::Text(text) => out.push_str(text),
+                // Evaluated when the value was written; one that is still there is no value.
+                Part::Generator(_) => {}
                 Part::Reference { service, name } => {
                     if out.len() < MAX_RENDERED {
                         out.push_str(&self.resolve(service.unwrap_or(owner), name, walk));
@@ -111,7 +118,7 @@ fn truncate(text: &mut String, max: usize) {
 }
 
 /// A piece of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
     /// Text as it stands.
     Text(&'a str),
@@ -122,6 +129,8 @@ pub enum Part<'a> {
         /// The variable.
         name: &'a str,
     },
+    /// `${{secret(…)}}` or `${{randomInt(…)}}`.
+    Generator(Generator),
 }
 
 /// Takes a value apart. What does not close, or names nothing, is text.
@@ -135,9 +144,10 @@ pub fn parts(value: &str) -> Vec<Part<'_>> {
         if start > 0 {
             out.push(Part::Text(&rest[..start]));
         }
-        out.push(match inner.rsplit_once('.') {
-            Some((service, name)) => Part::Reference { service: Some(service.trim()), name: name.trim() },
-            None => Part::Reference { service: None, name: inner },
+        out.push(match (Generator::parse(inner), inner.rsplit_once('.')) {
+            (Some(generator), _) => Part::Generator(generator),
+            (None, Some((service, name))) => Part::Reference { service: Some(service.trim()), name: name.trim() },
+            (None, None) => Part::Reference { service: None, name: inner },
         });
         rest = &rest[start + 3 + length + 2..];
     }
@@ -199,7 +209,7 @@ mod tests {
 
         #[test]
         fn parts_never_lose_text_outside_references(value in ".*") {
-            let rebuilt: usize = parts(&value).iter().map(|part| match part { Part::Text(text) => text.len(), Part::Reference { .. } => 0 }).sum();
+            let rebuilt: usize = parts(&value).iter().map(|part| match part { Part::Text(text) => text.len(), Part::Reference { .. } | Part::Generator(_) => 0 }).sum();
             prop_assert!(rebuilt <= value.len());
         }
     }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentStatus, EventStep};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, Instance, Service};
-use domain::spec::{DeploySpec, InstanceSpec};
-use domain::{DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Tenant, Timestamp, name};
+use domain::spec::InstanceSpec;
+use domain::{DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Timestamp, name};
 use futures_core::Stream;
-use serde_json::{Value, json};
+use serde_json::json;
 use store::{Change, DeploymentQuery};
 
 use crate::context::Opened;
@@ -62,15 +62,6 @@ pub struct DeploymentFilter {
     pub statuses_in: Vec<DeploymentStatus>,
     /// Not these.
     pub statuses_not_in: Vec<DeploymentStatus>,
-}
-
-/// Replicas by region as `serviceManifest.deploy.multiRegionConfig` (`contracts/railway.md` 3.2).
-#[must_use]
-pub fn multi_region(deploy: &DeploySpec, region: &str) -> Value {
-    if deploy.regions.is_empty() {
-        return json!({region: {"numReplicas": 1}});
-    }
-    Value::Object(deploy.regions.iter().map(|(name, replicas)| (name.clone(), json!({"numReplicas": replicas}))).collect())
 }
 
 fn place(deployment: &Deployment) -> Place {
@@ -239,6 +230,7 @@ fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceS
         source_blob: None,
         artifact: None,
         run: None,
+        waits_for: vec![],
         message: None,
         creator: ctx.actor(),
         created_at: ctx.now,
@@ -272,12 +264,13 @@ pub(crate) fn again(ctx: &OpCtx, of: &Deployment, instance: &Instance, reason: D
     }
 }
 
-pub(crate) fn insertion(deployment: Deployment, variables: BTreeMap<String, String>) -> Vec<Change> {
+pub(crate) fn insertion(mut deployment: Deployment, variables: BTreeMap<String, String>) -> Vec<Change> {
+    deployment.spec.obey(&variables);
     vec![Change::DeploymentInsert { deployment, variables }]
 }
 
 /// Today's settings, and for what they leave open the ones that the earlier deployment took from a file in its source.
-fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec {
+pub(crate) fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec {
     let mut spec = instance.spec.clone();
     let (new, old) = (&mut spec.deploy, &of.spec.deploy);
     new.start_command = new.start_command.take().or_else(|| old.start_command.clone());
@@ -289,19 +282,16 @@ fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec {
     spec
 }
 
-/// The deployment that follows from changed settings or variables of an instance that runs; nothing for one that does not.
-pub(crate) async fn redeployment(
-    ctx: &OpCtx,
-    tenant: Tenant,
-    instance: &Instance,
-    variables: BTreeMap<String, String>,
-) -> Result<Option<Vec<Change>>, Error> {
-    let live = ctx.ops.store.deployments_live(tenant, &[instance.id]).await?;
-    let newest = live.iter().rev().find(|d| d.status != DeploymentStatus::Removing && (d.artifact.is_some() || d.source_blob.is_some()));
-    Ok(newest.map(|of| {
-        let spec = settings_for(instance, of);
-        insertion(again(ctx, of, instance, DeployReason::Redeploy, spec), variables)
-    }))
+/// The deployment that follows from changed settings or variables of an instance that runs; nothing for one that does not. With
+/// `rebuild`, its source is built again where there is one.
+pub(crate) fn redeployment(ctx: &OpCtx, instance: &Instance, live: &[Deployment], rebuild: bool) -> Option<Deployment> {
+    let newest = live.iter().rev().find(|d| d.status != DeploymentStatus::Removing && (d.artifact.is_some() || d.source_blob.is_some()))?;
+    let spec = settings_for(instance, newest);
+    let mut next = again(ctx, newest, instance, DeployReason::Redeploy, spec);
+    if rebuild && next.source_blob.is_some() {
+        (next.artifact, next.run, next.status) = (None, None, DeploymentStatus::Initializing);
+    }
+    Some(next)
 }
 
 async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {

@@ -88,6 +88,48 @@ pub(crate) async fn free_service_domain(
     Err(Error::conflict("No free name was found for this service: choose one with a custom domain"))
 }
 
+/// A domain as an environment's document names it.
+pub(crate) fn named(
+    ctx: &OpCtx,
+    environment: &Environment,
+    service: ServiceId,
+    kind: DomainKind,
+    text: &str,
+    target_port: Option<u16>,
+) -> Result<Domain, Error> {
+    let base = &ctx.ops.settings.base_domain;
+    let name = match kind {
+        DomainKind::Custom => custom_name(base, text)?,
+        DomainKind::Service => format!("{}.{base}", service_label(base, text)?),
+    };
+    let mut made = row(ctx, environment, service, kind, name, target_port);
+    made.verification_token = (kind == DomainKind::Custom).then(verification);
+    Ok(made)
+}
+
+/// The first label of a service domain, given by itself or with the base domain behind it.
+fn service_label(base: &str, text: &str) -> Result<String, Error> {
+    let lower = text.trim().to_ascii_lowercase();
+    let label = lower.strip_suffix(&format!(".{base}")).unwrap_or(&lower);
+    if label != name::slug(label, "") {
+        return Err(Error::bad_input("a service domain is one label of letters, digits and dashes under this server's domain"));
+    }
+    Ok(label.to_owned())
+}
+
+fn custom_name(base: &str, text: &str) -> Result<String, Error> {
+    let name = name::host(text)?;
+    if name == *base || name.ends_with(&format!(".{base}")) {
+        return Err(Error::bad_input(format!("{name} lies under this server's own domain {base}: create a service domain for it")));
+    }
+    Ok(name)
+}
+
+fn verification() -> String {
+    let (token, _) = secret::new_opaque();
+    format!("orrery-verify={}", &token.expose_secret()[..32])
+}
+
 /// Gives a service a domain under the server's base domain.
 ///
 /// # Errors
@@ -114,19 +156,14 @@ pub async fn service_domain_create(
 /// # Errors
 /// Not a domain name, taken, under the base domain, not found, or not allowed.
 pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Result<Domain, Error> {
-    let text = name::host(&input.domain)?;
-    let base = &ctx.ops.settings.base_domain;
-    if text == *base || text.ends_with(&format!(".{base}")) {
-        return Err(Error::bad_input(format!("{text} lies under this server's own domain {base}: create a service domain for it")));
-    }
+    let text = custom_name(&ctx.ops.settings.base_domain, &input.domain)?;
     let instance = service::instance_for(ctx, input.environment, input.service, Permission::Write).await?;
     if instance.row.project_id != input.project {
         return Err(Error::not_found("Project"));
     }
     let environment = environment::environment_get(ctx, input.environment).await?;
     let mut domain = row(ctx, &environment.row, input.service, DomainKind::Custom, text, input.target_port);
-    let (token, _) = secret::new_opaque();
-    domain.verification_token = Some(format!("orrery-verify={}", &token.expose_secret()[..32]));
+    domain.verification_token = Some(verification());
     insert(ctx, instance, domain, "custom_domain_create").await
 }
 

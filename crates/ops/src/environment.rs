@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use domain::deployment::{DeployReason, DeploymentStatus};
+use domain::config;
 use domain::project::{DomainKind, Environment, Instance};
-use domain::spec::Source;
+use domain::variable::Variable;
 use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, name};
 use serde_json::{Value, json};
 use store::Change;
 
+use crate::batch::{self, State};
 use crate::context::Opened;
-use crate::{Error, OpCtx, deployment, project};
+use crate::{Error, OpCtx, domain_name, project};
 
 /// What a new environment is to be.
 #[derive(Clone, Debug)]
@@ -60,54 +61,49 @@ pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result
         updated_at: ctx.now,
     };
     let mut changes = vec![Change::EnvironmentInsert(environment.clone())];
-    let mut woken = vec![];
+    let made = opened.with(environment);
+    let before = State::load(ctx, &made).await?;
+    let mut after = before.clone();
     if let Some(source) = input.source {
         let source = environment_for(ctx, source, Permission::ReadSecrets).await?;
         if source.row.project_id != input.project {
             return Err(Error::not_found("Source environment"));
         }
-        woken = copy(ctx, &source, &environment, input.skip_deploys, &mut changes).await?;
+        copy(ctx, &source, &made.row, &mut after, &mut changes).await?;
     }
-    changes.push(ctx.activity(opened.tenant, Some(input.project), "environment_create", environment.id, json!({"name": environment.name})));
-    ctx.ops.store.commit(opened.tenant, changes).await.map_err(|error| {
-        Error::from(error).when_taken(format!("An environment named {:?} already exists in this project", environment.name))
-    })?;
-    for instance in woken {
-        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
-    }
-    Ok(opened.with(environment))
+    changes.push(ctx.activity(opened.tenant, Some(input.project), "environment_create", made.row.id, json!({"name": made.row.name})));
+    let taken = || format!("An environment named {:?} already exists in this project", made.row.name);
+    batch::commit(ctx, &made, &before, &after, changes, input.skip_deploys).await.map_err(|error| error.when_taken(taken()))?;
+    Ok(made)
 }
 
+/// Services with their settings, variables, and a domain of their own where the source has one.
 async fn copy(
     ctx: &OpCtx,
     source: &Opened<Environment>,
     target: &Environment,
-    skip_deploys: bool,
+    after: &mut State,
     changes: &mut Vec<Change>,
-) -> Result<Vec<InstanceId>, Error> {
-    let tenant = source.tenant;
-    let instances = ctx.ops.store.instances_of_environments(tenant, &[source.row.id]).await?;
-    let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
-    let live = ctx.ops.store.deployments_live(tenant, &ids).await?;
-    for mut variable in ctx.ops.store.variables(tenant, source.row.id).await? {
-        variable.environment_id = target.id;
-        variable.updated_at = ctx.now;
+) -> Result<(), Error> {
+    let from = State::load(ctx, source).await?;
+    for variable in from.variables {
+        let variable = Variable { environment_id: target.id, updated_at: ctx.now, ..variable };
+        after.variables.push(variable.clone());
         changes.push(Change::VariableSet(variable));
     }
-    let mut woken = vec![];
-    for instance in instances {
-        let running =
-            live.iter().rev().find(|d| d.instance_id == instance.id && d.status == DeploymentStatus::Success && d.artifact.is_some());
+    for instance in from.instances {
         let twin = Instance { id: InstanceId::generate(), environment_id: target.id, created_at: ctx.now, updated_at: ctx.now, ..instance };
         changes.push(Change::InstanceInsert(twin.clone()));
-        if let Some(running) = running.filter(|_| !skip_deploys) {
-            let variables = ctx.ops.store.deployment_variables(tenant, running.id).await?;
-            let again = deployment::again(ctx, running, &twin, DeployReason::Deploy, running.spec.clone());
-            woken.push(twin.id);
-            changes.extend(deployment::insertion(again, variables));
+        let domains = &from.surroundings.domains;
+        let domain = domains.iter().find(|domain| domain.service_id == twin.service_id && domain.kind == DomainKind::Service);
+        if let (Some(domain), Some(service)) = (domain, after.surroundings.services.iter().find(|row| row.id == twin.service_id)) {
+            let own = domain_name::free_service_domain(ctx, target, service, domain.target_port).await?;
+            after.surroundings.domains.push(own.clone());
+            changes.push(Change::DomainInsert(own));
         }
+        after.instances.push(twin);
     }
-    Ok(woken)
+    Ok(())
 }
 
 /// Renames an environment.
@@ -180,51 +176,11 @@ pub async fn environment_config(ctx: &OpCtx, id: EnvironmentId, decrypt: bool) -
                 "serviceDomains": domains_of(instance.service_id, DomainKind::Service),
                 "customDomains": domains_of(instance.service_id, DomainKind::Custom),
             });
-            let document = instance_config(instance, networking, json!(variables_of(Some(instance.service_id))), &ctx.ops.settings.region);
-            (instance.service_id.to_string(), document)
+            let mut document = config::document(&instance.spec, &ctx.ops.settings.region);
+            document.insert("networking".into(), networking);
+            document.insert("variables".into(), json!(variables_of(Some(instance.service_id))));
+            (instance.service_id.to_string(), Value::Object(document))
         })
         .collect();
     Ok(json!({"services": services, "sharedVariables": variables_of(None)}))
-}
-
-fn instance_config(instance: &Instance, networking: Value, variables: Value, region: &str) -> Value {
-    let spec = &instance.spec;
-    let source = match &spec.source {
-        Some(Source::Image(image)) => json!({"image": image}),
-        Some(Source::Repo { repo, branch }) => json!({"repo": repo, "branch": branch, "rootDirectory": spec.build.root_directory}),
-        None => json!({"rootDirectory": spec.build.root_directory}),
-    };
-    let deploy = &spec.deploy;
-    json!({
-        "source": without_nulls(source),
-        "build": without_nulls(json!({
-            "builder": spec.build.builder.as_deref().unwrap_or("RAILPACK"),
-            "buildCommand": spec.build.build_command,
-            "dockerfilePath": spec.build.dockerfile_path,
-            "watchPatterns": spec.build.watch_patterns,
-        })),
-        "deploy": without_nulls(json!({
-            "startCommand": deploy.start_command,
-            "preDeployCommand": deploy.pre_deploy_command,
-            "healthcheckPath": deploy.healthcheck_path,
-            "healthcheckTimeout": deploy.healthcheck_timeout,
-            "restartPolicyType": deploy.restart_policy_type,
-            "restartPolicyMaxRetries": deploy.restart_policy_max_retries,
-            "multiRegionConfig": deployment::multi_region(deploy, region),
-            "cronSchedule": deploy.cron_schedule,
-            "sleepApplication": deploy.sleep_application,
-            "drainingSeconds": deploy.draining_seconds,
-            "overlapSeconds": deploy.overlap_seconds,
-        })),
-        "networking": networking,
-        "variables": variables,
-    })
-}
-
-/// Clients type this document strictly: an unset key must be absent.
-fn without_nulls(mut value: Value) -> Value {
-    if let Value::Object(fields) = &mut value {
-        fields.retain(|_, value| !value.is_null());
-    }
-    value
 }

@@ -5,10 +5,12 @@
 
 pub mod account;
 pub mod auth;
+mod batch;
 mod context;
 pub mod deployment;
 pub mod domain_name;
 pub mod environment;
+pub mod environment_patch;
 mod error;
 pub mod first_run;
 pub mod logs;

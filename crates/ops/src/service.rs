@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::project::{Environment, Instance, Project, Service};
-use domain::spec::{InstanceSpec, RestartPolicy, Source};
+use domain::spec::{InstanceSpec, Limits, RestartPolicy, Source};
 use domain::variable::Variable;
 use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
 use serde_json::json;
@@ -72,9 +72,6 @@ pub struct InstancePatch {
     pub watch_patterns: Option<Vec<String>>,
 }
 
-/// Replicas of one instance that a patch may ask for.
-const MAX_REPLICAS: u32 = 50;
-
 impl InstancePatch {
     fn apply(self, spec: &mut InstanceSpec, region: &str) -> Result<(), Error> {
         let text = |new: Option<String>, old: &mut Option<String>| {
@@ -90,30 +87,16 @@ impl InstancePatch {
         text(self.start_command, &mut spec.deploy.start_command);
         text(self.cron_schedule, &mut spec.deploy.cron_schedule);
         text(self.healthcheck_path, &mut spec.deploy.healthcheck_path);
-        if spec.deploy.healthcheck_path.as_deref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
-            return Err(Error::bad_input("healthcheckPath must begin with a slash, like /health"));
-        }
-        let seconds = |what: &str, new: Option<u32>, max: u32| match new {
-            Some(value) if value > max => Err(Error::bad_input(format!("{what} is {value}: it may be at most {max} seconds"))),
-            other => Ok(other),
-        };
-        if let Some(value) = seconds("healthcheckTimeout", self.healthcheck_timeout, 3_600)? {
+        if let Some(value) = self.healthcheck_timeout {
             spec.deploy.healthcheck_timeout = Some(value).filter(|value| *value > 0);
         }
-        if let Some(value) = seconds("drainingSeconds", self.draining_seconds, 3_600)? {
-            spec.deploy.draining_seconds = value;
-        }
-        if let Some(value) = seconds("overlapSeconds", self.overlap_seconds, 3_600)? {
-            spec.deploy.overlap_seconds = value;
-        }
+        spec.deploy.draining_seconds = self.draining_seconds.unwrap_or(spec.deploy.draining_seconds);
+        spec.deploy.overlap_seconds = self.overlap_seconds.unwrap_or(spec.deploy.overlap_seconds);
         if let Some(regions) = self.regions {
             spec.deploy.regions = regions.into_iter().filter(|(_, replicas)| *replicas > 0).collect();
         }
         if let Some(replicas) = self.replicas {
             spec.deploy.regions = BTreeMap::from([(region.to_owned(), replicas)]);
-        }
-        if spec.deploy.replicas() > MAX_REPLICAS {
-            return Err(Error::bad_input(format!("{} replicas are asked for: at most {MAX_REPLICAS} are allowed", spec.deploy.replicas())));
         }
         let Self { pre_deploy_command, restart_policy_max_retries, restart_policy_type, sleep_application, source, watch_patterns, .. } =
             self;
@@ -123,6 +106,7 @@ impl InstancePatch {
         spec.deploy.sleep_application = sleep_application.unwrap_or(spec.deploy.sleep_application);
         spec.build.watch_patterns = watch_patterns.unwrap_or_else(|| std::mem::take(&mut spec.build.watch_patterns));
         spec.source = source.or_else(|| spec.source.take());
+        spec.check()?;
         Ok(())
     }
 }
@@ -319,6 +303,49 @@ pub async fn service_instance_update(
     environment: Option<EnvironmentId>,
     patch: InstancePatch,
 ) -> Result<(), Error> {
+    change(ctx, service, environment, "service_instance_update", |spec| patch.clone().apply(spec, &ctx.ops.settings.region)).await
+}
+
+/// Sets where a service's code comes from, in every lasting environment; `None` means uploads alone.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_source_set(ctx: &OpCtx, service: ServiceId, source: Option<Source>) -> Result<Opened<Service>, Error> {
+    let set = |spec: &mut InstanceSpec| {
+        spec.source.clone_from(&source);
+        Ok(())
+    };
+    change(ctx, service, None, "service_source_set", set).await?;
+    service_get(ctx, service).await
+}
+
+/// Sets limits of each replica of a service in an environment, those that are named. They take effect with the next deployment.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_instance_limits_update(
+    ctx: &OpCtx,
+    environment: EnvironmentId,
+    service: ServiceId,
+    limits: Limits,
+) -> Result<(), Error> {
+    let set = |spec: &mut InstanceSpec| {
+        let old = spec.deploy.limits;
+        spec.deploy.limits =
+            Limits { memory_bytes: limits.memory_bytes.or(old.memory_bytes), cpu_millis: limits.cpu_millis.or(old.cpu_millis) };
+        Ok(())
+    };
+    change(ctx, service, Some(environment), "service_instance_limits_update", set).await
+}
+
+/// Changes the settings of a service in one environment or in every lasting one, with one activity for each that is changed.
+async fn change(
+    ctx: &OpCtx,
+    service: ServiceId,
+    environment: Option<EnvironmentId>,
+    verb: &str,
+    apply: impl Fn(&mut InstanceSpec) -> Result<(), Error>,
+) -> Result<(), Error> {
     let instances = match environment {
         Some(environment) => {
             let opened = instance_for(ctx, environment, service, Permission::Write).await?;
@@ -335,13 +362,13 @@ pub async fn service_instance_update(
     let (mut changes, mut woken) = (vec![], vec![]);
     for mut instance in instances.row {
         let before = instance.spec.clone();
-        patch.clone().apply(&mut instance.spec, &ctx.ops.settings.region)?;
+        apply(&mut instance.spec)?;
         if instance.spec == before {
             continue;
         }
         instance.updated_at = ctx.now;
         let data = json!({"before": before, "after": instance.spec});
-        changes.push(ctx.activity(instances.tenant, Some(instance.project_id), "service_instance_update", instance.id, data));
+        changes.push(ctx.activity(instances.tenant, Some(instance.project_id), verb, instance.id, data));
         woken.push(instance.id);
         changes.push(Change::InstanceUpdate(instance));
     }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use domain::project::{Environment, Instance, Service};
-use domain::variable::{Scope, Variable};
-use domain::{EnvironmentId, Permission, ProjectId, ServiceId, Tenant, name};
+use domain::project::{Environment, Service};
+use domain::variable::{Scope, Variable, generate};
+use domain::{EnvironmentId, Permission, ProjectId, ServiceId, name};
 use serde_json::json;
 use store::Change;
 
+use crate::batch::{self, State};
 use crate::context::Opened;
-use crate::{Error, OpCtx, deployment, environment, service};
+use crate::{Error, OpCtx, environment, service};
 
 /// How variables are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,8 @@ async fn environment_of(ctx: &OpCtx, project: ProjectId, id: EnvironmentId, perm
     Ok(opened)
 }
 
-/// Variables of a service, or the shared ones of the environment.
+/// Variables of a service, or the shared ones of the environment. Sealed ones are in no view; where a deployment gets one, and where
+/// another variable refers to one, nothing is shown in its place.
 ///
 /// # Errors
 /// Not found, or a role that may not read secrets.
@@ -54,38 +56,38 @@ pub async fn variables(
     view: View,
 ) -> Result<BTreeMap<String, Option<String>>, Error> {
     let opened = environment_of(ctx, project, environment, Permission::ReadSecrets).await?;
-    let rows = ctx.ops.store.variables(opened.tenant, environment).await?;
-    let sealed = |name: &str| rows.iter().any(|row| row.service_id == service && row.name == name && row.is_sealed);
+    let mut rows = ctx.ops.store.variables(opened.tenant, environment).await?;
     if view == View::Raw {
-        let own = rows.iter().filter(|row| row.service_id == service && !row.is_sealed);
-        return Ok(own.map(|row| (row.name.clone(), Some(row.value.clone()))).collect());
+        let own = rows.into_iter().filter(|row| row.service_id == service && !row.is_sealed);
+        return Ok(own.map(|row| (row.name, Some(row.value))).collect());
     }
+    let sealed: Vec<(Option<ServiceId>, String)> =
+        rows.iter().filter(|row| row.is_sealed).map(|row| (row.service_id, row.name.clone())).collect();
+    let is_sealed = |owner: Option<ServiceId>, name: &str| sealed.iter().any(|(service, sealed)| *service == owner && sealed == name);
+    rows.iter_mut().filter(|row| row.is_sealed).for_each(|row| row.value.clear());
     let context = Surroundings::load(ctx, &opened).await?;
     let scope = context.scope(ctx, &rows);
-    let Some(service) = service else {
-        return Ok(scope.render_shared().into_iter().filter(|(name, _)| !sealed(name)).map(|(name, value)| (name, Some(value))).collect());
+    let shown = |owner: Option<ServiceId>, values: BTreeMap<String, String>| -> BTreeMap<String, Option<String>> {
+        let values = values.into_iter().map(|(name, value)| {
+            let value = (!is_sealed(owner, &name)).then_some(value);
+            (name, value)
+        });
+        values.filter(|(_, value)| value.is_some() || view == View::ForDeployment).collect()
     };
+    let Some(service) = service else { return Ok(shown(None, scope.render_shared())) };
     let Some(found) = context.services.iter().find(|row| row.id == service) else { return Err(Error::not_found("Service")) };
-    let rendered = scope.render(&found.name);
-    Ok(match view {
-        View::ForDeployment => {
-            let mut all: BTreeMap<_, _> = scope.render_shared().into_iter().map(|(name, value)| (name, Some(value))).collect();
-            for (name, value) in rendered {
-                let value = (!sealed(&name)).then_some(value);
-                all.insert(name, value);
-            }
-            all
-        }
-        _ => rendered.into_iter().filter(|(name, _)| !sealed(name)).map(|(name, value)| (name, Some(value))).collect(),
-    })
+    let mut all = if view == View::ForDeployment { shown(None, scope.render_shared()) } else { BTreeMap::new() };
+    all.extend(shown(Some(service), scope.render(&found.name)));
+    Ok(all)
 }
 
 /// What references of an environment can reach besides the variables themselves.
+#[derive(Clone)]
 pub(crate) struct Surroundings {
     environment: Environment,
     project_name: String,
     pub(crate) services: Vec<Service>,
-    domains: Vec<domain::project::Domain>,
+    pub(crate) domains: Vec<domain::project::Domain>,
 }
 
 impl Surroundings {
@@ -98,6 +100,11 @@ impl Surroundings {
             services: ctx.ops.store.services_of(tenant, &[row.project_id]).await?,
             domains: ctx.ops.store.domains_of_environments(tenant, &[row.id]).await?,
         })
+    }
+
+    /// What the environment was copied from.
+    pub(crate) fn source(&self) -> Option<EnvironmentId> {
+        self.environment.source_environment_id
     }
 
     /// Everything that references can reach; a user's own variable wins over a provided one of the same name.
@@ -145,16 +152,77 @@ pub(crate) async fn frozen(ctx: &OpCtx, environment: &Opened<Environment>, servi
     Ok(render_frozen(&surroundings.scope(ctx, &rows), service))
 }
 
-fn render_frozen(scope: &Scope, service: &str) -> BTreeMap<String, String> {
+pub(crate) fn render_frozen(scope: &Scope, service: &str) -> BTreeMap<String, String> {
     let mut all = scope.render_shared();
     all.extend(scope.render(service));
     all
 }
 
-/// Writes variables; one new deployment of each service that runs follows, unless it is to wait.
+/// Checks names and sizes, makes up what generators ask for, and puts the values into `rows`: the changes that write them.
+pub(crate) fn write(
+    ctx: &OpCtx,
+    environment: &Environment,
+    service: Option<ServiceId>,
+    values: BTreeMap<String, (String, Option<bool>)>,
+    rows: &mut Vec<Variable>,
+) -> Result<Vec<Change>, Error> {
+    let mut changes = vec![];
+    for (key, (value, seal)) in values {
+        name::variable(&key)?;
+        if value.len() > MAX_VALUE {
+            return Err(Error::bad_input(format!(
+                "the value of {key} is larger than {MAX_VALUE} bytes: keep large data in a file or a volume"
+            )));
+        }
+        let old = rows.iter().position(|row| row.service_id == service && row.name == key);
+        let was_sealed = old.is_some_and(|at| rows[at].is_sealed);
+        if was_sealed && seal == Some(false) {
+            return Err(Error::bad_input(format!("{key} is sealed and stays so: delete it and make it anew to read it again")));
+        }
+        let row = Variable {
+            workspace_id: environment.workspace_id,
+            project_id: environment.project_id,
+            environment_id: environment.id,
+            service_id: service,
+            value: generate(&value, &mut rand::rng()),
+            is_sealed: was_sealed || seal == Some(true),
+            name: key,
+            updated_at: ctx.now,
+        };
+        match old {
+            Some(at) => rows[at] = row.clone(),
+            None => rows.push(row.clone()),
+        }
+        changes.push(Change::VariableSet(row));
+    }
+    Ok(changes)
+}
+
+/// Refuses variables of which some that were just written lead back to themselves.
+pub(crate) fn refuse_circles(scope: &Scope, services: &[Service], changes: &[Change]) -> Result<(), Error> {
+    for change in changes {
+        let Change::VariableSet(row) = change else { continue };
+        let owner = match row.service_id {
+            None => None,
+            Some(id) => match services.iter().find(|service| service.id == id) {
+                Some(service) => Some(service.name.as_str()),
+                None => continue,
+            },
+        };
+        if let Some(circle) = scope.circle(owner, &row.name) {
+            return Err(Error::bad_input(format!(
+                "variables refer to each other in a circle: {}; write one of them without a reference",
+                circle.join(" -> ")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Writes variables; one new deployment of each service whose variables are others then follows, unless it is to wait.
 ///
 /// # Errors
-/// A bad name, a value over 64 KB, not found, or not allowed.
+/// A bad name, a value over 64 KB, references in a circle, not found, or not allowed.
 pub async fn variable_collection_upsert(
     ctx: &OpCtx,
     project: ProjectId,
@@ -164,48 +232,28 @@ pub async fn variable_collection_upsert(
     how: Upsert,
 ) -> Result<(), Error> {
     let opened = environment_of(ctx, project, environment, Permission::Write).await?;
-    let mut rows = ctx.ops.store.variables(opened.tenant, environment).await?;
     if let Some(service) = service {
         service::service_get(ctx, service).await?;
         service::instance_for(ctx, environment, service, Permission::Write).await?;
     }
-    let mut changes = vec![];
-    for (key, value) in &values {
-        name::variable(key)?;
-        if value.len() > MAX_VALUE {
-            return Err(Error::bad_input(format!(
-                "the value of {key} is larger than {MAX_VALUE} bytes: keep large data in a file or a volume"
-            )));
-        }
-        let old = rows.iter().position(|row| row.service_id == service && row.name == *key);
-        let row = Variable {
-            workspace_id: opened.tenant.workspace(),
-            project_id: project,
-            environment_id: environment,
-            service_id: service,
-            name: key.clone(),
-            value: value.clone(),
-            is_sealed: old.is_some_and(|at| rows[at].is_sealed),
-            updated_at: ctx.now,
-        };
-        match old {
-            Some(at) => rows[at] = row.clone(),
-            None => rows.push(row.clone()),
-        }
-        changes.push(Change::VariableSet(row));
-    }
+    let before = State::load(ctx, &opened).await?;
+    let mut after = before.clone();
+    let names: Vec<String> = values.keys().cloned().collect();
+    let written = values.into_iter().map(|(key, value)| (key, (value, None))).collect();
+    let mut changes = write(ctx, &opened.row, service, written, &mut after.variables)?;
+    refuse_circles(&after.scope(ctx), &after.surroundings.services, &changes)?;
     if how.replace {
-        let gone = |row: &Variable| row.service_id == service && !values.contains_key(&row.name);
-        changes.extend(rows.iter().filter(|row| gone(row)).map(|row| Change::VariableDelete {
+        let gone = |row: &Variable| row.service_id == service && !names.contains(&row.name);
+        changes.extend(after.variables.iter().filter(|row| gone(row)).map(|row| Change::VariableDelete {
             environment,
             service,
             name: row.name.clone(),
         }));
-        rows.retain(|row| !gone(row));
+        after.variables.retain(|row| !gone(row));
     }
-    let data = json!({"names": values.keys().collect::<Vec<_>>(), "service": service});
+    let data = json!({"names": names, "service": service});
     changes.push(ctx.activity(opened.tenant, Some(project), "variable_collection_upsert", environment, data));
-    finish(ctx, &opened, service, changes, &rows, how.skip_deploys).await
+    batch::commit(ctx, &opened, &before, &after, changes, how.skip_deploys).await
 }
 
 /// Deletes a variable.
@@ -220,49 +268,15 @@ pub async fn variable_delete(
     key: &str,
 ) -> Result<(), Error> {
     let opened = environment_of(ctx, project, environment, Permission::Write).await?;
-    let mut rows = ctx.ops.store.variables(opened.tenant, environment).await?;
-    let Some(at) = rows.iter().position(|row| row.service_id == service && row.name == key) else {
+    let before = State::load(ctx, &opened).await?;
+    let mut after = before.clone();
+    let Some(at) = after.variables.iter().position(|row| row.service_id == service && row.name == key) else {
         return Err(Error::not_found("Variable"));
     };
-    rows.remove(at);
+    after.variables.remove(at);
     let changes = vec![
         Change::VariableDelete { environment, service, name: key.to_owned() },
         ctx.activity(opened.tenant, Some(project), "variable_delete", environment, json!({"name": key, "service": service})),
     ];
-    finish(ctx, &opened, service, changes, &rows, false).await
-}
-
-/// Commits changed variables together with the deployments that follow from them.
-async fn finish(
-    ctx: &OpCtx,
-    environment: &Opened<Environment>,
-    service: Option<ServiceId>,
-    mut changes: Vec<Change>,
-    rows: &[Variable],
-    skip_deploys: bool,
-) -> Result<(), Error> {
-    let mut woken = vec![];
-    if !skip_deploys {
-        let surroundings = Surroundings::load(ctx, environment).await?;
-        let scope = surroundings.scope(ctx, rows);
-        for instance in affected(ctx, environment.tenant, environment.row.id, service).await? {
-            let Some(owner) = surroundings.services.iter().find(|row| row.id == instance.service_id) else { continue };
-            let variables = render_frozen(&scope, &owner.name);
-            if let Some(follow_up) = deployment::redeployment(ctx, environment.tenant, &instance, variables).await? {
-                changes.extend(follow_up);
-                woken.push(instance.id);
-            }
-        }
-    }
-    ctx.commit(environment.tenant, changes).await?;
-    for instance in woken {
-        ctx.ops.signals.wake(environment.tenant.workspace(), instance);
-    }
-    Ok(())
-}
-
-async fn affected(ctx: &OpCtx, tenant: Tenant, environment: EnvironmentId, service: Option<ServiceId>) -> Result<Vec<Instance>, Error> {
-    let mut all = ctx.ops.store.instances_of_environments(tenant, &[environment]).await?;
-    all.retain(|instance| service.is_none_or(|service| instance.service_id == service));
-    Ok(all)
+    batch::commit(ctx, &opened, &before, &after, changes, false).await
 }

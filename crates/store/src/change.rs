@@ -8,13 +8,13 @@ use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
 use domain::key::ApiKey;
 use domain::notification::NotificationSettings;
-use domain::project::{Domain, Environment, Instance, Project, Service};
+use domain::project::{Domain, Environment, EnvironmentPatch, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
 use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
 use domain::{
-    ActivityId, DeliveryId, DeploymentId, DomainId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, TriggerId,
-    UserId, WorkspaceId,
+    ActivityId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role, ServiceId, Tenant,
+    Timestamp, TriggerId, UserId, WorkspaceId,
 };
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
@@ -34,6 +34,10 @@ pub enum Change {
     EnvironmentUpdate(Environment),
     /// The environment with everything in it.
     EnvironmentDelete(EnvironmentId),
+    /// A change of an environment's document: staged, or as it is being applied.
+    EnvironmentPatchInsert(EnvironmentPatch),
+    /// A staged change.
+    EnvironmentPatchDelete(EnvironmentPatchId),
     /// A new service.
     ServiceInsert(Service),
     /// Name, icon.
@@ -256,6 +260,8 @@ impl Change {
             Self::EnvironmentInsert(_) => "EnvironmentInsert",
             Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
             Self::EnvironmentDelete(_) => "EnvironmentDelete",
+            Self::EnvironmentPatchInsert(_) => "EnvironmentPatchInsert",
+            Self::EnvironmentPatchDelete(_) => "EnvironmentPatchDelete",
             Self::ServiceInsert(_) => "ServiceInsert",
             Self::ServiceUpdate(_) => "ServiceUpdate",
             Self::ServiceDelete(_) => "ServiceDelete",
@@ -302,6 +308,7 @@ impl Change {
         match self {
             Self::ProjectInsert(row) | Self::ProjectUpdate(row) => Some(row.workspace_id),
             Self::EnvironmentInsert(row) | Self::EnvironmentUpdate(row) => Some(row.workspace_id),
+            Self::EnvironmentPatchInsert(row) => Some(row.workspace_id),
             Self::ServiceInsert(row) | Self::ServiceUpdate(row) => Some(row.workspace_id),
             Self::InstanceInsert(row) | Self::InstanceUpdate(row) => Some(row.workspace_id),
             Self::DomainInsert(row) | Self::DomainUpdate(row) => Some(row.workspace_id),
@@ -316,6 +323,7 @@ impl Change {
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentDelete(_)
+            | Self::EnvironmentPatchDelete(_)
             | Self::ServiceDelete(_)
             | Self::InstanceDelete(_)
             | Self::DomainDelete(_)

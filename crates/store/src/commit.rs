@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, delivery, deployment, deployment_event, domain_name, environment, instance, notification, project, replica, service,
-    trigger, variable, workspace,
+    activity, api_key, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, notification,
+    project, replica, service, trigger, variable, workspace,
 };
 
 impl Store {
@@ -48,6 +48,8 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::EnvironmentInsert(row) => environment::environment_insert(row),
         Change::EnvironmentUpdate(row) => environment::environment_update(row),
         Change::EnvironmentDelete(id) => environment::environment_delete(tenant, *id),
+        Change::EnvironmentPatchInsert(row) => return environment_patch::environment_patch_insert(vault, row),
+        Change::EnvironmentPatchDelete(id) => environment_patch::environment_patch_delete(tenant, *id),
         Change::ServiceInsert(row) => service::service_insert(row),
         Change::ServiceUpdate(row) => service::service_update(row),
         Change::ServiceDelete(id) => service::service_delete(tenant, *id),

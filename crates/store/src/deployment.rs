@@ -17,7 +17,7 @@ macro_rules! columns {
         "deployments.id, deployments.workspace_id, deployments.project_id, deployments.environment_id, deployments.service_id, \
          deployments.instance_id, deployments.snapshot_id, deployments.status, deployments.status_reason, deployments.status_at, \
          deployments.generation, deployments.stopped, deployments.reason, deployments.spec, deployments.source_blob, \
-         deployments.artifact, deployments.run, deployments.message, deployments.creator, deployments.created_at, deployments.updated_at"
+         deployments.artifact, deployments.run, deployments.waits_for, deployments.message, deployments.creator, deployments.created_at, deployments.updated_at"
     };
 }
 
@@ -75,9 +75,9 @@ statements! {
     DEPLOYMENT_VARIABLES = "SELECT sealed_values FROM deployment_variables WHERE deployment_id = $id AND workspace_id = $workspace";
     DEPLOYMENT_INSERT =
         "INSERT INTO deployments (id, workspace_id, project_id, environment_id, service_id, instance_id, snapshot_id, status, \
-         status_reason, status_at, generation, stopped, reason, spec, source_blob, artifact, run, message, creator, created_at, updated_at) \
+         status_reason, status_at, generation, stopped, reason, spec, source_blob, artifact, run, waits_for, message, creator, created_at, updated_at) \
          VALUES ($id, $workspace, $project, $environment, $service, $instance, $snapshot, $status, $status_reason, $status_at, \
-         $generation, $stopped, $reason, $spec, $source_blob, $artifact, $run, $message, $creator, $created, $updated)";
+         $generation, $stopped, $reason, $spec, $source_blob, $artifact, $run, $waits_for, $message, $creator, $created, $updated)";
     DEPLOYMENT_VARIABLES_INSERT =
         "INSERT INTO deployment_variables (deployment_id, workspace_id, sealed_values) VALUES ($id, $workspace, $sealed)";
     DEPLOYMENT_MOVE =
@@ -126,6 +126,7 @@ fn row(r: &mut Record) -> Result<Deployment, BadCell> {
         source_blob: r.maybe_text()?,
         artifact: r.maybe_text()?,
         run: r.maybe_json()?,
+        waits_for: r.json()?,
         message: r.maybe_text()?,
         creator: r.json()?,
         created_at: r.time()?,
@@ -256,7 +257,7 @@ pub(crate) fn deployment_insert(
 fn insertion(row: &Deployment) -> Vec<Named> {
     let Deployment { id, workspace_id, project_id, environment_id, service_id, instance_id, snapshot_id, .. } = row;
     let Deployment { status, status_reason, status_at, generation, stopped, reason, spec, source_blob, artifact, .. } = row;
-    let Deployment { run, message, creator, created_at, updated_at, .. } = row;
+    let Deployment { run, waits_for, message, creator, created_at, updated_at, .. } = row;
     params![
         id = *id,
         workspace = *workspace_id,
@@ -275,6 +276,7 @@ fn insertion(row: &Deployment) -> Vec<Named> {
         source_blob = source_blob.as_ref(),
         artifact = artifact.as_ref(),
         run = run.as_ref().map_or(Param::Null, json),
+        waits_for = json(waits_for),
         message = message.as_ref(),
         creator = json(creator),
         created = *created_at,

@@ -31,6 +31,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::deployment_event::ALL,
         crate::domain_name::ALL,
         crate::environment::ALL,
+        crate::environment_patch::ALL,
         crate::instance::ALL,
         crate::notification::ALL,
         crate::oauth::ALL,

@@ -188,6 +188,7 @@ pub(crate) fn deployment(instance: &Instance, status: DeploymentStatus) -> Deplo
         source_blob: Some("ab".repeat(32)),
         artifact: None,
         run: None,
+        waits_for: vec![],
         message: Some("first \u{1F680}".into()),
         creator: Actor::System { part: "test".into() },
         created_at: now(),

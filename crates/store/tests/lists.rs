@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use domain::activity::Actor;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
-use domain::project::{Instance, Project};
+use domain::project::{EnvironmentPatch, Instance, PatchStatus, Project};
 use domain::*;
 use jiff::SignedDuration;
 use store::{Change, DeploymentQuery, StoreError};
@@ -45,6 +46,42 @@ both! {
         let ended = Replica { status: ReplicaStatus::Crashed, exit_code: Some(-9), reason: Some("killed".into()), ..tree.replica.clone() };
         store.commit(tenant, vec![Change::ReplicaUpdate(ended.clone())]).await.unwrap();
         assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), [ended]);
+    }
+
+    async fn changes_of_an_environment_are_kept_sealed_and_trimmed(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let store = &fixture.store;
+        let patch = |status, n: i64| EnvironmentPatch {
+            id: EnvironmentPatchId::generate(),
+            workspace_id: tree.tenant.workspace(),
+            project_id: tree.project.id,
+            environment_id: tree.environment.id,
+            status,
+            message: Some(format!("{n}")),
+            patch: serde_json::json!({"sharedVariables": {"A": {"value": "canary-patch"}}}),
+            changes: 1,
+            author: Actor::System { part: "test".into() },
+            applied_at: Some(later(n)),
+            created_at: now(),
+            updated_at: now(),
+        };
+        let staged = patch(PatchStatus::Staged, 0);
+        store.commit(tree.tenant, vec![Change::EnvironmentPatchInsert(staged.clone())]).await.unwrap();
+        assert!(store.environment_patch_staged(tree.tenant, tree.environment.id).await.unwrap() == Some(staged.clone()));
+        assert_eq!(store.staged_counts(tree.tenant, &[tree.environment.id]).await.unwrap()[0].changes, 1);
+        let second = vec![Change::EnvironmentPatchInsert(patch(PatchStatus::Staged, 1))];
+        assert!(matches!(store.commit(tree.tenant, second).await, Err(StoreError::Conflict { .. })), "one is staged at a time");
+        let stranger = fixture.tree("other").await;
+        assert!(store.environment_patch_staged(stranger.tenant, tree.environment.id).await.unwrap().is_none());
+        assert!(matches!(store.commit(stranger.tenant, vec![Change::EnvironmentPatchDelete(staged.id)]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::EnvironmentPatchDelete(staged.id)]).await.unwrap();
+        let all: Vec<EnvironmentPatch> = (0..103).map(|n| patch(PatchStatus::Committed, n)).collect();
+        store.commit(tree.tenant, all.iter().cloned().map(Change::EnvironmentPatchInsert).collect()).await.unwrap();
+        let request = PageRequest { last: Some(2), ..PageRequest::default() };
+        let oldest = store.environment_patches(tree.tenant, tree.environment.id, &request).await.unwrap();
+        assert!(oldest.items == [all[3].clone(), all[2].clone()] && oldest.has_previous);
+        assert!(store.environment_patch(all[102].id).await.unwrap().unwrap().open(tree.tenant) == Some(all[102].clone()));
+        assert!(store.environment_patch(all[0].id).await.unwrap().is_none());
     }
 
     async fn pages_cover_a_thousand_projects(fixture: Fixture) {

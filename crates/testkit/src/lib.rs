@@ -213,6 +213,7 @@ impl TestApp {
             source_blob: None,
             artifact: Some(id.to_string()),
             run: Some(RunPlan::Static { root: ".".into(), spa: false }),
+            waits_for: vec![],
             message: None,
             creator: app.ctx.actor(),
             created_at: now,

@@ -34,7 +34,7 @@ const RESERVED: [(&[&str], &[&str], &str); 6] = [
 ];
 
 /// All that `domain` may use: values and pure functions over them.
-const DOMAIN: [&str; 9] = ["jiff", "serde", "serde_json", "sha2", "subtle", "thiserror", "uuid", "indexmap", "rand"];
+const DOMAIN: [&str; 10] = ["croner", "jiff", "serde", "serde_json", "sha2", "subtle", "thiserror", "uuid", "indexmap", "rand"];
 
 /// Libraries for tests of mocks.
 const MOCKING: [&str; 8] = ["mockall", "mockall_double", "mockito", "wiremock", "httpmock", "faux", "unimock", "double"];

@@ -161,6 +161,8 @@ json_scalars! {
     DeploymentMeta,
     /// An environment as one document.
     EnvironmentConfig,
+    /// The limits of each running copy.
+    ServiceInstanceLimit,
 }
 
 fn any_token(token: ScalarToken<'_>) -> ParseScalarResult<Scalar> {

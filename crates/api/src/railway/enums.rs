@@ -56,6 +56,8 @@ enums! {
         PreDeployCommand = "PRE_DEPLOY_COMMAND", PublishImage = "PUBLISH_IMAGE", SnapshotCode = "SNAPSHOT_CODE",
         WaitForDependencies = "WAIT_FOR_DEPENDENCIES",
     }
+    /// Where a change of an environment stands.
+    EnvironmentPatchStatus { Applying = "APPLYING", Committed = "COMMITTED", Staged = "STAGED" }
     /// How an upload is built.
     Builder { Heroku = "HEROKU", Nixpacks = "NIXPACKS", Paketo = "PAKETO", Railpack = "RAILPACK" }
     /// When an app that ended is started again.
@@ -223,6 +225,15 @@ impl From<domain::Role> for TeamRole {
             domain::Role::Owner | domain::Role::Admin => Self::Admin,
             domain::Role::Member | domain::Role::Deployer => Self::Member,
             domain::Role::Viewer => Self::Viewer,
+        }
+    }
+}
+
+impl From<domain::project::PatchStatus> for EnvironmentPatchStatus {
+    fn from(value: domain::project::PatchStatus) -> Self {
+        match value {
+            domain::project::PatchStatus::Staged => Self::Staged,
+            domain::project::PatchStatus::Committed => Self::Committed,
         }
     }
 }

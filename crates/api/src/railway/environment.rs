@@ -101,9 +101,10 @@ impl Environment {
         // One that was deleted since, or that the key does not reach, is as good as none.
         self.row.source_environment_id.and_then(|id| Self::of(ctx, self.tenant, id).ok())
     }
-    /// Changes take effect at once here, so none are ever waiting.
-    fn unmerged_changes_count(&self) -> Option<i32> {
-        Some(0)
+    /// How many settings the staged change names.
+    fn unmerged_changes_count(&self, ctx: &Ctx) -> Result<Option<i32>, Fault> {
+        let staged = ctx.loader.staged_of(ctx, self.tenant, self.row.id)?;
+        Ok(Some(staged.first().map_or(0, |count| i32::try_from(count.changes).unwrap_or(i32::MAX))))
     }
     fn updated_at(&self) -> DateTime {
         DateTime(self.row.updated_at)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::spec::Source;
+use domain::spec::{Limits, Source};
 use juniper::GraphQLInputObject;
 use ops::service::InstancePatch;
 use serde_json::Value as Json;
@@ -78,6 +78,15 @@ inputs! {
     }
     /// A new name for an environment.
     EnvironmentRenameInput { name: String }
+    /// Which service is deployed again.
+    EnvironmentTriggersDeployInput { environment_id: String, project_id: String, service_id: String }
+    /// Where a service's code is to come from.
+    ServiceConnectInput { branch: Option<String>, image: Option<String>, repo: Option<String> }
+    /// The limits of each running copy; what is left out stays.
+    ServiceInstanceLimitsUpdateInput {
+        environment_id: String, #[graphql(name = "memoryGB")] memory_gb: Option<f64>, service_id: String,
+        #[graphql(name = "vCPUs")] v_cpus: Option<f64>,
+    }
     /// Where the code comes from.
     ServiceSourceInput { image: Option<String>, repo: Option<String> }
     /// A new service.
@@ -162,6 +171,18 @@ impl ServiceSourceInput {
             (None, Some(repo)) => Ok(Some(Source::Repo { repo, branch: filled(branch) })),
             (None, None) => Ok(None),
         }
+    }
+}
+
+impl ServiceConnectInput {
+    pub(crate) fn source(self) -> Result<Option<Source>, Fault> {
+        ServiceSourceInput { image: self.image, repo: self.repo }.source(self.branch)
+    }
+}
+
+impl ServiceInstanceLimitsUpdateInput {
+    pub(crate) fn limits(&self) -> Result<Limits, Fault> {
+        Limits::of(self.v_cpus, self.memory_gb.map(|gigabytes| gigabytes * 1e9)).map_err(|bad| Fault::bad_input(bad.0))
     }
 }
 

@@ -9,7 +9,7 @@ use domain::account::Workspace;
 use domain::deployment::{Deployment, Replica};
 use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, Tenant, WorkspaceId};
-use store::StoreError;
+use store::{StagedCount, StoreError};
 
 use crate::graphql::loader::{Children, Known, Relation};
 use crate::graphql::{Ctx, Fault};
@@ -29,6 +29,7 @@ pub(crate) struct Loader {
     project_services: Relation<ProjectId, Service>,
     environment_instances: Relation<EnvironmentId, Instance>,
     environment_domains: Relation<EnvironmentId, Domain>,
+    environment_staged: Relation<EnvironmentId, StagedCount>,
     service_instances: Relation<ServiceId, Instance>,
     service_deployments: Relation<ServiceId, Deployment>,
     instance_latest: Relation<InstanceId, Deployment>,
@@ -175,6 +176,12 @@ impl Loader {
         let store = ctx.op.ops.store.clone();
         let load = |ids: Vec<EnvironmentId>| async move { store.domains_of_environments(tenant, &ids).await };
         self.environment_domains.get(ctx, tenant, id, &self.environments, load, |row| row.environment_id, |_| {})
+    }
+
+    pub(crate) fn staged_of(&self, ctx: &Ctx, tenant: Tenant, id: EnvironmentId) -> Result<Children<StagedCount>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |ids: Vec<EnvironmentId>| async move { store.staged_counts(tenant, &ids).await };
+        self.environment_staged.get(ctx, tenant, id, &self.environments, load, |row| row.environment_id, |_| {})
     }
 
     pub(crate) fn latest_deployment(&self, ctx: &Ctx, tenant: Tenant, id: InstanceId) -> Result<Children<Deployment>, Fault> {

@@ -12,6 +12,7 @@ mod domain_name;
 mod enums;
 mod environment;
 mod http_log;
+mod environment_patch;
 mod inputs;
 mod loader;
 mod log;

@@ -16,14 +16,17 @@ use secrecy::ExposeSecret;
 use super::deployment::Deployment;
 use super::domain_name::{CustomDomain, ServiceDomain};
 use super::environment::Environment;
+use super::environment_patch::EnvironmentPatch;
 use super::inputs::{
     self, ApiTokenCreateInput, CliAuthEventTrackInput, CliEventTrackInput, CustomDomainCreateInput, EnvironmentCreateInput,
-    EnvironmentRenameInput, ProjectCreateInput, ProjectTokenCreateInput, ProjectUpdateInput, ServiceCreateInput, ServiceDomainCreateInput,
-    ServiceDomainUpdateInput, ServiceInstanceUpdateInput, ServiceUpdateInput, SetupAgentEventTrackInput, VariableCollectionUpsertInput,
-    VariableDeleteInput, VariableUpsertInput, id, id_option, off, port,
+    EnvironmentRenameInput, EnvironmentTriggersDeployInput, ProjectCreateInput, ProjectTokenCreateInput, ProjectUpdateInput,
+    ServiceConnectInput, ServiceCreateInput, ServiceDomainCreateInput, ServiceDomainUpdateInput, ServiceInstanceLimitsUpdateInput,
+    ServiceInstanceUpdateInput, ServiceUpdateInput, SetupAgentEventTrackInput, VariableCollectionUpsertInput, VariableDeleteInput,
+    VariableUpsertInput, id, id_option, off, port,
 };
 use super::project::Project;
 use super::service::Service;
+use crate::graphql::scalar::EnvironmentConfig;
 use crate::graphql::{Ctx, Fault, Scalar};
 
 /// The root of mutations.
@@ -143,10 +146,44 @@ impl Mutation {
         ctx.wait(ops::environment::environment_delete(&ctx.op, inputs::id("Environment", &id, EnvironmentId)?))?;
         Ok(true)
     }
+    /// Changes an environment's document at once; the id of a workflow that is complete already.
+    fn environment_patch_commit(
+        ctx: &Ctx,
+        commit_message: Option<String>,
+        environment_id: String,
+        patch: Option<EnvironmentConfig>,
+    ) -> Result<String, Fault> {
+        EnvironmentPatch::commit(ctx, &environment_id, patch.as_ref(), commit_message)
+    }
+    /// Applies the staged changes of an environment.
+    fn environment_patch_commit_staged(
+        ctx: &Ctx,
+        commit_message: Option<String>,
+        environment_id: String,
+        skip_deploys: Option<bool>,
+    ) -> Result<String, Fault> {
+        EnvironmentPatch::commit_staged(ctx, &environment_id, commit_message, skip_deploys.unwrap_or(false))
+    }
     /// Renames an environment.
     fn environment_rename(ctx: &Ctx, id: String, input: EnvironmentRenameInput) -> Result<Environment, Fault> {
         let environment = inputs::id("Environment", &id, EnvironmentId)?;
         Ok(Environment::new(ctx, ctx.wait(ops::environment::environment_rename(&ctx.op, environment, &input.name))?))
+    }
+    /// Stages changes of an environment, on top of those that are staged when `merge` is true.
+    fn environment_stage_changes(
+        ctx: &Ctx,
+        environment_id: String,
+        input: EnvironmentConfig,
+        merge: Option<bool>,
+    ) -> Result<EnvironmentPatch, Fault> {
+        EnvironmentPatch::stage(ctx, &environment_id, &input, merge.unwrap_or(false))
+    }
+    /// Deploys the newest source of a service again.
+    fn environment_triggers_deploy(ctx: &Ctx, input: EnvironmentTriggersDeployInput) -> Result<bool, Fault> {
+        id("Project", &input.project_id, ProjectId)?;
+        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
+        ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
+        Ok(true)
     }
     /// Makes a project with its first environment.
     fn project_create(ctx: &Ctx, input: ProjectCreateInput) -> Result<Project, Fault> {
@@ -190,6 +227,12 @@ impl Mutation {
         let project = inputs::id("Project", &id, ProjectId)?;
         Ok(Project::new(ctx, ctx.wait(ops::project::project_update(&ctx.op, project, input.name, input.description))?))
     }
+    /// Lets a service deploy an image or a repository from now on, in every lasting environment.
+    fn service_connect(ctx: &Ctx, id: String, input: ServiceConnectInput) -> Result<Service, Fault> {
+        let source = input.source()?.ok_or_else(|| Fault::bad_input("name an image or a repo to connect the service to"))?;
+        let service = inputs::id("Service", &id, ServiceId)?;
+        Ok(Service::new(ctx, ctx.wait(ops::service::service_source_set(&ctx.op, service, Some(source)))?))
+    }
     /// Makes a service.
     fn service_create(ctx: &Ctx, input: ServiceCreateInput) -> Result<Service, Fault> {
         let wanted = ServiceCreate {
@@ -207,6 +250,11 @@ impl Mutation {
         let environment = id_option("Environment", environment_id.as_deref(), EnvironmentId)?;
         ctx.wait(ops::service::service_delete(&ctx.op, inputs::id("Service", &id, ServiceId)?, environment))?;
         Ok(true)
+    }
+    /// Lets a service deploy uploads alone.
+    fn service_disconnect(ctx: &Ctx, id: String) -> Result<Service, Fault> {
+        let service = inputs::id("Service", &id, ServiceId)?;
+        Ok(Service::new(ctx, ctx.wait(ops::service::service_source_set(&ctx.op, service, None))?))
     }
     /// Gives a service a domain under the server's own.
     fn service_domain_create(ctx: &Ctx, input: ServiceDomainCreateInput) -> Result<ServiceDomain, Fault> {
@@ -242,6 +290,12 @@ impl Mutation {
         let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
         made.map(|id| id.to_string())
             .ok_or_else(|| Fault(ops::Error::conflict("This service has never been deployed: upload its source first (railway up)")))
+    }
+    /// Changes the limits of each running copy; they take effect with the next deployment.
+    fn service_instance_limits_update(ctx: &Ctx, input: ServiceInstanceLimitsUpdateInput) -> Result<bool, Fault> {
+        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
+        ctx.wait(ops::service::service_instance_limits_update(&ctx.op, environment, service, input.limits()?))?;
+        Ok(true)
     }
     /// Deploys the newest source of a service again, if there is any.
     fn service_instance_redeploy(ctx: &Ctx, environment_id: String, service_id: String) -> Result<bool, Fault> {

@@ -17,6 +17,7 @@ use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
 use super::http_log::HttpLog;
+use super::environment_patch::{EnvironmentPatch, QueryEnvironmentPatchesConnection};
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
 use super::metric::{
@@ -26,7 +27,7 @@ use super::project::Project;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
-use crate::graphql::scalar::{DateTime, EnvironmentVariables};
+use crate::graphql::scalar::{DateTime, EnvironmentVariables, ServiceInstanceLimit};
 use crate::graphql::{Ctx, Fault, Scalar};
 
 /// The root of queries.
@@ -160,6 +161,25 @@ impl Query {
     ) -> Result<Vec<Log>, Fault> {
         let scope = ctx.wait(ops::logs::environment_logs(&ctx.op, id("Environment", &environment_id, EnvironmentId)?))?;
         Window { after_date, after_limit, anchor_date, before_date, before_limit }.query(ctx, scope, filter.as_deref())
+    }
+    /// A change of an environment.
+    fn environment_patch(ctx: &Ctx, id: String) -> Result<EnvironmentPatch, Fault> {
+        EnvironmentPatch::find(ctx, &id)
+    }
+    /// The changes of an environment, newest first.
+    fn environment_patches(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        environment_id: String,
+        first: Option<i32>,
+        last: Option<i32>,
+    ) -> Result<QueryEnvironmentPatchesConnection, Fault> {
+        EnvironmentPatch::list(ctx, &environment_id, (after, before, first, last))
+    }
+    /// The staged change of an environment; an empty one when nothing is staged.
+    fn environment_staged_changes(ctx: &Ctx, environment_id: String) -> Result<EnvironmentPatch, Fault> {
+        EnvironmentPatch::staged(ctx, &environment_id)
     }
     /// Environments of a project, oldest first.
     fn environments(
@@ -333,6 +353,20 @@ impl Query {
     fn service_instance(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstance, Fault> {
         let environment = id("Environment", &environment_id, EnvironmentId)?;
         ServiceInstance::find(ctx, environment, id("Service", &service_id, ServiceId)?)
+    }
+    /// The limits of each running copy that were set; null when none was.
+    fn service_instance_limit_override(
+        ctx: &Ctx,
+        environment_id: String,
+        service_id: String,
+    ) -> Result<Option<ServiceInstanceLimit>, Fault> {
+        let limits = ServiceInstance::limits(ctx, &environment_id, &service_id)?;
+        Ok((!limits.is_null()).then(|| limits.into()))
+    }
+    /// The limits of each running copy.
+    fn service_instance_limits(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstanceLimit, Fault> {
+        let limits = ServiceInstance::limits(ctx, &environment_id, &service_id)?;
+        Ok(if limits.is_null() { json!({"containers": {}}) } else { limits }.into())
     }
     /// Whether the person signs in with a second factor.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use domain::deployment::DeploymentStatus;
 use domain::project::DomainKind;
+use domain::schedule::Schedule;
 use domain::spec::Source;
 use domain::{EnvironmentId, ServiceId, Tenant};
 use juniper::{ID, graphql_object};
@@ -15,6 +16,7 @@ use super::connection::{connection, page};
 use super::deployment::Deployment;
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{Builder, RestartPolicyType};
+use super::inputs::id;
 use super::loader::HISTORY;
 use super::project::Project;
 use crate::graphql::scalar::{DateTime, JSON};
@@ -138,6 +140,12 @@ impl ServiceInstance {
     pub(crate) fn cursor(&self) -> String {
         self.row.id.to_string()
     }
+
+    /// What was set for each running copy; null when nothing was.
+    pub(crate) fn limits(ctx: &Ctx, environment: &str, service: &str) -> Result<serde_json::Value, Fault> {
+        let (environment, service) = (id("Environment", environment, EnvironmentId)?, id("Service", service, ServiceId)?);
+        Ok(domain::config::limit_override(&Self::find(ctx, environment, service)?.row.spec.deploy.limits))
+    }
 }
 
 fn int(value: u32) -> i32 {
@@ -204,8 +212,9 @@ impl ServiceInstance {
         let rows = ctx.loader.latest_deployment(ctx, self.tenant, self.row.id)?;
         Ok(rows.first().map(|row| Deployment { tenant: self.tenant, row: Arc::clone(row) }))
     }
-    fn next_cron_run_at(&self) -> Option<DateTime> {
-        None
+    fn next_cron_run_at(&self, ctx: &Ctx) -> Option<DateTime> {
+        let schedule = Schedule::parse(self.row.spec.deploy.cron_schedule.as_ref()?).ok()?;
+        schedule.after(ctx.op.now).map(DateTime)
     }
     fn num_replicas(&self) -> Option<i32> {
         Some(int(self.row.spec.deploy.replicas()))

@@ -3,7 +3,7 @@
 use api::graphql::{Engine, GraphqlRequest};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
-use domain::{ApiKeyId, DeploymentId, DomainId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
+use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::service::ServiceCreate;
@@ -23,6 +23,7 @@ pub(crate) struct World {
 pub(crate) struct Estate {
     pub(crate) person: Person,
     pub(crate) workspace: WorkspaceId,
+    pub(crate) environment_patch: EnvironmentPatchId,
     pub(crate) service: ServiceId,
     pub(crate) deployment: DeploymentId,
     pub(crate) service_domain: DomainId,
@@ -114,7 +115,11 @@ impl World {
         .unwrap();
         let (account_key, _) = ops::token::api_token_create(&ctx, "ci", None).await.unwrap();
         let (project_key, secret) = ops::token::project_token_create(&ctx, person.project, person.environment, "deploy").await.unwrap();
+        let patch = json!({"services": {service.row.id.to_string(): {"variables": {"SECRET": {"value": "canary-7f3a"}}}}});
+        let how = ops::environment_patch::Commit { message: None, skip_deploys: true };
+        let patch = ops::environment_patch::environment_patch_commit(&ctx, person.environment, patch, how).await.unwrap();
         Estate {
+            environment_patch: patch.id,
             workspace: service.tenant.workspace(),
             service: service.row.id,
             deployment,
@@ -191,12 +196,24 @@ impl World {
 
 /// The ids that a stranger must never see.
 pub(crate) fn ids(estate: &Estate) -> Vec<String> {
-    let Estate { person, workspace, service, deployment, service_domain, custom_domain, account_key, project_key, project_token } = estate;
+    let Estate {
+        person,
+        workspace,
+        environment_patch,
+        service,
+        deployment,
+        service_domain,
+        custom_domain,
+        account_key,
+        project_key,
+        project_token,
+    } = estate;
     vec![
         person.project.to_string(),
         person.environment.to_string(),
         person.user.id.to_string(),
         workspace.to_string(),
+        environment_patch.to_string(),
         service.to_string(),
         deployment.to_string(),
         service_domain.to_string(),

@@ -71,6 +71,7 @@ param_from! {
     InstanceId: |value| Self::Uuid(value.0);
     DeploymentId: |value| Self::Uuid(value.0);
     SnapshotId: |value| Self::Uuid(value.0);
+    EnvironmentPatchId: |value| Self::Uuid(value.0);
     ReplicaId: |value| Self::Uuid(value.0);
     DomainId: |value| Self::Uuid(value.0);
     ApiKeyId: |value| Self::Uuid(value.0);

@@ -1,80 +1,18 @@
 //! The verbs over a real database: what they leave behind, and what they refuse.
 
-use std::sync::Arc;
+mod environments;
+mod world;
 
 use domain::deployment::{DeployReason, DeploymentStatus};
 use domain::page::PageRequest;
-use domain::spec::RunPlan;
-use domain::{Code, Role, Tenant, Timestamp};
+use domain::{Code, Role, Tenant};
+use ops::OpCtx;
 use ops::auth::{Presented, Surface, authenticate};
-use ops::deployment::{Blob, Upload};
-use ops::project::ProjectCreate;
 use ops::service::{InstancePatch, ServiceCreate};
 use ops::variable::{Upsert, View};
-use ops::{OpCtx, Opened, Ops, Settings};
-use store::{Change, MasterKey, Store, StoreConfig};
-use telemetry::{Telemetry, TelemetryConfig};
+use store::Change;
 
-struct World {
-    ops: Arc<Ops>,
-    dir: tempfile::TempDir,
-}
-
-async fn world() -> World {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
-    let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
-    let telemetry =
-        Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 }).unwrap();
-    let settings = Settings {
-        base_domain: "localhost".into(),
-        edge_port: Some(8081),
-        dashboard_url: "http://localhost:8080".into(),
-        region: "local".into(),
-        blobs: dir.path().join("blobs"),
-        max_upload_bytes: 1_000_000,
-    };
-    World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
-}
-
-impl World {
-    async fn person(&self, email: &str) -> OpCtx {
-        let now = Timestamp::now();
-        let user = ops::first_run::user_create(&self.ops.store, email, "Person", false, None, now).await.unwrap();
-        let (_, token) = ops::first_run::account_token(&self.ops.store, user.id, "test", now).await.unwrap();
-        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(token), now, None).await.unwrap();
-        OpCtx { ops: self.ops.clone(), principal, request_id: "test".into(), address: None, now }
-    }
-
-    async fn uploaded(&self, ctx: &OpCtx, name: &str) -> Opened<ops::deployment::Deployed> {
-        let project =
-            ops::project::project_create(ctx, ProjectCreate { name: Some(name.into()), ..ProjectCreate::default() }).await.unwrap();
-        let environment = self.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0);
-        let blob = Blob { sha256: "ab".repeat(32), bytes: 10 };
-        let upload = Upload { project: project.row.id, environment: environment.id, service: None, blob, message: Some("first".into()) };
-        ops::deployment::deployment_create(ctx, upload).await.unwrap()
-    }
-
-    /// What the engine does to a deployment that goes well.
-    async fn goes_live(&self, deployed: &Opened<ops::deployment::Deployed>) {
-        let (id, at) = (deployed.row.deployment.id, Timestamp::now());
-        let step = |from, to| Change::DeploymentMove { id, from, to, reason: None, at };
-        let run = RunPlan::Static { root: ".".into(), spa: false };
-        let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec: deployed.row.deployment.spec.clone(), at };
-        let moves = vec![
-            step(DeploymentStatus::Initializing, DeploymentStatus::Building),
-            built,
-            step(DeploymentStatus::Building, DeploymentStatus::Deploying),
-            step(DeploymentStatus::Deploying, DeploymentStatus::Success),
-        ];
-        self.ops.store.commit(Tenant::system(deployed.tenant.workspace()), moves).await.unwrap();
-    }
-
-    async fn statuses(&self, deployed: &Opened<ops::deployment::Deployed>) -> Vec<(DeploymentStatus, DeployReason)> {
-        let live = self.ops.store.deployments_live(deployed.tenant, &[deployed.row.deployment.instance_id]).await.unwrap();
-        live.iter().map(|deployment| (deployment.status, deployment.reason)).collect()
-    }
-}
+use crate::world::world;
 
 #[tokio::test]
 async fn an_upload_makes_service_domain_and_deployment() {
@@ -184,16 +122,6 @@ async fn what_another_tenant_owns_looks_absent_and_weak_roles_are_refused() {
         assert_eq!(secrets.is_ok(), may_write, "{role:?} and secrets");
         let deleted = ops::project::project_delete(&member, d.project_id).await.unwrap_err();
         assert_eq!(deleted.code, Code::Forbidden);
-    }
-}
-
-impl World {
-    /// The same person after their memberships have changed.
-    async fn again(&self, ctx: &OpCtx) -> OpCtx {
-        let user = ctx.user().unwrap().user.id;
-        let (_, token) = ops::first_run::account_token(&self.ops.store, user, "again", ctx.now).await.unwrap();
-        let principal = authenticate(&self.ops, Surface::Railway, Presented::Bearer(token), ctx.now, None).await.unwrap();
-        OpCtx { principal, ..ctx.clone() }
     }
 }
 

@@ -1,0 +1,152 @@
+//! One change of an environment, and the deployments that follow from it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
+use domain::project::{Environment, Instance};
+use domain::spec::{DeploySpec, InstanceSpec};
+use domain::variable::{Scope, Variable};
+use domain::{DeploymentId, InstanceId, Permission, ServiceId, Tenant};
+use store::Change;
+
+use crate::context::Opened;
+use crate::variable::{Surroundings, render_frozen};
+use crate::{Error, OpCtx, deployment};
+
+/// What an environment is made of, at one time.
+#[derive(Clone)]
+pub(crate) struct State {
+    pub(crate) surroundings: Surroundings,
+    pub(crate) variables: Vec<Variable>,
+    pub(crate) instances: Vec<Instance>,
+}
+
+impl State {
+    pub(crate) async fn load(ctx: &OpCtx, environment: &Opened<Environment>) -> Result<Self, Error> {
+        let (tenant, id) = (environment.tenant, environment.row.id);
+        Ok(Self {
+            surroundings: Surroundings::load(ctx, environment).await?,
+            variables: ctx.ops.store.variables(tenant, id).await?,
+            instances: ctx.ops.store.instances_of_environments(tenant, &[id]).await?,
+        })
+    }
+
+    pub(crate) fn scope(&self, ctx: &OpCtx) -> Scope {
+        self.surroundings.scope(ctx, &self.variables)
+    }
+
+    pub(crate) fn name_of(&self, service: ServiceId) -> Option<&str> {
+        self.surroundings.services.iter().find(|row| row.id == service).map(|row| row.name.as_str())
+    }
+}
+
+/// What of a change of settings takes effect only in a new deployment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    /// Nothing: the number of replicas, and whether an idle one sleeps, are read as they are now.
+    None,
+    /// The same artifact starts anew.
+    Start,
+    /// The source is built anew.
+    Build,
+}
+
+fn effect(before: &InstanceSpec, after: &InstanceSpec) -> Effect {
+    let kept = |spec: &InstanceSpec| DeploySpec { regions: BTreeMap::new(), sleep_application: false, ..spec.deploy.clone() };
+    if before.build != after.build || before.source != after.source {
+        Effect::Build
+    } else if kept(before) != kept(after) {
+        Effect::Start
+    } else {
+        Effect::None
+    }
+}
+
+/// Commits a change together with the deployments that follow from it: of each service that runs and whose variables or settings are
+/// others now, and of each that is new here and has an artifact elsewhere. They start in the order of their references.
+pub(crate) async fn commit(
+    ctx: &OpCtx,
+    environment: &Opened<Environment>,
+    before: &State,
+    after: &State,
+    mut changes: Vec<Change>,
+    skip_deploys: bool,
+) -> Result<(), Error> {
+    let mut woken: BTreeSet<InstanceId> = BTreeSet::new();
+    for instance in &after.instances {
+        let settings = |state: &State| state.instances.iter().find(|row| row.id == instance.id).map(|row| row.spec.clone());
+        if settings(before).is_some_and(|spec| spec != instance.spec) {
+            woken.insert(instance.id);
+        }
+    }
+    if !skip_deploys {
+        for deployment in deployments(ctx, environment.tenant, before, after).await? {
+            woken.insert(deployment.0.instance_id);
+            changes.extend(deployment::insertion(deployment.0, deployment.1));
+        }
+    }
+    ctx.commit(environment.tenant, changes).await?;
+    for instance in woken {
+        ctx.ops.signals.wake(environment.tenant.workspace(), instance);
+    }
+    Ok(())
+}
+
+async fn deployments(
+    ctx: &OpCtx,
+    tenant: Tenant,
+    before: &State,
+    after: &State,
+) -> Result<Vec<(Deployment, BTreeMap<String, String>)>, Error> {
+    // A domain that comes or goes is provided to the next deployment and is no reason for one.
+    let compared = State { surroundings: before.surroundings.clone(), ..after.clone() };
+    let (old, new, frozen) = (before.scope(ctx), compared.scope(ctx), after.scope(ctx));
+    let ids: Vec<InstanceId> = after.instances.iter().map(|instance| instance.id).collect();
+    let mut live: HashMap<InstanceId, Vec<Deployment>> = HashMap::new();
+    for deployment in ctx.ops.store.deployments_live(tenant, &ids).await? {
+        live.entry(deployment.instance_id).or_default().push(deployment);
+    }
+    let mut made = vec![];
+    for instance in &after.instances {
+        let Some(name) = after.name_of(instance.service_id) else { continue };
+        let Some(earlier) = before.instances.iter().find(|row| row.id == instance.id) else {
+            made.extend(first(ctx, tenant, after, instance).await?.map(|deployment| (deployment, render_frozen(&frozen, name))));
+            continue;
+        };
+        let mut effect = effect(&earlier.spec, &instance.spec);
+        if render_frozen(&old, name) != render_frozen(&new, name) {
+            effect = effect.max(Effect::Start);
+        }
+        if effect == Effect::None {
+            continue;
+        }
+        let running = live.get(&instance.id).map_or(&[][..], Vec::as_slice);
+        let next = deployment::redeployment(ctx, instance, running, effect == Effect::Build);
+        made.extend(next.map(|deployment| (deployment, render_frozen(&frozen, name))));
+    }
+    let names = |service: ServiceId| after.name_of(service).unwrap_or_default();
+    let started: BTreeMap<&str, DeploymentId> = made.iter().map(|(row, _)| (names(row.service_id), row.id)).collect();
+    let order = frozen.start_order(&started.keys().copied().collect());
+    for (row, _) in &mut made {
+        row.waits_for = order.get(names(row.service_id)).into_iter().flatten().filter_map(|name| started.get(name)).copied().collect();
+    }
+    Ok(made)
+}
+
+/// The first deployment of an instance: what the service's newest deployment in the environment that this one was copied from has built
+/// or was made from, or else the newest in any environment whose secrets the principal may see.
+async fn first(ctx: &OpCtx, tenant: Tenant, state: &State, instance: &Instance) -> Result<Option<Deployment>, Error> {
+    let siblings = ctx.ops.store.instances_of_services(tenant, &[instance.service_id]).await?;
+    let visible = |sibling: &&Instance| {
+        let place = crate::service::instance_place(sibling);
+        sibling.id != instance.id && ctx.may(tenant.workspace(), place, Permission::ReadSecrets)
+    };
+    let ids: Vec<InstanceId> = siblings.iter().filter(visible).map(|sibling| sibling.id).collect();
+    let live = ctx.ops.store.deployments_live(tenant, &ids).await?;
+    let usable = |row: &&Deployment| row.status == DeploymentStatus::Success && (row.artifact.is_some() || row.source_blob.is_some());
+    let source = state.surroundings.source();
+    let rank = |row: &&Deployment| (Some(row.environment_id) == source, row.id);
+    let Some(of) = live.iter().filter(usable).max_by_key(rank) else { return Ok(None) };
+    let spec = deployment::settings_for(instance, of);
+    Ok(Some(deployment::again(ctx, of, instance, DeployReason::Deploy, spec)))
+}

@@ -1,0 +1,413 @@
+//! Changes of an environment's document (`contracts/railway.md` 3.9): applied whole or not at all, at once or after having been staged.
+
+use std::collections::BTreeMap;
+
+use domain::config::{self, VariablePatch};
+use domain::page::{Page, PageRequest};
+use domain::project::{Domain, DomainKind, Environment, EnvironmentPatch, Instance, PatchStatus, Service};
+use domain::spec::InstanceSpec;
+use domain::variable::{Generator, Variable};
+use domain::{EnvironmentId, EnvironmentPatchId, Permission, ServiceId};
+use serde_json::{Map, Value, json};
+use store::Change;
+
+use crate::batch::{self, State};
+use crate::context::Opened;
+use crate::{Error, OpCtx, domain_name, environment, service, variable};
+
+impl From<config::BadConfig> for Error {
+    fn from(bad: config::BadConfig) -> Self {
+        Self::bad_input(bad.0)
+    }
+}
+
+/// How a patch is committed.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// What its author says about it.
+    pub message: Option<String>,
+    /// The services that it concerns wait for their next deployment.
+    pub skip_deploys: bool,
+}
+
+/// Applies a patch at once.
+///
+/// # Errors
+/// Something in it that this server does not have or that is out of range, not found, or not allowed. Then nothing has changed.
+pub async fn environment_patch_commit(ctx: &OpCtx, id: EnvironmentId, patch: Value, how: Commit) -> Result<EnvironmentPatch, Error> {
+    let opened = writable(ctx, id).await?;
+    apply(ctx, &opened, row(ctx, &opened.row, patch, how.message), vec![], how.skip_deploys).await
+}
+
+/// Keeps a patch until it is committed, on top of what is staged already or in its place. It is checked as if it were committed now.
+///
+/// # Errors
+/// As [`environment_patch_commit`].
+pub async fn environment_stage_changes(ctx: &OpCtx, id: EnvironmentId, patch: Value, merge: bool) -> Result<EnvironmentPatch, Error> {
+    let opened = writable(ctx, id).await?;
+    let staged = ctx.ops.store.environment_patch_staged(opened.tenant, id).await?;
+    let whole = match &staged {
+        Some(staged) if merge => {
+            let mut whole = staged.patch.clone();
+            config::stack(&mut whole, &patch);
+            whole
+        }
+        _ => patch,
+    };
+    let mut after = State::load(ctx, &opened).await?;
+    Plan { ctx, environment: &opened.row, after: &mut after, changes: vec![] }.patch(&whole).await?;
+    let mut made = row(ctx, &opened.row, whole, staged.as_ref().and_then(|staged| staged.message.clone()));
+    made.status = PatchStatus::Staged;
+    let mut changes: Vec<Change> = staged.iter().map(|staged| Change::EnvironmentPatchDelete(staged.id)).collect();
+    if !config::is_nothing(&made.patch) {
+        changes.push(Change::EnvironmentPatchInsert(made.clone()));
+    }
+    let data = json!({"changes": made.changes});
+    changes.push(ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_stage_changes", id, data));
+    ctx.commit(opened.tenant, changes).await?;
+    Ok(made)
+}
+
+/// What is staged; an empty patch when nothing is.
+///
+/// # Errors
+/// Not found or not allowed: a patch may hold values of variables.
+pub async fn environment_staged_changes(ctx: &OpCtx, id: EnvironmentId) -> Result<Opened<EnvironmentPatch>, Error> {
+    let opened = environment::environment_for(ctx, id, Permission::Read).await?;
+    let staged = ctx.ops.store.environment_patch_staged(opened.tenant, id).await?;
+    let none = || EnvironmentPatch {
+        // There is no row that could have an identity of its own.
+        id: EnvironmentPatchId(id.0),
+        status: PatchStatus::Staged,
+        created_at: opened.row.updated_at,
+        updated_at: opened.row.updated_at,
+        ..row(ctx, &opened.row, json!({}), None)
+    };
+    let found = staged.unwrap_or_else(none);
+    Ok(opened.with(found))
+}
+
+/// Applies what is staged.
+///
+/// # Errors
+/// Nothing is staged, or as [`environment_patch_commit`].
+pub async fn environment_patch_commit_staged(ctx: &OpCtx, id: EnvironmentId, how: Commit) -> Result<EnvironmentPatch, Error> {
+    let opened = writable(ctx, id).await?;
+    let staged = ctx.ops.store.environment_patch_staged(opened.tenant, id).await?;
+    let Some(staged) = staged else { return Err(Error::conflict("Nothing is staged in this environment: stage a change first")) };
+    let message = how.message.or_else(|| staged.message.clone());
+    let made = row(ctx, &opened.row, staged.patch, message);
+    apply(ctx, &opened, made, vec![Change::EnvironmentPatchDelete(staged.id)], how.skip_deploys).await
+}
+
+/// One change.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn environment_patch_get(ctx: &OpCtx, id: EnvironmentPatchId) -> Result<Opened<EnvironmentPatch>, Error> {
+    let place = |patch: &EnvironmentPatch| domain::Place::Environment(patch.project_id, patch.environment_id);
+    ctx.open(ctx.ops.store.environment_patch(id).await?, "EnvironmentPatch", place, Permission::Read)
+}
+
+/// The changes of an environment, newest first.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn environment_patches(ctx: &OpCtx, id: EnvironmentId, page: &PageRequest) -> Result<Opened<Page<EnvironmentPatch>>, Error> {
+    let opened = environment::environment_for(ctx, id, Permission::Read).await?;
+    let found = ctx.ops.store.environment_patches(opened.tenant, id, &page.bounded()).await?;
+    Ok(opened.with(found))
+}
+
+/// A patch as a reader sees it: without the values of its variables unless `decrypt`, and those of sealed ones never.
+///
+/// # Errors
+/// With `decrypt`, a role that may not read secrets.
+pub fn environment_patch_document(ctx: &OpCtx, patch: &Opened<EnvironmentPatch>, decrypt: bool) -> Result<Value, Error> {
+    let row = &patch.row;
+    if decrypt {
+        let place = domain::Place::Environment(row.project_id, row.environment_id);
+        ctx.allow(patch.tenant.workspace(), place, Permission::ReadSecrets)?;
+    }
+    let mut document = row.patch.clone();
+    let hide = |variables: &mut Value| {
+        for entry in variables.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
+            let sealed = entry.get("isSealed") == Some(&Value::Bool(true));
+            if !entry.is_null() && (sealed || !decrypt) {
+                *entry = if sealed { json!({"isSealed": true}) } else { json!({"value": null}) };
+            }
+        }
+    };
+    if let Some(shared) = document.get_mut("sharedVariables") {
+        hide(shared);
+    }
+    for service in document.get_mut("services").and_then(Value::as_object_mut).into_iter().flat_map(|fields| fields.values_mut()) {
+        if let Some(variables) = service.get_mut("variables") {
+            hide(variables);
+        }
+    }
+    Ok(document)
+}
+
+async fn writable(ctx: &OpCtx, id: EnvironmentId) -> Result<Opened<Environment>, Error> {
+    environment::environment_for(ctx, id, Permission::Write).await
+}
+
+fn row(ctx: &OpCtx, environment: &Environment, patch: Value, message: Option<String>) -> EnvironmentPatch {
+    EnvironmentPatch {
+        id: EnvironmentPatchId::generate(),
+        workspace_id: environment.workspace_id,
+        project_id: environment.project_id,
+        environment_id: environment.id,
+        status: PatchStatus::Committed,
+        message: message.map(|text| text.chars().take(MAX_MESSAGE).collect::<String>()).filter(|text| !text.trim().is_empty()),
+        changes: config::count(&patch),
+        patch,
+        author: ctx.actor(),
+        applied_at: None,
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    }
+}
+
+/// Characters of a message that are kept.
+const MAX_MESSAGE: usize = 1_000;
+
+async fn apply(
+    ctx: &OpCtx,
+    opened: &Opened<Environment>,
+    made: EnvironmentPatch,
+    changes: Vec<Change>,
+    skip_deploys: bool,
+) -> Result<EnvironmentPatch, Error> {
+    let made = EnvironmentPatch { applied_at: Some(ctx.now), ..made };
+    let before = State::load(ctx, opened).await?;
+    let mut after = before.clone();
+    let mut plan = Plan { ctx, environment: &opened.row, after: &mut after, changes };
+    plan.patch(&made.patch).await?;
+    let mut changes = plan.changes;
+    changes.push(Change::EnvironmentPatchInsert(made.clone()));
+    let data = json!({"changes": made.changes, "message": made.message});
+    changes.push(ctx.activity(opened.tenant, Some(made.project_id), "environment_patch_commit", opened.row.id, data));
+    let taken = "A domain of this change is already in use on this server";
+    batch::commit(ctx, opened, &before, &after, changes, skip_deploys).await.map_err(|error| error.when_taken(taken))?;
+    // Domains and services may have come or gone.
+    ctx.ops.signals.ring();
+    Ok(made)
+}
+
+/// A patch on its way to become changes; `after` is the environment as it will be.
+struct Plan<'a> {
+    ctx: &'a OpCtx,
+    environment: &'a Environment,
+    after: &'a mut State,
+    changes: Vec<Change>,
+}
+
+fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Error> {
+    value.as_object().ok_or_else(|| Error::bad_input(format!("{path} must be an object")))
+}
+
+fn unknown(path: &str) -> Error {
+    Error::bad_input(format!("{path} is not available on this server: leave it out or set it to null"))
+}
+
+impl Plan<'_> {
+    async fn patch(&mut self, patch: &Value) -> Result<(), Error> {
+        for (key, value) in object("the patch", patch)? {
+            match key.as_str() {
+                "services" => {
+                    for (id, value) in object(key, value)? {
+                        self.service(id, value).await?;
+                    }
+                }
+                "sharedVariables" => self.variables(None, value)?,
+                _ if config::is_nothing(value) => {}
+                _ => return Err(unknown(key)),
+            }
+        }
+        variable::refuse_circles(&self.after.scope(self.ctx), &self.after.surroundings.services, &self.changes)
+    }
+
+    async fn service(&mut self, id: &str, value: &Value) -> Result<(), Error> {
+        let known = id.parse::<ServiceId>().ok();
+        let found = self.after.surroundings.services.iter().find(|row| Some(row.id) == known);
+        let service = found.cloned().ok_or_else(|| Error::not_found(&format!("Service {id}")))?;
+        let instance = self.after.instances.iter().position(|row| row.service_id == service.id);
+        let patch = match value {
+            Value::Null => return self.remove(&service, instance),
+            value => object(id, value)?,
+        };
+        let says = |key: &str| patch.get(key) == Some(&Value::Bool(true));
+        if says("isDeleted") {
+            return self.remove(&service, instance);
+        }
+        let is_new = instance.is_none();
+        let at = match instance {
+            Some(at) => at,
+            None if says("isCreated") => {
+                self.after.instances.push(service::new_instance(self.ctx, self.environment, service.id, InstanceSpec::default()));
+                self.after.instances.len() - 1
+            }
+            None => {
+                let name = &service.name;
+                return Err(Error::bad_input(format!("the service {name} is not in this environment: send isCreated true to add it")));
+            }
+        };
+        let before = self.after.instances[at].spec.clone();
+        let mut spec = config::patched(&before, patch, &self.ctx.ops.settings.region)?;
+        let replicas = patch.get("deploy").and_then(|deploy| deploy.get("multiRegionConfig")).is_some_and(Value::is_object);
+        if is_new && replicas {
+            // The replica that every new instance begins with is not one that was asked for.
+            let named = |region: &String| patch["deploy"]["multiRegionConfig"].get(region).is_some();
+            spec.deploy.regions.retain(|region, _| named(region));
+        }
+        let next = Instance { spec, updated_at: self.ctx.now, ..self.after.instances[at].clone() };
+        match (is_new, next.spec == before) {
+            (true, _) => self.changes.push(Change::InstanceInsert(next.clone())),
+            (false, false) => self.changes.push(Change::InstanceUpdate(next.clone())),
+            (false, true) => {}
+        }
+        self.after.instances[at] = next;
+        for (key, value) in patch {
+            match key.as_str() {
+                "source" | "build" | "deploy" | "configFile" | "isCreated" | "isDeleted" => {}
+                "variables" => self.variables(Some(service.id), value)?,
+                "networking" => self.networking(&service, is_new, value).await?,
+                // Where a service stands on a canvas, and what it is a part of there.
+                "groupId" | "parentServiceId" | "clusterRole" | "icon" | "name" => {}
+                _ if config::is_nothing(value) => {}
+                _ => return Err(unknown(&format!("services.{id}.{key}"))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a service out of the environment.
+    fn remove(&mut self, service: &Service, instance: Option<usize>) -> Result<(), Error> {
+        let Some(at) = instance else { return Ok(()) };
+        let instance = self.after.instances.remove(at);
+        let (domains, kept): (Vec<Domain>, Vec<Domain>) =
+            std::mem::take(&mut self.after.surroundings.domains).into_iter().partition(|domain| domain.service_id == service.id);
+        self.after.surroundings.domains = kept;
+        self.after.variables.retain(|row| row.service_id != Some(service.id));
+        self.changes.extend(domains.iter().map(|domain| Change::DomainDelete(domain.id)));
+        self.changes.push(Change::VariablesClear { environment: self.environment.id, service: Some(service.id) });
+        self.changes.push(Change::InstanceDelete(instance.id));
+        Ok(())
+    }
+
+    fn variables(&mut self, owner: Option<ServiceId>, value: &Value) -> Result<(), Error> {
+        if value.is_null() {
+            return Ok(());
+        }
+        let mut written = BTreeMap::new();
+        for (name, patch) in config::variables(value)? {
+            let old = self.after.variables.iter().position(|row| row.service_id == owner && row.name == name);
+            match patch {
+                VariablePatch::Remove => {
+                    if let Some(at) = old {
+                        self.after.variables.remove(at);
+                        self.changes.push(Change::VariableDelete { environment: self.environment.id, service: owner, name });
+                    }
+                }
+                VariablePatch::Set { value, generator, is_sealed } => {
+                    let kept = |variable: &Variable| variable.value.clone();
+                    let value = match (value, generator, old) {
+                        (Some(value), _, _) => Some(value),
+                        (None, Some(text), None) => Some(generated(&name, &text)?),
+                        // A generator runs once, and a value that was not sent stays.
+                        (None, _, Some(at)) => Some(kept(&self.after.variables[at])),
+                        // Documents are sent back without what is sealed in them.
+                        (None, None, None) => None,
+                    };
+                    written.extend(value.map(|value| (name, (value, is_sealed))));
+                }
+            }
+        }
+        self.changes.extend(variable::write(self.ctx, self.environment, owner, written, &mut self.after.variables)?);
+        Ok(())
+    }
+
+    async fn networking(&mut self, service: &Service, is_new: bool, value: &Value) -> Result<(), Error> {
+        if value.is_null() {
+            return Ok(());
+        }
+        for (key, value) in object("networking", value)? {
+            let kind = match key.as_str() {
+                "serviceDomains" => DomainKind::Service,
+                "customDomains" => DomainKind::Custom,
+                _ if config::is_nothing(value) => continue,
+                _ => return Err(unknown(&format!("networking.{key}"))),
+            };
+            if value.is_null() {
+                continue;
+            }
+            for (name, value) in object(&format!("networking.{key}"), value)? {
+                let port = port(name, value)?;
+                match (is_new, kind) {
+                    // The names in a document of another environment are that environment's.
+                    (true, DomainKind::Custom) => {}
+                    (true, DomainKind::Service) => {
+                        if !self.after.surroundings.domains.iter().any(|domain| domain.service_id == service.id) {
+                            let domain = domain_name::free_service_domain(self.ctx, self.environment, service, port.flatten()).await?;
+                            self.add(domain);
+                        }
+                    }
+                    (false, _) => self.domain(service, kind, name, port)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, domain: Domain) {
+        self.after.surroundings.domains.push(domain.clone());
+        self.changes.push(Change::DomainInsert(domain));
+    }
+
+    /// A domain of an instance that is there already: `None` for the port takes the domain away.
+    fn domain(&mut self, service: &Service, kind: DomainKind, name: &str, port: Option<Option<u16>>) -> Result<(), Error> {
+        let same = |domain: &Domain| domain.service_id == service.id && domain.kind == kind && domain.domain == name;
+        let at = self.after.surroundings.domains.iter().position(same);
+        match (at, port) {
+            (None, None) => {}
+            (Some(at), None) => {
+                let gone = self.after.surroundings.domains.remove(at);
+                self.changes.push(Change::DomainDelete(gone.id));
+            }
+            (Some(at), Some(port)) => {
+                let domain = &mut self.after.surroundings.domains[at];
+                if domain.target_port != port {
+                    (domain.target_port, domain.updated_at) = (port, self.ctx.now);
+                    self.changes.push(Change::DomainUpdate(domain.clone()));
+                }
+            }
+            (None, Some(port)) => {
+                let domain = domain_name::named(self.ctx, self.environment, service.id, kind, name, port)?;
+                self.add(domain);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn generated(name: &str, text: &str) -> Result<String, Error> {
+    let generator = Generator::parse(text)
+        .ok_or_else(|| Error::bad_input(format!("the generator of {name} is none: write secret(32) or randomInt(1, 100)")))?;
+    Ok(generator.value(&mut rand::rng()))
+}
+
+/// `{"port": 80}`, `{}` or `null`.
+fn port(name: &str, value: &Value) -> Result<Option<Option<u16>>, Error> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    match object(name, value)?.get("port") {
+        None | Some(Value::Null) => Ok(Some(None)),
+        Some(port) => {
+            let port = port.as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+            port.map(|port| Some(Some(port))).ok_or_else(|| Error::bad_input(format!("the port of {name} is none: 1 to 65535")))
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Environments, their documents and their variables.
+
+use std::collections::BTreeMap;
+
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
+use domain::{Code, DeploymentId, EnvironmentId, Timestamp};
+use ops::deployment::Deployed;
+use ops::environment::EnvironmentCreate;
+use ops::environment_patch::{self as patches, Commit};
+use ops::variable::{Upsert, View, variable_collection_upsert, variables};
+use ops::{OpCtx, Opened};
+use serde_json::{Value, json};
+use store::Change;
+
+use crate::world::{World, world};
+
+/// A service `app` that runs in `production`.
+struct Live {
+    world: World,
+    ctx: OpCtx,
+    deployed: Opened<Deployed>,
+}
+
+async fn live() -> Live {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    world.goes_live(&deployed).await;
+    Live { world, ctx, deployed }
+}
+
+impl Live {
+    fn deployment(&self) -> &Deployment {
+        &self.deployed.row.deployment
+    }
+
+    async fn commit(&self, patch: Value) -> Result<(), ops::Error> {
+        patches::environment_patch_commit(&self.ctx, self.deployment().environment_id, patch, Commit::default()).await.map(drop)
+    }
+
+    /// A patch of the one service.
+    async fn patch(&self, patch: Value) -> Result<(), ops::Error> {
+        let service = self.deployment().service_id.to_string();
+        self.commit(json!({"services": {service: patch}})).await
+    }
+
+    async fn set(&self, values: &[(&str, &str)]) -> Result<(), ops::Error> {
+        let d = self.deployment();
+        let values = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        variable_collection_upsert(&self.ctx, d.project_id, d.environment_id, Some(d.service_id), values, Upsert::default()).await
+    }
+
+    async fn read(&self, view: View) -> BTreeMap<String, Option<String>> {
+        let d = self.deployment();
+        variables(&self.ctx, d.project_id, d.environment_id, Some(d.service_id), view).await.unwrap()
+    }
+
+    async fn document(&self, environment: EnvironmentId) -> Value {
+        ops::environment::environment_config(&self.ctx, environment, true).await.unwrap()
+    }
+
+    async fn newest(&self) -> Deployment {
+        self.world.ops.store.deployments_live(self.deployed.tenant, &[self.deployment().instance_id]).await.unwrap().pop().unwrap()
+    }
+
+    async fn frozen(&self, id: DeploymentId) -> BTreeMap<String, String> {
+        self.world.ops.store.deployment_variables(self.deployed.tenant, id).await.unwrap()
+    }
+
+    async fn environment(&self, name: &str, source: Option<EnvironmentId>) -> EnvironmentId {
+        let input =
+            EnvironmentCreate { project: self.deployment().project_id, name: name.into(), source, ephemeral: false, skip_deploys: false };
+        ops::environment::environment_create(&self.ctx, input).await.unwrap().row.id
+    }
+}
+
+#[tokio::test]
+async fn a_patch_applies_whole_or_not_at_all() {
+    let live = live().await;
+    let service = live.deployment().service_id.to_string();
+    let before = live.document(live.deployment().environment_id).await;
+    for (bad, word) in [
+        (json!({"services": {&service: {"deploy": {"startCommand": "run", "healthcheckPath": "nope"}}}}), "healthcheckPath"),
+        (json!({"sharedVariables": {"GOOD": {"value": "1"}, "NOT GOOD": {"value": "1"}}}), "NOT GOOD"),
+        (json!({"services": {&service: {"variables": {"A": {"value": "1"}}}, "nobody": {}}}), "nobody"),
+        (json!({"sharedVariables": {"GOOD": {"value": "1"}}, "somethingNew": {"x": 1}}), "somethingNew"),
+        (
+            json!({"services": {&service: {"variables": {"A": {"value": "${{shared.B}}"}}}}, "sharedVariables": {"B": {"value": "${{app.A}}"}}}),
+            "circle",
+        ),
+    ] {
+        let refused = live.commit(bad.clone()).await.unwrap_err();
+        assert!(refused.public.contains(word), "{bad}: {}", refused.public);
+        assert_eq!(live.document(live.deployment().environment_id).await, before);
+    }
+    assert_eq!(live.world.statuses(&live.deployed).await.len(), 1, "nothing was deployed");
+    live.patch(json!({"deploy": {"startCommand": "run"}, "variables": {"A": {"value": "1"}}})).await.unwrap();
+    let newest = live.newest().await;
+    assert_eq!((newest.reason, newest.status), (DeployReason::Redeploy, DeploymentStatus::Deploying));
+    assert_eq!(newest.spec.deploy.start_command.as_deref(), Some("run"));
+    assert_eq!(live.frozen(newest.id).await["A"], "1");
+    assert_eq!(live.world.statuses(&live.deployed).await.len(), 2, "one patch is one deployment");
+}
+
+#[tokio::test]
+async fn only_what_needs_it_is_deployed_and_a_build_setting_builds() {
+    let live = live().await;
+    live.patch(json!({"deploy": {"multiRegionConfig": {"local": {"numReplicas": 3}}}})).await.unwrap();
+    live.patch(json!({"deploy": {"sleepApplication": true}})).await.unwrap();
+    live.patch(json!({"networking": {"customDomains": {"www.example.com": {"port": 80}}}})).await.unwrap();
+    live.patch(json!({})).await.unwrap();
+    assert_eq!(live.world.statuses(&live.deployed).await.len(), 1);
+    let instance =
+        ops::service::service_instance_get(&live.ctx, live.deployment().environment_id, live.deployment().service_id).await.unwrap();
+    assert_eq!(instance.row.spec.deploy.replicas(), 3);
+    live.patch(json!({"build": {"buildCommand": "make"}})).await.unwrap();
+    let newest = live.newest().await;
+    assert_eq!((newest.status, newest.artifact), (DeploymentStatus::Initializing, None));
+    let document = live.document(live.deployment().environment_id).await;
+    let service = &document["services"][live.deployment().service_id.to_string()];
+    assert_eq!(service["networking"]["customDomains"], json!({"www.example.com": {"port": 80}}));
+    live.patch(json!({"networking": {"customDomains": {"www.example.com": null}}})).await.unwrap();
+    assert!(!live.document(live.deployment().environment_id).await.to_string().contains("www.example.com"));
+}
+
+#[tokio::test]
+async fn staged_changes_wait_and_are_committed_together() {
+    let live = live().await;
+    let (environment, service) = (live.deployment().environment_id, live.deployment().service_id.to_string());
+    let none = patches::environment_staged_changes(&live.ctx, environment).await.unwrap();
+    assert_eq!((none.row.patch, none.row.changes), (json!({}), 0));
+    let stage = |patch: Value, merge| patches::environment_stage_changes(&live.ctx, environment, patch, merge);
+    stage(json!({"services": {&service: {"deploy": {"startCommand": "first"}}}}), false).await.unwrap();
+    stage(json!({"sharedVariables": {"KEY": {"value": "v", "isSealed": true}}}), true).await.unwrap();
+    let refused = stage(json!({"services": {&service: {"deploy": {"cronSchedule": "nope"}}}}), true).await.unwrap_err();
+    assert_eq!(refused.code, Code::BadUserInput);
+    let staged = patches::environment_staged_changes(&live.ctx, environment).await.unwrap();
+    assert_eq!(staged.row.changes, 3);
+    let shown = patches::environment_patch_document(&live.ctx, &staged, true).unwrap();
+    assert_eq!(shown["sharedVariables"]["KEY"], json!({"isSealed": true}));
+    assert_eq!(live.world.statuses(&live.deployed).await.len(), 1);
+    let counts = live.world.ops.store.staged_counts(live.deployed.tenant, &[environment]).await.unwrap();
+    assert_eq!(counts[0].changes, 3);
+
+    let how = Commit { message: Some("go".into()), skip_deploys: false };
+    let made = patches::environment_patch_commit_staged(&live.ctx, environment, how).await.unwrap();
+    assert!(made.applied_at.is_some());
+    let newest = live.newest().await;
+    assert_eq!(newest.spec.deploy.start_command.as_deref(), Some("first"));
+    assert_eq!(live.frozen(newest.id).await["KEY"], "v");
+    let again = patches::environment_patch_commit_staged(&live.ctx, environment, Commit::default()).await.unwrap_err();
+    assert_eq!(again.code, Code::Conflict);
+    let history = patches::environment_patches(&live.ctx, environment, &Default::default()).await.unwrap();
+    assert_eq!(history.row.items.iter().map(|patch| patch.message.as_deref()).collect::<Vec<_>>(), [Some("go")]);
+    stage(json!({"sharedVariables": {"A": {"value": "1"}}}), false).await.unwrap();
+    stage(json!({}), false).await.unwrap();
+    assert!(live.world.ops.store.staged_counts(live.deployed.tenant, &[environment]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_document_of_one_environment_makes_another() {
+    let live = live().await;
+    live.set(&[("GREETING", "from ${{RAILWAY_ENVIRONMENT_NAME}}")]).await.unwrap();
+    live.patch(json!({"deploy": {"multiRegionConfig": {"local": {"numReplicas": 2}}}})).await.unwrap();
+    let mut document = live.document(live.deployment().environment_id).await;
+    document["services"].as_object_mut().unwrap().values_mut().for_each(|service| service["isCreated"] = json!(true));
+    let other = live.environment("staging", None).await;
+    patches::environment_patch_commit(&live.ctx, other, document.clone(), Commit::default()).await.unwrap();
+    let copy = live.document(other).await;
+    let service = live.deployment().service_id.to_string();
+    for key in ["deploy", "build", "source", "variables"] {
+        assert_eq!(copy["services"][&service][key], document["services"][&service][key]);
+    }
+    assert_eq!(copy["services"][&service]["networking"]["serviceDomains"], json!({"app-staging.localhost": {}}));
+    let instance = ops::service::service_instance_get(&live.ctx, other, live.deployment().service_id).await.unwrap();
+    let made = live.world.ops.store.deployments_live(live.deployed.tenant, &[instance.row.id]).await.unwrap().pop().unwrap();
+    assert_eq!(made.artifact, live.deployment().artifact.clone().or(made.artifact.clone()));
+    assert!(made.artifact.is_some(), "what runs in the one runs in the other");
+    let frozen = live.frozen(made.id).await;
+    assert_eq!(frozen["GREETING"], "from staging");
+    assert_eq!(frozen["RAILWAY_PUBLIC_DOMAIN"], "app-staging.localhost");
+
+    let taken_out = json!({"services": {service: {"isDeleted": true}}});
+    patches::environment_patch_commit(&live.ctx, other, taken_out, Commit::default()).await.unwrap();
+    assert_eq!(live.document(other).await["services"], json!({}));
+    assert!(ops::service::service_get(&live.ctx, live.deployment().service_id).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_copied_environment_has_its_own_names_and_keeps_sealed_variables() {
+    let live = live().await;
+    live.patch(json!({"variables": {"KEY": {"value": "hush", "isSealed": true}, "WHERE": {"value": "${{RAILWAY_ENVIRONMENT_NAME}}"}}}))
+        .await
+        .unwrap();
+    let other = live.environment("qa", Some(live.deployment().environment_id)).await;
+    let instance = ops::service::service_instance_get(&live.ctx, other, live.deployment().service_id).await.unwrap();
+    let made = live.world.ops.store.deployments_live(live.deployed.tenant, &[instance.row.id]).await.unwrap().pop().unwrap();
+    let frozen = live.frozen(made.id).await;
+    assert_eq!((frozen["KEY"].as_str(), frozen["WHERE"].as_str()), ("hush", "qa"));
+    assert_eq!(frozen["RAILWAY_PUBLIC_DOMAIN"], "app-qa.localhost");
+}
+
+#[tokio::test]
+async fn sealed_variables_come_out_nowhere() {
+    let live = live().await;
+    let seal = json!({"variables": {"KEY": {"value": "hush-3d1", "isSealed": true}, "URL": {"value": "x://${{KEY}}@y"}}});
+    live.patch(seal).await.unwrap();
+    live.commit(json!({"sharedVariables": {"SHARED": {"value": "hush-77", "isSealed": true}}})).await.unwrap();
+    for view in [View::Raw, View::Rendered, View::ForDeployment] {
+        let read = live.read(view).await;
+        assert!(!format!("{read:?}").contains("hush"), "{view:?}: {read:?}");
+    }
+    let read = live.read(View::ForDeployment).await;
+    assert_eq!((&read["KEY"], &read["SHARED"], read["URL"].as_deref()), (&None, &None, Some("x://@y")));
+    assert!(!live.document(live.deployment().environment_id).await.to_string().contains("hush"));
+    assert_eq!(live.frozen(live.newest().await.id).await["URL"], "x://hush-3d1@y", "the app gets it");
+    let unsealed = live.patch(json!({"variables": {"KEY": {"value": "other", "isSealed": false}}})).await.unwrap_err();
+    assert!(unsealed.public.contains("sealed"));
+    live.set(&[("KEY", "other")]).await.unwrap();
+    assert!(!live.read(View::Raw).await.contains_key("KEY"), "a new value is sealed as the old one was");
+}
+
+#[tokio::test]
+async fn circles_are_refused_by_name_and_generators_run_once() {
+    let live = live().await;
+    live.set(&[("A", "${{B}}")]).await.unwrap();
+    let refused = live.set(&[("B", "x${{app.A}}")]).await.unwrap_err();
+    assert!(refused.public.contains("app.B -> app.A -> app.B"), "{}", refused.public);
+    live.set(&[("SECRET", "p-${{secret(12, \"ab\")}}")]).await.unwrap();
+    let first = live.read(View::Raw).await["SECRET"].clone().unwrap();
+    assert!(first.len() == 14 && first[2..].chars().all(|c| c == 'a' || c == 'b'), "{first}");
+    assert_eq!(live.read(View::ForDeployment).await["SECRET"].as_ref(), Some(&first));
+    live.patch(json!({"variables": {"PORT_NUMBER": {"generator": "randomInt(5, 5)"}}})).await.unwrap();
+    assert_eq!(live.read(View::Raw).await["PORT_NUMBER"].as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn whoever_refers_to_another_service_is_deployed_with_it_and_waits_for_it() {
+    let live = live().await;
+    let d = live.deployment();
+    let api = ops::service::ServiceCreate {
+        project: d.project_id,
+        environment: None,
+        name: Some("api".into()),
+        icon: None,
+        source: None,
+        variables: [("HOST".to_owned(), "old".to_owned())].into(),
+    };
+    let api = ops::service::service_create(&live.ctx, api).await.unwrap();
+    let blob = ops::deployment::Blob { sha256: "cd".repeat(32), bytes: 1 };
+    let upload =
+        ops::deployment::Upload { project: d.project_id, environment: d.environment_id, service: Some(api.row.id), blob, message: None };
+    let deployed = ops::deployment::deployment_create(&live.ctx, upload).await.unwrap();
+    live.world.goes_live(&deployed).await;
+    live.set(&[("URL", "http://${{api.HOST}}")]).await.unwrap();
+    let first = live.newest().await;
+    let moved =
+        Change::DeploymentMove { id: first.id, from: first.status, to: DeploymentStatus::Success, reason: None, at: Timestamp::now() };
+    live.world.ops.store.commit(live.deployed.tenant, vec![moved]).await.unwrap();
+
+    live.commit(json!({"services": {api.row.id.to_string(): {"variables": {"HOST": {"value": "new"}}}}})).await.unwrap();
+    let (web, api) = (live.newest().await, {
+        let instance = deployed.row.deployment.instance_id;
+        live.world.ops.store.deployments_live(live.deployed.tenant, &[instance]).await.unwrap().pop().unwrap()
+    });
+    assert_ne!(web.id, first.id);
+    assert_eq!(live.frozen(web.id).await["URL"], "http://new");
+    assert_eq!((web.waits_for, api.waits_for), (vec![api.id], vec![]));
+}
+
+#[tokio::test]
+async fn variables_that_speak_to_the_platform_are_obeyed() {
+    let live = live().await;
+    live.set(&[("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "40"), ("RAILWAY_HEALTHCHECK_TIMEOUT_SEC", "soon")]).await.unwrap();
+    let spec = live.newest().await.spec.deploy;
+    assert_eq!((spec.draining_seconds, spec.healthcheck_timeout), (40, None));
+}
