@@ -11,4 +11,4 @@ mod oauth;
 pub mod railway;
 mod upload;
 
-pub use crate::http::{ApiState, router, serve};
+pub use crate::http::{ApiState, BadNetwork, Network, router, serve};

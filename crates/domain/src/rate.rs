@@ -232,6 +232,12 @@ impl Meter {
         Day(self.index[3])
     }
 
+    /// The second of the last count, since 1970.
+    #[must_use]
+    pub fn last(&self) -> u32 {
+        self.index[0]
+    }
+
     /// What is to be kept.
     #[must_use]
     pub fn kept(&self) -> Kept {

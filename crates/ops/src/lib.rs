@@ -13,6 +13,7 @@ pub mod environment;
 pub mod environment_patch;
 mod error;
 pub mod first_run;
+pub mod limit;
 pub mod logs;
 pub mod metric;
 pub mod oauth;
@@ -44,13 +45,22 @@ pub struct Ops {
     pub settings: Settings,
     /// Who presented which key, while nothing has changed in the store.
     pub principals: auth::Principals,
+    /// How often keys may ask.
+    pub limits: limit::Limiter,
 }
 
 impl Ops {
     /// Gathers what verbs need.
     #[must_use]
     pub fn new(store: Store, telemetry: Telemetry, settings: Settings) -> Self {
-        Self { store, telemetry, signals: Signals::default(), settings, principals: auth::Principals::default() }
+        Self {
+            store,
+            telemetry,
+            signals: Signals::default(),
+            settings,
+            principals: auth::Principals::default(),
+            limits: limit::Limiter::default(),
+        }
     }
 }
 

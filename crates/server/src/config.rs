@@ -13,12 +13,14 @@ use std::path::{Path, PathBuf};
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use domain::network::Network;
+use domain::account::Plan;
+use domain::rate::Limits;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, DatabaseUrl, LogFormat, Role};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, Role};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -66,6 +68,24 @@ struct Settings {
     /// Which parts run in this process [default: all].
     #[arg(long, env = "ORRERY_ROLE")]
     role: Option<Role>,
+    /// Where requests are counted: memory, or redis://HOST:PORT/NUMBER for several control planes [default: memory].
+    #[arg(long, env = "ORRERY_LIMITS", value_name = "PLACE", value_parser = CountsAt::unchecked)]
+    limits: Option<CountsAt>,
+    /// What happens to requests while Redis does not answer [default: local].
+    #[arg(long, env = "ORRERY_LIMITS_FALLBACK", hide_short_help = true)]
+    limits_fallback: Option<Fallback>,
+    /// Requests of a key on the plan Free, such as 10/second,1000/day, or none [default: 1000/day].
+    #[arg(long, env = "ORRERY_LIMITS_FREE", value_name = "LIMITS", hide_short_help = true)]
+    limits_free: Option<String>,
+    /// The same on the plan Hobby [default: 10/second,1000/hour].
+    #[arg(long, env = "ORRERY_LIMITS_HOBBY", value_name = "LIMITS", hide_short_help = true)]
+    limits_hobby: Option<String>,
+    /// The same on the plan Professional [default: 50/second,10000/hour].
+    #[arg(long, env = "ORRERY_LIMITS_PROFESSIONAL", value_name = "LIMITS", hide_short_help = true)]
+    limits_professional: Option<String>,
+    /// Networks of reverse proxies whose X-Forwarded-For is believed, separated by commas; this machine's always is [default: none].
+    #[arg(long, env = "ORRERY_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', hide_short_help = true)]
+    trusted_proxies: Option<Vec<String>>,
     /// The largest upload [default: 500MB].
     #[arg(long, env = "ORRERY_MAX_UPLOAD_BYTES", value_name = "SIZE", hide_short_help = true)]
     max_upload_bytes: Option<ByteSize>,
@@ -124,6 +144,12 @@ pub(crate) struct Config {
     pub(crate) master_key: Option<SecretString>,
     pub(crate) region: String,
     pub(crate) role: Role,
+    pub(crate) limits: CountsAt,
+    pub(crate) limits_fallback: Fallback,
+    pub(crate) limits_free: String,
+    pub(crate) limits_hobby: String,
+    pub(crate) limits_professional: String,
+    pub(crate) trusted_proxies: Vec<String>,
     pub(crate) max_upload_bytes: ByteSize,
     pub(crate) build_seconds: u64,
     pub(crate) build_unpacked_bytes: ByteSize,
@@ -221,6 +247,13 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         master_key: std::env::var("ORRERY_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from),
         region: layers.pick("region", set.region, file.region, || "local".to_owned()),
         role: layers.pick("role", set.role, file.role, || Role::All),
+        limits: layers.pick("limits", set.limits, file.limits, CountsAt::memory),
+        limits_fallback: layers.pick("limits_fallback", set.limits_fallback, file.limits_fallback, || Fallback::Local),
+        limits_free: layers.pick("limits_free", set.limits_free, file.limits_free, || plan_default(Plan::Free)),
+        limits_hobby: layers.pick("limits_hobby", set.limits_hobby, file.limits_hobby, || plan_default(Plan::Hobby)),
+        limits_professional: layers
+            .pick("limits_professional", set.limits_professional, file.limits_professional, || plan_default(Plan::Professional)),
+        trusted_proxies: layers.pick("trusted_proxies", set.trusted_proxies, file.trusted_proxies, Vec::new),
         max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
         build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),
         build_unpacked_bytes: layers
@@ -240,6 +273,10 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         data_dir,
         listen,
     })
+}
+
+fn plan_default(plan: Plan) -> String {
+    Limits::of_plan(plan).to_string()
 }
 
 struct Layers<'a> {
@@ -320,6 +357,22 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if !config.database.is_known() {
         // Not repeated: it may be a URL with a password and a typing error in the scheme.
         return refused("database", "…".to_owned(), value::DATABASE_RULE);
+    }
+    if !config.limits.is_known() {
+        return refused("limits", "…".to_owned(), value::COUNTS_RULE);
+    }
+    let plans = [
+        ("limits_free", &config.limits_free),
+        ("limits_hobby", &config.limits_hobby),
+        ("limits_professional", &config.limits_professional),
+    ];
+    for (key, text) in plans {
+        if text.parse::<Limits>().is_err() {
+            return refused(key, text.clone(), "write something like 50/second,10000/hour (second, minute, hour, day), or none");
+        }
+    }
+    if let Some(bad) = config.trusted_proxies.iter().find(|text| text.parse::<api::Network>().is_err()) {
+        return refused("trusted_proxies", bad.clone(), "write addresses or ranges like 10.1.2.3 or 10.0.0.0/8");
     }
     if config.edge_listen.is_empty() {
         return refused("edge_listen", String::new(), "give at least one address, like 127.0.0.1:8081");

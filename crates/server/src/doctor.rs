@@ -64,6 +64,7 @@ pub(crate) fn run(effective: &Effective, json: bool) -> anyhow::Result<ExitCode>
     checks.extend(network::ports(config));
     checks.push(network::names(&config.base_domain));
     checks.extend(network::database(&config.database));
+    checks.extend(network::limits(config));
     checks.extend(unknown_variables());
 
     let failed = checks.iter().any(|check| check.state == State::Fail);

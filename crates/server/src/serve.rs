@@ -1,5 +1,6 @@
 //! The long-running processes: what each is made of, in the order in which it starts.
 
+mod counts;
 mod edge_process;
 mod first_start;
 mod logging;
@@ -56,8 +57,12 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
         first_start::greet(&config, &ops).await?;
-        let router = api::router(api::ApiState::new(ops.clone()));
-        api::serve(listener, router, stop.clone()).await.context("the API ended")?;
+        let mut state = api::ApiState::new(ops.clone());
+        state.trusted_proxies = config.trusted_proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
+        api::serve(listener, api::router(state), stop.clone()).await.context("the API ended")?;
+        counts.await.context("the keeper of counts ended abnormally")?;
+        counts::keep_now(&ops).await;
     } else {
         stop.cancelled().await;
     }
@@ -87,7 +92,9 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
         blobs: folders.blobs.clone(),
         max_upload_bytes: config.max_upload_bytes.0,
     };
-    Ok(Arc::new(Ops::new(open_store(config).await?, telemetry, settings)))
+    let mut ops = Ops::new(open_store(config).await?, telemetry, settings);
+    ops.limits = counts::limiter(config)?;
+    Ok(Arc::new(ops))
 }
 
 /// Opens the store alone: what the operator's commands need.

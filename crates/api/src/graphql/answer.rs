@@ -36,7 +36,7 @@ struct Problem {
 }
 
 impl Rejection {
-    fn one(code: Code, message: impl Into<String>) -> Self {
+    pub(crate) fn one(code: Code, message: impl Into<String>) -> Self {
         Self(vec![Problem { code, message: message.into(), locations: vec![], path: None }])
     }
 

@@ -11,6 +11,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use domain::Timestamp;
 use domain::key::KeyKind;
 use futures::{Stream, StreamExt};
+use ops::limit::refusal;
 use ops::{OpCtx, Principal, Via};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -185,6 +186,12 @@ impl Connection {
             let errors = super::Rejection::too_complex(text).errors(&request_id);
             return self.send(&json!({"id": id, "type": "error", "payload": errors})).await;
         }
+        // The handshake was one request; each operation is another.
+        match ctx.ops.limits.take(&ctx.ops.store, &ctx.principal, ctx.now).await {
+            Ok(Some(standing)) if standing.refused => return self.refuse(&id, &refusal(&standing), &request_id).await,
+            Ok(_) => {}
+            Err(error) => return self.refuse(&id, &error, &request_id).await,
+        }
         match self.engine.start(ctx, request).await {
             Ok(Started::Answered(body)) => {
                 self.next(&id, body).await?;
@@ -197,6 +204,12 @@ impl Connection {
             }
             Err(rejection) => self.send(&json!({"id": id, "type": "error", "payload": rejection.errors(&request_id)})).await,
         }
+    }
+
+    async fn refuse(&mut self, id: &str, error: &ops::Error, request_id: &str) -> Result<(), Ended> {
+        error.log(request_id);
+        let errors = super::Rejection::one(error.code, error.public.clone()).errors(request_id);
+        self.send(&json!({"id": id, "type": "error", "payload": errors})).await
     }
 
     async fn next(&mut self, id: &str, body: Vec<u8>) -> Result<(), Ended> {

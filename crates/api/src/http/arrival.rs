@@ -8,14 +8,16 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::Response;
+use domain::rate::State as Standing;
 use domain::{Code, Timestamp};
 use futures::FutureExt;
 
 use super::answer::refuse;
 use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
+use super::rate::{self, Dialect};
 use super::{ApiState, Peer};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,15 +35,31 @@ pub(crate) struct Arrival {
     pub(crate) address: IpAddr,
     /// The client speaks TLS, with a proxy in front of us.
     pub(crate) https: bool,
-    /// Who asks, once somebody has looked; for the access log.
-    principal: Arc<OnceLock<String>>,
+    /// How this address speaks of rate limits; `None` when it has none.
+    pub(crate) dialect: Option<Dialect>,
+    found: Arc<Found>,
+}
+
+/// What is found out about a request while it is handled.
+#[derive(Debug, Default)]
+struct Found {
+    /// Who asks; for the access log.
+    principal: OnceLock<String>,
+    /// How they stand with their limits.
+    standing: OnceLock<Standing>,
 }
 
 impl Arrival {
     /// Notes for the access log who asks; the first word counts.
     pub(crate) fn asked_by(&self, principal: String) {
         // Set already means that a handler looked twice.
-        let _ = self.principal.set(principal);
+        let _ = self.found.principal.set(principal);
+    }
+
+    /// Notes how whoever asks stands with their limits, for the headers of the answer; the first word counts.
+    pub(crate) fn stands(&self, standing: Standing) {
+        // As above.
+        let _ = self.found.standing.set(standing);
     }
 }
 
@@ -57,6 +75,11 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
         None => survive(next.run(request), &arrival.request_id).await,
     };
 
+    if let Some(dialect) = arrival.dialect {
+        // Nobody asked who it is: a wrong method, an address without anything.
+        let standing = arrival.found.standing.get_or_init(|| state.limits.stranger(&arrival, method == Method::OPTIONS));
+        rate::tell(&mut response, standing, dialect, &arrival.request_id);
+    }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(&arrival.request_id) {
         headers.insert(REQUEST_ID.clone(), value);
@@ -73,7 +96,7 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
 fn access_log(arrival: &Arrival, method: &str, path: &str, status: StatusCode, started: Instant) {
     let ms = started.elapsed().as_secs_f64() * 1000.0;
     let Arrival { request_id, address, .. } = arrival;
-    let principal = arrival.principal.get().map_or("-", String::as_str);
+    let principal = arrival.found.principal.get().map_or("-", String::as_str);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(target: "orrery::access", method, path, status = status.as_u16(), ms, request_id, %address, principal)
@@ -100,13 +123,14 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 }
 
 fn arrive(state: &ApiState, request: &Request) -> Arrival {
+    let dialect = rate::dialect(request.uri().path());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical());
-    let trusted = |address: IpAddr| address.is_loopback() || state.trusted_proxies.contains(&address);
+    let trusted = |address: IpAddr| address.is_loopback() || state.trusted_proxies.iter().any(|network| network.contains(address));
     let through_proxy = peer.is_some_and(trusted);
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = if through_proxy { forwarded_for(request.headers(), peer, trusted) } else { peer };
     let https = through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
-    Arrival { request_id: uuid::Uuid::now_v7().simple().to_string(), now: Timestamp::now(), address, https, principal: Arc::default() }
+    Arrival { request_id: uuid::Uuid::now_v7().simple().to_string(), now: Timestamp::now(), address, https, dialect, found: Arc::default() }
 }
 
 /// The nearest address that is not one of our own proxies. Everything further left was written by somebody we do not know.

@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use domain::Code;
 use ops::auth::{Presented, Surface, authenticate};
+use ops::limit::refusal;
 use ops::{Error, OpCtx, Principal};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -109,7 +110,7 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
 /// # Errors
 /// Unauthenticated for a credential that does not work, forbidden for one that a foreign page makes a browser send.
 pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Parts) -> Result<OpCtx, Error> {
-    let credential = credential(&parts.headers, surface)?;
+    let credential = credential(&parts.headers, surface).map_err(|error| failed(state, arrival, error))?;
     let changes = !parts.method.is_safe() || parts.headers.contains_key(UPGRADE);
     if changes && matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
@@ -120,9 +121,32 @@ pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arriva
 /// As [`context`], for a credential that was read before.
 pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arrival, credential: &Credential) -> Result<OpCtx, Error> {
     let address = arrival.address.to_string();
-    let principal = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await?;
+    let found = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await;
+    let principal = found.map_err(|error| failed(state, arrival, error))?;
     arrival.asked_by(label(&principal));
+    count(state, arrival, &principal).await?;
     Ok(OpCtx { ops: state.ops.clone(), principal, request_id: arrival.request_id.clone(), address: Some(address), now: arrival.now })
+}
+
+/// Counts the request for whoever asks: the one place where the limits of all APIs are applied. Addresses without an API are not counted.
+async fn count(state: &ApiState, arrival: &Arrival, principal: &Principal) -> Result<(), Error> {
+    if arrival.dialect.is_none() {
+        return Ok(());
+    }
+    let standing = state.ops.limits.take(&state.ops.store, principal, arrival.now).await?;
+    let standing = standing.unwrap_or_else(|| state.limits.stranger(arrival, false));
+    arrival.stands(standing);
+    if standing.refused { Err(refusal(&standing)) } else { Ok(()) }
+}
+
+/// Counts a credential that does not work against its address. Those that work are never refused for it.
+fn failed(state: &ApiState, arrival: &Arrival, error: Error) -> Error {
+    if error.code != Code::Unauthenticated || arrival.dialect.is_none() {
+        return error;
+    }
+    let standing = state.limits.failed_credential(arrival);
+    arrival.stands(standing);
+    if standing.refused { refusal(&standing) } else { error }
 }
 
 fn label(principal: &Principal) -> String {

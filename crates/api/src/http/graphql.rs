@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{build, refuse, refuse_graphql};
 use super::caller::{Credential, context, context_of, credential};
+use super::rate::EXPOSED;
 use super::{ApiState, Arrival, Peer, body, require_same_origin};
 use crate::graphql::GraphqlRequest;
 
@@ -171,7 +172,7 @@ pub(super) async fn preflight(headers: HeaderMap) -> Response {
 fn with_cors(headers: &HeaderMap, mut response: Response) -> Response {
     if headers.contains_key(ORIGIN) {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id, retry-after"));
+        response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
     response
 }

@@ -5,8 +5,11 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 
+use domain::rate::{self, State};
 use domain::{Code, Timestamp};
 use ops::Error;
+
+use super::Arrival;
 
 /// So many keys a window remembers: about 2 MB when full.
 const KEYS: usize = 20_000;
@@ -16,6 +19,10 @@ const SECONDS: i64 = 600;
 
 /// Failures from everywhere after which an account gets one try per address and window.
 const SIEGE: u32 = 60;
+
+/// Requests without a credential, and with one that does not work, of one address in a window.
+const STRANGER: u32 = 6_000;
+const FAILED: u32 = 1_000;
 
 /// An address as far as one visitor controls it: an IPv6 visitor has a whole /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +72,16 @@ impl<K: Hash + Eq + Clone> Window<K> {
         Ok(())
     }
 
+    /// As [`Window::take`], with how the key stands afterwards.
+    fn count(&self, key: K, name: &'static str, limit: u32, now: Timestamp) -> State {
+        let refused = self.take(key.clone(), limit, now).is_err();
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(&key).copied().unwrap_or(Slot { start: now, used: limit });
+        let ends = slot.start.as_millisecond() + SECONDS * 1000;
+        let seconds = u32::try_from(SECONDS).unwrap_or(u32::MAX);
+        State::of(rate::Window { name, seconds, limit, used: slot.used, ends }, now, refused)
+    }
+
     /// Takes back what [`Window::take`] counted.
     fn give_back(&self, key: &K) {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +122,8 @@ pub(crate) struct Limits {
     logins: Window<Source>,
     logins_of: Window<(Source, u64)>,
     failures_of: Window<u64>,
+    strangers: Window<Source>,
+    credentials: Window<Source>,
     hasher: RandomState,
 }
 
@@ -113,6 +132,18 @@ fn wait(seconds: i64) -> Error {
 }
 
 impl Limits {
+    /// A request of an API without a credential; `free` when it is not to be refused.
+    pub(crate) fn stranger(&self, arrival: &Arrival, free: bool) -> State {
+        let mut state = self.strangers.count(arrival.address.into(), "anonymous", STRANGER, arrival.now);
+        state.refused &= !free;
+        state
+    }
+
+    /// A credential that does not work.
+    pub(crate) fn failed_credential(&self, arrival: &Arrival) -> State {
+        self.credentials.count(arrival.address.into(), "failed-authentication", FAILED, arrival.now)
+    }
+
     /// A device login begins.
     pub(crate) fn device_start(&self, address: IpAddr, now: Timestamp) -> Result<(), Error> {
         self.device_starts.take(address.into(), 60, now).map_err(wait)

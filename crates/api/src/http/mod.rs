@@ -6,12 +6,13 @@ mod body;
 mod caller;
 mod graphql;
 mod limits;
+mod network;
 mod origin;
 mod page;
 mod pages;
+mod rate;
 mod serve;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub(crate) use self::arrival::Arrival;
 pub(crate) use self::body::{Form, announced, linger, read_form};
 pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
 pub(crate) use self::limits::Limits;
+pub use self::network::{BadNetwork, Network};
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
 use self::serve::Peer;
@@ -44,8 +46,8 @@ pub struct ApiState {
     pub ops: Arc<Ops>,
     /// The GraphQL engine.
     pub engine: Engine,
-    /// Reverse proxies on other machines whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
-    pub trusted_proxies: Arc<[IpAddr]>,
+    /// Where reverse proxies on other machines are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
+    pub trusted_proxies: Arc<[Network]>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,
 }

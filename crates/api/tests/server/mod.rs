@@ -43,6 +43,10 @@ pub(crate) struct Person {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_limited(ops::limit::Limiter::default()).await
+    }
+
+    pub(crate) async fn start_limited(limits: ops::limit::Limiter) -> Self {
         let dir = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -57,6 +61,7 @@ impl Server {
                 .unwrap(),
             signals: Signals::default(),
             principals: ops::auth::Principals::default(),
+            limits,
             settings: Settings {
                 base_domain: "localhost".into(),
                 edge_port: Some(8081),

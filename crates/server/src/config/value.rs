@@ -199,6 +199,77 @@ impl JsonSchema for DatabaseUrl {
     }
 }
 
+/// Where requests are counted. It can hold a password, which is not shown.
+#[derive(Clone, Debug)]
+pub(crate) struct CountsAt(DatabaseUrl);
+
+const MEMORY: &str = "memory";
+
+/// Where requests may be counted.
+pub(super) const COUNTS_RULE: &str = "write memory, or redis://HOST:PORT/NUMBER with :PASSWORD@ in front of the host when it needs one";
+
+impl CountsAt {
+    /// In this process.
+    pub(crate) fn memory() -> Self {
+        Self(DatabaseUrl(MEMORY.into()))
+    }
+
+    /// As [`DatabaseUrl::unchecked`].
+    #[expect(clippy::unnecessary_wraps, reason = "the shape of a parser of the command line")]
+    pub(crate) fn unchecked(text: &str) -> Result<Self, std::convert::Infallible> {
+        Ok(Self(DatabaseUrl(text.into())))
+    }
+
+    /// Whether requests can be counted there.
+    pub(crate) fn is_known(&self) -> bool {
+        self.0.expose() == MEMORY || self.redis().is_some()
+    }
+
+    /// The address of the Redis server, with its password.
+    pub(crate) fn redis(&self) -> Option<&str> {
+        Some(self.0.expose()).filter(|url| url.starts_with("redis://"))
+    }
+}
+
+impl fmt::Display for CountsAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.redis().is_some() { self.0.fmt(f) } else { f.write_str(MEMORY) }
+    }
+}
+
+impl Serialize for CountsAt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for CountsAt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let place = Self(DatabaseUrl(String::deserialize(deserializer)?.into()));
+        if place.is_known() { Ok(place) } else { Err(serde::de::Error::custom(COUNTS_RULE)) }
+    }
+}
+
+impl JsonSchema for CountsAt {
+    fn schema_name() -> Cow<'static, str> {
+        "CountsAt".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^(memory$|redis://)" })
+    }
+}
+
+/// What happens to requests with a key while Redis does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Fallback {
+    /// Each control plane counts by itself.
+    Local,
+    /// They are refused.
+    Refuse,
+}
+
 /// Which parts of Orrery a `serve` process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -247,6 +318,9 @@ mod tests {
         assert!(shown("sqlite:///var/lib/x.db").starts_with("sqlite:///var/lib/x.db "));
         let server = url("postgres://u:canary@h/db");
         assert_eq!((server.place().as_str(), server.has_password(), server.socket()), ("h:5432", true, None));
+        let counts = CountsAt::unchecked("redis://u:canary@h:6379/0").unwrap();
+        assert!(counts.is_known() && !format!("{counts} {counts:?}").contains("canary"));
+        assert!(!CountsAt::unchecked("http://h").unwrap().is_known() && CountsAt::memory().is_known());
         let server = url("postgres:///db?host=%2Frun%2Fpg&port=7");
         assert_eq!((server.has_password(), server.socket()), (false, Some("/run/pg/.s.PGSQL.7".into())));
     }

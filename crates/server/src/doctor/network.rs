@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use super::Check;
-use crate::config::{Config, DatabaseUrl};
+use crate::config::{Config, DatabaseUrl, Fallback};
 
 /// Whether each address can be listened on, or already is by Orrery.
 pub(super) fn ports(config: &Config) -> Vec<Check> {
@@ -101,6 +101,24 @@ pub(super) fn database(url: &DatabaseUrl) -> Option<Check> {
         return Some(Check::ok(name, format!("{url} answers")));
     }
     Some(Check::fail(name, format!("{url} does not answer"), "`orrery serve` cannot start", remedy))
+}
+
+/// Whether the Redis that requests are counted in answers.
+pub(super) fn limits(config: &Config) -> Option<Check> {
+    let address = config.limits.redis()?;
+    let meaning = match config.limits_fallback {
+        Fallback::Local => "each control plane counts requests by itself, so that a key may ask more often than its limit says",
+        Fallback::Refuse => "requests with a key are refused",
+    };
+    Some(match ops::limit::Shared::probe(address) {
+        Ok(()) => Check::ok("rate limits", format!("{} answers", config.limits)),
+        Err(error) => Check::warn(
+            "rate limits",
+            format!("{}: {error}", config.limits),
+            meaning,
+            "start it, or correct `limits` (Debian: redis-server)",
+        ),
+    })
 }
 
 #[cfg(test)]

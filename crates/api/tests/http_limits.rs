@@ -1,0 +1,156 @@
+//! What every answer of an API says about limits, and what comes beyond them.
+
+mod server;
+
+use std::process::Command;
+
+use domain::rate::Limits;
+use ops::limit::{LimitRules, Limiter};
+use server::{Reply, Server};
+
+fn limited(limits: &str) -> Limiter {
+    let limits: Limits = limits.parse().unwrap();
+    Limiter::new(LimitRules { free: limits, hobby: limits, professional: limits, ..LimitRules::default() })
+}
+
+fn number(reply: &Reply, name: &str) -> i64 {
+    let value = reply.header(name).unwrap_or_else(|| panic!("no {name}: {}", reply.head));
+    value.parse().unwrap_or_else(|_| panic!("{name}: {value}"))
+}
+
+/// The request of Railway's documentation, but for the host and the token.
+fn documented(server: &Server, token: &str) -> (String, String) {
+    let output = Command::new("curl")
+        .args(["--silent", "--include", "--request", "POST"])
+        .args(["--url", &format!("http://{}/graphql/v2", server.address)])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args(["--header", "Content-Type: application/json"])
+        .args(["--data", r#"{"query":"query { projects { edges { node { name } } } }"}"#])
+        .output()
+        .expect("curl is installed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
+    (head.to_ascii_lowercase(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_documented_request_is_answered_with_the_documented_headers() {
+    let server = Server::start_limited(limited("1000/day")).await;
+    let ada = server.person("ada@example.com", None).await;
+    for left in [999, 998] {
+        let (head, body) = documented(&server, &ada.token);
+        assert_eq!(body, r#"{"data":{"projects":{"edges":[{"node":{"name":"shop"}}]}}}"#);
+        for line in ["x-ratelimit-limit: 1000", &format!("x-ratelimit-remaining: {left}"), "x-ratelimit-reset: "] {
+            assert!(head.lines().any(|known| known.starts_with(line)), "{line}: {head}");
+        }
+        assert!(!head.contains("retry-after"), "{head}");
+        assert!(head.contains("ratelimit-policy: \"day\";q=1000;w=86400\r\n"), "{head}");
+        assert!(head.contains(&format!("ratelimit: \"day\";r={left};t=")), "{head}");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn every_answer_of_an_api_says_what_is_left() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let bearer = format!("Bearer {}", ada.token);
+    let cookie = server.browser(&ada).await;
+    let own = server.origin();
+    let unknown = format!("Bearer {}", domain::key::encode(domain::key::KeyKind::Account, &[3; 32]));
+    let replies = [
+        (200, server.graphql(&[("Authorization", &bearer)], "{ me { email } }").await),
+        (200, server.graphql(&[("Authorization", &unknown)], "{ me { email } }").await),
+        (200, server.graphql(&[], "{ me { email } }").await),
+        (200, server.graphql(&[("Cookie", &cookie), ("Origin", &own)], "{ me { email } }").await),
+        (400, server.graphql(&[("Authorization", &bearer)], "{ nonsense }").await),
+        (400, server.call("POST", "/graphql/v2", &[("Authorization", &bearer)], b"no json").await),
+        (405, server.call("DELETE", "/graphql/v2", &[("Authorization", &bearer)], b"").await),
+        (204, server.call("OPTIONS", "/graphql/v2", &[], b"").await),
+        (400, server.raw(b"POST /graphql/v2 HTTP/1.1\r\n\r\n").await),
+        (401, server.call("POST", "/project/a/environment/b/up", &[("Authorization", "Bearer x")], b"").await),
+        (404, server.call("POST", "/api/v1/nothing", &[("Authorization", &bearer)], b"").await),
+    ];
+    let now = domain::Timestamp::now().as_second();
+    for (status, reply) in &replies {
+        assert_eq!(reply.status, *status, "{}{}", reply.head, reply.text());
+        assert!(number(reply, "x-ratelimit-remaining") < number(reply, "x-ratelimit-limit"), "{}", reply.head);
+        let unit = if *status == 404 { 1000 } else { 1 };
+        let left = number(reply, "x-ratelimit-reset") / unit - now;
+        assert!((-5..=86_400).contains(&left), "{}", reply.head);
+        assert!(reply.header("ratelimit-policy").is_some() && reply.header("ratelimit").is_some(), "{}", reply.head);
+        assert_eq!(reply.header("retry-after"), None);
+    }
+    assert_eq!(server.get("/login", None).await.header("x-ratelimit-limit"), None, "a page is no API");
+    let exposed = server.graphql(&[("Authorization", &bearer), ("Origin", "https://tools.example")], "{ me { email } }").await;
+    assert!(exposed.header("access-control-expose-headers").unwrap().contains("x-ratelimit-remaining"));
+    server.end().await;
+}
+
+#[tokio::test]
+async fn beyond_the_limit_the_answer_says_which_and_how_long() {
+    let server = Server::start_limited(limited("1000/hour,3/day")).await;
+    let (ada, bob) = (server.person("ada@example.com", None).await, server.person("bob@example.com", None).await);
+    let bearer = format!("Bearer {}", ada.token);
+    let asks = "{ me { email } }";
+    for left in [2, 1, 0] {
+        let reply = server.graphql(&[("Authorization", &bearer)], asks).await;
+        assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (200, left));
+    }
+    let reply = server.graphql(&[("Authorization", &bearer), ("Origin", "https://tools.example")], asks).await;
+    assert_eq!(reply.status, 429);
+    let wait = number(&reply, "retry-after");
+    assert!((1..=86_400).contains(&wait));
+    assert_eq!((number(&reply, "x-ratelimit-limit"), number(&reply, "x-ratelimit-remaining")), (3, 0));
+    assert_eq!(reply.header("access-control-allow-origin"), Some("*"), "a page can read it");
+    let answer = reply.json();
+    assert!(answer["data"].is_null(), "{answer}");
+    let error = &answer["errors"][0];
+    assert!(error["message"].as_str().unwrap().contains("3 requests in 86400 seconds"), "{answer}");
+    assert_eq!(error["extensions"]["code"], "RATE_LIMITED");
+    assert_eq!(error["extensions"]["violatedPolicies"], serde_json::json!(["day"]));
+    assert_eq!(error["extensions"]["requestId"].as_str(), reply.header("x-request-id"));
+
+    let path = format!("/project/{}/environment/{}/up", ada.project, ada.environment);
+    let upload = server.call("POST", &path, &[("Authorization", &bearer)], b"").await;
+    assert_eq!((upload.status, upload.json()["code"].as_str()), (429, Some("RATE_LIMITED")));
+    assert!(number(&upload, "retry-after") >= 1);
+    let other = server.graphql(&[("Authorization", &format!("Bearer {}", bob.token))], asks).await;
+    assert_eq!(other.status, 200, "one person's limit is not another's");
+    let cookie = server.browser(&ada).await;
+    let own = server.origin();
+    for _ in 0..10 {
+        let reply = server.graphql(&[("Cookie", &cookie), ("Origin", &own)], asks).await;
+        assert_eq!(reply.json()["data"]["me"]["email"], "ada@example.com", "a session is no key");
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn guessing_keys_is_limited_by_address_and_locks_nobody_out() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let from = |address: &'static str, key: &str| {
+        let body = r#"{"query":"{ me { email } }"}"#;
+        format!(
+            "POST /graphql/v2 HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\nAuthorization: Bearer {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let mut refused = None;
+    for attempt in 1..=1_100u32 {
+        let reply = server.raw(from("203.0.113.7", "orr_guessed").as_bytes()).await;
+        if reply.status == 429 {
+            refused = Some((attempt, reply));
+            break;
+        }
+    }
+    let (attempt, reply) = refused.expect("guessing goes on for ever");
+    assert_eq!(attempt, 1_001);
+    assert_eq!(reply.json()["errors"][0]["extensions"]["violatedPolicies"][0], "failed-authentication");
+    assert!((1..=600).contains(&number(&reply, "retry-after")));
+    assert_eq!(server.raw(from("203.0.113.7", &ada.token).as_bytes()).await.status, 200, "a key that works does");
+    assert_eq!(server.raw(from("203.0.113.8", "orr_guessed").as_bytes()).await.status, 200, "another address is told that it does not");
+    server.end().await;
+}

@@ -1,0 +1,50 @@
+//! Limits of requests as the operator sets them, and through the death of the server.
+
+mod harness;
+#[path = "../../ops/tests/redis/mod.rs"]
+#[allow(dead_code, reason = "each test binary uses a part of it")]
+mod redis;
+
+use harness::{Answer, Server, request};
+use redis::Redis;
+
+fn ask(server: &Server) -> Answer {
+    let bearer = format!("Bearer {}", server.token);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    request(server.api, "POST", "localhost", "/graphql/v2", &headers, br#"{"query":"{ me { email } }"}"#)
+}
+
+fn left(answer: &Answer) -> u32 {
+    answer.header("x-ratelimit-remaining").unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap()
+}
+
+#[test]
+fn a_killed_server_gives_no_day_back() {
+    let mut server = Server::start_with(&[("ORRERY_LIMITS_PROFESSIONAL", "100/day")]);
+    for count in 1..=20 {
+        let answer = ask(&server);
+        assert_eq!((answer.status, left(&answer)), (200, 100 - count), "{answer:?}");
+    }
+    // What the promise is about: after a second nothing is in memory alone.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    server.sigkill();
+    server.start_again();
+    assert_eq!(left(&ask(&server)), 79);
+    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    assert!(!log.contains(&server.token), "a key is in the log");
+}
+
+#[test]
+fn counts_are_kept_in_redis_and_its_absence_is_told() {
+    let mut redis = Redis::start();
+    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_PROFESSIONAL", "100/day")]);
+    for count in 1..=5 {
+        assert_eq!(left(&ask(&server)), 100 - count);
+    }
+    redis.kill();
+    for count in 6..=9 {
+        assert_eq!(left(&ask(&server)), 100 - count, "counted here meanwhile");
+    }
+    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    assert_eq!(log.matches("shared rate limits do not answer").count(), 1, "{log}");
+}
