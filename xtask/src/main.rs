@@ -31,7 +31,8 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The folder of the workspace.
+/// The folder of the workspace from which cargo was called. Not the one that was compiled: checkouts may share a target folder.
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").to_owned()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map_or_else(|| package.clone(), Path::to_owned)
 }

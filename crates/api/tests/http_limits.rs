@@ -52,7 +52,7 @@ async fn the_documented_request_is_answered_with_the_documented_headers() {
 
 #[tokio::test]
 async fn every_answer_of_an_api_says_what_is_left() {
-    let server = Server::start().await;
+    let server = Server::start_limited(Limiter::default()).await;
     let ada = server.person("ada@example.com", None).await;
     let bearer = format!("Bearer {}", ada.token);
     let cookie = server.browser(&ada).await;
@@ -128,7 +128,7 @@ async fn beyond_the_limit_the_answer_says_which_and_how_long() {
 
 #[tokio::test]
 async fn guessing_keys_is_limited_by_address_and_locks_nobody_out() {
-    let server = Server::start().await;
+    let server = Server::start_limited(Limiter::default()).await;
     let ada = server.person("ada@example.com", None).await;
     let from = |address: &'static str, key: &str| {
         let body = r#"{"query":"{ me { email } }"}"#;

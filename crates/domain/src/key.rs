@@ -152,6 +152,14 @@ pub struct ApiKey {
     pub created_at: Timestamp,
 }
 
+impl ApiKey {
+    /// Whether its end has come; it does not work in the second that is named any more.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
 /// SHA-256 of a secret: what is stored and looked up.
 #[must_use]
 pub fn hash(secret: &str) -> [u8; 32] {
@@ -189,6 +197,15 @@ pub fn encode(kind: KeyKind, random: &[u8; 32]) -> String {
     body + &check
 }
 
+/// The beginning of secrets that are no keys: login links, sessions, codes. It lets [`redact`] know them.
+pub const OPAQUE_PREFIX: &str = "orl_";
+
+/// Writes a secret that is no key from 256 random bits.
+#[must_use]
+pub fn encode_opaque(random: &[u8; 32]) -> String {
+    format!("{OPAQUE_PREFIX}{}", base62(random, BODY))
+}
+
 /// The kind of a well-formed key, or `None` for anything else. Says nothing about whether the key exists.
 #[must_use]
 pub fn recognise(secret: &str) -> Option<KeyKind> {
@@ -204,7 +221,7 @@ pub fn display(secret: &str) -> String {
     format!("{}…{}", &secret[..secret.len().min(8)], &secret[secret.len().saturating_sub(4)..])
 }
 
-/// Takes every key of Orrery out of a text, for logs. Other texts are returned as they are.
+/// Takes every key and other secret of Orrery out of a text, for logs. Other texts are returned as they are.
 #[must_use]
 pub fn redact(text: &str) -> std::borrow::Cow<'_, str> {
     let mut out = String::new();
@@ -213,11 +230,12 @@ pub fn redact(text: &str) -> std::borrow::Cow<'_, str> {
     while at < text.len() {
         let word = text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count();
         let end = at + word;
-        let key = KeyKind::ALL.into_iter().flat_map(|kind| text[at..end].match_indices(kind.prefix()).map(move |(found, _)| (found, kind)));
-        if let Some((found, kind)) = key.filter(|(found, kind)| word >= found + kind.prefix().len() + BODY).min_by_key(|(found, _)| *found)
+        let prefixes = KeyKind::ALL.into_iter().map(KeyKind::prefix).chain([OPAQUE_PREFIX]);
+        let secret = prefixes.flat_map(|prefix| text[at..end].match_indices(prefix));
+        if let Some((found, prefix)) = secret.filter(|(found, prefix)| word >= found + prefix.len() + BODY).min_by_key(|(found, _)| *found)
         {
             out.push_str(&text[copied..at + found]);
-            out.push_str(kind.prefix());
+            out.push_str(prefix);
             out.push_str("•••");
             copied = end;
         }
@@ -251,8 +269,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_key_survives_redaction(random: [u8; 32], which in 0usize..7, before in ".*", after in ".*") {
-            let key = encode(KeyKind::ALL[which], &random);
+        fn no_secret_survives_redaction(random: [u8; 32], which in 0usize..8, before in ".*", after in ".*") {
+            let key = KeyKind::ALL.get(which).map_or_else(|| encode_opaque(&random), |kind| encode(*kind, &random));
             let text = format!("{before}{key}{after}");
             prop_assert!(!redact(&text).contains(&key));
             let secret_part = &key[key.len() - 20..];

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
-use domain::account::{Session, User, Workspace};
-use domain::{Code, Permission, Place, SessionId, Timestamp, WorkspaceId, key};
+use domain::account::{Plan, Session, User, Workspace};
+use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, WorkspaceId, key};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use store::Change;
 
 use crate::context::{Opened, Via};
 use crate::{Error, OpCtx, Ops, secret};
@@ -114,6 +116,25 @@ pub async fn session_end(ctx: &OpCtx) -> Result<(), Error> {
     let Via::Session(id) = person.via else { return Err(Error::bad_input("there is no session to end: the request came with a key")) };
     ctx.ops.store.session_delete(person.user.id, id).await?;
     Ok(())
+}
+
+/// Puts a workspace on a plan. Operators of the server do so, for any workspace.
+///
+/// # Errors
+/// Not an operator, or not found.
+pub async fn workspace_plan_set(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Result<Opened<Workspace>, Error> {
+    let person = ctx.user()?;
+    if !person.user.operator {
+        return Err(Error::new(Code::Forbidden, "Not Authorized: only an operator of this server changes plans"));
+    }
+    let tenant = Tenant::system(id);
+    let found = ctx.ops.store.workspace(id).await?.and_then(|sealed| sealed.open(tenant));
+    let before = found.ok_or_else(|| Error::not_found("Workspace"))?;
+    let row = Workspace { plan, updated_at: ctx.now, ..before.clone() };
+    let data = json!({"before": before.plan.as_str(), "after": plan.as_str()});
+    let activity = ctx.activity(tenant, None, "workspace_plan_set", id, data);
+    ctx.commit(tenant, vec![Change::WorkspaceUpdate(row.clone()), activity]).await?;
+    Ok(Opened { tenant, row })
 }
 
 /// One workspace.

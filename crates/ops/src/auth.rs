@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use domain::account::Membership;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
-use domain::{Grant, Grants, Permission, Place, Role, Timestamp, UserId};
+use domain::{Grant, Grants, Permission, Place, Role, SessionId, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use uuid::Uuid;
 
-use crate::context::{KeyPrincipal, Principal, UserPrincipal, Via};
+use crate::context::{KeyPrincipal, OpCtx, Principal, UserPrincipal, Via};
 use crate::{Error, Ops};
 
 pub use known::Principals;
@@ -56,11 +58,19 @@ pub async fn authenticate(
     let kind = surface.admit(sent, secret.expose_secret())?;
     let slot = key::hash(secret.expose_secret());
     let version = ops.store.version();
-    if let Some(known) = version.and_then(|version| ops.principals.find(&slot, version, now)) {
+    if let Some(known) = version.and_then(|version| ops.principals.find(&slot, version, now, address)) {
         return surface.narrow(known);
     }
-    let key = live_key(ops, surface, kind, slot, now, address).await?;
+    let found = ops.store.api_key_by_hash(slot).await?.filter(|key| key.kind == kind);
+    let key = found.ok_or_else(|| refused(surface, kind, "is unknown; it may have been deleted"))?;
     let principal = principal_of(ops, surface, &key).await?;
+    let from = OpCtx { ops: ops.clone(), principal, request_id: String::new(), address: address.map(str::to_owned), now };
+    if let Some((reason, words)) = ended(&key, now) {
+        note_refusal(&from, &key, reason).await;
+        return Err(refused(surface, kind, words));
+    }
+    let key = note_use(&from, key).await?;
+    let principal = from.principal;
     if let Some(version) = version {
         ops.principals.remember(slot, version, &principal, &key, now);
     }
@@ -74,37 +84,77 @@ async fn session(ops: &Arc<Ops>, secret: &SecretString, now: Timestamp) -> Resul
     person.ok_or_else(|| Surface::Railway.refused(GONE))
 }
 
+/// The person, for whoever runs a command on the server itself and so can read its database and its keys anyway.
+///
+/// # Errors
+/// There is no such person.
+pub async fn operator_as(ops: &Arc<Ops>, user: UserId) -> Result<Principal, Error> {
+    let person = person(ops, user, Via::Session(SessionId(Uuid::nil())), KeyLimits::OF_PLAN).await?;
+    person.ok_or_else(|| Error::not_found("User"))
+}
+
 const GONE: &str = "the account behind this credential no longer exists";
 
-/// Looks a key up and refuses it unless it works now.
-async fn live_key(
-    ops: &Arc<Ops>,
-    surface: Surface,
-    kind: KeyKind,
-    hash: [u8; 32],
-    now: Timestamp,
-    address: Option<&str>,
-) -> Result<ApiKey, Error> {
-    let refused = |why: String| match (kind, surface) {
+fn refused(surface: Surface, kind: KeyKind, why: &str) -> Error {
+    let why = format!("this {} {why}", kind.label());
+    match (kind, surface) {
         // The command-line client looks for these words and for no others.
         (KeyKind::Project, Surface::Railway) => Error { context: Some(why), ..surface::project_token_not_found() },
         _ => surface.refused(why),
-    };
-    let label = kind.label();
-    let key = ops.store.api_key_by_hash(hash).await?.filter(|key| key.kind == kind);
-    let key = key.ok_or_else(|| refused(format!("this {label} is unknown; it may have been deleted")))?;
-    if key.revoked_at.is_some() {
-        return Err(refused(format!("this {label} was revoked; create a new one")));
     }
-    if key.expires_at.is_some_and(|at| at <= now) {
-        return Err(refused(format!("this {label} has expired; create a new one or sign in again")));
+}
+
+/// Why a key does not work any more, for the audit log and for its user.
+fn ended(key: &ApiKey, now: Timestamp) -> Option<(&'static str, &'static str)> {
+    if key.revoked_at.is_some() {
+        return Some(("revoked", "was revoked; create a new one"));
+    }
+    key.is_expired(now).then_some(("expired", "has expired; create a new one or sign in again"))
+}
+
+/// Keys whose addresses and refusals belong into the audit log. Tokens of a login live an hour, and a login is an activity of its own.
+fn leaves_traces(kind: KeyKind) -> bool {
+    !matches!(kind, KeyKind::OAuthAccess | KeyKind::OAuthRefresh)
+}
+
+/// Notes when and from where a key is used; the first use from an address is an activity.
+async fn note_use(from: &OpCtx, key: ApiKey) -> Result<ApiKey, Error> {
+    let (ops, now) = (&from.ops, from.now);
+    let unseen = from.address.as_deref().filter(|address| leaves_traces(key.kind) && !ops.principals.has_seen(key.id, address));
+    if let Some(address) = unseen {
+        if ops.store.api_key_address(key.id, address, now).await? {
+            note(from, &key, "api_key_new_address", json!({"label": key.label, "address": address})).await;
+        }
+        ops.principals.saw(key.id, address);
     }
     let stale = key.last_used_at.is_none_or(|at| now.duration_since(at).as_secs() >= NOTE_USE);
-    if stale {
-        ops.store.api_key_touch(key.id, now, address).await?;
+    if stale || unseen.is_some_and(|address| key.last_used_address.as_deref() != Some(address)) {
+        ops.store.api_key_touch(key.id, now, from.address.as_deref()).await?;
         return Ok(ApiKey { last_used_at: Some(now), ..key });
     }
     Ok(key)
+}
+
+async fn note_refusal(from: &OpCtx, key: &ApiKey, reason: &str) {
+    if leaves_traces(key.kind) && from.ops.principals.notes_refusal(key.id, from.now) {
+        note(from, key, "api_key_refused", json!({"label": key.label, "reason": reason})).await;
+    }
+}
+
+/// Writes down what happened to a key, in its workspace or its person's own.
+async fn note(from: &OpCtx, key: &ApiKey, verb: &str, data: serde_json::Value) {
+    let (workspace, place) = match &from.principal {
+        Principal::Anonymous => return,
+        Principal::Key(own) => (Some(own.workspace.id), own.grants.0.first().map_or(Place::Workspace, |grant| grant.within)),
+        Principal::User(person) => (person.home().map(|home| home.id), Place::Workspace),
+    };
+    let tenant = workspace.and_then(|workspace| from.allow(workspace, place, Permission::Read).ok());
+    let Some(tenant) = tenant else { return };
+    let activity = from.activity(tenant, key.project.map(|(project, _)| project), verb, key.id, data);
+    // The answer to the request does not depend on it.
+    if let Err(error) = from.commit(tenant, vec![activity]).await {
+        tracing::warn!(%error, "what happened to a key could not be written down");
+    }
 }
 
 /// Whom a key acts for: its user, or the workspace, project or account that it belongs to.

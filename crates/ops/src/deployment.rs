@@ -6,7 +6,7 @@ use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentSt
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, Instance, Service};
 use domain::spec::InstanceSpec;
-use domain::{DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Timestamp, name};
+use domain::{Code, DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Timestamp, name};
 use futures_core::Stream;
 use serde_json::json;
 use store::{Change, DeploymentQuery};
@@ -378,17 +378,27 @@ pub async fn deployment_restart(ctx: &OpCtx, id: DeploymentId) -> Result<(), Err
     changed(ctx, &of, changes).await
 }
 
+/// Between two looks at a deployment the engine moves it at most through its states once.
+const MOVES: usize = 8;
+
 /// Takes a deployment out of service. One that is still being built is canceled.
 ///
 /// # Errors
 /// Not found, not allowed, or it is out of service already.
 pub async fn deployment_remove(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error> {
-    let of = deployment_for(ctx, id, Permission::Deploy).await?;
-    let Some(removal) = removal(&of.row, ctx.now) else {
-        return Err(Error::conflict(format!("This deployment is {} already", of.row.status.as_str())));
-    };
-    let activity = ctx.activity(of.tenant, Some(of.row.project_id), "deployment_remove", id, json!({"was": of.row.status}));
-    changed(ctx, &of, vec![removal, activity]).await
+    for attempt in 1.. {
+        let of = deployment_for(ctx, id, Permission::Deploy).await?;
+        let Some(removal) = removal(&of.row, ctx.now) else {
+            return Err(Error::conflict(format!("This deployment is {} already", of.row.status.as_str())));
+        };
+        let activity = ctx.activity(of.tenant, Some(of.row.project_id), "deployment_remove", id, json!({"was": of.row.status}));
+        match changed(ctx, &of, vec![removal, activity]).await {
+            // The engine has moved it on between the two; whatever it is now can be removed too, or says why not.
+            Err(error) if error.code == Code::Conflict && attempt < MOVES => {}
+            done => return done,
+        }
+    }
+    Ok(())
 }
 
 /// Ends a deployment that is not decided yet.

@@ -183,12 +183,37 @@ async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> 
     ctx.open(ctx.ops.store.domain(id).await?, "Domain", place, Permission::Write)
 }
 
+/// Where a client believes a domain to be: a mistaken id changes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Within {
+    /// Its kind.
+    pub kind: DomainKind,
+    /// Its environment.
+    pub environment: EnvironmentId,
+    /// Its service, when the client names it.
+    pub service: Option<ServiceId>,
+}
+
+/// Changes of a domain. What is `None` stays.
+#[derive(Clone, Debug)]
+pub struct DomainPatch {
+    /// Another name, for a service domain.
+    pub name: Option<String>,
+    /// Another port; `Some(None)` for the service's own.
+    pub target_port: Option<Option<u16>>,
+}
+
 /// Renames a service domain (its first label, or the whole name under the base domain) or changes the port.
 ///
 /// # Errors
-/// A bad or taken name, not found, or not allowed.
-pub async fn domain_update(ctx: &OpCtx, id: DomainId, new_name: Option<String>, target_port: Option<Option<u16>>) -> Result<Domain, Error> {
+/// A bad or taken name, not found, not of the environment and the service that are named, or not allowed.
+pub async fn domain_update(ctx: &OpCtx, id: DomainId, within: Within, patch: DomainPatch) -> Result<Domain, Error> {
+    let DomainPatch { name: new_name, target_port } = patch;
     let mut opened = domain_for(ctx, id).await?;
+    let elsewhere = within.service.is_some_and(|service| service != opened.row.service_id);
+    if opened.row.environment_id != within.environment || opened.row.kind != within.kind || elsewhere {
+        return Err(Error::not_found("Domain"));
+    }
     let before = opened.row.domain.clone();
     if let Some(text) = new_name {
         let base = &ctx.ops.settings.base_domain;

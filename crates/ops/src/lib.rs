@@ -4,6 +4,8 @@
 //! GraphQL or how a deployment is carried out.
 
 pub mod account;
+pub mod activity;
+pub mod api_key;
 pub mod auth;
 mod batch;
 mod context;
@@ -13,6 +15,7 @@ pub mod environment;
 pub mod environment_patch;
 mod error;
 pub mod first_run;
+pub mod idempotency;
 pub mod limit;
 pub mod logs;
 pub mod metric;

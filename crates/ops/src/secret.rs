@@ -11,8 +11,7 @@ pub fn new_secret(kind: KeyKind) -> (SecretString, [u8; 32], String) {
 
 /// A fresh opaque secret for links, sessions and codes.
 pub(crate) fn new_opaque() -> (SecretString, [u8; 32]) {
-    // The body of a key is 256 bits in base 62, which is what a link or a cookie needs too.
-    let text = key::encode(KeyKind::Account, &rand::random::<[u8; 32]>())[KeyKind::Account.prefix().len()..].to_owned();
+    let text = key::encode_opaque(&rand::random::<[u8; 32]>());
     let hash = key::hash(&text);
     (SecretString::from(text), hash)
 }

@@ -276,7 +276,7 @@ async fn a_silent_redis_is_what_the_operator_wants_it_to_be() {
     assert!(Shared::probe(&redis.address()).is_ok());
     redis.kill();
     assert!(Shared::probe(&redis.address()).is_err());
-    assert_eq!(at_once(&[local.clone()], &store, &who, 20, after(1)).await, 4, "it goes on from what it has seen");
+    assert_eq!(at_once(std::slice::from_ref(&local), &store, &who, 20, after(1)).await, 4, "it goes on from what it has seen");
     let refused = strict.take(&store, &who, after(1)).await.unwrap_err();
     assert_eq!(refused.code, Code::Unavailable);
 

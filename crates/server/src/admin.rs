@@ -2,18 +2,20 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use domain::account::{Plan, User};
-use domain::key::KeyKind;
-use domain::{ApiKeyId, Tenant};
+use domain::{UserId, WorkspaceId};
+use ops::{OpCtx, Ops};
 use secrecy::ExposeSecret;
-use store::{Change, Store};
+use store::Store;
+use telemetry::{Telemetry, TelemetryConfig};
 
 use crate::config::Config;
 use crate::serve;
 
-fn with_store<F: Future<Output = anyhow::Result<String>>>(
+pub(crate) fn with_store<F: Future<Output = anyhow::Result<String>>>(
     config: Config,
     action: impl FnOnce(Store, Config) -> F,
 ) -> anyhow::Result<ExitCode> {
@@ -26,7 +28,35 @@ fn with_store<F: Future<Output = anyhow::Result<String>>>(
     Ok(ExitCode::SUCCESS)
 }
 
-async fn find_user(store: &Store, email: Option<&str>) -> anyhow::Result<User> {
+/// The context of a verb that the operator runs as somebody. Its logs go nowhere: `orrery serve` keeps the real ones.
+pub(crate) struct Acting {
+    pub(crate) ctx: OpCtx,
+    _logs: tempfile::TempDir,
+}
+
+impl Acting {
+    pub(crate) async fn as_user(store: Store, config: &Config, user: UserId) -> anyhow::Result<Self> {
+        let logs = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        let telemetry = Telemetry::open(TelemetryConfig { dir: logs.path().to_owned(), retain_days: 1, retain_bytes: 1 << 20 })?;
+        let ops = Arc::new(Ops::new(store, telemetry, serve::settings(config, logs.path().to_owned())));
+        let principal = ops::auth::operator_as(&ops, user).await?;
+        let ctx = OpCtx { ops, principal, request_id: "command line".into(), address: None, now: serve::now() };
+        Ok(Self { ctx, _logs: logs })
+    }
+}
+
+pub(crate) async fn find_workspace(store: &Store, workspace: &str) -> anyhow::Result<WorkspaceId> {
+    let sealed = match workspace.parse() {
+        Ok(id) => store.workspace(id).await?,
+        Err(_) => store.workspace_by_username(workspace).await?,
+    };
+    let sealed = sealed.with_context(|| {
+        format!("no workspace is called {workspace}: give its id, or its username as `railway whoami --json` and the API show it")
+    })?;
+    Ok(sealed.workspace())
+}
+
+pub(crate) async fn find_user(store: &Store, email: Option<&str>) -> anyhow::Result<User> {
     match email {
         Some(email) => store
             .user_by_email(&email.trim().to_ascii_lowercase())
@@ -38,38 +68,6 @@ async fn find_user(store: &Store, email: Option<&str>) -> anyhow::Result<User> {
             first.context("there is no user yet: start `orrery serve` once, or use `orrery user create`")
         }
     }
-}
-
-/// Creates an account token and prints it.
-pub(crate) fn token_create(config: Config, name: &str, user: Option<&str>) -> anyhow::Result<ExitCode> {
-    with_store(config, async |store, _| {
-        let user = find_user(&store, user).await?;
-        let (_, token) = ops::first_run::account_token(&store, user.id, name, serve::now()).await?;
-        Ok(token.expose_secret().to_owned())
-    })
-}
-
-/// Lists tokens.
-pub(crate) fn token_list(config: Config, user: Option<&str>) -> anyhow::Result<ExitCode> {
-    with_store(config, async |store, _| {
-        let user = find_user(&store, user).await?;
-        let mut out = vec![];
-        for key in store.api_keys_of_user(user.id, &[KeyKind::Account, KeyKind::Workspace, KeyKind::Project]).await? {
-            let state = if key.revoked_at.is_some() { "revoked" } else { "active" };
-            let used = key.last_used_at.map_or_else(|| "never used".to_owned(), |at| format!("last used {at:.0}"));
-            out.push(format!("{}  {}  {}  {}  {state}, {used}", key.id, key.display, key.kind.label(), key.label));
-        }
-        Ok(out.join("\n"))
-    })
-}
-
-/// Revokes a token.
-pub(crate) fn token_revoke(config: Config, id: &str) -> anyhow::Result<ExitCode> {
-    with_store(config, async |store, _| {
-        let id: ApiKeyId = id.parse().context("the id of a token is a UUID: see `orrery token list`")?;
-        anyhow::ensure!(store.api_key_revoke(id, serve::now()).await?, "no active token has the id {id}: see `orrery token list`");
-        Ok(format!("{id} is revoked"))
-    })
 }
 
 /// Creates a user.
@@ -84,22 +82,12 @@ pub(crate) fn user_create(config: Config, email: &str, name: Option<&str>) -> an
 
 /// Sets the plan of a workspace.
 pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::Result<ExitCode> {
-    with_store(config, async |store, _| {
+    with_store(config, async |store, config| {
         let plan = Plan::parse(&plan.to_ascii_uppercase()).context("a plan is free, hobby or professional")?;
-        let sealed = match workspace.parse() {
-            Ok(id) => store.workspace(id).await?,
-            Err(_) => store.workspace_by_username(workspace).await?,
-        };
-        let sealed = sealed.with_context(|| {
-            format!("no workspace is called {workspace}: give its id, or its username as `railway whoami --json` and the API show it")
-        })?;
-        let tenant = Tenant::system(sealed.workspace());
-        let mut row = sealed.open(tenant).context("the workspace is another one")?;
-        row.plan = plan;
-        row.updated_at = serve::now();
-        let text = format!("{} is on the plan {}", row.username, plan.as_str());
-        store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await?;
-        Ok(text)
+        let id = find_workspace(&store, workspace).await?;
+        let acting = Acting::as_user(store.clone(), &config, find_user(&store, None).await?.id).await?;
+        let row = ops::account::workspace_plan_set(&acting.ctx, id, plan).await?.row;
+        Ok(format!("{} is on the plan {}", row.username, row.plan.as_str()))
     })
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, ConfigArgs, Effective};
-use crate::{admin, doctor, railway, serve, static_files, surface};
+use crate::{admin, doctor, railway, serve, static_files, surface, token};
 
 /// A self-hosted application platform: runs your apps, and answers the clients of hosted platforms.
 #[derive(Debug, Parser)]
@@ -53,7 +53,7 @@ enum Command {
     Config(ConfigCommand),
     /// Say what this machine lacks, what follows from it, and how to get it.
     Doctor(DoctorArgs),
-    /// Create, list and revoke API tokens.
+    /// Create, list, change and revoke API tokens, and see how they are used.
     #[command(subcommand)]
     Token(TokenCommand),
     /// Create users.
@@ -107,14 +107,10 @@ struct DoctorArgs {
 /// Arguments of `orrery token …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Create an account token and print it once.
+    /// Create a token and print it once.
     Create {
-        /// What the token is for.
-        #[arg(long, default_value = "cli")]
-        name: String,
-        /// The user's e-mail address; the first admin when it is left out.
-        #[arg(long)]
-        user: Option<String>,
+        #[command(flatten)]
+        wanted: token::Wanted,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -130,6 +126,28 @@ pub(crate) enum TokenCommand {
     Revoke {
         /// The token's id, from `orrery token list`.
         id: String,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Change a token's name or its limits.
+    Update {
+        /// The token's id, from `orrery token list`.
+        id: String,
+        /// Another name.
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        windows: token::Windows,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Show how often a token was used on each day.
+    Usage {
+        /// The token's id, from `orrery token list`.
+        id: String,
+        /// How many days, today included.
+        #[arg(long, default_value_t = 30)]
+        days: u32,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -216,9 +234,11 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Config(args) => config::show(&resolve(args.settings)?),
         Command::Doctor(args) => doctor::run(&resolve(args.settings)?, args.json),
         Command::Token(command) => match command {
-            TokenCommand::Create { name, user, settings } => admin::token_create(resolve(settings)?.config, &name, user.as_deref()),
-            TokenCommand::List { user, settings } => admin::token_list(resolve(settings)?.config, user.as_deref()),
-            TokenCommand::Revoke { id, settings } => admin::token_revoke(resolve(settings)?.config, &id),
+            TokenCommand::Create { wanted, settings } => token::create(resolve(settings)?.config, wanted),
+            TokenCommand::List { user, settings } => token::list(resolve(settings)?.config, user.as_deref()),
+            TokenCommand::Revoke { id, settings } => token::revoke(resolve(settings)?.config, &id),
+            TokenCommand::Update { id, name, windows, settings } => token::update(resolve(settings)?.config, &id, name, windows),
+            TokenCommand::Usage { id, days, settings } => token::usage(resolve(settings)?.config, &id, days),
         },
         Command::User(UserCommand::Create { email, name, settings }) => {
             admin::user_create(resolve(settings)?.config, &email, name.as_deref())

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
-use domain::network::Network;
 use domain::account::Plan;
+use domain::network::Network;
 use domain::rate::Limits;
 use schemars::JsonSchema;
 use secrecy::SecretString;

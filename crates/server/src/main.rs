@@ -8,6 +8,7 @@ mod railway;
 mod serve;
 mod static_files;
 mod surface;
+mod token;
 
 fn main() -> std::process::ExitCode {
     cli::run()

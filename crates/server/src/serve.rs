@@ -84,17 +84,22 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
         retain_days: config.log_retention_days,
         retain_bytes: config.log_retention_bytes.0,
     })?;
-    let settings = Settings {
+    let settings = settings(config, folders.blobs.clone());
+    let mut ops = Ops::new(open_store(config).await?, telemetry, settings);
+    ops.limits = counts::limiter(config)?;
+    Ok(Arc::new(ops))
+}
+
+/// The settings that verbs depend on.
+pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
+    Settings {
         base_domain: config.base_domain.clone(),
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
-        blobs: folders.blobs.clone(),
+        blobs,
         max_upload_bytes: config.max_upload_bytes.0,
-    };
-    let mut ops = Ops::new(open_store(config).await?, telemetry, settings);
-    ops.limits = counts::limiter(config)?;
-    Ok(Arc::new(ops))
+    }
 }
 
 /// Opens the store alone: what the operator's commands need.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const HOST: &str = "app-production.localhost";
 
 fn deployed() -> Server {
-    let server = Server::start();
+    let server = Server::start_unlimited();
     let site = server.dir.path().join("app");
     write(&site, &[("index.html", "still here")]);
     server.json(&site, &["init", "--name", "app", "--json"]);

@@ -167,7 +167,7 @@ fn an_upload_that_is_not_taken_leaves_nothing() {
 
 #[test]
 fn an_upload_that_dies_with_the_server_leaves_nothing() {
-    let mut server = Server::start();
+    let mut server = Server::start_unlimited();
     let mine = target(&server, &server.token, "mine");
     let before = traces(&server, &[&mine], &server.token);
     let mut cut = TcpStream::connect(("127.0.0.1", server.api)).unwrap();

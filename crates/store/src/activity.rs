@@ -1,10 +1,11 @@
 //! The audit log.
 
 use domain::activity::Activity;
+use domain::page::{Page, PageRequest};
 use domain::{ActivityId, InstanceId, ProjectId, Tenant, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement, json};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, page};
 
 macro_rules! select {
     () => {
@@ -38,7 +39,18 @@ macro_rules! select {
     };
 }
 
+macro_rules! page_of {
+    ($place:literal, $order:literal) => {
+        concat!(select!(), "WHERE ", $place, " AND id > $above AND id < $below ORDER BY id ", $order, " LIMIT $limit")
+    };
+}
+
 statements! {
+    ACTIVITY = concat!(select!(), "WHERE id = $id AND workspace_id = $workspace");
+    ACTIVITIES_PAGE = page_of!("workspace_id = $workspace", "DESC");
+    ACTIVITIES_PAGE_FROM_END = page_of!("workspace_id = $workspace", "ASC");
+    ACTIVITIES_PAGE_OF_PROJECT = page_of!("workspace_id = $workspace AND project_id = $project", "DESC");
+    ACTIVITIES_PAGE_OF_PROJECT_FROM_END = page_of!("workspace_id = $workspace AND project_id = $project", "ASC");
     ACTIVITIES = concat!(select!(), "WHERE workspace_id = $workspace ORDER BY id DESC LIMIT $limit");
     ACTIVITIES_OF_PROJECT =
         concat!(select!(), "WHERE project_id = $project AND workspace_id = $workspace ORDER BY id DESC LIMIT $limit");
@@ -77,6 +89,35 @@ fn row(r: &mut Record) -> Result<Activity, BadCell> {
 }
 
 impl Store {
+    /// An entry.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn activity(&self, tenant: Tenant, id: ActivityId) -> Result<Option<Activity>, StoreError> {
+        self.one(&ACTIVITY, &params![workspace = tenant, id = id], row).await
+    }
+
+    /// A page of what happened in the workspace, or in one project of it, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError::BadCursor`].
+    pub async fn activities_page(
+        &self,
+        tenant: Tenant,
+        project: Option<ProjectId>,
+        request: &PageRequest,
+    ) -> Result<Page<Activity>, StoreError> {
+        let range = page::range(request)?;
+        let sql = match (project.is_some(), range.oldest_first) {
+            (false, false) => &ACTIVITIES_PAGE,
+            (false, true) => &ACTIVITIES_PAGE_FROM_END,
+            (true, false) => &ACTIVITIES_PAGE_OF_PROJECT,
+            (true, true) => &ACTIVITIES_PAGE_OF_PROJECT_FROM_END,
+        };
+        let params = params![workspace = tenant, project = project, above = range.above, below = range.below, limit = range.limit];
+        Ok(page::page(request, &range, self.list(sql, &params, row).await?))
+    }
+
     /// What happened in the workspace, or in one project of it, newest first.
     ///
     /// # Errors

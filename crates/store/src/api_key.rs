@@ -18,6 +18,23 @@ macro_rules! select {
     };
 }
 
+macro_rules! insert {
+    ($($more:literal),*) => {
+        concat!(
+            "INSERT INTO api_keys (id, kind, user_id, workspace_id, project_id, environment_id, label, display, limit_second, limit_minute, \
+             limit_hour, limit_day, hash, family, expires_at, revoked_at, last_used_at, last_used_address, created_at",
+            $($more),*
+        )
+    };
+}
+
+macro_rules! values {
+    () => {
+        "$id, $kind, $user, $workspace, $project, $environment, $label, $display, $second, $minute, $hour, $day, $hash, $family, \
+         $expires, $revoked, $used, $address, $created"
+    };
+}
+
 statements! {
     API_KEY = concat!(select!(), "WHERE api_keys.id = $id");
     API_KEY_BY_HASH = concat!(select!(), "WHERE api_keys.hash = $hash");
@@ -25,14 +42,34 @@ statements! {
     API_KEYS_OF_PROJECT =
         concat!(select!(), "WHERE api_keys.project_id = $project AND api_keys.workspace_id = $workspace ORDER BY api_keys.id");
     API_KEYS_OF_WORKSPACE = concat!(select!(), "WHERE api_keys.workspace_id = $workspace ORDER BY api_keys.id");
-    API_KEY_INSERT =
-        "INSERT INTO api_keys (id, kind, user_id, workspace_id, project_id, environment_id, label, display, limit_second, limit_minute, \
-         limit_hour, limit_day, hash, family, expires_at, revoked_at, last_used_at, last_used_address, created_at) \
-         VALUES ($id, $kind, $user, $workspace, $project, $environment, $label, $display, $second, $minute, $hour, $day, $hash, $family, \
-         $expires, $revoked, $used, $address, $created)";
+    API_KEY_INSERT = concat!(insert!(") VALUES ("), values!(), ")");
+    /// A Flow key takes the first free place; when all are taken, nothing is inserted.
+    FLOW_KEY_INSERT = concat!(
+        insert!(
+            ", place) \
+             WITH RECURSIVE step (n) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT step.n + 1 FROM step WHERE step.n < 10) SELECT "
+        ),
+        values!(),
+        ", step.n FROM step WHERE step.n NOT IN (SELECT taken.place FROM api_keys AS taken WHERE taken.workspace_id = $workspace \
+         AND taken.kind = 'FLOW' AND taken.revoked_at IS NULL) ORDER BY step.n LIMIT 1"
+    );
+    /// A person's own keys are changed in a workspace that they are a member of.
+    API_KEY_UPDATE =
+        "UPDATE api_keys SET label = $label, limit_second = $second, limit_minute = $minute, limit_hour = $hour, limit_day = $day \
+         WHERE id = $id AND revoked_at IS NULL AND (workspace_id = $workspace OR (workspace_id IS NULL AND EXISTS \
+         (SELECT 1 FROM memberships WHERE memberships.workspace_id = $workspace AND memberships.user_id = api_keys.user_id)))";
+    API_KEY_REVOKE =
+        "UPDATE api_keys SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL AND (workspace_id = $workspace OR \
+         (workspace_id IS NULL AND EXISTS \
+         (SELECT 1 FROM memberships WHERE memberships.workspace_id = $workspace AND memberships.user_id = api_keys.user_id)))";
+    API_KEY_ADDRESS =
+        "INSERT INTO api_key_addresses (key_id, address, first_used_at) VALUES ($id, $address, $now) ON CONFLICT (key_id, address) DO NOTHING";
+    /// A key that moves about is remembered at its newest hundred addresses.
+    API_KEY_ADDRESSES_PURGE =
+        "DELETE FROM api_key_addresses WHERE key_id = $id AND first_used_at < (SELECT newer.first_used_at FROM api_key_addresses AS newer \
+         WHERE newer.key_id = $id ORDER BY newer.first_used_at DESC LIMIT 1 OFFSET 99)";
     API_KEY_TOUCH =
         "UPDATE api_keys SET last_used_at = $now, last_used_address = COALESCE($address, last_used_address) WHERE id = $id";
-    API_KEY_REVOKE = "UPDATE api_keys SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL";
 }
 
 fn row(r: &mut Record) -> Result<ApiKey, BadCell> {
@@ -111,13 +148,36 @@ impl Store {
         self.write_one(&API_KEY_TOUCH, params![id = id, now = now, address = address]).await.map(|_| ())
     }
 
-    /// Revokes a key. Whether it was still valid.
+    /// Notes from where the key is used. Whether it was never used from there before, as far as is remembered.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn api_key_revoke(&self, id: ApiKeyId, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.write_one(&API_KEY_REVOKE, params![id = id, now = now]).await? > 0)
+    /// There is no such key.
+    pub async fn api_key_address(&self, id: ApiKeyId, address: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let statements = vec![
+            Statement::any(&API_KEY_ADDRESS, params![id = id, address = address, now = now]),
+            Statement::any(&API_KEY_ADDRESSES_PURGE, params![id = id]),
+        ];
+        Ok(self.write(statements).await?.first().is_some_and(|outcome| outcome.touched > 0))
     }
+}
+
+/// The label and the limits of a key that was not revoked.
+pub(crate) fn api_key_update(tenant: Tenant, key: &ApiKey) -> Statement {
+    let ApiKey { id, label, limits, .. } = key;
+    let params = params![
+        id = *id,
+        workspace = tenant,
+        label = label,
+        second = limits.second,
+        minute = limits.minute,
+        hour = limits.hour,
+        day = limits.day
+    ];
+    Statement::touch(&API_KEY_UPDATE, params)
+}
+
+pub(crate) fn api_key_revoke(tenant: Tenant, id: ApiKeyId, now: Timestamp) -> Statement {
+    Statement::touch(&API_KEY_REVOKE, params![id = id, workspace = tenant, now = now])
 }
 
 /// A new key, of a login's family when it is an OAuth token.
@@ -145,5 +205,5 @@ pub(crate) fn api_key_insert(key: &ApiKey, hash: [u8; 32], family: Option<Uuid>)
         address = last_used_address.as_ref(),
         created = *created_at
     ];
-    Statement::touch(&API_KEY_INSERT, params)
+    Statement::touch(if *kind == KeyKind::Flow { &FLOW_KEY_INSERT } else { &API_KEY_INSERT }, params)
 }

@@ -13,8 +13,8 @@ use domain::spec::{InstanceSpec, RunPlan};
 use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
 use domain::{
-    ActivityId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role, ServiceId, Tenant,
-    Timestamp, TriggerId, UserId, WorkspaceId,
+    ActivityId, ApiKeyId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role, ServiceId,
+    Tenant, Timestamp, TriggerId, UserId, WorkspaceId,
 };
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
@@ -210,26 +210,35 @@ pub enum Change {
     },
     /// What a run did and why.
     TriggerRunInsert(TriggerRun),
-    /// A member, new or with another role.
+    /// A member, new or with another role. The last owner stays one: that is [`crate::StoreError::Stale`].
     MemberSet {
         /// Who.
         user: UserId,
         /// The role.
         role: Role,
     },
-    /// Someone is no longer a member.
+    /// Someone is no longer a member. The last owner cannot go: that is [`crate::StoreError::Stale`].
     MemberRemove {
         /// Who.
         user: UserId,
     },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
-    /// A new key: the workspace's, or a person's own that is recorded here.
+    /// A new key: the workspace's, or a person's own that is recorded here. An eleventh Flow key is [`crate::StoreError::Stale`].
     ApiKeyInsert {
         /// The key.
         key: ApiKey,
         /// The hash of its secret.
         hash: [u8; 32],
+    },
+    /// Label and limits of a key that was not revoked.
+    ApiKeyUpdate(ApiKey),
+    /// A key stops working.
+    ApiKeyRevoke {
+        /// Which.
+        id: ApiKeyId,
+        /// When.
+        at: Timestamp,
     },
 }
 
@@ -300,6 +309,8 @@ impl Change {
             Self::MemberRemove { .. } => "MemberRemove",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
+            Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
+            Self::ApiKeyRevoke { .. } => "ApiKeyRevoke",
         }
     }
 
@@ -319,7 +330,7 @@ impl Change {
             Self::DeliveryInsert(row) => Some(row.workspace_id),
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
             Self::WorkspaceUpdate(row) => Some(row.id),
-            Self::ApiKeyInsert { key, .. } => key.workspace_id,
+            Self::ApiKeyInsert { key, .. } | Self::ApiKeyUpdate(key) => key.workspace_id,
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentDelete(_)
@@ -345,7 +356,8 @@ impl Change {
             | Self::DeliveryDone { .. }
             | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
-            | Self::MemberRemove { .. } => None,
+            | Self::MemberRemove { .. }
+            | Self::ApiKeyRevoke { .. } => None,
         }
     }
 

@@ -90,10 +90,12 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::TriggerDelete(id) => trigger::trigger_delete(tenant, *id),
         Change::TriggerClaim { id, runs, next } => trigger::trigger_claim(tenant, *id, *runs, *next),
         Change::TriggerRunInsert(row) => trigger::trigger_run_insert(tenant, row),
-        Change::MemberSet { user, role } => workspace::member_set(tenant, *user, *role),
-        Change::MemberRemove { user } => workspace::member_remove(tenant, *user),
+        Change::MemberSet { user, role } => return Ok(workspace::member_set(tenant, *user, *role)),
+        Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
+        Change::ApiKeyUpdate(key) => api_key::api_key_update(tenant, key),
+        Change::ApiKeyRevoke { id, at } => api_key::api_key_revoke(tenant, *id, *at),
     };
     Ok(vec![one])
 }

@@ -21,6 +21,12 @@ pub enum Constraint {
     Domain,
     /// A user code of a device login that is still open.
     DeviceUserCode,
+    /// Labels of an account's Flow keys.
+    KeyLabel,
+    /// The places that an account has for Flow keys.
+    KeyPlace,
+    /// One Galaxy key per account.
+    GalaxyKey,
     /// The hash of a secret: a token, a session, a link or a code.
     Secret,
     /// The identity of a row.
@@ -40,6 +46,9 @@ impl Constraint {
             Self::Instance => "instance of this service in this environment",
             Self::Domain => "domain",
             Self::DeviceUserCode => "user code",
+            Self::KeyLabel => "label of a key in this account",
+            Self::KeyPlace => "place of a key in this account",
+            Self::GalaxyKey => "Galaxy key of this account",
             Self::Secret => "secret",
             Self::Identity => "id",
         }
@@ -111,7 +120,7 @@ impl StoreError {
 
 /// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`).
 pub(crate) fn constraint(reported: &str) -> Constraint {
-    const RULES: [(&str, &str, Constraint); 9] = [
+    const RULES: [(&str, &str, Constraint); 12] = [
         ("users_email_key", "users.email", Constraint::UserEmail),
         ("workspaces_username_key", "workspaces.username", Constraint::WorkspaceUsername),
         ("workspaces_personal_of_key", "workspaces.personal_of", Constraint::PersonalWorkspace),
@@ -124,6 +133,9 @@ pub(crate) fn constraint(reported: &str) -> Constraint {
         ),
         ("domains_domain_key", "domains.domain", Constraint::Domain),
         ("device_grants_user_code_key", "device_grants.user_code", Constraint::DeviceUserCode),
+        ("api_keys_label_key", "api_keys.workspace_id, api_keys.label", Constraint::KeyLabel),
+        ("api_keys_place_key", "api_keys.workspace_id, api_keys.place", Constraint::KeyPlace),
+        ("api_keys_galaxy_key", "api_keys.workspace_id", Constraint::GalaxyKey),
         ("_hash_key", ".hash", Constraint::Secret),
     ];
     let found = RULES.iter().find(|(postgres, sqlite, _)| reported.ends_with(postgres) || reported.ends_with(sqlite));

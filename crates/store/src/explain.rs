@@ -18,8 +18,9 @@ const WHOLE: [(&str, &str); 9] = [
     ("SYSTEM_IN_USE", "both of its kind run once in ten minutes and look at the whole history"),
 ];
 
-/// Statements whose answer grows with the workspace, or that stop after as many rows as they were asked for.
-const WORKSPACE_WIDE: [&str; 4] = ["ACTIVITIES", "API_KEYS_OF_WORKSPACE", "MEMBERS", "PROJECT_COUNT"];
+/// Statements whose answer grows with the workspace, that look at a few members or keys, or that stop after as many rows as they were asked for.
+const WORKSPACE_WIDE: [&str; 7] =
+    ["ACTIVITIES", "API_KEYS_OF_WORKSPACE", "FLOW_KEY_INSERT", "MEMBERS", "MEMBER_REMOVE", "MEMBER_SET", "PROJECT_COUNT"];
 
 fn all() -> impl Iterator<Item = &'static Sql> {
     [
@@ -32,6 +33,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::domain_name::ALL,
         crate::environment::ALL,
         crate::environment_patch::ALL,
+        crate::idempotency::ALL,
         crate::instance::ALL,
         crate::notification::ALL,
         crate::oauth::ALL,

@@ -14,6 +14,14 @@ macro_rules! columns {
     };
 }
 
+/// Whether the workspace keeps an owner when this member is one no longer.
+macro_rules! another_owner {
+    () => {
+        "memberships.role <> 'OWNER' OR EXISTS (SELECT 1 FROM memberships AS other WHERE other.workspace_id = $workspace \
+         AND other.user_id <> $user AND other.role = 'OWNER')"
+    };
+}
+
 statements! {
     WORKSPACE = concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $id");
     WORKSPACE_BY_USERNAME = concat!("SELECT ", columns!(), " FROM workspaces WHERE username = $username");
@@ -29,10 +37,14 @@ statements! {
         "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
          VALUES ($id, $name, $username, $personal_of, $plan, $created, $updated)";
     WORKSPACE_UPDATE = "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated WHERE id = $workspace";
-    MEMBER_SET =
+    /// Whoever changes members waits for whoever does so at the same time, so that two owners cannot remove each other.
+    MEMBERS_LOCK = "UPDATE workspaces SET name = name WHERE id = $workspace";
+    MEMBER_SET = concat!(
         "INSERT INTO memberships (workspace_id, user_id, role) VALUES ($workspace, $user, $role) \
-         ON CONFLICT (workspace_id, user_id) DO UPDATE SET role = excluded.role";
-    MEMBER_REMOVE = "DELETE FROM memberships WHERE workspace_id = $workspace AND user_id = $user";
+         ON CONFLICT (workspace_id, user_id) DO UPDATE SET role = excluded.role \
+         WHERE excluded.role = 'OWNER' OR ", another_owner!()
+    );
+    MEMBER_REMOVE = concat!("DELETE FROM memberships WHERE workspace_id = $workspace AND user_id = $user AND (", another_owner!(), ")");
 }
 
 fn row(r: &mut Record) -> Result<Workspace, BadCell> {
@@ -103,7 +115,9 @@ pub(crate) fn workspace_insert(workspace: &Workspace, owner: UserId) -> Vec<Stat
         created = *created_at,
         updated = *updated_at
     ];
-    vec![Statement::touch(&WORKSPACE_INSERT, params), member_set(Tenant::system(*id), owner, Role::Owner)]
+    let mut statements = vec![Statement::touch(&WORKSPACE_INSERT, params)];
+    statements.extend(member_statements(*id, owner, Role::Owner));
+    statements
 }
 
 pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace) -> Statement {
@@ -114,10 +128,16 @@ pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace) -> Stateme
     )
 }
 
-pub(crate) fn member_set(tenant: Tenant, user: UserId, role: Role) -> Statement {
-    Statement::touch(&MEMBER_SET, params![workspace = tenant, user = user, role = role.as_str()])
+pub(crate) fn member_set(tenant: Tenant, user: UserId, role: Role) -> Vec<Statement> {
+    member_statements(tenant.workspace(), user, role)
 }
 
-pub(crate) fn member_remove(tenant: Tenant, user: UserId) -> Statement {
-    Statement::touch(&MEMBER_REMOVE, params![workspace = tenant, user = user])
+fn member_statements(workspace: WorkspaceId, user: UserId, role: Role) -> Vec<Statement> {
+    let set = Statement::touch(&MEMBER_SET, params![workspace = workspace, user = user, role = role.as_str()]);
+    vec![Statement::touch(&MEMBERS_LOCK, params![workspace = workspace]), set]
+}
+
+pub(crate) fn member_remove(tenant: Tenant, user: UserId) -> Vec<Statement> {
+    let remove = Statement::touch(&MEMBER_REMOVE, params![workspace = tenant, user = user]);
+    vec![Statement::touch(&MEMBERS_LOCK, params![workspace = tenant]), remove]
 }

@@ -4,7 +4,7 @@ use domain::account::{DeviceGrant, Session};
 use domain::key::{ApiKey, KeyKind};
 use domain::{SessionId, UserId};
 use futures::future::join_all;
-use store::{OAuthCode, RefreshUse, Store, StoreError};
+use store::{Change, OAuthCode, RefreshUse, Store, StoreError};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -105,7 +105,7 @@ both! {
     }
 
     async fn keys_and_sessions_end(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let (_, stranger) = fixture.tenant("stranger").await;
         let store = &fixture.store;
         assert!(!store.is_empty().await.unwrap());
@@ -114,8 +114,9 @@ both! {
         store.api_key_create(key.clone(), secret).await.unwrap();
         assert_eq!(store.api_key_by_hash(secret).await.unwrap(), Some(key.clone()));
         store.api_key_touch(key.id, later(1), Some("10.0.0.1")).await.unwrap();
-        assert!(store.api_key_revoke(key.id, later(2)).await.unwrap());
-        assert!(!store.api_key_revoke(key.id, later(3)).await.unwrap());
+        let revoke = async |at| store.commit(tenant, vec![Change::ApiKeyRevoke { id: key.id, at }]).await;
+        revoke(later(2)).await.unwrap();
+        assert!(matches!(revoke(later(3)).await, Err(StoreError::Stale)), "revoked once");
         let found = store.api_keys_of_user(user.id, &[KeyKind::Account, KeyKind::Galaxy]).await.unwrap().remove(0);
         assert_eq!((found.last_used_at, found.revoked_at), (Some(later(1)), Some(later(2))));
         assert!(store.api_keys_of_user(user.id, &[KeyKind::Galaxy]).await.unwrap().is_empty());

@@ -42,6 +42,7 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
         Change::EventInsert(DeploymentEvent { id: EventId::generate(), ..of.event.clone() }),
         Change::EventComplete { deployment: id, step: EventStep::BuildImage, at, error: None, detail: None },
         Change::MemberRemove { user: of.user.id },
+        Change::ApiKeyRevoke { id: of.key.id, at },
     ];
     for workspace_id in [of.tenant.workspace(), mine] {
         let renamed = "renamed".to_owned();
@@ -69,6 +70,7 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
                 key: ApiKey { id: ApiKeyId::generate(), workspace_id: Some(workspace_id), ..of.key.clone() },
                 hash: hash(),
             },
+            Change::ApiKeyUpdate(ApiKey { workspace_id: Some(workspace_id), label: renamed, ..of.key.clone() }),
         ]);
     }
     // These two can be written into one's own log and list; into the other's they cannot.

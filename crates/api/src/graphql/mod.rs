@@ -23,7 +23,7 @@ use domain::Code;
 use juniper::{GraphQLError, OperationType, RootNode, Variables};
 use ops::{OpCtx, Principal};
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 
 use answer::Rejection;
 pub use answer::{GraphqlResponse, error_body};
@@ -75,6 +75,17 @@ pub struct GraphqlRequest {
     /// Which of its operations.
     #[serde(default)]
     pub operation_name: Option<String>,
+    /// What the client asks beside the operation.
+    #[serde(default)]
+    pub extensions: Option<Extensions>,
+}
+
+/// What can be asked beside an operation. Others send other things here, which are left alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Extensions {
+    /// The answer is to say what the operation costs.
+    #[serde(default)]
+    pub cost: bool,
 }
 
 /// Executes documents. One per process; cheap to clone.
@@ -107,12 +118,33 @@ impl Engine {
 
     /// Executes a query or a mutation.
     pub async fn execute(&self, ctx: OpCtx, request: GraphqlRequest) -> GraphqlResponse {
+        if request.extensions.as_ref().is_some_and(|extensions| extensions.cost) {
+            let mut response = self.answer(ctx, &request).await;
+            self.tell_cost(&mut response, &request);
+            return response;
+        }
+        self.answer(ctx, &request).await
+    }
+
+    /// Adds `extensions.cost` to an answer: the fields that the operation may resolve, and how many it could at the most.
+    fn tell_cost(&self, response: &mut GraphqlResponse, request: &GraphqlRequest) {
+        let operation = request.operation_name.as_deref().filter(|name| !name.is_empty());
+        let Ok(prepared) = self.cache.get(&request.query, operation) else { return };
+        let empty = Map::new();
+        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), railway::schema());
+        let cost = json!({"cost": {"requested": prepared.document.cost.with(&variables), "limit": cost::MAX_COST}});
+        if response.body.pop() == Some(b'}') {
+            response.body.extend_from_slice(format!(",\"extensions\":{cost}}}").as_bytes());
+        }
+    }
+
+    async fn answer(&self, ctx: OpCtx, request: &GraphqlRequest) -> GraphqlResponse {
         let request_id = ctx.request_id.clone();
-        let asked = match self.recent.ask(&ctx, &request) {
+        let asked = match self.recent.ask(&ctx, request) {
             Ok(body) => return GraphqlResponse { status: 200, body: body.to_vec() },
             Err(asked) => asked,
         };
-        match self.prepare(&ctx, &request) {
+        match self.prepare(&ctx, request) {
             Ok((prepared, variables)) => match run(ctx, Arc::clone(&prepared), variables).await {
                 Ok(body) => {
                     self.recent.keep(asked, &prepared.document, &body);

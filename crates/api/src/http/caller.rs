@@ -76,7 +76,6 @@ pub(crate) fn credential(headers: &HeaderMap, surface: Surface) -> Result<Creden
 ///
 /// # Errors
 /// A header that is there but not of the form it should have.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the routes of Galaxy's surface"))]
 pub(crate) fn galaxy_credential(headers: &HeaderMap, variables: &mut Map<String, Value>) -> Result<Credential, Error> {
     let sent = variables.get_mut("galaxyApiKey").filter(|value| !value.is_null());
     // A declared variable still needs a value of its type.

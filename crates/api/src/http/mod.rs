@@ -11,6 +11,7 @@ mod origin;
 mod page;
 mod pages;
 mod rate;
+mod repeat;
 mod serve;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use domain::Code;
 use ops::Ops;
+use ops::auth::Surface;
 
 pub(crate) use self::answer::{json, redirect, refuse, text};
 pub(crate) use self::arrival::Arrival;
@@ -64,9 +66,10 @@ impl ApiState {
 /// Every route of the API's port.
 pub fn router(state: ApiState) -> Router {
     // An upload has its own limits and deadlines, and a websocket lives as long as it likes.
+    let repeatable = |surface| middleware::from_fn_with_state((state.clone(), surface), repeat::once);
     let long = Router::new()
         .route("/project/{project}/environment/{environment}/up", post(upload::up))
-        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight));
+        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight).layer(repeatable(Surface::Railway)));
     let short = Router::new()
         .route("/", get(pages::start))
         .route("/healthz", get(pages::healthz))

@@ -156,7 +156,7 @@ mod tests {
             tell(&mut response, &state, dialect, "r1");
             response.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect::<Vec<_>>().join("\n")
         };
-        let minute = 1_790_000_010_500 / 60_000 * 60 + 60;
+        let minute = 1_790_000_010_500_i64 / 60_000 * 60 + 60;
         let expected = format!(
             "x-ratelimit-limit: 60\nx-ratelimit-remaining: 50\nx-ratelimit-reset: {minute}\n\
              ratelimit-policy: \"minute\";q=60;w=60,\"day\";q=1000;w=86400\nratelimit: \"minute\";r=50;t=30,\"day\";r=900;t=35190"

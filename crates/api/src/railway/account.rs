@@ -89,6 +89,10 @@ impl Workspace {
         Ok(Self(Arc::new(ctx.wait(ops::account::workspace_get(&ctx.op, id))?.row)))
     }
 
+    pub(crate) fn plan_set(ctx: &Ctx, id: WorkspaceId, plan: Plan) -> Result<Self, Fault> {
+        Ok(Self(Arc::new(ctx.wait(ops::account::workspace_plan_set(&ctx.op, id, plan.into()))?.row)))
+    }
+
     /// The workspace of a row that the principal may read; a project token sees its name and no more.
     pub(crate) fn of(ctx: &Ctx, tenant: Tenant) -> Result<Option<Self>, Fault> {
         Ok(ctx.loader.workspace(ctx, tenant)?.map(Self))

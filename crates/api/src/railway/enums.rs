@@ -237,3 +237,13 @@ impl From<domain::project::PatchStatus> for EnvironmentPatchStatus {
         }
     }
 }
+
+impl From<Plan> for domain::account::Plan {
+    fn from(plan: Plan) -> Self {
+        match plan {
+            Plan::Free => Self::Free,
+            Plan::Hobby => Self::Hobby,
+            Plan::Pro => Self::Professional,
+        }
+    }
+}

@@ -5,6 +5,8 @@
 
 mod absent;
 mod account;
+mod api_key;
+mod audit;
 mod connection;
 mod coverage;
 mod deployment;

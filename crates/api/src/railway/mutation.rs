@@ -6,15 +6,18 @@ use std::sync::Arc;
 use domain::project::DomainKind;
 use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 use juniper::graphql_object;
-use ops::domain_name::CustomDomainCreate;
+use ops::domain_name::{CustomDomainCreate, DomainPatch, Within};
 use ops::environment::EnvironmentCreate;
 use ops::project::ProjectCreate;
 use ops::service::ServiceCreate;
 use ops::variable::Upsert;
 use secrecy::ExposeSecret;
 
+use super::account::Workspace;
+use super::api_key::{self, ApiKey, ApiKeyCreateInput, ApiKeyCreatePayload, ApiKeyUpdateInput};
 use super::deployment::Deployment;
 use super::domain_name::{CustomDomain, ServiceDomain};
+use super::enums::Plan;
 use super::environment::Environment;
 use super::environment_patch::EnvironmentPatch;
 use super::inputs::{
@@ -55,6 +58,18 @@ fn upsert(
 
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Mutation {
+    /// Makes a key of any kind. Its text is shown this once.
+    fn api_key_create(ctx: &Ctx, input: ApiKeyCreateInput) -> Result<ApiKeyCreatePayload, Fault> {
+        api_key::api_key_create(ctx, input)
+    }
+    /// Revokes a key, from the next request on.
+    fn api_key_revoke(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        api_key::api_key_revoke(ctx, &id)
+    }
+    /// Changes a key's label or its limits.
+    fn api_key_update(ctx: &Ctx, id: String, input: ApiKeyUpdateInput) -> Result<ApiKey, Fault> {
+        api_key::api_key_update(ctx, &id, input)
+    }
     /// Makes an account token, or a workspace token when a workspace is named. The secret is shown this once.
     fn api_token_create(ctx: &Ctx, input: ApiTokenCreateInput) -> Result<String, Fault> {
         let workspace = id_option("Workspace", input.workspace_id.as_deref(), WorkspaceId)?;
@@ -95,9 +110,10 @@ impl Mutation {
     }
     /// Changes the port behind a domain of the user's own.
     fn custom_domain_update(ctx: &Ctx, environment_id: String, id: String, target_port: Option<i32>) -> Result<bool, Fault> {
-        inputs::id("Environment", &environment_id, EnvironmentId)?;
-        let port = port(target_port)?.map(Some);
-        ctx.wait(ops::domain_name::domain_update(&ctx.op, inputs::id("Domain", &id, DomainId)?, None, port))?;
+        let environment = inputs::id("Environment", &environment_id, EnvironmentId)?;
+        let within = Within { kind: DomainKind::Custom, environment, service: None };
+        let patch = DomainPatch { name: None, target_port: port(target_port)?.map(Some) };
+        ctx.wait(ops::domain_name::domain_update(&ctx.op, inputs::id("Domain", &id, DomainId)?, within, patch))?;
         Ok(true)
     }
     /// Ends a deployment that is not decided yet.
@@ -269,10 +285,11 @@ impl Mutation {
     }
     /// Renames a service domain or changes its port.
     fn service_domain_update(ctx: &Ctx, input: ServiceDomainUpdateInput) -> Result<bool, Fault> {
-        pair(&input.environment_id, &input.service_id)?;
+        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
         let domain = id("Domain", &input.service_domain_id, DomainId)?;
-        let port = port(input.target_port)?.map(Some);
-        ctx.wait(ops::domain_name::domain_update(&ctx.op, domain, Some(input.domain), port))?;
+        let within = Within { kind: DomainKind::Service, environment, service: Some(service) };
+        let patch = DomainPatch { name: Some(input.domain), target_port: port(input.target_port)?.map(Some) };
+        ctx.wait(ops::domain_name::domain_update(&ctx.op, domain, within, patch))?;
         Ok(true)
     }
     /// Deploys the newest source of a service again.
@@ -344,5 +361,9 @@ impl Mutation {
         let how = Upsert { replace: false, skip_deploys: input.skip_deploys.unwrap_or(false) };
         let place = (input.project_id.as_str(), input.environment_id.as_str(), input.service_id.as_deref());
         upsert(ctx, place, BTreeMap::from([(input.name, input.value)]), how)
+    }
+    /// Puts a workspace on a plan: for operators of the server.
+    fn workspace_plan_set(ctx: &Ctx, id: String, plan: Plan) -> Result<Workspace, Fault> {
+        Workspace::plan_set(ctx, inputs::id("Workspace", &id, WorkspaceId)?, plan)
     }
 }

@@ -11,6 +11,8 @@ use serde_json::json;
 
 use super::absent::ExternalWorkspace;
 use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
+use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
+use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
@@ -50,6 +52,21 @@ fn read_variables(ctx: &Ctx, project: &str, environment: &str, service: Option<&
 
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Query {
+    /// A key's requests per day, of the last thirty days or from one day to another (2026-01-31, both included).
+    fn api_key_usage(ctx: &Ctx, first_day: Option<String>, id: String, last_day: Option<String>) -> Result<Vec<ApiKeyUsage>, Fault> {
+        api_key::api_key_usage(ctx, &id, first_day, last_day)
+    }
+    /// Keys of every kind that the credential manages: one's own, and those of the workspaces that it administers, or of one of these.
+    fn api_keys(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+        workspace_id: Option<String>,
+    ) -> Result<QueryApiKeysConnection, Fault> {
+        Ok(page(after, before, first, last)?.cut(api_key::api_keys(ctx, workspace_id)?, ApiKey::cursor).into())
+    }
     /// Account and workspace tokens of the person.
     fn api_tokens(
         ctx: &Ctx,
@@ -61,6 +78,22 @@ impl Query {
         let keys = ctx.wait(ops::token::api_tokens(&ctx.op))?;
         let all = keys.into_iter().map(|key| ApiToken(Arc::new(key))).collect();
         Ok(page(after, before, first, last)?.cut(all, ApiToken::cursor).into())
+    }
+    /// An entry of a workspace's audit log.
+    fn audit_log(ctx: &Ctx, id: String, workspace_id: String) -> Result<AuditLog, Fault> {
+        audit::audit_log(ctx, &id, &workspace_id)
+    }
+    /// Who did what in a workspace, newest first.
+    fn audit_logs(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        filter: Option<AuditLogFilterInput>,
+        first: Option<i32>,
+        last: Option<i32>,
+        workspace_id: String,
+    ) -> Result<QueryAuditLogsConnection, Fault> {
+        audit::audit_logs(ctx, (after, before, first, last), filter, &workspace_id)
     }
     /// The newest lines of the build that made a deployment's artifact, oldest first.
     fn build_logs(

@@ -4,6 +4,7 @@ mod answers;
 mod commands;
 mod contract;
 mod hostile;
+mod keys;
 mod logs;
 mod recent;
 #[path = "../server/mod.rs"]

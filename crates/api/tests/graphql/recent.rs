@@ -1,11 +1,11 @@
 //! Answers are remembered only while they are true, for the one who asked, whoever changes the data.
 
-use domain::Timestamp;
+use domain::{Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use store::{MasterKey, Store, StoreConfig};
+use store::{Change, MasterKey, Store, StoreConfig};
 
 use crate::world::World;
 
@@ -76,6 +76,8 @@ async fn a_key_that_is_revoked_elsewhere_is_refused_at_once() {
 
     let Principal::User(user) = principal else { panic!("an account token is a person's") };
     let ops::Via::Key(key, _) = user.via else { panic!("it came with a key") };
-    elsewhere(&world).await.api_key_revoke(key, Timestamp::now()).await.unwrap();
+    let tenant = Tenant::system(user.home().unwrap().id);
+    let revoke = Change::ApiKeyRevoke { id: key, at: Timestamp::now() };
+    elsewhere(&world).await.commit(tenant, vec![revoke]).await.unwrap();
     assert_eq!(present().await.unwrap_err().code, domain::Code::Unauthenticated);
 }

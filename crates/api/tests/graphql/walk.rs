@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use api::graphql::GraphqlRequest;
-use domain::{Role, Tenant, Timestamp};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
+use domain::{ApiKeyId, Role, Tenant, Timestamp};
 use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
+use ops::api_key::ApiKeyCreate;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::{OpCtx, Principal};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use store::Change;
 
 use crate::sockets::Socket;
 use crate::world::{Estate, World, ids};
@@ -29,7 +32,11 @@ use Needs::{More, Nothing, Read, Self_};
 
 /// Every root field with a selection; `$name` stands for an id of the victim's.
 const FIELDS: &[(&str, Needs, &str)] = &[
+    ("Query.apiKeyUsage", More, "{ apiKeyUsage(id: \"$accountKey\") { day allowed } }"),
+    ("Query.apiKeys", More, "{ apiKeys(workspaceId: \"$workspace\") { edges { node { id label } } } }"),
     ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
+    ("Query.auditLog", More, "{ auditLog(id: \"$project\", workspaceId: \"$workspace\") { id } }"),
+    ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
     ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
     ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
@@ -91,6 +98,13 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "{ variablesForServiceDeployment(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") }",
     ),
     ("Query.workspace", Read, "{ workspace(workspaceId: \"$workspace\") { id members { email } } }"),
+    (
+        "Mutation.apiKeyCreate",
+        More,
+        "mutation { apiKeyCreate(input: {kind: FLOW, label: \"x\", workspaceId: \"$workspace\"}) { key apiKey { id } } }",
+    ),
+    ("Mutation.apiKeyRevoke", More, "mutation { apiKeyRevoke(id: \"$accountKey\") }"),
+    ("Mutation.apiKeyUpdate", More, "mutation { apiKeyUpdate(id: \"$accountKey\", input: {label: \"x\"}) { id } }"),
     ("Mutation.apiTokenCreate", More, "mutation { apiTokenCreate(input: {name: \"x\", workspaceId: \"$workspace\"}) }"),
     ("Mutation.apiTokenDelete", More, "mutation { apiTokenDelete(id: \"$accountKey\") }"),
     ("Mutation.cliAuthEventTrack", Nothing, "mutation { cliAuthEventTrack(input: {outcome: \"x\", success: true, transport: \"x\"}) }"),
@@ -202,6 +216,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         More,
         "mutation { variableUpsert(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", name: \"A\", value: \"1\"}) }",
     ),
+    ("Mutation.workspacePlanSet", More, "mutation { workspacePlanSet(id: \"$workspace\", plan: FREE) { id } }"),
     ("Subscription.buildLogs", Read, "subscription { buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.deployment", Read, "subscription { deployment(id: \"$deployment\") { id } }"),
     ("Subscription.deploymentEvents", Read, "subscription { deploymentEvents(id: \"$deployment\") { id } }"),
@@ -247,7 +262,7 @@ fn the_walk_misses_no_field() {
 /// One question; the answer's body and whether anything was written.
 async fn ask(world: &World, who: &Principal, text: &str) -> (Value, bool) {
     let before = world.server.ops.store.generation();
-    let request = GraphqlRequest { query: text.to_owned(), variables: None, operation_name: None };
+    let request = GraphqlRequest { query: text.to_owned(), variables: None, operation_name: None, extensions: None };
     let ctx = OpCtx { now: Timestamp::now(), ..world.ctx(who.clone()) };
     let body = world.engine.execute(ctx, request).await.body;
     (serde_json::from_slice(&body).unwrap(), world.server.ops.store.generation() != before)
@@ -345,6 +360,44 @@ async fn keys_that_no_longer_work_open_nothing() {
     let reply = world.server.graphql(&[("Authorization", &bearer)], "{ me { id } }").await;
     let body = reply.json();
     assert!(body["errors"][0]["message"].as_str().unwrap().contains("Not Authorized") && body["data"].is_null(), "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_answers_to_a_key_that_has_ended() {
+    let world = World::start().await;
+    let victim = world.estate("victim@x.test").await;
+    let ctx = world.server.ctx(&victim.person.token).await;
+    let mut ended = vec![];
+    for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Project, KeyKind::Flow] {
+        let wanted = ApiKeyCreate {
+            kind,
+            label: Some("ended".into()),
+            workspace: (kind != KeyKind::Account).then_some(victim.workspace),
+            environment: (kind == KeyKind::Project).then_some(victim.person.environment),
+            limits: KeyLimits::OF_PLAN,
+            expires_at: None,
+        };
+        let (key, revoked) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
+        ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
+        let (expired, hash, display) = ops::new_secret(kind);
+        let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
+        let change = Change::ApiKeyInsert { key, hash };
+        world.server.ops.store.commit(Tenant::system(victim.workspace), vec![change]).await.unwrap();
+        for secret in [revoked, expired] {
+            let secret = secret.expose_secret().to_owned();
+            let bearer = kind != KeyKind::Project;
+            ended.push(if bearer { ("Authorization", format!("Bearer {secret}")) } else { ("Project-Access-Token", secret) });
+        }
+    }
+    for (header, value) in &ended {
+        for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
+            let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
+            let body = reply.json();
+            assert!(code(&body) == "UNAUTHENTICATED" && body["data"].is_null(), "{name}: {body}");
+        }
+        let upload = format!("/project/{}/environment/{}/up", victim.person.project, victim.person.environment);
+        assert_eq!(world.server.call("POST", &upload, &[(header, value)], b"").await.status, 401);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ impl World {
             Value::Object(map) => Some(map),
             _ => None::<Map<String, Value>>,
         };
-        let request = GraphqlRequest { query: query.to_owned(), variables, operation_name: None };
+        let request = GraphqlRequest { query: query.to_owned(), variables, operation_name: None, extensions: None };
         let response = self.engine.execute(self.ctx(principal.clone()), request).await;
         (response.status, serde_json::from_slice(&response.body).unwrap())
     }

@@ -8,8 +8,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::ApiState;
+use domain::rate::Limits;
 use domain::account::User;
 use domain::{EnvironmentId, ProjectId, Timestamp};
+use ops::limit::{LimitRules, Limiter};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Settings, Signals, first_run};
@@ -42,11 +44,13 @@ pub(crate) struct Person {
 }
 
 impl Server {
+    /// A server whose keys have no limits: tests ask faster than people do.
     pub(crate) async fn start() -> Self {
-        Self::start_limited(ops::limit::Limiter::default()).await
+        let rules = LimitRules { free: Limits::NONE, hobby: Limits::NONE, professional: Limits::NONE, ..LimitRules::default() };
+        Self::start_limited(Limiter::new(rules)).await
     }
 
-    pub(crate) async fn start_limited(limits: ops::limit::Limiter) -> Self {
+    pub(crate) async fn start_limited(limits: Limiter) -> Self {
         let dir = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

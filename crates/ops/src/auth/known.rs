@@ -1,25 +1,37 @@
 //! What is remembered of keys between requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use domain::Timestamp;
 use domain::key::ApiKey;
+use domain::{ApiKeyId, Timestamp};
 
-use super::NOTE_USE;
+use super::{NOTE_USE, leaves_traces};
 use crate::context::Principal;
 
 /// Keys that are remembered at the most.
 const MAX_KNOWN: usize = 10_000;
+/// Pairs of key and address that are remembered at the most; the store knows them all.
+const MAX_SEEN: usize = 50_000;
+/// A key that no longer works is written down at most so often, in seconds.
+const NOTE_REFUSAL: i64 = 3_600;
 
-/// Who presented which key. An entry counts while the store's version is the one it was read at, so that a revocation, a changed role or
-/// a deleted account holds from the next request on, whichever process made it.
+/// Who presented which key, and from where. A principal counts while the store's version is the one it was read at, so that a revocation, a
+/// changed role or a deleted account holds from the next request on, whichever process made it.
 #[derive(Default)]
-pub struct Principals(Mutex<HashMap<[u8; 32], Known>>);
+pub struct Principals {
+    known: Mutex<HashMap<[u8; 32], Known>>,
+    seen: Mutex<HashSet<(ApiKeyId, u64)>>,
+    refused: Mutex<HashMap<ApiKeyId, Timestamp>>,
+    hasher: RandomState,
+}
 
 struct Known {
     version: u64,
     principal: Principal,
+    /// The key, when its addresses are of interest.
+    key: Option<ApiKeyId>,
     /// The key's end, or when its last use has to be noted again.
     until: Timestamp,
 }
@@ -29,18 +41,53 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Principals {
-    pub(super) fn find(&self, slot: &[u8; 32], version: u64, now: Timestamp) -> Option<Principal> {
-        let known = lock(&self.0);
-        known.get(slot).filter(|entry| entry.version == version && now < entry.until).map(|entry| entry.principal.clone())
+    /// The principal of a key that was used from this address before.
+    pub(super) fn find(&self, slot: &[u8; 32], version: u64, now: Timestamp, address: Option<&str>) -> Option<Principal> {
+        let (principal, key) = {
+            let known = lock(&self.known);
+            let entry = known.get(slot).filter(|entry| entry.version == version && now < entry.until)?;
+            (entry.principal.clone(), entry.key)
+        };
+        match (key, address) {
+            (Some(key), Some(address)) => self.has_seen(key, address).then_some(principal),
+            (None, _) | (_, None) => Some(principal),
+        }
     }
 
     pub(super) fn remember(&self, slot: [u8; 32], version: u64, principal: &Principal, key: &ApiKey, now: Timestamp) {
         let noted = key.last_used_at.unwrap_or(now) + jiff::SignedDuration::from_secs(NOTE_USE);
         let until = key.expires_at.map_or(noted, |end| end.min(noted));
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(slot, Known { version, principal: principal.clone(), until });
+        known.insert(slot, Known { version, principal: principal.clone(), key: leaves_traces(key.kind).then_some(key.id), until });
+    }
+
+    /// Whether this process has seen the key used from this address.
+    pub(super) fn has_seen(&self, key: ApiKeyId, address: &str) -> bool {
+        lock(&self.seen).contains(&(key, self.hasher.hash_one(address)))
+    }
+
+    /// The key was used from this address, and the store knows.
+    pub(super) fn saw(&self, key: ApiKeyId, address: &str) {
+        let mut seen = lock(&self.seen);
+        if seen.len() >= MAX_SEEN {
+            seen.clear();
+        }
+        seen.insert((key, self.hasher.hash_one(address)));
+    }
+
+    /// Whether a refusal of the key is to be written down: the first one in a while is.
+    pub(super) fn notes_refusal(&self, key: ApiKeyId, now: Timestamp) -> bool {
+        let mut refused = lock(&self.refused);
+        if refused.get(&key).is_some_and(|at| now.duration_since(*at).as_secs() < NOTE_REFUSAL) {
+            return false;
+        }
+        if refused.len() >= MAX_KNOWN {
+            refused.clear();
+        }
+        refused.insert(key, now);
+        true
     }
 }

@@ -50,6 +50,11 @@ impl Server {
         Self::start_with(&[])
     }
 
+    /// A server whose keys have no limits: for tests that ask faster than people do.
+    pub fn start_unlimited() -> Self {
+        Self::start_with(&[("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")])
+    }
+
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("orrery-e2e-").tempdir().unwrap();
         // Replicas run as users of their own and pass through this folder.

@@ -198,10 +198,15 @@ impl Record {
     }
 
     pub(crate) fn bytes(&mut self) -> Taken<Vec<u8>> {
+        self.maybe_bytes()?.map_or_else(|| self.wrong("bytes"), Ok)
+    }
+
+    pub(crate) fn maybe_bytes(&mut self) -> Taken<Option<Vec<u8>>> {
         match self.take() {
-            Cell::Bytes(bytes) => Ok(bytes),
+            Cell::Bytes(bytes) => Ok(Some(bytes)),
             // SQLite does not tell ids from other values of 16 bytes.
-            Cell::Uuid(id) => Ok(id.as_bytes().to_vec()),
+            Cell::Uuid(id) => Ok(Some(id.as_bytes().to_vec())),
+            Cell::Null => Ok(None),
             _ => self.wrong("bytes"),
         }
     }

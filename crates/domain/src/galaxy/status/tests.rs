@@ -24,6 +24,7 @@ fn deployment(status: DeploymentStatus) -> Deployment {
         stopped: false,
         reason: DeployReason::Deploy,
         spec: InstanceSpec::default(),
+        waits_for: vec![],
         source_blob: None,
         artifact: Some("a".into()),
         run: None,

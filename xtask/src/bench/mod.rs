@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: Orrery beside its peers, measured in one run. Ratios are the result; single figures only say what machine it was.
 
+mod limits;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -40,6 +42,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     let target = target_dir(root);
     let scratch = tempdir()?;
     graphql(root, &target, &scratch)?;
+    limits::run(root, &target, &scratch)?;
     deploy(&target, &scratch)?;
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
@@ -56,16 +59,15 @@ fn tempdir() -> anyhow::Result<PathBuf> {
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {
-    for arguments in
-        [["build", "--release", "-p", "orrery"].as_slice(), &["build", "--release", "-p", "orrery-api", "--example", "bare_axum"]]
-    {
-        let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status()?;
-        anyhow::ensure!(status.success(), "cargo {arguments:?} failed");
-    }
-    let peer = root.join("bench/mercurius");
-    if !peer.join("node_modules").exists() {
-        let status = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&peer).status().context("npm is needed")?;
-        anyhow::ensure!(status.success(), "npm ci failed in bench/mercurius");
+    let arguments = ["build", "--release", "--workspace", "--bins", "--examples"];
+    let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status()?;
+    anyhow::ensure!(status.success(), "cargo {arguments:?} failed");
+    for peer in ["bench/mercurius", "bench/rate-limiter-flexible"] {
+        let folder = root.join(peer);
+        if !folder.join("node_modules").exists() {
+            let status = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).status().context("npm is needed")?;
+            anyhow::ensure!(status.success(), "npm ci failed in {peer}");
+        }
     }
     Ok(())
 }
@@ -116,6 +118,8 @@ fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> a
         .arg(&data)
         .env("XDG_CONFIG_HOME", scratch.join("config"))
         .env("ORRERY_LOG_FILTER", "warn")
+        // Requests are counted as ever; none is refused.
+        .env("ORRERY_LIMITS_PROFESSIONAL", "1000000000/second,1000000000/hour")
         .stdout(Stdio::piped());
     let mut child = command.spawn().context("orrery cannot be started")?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
@@ -168,6 +172,10 @@ fn wrk(scratch: &Path, port: u16, token: &str, query: &str) -> anyhow::Result<f6
         .context("wrk is needed: apt-get install wrk")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     anyhow::ensure!(!text.contains("Non-2xx"), "{query} is not answered well:\n{text}");
+    rate(&text)
+}
+
+fn rate(text: &str) -> anyhow::Result<f64> {
     let rate = text.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:")?.trim().parse().ok());
     rate.with_context(|| format!("wrk printed no rate:\n{text}"))
 }

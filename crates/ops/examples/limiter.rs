@@ -1,0 +1,97 @@
+//! The limiter alone, for the benchmarks.
+//!
+//! `limiter memory KEYS`: prints the bytes of resident memory for each key that has asked. `limiter redis://ADDRESS SECONDS`: prints the
+//! decisions a second of 64 callers about 1,000 keys.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use domain::account::{Plan, Workspace};
+use domain::key::{ApiKey, KeyKind, KeyLimits};
+use domain::{ApiKeyId, Grants, Timestamp, UserId, WorkspaceId};
+use ops::{KeyPrincipal, Principal};
+use ops::limit::{Fallback, LimitRules, Limiter, Shared};
+use store::{MasterKey, Store};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let [place, amount] = &std::env::args().skip(1).collect::<Vec<_>>()[..] else { panic!("limiter memory KEYS | redis://… SECONDS") };
+    let amount: usize = amount.parse().expect("a number");
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(&format!("sqlite://{}", folder.path().join("orrery.db").display()), MasterKey::from_bytes([7; 32])).await;
+    let store = store.expect("the store opens");
+    let figure = match place.as_str() {
+        "memory" => memory(&store, amount).await,
+        redis => decisions(store, redis, Duration::from_secs(amount as u64)).await,
+    };
+    println!("{figure}");
+}
+
+fn key() -> Principal {
+    let now = Timestamp::now();
+    let workspace = Workspace {
+        id: WorkspaceId::generate(),
+        name: "a".into(),
+        username: "a".into(),
+        personal_of: None,
+        plan: Plan::Professional,
+        created_at: now,
+        updated_at: now,
+    };
+    let key = ApiKey {
+        id: ApiKeyId::generate(),
+        kind: KeyKind::Workspace,
+        user_id: UserId::generate(),
+        workspace_id: Some(workspace.id),
+        project: None,
+        label: String::new(),
+        display: String::new(),
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        last_used_address: None,
+        created_at: now,
+    };
+    Principal::Key(Arc::new(KeyPrincipal { key, workspace, grants: Grants(vec![]) }))
+}
+
+fn rules() -> LimitRules {
+    let plenty = "1000000000/second,1000000000/hour".parse().expect("limits");
+    LimitRules { professional: plenty, ..LimitRules::default() }
+}
+
+async fn memory(store: &Store, keys: usize) -> usize {
+    let limiter = Limiter::new(rules());
+    let before = resident();
+    for _ in 0..keys {
+        limiter.take(store, &key(), Timestamp::now()).await.expect("a decision");
+    }
+    assert_eq!(limiter.remembered(), keys);
+    resident().saturating_sub(before) / keys
+}
+
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("a Linux machine");
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a count of pages") * 4096
+}
+
+async fn decisions(store: Store, address: &str, long: Duration) -> usize {
+    let limiter = Arc::new(Limiter::with_shared(rules(), Shared::open(address).expect("an address"), Fallback::Refuse));
+    let keys: Arc<Vec<Principal>> = Arc::new((0..1000).map(|_| key()).collect());
+    let (store, next, begun) = (Arc::new(store), Arc::new(AtomicUsize::new(0)), Instant::now());
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (limiter, keys, store, next) = (limiter.clone(), keys.clone(), store.clone(), next.clone());
+        callers.spawn(async move {
+            while begun.elapsed() < long {
+                let at = next.fetch_add(1, Ordering::Relaxed) % keys.len();
+                limiter.take(&store, &keys[at], Timestamp::now()).await.expect("a decision");
+            }
+        });
+    }
+    callers.join_all().await;
+    next.load(Ordering::Relaxed) / long.as_secs() as usize
+}
