@@ -19,7 +19,7 @@ use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{LimitRules, Limiter};
 use ops::{Ops, Settings};
 use secrecy::{ExposeSecret, SecretString};
-use store::{MasterKey, Store};
+use store::{MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
 
 /// High enough for any machine, so that requests are counted and none is refused.
@@ -40,7 +40,7 @@ async fn main() {
 
 async fn open(folder: &Path) -> Arc<Ops> {
     let url = format!("sqlite://{}", folder.join("orrery.db").display());
-    let store = Store::open(&url, MasterKey::from_bytes([7; 32])).await.expect("the store opens");
+    let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("the store opens");
     let telemetry = TelemetryConfig { dir: folder.join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 };
     let settings = Settings {
         base_domain: "localhost".into(),
@@ -58,7 +58,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
 
 async fn make_keys(ops: &Arc<Ops>, folder: &Path, keys: usize, asking: usize) {
     let now = Timestamp::now();
-    let user = ops::first_run::user_create(&ops.store, "bench@localhost", "Bench", None, true, now).await.expect("a user").id;
+    let user = ops::first_run::user_create(&ops.store, "bench@localhost", "Bench", true, None, now).await.expect("a user").id;
     let mut tokens = String::new();
     for first in (0..keys).step_by(1000) {
         let mut made = tokio::task::JoinSet::new();

@@ -147,6 +147,8 @@ pub fn patched(spec: &InstanceSpec, patch: &Map<String, Value>, region: &str) ->
     }
     let named = |key: &str| patch.get("deploy").and_then(|deploy| deploy.get(key)).is_some_and(|value| !value.is_null());
     let mut next = read(whole, named("multiRegionConfig"), region)?;
+    // The document has no place for it.
+    next.deploy.sticky = spec.deploy.sticky;
     if spec.deploy.regions.is_empty() && next.deploy.regions == BTreeMap::from([(region.to_owned(), 1)]) {
         next.deploy.regions = BTreeMap::new();
     }
@@ -209,6 +211,7 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         overlap_seconds: deploy.number("overlapSeconds")?.unwrap_or(default.overlap_seconds),
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),
         limits: deploy.limits()?,
+        sticky: default.sticky,
     })
 }
 

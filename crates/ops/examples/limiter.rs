@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 use domain::account::{Plan, Workspace};
 use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Grants, Timestamp, UserId, WorkspaceId};
-use ops::{KeyPrincipal, Principal};
 use ops::limit::{Fallback, LimitRules, Limiter, Shared};
-use store::{MasterKey, Store};
+use ops::{KeyPrincipal, Principal};
+use store::{MasterKey, Store, StoreConfig};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let [place, amount] = &std::env::args().skip(1).collect::<Vec<_>>()[..] else { panic!("limiter memory KEYS | redis://… SECONDS") };
     let amount: usize = amount.parse().expect("a number");
     let folder = tempfile::tempdir().expect("a folder");
-    let store = Store::open(&format!("sqlite://{}", folder.path().join("orrery.db").display()), MasterKey::from_bytes([7; 32])).await;
-    let store = store.expect("the store opens");
+    let url = format!("sqlite://{}", folder.path().join("orrery.db").display());
+    let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("the store opens");
     let figure = match place.as_str() {
         "memory" => memory(&store, amount).await,
         redis => decisions(store, redis, Duration::from_secs(amount as u64)).await,

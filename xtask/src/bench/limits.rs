@@ -62,7 +62,10 @@ fn many_keys(target: &Path, scratch: &Path) -> anyhow::Result<()> {
         of_many.push(slowest_percent(scratch, &many)?);
     }
     let (few, many) = (median(of_few), median(of_many));
-    say(&format!("p99 of 100 keys that ask, with 100 and with 1,000,000 in the store: {few:.2} ms and {many:.2} ms, {:.2}x (≤ 1.20)", many / few))
+    say(&format!(
+        "p99 of 100 keys that ask, with 100 and with 1,000,000 in the store: {few:.2} ms and {many:.2} ms, {:.2}x (≤ 1.20)",
+        many / few
+    ))
 }
 
 /// The 99th percentile in milliseconds, the keys taking turns.

@@ -65,7 +65,8 @@ fn build(root: &Path) -> anyhow::Result<()> {
     for peer in ["bench/mercurius", "bench/rate-limiter-flexible"] {
         let folder = root.join(peer);
         if !folder.join("node_modules").exists() {
-            let status = Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).status().context("npm is needed")?;
+            let status =
+                Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(&folder).status().context("npm is needed")?;
             anyhow::ensure!(status.success(), "npm ci failed in {peer}");
         }
     }

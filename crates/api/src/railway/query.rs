@@ -18,8 +18,8 @@ use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnec
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
-use super::http_log::HttpLog;
 use super::environment_patch::{EnvironmentPatch, QueryEnvironmentPatchesConnection};
+use super::http_log::HttpLog;
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
 use super::metric::{

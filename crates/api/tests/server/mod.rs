@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use api::ApiState;
-use domain::rate::Limits;
 use domain::account::User;
+use domain::rate::Limits;
 use domain::{EnvironmentId, ProjectId, Timestamp};
-use ops::limit::{LimitRules, Limiter};
 use ops::auth::{Presented, Surface, authenticate};
+use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Settings, Signals, first_run};
 use secrecy::{ExposeSecret, SecretString};

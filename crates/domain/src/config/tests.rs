@@ -45,6 +45,7 @@ prop_compose! {
                 overlap_seconds,
                 draining_seconds,
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
+                sticky: false,
             },
         }
     }
