@@ -3,6 +3,7 @@
 //! `limiter memory KEYS`: prints the bytes of resident memory for each key that has asked. `limiter redis://ADDRESS SECONDS`: prints the
 //! decisions a second of 64 callers about 1,000 keys.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ async fn main() {
         "memory" => memory(&store, amount).await,
         redis => decisions(store, redis, Duration::from_secs(amount as u64)).await,
     };
-    println!("{figure}");
+    writeln!(std::io::stdout(), "{figure}").expect("somebody reads it");
 }
 
 fn key() -> Principal {

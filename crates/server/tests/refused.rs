@@ -112,7 +112,7 @@ fn page() -> Vec<u8> {
 
 #[test]
 fn an_upload_that_is_not_taken_leaves_nothing() {
-    let server = Server::start_with(&[("ORRERY_MAX_UPLOAD_BYTES", "3000000")]);
+    let server = Server::start_with(&[("ORRERY_MAX_UPLOAD_BYTES", "3000000"), ("ORRERY_LIMITS_HOBBY", "none")]);
     let created = server.orrery(&["user", "create", "eve@example.test"]);
     assert_eq!(created.status, 0, "{created:?}");
     let eve = server.orrery(&["token", "create", "--user", "eve@example.test"]).stdout.trim().to_owned();
