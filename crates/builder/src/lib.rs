@@ -20,7 +20,6 @@ mod failure;
 mod manifest;
 mod output;
 mod place;
-mod redact;
 mod tools;
 mod unpack;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use domain::redact::Redactor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::redact::Redactor;
 use crate::{BuildLine, Cancel, Lines};
 
 /// Longer lines are cut here.

@@ -21,6 +21,7 @@ pub mod notification;
 pub mod page;
 pub mod project;
 pub mod rate;
+pub mod redact;
 pub mod rollout;
 pub mod routing;
 pub mod schedule;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::Timestamp;
+use domain::redact::Redactor;
 use domain::spec::{RestartPolicy, RunPlan};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -118,7 +119,7 @@ impl Supervisor {
         };
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
-            spool: Spool::open(&folder.logs())?,
+            spool: Spool::open(&folder.logs(), Redactor::of_secrets(&replica.env))?,
             ringer: Ringer::new(&bell, &name),
             group: Group::prepare(&name, &replica.limits).map(|(group, _)| group),
             sandbox: Sandbox {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::log::SpoolLine;
+use domain::redact::Redactor;
 use tokio::time::Instant;
 
 /// Lines that are kept per second.
@@ -19,6 +20,7 @@ const KEPT_BYTES: u64 = 64 << 20;
 /// Appends lines.
 pub(super) struct Spool {
     folder: PathBuf,
+    redactor: Redactor,
     segment: Option<File>,
     number: u64,
     bytes: u64,
@@ -32,7 +34,7 @@ pub(super) struct Spool {
 
 impl Spool {
     /// Continues after the segments that are there.
-    pub(super) fn open(folder: &Path) -> io::Result<Self> {
+    pub(super) fn open(folder: &Path, redactor: Redactor) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let segments = segments(folder)?;
         Ok(Self {
@@ -40,6 +42,7 @@ impl Spool {
             number: segments.last().map_or(0, |(number, ..)| number + 1),
             nanos: segments.iter().rev().find_map(|(_, path, _)| last_nanos(path)).unwrap_or(0),
             folder: folder.to_owned(),
+            redactor,
             segment: None,
             bytes: 0,
             buffer: vec![],
@@ -60,7 +63,8 @@ impl Spool {
             return;
         }
         self.lines += 1;
-        self.push(error, String::from_utf8_lossy(text).into_owned());
+        let text = self.redactor.apply(String::from_utf8_lossy(text).into_owned());
+        self.push(error, text);
     }
 
     /// Writes a line of the supervisor's own.
@@ -180,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn time_goes_on_across_supervisors_and_torn_lines() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut spool = Spool::open(folder.path()).expect("a spool");
+        let mut spool = Spool::open(folder.path(), Redactor::default()).expect("a spool");
         spool.line(false, b"one");
         spool.nanos = i64::MAX / 2;
         spool.line(true, b"two");
@@ -188,7 +192,7 @@ mod tests {
         let mut first = File::options().append(true).open(folder.path().join("000000.log")).expect("a segment");
         first.write_all(br#"{"n":7,"m":"to"#).expect("room");
 
-        let mut spool = Spool::open(folder.path()).expect("a spool");
+        let mut spool = Spool::open(folder.path(), Redactor::default()).expect("a spool");
         spool.line(false, b"three");
         spool.flush();
         let text = fs::read_to_string(folder.path().join("000001.log")).expect("a new segment");
@@ -203,7 +207,7 @@ mod tests {
             let segment = File::create(folder.path().join(format!("{number:06}.log"))).expect("a segment");
             segment.set_len(SEGMENT_BYTES).expect("room");
         }
-        let mut spool = Spool::open(folder.path()).expect("a spool");
+        let mut spool = Spool::open(folder.path(), Redactor::default()).expect("a spool");
         spool.note(false, "the newest");
         let kept = segments(folder.path()).expect("a folder");
         assert_eq!(kept.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), (16..=80).collect::<Vec<_>>());
@@ -213,7 +217,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_segment_is_followed_by_the_next() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut spool = Spool::open(folder.path()).expect("a spool");
+        let mut spool = Spool::open(folder.path(), Redactor::default()).expect("a spool");
         let text = "x".repeat(300_000);
         (0..8).for_each(|_| spool.note(false, &text));
         let lines = read(folder.path());

@@ -1,0 +1,125 @@
+//! Secrets by value: what the variables hold never reaches a build log, and what is secret among it no log of the app.
+
+use std::collections::BTreeMap;
+
+/// What stands in the place of a secret.
+const MASK: &str = "•••";
+/// Shorter values are words that occur everywhere.
+const SHORTEST: usize = 8;
+
+/// Names and ids that the platform itself provides (`contracts/railway.md` 3.6). They are no secrets, and a log without the word
+/// "production" would be of no use.
+const PROVIDED: [&str; 13] = [
+    "RAILWAY_PUBLIC_",
+    "RAILWAY_PRIVATE_",
+    "RAILWAY_STATIC_",
+    "RAILWAY_TCP_",
+    "RAILWAY_PROJECT_",
+    "RAILWAY_ENVIRONMENT",
+    "RAILWAY_SERVICE_",
+    "RAILWAY_REPLICA_",
+    "RAILWAY_DEPLOYMENT_",
+    "RAILWAY_SNAPSHOT_",
+    "RAILWAY_VOLUME_",
+    "RAILWAY_GIT_",
+    "NODE_ENV",
+];
+
+/// Parts of the names of variables whose values are secrets, as words of the name.
+const SECRET: [&str; 14] = [
+    "TOKEN",
+    "SECRET",
+    "SECRETS",
+    "PASSWORD",
+    "PASSWD",
+    "PASS",
+    "PASSPHRASE",
+    "PWD",
+    "KEY",
+    "CREDENTIAL",
+    "CREDENTIALS",
+    "DSN",
+    "AUTH",
+    "SIGNATURE",
+];
+
+/// Knows the secrets of one environment. The default knows none.
+#[derive(Clone, Debug, Default)]
+pub struct Redactor {
+    secrets: Vec<String>,
+}
+
+impl Redactor {
+    /// Every value of at least eight bytes, line by line where it has several: for the log of a build, whose tools print what they like.
+    #[must_use]
+    pub fn of_values(env: &BTreeMap<String, String>) -> Self {
+        let own = env.iter().filter(|(name, _)| !PROVIDED.iter().any(|prefix| name.starts_with(prefix)));
+        Self::new(own.flat_map(|(_, value)| value.lines()))
+    }
+
+    /// The values of variables whose names say that they are secret, and passwords within URLs: for what an app says about itself, which
+    /// may speak of its other settings.
+    #[must_use]
+    pub fn of_secrets(env: &BTreeMap<String, String>) -> Self {
+        let is_secret = |name: &str| name.split('_').any(|word| SECRET.iter().any(|known| word.eq_ignore_ascii_case(known)));
+        let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
+        Self::new(named.chain(env.values().filter_map(|value| password_in_url(value))))
+    }
+
+    /// Longest first, so that no remainder stays.
+    fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
+        let mut secrets: Vec<String> = values.map(str::trim).filter(|line| line.len() >= SHORTEST).map(str::to_owned).collect();
+        secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    /// The text without secrets.
+    #[must_use]
+    pub fn apply(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| if text.contains(secret.as_str()) { text.replace(secret, MASK) } else { text })
+    }
+}
+
+/// `word` of `scheme://user:word@host`.
+fn password_in_url(value: &str) -> Option<&str> {
+    let (user, _) = value.split_once("://")?.1.split('/').next()?.rsplit_once('@')?;
+    Some(user.split_once(':')?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_go_and_provided_names_stay() {
+        let env = [
+            ("TOKEN", "sk-canary-123456"),
+            ("LONGER", "sk-canary-123456789"),
+            ("KEY", "-----BEGIN KEY-----\nMIIcanary\n-----END KEY-----"),
+            ("SHORT", "yes"),
+            ("RAILWAY_ENVIRONMENT_NAME", "production"),
+            ("RAILWAY_TOKEN", "railway-canary"),
+        ];
+        let redactor = Redactor::of_values(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let shown = redactor.apply("yes sk-canary-123456789 MIIcanary production railway-canary".into());
+        assert_eq!(shown, "yes ••• ••• production •••");
+    }
+
+    #[test]
+    fn an_app_may_speak_of_what_is_not_secret() {
+        let env = [
+            ("API_TOKEN", "sk-canary-123456"),
+            ("database_password", "horse-battery"),
+            ("CACHE_URL", "redis://default:staple-correct@cache.internal:6379/0"),
+            ("GREETING", "hello world"),
+            ("KEYBOARD", "international"),
+            ("HOMEPAGE", "https://example.com/a@b:c"),
+        ];
+        let redactor = Redactor::of_secrets(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let said =
+            "hello world, international, https://example.com/a@b:c: sk-canary-123456 horse-battery redis://default:staple-correct@cache";
+        let shown = "hello world, international, https://example.com/a@b:c: ••• ••• redis://default:•••@cache";
+        assert_eq!(redactor.apply(said.into()), shown);
+    }
+}
