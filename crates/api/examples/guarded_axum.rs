@@ -47,6 +47,8 @@ async fn open(folder: &Path) -> Arc<Ops> {
         edge_port: None,
         dashboard_url: String::new(),
         region: "local".into(),
+        tcp_domain: "127.0.0.1".into(),
+        tcp_ports: 30_000..=32_767,
         blobs: folder.to_owned(),
         max_upload_bytes: 1,
     };

@@ -72,6 +72,7 @@ pub(crate) fn user_command(
         root: place.root.to_owned(),
         overlay: None,
         writable: place.writable.iter().map(|path| (*path).to_owned()).collect(),
+        binds: vec![],
         hidden: place.own_folder().into_iter().collect(),
         limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: None },
         cgroup: Some(group_name(place.root)),

@@ -68,4 +68,12 @@ ids! {
     DeliveryId,
     /// A rule that scales or heals an app by its metrics.
     TriggerId,
+    /// A volume: in each environment it has an instance.
+    VolumeId,
+    /// A volume in one environment.
+    VolumeInstanceId,
+    /// A backup of a volume instance.
+    BackupId,
+    /// A TCP port through which an instance is reached.
+    TcpProxyId,
 }

@@ -25,9 +25,13 @@ pub mod redact;
 pub mod rollout;
 pub mod routing;
 pub mod schedule;
+pub mod server;
 pub mod spec;
+pub mod tcp_proxy;
+pub mod template;
 pub mod trigger;
 pub mod variable;
+pub mod volume;
 
 pub use access::{Grant, Grants, Permission, Place, Role, Sealed, Tenant};
 pub use code::Code;

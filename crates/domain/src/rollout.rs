@@ -20,6 +20,10 @@ pub const STOPPED: &str = "stopped on request";
 pub struct Observed {
     /// Its deployments that are not final, oldest first.
     pub deployments: Vec<DeploymentState>,
+    /// Its replicas share a volume: one set at a time may run.
+    pub exclusive: bool,
+    /// Nothing may run for the moment: its volume is being copied.
+    pub paused: bool,
 }
 
 /// A deployment as the planner sees it.
@@ -41,6 +45,8 @@ pub struct DeploymentState {
     pub health_seconds: u32,
     /// Seconds that its predecessor goes on beside it.
     pub overlap_seconds: u32,
+    /// Something comes before its first start, such as a pre-deploy command.
+    pub waiting: bool,
     /// Its replicas that are not gone.
     pub replicas: Vec<ReplicaState>,
 }
@@ -116,6 +122,9 @@ pub struct Transition {
 /// one (but for the route).
 #[must_use]
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    if observed.paused {
+        return pause(observed);
+    }
     let mut plan = Plan::default();
     let newest_whole = observed.deployments.iter().rposition(|d| is_whole(d) && d.status != DeploymentStatus::Removing);
 
@@ -136,9 +145,52 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         }
     }
     route(&mut plan, observed);
+    if observed.exclusive {
+        one_at_a_time(&mut plan, observed);
+    }
     // A replica that still carries traffic must not be stopped in the same breath.
     plan.stop.retain(|(replica, _)| !plan.route.contains(replica));
     plan
+}
+
+fn runs(replica: &ReplicaState) -> bool {
+    matches!(replica.phase, Phase::Starting | Phase::Healthy)
+}
+
+/// Everything ends and nothing is decided.
+fn pause(observed: &Observed) -> Plan {
+    let all = observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
+    let stop = all.filter(|replica| runs(replica)).map(|replica| (replica.id, "its volume is being copied")).collect();
+    Plan { stop, ..Plan::default() }
+}
+
+/// Only the newest set that is wanted runs, and it begins when no other does any more: two servers over the same files would ruin them.
+fn one_at_a_time(plan: &mut Plan, observed: &Observed) {
+    let wanted = |deployment: &&DeploymentState| match deployment.status {
+        DeploymentStatus::Deploying => !deployment.waiting,
+        DeploymentStatus::Success => !deployment.stopped,
+        _ => false,
+    };
+    let Some(chosen) = observed.deployments.iter().rev().find(wanted) else { return };
+    let failing = plan.transition.iter().any(|transition| {
+        transition.deployment == chosen.id && matches!(transition.to, DeploymentStatus::Failed | DeploymentStatus::Crashed)
+    });
+    let mut occupied = failing;
+    for deployment in &observed.deployments {
+        let others = deployment.replicas.iter().filter(|replica| deployment.id != chosen.id || replica.generation != chosen.generation);
+        for replica in others {
+            occupied |= runs(replica) || replica.phase == Phase::Stopping;
+            if runs(replica) && !failing {
+                plan.route.retain(|id| *id != replica.id);
+                if !plan.stop.iter().any(|(id, _)| *id == replica.id) {
+                    plan.stop.push((replica.id, "its volume is needed by a newer one"));
+                }
+            }
+        }
+    }
+    // One that is still on its way out has the files open.
+    occupied |= current(chosen).any(|replica| replica.phase == Phase::Stopping);
+    plan.start.retain(|(deployment, generation, _)| !occupied && *deployment == chosen.id && *generation == chosen.generation);
 }
 
 /// Every wanted replica of the wanted generation is healthy.

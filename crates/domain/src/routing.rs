@@ -15,6 +15,19 @@ pub struct RoutingTable {
     pub version: u64,
     /// Routes by host name in lower case without a port.
     pub hosts: BTreeMap<String, Route>,
+    /// Routes by TCP port.
+    #[serde(default)]
+    pub tcp: BTreeMap<u16, TcpRoute>,
+}
+
+/// Where a TCP port's connections go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcpRoute {
+    /// Open on the public addresses too, not on loopback alone.
+    pub public: bool,
+    /// The replicas that take connections, tried in order.
+    pub targets: Vec<Target>,
 }
 
 /// Where a host's requests go.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::BadName;
 use crate::schedule::Schedule;
+use crate::server::ServerPlan;
 
 /// Everything that a deployment of the instance depends on, except the variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -228,4 +229,6 @@ pub enum RunPlan {
         /// Unknown paths answer `index.html`.
         spa: bool,
     },
+    /// A server of the machine, such as a database: nothing is built.
+    Server(ServerPlan),
 }

@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use domain::ReplicaId;
+use domain::routing::RoutingTable;
 use futures::{SinkExt as _, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,6 +30,7 @@ use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::table;
+use crate::tcp::Ports;
 use crate::worker::{Command, Shared};
 
 /// The name of the socket in the edge's folder.
@@ -71,6 +73,7 @@ pub(crate) struct Control {
     shared: Arc<Shared>,
     version: AtomicU64,
     threads: Vec<mpsc::UnboundedSender<Command>>,
+    ports: Ports,
     /// One table is put in place at a time.
     reloading: Mutex<()>,
     shutdown: Notify,
@@ -84,8 +87,14 @@ impl Control {
         version: u64,
         threads: Vec<mpsc::UnboundedSender<Command>>,
     ) -> Self {
+        let ports = Ports::new(Arc::clone(&shared), &listen);
         let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
-        Self { dir, listen, shared, version, threads, reloading, shutdown }
+        Self { dir, listen, shared, version, threads, ports, reloading, shutdown }
+    }
+
+    /// Opens the TCP ports of the first table.
+    pub(crate) fn open(&self, table: &RoutingTable) {
+        self.ports.apply(&table.tcp);
     }
 }
 
@@ -202,6 +211,7 @@ async fn reload(control: &Control) -> Value {
             return json!({ "error": format!("table.json cannot be read: {error}"), "version": version });
         }
     };
+    control.ports.apply(&table.tcp);
     let live = Arc::new(control.shared.loads.compile(table));
     let mut acknowledged = vec![];
     for thread in &control.threads {

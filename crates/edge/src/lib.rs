@@ -21,6 +21,7 @@ mod proxy;
 mod routes;
 pub mod table;
 mod tally;
+mod tcp;
 mod tunnel;
 mod watch;
 mod worker;

@@ -34,7 +34,8 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
         max_connections: listen::max_connections(),
     });
     // Before listening: a client that can connect must find its app.
-    let live = Arc::new(shared.loads.compile(first_table(&config.dir)));
+    let table = first_table(&config.dir);
+    let live = Arc::new(shared.loads.compile(table.clone()));
     let (listeners, addresses) = listen::open(&config.listen, config.threads.max(1))?;
     let (log, log_thread) = access::start(&config.dir)?;
     let (mut commanders, mut threads) = (vec![], vec![]);
@@ -49,6 +50,7 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control = Arc::new(Control::new(config.dir, addresses, shared, live.version, commanders.clone()));
     let served = runtime.block_on(async {
+        control.open(&table);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
             _ = terminate.recv() => Ok(()),

@@ -8,7 +8,7 @@ use builder::{BuildFailure, BuildLine, BuildRequest, Built, SourceManifest};
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, Severity};
 use domain::rollout::Plan;
-use domain::spec::RunPlan;
+use domain::spec::{RunPlan, Source};
 use domain::{InstanceId, Tenant, Timestamp};
 use runtime::UnixUser;
 use store::{Change, StoreError};
@@ -123,6 +123,9 @@ impl Job {
     async fn build(&self) -> Result<Built, BuildFailure> {
         let config = &self.shared.config;
         let id = self.deployment.id;
+        if let Some(Source::Image(image)) = self.deployment.spec.source.as_ref().filter(|_| self.deployment.source_blob.is_none()) {
+            return self.server(image).await;
+        }
         let blob = self.deployment.source_blob.as_deref();
         let blob = blob.ok_or_else(|| BuildFailure::Source("nothing was uploaded for this deployment: deploy the source again".into()))?;
         let variables = self.shared.ops.store.deployment_variables(self.tenant, id).await;
@@ -153,6 +156,31 @@ impl Job {
             tracing::error!(%error, deployment = %id, "the build log ended abnormally");
         }
         result
+    }
+
+    /// In place of an image: the machine's own program, if it has it. There is nothing to build.
+    async fn server(&self, image: &str) -> Result<Built, BuildFailure> {
+        let Some(plan) = ops::template::server_for(image) else {
+            return Err(BuildFailure::Source(format!(
+                "the image {image} cannot be run: this server runs uploads and the servers of its own templates; upload the source instead"
+            )));
+        };
+        let line = |message: String| BuildLine { error: false, message };
+        let Some(program) = runtime::find_server(&plan.folders, &plan.programs, None) else {
+            return Err(BuildFailure::Source(format!(
+                "{} is not on this machine: install the Debian package {} (apt-get install {}), then redeploy",
+                plan.programs.join(" or "),
+                plan.package,
+                plan.package
+            )));
+        };
+        let artifact = self.shared.config.data_dir.join("artifacts").join(self.deployment.id.to_string());
+        let made = tokio::fs::create_dir_all(&artifact).await;
+        made.map_err(|error| BuildFailure::Internal(format!("{} cannot be made: {error}", artifact.display())))?;
+        let said = [format!("Using {} of this machine for {image}", program.display()), "There is nothing to build.".to_owned()];
+        log(&self.shared, &self.deployment, said.into_iter().map(line)).await;
+        let (run, spec) = (RunPlan::Server(plan.clone()), self.deployment.spec.clone());
+        Ok(Built { run, spec, manifest: SourceManifest::default(), provider: "server" })
     }
 
     /// The files of the last build of this service, for watch patterns. Someone who deploys the same source again wants it built.

@@ -16,6 +16,7 @@ mod routes;
 mod steps;
 mod sweep;
 mod tidy;
+mod volumes;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) sources: ingest::Sources,
     /// The one way to an address that a user chose.
     pub(crate) outgoing: outgoing::Outgoing,
+    /// Instances that stand still while their volume is copied.
+    pub(crate) held: std::sync::Mutex<HashSet<InstanceId>>,
 }
 
 /// An instance and whose it is.
@@ -134,12 +137,14 @@ impl Engine {
             health: health::Board::default(),
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow),
+            held: std::sync::Mutex::default(),
         });
         tracker.spawn(ingest::run(shared.clone()));
         tracker.spawn(ingest::run_requests(shared.clone()));
         tracker.spawn(meter::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
         tracker.spawn(outgoing::post::run(shared.clone()));
+        tracker.spawn(volumes::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

@@ -10,6 +10,7 @@ use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventSte
 use domain::log::{LogKind, LogSource};
 use domain::project::Instance;
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
+use domain::volume::VolumeState;
 use domain::{DeploymentId, InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
 use runtime::{Observation, ObservedPhase};
 
@@ -79,10 +80,15 @@ pub(crate) async fn view(
     let mut replicas = shared.ops.store.replicas_of(tenant, &ids).await?;
     replicas.retain(|replica| replica.status != ReplicaStatus::Removed);
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
-    let public = domains.iter().any(|domain| domain.service_id == instance.service_id);
+    let proxies = shared.ops.store.tcp_proxies_of_environments(tenant, &[instance.environment_id]).await?;
+    let public = domains.iter().any(|domain| domain.service_id == instance.service_id)
+        || proxies.iter().any(|proxy| proxy.service_id == instance.service_id);
+    let volume = shared.ops.store.volume_instance_of_service(tenant, instance.environment_id, instance.service_id).await?;
 
     let events = events(shared, tenant, &deployments).await?;
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed: Observed::default(), updates: vec![], events };
+    let paused = lock(&shared.held).contains(&id) || volume.as_ref().is_some_and(|volume| volume.state == VolumeState::Restoring);
+    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused };
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
         let mut states = vec![];
@@ -110,6 +116,7 @@ pub(crate) async fn view(
             since,
             health_seconds: deployment.spec.deploy.healthcheck_seconds(),
             overlap_seconds: deployment.spec.deploy.overlap_seconds,
+            waiting: view.awaits_pre_deploy(deployment),
             replicas: states,
         });
     }

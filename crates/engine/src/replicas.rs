@@ -8,12 +8,13 @@ use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::log::LogKind;
 use domain::rollout::{Phase, Plan};
 use domain::spec::Limits;
+use domain::volume::VolumeState;
 use domain::{ReplicaId, Sealed, Tenant, Timestamp};
-use runtime::{DriverError, ReplicaSpec, UnixUser};
+use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
 
 use crate::observe::{self, View};
-use crate::{Home, Shared, ingest, lock};
+use crate::{Home, Shared, ingest, lock, volumes};
 
 /// Unix users of instances are numbered from here.
 const FIRST_UID: u32 = 200_000;
@@ -123,9 +124,23 @@ impl Launch {
     async fn attempt(&self) -> Result<(), (String, bool)> {
         let Ok(_permit) = self.shared.launches.acquire().await else { return Ok(()) };
         let spec = self.spec().await.map_err(|error| (error.to_string(), true))?;
-        let spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
+        let mut spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
+        spec.volume = self.volume().await?;
         let started = self.shared.driver.start(spec).await;
         started.map_err(|error| (error.to_string(), !matches!(error, DriverError::Artifact { .. })))
+    }
+
+    /// Its volume as it is attached now, ready to be used.
+    async fn volume(&self) -> Result<Option<VolumeMount>, (String, bool)> {
+        let (environment, service) = (self.deployment.environment_id, self.deployment.service_id);
+        let found = self.shared.ops.store.volume_instance_of_service(self.tenant, environment, service).await;
+        let Some(volume) = found.map_err(|error| (error.to_string(), true))? else { return Ok(None) };
+        if volume.state != VolumeState::Ready || lock(&self.shared.held).contains(&self.deployment.instance_id) {
+            return Err(("its volume is being copied".to_owned(), true));
+        }
+        let source = volumes::prepare(&self.shared, volume.id, self.user).await;
+        let source = source.map_err(|error| (format!("its volume cannot be used: {error}"), true))?;
+        Ok(Some(VolumeMount { source, path: volume.mount_path.into() }))
     }
 
     /// The status of the deployment, if the replica is still to be started.
@@ -176,6 +191,7 @@ impl Launch {
             draining_seconds: deploy.draining_seconds,
             limits: limits_of(shared, deployment),
             user: self.user,
+            volume: None,
         }))
     }
 }

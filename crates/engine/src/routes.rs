@@ -6,7 +6,8 @@ use std::path::Path;
 
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::project::Domain;
-use domain::routing::{Route, RoutingTable, Target};
+use domain::routing::{Route, RoutingTable, Target, TcpRoute};
+use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 
 use crate::Shared;
@@ -96,24 +97,45 @@ impl Routes {
         }
     }
 
+    /// A port leads to where the app was told to listen, whatever it calls its port: on a machine that replicas share, a port that users
+    /// name could be somebody else's.
+    fn tcp_route(&self, proxy: &TcpProxy, instance: InstanceId) -> TcpRoute {
+        if self.doubtful.contains(&instance)
+            && let Some(present) = self.table.tcp.get(&proxy.proxy_port)
+        {
+            return present.clone();
+        }
+        let offer = self.offers.get(&instance).cloned().unwrap_or_default();
+        let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
+            replica_id: *replica_id,
+            deployment_id: *deployment_id,
+            name: replica_id.to_string(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
+        });
+        TcpRoute { public: proxy.kind == ProxyKind::Public, targets: targets.collect() }
+    }
+
     /// Brings the table up to date. Returns whether the edge is known to use it, so that replicas which left it may be stopped. Domains
     /// are read only when something may have changed, which the caller says for what it alone knows of.
     pub(crate) async fn publish(&mut self, shared: &Shared, domains_may_differ: bool) -> bool {
         if self.acknowledged && !self.changed && !domains_may_differ {
             return true;
         }
-        let rows = match shared.ops.store.system_routes().await {
+        let read = async { Ok((shared.ops.store.system_routes().await?, shared.ops.store.system_tcp_routes().await?)) };
+        let (rows, proxies) = match read.await {
             Ok(rows) => rows,
-            Err(error) => {
+            Err::<_, store::StoreError>(error) => {
                 tracing::error!(%error, "the routes cannot be read; the edge keeps its table");
                 return false;
             }
         };
         let routes = rows.into_iter().map(|(domain, name, instance)| (domain.domain.clone(), self.route(&domain, name, instance)));
         let hosts: BTreeMap<String, Route> = routes.collect();
+        let tcp: BTreeMap<u16, TcpRoute> =
+            proxies.iter().map(|(instance, proxy)| (proxy.proxy_port, self.tcp_route(proxy, *instance))).collect();
         self.changed = false;
-        if self.table.hosts != hosts {
-            self.table = RoutingTable { version: self.table.version + 1, hosts };
+        if self.table.hosts != hosts || self.table.tcp != tcp {
+            self.table = RoutingTable { version: self.table.version + 1, hosts, tcp };
             self.acknowledged = false;
         }
         if !self.acknowledged {

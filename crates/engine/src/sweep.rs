@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use domain::{Tenant, Timestamp};
 use store::Change;
 
-use crate::Shared;
+use crate::{Shared, volumes};
 
 /// Uploads and artifacts that are younger than this may belong to a request that has not committed yet.
 const GRACE: Duration = Duration::from_secs(3600);
@@ -34,6 +34,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     for (workspace, project) in shared.ops.store.system_projects_to_purge(now).await? {
         shared.ops.store.commit(Tenant::system(workspace), vec![Change::ProjectDelete(project)]).await?;
     }
+    volumes::sweep(shared, now).await?;
     let artifacts: HashSet<String> = shared.ops.store.system_artifacts_in_use().await?.into_iter().collect();
     let blobs: HashSet<String> = shared.ops.store.system_blobs_in_use().await?.into_iter().collect();
     let (artifact_dir, blob_dir) = (shared.config.data_dir.join("artifacts"), shared.config.blobs.clone());

@@ -11,7 +11,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::{Surroundings, render_frozen};
-use crate::{Error, OpCtx, deployment};
+use crate::{Error, OpCtx, deployment, volume};
 
 /// What an environment is made of, at one time.
 #[derive(Clone)]
@@ -74,6 +74,7 @@ pub(crate) async fn commit(
 ) -> Result<(), Error> {
     let mut woken: BTreeSet<InstanceId> = BTreeSet::new();
     for instance in &after.instances {
+        volume::check_replicas(&instance.spec, after.surroundings.has_volume(instance.service_id))?;
         let settings = |state: &State| state.instances.iter().find(|row| row.id == instance.id).map(|row| row.spec.clone());
         if settings(before).is_some_and(|spec| spec != instance.spec) {
             woken.insert(instance.id);

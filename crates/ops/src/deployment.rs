@@ -6,7 +6,7 @@ use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentSt
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, Instance, Service};
 use domain::spec::InstanceSpec;
-use domain::{Code, DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Timestamp, name};
+use domain::{Code, DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Tenant, Timestamp, name};
 use futures_core::Stream;
 use serde_json::json;
 use store::{Change, DeploymentQuery};
@@ -211,7 +211,7 @@ async fn unnamed_service(ctx: &OpCtx, project: ProjectId) -> Result<Service, Err
     Ok(service::new_service(ctx, &opened.row, chosen, None))
 }
 
-fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
+pub(crate) fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
     Deployment {
         id: DeploymentId::generate(),
         workspace_id: instance.workspace_id,
@@ -238,7 +238,7 @@ fn fresh(ctx: &OpCtx, instance: &Instance, reason: DeployReason, spec: InstanceS
     }
 }
 
-fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
+pub(crate) fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> DeploymentEvent {
     DeploymentEvent {
         id: EventId::generate(),
         deployment_id: deployment,
@@ -292,6 +292,17 @@ pub(crate) fn redeployment(ctx: &OpCtx, instance: &Instance, live: &[Deployment]
         (next.artifact, next.run, next.status) = (None, None, DeploymentStatus::Initializing);
     }
     Some(next)
+}
+
+/// The changes that bring new variables of an instance into use, if it runs.
+pub(crate) async fn follow_up(
+    ctx: &OpCtx,
+    tenant: Tenant,
+    instance: &Instance,
+    variables: BTreeMap<String, String>,
+) -> Result<Option<Vec<Change>>, Error> {
+    let live = ctx.ops.store.deployments_live(tenant, &[instance.id]).await?;
+    Ok(redeployment(ctx, instance, &live, false).map(|next| insertion(next, variables)))
 }
 
 async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {

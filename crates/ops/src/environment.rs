@@ -11,7 +11,7 @@ use store::Change;
 
 use crate::batch::{self, State};
 use crate::context::Opened;
-use crate::{Error, OpCtx, domain_name, project};
+use crate::{Error, OpCtx, domain_name, project, tcp_proxy, volume};
 
 /// What a new environment is to be.
 #[derive(Clone, Debug)]
@@ -77,7 +77,7 @@ pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result
     Ok(made)
 }
 
-/// Services with their settings, variables, and a domain of their own where the source has one.
+/// Services with their settings, variables, empty volumes and TCP ports, and a domain of their own where the source has one.
 async fn copy(
     ctx: &OpCtx,
     source: &Opened<Environment>,
@@ -103,6 +103,15 @@ async fn copy(
         }
         after.instances.push(twin);
     }
+    for (mount, name) in volume::copies(ctx, source.tenant, source.row.id, target).await? {
+        if let Some(service) = mount.service_id {
+            after.surroundings.mount(service, Some((&mount, &name)));
+        }
+        changes.push(Change::VolumeInstanceInsert(mount));
+    }
+    let proxies = tcp_proxy::copies(ctx, source.tenant, source.row.id, &after.instances).await?;
+    after.surroundings.add_proxies(&proxies);
+    changes.extend(proxies.into_iter().map(Change::TcpProxyInsert));
     Ok(())
 }
 

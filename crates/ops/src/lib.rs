@@ -7,6 +7,7 @@ pub mod account;
 pub mod activity;
 pub mod api_key;
 pub mod auth;
+pub mod backup;
 mod batch;
 mod context;
 pub mod deployment;
@@ -20,13 +21,18 @@ pub mod limit;
 pub mod logs;
 pub mod metric;
 pub mod oauth;
+pub mod plugin;
 pub mod project;
 mod secret;
 pub mod service;
 mod signals;
+pub mod tcp_proxy;
+pub mod template;
 pub mod token;
 pub mod variable;
+pub mod volume;
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, UserPrincipal, Via};
@@ -78,6 +84,10 @@ pub struct Settings {
     pub dashboard_url: String,
     /// The name of this server's region.
     pub region: String,
+    /// What people write in front of a TCP proxy's port.
+    pub tcp_domain: String,
+    /// Ports that TCP proxies are given.
+    pub tcp_ports: RangeInclusive<u16>,
     /// Where uploads are kept by their hash.
     pub blobs: PathBuf,
     /// The largest upload in bytes.

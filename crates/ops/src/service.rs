@@ -10,7 +10,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, environment, project, secret};
+use crate::{Error, OpCtx, environment, project, secret, volume};
 
 /// What a new service is to be.
 #[derive(Clone, Debug)]
@@ -262,9 +262,14 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
             let domains = ctx.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
             changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
             changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
+            changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id]).await?);
             changes.push(Change::InstanceDelete(instance.id));
         }
-        _ => changes.push(Change::ServiceDelete(id)),
+        _ => {
+            let environments: Vec<_> = instances.iter().map(|instance| instance.environment_id).collect();
+            changes.extend(volume::removals_with_service(ctx, tenant, id, &environments).await?);
+            changes.push(Change::ServiceDelete(id));
+        }
     }
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.ring();
@@ -366,6 +371,8 @@ async fn change(
         if instance.spec == before {
             continue;
         }
+        let held = ctx.ops.store.volume_instance_of_service(instances.tenant, instance.environment_id, service).await?;
+        volume::check_replicas(&instance.spec, held.is_some())?;
         instance.updated_at = ctx.now;
         let data = json!({"before": before, "after": instance.spec});
         changes.push(ctx.activity(instances.tenant, Some(instance.project_id), verb, instance.id, data));

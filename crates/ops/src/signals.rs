@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 pub struct Signals {
     dirty: Mutex<BTreeSet<(WorkspaceId, InstanceId)>>,
     work: watch::Sender<u64>,
+    volumes: watch::Sender<u64>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -21,7 +22,7 @@ pub enum Change {
 
 impl Default for Signals {
     fn default() -> Self {
-        Self { dirty: Mutex::default(), work: watch::Sender::new(0), changes: broadcast::Sender::new(1024) }
+        Self { dirty: Mutex::default(), work: watch::Sender::new(0), volumes: watch::Sender::new(0), changes: broadcast::Sender::new(1024) }
     }
 }
 
@@ -35,6 +36,16 @@ impl Signals {
     /// Asks the engine to look at everything that may concern routes and clean-up.
     pub fn ring(&self) {
         self.work.send_modify(|count| *count += 1);
+    }
+
+    /// Asks the engine to look at what is to be copied of volumes.
+    pub fn ring_volumes(&self) {
+        self.volumes.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever a copy of a volume is asked for.
+    pub fn volumes(&self) -> watch::Receiver<u64> {
+        self.volumes.subscribe()
     }
 
     /// The instances that asked for attention since the last call.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::project::{Environment, Service};
+use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::variable::{Scope, Variable, generate};
+use domain::volume::VolumeInstance;
 use domain::{EnvironmentId, Permission, ProjectId, ServiceId, name};
 use serde_json::json;
 use store::Change;
@@ -34,6 +36,10 @@ pub struct Upsert {
 
 /// The largest value in bytes.
 const MAX_VALUE: usize = 64 * 1024;
+
+/// Replicas of the process driver share the machine's loopback interface. By its address: some clients of databases take the name `localhost`
+/// for a socket file.
+const PRIVATE_DOMAIN: &str = "127.0.0.1";
 
 async fn environment_of(ctx: &OpCtx, project: ProjectId, id: EnvironmentId, permission: Permission) -> Result<Opened<Environment>, Error> {
     let opened = environment::environment_for(ctx, id, permission).await?;
@@ -88,13 +94,22 @@ pub(crate) struct Surroundings {
     project_name: String,
     pub(crate) services: Vec<Service>,
     pub(crate) domains: Vec<domain::project::Domain>,
+    /// Volumes that are attached, with their names.
+    mounts: Vec<(VolumeInstance, String)>,
+    proxies: Vec<TcpProxy>,
 }
 
 impl Surroundings {
     pub(crate) async fn load(ctx: &OpCtx, environment: &Opened<Environment>) -> Result<Self, Error> {
         let (tenant, row) = (environment.tenant, &environment.row);
         let projects = ctx.ops.store.projects_by_id(tenant, &[row.project_id]).await?;
+        let volumes = ctx.ops.store.volumes_of_projects(tenant, &[row.project_id]).await?;
+        let mut mounts = ctx.ops.store.volume_instances_of_environments(tenant, &[row.id]).await?;
+        mounts.retain(|mount| mount.service_id.is_some());
+        let name = |mount: &VolumeInstance| volumes.iter().find(|volume| volume.id == mount.volume_id).map(|volume| volume.name.clone());
         Ok(Self {
+            mounts: mounts.into_iter().map(|mount| (mount.clone(), name(&mount).unwrap_or_default())).collect(),
+            proxies: ctx.ops.store.tcp_proxies_of_environments(tenant, &[row.id]).await?,
             environment: row.clone(),
             project_name: projects.into_iter().next().map(|project| project.name).unwrap_or_default(),
             services: ctx.ops.store.services_of(tenant, &[row.project_id]).await?,
@@ -131,8 +146,7 @@ impl Surroundings {
             ("RAILWAY_ENVIRONMENT", self.environment.name.clone()),
             ("RAILWAY_SERVICE_ID", service.id.to_string()),
             ("RAILWAY_SERVICE_NAME", service.name.clone()),
-            // Replicas of the process driver share the machine's loopback interface.
-            ("RAILWAY_PRIVATE_DOMAIN", "localhost".to_owned()),
+            ("RAILWAY_PRIVATE_DOMAIN", PRIVATE_DOMAIN.to_owned()),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
@@ -141,7 +155,58 @@ impl Surroundings {
             map.insert("RAILWAY_PUBLIC_DOMAIN".into(), domain.domain.clone());
             map.insert("RAILWAY_STATIC_URL".into(), crate::domain_name::public_url(&ctx.ops.settings, domain));
         }
+        if let Some((mount, name)) = self.mounts.iter().find(|(mount, _)| mount.service_id == Some(service.id)) {
+            map.insert("RAILWAY_VOLUME_NAME".into(), name.clone());
+            map.insert("RAILWAY_VOLUME_MOUNT_PATH".into(), mount.mount_path.clone());
+        }
+        for proxy in self.proxies.iter().filter(|proxy| proxy.service_id == service.id) {
+            let port = proxy.proxy_port.to_string();
+            match proxy.kind {
+                ProxyKind::Public => {
+                    map.insert("RAILWAY_TCP_PROXY_DOMAIN".into(), ctx.ops.settings.tcp_domain.clone());
+                    map.insert("RAILWAY_TCP_PROXY_PORT".into(), port);
+                    map.insert("RAILWAY_TCP_APPLICATION_PORT".into(), proxy.application_port.to_string());
+                }
+                // Where every service had an address of its own, this would be the application's port.
+                ProxyKind::Private => drop(map.insert("RAILWAY_PRIVATE_PORT".into(), port)),
+            }
+        }
         map
+    }
+
+    pub(crate) fn has_volume(&self, service: ServiceId) -> bool {
+        self.mounts.iter().any(|(mount, _)| mount.service_id == Some(service))
+    }
+
+    /// What the service has mounted from now on.
+    pub(crate) fn mount(&mut self, service: ServiceId, mount: Option<(&VolumeInstance, &str)>) {
+        self.mounts.retain(|(row, _)| row.service_id != Some(service) && mount.is_none_or(|(mount, _)| mount.id != row.id));
+        self.mounts.extend(mount.map(|(mount, name)| (mount.clone(), name.to_owned())));
+    }
+
+    pub(crate) fn add_domain(&mut self, domain: domain::project::Domain) {
+        self.domains.push(domain);
+    }
+
+    pub(crate) fn add_proxies(&mut self, rows: &[TcpProxy]) {
+        self.proxies.extend_from_slice(rows);
+    }
+
+    /// What a deployment of the service gets, by name; sealed values included.
+    pub(crate) fn render(&self, ctx: &OpCtx, rows: &[Variable], service: &str) -> BTreeMap<String, String> {
+        render_frozen(&self.scope(ctx, rows), service)
+    }
+
+    /// The same by id, over the variables as they are; `None` for a service that is not there.
+    pub(crate) async fn frozen(
+        &self,
+        ctx: &OpCtx,
+        environment: &Opened<Environment>,
+        service: ServiceId,
+    ) -> Result<Option<BTreeMap<String, String>>, Error> {
+        let Some(found) = self.services.iter().find(|row| row.id == service) else { return Ok(None) };
+        let rows = ctx.ops.store.variables(environment.tenant, environment.row.id).await?;
+        Ok(Some(self.render(ctx, &rows, &found.name)))
     }
 }
 

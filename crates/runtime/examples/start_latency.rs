@@ -131,6 +131,7 @@ async fn run_replica(
         draining_seconds: 0,
         limits,
         user,
+        volume: None,
     };
     let port = spec.port;
     let began = Instant::now();

@@ -5,6 +5,7 @@
 
 mod cgroup;
 mod folder;
+mod launch;
 mod proc;
 pub mod process;
 pub mod sandbox;
@@ -23,6 +24,7 @@ use domain::spec::{Limits, RestartPolicy, RunPlan};
 use domain::{ReplicaId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use launch::{SUBCOMMAND as LAUNCH, find as find_server, launch_main};
 pub use proc::port_owner;
 pub use sandbox::UnixUser;
 pub use shim::shim_main;
@@ -78,6 +80,19 @@ pub struct ReplicaSpec {
     pub limits: Limits,
     /// Whom it runs as; `None` is Orrery's own user.
     pub user: Option<UnixUser>,
+    /// Its volume.
+    #[serde(default)]
+    pub volume: Option<VolumeMount>,
+}
+
+/// A folder that outlives replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeMount {
+    /// Where its files are; it belongs to the replica's user.
+    pub source: PathBuf,
+    /// Where the app sees them, if the driver can show them there; `RAILWAY_VOLUME_MOUNT_PATH` tells the app.
+    pub path: PathBuf,
 }
 
 impl std::fmt::Debug for ReplicaSpec {

@@ -72,6 +72,9 @@ pub struct Sandbox {
     pub overlay: Option<PathBuf>,
     /// Further folders that can be written to, visible at the same path.
     pub writable: Vec<PathBuf>,
+    /// Folders that can be written to and are seen at another path. Without root they are seen at their own.
+    #[serde(default)]
+    pub binds: Vec<Bind>,
     /// Folders that cannot be seen, such as Orrery's data directory. `root` and `writable` may lie inside.
     pub hidden: Vec<PathBuf>,
     /// Limits of everything inside together.
@@ -80,6 +83,18 @@ pub struct Sandbox {
     pub cgroup: Option<String>,
     /// Whether the network can be used. Without it not even loopback can.
     pub network: bool,
+}
+
+/// A folder that is seen at another path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bind {
+    /// Where it is.
+    pub source: PathBuf,
+    /// Where it is seen. The machine need not have this path.
+    pub target: PathBuf,
+    /// The variable that tells the program where to look.
+    pub variable: String,
 }
 
 /// Why no command could be made.
@@ -148,7 +163,8 @@ impl Sandbox {
                 return Err(SandboxError::Name(name.clone()));
             }
         }
-        let paths = [&self.root].into_iter().chain(&self.overlay).chain(&self.writable).chain(&self.hidden);
+        let bound = self.binds.iter().flat_map(|bind| [&bind.source, &bind.target]);
+        let paths = [&self.root].into_iter().chain(&self.overlay).chain(&self.writable).chain(&self.hidden).chain(bound);
         match paths.into_iter().find(|path| !path.is_absolute()) {
             Some(path) => Err(SandboxError::Relative(path.clone())),
             None => Ok(()),

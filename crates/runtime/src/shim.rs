@@ -24,8 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cgroup::{self, Group};
 use crate::folder::{Folder, Order, State};
 use crate::proc::Identity;
-use crate::sandbox::{Sandbox, own_program};
-use crate::{ObservedPhase, ReplicaSpec};
+use crate::sandbox::{Bind, Sandbox, own_program};
+use crate::{ObservedPhase, ReplicaSpec, VolumeMount};
 
 use app::{End, Run};
 use ringer::Ringer;
@@ -127,6 +127,7 @@ impl Supervisor {
                 root: replica.root.clone(),
                 overlay: Some(folder.path().to_owned()),
                 writable: vec![],
+                binds: replica.volume.iter().map(bind).collect(),
                 hidden,
                 limits: replica.limits,
                 cgroup: Some(name),
@@ -254,6 +255,12 @@ impl Supervisor {
         let root = &self.replica.root;
         let command = match &self.replica.run {
             RunPlan::Command { command, .. } => self.sandbox.command("/bin/sh", &["-c", command], &self.environment(), root),
+            RunPlan::Server(plan) => {
+                // It holds no secret: what it needs of them are placeholders.
+                let plan = serde_json::to_string(plan)?;
+                let args = [crate::launch::SUBCOMMAND, &plan, volume_variable()];
+                self.sandbox.command(own_program(), &args, &self.environment(), root)
+            }
             RunPlan::Static { root: folder, spa } => {
                 let (folder, port) = (root.join(folder).display().to_string(), self.replica.port.to_string());
                 let mut args = vec!["static", "--root", &folder, "--port", &port];
@@ -263,6 +270,15 @@ impl Supervisor {
         };
         command.map_err(io::Error::other)
     }
+}
+
+/// Where an app finds its volume (`contracts/railway.md` 3.6).
+fn volume_variable() -> &'static str {
+    "RAILWAY_VOLUME_MOUNT_PATH"
+}
+
+fn bind(volume: &VolumeMount) -> Bind {
+    Bind { source: volume.source.clone(), target: volume.path.clone(), variable: volume_variable().to_owned() }
 }
 
 /// Tells the driver that this process has taken over, and lets go of the pipe.

@@ -34,6 +34,14 @@ enum Command {
     /// Enter a sandbox that standard input describes, then become the program in it.
     #[command(hide = true)]
     SandboxExec,
+    /// Prepare and run a server of the machine, such as a database, inside a sandbox.
+    #[command(hide = true)]
+    Launch {
+        /// What runs, as JSON.
+        plan: String,
+        /// The environment variable with the volume's path.
+        volume: String,
+    },
     /// Serve the files of a folder over HTTP: what a static site runs.
     #[command(hide = true)]
     Static(static_files::StaticArgs),
@@ -226,6 +234,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Edge(args) => serve::edge(args),
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
+        Command::Launch { plan, volume } => serve::launch(&plan, &volume),
         Command::Static(args) => static_files::run(args),
         Command::Railway(args) => railway::run(args),
         Command::RailwayChild { command } => railway::run_child(&command),

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, Role};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, PortRange, Role};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -50,6 +50,9 @@ struct Settings {
     /// Apps get names below this domain [default: localhost].
     #[arg(long, env = "ORRERY_BASE_DOMAIN", value_name = "DOMAIN")]
     base_domain: Option<String>,
+    /// Ports that databases and other TCP services are given [default: 30000-32767].
+    #[arg(long, env = "ORRERY_TCP_PORTS", value_name = "FIRST-LAST", hide_short_help = true)]
+    tcp_ports: Option<PortRange>,
     /// Allow addresses that other machines can reach, although no domain is set [default: false].
     #[arg(long, env = "ORRERY_PUBLIC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     public: Option<bool>,
@@ -134,6 +137,7 @@ pub(crate) struct Config {
     pub(crate) edge_listen: Vec<SocketAddr>,
     /// Lower case, without a dot at either end.
     pub(crate) base_domain: String,
+    pub(crate) tcp_ports: PortRange,
     pub(crate) public: bool,
     /// Without a slash at the end.
     pub(crate) public_url: String,
@@ -240,6 +244,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
     Ok(Config {
         edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, edge_default),
         base_domain: parse_domain(&base_domain)?,
+        tcp_ports: layers.pick("tcp_ports", set.tcp_ports, file.tcp_ports, || PortRange(30_000..=32_767)),
         public: layers.pick("public", set.public, file.public, || false),
         public_url: public_url.trim_end_matches('/').to_owned(),
         database: layers.pick("database", set.database, file.database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),

@@ -97,9 +97,17 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
+        tcp_domain: tcp_domain(&config.base_domain),
+        tcp_ports: config.tcp_ports.0.clone(),
         blobs,
         max_upload_bytes: config.max_upload_bytes.0,
     }
+}
+
+/// What people write in front of a TCP proxy's port. Names below `localhost` do not resolve everywhere, and some clients of databases take
+/// `localhost` itself for a socket file.
+fn tcp_domain(base_domain: &str) -> String {
+    if base_domain == "localhost" { "127.0.0.1".to_owned() } else { base_domain.to_owned() }
 }
 
 /// Opens the store alone: what the operator's commands need.
@@ -197,10 +205,10 @@ impl Folders {
                 .with_context(|| format!("the folder {} cannot be made", path.display()))
         };
         make(root, 0o711)?;
-        for open in ["artifacts", "replicas", "cache", "scratch"] {
+        for open in ["artifacts", "replicas", "cache", "scratch", "volumes"] {
             make(&root.join(open), 0o711)?;
         }
-        for closed in ["blobs", "edge", "telemetry", "run"] {
+        for closed in ["backups", "blobs", "edge", "telemetry", "run"] {
             make(&root.join(closed), 0o700)?;
         }
         Ok(Self { root: root.to_owned(), blobs: root.join("blobs"), edge: root.join("edge"), telemetry: root.join("telemetry") })
@@ -226,6 +234,11 @@ pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
 /// Keeps the replica of `dir` alive.
 pub(crate) fn shim(dir: &Path) -> anyhow::Result<ExitCode> {
     Ok(u8::try_from(runtime::shim_main(dir)).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Prepares and runs a server of the machine.
+pub(crate) fn launch(plan: &str, volume_variable: &str) -> anyhow::Result<ExitCode> {
+    Ok(u8::try_from(runtime::launch_main(plan, volume_variable)).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// Enters the sandbox that standard input describes.

@@ -10,11 +10,13 @@ use domain::key::ApiKey;
 use domain::notification::NotificationSettings;
 use domain::project::{Domain, Environment, EnvironmentPatch, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
+use domain::tcp_proxy::TcpProxy;
 use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
+use domain::volume::{Backup, BackupKind, BackupState, Volume, VolumeInstance, VolumeState};
 use domain::{
-    ActivityId, ApiKeyId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role, ServiceId,
-    Tenant, Timestamp, TriggerId, UserId, WorkspaceId,
+    ActivityId, ApiKeyId, BackupId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role,
+    ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
@@ -240,6 +242,82 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// A new volume.
+    VolumeInsert(Volume),
+    /// Name, deletion mark.
+    VolumeUpdate(Volume),
+    /// The volume with its instances and their backups.
+    VolumeDelete(VolumeId),
+    /// A new volume instance, attached to its service if it names one.
+    VolumeInstanceInsert(VolumeInstance),
+    /// Where a volume instance is mounted.
+    VolumeInstanceMountPath {
+        /// Which.
+        id: VolumeInstanceId,
+        /// An absolute path.
+        mount_path: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A change of state, if the state is still `from`.
+    VolumeInstanceMove {
+        /// Which.
+        id: VolumeInstanceId,
+        /// The state that it must be in.
+        from: VolumeState,
+        /// The state that it goes to.
+        to: VolumeState,
+        /// The backup that takes its place, for [`VolumeState::Restoring`].
+        restoring: Option<BackupId>,
+        /// When.
+        at: Timestamp,
+    },
+    /// What a volume instance holds.
+    VolumeInstanceUsed {
+        /// Which.
+        id: VolumeInstanceId,
+        /// Bytes of files.
+        used_bytes: i64,
+    },
+    /// A volume in one environment.
+    VolumeInstanceDelete(VolumeInstanceId),
+    /// Attaches a volume instance that is attached to nothing.
+    VolumeAttach {
+        /// Which.
+        id: VolumeInstanceId,
+        /// The service, with at most one replica and no other volume in that environment.
+        service: ServiceId,
+    },
+    /// Detaches a volume instance, if it is attached.
+    VolumeDetach(VolumeInstanceId),
+    /// A new backup.
+    BackupInsert(Backup),
+    /// A backup is made, or has failed.
+    BackupEnd {
+        /// Which.
+        id: BackupId,
+        /// How it ended.
+        state: BackupState,
+        /// Bytes of files in it.
+        used_bytes: i64,
+        /// Why it failed.
+        reason: Option<String>,
+    },
+    /// A backup stays for good.
+    BackupLock(BackupId),
+    /// A backup.
+    BackupDelete(BackupId),
+    /// The schedules of a volume instance, with when each was set up.
+    BackupSchedulesSet {
+        /// Whose.
+        instance: VolumeInstance,
+        /// All of them.
+        kinds: Vec<(BackupKind, Timestamp)>,
+    },
+    /// A new TCP proxy of an existing instance.
+    TcpProxyInsert(TcpProxy),
+    /// A TCP proxy.
+    TcpProxyDelete(TcpProxyId),
 }
 
 impl std::fmt::Debug for Change {
@@ -311,6 +389,23 @@ impl Change {
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
             Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
             Self::ApiKeyRevoke { .. } => "ApiKeyRevoke",
+            Self::VolumeInsert(_) => "VolumeInsert",
+            Self::VolumeUpdate(_) => "VolumeUpdate",
+            Self::VolumeDelete(_) => "VolumeDelete",
+            Self::VolumeInstanceInsert(_) => "VolumeInstanceInsert",
+            Self::VolumeInstanceMountPath { .. } => "VolumeInstanceMountPath",
+            Self::VolumeInstanceMove { .. } => "VolumeInstanceMove",
+            Self::VolumeInstanceUsed { .. } => "VolumeInstanceUsed",
+            Self::VolumeInstanceDelete(_) => "VolumeInstanceDelete",
+            Self::VolumeAttach { .. } => "VolumeAttach",
+            Self::VolumeDetach(_) => "VolumeDetach",
+            Self::BackupInsert(_) => "BackupInsert",
+            Self::BackupEnd { .. } => "BackupEnd",
+            Self::BackupLock(_) => "BackupLock",
+            Self::BackupDelete(_) => "BackupDelete",
+            Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
+            Self::TcpProxyInsert(_) => "TcpProxyInsert",
+            Self::TcpProxyDelete(_) => "TcpProxyDelete",
         }
     }
 
@@ -331,6 +426,10 @@ impl Change {
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
             Self::WorkspaceUpdate(row) => Some(row.id),
             Self::ApiKeyInsert { key, .. } | Self::ApiKeyUpdate(key) => key.workspace_id,
+            Self::VolumeInsert(row) | Self::VolumeUpdate(row) => Some(row.workspace_id),
+            Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
+            Self::BackupInsert(row) => Some(row.workspace_id),
+            Self::TcpProxyInsert(row) => Some(row.workspace_id),
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentDelete(_)
@@ -357,7 +456,18 @@ impl Change {
             | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
             | Self::MemberRemove { .. }
-            | Self::ApiKeyRevoke { .. } => None,
+            | Self::ApiKeyRevoke { .. }
+            | Self::VolumeDelete(_)
+            | Self::VolumeInstanceMountPath { .. }
+            | Self::VolumeInstanceMove { .. }
+            | Self::VolumeInstanceUsed { .. }
+            | Self::VolumeInstanceDelete(_)
+            | Self::VolumeAttach { .. }
+            | Self::VolumeDetach(_)
+            | Self::BackupEnd { .. }
+            | Self::BackupLock(_)
+            | Self::BackupDelete(_)
+            | Self::TcpProxyDelete(_) => None,
         }
     }
 

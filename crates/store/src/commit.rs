@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, notification,
-    project, replica, service, trigger, variable, workspace,
+    activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, notification,
+    project, replica, service, tcp_proxy, trigger, variable, volume, workspace,
 };
 
 impl Store {
@@ -96,6 +96,25 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
         Change::ApiKeyUpdate(key) => api_key::api_key_update(tenant, key),
         Change::ApiKeyRevoke { id, at } => api_key::api_key_revoke(tenant, *id, *at),
+        Change::VolumeInsert(row) => volume::volume_insert(row),
+        Change::VolumeUpdate(row) => volume::volume_update(row),
+        Change::VolumeDelete(id) => volume::volume_delete(tenant, *id),
+        Change::VolumeInstanceInsert(row) => return Ok(volume::volume_instance_insert(row)),
+        Change::VolumeInstanceMountPath { id, mount_path, at } => volume::volume_instance_mount_path(tenant, *id, mount_path, *at),
+        Change::VolumeInstanceMove { id, from, to, restoring, at } => {
+            volume::volume_instance_move(tenant, *id, (*from, *to), *restoring, *at)
+        }
+        Change::VolumeInstanceUsed { id, used_bytes } => volume::volume_instance_used(tenant, *id, *used_bytes),
+        Change::VolumeInstanceDelete(id) => volume::volume_instance_delete(tenant, *id),
+        Change::VolumeAttach { id, service } => volume::volume_attach(tenant, *id, *service),
+        Change::VolumeDetach(id) => volume::volume_detach(tenant, *id),
+        Change::BackupInsert(row) => backup::backup_insert(row),
+        Change::BackupEnd { id, state, used_bytes, reason } => backup::backup_end(tenant, *id, *state, *used_bytes, reason.as_deref()),
+        Change::BackupLock(id) => backup::backup_lock(tenant, *id),
+        Change::BackupDelete(id) => backup::backup_delete(tenant, *id),
+        Change::BackupSchedulesSet { instance, kinds } => return Ok(backup::backup_schedules_set(instance, kinds)),
+        Change::TcpProxyInsert(row) => tcp_proxy::tcp_proxy_insert(row),
+        Change::TcpProxyDelete(id) => tcp_proxy::tcp_proxy_delete(tenant, *id),
     };
     Ok(vec![one])
 }

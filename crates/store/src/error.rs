@@ -19,6 +19,16 @@ pub enum Constraint {
     Instance,
     /// A domain routes to one instance of the whole server.
     Domain,
+    /// Names of volumes within a project, whatever their case.
+    VolumeName,
+    /// One instance per volume and environment.
+    VolumeInstance,
+    /// One volume per service and environment, and one service per volume.
+    VolumeMount,
+    /// A port of the server.
+    TcpPort,
+    /// One TCP proxy of a kind per service and environment.
+    TcpProxy,
     /// A user code of a device login that is still open.
     DeviceUserCode,
     /// Labels of an account's Flow keys.
@@ -45,6 +55,11 @@ impl Constraint {
             Self::ServiceName => "service name in this project",
             Self::Instance => "instance of this service in this environment",
             Self::Domain => "domain",
+            Self::VolumeName => "volume name in this project",
+            Self::VolumeInstance => "instance of this volume in this environment",
+            Self::VolumeMount => "volume of this service in this environment",
+            Self::TcpPort => "port",
+            Self::TcpProxy => "TCP proxy of this service in this environment",
             Self::DeviceUserCode => "user code",
             Self::KeyLabel => "label of a key in this account",
             Self::KeyPlace => "place of a key in this account",
@@ -118,20 +133,28 @@ impl StoreError {
     }
 }
 
-/// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`).
+/// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`). Ends are compared, so a name
+/// that ends like another one comes before it.
 pub(crate) fn constraint(reported: &str) -> Constraint {
-    const RULES: [(&str, &str, Constraint); 12] = [
+    const RULES: [(&str, &str, Constraint); 19] = [
         ("users_email_key", "users.email", Constraint::UserEmail),
         ("workspaces_username_key", "workspaces.username", Constraint::WorkspaceUsername),
         ("workspaces_personal_of_key", "workspaces.personal_of", Constraint::PersonalWorkspace),
         ("environments_name_key", "environments.project_id, environments.name_key", Constraint::EnvironmentName),
         ("services_name_key", "services.project_id, services.name_key", Constraint::ServiceName),
+        ("volume_instances_place_key", "volume_instances.environment_id, volume_instances.volume_id", Constraint::VolumeInstance),
         (
             "instances_place_key",
             "instances.environment_id, instances.service_id, instances.project_id, instances.workspace_id",
             Constraint::Instance,
         ),
+        ("instances_single", "instances.workspace_id, instances.single", Constraint::Instance),
         ("domains_domain_key", "domains.domain", Constraint::Domain),
+        ("volumes_living_name", "volumes.project_id, volumes.name_key", Constraint::VolumeName),
+        ("volume_mounts_service_key", "volume_mounts.environment_id, volume_mounts.service_id", Constraint::VolumeMount),
+        ("volume_mounts_pkey", "volume_mounts.volume_instance_id", Constraint::VolumeMount),
+        ("tcp_proxies_port_key", "tcp_proxies.proxy_port", Constraint::TcpPort),
+        ("tcp_proxies_place_key", "tcp_proxies.environment_id, tcp_proxies.service_id, tcp_proxies.kind", Constraint::TcpProxy),
         ("device_grants_user_code_key", "device_grants.user_code", Constraint::DeviceUserCode),
         ("api_keys_label_key", "api_keys.workspace_id, api_keys.label", Constraint::KeyLabel),
         ("api_keys_place_key", "api_keys.workspace_id, api_keys.place", Constraint::KeyPlace),

@@ -6,10 +6,16 @@ use crate::executor::Sql;
 use crate::{MasterKey, Store, StoreConfig};
 
 /// Statements that look at everything on purpose, and why that is right.
-const WHOLE: [(&str, &str); 9] = [
+const WHOLE: [(&str, &str); 15] = [
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
+    ("SYSTEM_TCP_ROUTES", "is the other half of the routing table"),
+    ("SYSTEM_TCP_PORTS", "is bounded by the number of ports"),
+    ("SYSTEM_VOLUME_INSTANCES", "is what is compared with the folders on disk"),
+    ("SYSTEM_BACKUPS", "is what is compared with the folders on disk"),
+    ("SYSTEM_BACKUPS_UNDER_WAY", "walks a partial index that holds nothing else"),
+    ("SYSTEM_BACKUP_SCHEDULES", "looks at every schedule once in ten minutes"),
     ("SYSTEM_INSTANCES_WITH_WORK", "walks the partial index of open deployments, which holds nothing else"),
     ("SYSTEM_LIVE_REPLICAS", "walks the partial index of live replicas, which holds nothing else"),
     ("SYSTEM_ACTIVITIES_PENDING", "walks the partial index of entries without notifications, which holds nothing else"),
@@ -28,6 +34,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::activity::ALL,
         crate::api_key::ALL,
         crate::delivery::ALL,
+        crate::backup::ALL,
         crate::deployment::ALL,
         crate::deployment_event::ALL,
         crate::domain_name::ALL,
@@ -43,9 +50,11 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::session::ALL,
         crate::system::ALL,
         crate::trigger::ALL,
+        crate::tcp_proxy::ALL,
         crate::usage::ALL,
         crate::variable::ALL,
         crate::vault::ALL,
+        crate::volume::ALL,
         crate::workspace::ALL,
     ]
     .into_iter()

@@ -19,10 +19,10 @@ statements! {
     INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
     INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
     INSTANCE_INSERT =
-        "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, created_at, updated_at) \
+        "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, single, created_at, updated_at) \
          VALUES ($id, $workspace, $project, $environment, $service, (SELECT value FROM counters WHERE name = 'instance'), $spec, \
-         $created, $updated) RETURNING id, number";
-    INSTANCE_UPDATE = "UPDATE instances SET spec = $spec, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+         $single, $created, $updated) RETURNING id, number";
+    INSTANCE_UPDATE = "UPDATE instances SET spec = $spec, single = $single, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
     INSTANCE_DELETE = "DELETE FROM instances WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -75,6 +75,11 @@ impl Store {
     }
 }
 
+/// What the attachment of a volume depends on.
+fn single(instance: &Instance) -> bool {
+    instance.spec.deploy.replicas() <= 1
+}
+
 /// The number in the row is ignored: the next one of the server is taken. The counter's row stays locked until the commit, so that no
 /// number is given out twice, and numbers are never used again.
 pub(crate) fn instance_insert(instance: &Instance) -> Vec<Statement> {
@@ -86,6 +91,7 @@ pub(crate) fn instance_insert(instance: &Instance) -> Vec<Statement> {
         environment = *environment_id,
         service = *service_id,
         spec = json(spec),
+        single = single(instance),
         created = *created_at,
         updated = *updated_at
     ];
@@ -99,7 +105,8 @@ pub(crate) fn inserted(r: &mut Record) -> Result<(InstanceId, i64), BadCell> {
 
 pub(crate) fn instance_update(instance: &Instance) -> Statement {
     let Instance { id, workspace_id, spec, updated_at, .. } = instance;
-    Statement::touch(&INSTANCE_UPDATE, params![id = *id, workspace = *workspace_id, spec = json(spec), updated = *updated_at])
+    let params = params![id = *id, workspace = *workspace_id, spec = json(spec), single = single(instance), updated = *updated_at];
+    Statement::touch(&INSTANCE_UPDATE, params)
 }
 
 pub(crate) fn instance_delete(tenant: Tenant, id: InstanceId) -> Statement {

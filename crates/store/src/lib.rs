@@ -18,6 +18,7 @@ macro_rules! user_columns {
 mod account;
 mod activity;
 mod api_key;
+mod backup;
 mod change;
 mod commit;
 mod delivery;
@@ -38,10 +39,12 @@ mod replica;
 mod service;
 mod session;
 mod system;
+mod tcp_proxy;
 mod trigger;
 mod usage;
 mod variable;
 mod vault;
+mod volume;
 mod workspace;
 
 #[cfg(test)]

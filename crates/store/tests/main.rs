@@ -12,3 +12,4 @@ mod postgres;
 mod secrets;
 mod tenants;
 mod usage;
+mod volumes;

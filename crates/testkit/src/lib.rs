@@ -418,6 +418,8 @@ async fn ops(dir: &Path) -> Ops {
         edge_port: Some(8081),
         dashboard_url: "http://localhost:8080".into(),
         region: "local".into(),
+        tcp_domain: "127.0.0.1".into(),
+        tcp_ports: 30_000..=32_767,
         blobs: dir.join("blobs"),
         max_upload_bytes: 1_000_000,
     };

@@ -49,7 +49,7 @@ pub(crate) type Schema = RootNode<Query, Mutation, Subscription, Scalar>;
 pub(crate) type EventSchema = RootNode<Subscription, juniper::EmptyMutation<Ctx>, juniper::EmptySubscription<Ctx>, Scalar>;
 
 /// Root fields that answer without a credential, besides introspection: telemetry, which is dropped.
-const OPEN_FIELDS: &[&str] = &["cliEventTrack", "cliAuthEventTrack", "setupAgentEventTrack"];
+const OPEN_FIELDS: &[&str] = &["cliEventTrack", "cliAuthEventTrack", "setupAgentEventTrack", "template", "templateSearch", "templates"];
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -163,6 +163,8 @@ json_scalars! {
     EnvironmentConfig,
     /// The limits of each running copy.
     ServiceInstanceLimit,
+    /// A template as one document.
+    SerializedTemplateConfig,
 }
 
 fn any_token(token: ScalarToken<'_>) -> ParseScalarResult<Scalar> {

@@ -6,10 +6,8 @@ use std::convert::Infallible;
 use juniper::{ID, graphql_object};
 
 use super::connection::connection;
-use super::enums::{KeyType, PluginType, VolumeState};
-use super::environment::Environment;
+use super::enums::KeyType;
 use super::project::Project;
-use super::service::Service;
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Scalar};
 
@@ -38,23 +36,11 @@ macro_rules! nodes {
     )+};
 }
 
-nodes!(Bucket, Plugin, Volume, VolumeInstance);
+nodes!(Bucket);
 
 impossible! {
     /// A store for objects.
     Bucket { created_at: DateTime, id: ID, name: String, project: Project, project_id: String, updated_at: DateTime }
-    /// A disk that outlives deployments.
-    Volume { created_at: DateTime, id: ID, name: String, project: Project, project_id: String }
-    /// A disk in an environment.
-    VolumeInstance {
-        created_at: DateTime, #[graphql(name = "currentSizeMB")] current_size_mb: f64, deleted_at: Option<DateTime>, environment: Environment, environment_id: String, id: ID,
-        is_pending_deletion: bool, mount_path: String, region: Option<String>, service: Service, service_id: Option<String>,
-        #[graphql(name = "sizeMB")] size_mb: i32, state: Option<VolumeState>, volume: Volume, volume_id: String,
-    }
-    /// A database.
-    Plugin {
-        created_at: DateTime, deleted_at: Option<DateTime>, friendly_name: String, id: ID, name: PluginType, project: Project,
-    }
     /// What is known of a pull request's environment.
     EnvironmentMeta {
         base_branch: Option<String>, branch: Option<String>, pr_number: Option<i32>, pr_repo: Option<String>, pr_title: Option<String>,
@@ -75,12 +61,6 @@ impossible! {
 connection! {
     /// Buckets of a project.
     ProjectBucketsConnection, ProjectBucketsConnectionEdge, Bucket;
-    /// Databases of a project.
-    ProjectPluginsConnection, ProjectPluginsConnectionEdge, Plugin;
-    /// Volumes of a project.
-    ProjectVolumesConnection, ProjectVolumesConnectionEdge, Volume;
-    /// Volumes of an environment.
-    EnvironmentVolumeInstancesConnection, EnvironmentVolumeInstancesConnectionEdge, VolumeInstance;
 }
 
 /// A page without rows.

@@ -77,6 +77,19 @@ enums! {
         Deleted = "DELETED", Deleting = "DELETING", Broken = "ERROR", Migrating = "MIGRATING", MigrationPending = "MIGRATION_PENDING",
         Ready = "READY", Restoring = "RESTORING", Updating = "UPDATING",
     }
+    /// How often backups are made.
+    VolumeInstanceBackupScheduleKind { Daily = "DAILY", Monthly = "MONTHLY", Weekly = "WEEKLY" }
+    /// Whether a database runs.
+    PluginStatus { Deprecated = "DEPRECATED", Locked = "LOCKED", Removed = "REMOVED", Running = "RUNNING", Stopped = "STOPPED" }
+    /// Whether a TCP proxy is in the routing table.
+    TCPProxySyncStatus {
+        Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
+        Updating = "UPDATING",
+    }
+    /// Whether a template can be found.
+    TemplateStatus { Hidden = "HIDDEN", Published = "PUBLISHED", Unpublished = "UNPUBLISHED" }
+    /// Where a workflow stands.
+    WorkflowStatus { Complete = "Complete", Broken = "Error", NotFound = "NotFound", Running = "Running" }
     /// Whether a service domain is in the routing table.
     ServiceDomainSyncStatus {
         Active = "ACTIVE", Creating = "CREATING", Deleted = "DELETED", Deleting = "DELETING", Unspecified = "UNSPECIFIED",
@@ -174,6 +187,31 @@ same!(
         WaitForDependencies,
     }
 );
+same!(VolumeInstanceBackupScheduleKind = domain::volume::BackupKind { Daily, Monthly, Weekly });
+
+impl From<VolumeInstanceBackupScheduleKind> for domain::volume::BackupKind {
+    fn from(value: VolumeInstanceBackupScheduleKind) -> Self {
+        match value {
+            VolumeInstanceBackupScheduleKind::Daily => Self::Daily,
+            VolumeInstanceBackupScheduleKind::Weekly => Self::Weekly,
+            VolumeInstanceBackupScheduleKind::Monthly => Self::Monthly,
+        }
+    }
+}
+
+impl PluginType {
+    /// The engine of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "mongodb" => Self::Mongodb,
+            "mysql" => Self::Mysql,
+            "postgresql" => Self::Postgresql,
+            "redis" => Self::Redis,
+            _ => return None,
+        })
+    }
+}
+
 same!(RestartPolicyType = domain::spec::RestartPolicy { Always, Never, OnFailure });
 
 impl From<DeploymentStatus> for domain::deployment::DeploymentStatus {

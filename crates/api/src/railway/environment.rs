@@ -8,10 +8,11 @@ use ops::Opened;
 use ops::deployment::DeploymentFilter;
 use sha2::{Digest, Sha256};
 
-use super::absent::{self, EnvironmentMeta, EnvironmentVolumeInstancesConnection};
+use super::absent::EnvironmentMeta;
 use super::connection::{connection, page, sized};
 use super::deployment::Deployment;
 use super::service::{Service, ServiceInstance};
+use super::volume::{EnvironmentVolumeInstancesConnection, VolumeInstance};
 use crate::graphql::scalar::{DateTime, EnvironmentConfig};
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -125,13 +126,14 @@ impl Environment {
     }
     fn volume_instances(
         &self,
+        ctx: &Ctx,
         after: Option<String>,
         before: Option<String>,
         first: Option<i32>,
         last: Option<i32>,
     ) -> Result<EnvironmentVolumeInstancesConnection, Fault> {
-        page(after, before, first, last)?;
-        Ok(absent::nothing().into())
+        let all = VolumeInstance::of_environment(ctx, self.tenant, self.row.id)?;
+        Ok(page(after, before, first, last)?.cut(all, VolumeInstance::cursor).into())
     }
 }
 

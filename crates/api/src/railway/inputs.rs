@@ -8,8 +8,8 @@ use ops::service::InstancePatch;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::enums::{Builder, DeploymentStatus, RestartPolicyType};
-use crate::graphql::scalar::{EnvironmentVariables, JSON};
+use super::enums::{Builder, DeploymentStatus, RestartPolicyType, VolumeState};
+use crate::graphql::scalar::{EnvironmentVariables, JSON, SerializedTemplateConfig};
 use crate::graphql::{Ctx, Fault, Scalar};
 
 /// Reads an id; a text that is none belongs to nothing.
@@ -106,6 +106,39 @@ inputs! {
         sleep_application: Option<bool>, source: Option<ServiceSourceInput>, start_command: Option<String>,
         watch_patterns: Option<Vec<String>>,
     }
+    /// A new volume. Without an environment, it gets an instance in every one; with null, in none.
+    VolumeCreateInput {
+        environment_id: juniper::Nullable<String>, mount_path: String, project_id: String, region: Option<String>, service_id: Option<String>,
+    }
+    /// Changes of a volume.
+    VolumeUpdateInput { name: Option<String> }
+    /// Changes of a volume in an environment. A service that is null detaches it.
+    VolumeInstanceUpdateInput {
+        mount_path: Option<String>, service_id: juniper::Nullable<String>, state: Option<VolumeState>,
+    }
+    /// A TCP port for a service.
+    TCPProxyCreateInput { application_port: i32, environment_id: String, service_id: String }
+    /// A template that is to be deployed.
+    TemplateDeployV2Input {
+        environment_id: Option<String>, existing_root_service_id: Option<String>, project_id: Option<String>,
+        serialized_config: SerializedTemplateConfig, stage_only: Option<bool>, template_id: String, workspace_id: Option<String>,
+        team_id: Option<String>,
+    }
+    /// A new database: `name` and `projectId`, or `data` with both as clients of 2022 send them.
+    PluginCreateInput {
+        data: Option<PluginCreateDataInput>, environment_id: Option<String>, friendly_name: Option<String>, name: Option<String>,
+        project_id: Option<String>,
+    }
+    /// A new database, in the shape of 2022.
+    PluginCreateDataInput { name: String, project_id: String }
+    /// Where a database is restarted.
+    PluginRestartInput { environment_id: Option<String> }
+    /// Changes of a database.
+    PluginUpdateInput { friendly_name: String }
+    /// Where a database is emptied.
+    ResetPluginInput { environment_id: String }
+    /// Where a database gets new credentials.
+    ResetPluginCredentialsInput { environment_id: String }
     /// A domain under the server's own.
     ServiceDomainCreateInput { environment_id: String, service_id: String, target_port: Option<i32> }
     /// Changes of a service domain.

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use domain::account::Workspace;
 use domain::deployment::{Deployment, Replica};
 use domain::project::{Domain, Environment, Instance, Project, Service};
-use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, Tenant, WorkspaceId};
+use domain::volume::{Volume, VolumeInstance};
+use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, Tenant, VolumeId, WorkspaceId};
 use store::{StagedCount, StoreError};
 
 use crate::graphql::loader::{Children, Known, Relation};
@@ -25,6 +26,7 @@ pub(crate) struct Loader {
     services: Known<ServiceId>,
     instances: Known<InstanceId>,
     deployments: Known<DeploymentId>,
+    volumes: Known<VolumeId>,
     project_environments: Relation<ProjectId, Environment>,
     project_services: Relation<ProjectId, Service>,
     environment_instances: Relation<EnvironmentId, Instance>,
@@ -39,6 +41,10 @@ pub(crate) struct Loader {
     project_by_id: Relation<ProjectId, Project>,
     environment_by_id: Relation<EnvironmentId, Environment>,
     service_by_id: Relation<ServiceId, Service>,
+    project_volumes: Relation<ProjectId, Volume>,
+    environment_volumes: Relation<EnvironmentId, VolumeInstance>,
+    volume_instances: Relation<VolumeId, VolumeInstance>,
+    volume_by_id: Relation<VolumeId, Volume>,
 }
 
 fn reads(ctx: &Ctx, tenant: Tenant, project: ProjectId, environment: EnvironmentId) -> bool {
@@ -83,6 +89,78 @@ impl Loader {
         self.deployments.announce(tenant, rows.clone().map(|row| row.id));
         self.environments.announce(tenant, rows.clone().map(|row| row.environment_id));
         self.services.announce(tenant, rows.map(|row| row.service_id));
+    }
+
+    pub(crate) fn announce_volumes<'a>(&self, tenant: Tenant, rows: impl Iterator<Item = &'a Volume> + Clone) {
+        self.projects.announce(tenant, rows.clone().map(|row| row.project_id));
+        self.volumes.announce(tenant, rows.map(|row| row.id));
+    }
+
+    pub(crate) fn announce_volume_instances<'a>(&self, tenant: Tenant, rows: impl Iterator<Item = &'a VolumeInstance> + Clone) {
+        self.volumes.announce(tenant, rows.clone().map(|row| row.volume_id));
+        self.environments.announce(tenant, rows.clone().map(|row| row.environment_id));
+        self.services.announce(tenant, rows.filter_map(|row| row.service_id));
+    }
+
+    pub(crate) fn volumes_of(&self, ctx: &Ctx, tenant: Tenant, project: ProjectId) -> Result<Children<Volume>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |ids: Vec<ProjectId>| async move { store.volumes_of_projects(tenant, &ids).await };
+        self.project_volumes.get(
+            ctx,
+            tenant,
+            project,
+            &self.projects,
+            load,
+            |row| row.project_id,
+            |rows| {
+                self.announce_volumes(tenant, rows.iter().map(AsRef::as_ref));
+                for row in rows {
+                    self.volume_by_id.seed(tenant, row.id, Arc::clone(row));
+                }
+            },
+        )
+    }
+
+    pub(crate) fn volume_instances_of(
+        &self,
+        ctx: &Ctx,
+        tenant: Tenant,
+        environment: EnvironmentId,
+    ) -> Result<Children<VolumeInstance>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |ids: Vec<EnvironmentId>| async move { store.volume_instances_of_environments(tenant, &ids).await };
+        self.environment_volumes.get(
+            ctx,
+            tenant,
+            environment,
+            &self.environments,
+            load,
+            |row| row.environment_id,
+            |rows| self.announce_volume_instances(tenant, rows.iter().map(AsRef::as_ref)),
+        )
+    }
+
+    pub(crate) fn instances_of_volume(&self, ctx: &Ctx, tenant: Tenant, id: VolumeId) -> Result<Children<VolumeInstance>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |ids: Vec<VolumeId>| async move {
+            only(store.volume_instances_of_volumes(tenant, &ids).await, |row| reads(ctx, tenant, row.project_id, row.environment_id))
+        };
+        self.volume_instances.get(
+            ctx,
+            tenant,
+            id,
+            &self.volumes,
+            load,
+            |row| row.volume_id,
+            |rows| self.announce_volume_instances(tenant, rows.iter().map(AsRef::as_ref)),
+        )
+    }
+
+    pub(crate) fn volume(&self, ctx: &Ctx, tenant: Tenant, id: VolumeId) -> Result<Arc<Volume>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |ids: Vec<VolumeId>| async move { store.volumes_by_id(tenant, &ids).await };
+        let rows = self.volume_by_id.get(ctx, tenant, id, &self.volumes, load, |row| row.id, |_| {})?;
+        rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("Volume"))
     }
 
     pub(crate) fn environments_of(&self, ctx: &Ctx, tenant: Tenant, project: ProjectId) -> Result<Children<Environment>, Fault> {

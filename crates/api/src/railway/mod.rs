@@ -20,12 +20,16 @@ mod loader;
 mod log;
 mod metric;
 mod mutation;
+mod plugin;
 mod project;
 mod query;
 mod region;
 mod service;
 mod subscription;
+mod tcp_proxy;
+mod template;
 mod token;
+mod volume;
 
 use std::sync::LazyLock;
 

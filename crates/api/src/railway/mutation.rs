@@ -17,18 +17,23 @@ use super::account::Workspace;
 use super::api_key::{self, ApiKey, ApiKeyCreateInput, ApiKeyCreatePayload, ApiKeyUpdateInput};
 use super::deployment::Deployment;
 use super::domain_name::{CustomDomain, ServiceDomain};
-use super::enums::Plan;
+use super::enums::{Plan, VolumeInstanceBackupScheduleKind};
 use super::environment::Environment;
 use super::environment_patch::EnvironmentPatch;
 use super::inputs::{
     self, ApiTokenCreateInput, CliAuthEventTrackInput, CliEventTrackInput, CustomDomainCreateInput, EnvironmentCreateInput,
-    EnvironmentRenameInput, EnvironmentTriggersDeployInput, ProjectCreateInput, ProjectTokenCreateInput, ProjectUpdateInput,
-    ServiceConnectInput, ServiceCreateInput, ServiceDomainCreateInput, ServiceDomainUpdateInput, ServiceInstanceLimitsUpdateInput,
-    ServiceInstanceUpdateInput, ServiceUpdateInput, SetupAgentEventTrackInput, VariableCollectionUpsertInput, VariableDeleteInput,
-    VariableUpsertInput, id, id_option, off, port,
+    EnvironmentRenameInput, EnvironmentTriggersDeployInput, PluginCreateInput, PluginRestartInput, PluginUpdateInput, ProjectCreateInput,
+    ProjectTokenCreateInput, ProjectUpdateInput, ResetPluginCredentialsInput, ResetPluginInput, ServiceConnectInput, ServiceCreateInput,
+    ServiceDomainCreateInput, ServiceDomainUpdateInput, ServiceInstanceLimitsUpdateInput, ServiceInstanceUpdateInput, ServiceUpdateInput,
+    SetupAgentEventTrackInput, TCPProxyCreateInput, TemplateDeployV2Input, VariableCollectionUpsertInput, VariableDeleteInput,
+    VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
 };
+use super::plugin::Plugin;
 use super::project::Project;
 use super::service::Service;
+use super::tcp_proxy::TCPProxy;
+use super::template::TemplateDeployPayload;
+use super::volume::{Volume, WorkflowId};
 use crate::graphql::scalar::EnvironmentConfig;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -201,6 +206,30 @@ impl Mutation {
         ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
         Ok(true)
     }
+    /// Adds a database.
+    fn plugin_create(ctx: &Ctx, input: PluginCreateInput) -> Result<Plugin, Fault> {
+        super::plugin::create(ctx, input)
+    }
+    /// Deletes a database; its files are kept for 48 hours.
+    fn plugin_delete(ctx: &Ctx, environment_id: Option<String>, id: String) -> Result<bool, Fault> {
+        super::plugin::delete(ctx, environment_id.as_deref(), &id)
+    }
+    /// Empties a database and gives it new credentials.
+    fn plugin_reset(ctx: &Ctx, id: String, input: ResetPluginInput) -> Result<bool, Fault> {
+        super::plugin::reset(ctx, &id, &input.environment_id)
+    }
+    /// Gives a database new credentials; answers with the id of the deployment that brings them into use.
+    fn plugin_reset_credentials(ctx: &Ctx, id: String, input: ResetPluginCredentialsInput) -> Result<String, Fault> {
+        super::plugin::reset_credentials(ctx, &id, &input.environment_id)
+    }
+    /// Restarts a database.
+    fn plugin_restart(ctx: &Ctx, id: String, input: PluginRestartInput) -> Result<Plugin, Fault> {
+        super::plugin::restart(ctx, &id, input.environment_id.as_deref())
+    }
+    /// Renames a database.
+    fn plugin_update(ctx: &Ctx, id: String, input: PluginUpdateInput) -> Result<Plugin, Fault> {
+        super::plugin::update(ctx, &id, input.friendly_name)
+    }
     /// Makes a project with its first environment.
     fn project_create(ctx: &Ctx, input: ProjectCreateInput) -> Result<Project, Fault> {
         off("isPublic", input.is_public)?;
@@ -342,6 +371,19 @@ impl Mutation {
         drop(input);
         true
     }
+    /// Gives a service a TCP port of the server.
+    fn tcp_proxy_create(ctx: &Ctx, input: TCPProxyCreateInput) -> Result<TCPProxy, Fault> {
+        super::tcp_proxy::create(ctx, input)
+    }
+    /// Takes a TCP port from a service.
+    fn tcp_proxy_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::tcp_proxy::delete(ctx, &id)
+    }
+    /// Deploys a template.
+    #[graphql(name = "templateDeployV2")]
+    fn template_deploy_v2(ctx: &Ctx, input: TemplateDeployV2Input) -> Result<TemplateDeployPayload, Fault> {
+        super::template::deploy(ctx, input)
+    }
     /// Writes variables.
     fn variable_collection_upsert(ctx: &Ctx, input: VariableCollectionUpsertInput) -> Result<bool, Fault> {
         let how = Upsert { replace: input.replace.unwrap_or(false), skip_deploys: input.skip_deploys.unwrap_or(false) };
@@ -361,6 +403,59 @@ impl Mutation {
         let how = Upsert { replace: false, skip_deploys: input.skip_deploys.unwrap_or(false) };
         let place = (input.project_id.as_str(), input.environment_id.as_str(), input.service_id.as_deref());
         upsert(ctx, place, BTreeMap::from([(input.name, input.value)]), how)
+    }
+    /// Makes a volume.
+    fn volume_create(ctx: &Ctx, input: VolumeCreateInput) -> Result<Volume, Fault> {
+        super::volume::create(ctx, input)
+    }
+    /// Deletes a volume; its files are kept for 48 hours.
+    fn volume_delete(ctx: &Ctx, volume_id: String) -> Result<bool, Fault> {
+        super::volume::delete(ctx, &volume_id)
+    }
+    /// Makes a backup of a volume; its service stands still while the files are copied.
+    fn volume_instance_backup_create(ctx: &Ctx, name: Option<String>, volume_instance_id: String) -> Result<WorkflowId, Fault> {
+        super::volume::back_up(ctx, &volume_instance_id, name)
+    }
+    /// Deletes a backup.
+    fn volume_instance_backup_delete(
+        ctx: &Ctx,
+        volume_instance_backup_id: String,
+        volume_instance_id: String,
+    ) -> Result<WorkflowId, Fault> {
+        super::volume::delete_backup(ctx, &volume_instance_id, &volume_instance_backup_id)
+    }
+    /// Keeps a backup for good.
+    fn volume_instance_backup_lock(ctx: &Ctx, volume_instance_backup_id: String, volume_instance_id: String) -> Result<bool, Fault> {
+        super::volume::lock_backup(ctx, &volume_instance_id, &volume_instance_backup_id)
+    }
+    /// Puts a backup in the place of what its volume holds.
+    fn volume_instance_backup_restore(
+        ctx: &Ctx,
+        volume_instance_backup_id: String,
+        volume_instance_id: String,
+    ) -> Result<WorkflowId, Fault> {
+        super::volume::restore(ctx, &volume_instance_id, &volume_instance_backup_id)
+    }
+    /// Sets when backups of a volume are made by themselves.
+    fn volume_instance_backup_schedule_update(
+        ctx: &Ctx,
+        kinds: Vec<VolumeInstanceBackupScheduleKind>,
+        volume_instance_id: String,
+    ) -> Result<bool, Fault> {
+        super::volume::update_schedules(ctx, &volume_instance_id, kinds)
+    }
+    /// Moves, attaches or detaches a volume, in one environment or in all.
+    fn volume_instance_update(
+        ctx: &Ctx,
+        environment_id: Option<String>,
+        input: VolumeInstanceUpdateInput,
+        volume_id: String,
+    ) -> Result<bool, Fault> {
+        super::volume::update_instance(ctx, environment_id.as_deref(), &volume_id, input)
+    }
+    /// Renames a volume.
+    fn volume_update(ctx: &Ctx, input: VolumeUpdateInput, volume_id: String) -> Result<Volume, Fault> {
+        super::volume::update(ctx, &volume_id, input)
     }
     /// Puts a workspace on a plan: for operators of the server.
     fn workspace_plan_set(ctx: &Ctx, id: String, plan: Plan) -> Result<Workspace, Fault> {

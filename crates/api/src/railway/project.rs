@@ -8,13 +8,15 @@ use juniper::{ID, graphql_object};
 use ops::Opened;
 use ops::deployment::DeploymentFilter;
 
-use super::absent::{self, ProjectBucketsConnection, ProjectPluginsConnection, ProjectVolumesConnection, Team};
+use super::absent::{self, ProjectBucketsConnection, Team};
 use super::account::Workspace;
 use super::connection::{connection, page, sized};
 use super::deployment::Deployment;
 use super::enums::SortOrder;
 use super::environment::Environment;
+use super::plugin::{Plugin, ProjectPluginsConnection};
 use super::service::Service;
+use super::volume::{ProjectVolumesConnection, Volume};
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -120,13 +122,14 @@ impl Project {
     }
     fn plugins(
         &self,
+        ctx: &Ctx,
         after: Option<String>,
         before: Option<String>,
         first: Option<i32>,
         last: Option<i32>,
     ) -> Result<ProjectPluginsConnection, Fault> {
-        page(after, before, first, last)?;
-        Ok(absent::nothing().into())
+        let all = Plugin::of_project(ctx, self.tenant, self.row.id)?;
+        Ok(page(after, before, first, last)?.cut(all, Plugin::cursor).into())
     }
     fn pr_deploys(&self) -> bool {
         false
@@ -154,13 +157,14 @@ impl Project {
     }
     fn volumes(
         &self,
+        ctx: &Ctx,
         after: Option<String>,
         before: Option<String>,
         first: Option<i32>,
         last: Option<i32>,
     ) -> Result<ProjectVolumesConnection, Fault> {
-        page(after, before, first, last)?;
-        Ok(absent::nothing().into())
+        let all = Volume::of_project(ctx, self.tenant, self.row.id)?;
+        Ok(page(after, before, first, last)?.cut(all, Volume::cursor).into())
     }
     fn workspace(&self, ctx: &Ctx) -> Result<Option<Workspace>, Fault> {
         Workspace::of(ctx, self.tenant)

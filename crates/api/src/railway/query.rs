@@ -25,10 +25,14 @@ use super::log::{Log, Window, between};
 use super::metric::{
     self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
 };
+use super::plugin::Plugin;
 use super::project::Project;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
+use super::tcp_proxy::TCPProxy;
+use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
+use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
 use crate::graphql::scalar::{DateTime, EnvironmentVariables, ServiceInstanceLimit};
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -326,6 +330,10 @@ impl Query {
         };
         metric::metrics(ctx, asked)
     }
+    /// A database.
+    fn plugin(ctx: &Ctx, id: String) -> Result<Plugin, Fault> {
+        Plugin::find(ctx, &id)
+    }
     /// A project.
     fn project(ctx: &Ctx, id: String) -> Result<Project, Fault> {
         Project::find(ctx, super::inputs::id("Project", &id, ProjectId)?)
@@ -401,6 +409,43 @@ impl Query {
         let limits = ServiceInstance::limits(ctx, &environment_id, &service_id)?;
         Ok(if limits.is_null() { json!({"containers": {}}) } else { limits }.into())
     }
+    /// The TCP ports of a service in an environment.
+    fn tcp_proxies(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<TCPProxy>, Fault> {
+        super::tcp_proxy::list(ctx, &environment_id, &service_id)
+    }
+    /// A template, by its code or id. Everybody may ask.
+    fn template(code: Option<String>, id: Option<String>, owner: Option<String>, repo: Option<String>) -> Result<Template, Fault> {
+        // Templates here come with the server, not from anybody's repository.
+        let _ = (owner, repo);
+        Template::find(code, id)
+    }
+    /// Templates that hold every word of the query. Everybody may ask.
+    fn template_search(
+        after: Option<String>,
+        before: Option<String>,
+        category: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+        query: String,
+        verified: Option<bool>,
+    ) -> Result<QueryTemplateSearchConnection, Fault> {
+        // All of them are verified.
+        let found = if verified == Some(false) { vec![] } else { TemplateSearchResult::search(&query, category.as_deref()) };
+        Ok(page(after, before, first, last)?.cut(found, TemplateSearchResult::cursor).into())
+    }
+    /// All templates, databases first. Everybody may ask.
+    fn templates(
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+        recommended: Option<bool>,
+        verified: Option<bool>,
+    ) -> Result<QueryTemplatesConnection, Fault> {
+        // All of them are recommended and verified.
+        let found = if recommended == Some(false) || verified == Some(false) { vec![] } else { Template::all() };
+        Ok(page(after, before, first, last)?.cut(found, Template::cursor).into())
+    }
     /// Whether the person signs in with a second factor.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
         ctx.op.user()?;
@@ -425,6 +470,22 @@ impl Query {
         service_id: String,
     ) -> Result<EnvironmentVariables, Fault> {
         read_variables(ctx, &project_id, &environment_id, Some(&service_id), View::ForDeployment)
+    }
+    /// A volume in an environment.
+    fn volume_instance(ctx: &Ctx, id: String) -> Result<VolumeInstance, Fault> {
+        VolumeInstance::find(ctx, &id)
+    }
+    /// The backups of a volume, newest first.
+    fn volume_instance_backup_list(ctx: &Ctx, volume_instance_id: String) -> Result<Vec<VolumeInstanceBackup>, Fault> {
+        super::volume::backups(ctx, &volume_instance_id)
+    }
+    /// When backups of a volume are made by themselves.
+    fn volume_instance_backup_schedule_list(ctx: &Ctx, volume_instance_id: String) -> Result<Vec<VolumeInstanceBackupSchedule>, Fault> {
+        super::volume::schedules(ctx, &volume_instance_id)
+    }
+    /// Where a workflow stands that a mutation began.
+    fn workflow_status(ctx: &Ctx, workflow_id: String) -> Result<WorkflowResult, Fault> {
+        super::template::workflow(ctx, &workflow_id)
     }
     /// A workspace.
     fn workspace(ctx: &Ctx, workspace_id: String) -> Result<Workspace, Fault> {

@@ -3,9 +3,14 @@
 use api::graphql::{Engine, GraphqlRequest};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
-use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, Tenant, Timestamp, UserId, WorkspaceId};
+use domain::volume::VolumeInstance;
+use domain::{
+    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, UserId,
+    VolumeId, VolumeInstanceId, WorkspaceId,
+};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
+use ops::plugin::PluginCreate;
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Principal};
 use secrecy::{ExposeSecret, SecretString};
@@ -28,6 +33,12 @@ pub(crate) struct Estate {
     pub(crate) deployment: DeploymentId,
     pub(crate) service_domain: DomainId,
     pub(crate) custom_domain: DomainId,
+    /// A database, its volume with a backup, and its port.
+    pub(crate) plugin: ServiceId,
+    pub(crate) volume: VolumeId,
+    pub(crate) volume_instance: VolumeInstanceId,
+    pub(crate) backup: BackupId,
+    pub(crate) tcp_proxy: TcpProxyId,
     pub(crate) account_key: ApiKeyId,
     pub(crate) project_key: ApiKeyId,
     /// A project token's secret.
@@ -113,6 +124,7 @@ impl World {
         )
         .await
         .unwrap();
+        let (plugin, mounted, backup, tcp_proxy) = self.database(&ctx, &person).await;
         let (account_key, _) = ops::token::api_token_create(&ctx, "ci", None).await.unwrap();
         let (project_key, secret) = ops::token::project_token_create(&ctx, person.project, person.environment, "deploy").await.unwrap();
         let patch = json!({"services": {service.row.id.to_string(): {"variables": {"SECRET": {"value": "canary-7f3a"}}}}});
@@ -125,11 +137,27 @@ impl World {
             deployment,
             service_domain: domains.row[0].id,
             custom_domain: custom.id,
+            plugin,
+            volume: mounted.volume_id,
+            volume_instance: mounted.id,
+            backup,
+            tcp_proxy,
             account_key: account_key.id,
             project_key: project_key.id,
             project_token: secret.expose_secret().to_owned(),
             person,
         }
+    }
+
+    async fn database(&self, ctx: &OpCtx, person: &Person) -> (ServiceId, VolumeInstance, BackupId, TcpProxyId) {
+        let wanted =
+            PluginCreate { name: "redis".into(), project: person.project, environment: Some(person.environment), friendly_name: None };
+        let (plugin, _) = ops::plugin::plugin_create(ctx, wanted).await.unwrap();
+        let (tenant, id) = (plugin.tenant, plugin.row.id);
+        let mounted = ctx.ops.store.volume_instance_of_service(tenant, person.environment, id).await.unwrap().unwrap();
+        let backup = ops::backup::volume_instance_backup_create(ctx, mounted.id, None).await.unwrap();
+        let proxies = ops::tcp_proxy::tcp_proxies(ctx, person.environment, id).await.unwrap();
+        (id, mounted, backup.id, proxies.row[0].id)
     }
 
     pub(crate) async fn deploy(&self, ctx: &OpCtx, person: &Person, service: Option<ServiceId>) -> DeploymentId {
@@ -207,6 +235,7 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         account_key,
         project_key,
         project_token,
+        ..
     } = estate;
     vec![
         person.project.to_string(),
@@ -218,6 +247,11 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         deployment.to_string(),
         service_domain.to_string(),
         custom_domain.to_string(),
+        estate.plugin.to_string(),
+        estate.volume.to_string(),
+        estate.volume_instance.to_string(),
+        estate.backup.to_string(),
+        estate.tcp_proxy.to_string(),
         account_key.to_string(),
         project_key.to_string(),
         project_token.clone(),

@@ -71,6 +71,8 @@ impl Server {
                 edge_port: Some(8081),
                 dashboard_url: format!("http://{address}"),
                 region: "local".into(),
+                tcp_domain: "127.0.0.1".into(),
+                tcp_ports: 30_000..=32_767,
                 blobs: dir.path().join("blobs"),
                 max_upload_bytes: LIMIT,
             },

@@ -20,6 +20,7 @@ fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>
         since: at(0),
         health_seconds: 300,
         overlap_seconds: 0,
+        waiting: false,
         replicas,
     }
 }
@@ -31,7 +32,7 @@ fn crashed() -> Phase {
 #[test]
 fn a_candidate_starts_what_is_missing() {
     let new = deployment(DeploymentStatus::Deploying, 2, vec![replica(1, Phase::Starting)]);
-    let plan = plan(&Observed { deployments: vec![new.clone()] }, at(1));
+    let plan = plan(&Observed { deployments: vec![new.clone()], ..Observed::default() }, at(1));
     assert_eq!(plan.start, [(new.id, 0, 0)]);
     assert!(plan.route.is_empty());
     assert_eq!(plan.again_at, Some(at(300)));
@@ -41,13 +42,13 @@ fn a_candidate_starts_what_is_missing() {
 fn the_old_one_serves_until_the_candidate_is_whole_and_drains_then() {
     let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
     let half = deployment(DeploymentStatus::Deploying, 2, vec![replica(0, Phase::Healthy), replica(1, Phase::Starting)]);
-    let before = plan(&Observed { deployments: vec![old.clone(), half.clone()] }, at(1));
+    let before = plan(&Observed { deployments: vec![old.clone(), half.clone()], ..Observed::default() }, at(1));
     assert_eq!(before.serving, Some(old.id));
     assert!(before.stop.is_empty());
 
     let mut whole = half;
     whole.replicas[1].phase = Phase::Healthy;
-    let after = plan(&Observed { deployments: vec![old.clone(), whole.clone()] }, at(2));
+    let after = plan(&Observed { deployments: vec![old.clone(), whole.clone()], ..Observed::default() }, at(2));
     assert_eq!(after.serving, Some(whole.id));
     assert_eq!(after.route.len(), 2);
     assert_eq!(after.stop, [(old.replicas[0].id, "replaced by a newer deployment")]);
@@ -60,7 +61,7 @@ fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
     for (phase, now, to) in [(crashed(), 5, DeploymentStatus::Crashed), (Phase::Starting, 300, DeploymentStatus::Failed)] {
         let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
         let new = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, phase)]);
-        let plan = plan(&Observed { deployments: vec![old.clone(), new.clone()] }, at(now));
+        let plan = plan(&Observed { deployments: vec![old.clone(), new.clone()], ..Observed::default() }, at(now));
         assert_eq!(plan.serving, Some(old.id));
         assert!(!plan.stop.iter().any(|(replica, _)| *replica == old.replicas[0].id));
         assert_eq!(plan.transition.len(), 1);
@@ -72,13 +73,13 @@ fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
 fn a_restart_keeps_the_older_generation_until_the_new_one_is_healthy() {
     let mut it = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
     it.generation = 1;
-    let first = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    let first = plan(&Observed { deployments: vec![it.clone()], ..Observed::default() }, at(1));
     assert_eq!(first.start, [(it.id, 1, 0)]);
     assert_eq!(first.route, [it.replicas[0].id]);
     assert!(first.stop.is_empty());
 
     it.replicas.push(ReplicaState { generation: 1, ..replica(0, Phase::Healthy) });
-    let then = plan(&Observed { deployments: vec![it.clone()] }, at(2));
+    let then = plan(&Observed { deployments: vec![it.clone()], ..Observed::default() }, at(2));
     assert_eq!(then.route, [it.replicas[1].id]);
     assert_eq!(then.stop, [(it.replicas[0].id, "replaced by a restart")]);
 }
@@ -86,7 +87,7 @@ fn a_restart_keeps_the_older_generation_until_the_new_one_is_healthy() {
 #[test]
 fn a_lost_replica_is_forgotten_and_replaced() {
     let it = deployment(DeploymentStatus::Success, 2, vec![replica(0, Phase::Healthy), replica(1, Phase::Lost)]);
-    let plan = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    let plan = plan(&Observed { deployments: vec![it.clone()], ..Observed::default() }, at(1));
     assert_eq!(plan.start, [(it.id, 0, 1)]);
     assert_eq!(plan.forget, [(it.replicas[1].id, "its supervisor ended")]);
     assert_eq!(plan.route, [it.replicas[0].id]);
@@ -95,15 +96,15 @@ fn a_lost_replica_is_forgotten_and_replaced() {
 #[test]
 fn all_replicas_ended_well_is_completed_and_ended_badly_is_crashed() {
     let well = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Exited)]);
-    assert!(plan(&Observed { deployments: vec![well] }, at(1)).transition[0].completed);
+    assert!(plan(&Observed { deployments: vec![well], ..Observed::default() }, at(1)).transition[0].completed);
     let badly = deployment(DeploymentStatus::Success, 1, vec![replica(0, crashed())]);
-    assert_eq!(plan(&Observed { deployments: vec![badly] }, at(1)).transition[0].to, DeploymentStatus::Crashed);
+    assert_eq!(plan(&Observed { deployments: vec![badly], ..Observed::default() }, at(1)).transition[0].to, DeploymentStatus::Crashed);
 }
 
 #[test]
 fn scaling_down_stops_the_highest_places() {
     let it = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy), replica(1, Phase::Healthy)]);
-    let plan = plan(&Observed { deployments: vec![it.clone()] }, at(1));
+    let plan = plan(&Observed { deployments: vec![it.clone()], ..Observed::default() }, at(1));
     // It still carries traffic in this table; the next round stops it.
     assert_eq!(plan.route, [it.replicas[0].id]);
     assert_eq!(plan.stop, [(it.replicas[1].id, "scaled down")]);
@@ -112,11 +113,11 @@ fn scaling_down_stops_the_highest_places() {
 #[test]
 fn what_is_removed_drains_and_vanishes() {
     let draining = deployment(DeploymentStatus::Removing, 1, vec![replica(0, Phase::Healthy)]);
-    let first = plan(&Observed { deployments: vec![draining.clone()] }, at(1));
+    let first = plan(&Observed { deployments: vec![draining.clone()], ..Observed::default() }, at(1));
     assert!(first.route.is_empty());
     assert_eq!(first.stop.len(), 1);
     let gone = deployment(DeploymentStatus::Removing, 1, vec![]);
-    assert_eq!(plan(&Observed { deployments: vec![gone] }, at(1)).transition[0].to, DeploymentStatus::Removed);
+    assert_eq!(plan(&Observed { deployments: vec![gone], ..Observed::default() }, at(1)).transition[0].to, DeploymentStatus::Removed);
 }
 
 fn any_phase() -> impl Strategy<Value = Phase> {
@@ -150,7 +151,7 @@ fn any_deployment() -> impl Strategy<Value = DeploymentState> {
 proptest! {
     #[test]
     fn no_plan_stops_what_it_routes_or_routes_what_is_not_healthy(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
-        let observed = Observed { deployments };
+        let observed = Observed { deployments, ..Observed::default() };
         let plan = plan(&observed, at(now));
         for (stopped, _) in &plan.stop {
             prop_assert!(!plan.route.contains(stopped));
@@ -162,7 +163,7 @@ proptest! {
 
     #[test]
     fn traffic_is_never_dropped_while_something_wanted_is_healthy(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
-        let observed = Observed { deployments };
+        let observed = Observed { deployments, ..Observed::default() };
         let plan = plan(&observed, at(now));
         let serves = observed.deployments.iter().any(|d| d.status == DeploymentStatus::Success && !d.stopped
             && d.replicas.iter().any(|r| r.phase == Phase::Healthy));
@@ -171,11 +172,57 @@ proptest! {
 
     #[test]
     fn at_most_one_transition_a_deployment(deployments in prop::collection::vec(any_deployment(), 0..4), now in 0i64..400) {
-        let plan = plan(&Observed { deployments }, at(now));
+        let plan = plan(&Observed { deployments, ..Observed::default() }, at(now));
         let mut ids: Vec<_> = plan.transition.iter().map(|t| t.deployment).collect();
         ids.sort();
         let before = ids.len();
         ids.dedup();
         prop_assert_eq!(ids.len(), before);
     }
+}
+
+#[test]
+fn what_shares_a_volume_runs_one_at_a_time() {
+    let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let new = deployment(DeploymentStatus::Deploying, 1, vec![]);
+    let seen = |old: &DeploymentState, new: &DeploymentState| Observed {
+        deployments: vec![old.clone(), new.clone()],
+        exclusive: true,
+        paused: false,
+    };
+    let first = plan(&seen(&old, &new), at(1));
+    assert!(first.start.is_empty() && first.route.is_empty());
+    assert_eq!(first.stop, [(old.replicas[0].id, "its volume is needed by a newer one")]);
+
+    let mut draining = old.clone();
+    draining.replicas[0].phase = Phase::Stopping;
+    assert!(plan(&seen(&draining, &new), at(1)).start.is_empty(), "it still has the files open");
+    let mut gone = old.clone();
+    gone.replicas.clear();
+    assert_eq!(plan(&seen(&gone, &new), at(1)).start, [(new.id, 0, 0)], "the candidate alone, not the old one again");
+
+    // What comes before the candidate's start takes no service away.
+    let held = DeploymentState { waiting: true, ..new.clone() };
+    assert!(plan(&seen(&old, &held), at(1)).stop.is_empty());
+    // A candidate that fails gives the files back.
+    let failed = deployment(DeploymentStatus::Failed, 1, vec![]);
+    assert_eq!(plan(&seen(&gone, &failed), at(1)).start, [(gone.id, 0, 0)]);
+}
+
+#[test]
+fn a_restart_over_a_volume_waits_for_the_generation_before() {
+    let mut one = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
+    one.generation = 1;
+    let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, paused: false };
+    let first = plan(&observed(&one), at(1));
+    assert!(first.start.is_empty() && first.stop.len() == 1);
+    one.replicas.clear();
+    assert_eq!(plan(&observed(&one), at(1)).start, [(one.id, 1, 0)]);
+}
+
+#[test]
+fn nothing_runs_while_a_volume_is_copied() {
+    let one = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true }, at(1));
+    assert_eq!((plan.stop.len(), plan.route.len(), plan.start.len(), plan.transition.len()), (1, 0, 0, 0));
 }

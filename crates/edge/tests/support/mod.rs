@@ -109,7 +109,11 @@ pub(crate) fn route(targets: Vec<Target>) -> Route {
 }
 
 pub(crate) fn table(version: u64, hosts: Vec<(&str, Route)>) -> RoutingTable {
-    RoutingTable { version, hosts: hosts.into_iter().map(|(host, route)| (host.to_owned(), route)).collect::<BTreeMap<_, _>>() }
+    RoutingTable {
+        version,
+        hosts: hosts.into_iter().map(|(host, route)| (host.to_owned(), route)).collect::<BTreeMap<_, _>>(),
+        tcp: BTreeMap::new(),
+    }
 }
 
 /// An address where nothing listens.

@@ -28,6 +28,8 @@ pub(crate) async fn world() -> World {
         edge_port: Some(8081),
         dashboard_url: "http://localhost:8080".into(),
         region: "local".into(),
+        tcp_domain: "127.0.0.1".into(),
+        tcp_ports: 30_000..=32_767,
         blobs: dir.path().join("blobs"),
         max_upload_bytes: 1_000_000,
     };

@@ -15,6 +15,11 @@ fn main() -> ExitCode {
             let status = runtime::shim_main(Path::new(args.get(2).map_or("", String::as_str)));
             return u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from);
         }
+        Some(runtime::LAUNCH) => {
+            let text = |at: usize| args.get(at).map_or("", String::as_str);
+            let status = runtime::launch_main(text(2), text(3));
+            return u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from);
+        }
         Some(runtime::sandbox::SUBCOMMAND) => runtime::sandbox::sandbox_exec_main(),
         Some("static") => serve(&args),
         Some("drive") => drive(Path::new(args.get(2).map_or("", String::as_str))),

@@ -32,7 +32,7 @@ pub(super) fn files(sandbox: &Sandbox) -> Result<(), Failure> {
         let hidden: Vec<PathBuf> = sandbox.hidden.iter().map(|path| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())).collect();
         rules = open(rules, Path::new("/"), &hidden, AccessFs::from_read(VERSION))?;
         let tmp = sandbox.overlay.as_ref().map(|overlay| overlay.join("tmp"));
-        for path in [&sandbox.root].into_iter().chain(&sandbox.writable).chain(&tmp) {
+        for path in [&sandbox.root].into_iter().chain(&sandbox.writable).chain(sandbox.binds.iter().map(|bind| &bind.source)).chain(&tmp) {
             rules = allow(rules, path, AccessFs::from_all(VERSION))?;
         }
         for path in ["/tmp", "/var/tmp", "/dev/shm"].map(Path::new) {

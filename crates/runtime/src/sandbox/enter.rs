@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal};
@@ -125,7 +124,7 @@ fn inner(entry: &Entry, group: Option<&Group>, keeper: &Keeper, report: &io::Pip
     privileges::filter_system_calls(entry.sandbox.network)?;
     // Giving up privileges has cancelled it.
     die()?;
-    let Some(app) = fork()? else { become_app(entry, None) };
+    let Some(app) = fork()? else { become_app(entry, false) };
     keeper.keep(app, keep::Role::Init, None).attempt(|| "waiting for the app".into())
 }
 
@@ -137,7 +136,7 @@ fn plain(entry: &Entry, group: Option<&Group>, keeper: &Keeper, parent: &OwnedFd
         if let Err(Failure(what)) = prepare_plain(entry, group, guard) {
             give_up(&what);
         }
-        become_app(entry, entry.sandbox.overlay.as_ref().map(|overlay| overlay.join("tmp")).as_deref());
+        become_app(entry, true);
     };
     keeper.keep(app, keep::Role::Plain, Some(parent)).attempt(|| "waiting for the app".into())
 }
@@ -158,12 +157,16 @@ fn prepare_plain(entry: &Entry, group: Option<&Group>, guard: Pid) -> Result<(),
 }
 
 /// Replaces this process by the program.
-fn become_app(entry: &Entry, tmp: Option<&Path>) -> ! {
+fn become_app(entry: &Entry, plain: bool) -> ! {
     // Without a session of its own it would merely share the guard's process group: signals still reach it directly.
     let _ = nix::unistd::setsid();
     let mut command = std::process::Command::new(&entry.program);
     command.args(&entry.args).env_clear().env("PATH", DEFAULT_PATH).envs(&entry.env);
-    if let Some(tmp) = tmp.filter(|_| !entry.env.contains_key("TMPDIR")) {
+    // Without a root of its own, the program sees the machine's paths.
+    let bound = |bind: &super::Bind| (bind.variable.clone(), if plain { bind.source.clone() } else { bind.target.clone() });
+    command.envs(entry.sandbox.binds.iter().map(bound));
+    let tmp = entry.sandbox.overlay.as_ref().map(|overlay| overlay.join("tmp"));
+    if let Some(tmp) = tmp.filter(|_| plain && !entry.env.contains_key("TMPDIR")) {
         command.env("TMPDIR", tmp);
     }
     if entry.program == own_program() {

@@ -3,6 +3,8 @@
 //! Everything happens in a mount namespace of its own, so nothing has to be undone. Sources are opened before anything is covered and
 //! mounted from those handles, which also carries them past folders that the app's user may not pass through.
 
+mod room;
+
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -50,6 +52,9 @@ pub(super) fn arrange(sandbox: &Sandbox, group: Option<&Group>) -> Result<(), Fa
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).attempt(|| "separating the mounts".into())?;
     let masks = masks(sandbox);
+    for bind in &sandbox.binds {
+        room::make(&bind.target, &masks)?;
+    }
     let machine = proc::mounts().attempt(|| "reading the mounts".into())?;
     let devices = DEVICES.iter().map(|name| keep(&Path::new("/dev").join(name), true)).collect::<Result<Vec<_>, _>>()?;
     let tmp = tmp(sandbox)?;
@@ -85,7 +90,7 @@ pub(super) fn arrange(sandbox: &Sandbox, group: Option<&Group>) -> Result<(), Fa
 /// only: inside a mask there is nothing left to cover.
 fn masks(sandbox: &Sandbox) -> Vec<PathBuf> {
     let mut masks: Vec<PathBuf> = VEILED.iter().map(PathBuf::from).chain(sandbox.hidden.iter().cloned()).collect();
-    for path in [&sandbox.root].into_iter().chain(&sandbox.writable) {
+    for path in [&sandbox.root].into_iter().chain(&sandbox.writable).chain(sandbox.binds.iter().map(|bind| &bind.target)) {
         let parents: Vec<_> = path.ancestors().skip(1).filter(|parent| parent.parent().is_some()).collect();
         masks.extend(parents.into_iter().rev().find(|parent| !may_pass(parent, sandbox.user)).map(Path::to_owned));
     }
@@ -122,6 +127,9 @@ fn kept(sandbox: &Sandbox) -> Result<Vec<Kept>, Failure> {
     let mut kept = vec![keep(&sandbox.root, true)?];
     for path in &sandbox.writable {
         kept.push(keep(path, true)?);
+    }
+    for bind in &sandbox.binds {
+        kept.push(Kept { path: bind.target.clone(), ..keep(&bind.source, true)? });
     }
     // Resolvers' configuration is often a link into a folder that is veiled.
     if let Ok(resolver) = fs::canonicalize("/etc/resolv.conf")

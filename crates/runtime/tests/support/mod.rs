@@ -72,6 +72,7 @@ impl Place {
             draining_seconds: 3,
             limits: Limits::default(),
             user: self.user,
+            volume: None,
         }
     }
 

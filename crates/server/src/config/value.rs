@@ -97,6 +97,49 @@ impl JsonSchema for ByteSize {
     }
 }
 
+/// Ports from the first to the last, written `30000-32767`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PortRange(pub(crate) std::ops::RangeInclusive<u16>);
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+        let ports = text.split_once('-').and_then(|(first, last)| Some((port(first)?, port(last)?)));
+        let ports = ports.filter(|(first, last)| first <= last);
+        ports.map(|(first, last)| Self(first..=last)).ok_or_else(|| "write the first and the last port, like 30000-32767".to_owned())
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.start(), self.0.end())
+    }
+}
+
+impl Serialize for PortRange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for PortRange {
+    fn schema_name() -> Cow<'static, str> {
+        "PortRange".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "The first and the last port, such as \"30000-32767\".", "type": "string", "pattern": "^[0-9]+-[0-9]+$"})
+    }
+}
+
 /// A database's URL. It can hold a password, so its text is shown without it.
 #[derive(Clone)]
 pub(crate) struct DatabaseUrl(SecretString);

@@ -80,10 +80,16 @@ param_from! {
     SessionId: |value| Self::Uuid(value.0);
     DeliveryId: |value| Self::Uuid(value.0);
     TriggerId: |value| Self::Uuid(value.0);
+    VolumeId: |value| Self::Uuid(value.0);
+    VolumeInstanceId: |value| Self::Uuid(value.0);
+    BackupId: |value| Self::Uuid(value.0);
+    TcpProxyId: |value| Self::Uuid(value.0);
     &[ProjectId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[EnvironmentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ServiceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[InstanceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[VolumeId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[VolumeInstanceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[DeploymentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[WorkspaceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ActivityId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());

@@ -1,0 +1,334 @@
+//! Volumes on disk: `volumes/<instance>/data` for the files, `backups/<id>` for copies. A service stands still while its volume is copied:
+//! a database's files make sense only together.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::volume::{Backup, BackupState, VolumeInstance, VolumeState};
+use domain::{BackupId, InstanceId, Tenant, Timestamp, VolumeInstanceId};
+use runtime::UnixUser;
+use store::{Change, StoreError};
+
+use crate::{Home, Shared, lock};
+
+/// What is under way is looked at so often, also when no bell was heard.
+const PERIOD: Duration = Duration::from_secs(60);
+/// Whether a service has come to rest is looked at so often.
+const REST: Duration = Duration::from_millis(100);
+/// A service that does not come to rest in this time is copied another time.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn data_of(shared: &Shared, id: VolumeInstanceId) -> PathBuf {
+    shared.config.data_dir.join("volumes").join(id.to_string()).join("data")
+}
+
+fn copy_of(shared: &Shared, id: BackupId) -> PathBuf {
+    shared.config.data_dir.join("backups").join(id.to_string())
+}
+
+/// Makes the folder of a volume and gives it to the user that is going to use it.
+pub(crate) async fn prepare(shared: &Arc<Shared>, id: VolumeInstanceId, user: Option<UnixUser>) -> io::Result<PathBuf> {
+    let path = data_of(shared, id);
+    let data = path.clone();
+    let prepared = tokio::task::spawn_blocking(move || {
+        if let Some(parent) = data.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+        }
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&data)?;
+        match user {
+            // Only a volume that has moved to another service has another owner.
+            Some(user) if std::fs::metadata(&data)?.uid() != user.uid => give(&data, user),
+            _ => Ok(()),
+        }
+    });
+    prepared.await.map_err(io::Error::other)??;
+    Ok(path)
+}
+
+fn give(path: &Path, user: UnixUser) -> io::Result<()> {
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), user)?;
+        }
+    }
+    lchown(path, Some(user.uid), Some(user.gid))
+}
+
+/// Copies files, folders and links with their owners and modes; sockets and pipes mean nothing without their process. The bytes of files.
+fn copy(from: &Path, to: &Path) -> io::Result<u64> {
+    let meta = std::fs::symlink_metadata(from)?;
+    let mut bytes = 0;
+    if meta.is_dir() {
+        std::fs::create_dir(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
+            bytes += copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    } else if meta.is_symlink() {
+        symlink(std::fs::read_link(from)?, to)?;
+    } else if meta.is_file() {
+        bytes += std::fs::copy(from, to)?;
+        std::fs::File::open(to)?.sync_data()?;
+    } else {
+        return Ok(0);
+    }
+    if nix_root() {
+        lchown(to, Some(meta.uid()), Some(meta.gid()))?;
+    }
+    if !meta.is_symlink() {
+        std::fs::set_permissions(to, std::fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+    }
+    Ok(bytes)
+}
+
+/// Only root can give files away; everybody else owns all of them already.
+fn nix_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Bytes of files. What vanishes meanwhile counts for nothing.
+fn measure(path: &Path) -> u64 {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
+    if !meta.is_dir() {
+        return meta.blocks() * 512;
+    }
+    std::fs::read_dir(path).map_or(0, |entries| entries.flatten().map(|entry| measure(&entry.path())).sum())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut bell = shared.ops.signals.volumes();
+    let mut tick = tokio::time::interval(PERIOD);
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = bell.changed() => {}
+            _ = tick.tick() => {}
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            done = pass(&shared) => if let Err(error) = done {
+                tracing::warn!(%error, "volumes could not be looked after; it is tried again");
+            }
+        }
+    }
+}
+
+/// Restores come first: somebody waits for them.
+async fn pass(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let volumes = shared.ops.store.system_volume_instances().await?;
+    for volume in volumes.iter().filter(|volume| volume.state == VolumeState::Restoring) {
+        restore(shared, volume).await?;
+    }
+    for backup in shared.ops.store.system_backups_under_way().await? {
+        if let Some(volume) = volumes.iter().find(|volume| volume.id == backup.volume_instance_id) {
+            back_up(shared, volume, &backup).await?;
+        }
+    }
+    schedule(shared, &volumes).await?;
+    gauge(shared, volumes).await
+}
+
+/// The instance that uses the volume.
+async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<Home>, StoreError> {
+    let Some(service) = volume.service_id else { return Ok(None) };
+    let found = shared.ops.store.instance_of(volume.environment_id, service).await?;
+    let instance = found.and_then(|sealed| sealed.open(Tenant::system(volume.workspace_id)));
+    Ok(instance.map(|instance| (volume.workspace_id, instance.id)))
+}
+
+/// An instance that stands still until this is dropped.
+struct Held {
+    shared: Arc<Shared>,
+    home: Home,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        lock(&self.shared.held).remove(&self.home.1);
+        self.shared.look(self.home.0, self.home.1);
+    }
+}
+
+/// Stops what uses the volume and waits until nothing does. `Err(())` when it does not come to rest.
+async fn hold(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<Result<Option<Held>, ()>, StoreError> {
+    let Some(home) = user_of(shared, volume).await? else { return Ok(Ok(None)) };
+    lock(&shared.held).insert(home.1);
+    let held = Held { shared: shared.clone(), home };
+    shared.look(home.0, home.1);
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !rests(shared, home.1, Tenant::system(home.0)).await? {
+        if tokio::time::Instant::now() >= until {
+            return Ok(Err(()));
+        }
+        // The driver's bell says that something has changed, not that all has ended.
+        tokio::time::sleep(REST).await;
+    }
+    Ok(Ok(Some(held)))
+}
+
+async fn rests(shared: &Shared, instance: InstanceId, tenant: Tenant) -> Result<bool, StoreError> {
+    let live = shared.ops.store.deployments_live(tenant, &[instance]).await?;
+    let ids: Vec<_> = live.iter().map(|deployment| deployment.id).collect();
+    let rows: HashSet<_> = shared.ops.store.replicas_of(tenant, &ids).await?.into_iter().map(|replica| replica.id).collect();
+    if lock(&shared.launching).iter().any(|id| rows.contains(id)) {
+        return Ok(false);
+    }
+    // A driver that does not answer says nothing about what runs.
+    let Ok(seen) = shared.driver.observe().await else { return Ok(false) };
+    Ok(!seen.iter().any(|one| rows.contains(&one.replica_id) && !one.phase.is_over()))
+}
+
+async fn back_up(shared: &Arc<Shared>, volume: &VolumeInstance, backup: &Backup) -> Result<(), StoreError> {
+    let tenant = Tenant::system(volume.workspace_id);
+    let made = match hold(shared, volume).await? {
+        Err(()) => Err("its service did not stop: try again when it is idle".to_owned()),
+        Ok(held) => {
+            let (from, to) = (data_of(shared, volume.id), copy_of(shared, backup.id));
+            let copied = tokio::task::spawn_blocking(move || {
+                // Left by an attempt that was cut off.
+                remove(&to)?;
+                if from.is_dir() { copy(&from, &to) } else { std::fs::create_dir_all(&to).map(|()| 0) }
+            });
+            let copied = copied.await.map_err(io::Error::other).flatten();
+            drop(held);
+            copied.map_err(|error| format!("the files could not be copied: {error}"))
+        }
+    };
+    let (state, used, reason) = match made {
+        Ok(bytes) => (BackupState::Ready, i64::try_from(bytes).unwrap_or(i64::MAX), None),
+        Err(reason) => (BackupState::Failed, 0, Some(reason)),
+    };
+    if let Some(reason) = &reason {
+        tracing::warn!(reason, backup = %backup.id, "a backup has failed");
+    }
+    let change = Change::BackupEnd { id: backup.id, state, used_bytes: used, reason };
+    match shared.ops.store.commit(tenant, vec![change]).await {
+        // Deleted meanwhile.
+        Err(StoreError::Stale) => Ok(()),
+        result => result.map(|_| ()),
+    }
+}
+
+async fn restore(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<(), StoreError> {
+    let Some(backup) = volume.restoring else { return Ok(()) };
+    let tenant = Tenant::system(volume.workspace_id);
+    let Ok(held) = hold(shared, volume).await? else {
+        tracing::warn!(volume = %volume.id, "a volume is in use and cannot be restored yet; it is tried again");
+        return Ok(());
+    };
+    let (from, to) = (copy_of(shared, backup), data_of(shared, volume.id));
+    let swapped = tokio::task::spawn_blocking(move || swap(&from, &to)).await.map_err(io::Error::other).flatten();
+    if let Err(error) = swapped {
+        tracing::error!(%error, volume = %volume.id, "a backup cannot be restored; what was there stays");
+    }
+    let (from, to) = (VolumeState::Restoring, VolumeState::Ready);
+    let change = Change::VolumeInstanceMove { id: volume.id, from, to, restoring: None, at: Timestamp::now() };
+    let done = shared.ops.store.commit(tenant, vec![change]).await;
+    drop(held);
+    match done {
+        Err(StoreError::Stale) => Ok(()),
+        result => result.map(|_| ()),
+    }
+}
+
+/// Whole or not at all: what was there goes when the copy is in its place.
+fn swap(copy_from: &Path, data: &Path) -> io::Result<()> {
+    let (fresh, old) = (data.with_file_name("data.new"), data.with_file_name("data.old"));
+    if let Some(parent) = data.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+    }
+    if !data.exists() && old.is_dir() {
+        // An attempt was cut off between the two renames.
+        std::fs::rename(&old, data)?;
+    }
+    remove(&fresh)?;
+    remove(&old)?;
+    copy(copy_from, &fresh)?;
+    if data.exists() {
+        std::fs::rename(data, &old)?;
+    }
+    std::fs::rename(&fresh, data)?;
+    remove(&old)
+}
+
+/// Asks for the backups that are due, and lets go of those whose time is over.
+async fn schedule(shared: &Shared, volumes: &[VolumeInstance]) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let mut asked = false;
+    for schedule in shared.ops.store.system_backup_schedules().await? {
+        let Some(volume) = volumes.iter().find(|volume| volume.id == schedule.volume_instance_id) else { continue };
+        let tenant = Tenant::system(volume.workspace_id);
+        let backups = shared.ops.store.backups_of(tenant, &[volume.id]).await?;
+        let newest = backups.iter().filter(|backup| backup.kind == Some(schedule.kind)).map(|backup| backup.created_at).max();
+        if schedule.kind.is_due(schedule.created_at, newest, now) {
+            let backup = ops::backup::new_backup(volume, Some(schedule.kind), now);
+            shared.ops.store.commit(tenant, vec![Change::BackupInsert(backup)]).await?;
+            asked = true;
+        }
+    }
+    for backup in shared.ops.store.system_backups_expired(now).await? {
+        let restoring = volumes.iter().any(|volume| volume.restoring == Some(backup.id));
+        if !restoring && backup.state != BackupState::Creating {
+            shared.ops.store.commit(Tenant::system(backup.workspace_id), vec![Change::BackupDelete(backup.id)]).await?;
+        }
+    }
+    if asked {
+        shared.ops.signals.ring_volumes();
+    }
+    Ok(())
+}
+
+/// Writes down what volumes hold, where that has changed.
+async fn gauge(shared: &Shared, volumes: Vec<VolumeInstance>) -> Result<(), StoreError> {
+    for volume in volumes {
+        let path = data_of(shared, volume.id);
+        let Ok(used) = tokio::task::spawn_blocking(move || measure(&path)).await else { continue };
+        let used_bytes = i64::try_from(used).unwrap_or(i64::MAX);
+        if used_bytes != volume.used_bytes {
+            let change = Change::VolumeInstanceUsed { id: volume.id, used_bytes };
+            shared.ops.store.commit(Tenant::system(volume.workspace_id), vec![change]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes volumes whose grace is over, and folders that no row knows any more.
+pub(crate) async fn sweep(shared: &Arc<Shared>, now: Timestamp) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    for (workspace, volume) in shared.ops.store.system_volumes_to_purge(now).await? {
+        shared.ops.store.commit(Tenant::system(workspace), vec![Change::VolumeDelete(volume)]).await?;
+    }
+    // Folders first: one whose row comes later is made later too.
+    let folders = |name: &str| list(&shared.config.data_dir.join(name));
+    let (volume_folders, backup_folders) = (folders("volumes"), folders("backups"));
+    let volumes: HashSet<String> = shared.ops.store.system_volume_instances().await?.iter().map(|row| row.id.to_string()).collect();
+    let backups: HashSet<String> = shared.ops.store.system_backups().await?.iter().map(ToString::to_string).collect();
+    let unknown = |found: Vec<PathBuf>, known: HashSet<String>| {
+        let name = |path: &PathBuf| path.file_name().is_some_and(|name| !known.contains(&*name.to_string_lossy()));
+        found.into_iter().filter(name).collect::<Vec<_>>()
+    };
+    let gone: Vec<PathBuf> = unknown(volume_folders, volumes).into_iter().chain(unknown(backup_folders, backups)).collect();
+    tokio::task::spawn_blocking(move || {
+        for path in gone {
+            if let Err(error) = remove(&path) {
+                tracing::warn!(%error, path = %path.display(), "the folder of a deleted volume or backup could not be deleted");
+            }
+        }
+    })
+    .await?;
+    Ok(())
+}
+
+fn list(folder: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(folder).map_or_else(|_| vec![], |entries| entries.flatten().map(|entry| entry.path()).collect())
+}

@@ -1,0 +1,309 @@
+//! Databases of the machine behind the unchanged Railway CLI: added, referred to, restarted, backed up. Not a row is lost on the way.
+
+mod harness;
+
+use std::path::Path;
+
+use harness::{Server, write};
+use serde_json::Value;
+
+/// Writes a row into each of three databases for every request to `/write`, with their own command-line clients, and counts them.
+const APP: &str = r#"
+import os, subprocess
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+def run(*args, **env):
+    return subprocess.run(args, env={**os.environ, **env}, check=True, capture_output=True, text=True).stdout.strip()
+
+def redis(*words):
+    return run("redis-cli", "-u", os.environ["CACHE"], "--no-auth-warning", *words)
+
+def postgres(sql):
+    return run("psql", os.environ["MAIN"], "-tAc", sql)
+
+def mysql(sql):
+    login = ["-h", os.environ["MY_HOST"], "-P", os.environ["MY_PORT"], "-u", os.environ["MY_USER"]]
+    return run("mariadb", "--no-defaults", *login, "-N", "-e", sql, os.environ["MY_NAME"], MYSQL_PWD=os.environ["MY_PASSWORD"])
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        try:
+            if self.path == "/write":
+                redis("INCR", "rows")
+                postgres("CREATE TABLE IF NOT EXISTS rows (x int); INSERT INTO rows VALUES (1)")
+                mysql("CREATE TABLE IF NOT EXISTS row_list (x int); INSERT INTO row_list VALUES (1)")
+            body = " ".join([redis("GET", "rows"), postgres("SELECT count(*) FROM rows"), mysql("SELECT count(*) FROM row_list")])
+        except subprocess.CalledProcessError as error:
+            body = "failed: " + error.stderr
+        body = body.encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+
+fn start() -> Server {
+    // A place of its own for each test of each run.
+    let first = 30_000 + (std::process::id() % 200) * 12;
+    Server::start_with(&[("ORRERY_TCP_PORTS", &format!("{first}-{}", first + 11))])
+}
+
+fn id_of(server: &Server, name: &str) -> String {
+    let all = server.graphql("{ projects { edges { node { services { edges { node { id name } } } } } } }");
+    let services = all["data"]["projects"]["edges"][0]["node"]["services"]["edges"].as_array().unwrap().clone();
+    let found = services.into_iter().find(|edge| edge["node"]["name"] == name).unwrap_or_else(|| panic!("{name}: {all}"));
+    found["node"]["id"].as_str().unwrap().to_owned()
+}
+
+fn status_of(server: &Server, service: &str) -> String {
+    let answer =
+        server.graphql(&format!("{{ service(id: \"{service}\") {{ deployments(first: 1) {{ edges {{ node {{ status }} }} }} }} }}"));
+    answer["data"]["service"]["deployments"]["edges"][0]["node"]["status"].as_str().unwrap_or("none").to_owned()
+}
+
+/// Asks until the newest deployment stands there.
+fn until_status(server: &Server, service: &str, wanted: &str) {
+    let begun = std::time::Instant::now();
+    while status_of(server, service) != wanted {
+        assert!(begun.elapsed().as_secs() < 120, "{service} is {} and not {wanted}", status_of(server, service));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+fn add(server: &Server, folder: &Path, code: &str, name: &str) -> String {
+    let made = server.json(folder, &["add", "--database", code, "--json"]);
+    assert_eq!(made["serviceName"], name, "{made}");
+    let id = made["serviceId"].as_str().unwrap().to_owned();
+    assert_eq!(id, id_of(server, name));
+    until_status(server, &id, "SUCCESS");
+    id
+}
+
+fn counts(server: &Server, path: &str, wanted: &str) {
+    server.visit_until("rows-production.localhost", path, |answer| answer.status == 200 && answer.body.trim() == wanted);
+}
+
+#[test]
+fn an_app_keeps_its_rows_in_three_databases() {
+    let mut server = start();
+    let folder = server.dir.path().join("rows");
+    write(&folder, &[("app.py", APP), ("Procfile", "web: python3 app.py")]);
+    server.json(&folder, &["init", "--name", "rows", "--json"]);
+    let databases =
+        [add(&server, &folder, "redis", "Redis"), add(&server, &folder, "postgres", "Postgres"), add(&server, &folder, "mysql", "MySQL")];
+    server.json(&folder, &["add", "--service", "rows", "--json"]);
+    server.ok(&folder, &["service", "link", "rows"]);
+    let references = [
+        "CACHE=${{Redis.REDIS_URL}}",
+        "MAIN=${{Postgres.DATABASE_URL}}",
+        "MY_HOST=${{MySQL.MYSQLHOST}}",
+        "MY_PORT=${{MySQL.MYSQLPORT}}",
+        "MY_USER=${{MySQL.MYSQLUSER}}",
+        "MY_PASSWORD=${{MySQL.MYSQLPASSWORD}}",
+        "MY_NAME=${{MySQL.MYSQLDATABASE}}",
+    ];
+    let mut set = vec!["variable", "set"];
+    set.extend(references);
+    set.push("--json");
+    server.json(&folder, &set);
+    let up = server.ok(&folder, &["up", "--ci"]);
+    assert!(up.contains("Deploy complete"), "{up}");
+    for rows in ["1 1 1", "2 2 2", "3 3 3"] {
+        assert_eq!(server.visit("rows-production.localhost", "/write").body, rows);
+    }
+
+    server.json(&folder, &["redeploy", "-y", "--json"]);
+    counts(&server, "/", "3 3 3");
+    for name in ["Redis", "Postgres", "MySQL"] {
+        server.ok(&folder, &["restart", "--service", name, "-y"]);
+    }
+    counts(&server, "/", "3 3 3");
+    server.sigkill();
+    // The databases and their ports do not need the control plane.
+    assert_eq!(server.visit("rows-production.localhost", "/write").body, "4 4 4");
+    server.start_again();
+    counts(&server, "/", "4 4 4");
+    for id in &databases {
+        assert_eq!(status_of(&server, id), "SUCCESS");
+    }
+
+    let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
+    assert_eq!(server.ok(&folder, &query).trim(), "4");
+    back_up_and_restore(&server, &databases[1]);
+}
+
+/// A backup, two rows more, and back.
+fn back_up_and_restore(server: &Server, postgres: &str) {
+    let volumes = server.graphql(
+        "{ projects { edges { node { environments { edges { node { volumeInstances { edges { node { id serviceId } } } } } } } } } }",
+    );
+    let edges = volumes["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["volumeInstances"]["edges"].clone();
+    let found =
+        edges.as_array().unwrap().iter().find(|edge| edge["node"]["serviceId"] == postgres).unwrap_or_else(|| panic!("{volumes}")).clone();
+    let volume = found["node"]["id"].as_str().unwrap();
+    let made = server
+        .graphql(&format!("mutation {{ volumeInstanceBackupCreate(volumeInstanceId: \"{volume}\", name: \"four\") {{ workflowId }} }}"));
+    finish(server, &made["data"]["volumeInstanceBackupCreate"]["workflowId"]);
+    let list = server.graphql(&format!("{{ volumeInstanceBackupList(volumeInstanceId: \"{volume}\") {{ id name usedMB }} }}"));
+    let backup = &list["data"]["volumeInstanceBackupList"][0];
+    assert_eq!(backup["name"], "four", "{list}");
+    assert!(backup["usedMB"].as_i64().unwrap() > 0, "{list}");
+
+    counts(server, "/", "4 4 4");
+    assert_eq!(server.visit("rows-production.localhost", "/write").body, "5 5 5");
+    let id = backup["id"].as_str().unwrap();
+    let restore = format!("volumeInstanceBackupRestore(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\") {{ workflowId }}");
+    let restored = server.graphql(&format!("mutation {{ {restore} }}"));
+    finish(server, &restored["data"]["volumeInstanceBackupRestore"]["workflowId"]);
+    counts(server, "/", "5 4 5");
+    let lock = format!("volumeInstanceBackupLock(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\")");
+    assert_eq!(server.graphql(&format!("mutation {{ {lock} }}"))["data"]["volumeInstanceBackupLock"], true);
+    let delete = format!("volumeInstanceBackupDelete(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\") {{ workflowId }}");
+    let refused = server.graphql(&format!("mutation {{ {delete} }}"));
+    assert_eq!(refused["errors"][0]["extensions"]["code"], "CONFLICT", "{refused}");
+}
+
+fn finish(server: &Server, workflow: &Value) {
+    let workflow = workflow.as_str().unwrap_or_else(|| panic!("no workflow: {workflow}"));
+    let begun = std::time::Instant::now();
+    loop {
+        let answer = server.graphql(&format!("{{ workflowStatus(workflowId: \"{workflow}\") {{ status error }} }}"));
+        match answer["data"]["workflowStatus"]["status"].as_str() {
+            Some("Complete") => return,
+            Some("Running") if begun.elapsed().as_secs() < 120 => std::thread::sleep(std::time::Duration::from_millis(100)),
+            _ => panic!("{answer}"),
+        }
+    }
+}
+
+/// The documented shape of 2022 and today's make the same; what the machine lacks is said by name.
+#[test]
+fn plugins_are_databases_by_another_name() {
+    let server = start();
+    let folder = server.dir.path().join("plugins");
+    write(&folder, &[("index.html", "x")]);
+    server.json(&folder, &["init", "--name", "plugins", "--json"]);
+    let projects = server.graphql("{ projects { edges { node { id environments { edges { node { id } } } } } } }");
+    let node = &projects["data"]["projects"]["edges"][0]["node"];
+    let (project, environment) = (node["id"].as_str().unwrap(), node["environments"]["edges"][0]["node"]["id"].as_str().unwrap());
+    let old = server.graphql(&format!(
+        "mutation {{ pluginCreate(input: {{data: {{name: \"redis\", projectId: \"{project}\"}}}}) {{ plugin {{ id }} }} }}"
+    ));
+    let first = old["data"]["pluginCreate"]["plugin"]["id"].as_str().unwrap_or_else(|| panic!("{old}")).to_owned();
+    let new =
+        server.graphql(&format!("mutation {{ pluginCreate(input: {{name: \"redis\", projectId: \"{project}\"}}) {{ id friendlyName }} }}"));
+    assert!(new["data"]["pluginCreate"]["friendlyName"].as_str().unwrap().starts_with("Redis-"), "{new}");
+    let mongo = server.graphql(&format!("mutation {{ pluginCreate(input: {{name: \"mongodb\", projectId: \"{project}\"}}) {{ id }} }}"));
+    let mongo = mongo["data"]["pluginCreate"]["id"].as_str().unwrap().to_owned();
+    let odd = server.graphql(&format!("mutation {{ pluginCreate(input: {{name: \"oracle\", projectId: \"{project}\"}}) {{ id }} }}"));
+    assert_eq!(odd["errors"][0]["extensions"]["code"], "BAD_USER_INPUT", "{odd}");
+    let listed = server.graphql(&format!("{{ project(id: \"{project}\") {{ plugins {{ edges {{ node {{ id name }} }} }} }} }}"));
+    let names: Vec<&str> =
+        listed["data"]["project"]["plugins"]["edges"].as_array().unwrap().iter().filter_map(|e| e["node"]["name"].as_str()).collect();
+    assert_eq!(names, ["redis", "redis", "mongodb"], "{listed}");
+
+    if !Path::new("/usr/bin/mongod").exists() {
+        until_status(&server, &mongo, "FAILED");
+        let why = server.graphql(&format!("{{ service(id: \"{mongo}\") {{ deployments(first: 1) {{ edges {{ node {{ id }} }} }} }} }}"));
+        let id = why["data"]["service"]["deployments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+        let events = server.graphql(&format!("{{ deploymentEvents(id: \"{id}\") {{ edges {{ node {{ payload {{ error }} }} }} }} }}"));
+        assert!(events.to_string().contains("mongodb-org-server"), "the package is named: {events}");
+    }
+
+    until_status(&server, &first, "SUCCESS");
+    let url = |server: &Server| {
+        let read = format!("variables(projectId: \"{project}\", environmentId: \"{environment}\", serviceId: \"{first}\")");
+        let all = server.graphql(&format!("{{ {read} }}"));
+        all["data"]["variables"]["REDIS_PUBLIC_URL"].as_str().unwrap_or_else(|| panic!("{all}")).to_owned()
+    };
+    let ask = |url: &str, words: &[&str]| {
+        let mut command = std::process::Command::new("redis-cli");
+        command.args(["--no-auth-warning", "-u", url]).args(words);
+        harness::finish(command, "redis-cli").stdout.trim().to_owned()
+    };
+    let before = url(&server);
+    assert_eq!(ask(&before, &["SET", "a", "1"]), "OK");
+    let change = |text: &str| {
+        let answer = server.graphql(&format!("mutation {{ {text}(id: \"{first}\", input: {{environmentId: \"{environment}\"}}) }}"));
+        assert!(answer.get("errors").is_none(), "{answer}");
+        until_status(&server, &first, "SUCCESS");
+    };
+    change("pluginResetCredentials");
+    let after = url(&server);
+    assert_ne!(before, after);
+    assert_eq!(ask(&after, &["GET", "a"]), "1", "the data stays");
+    assert!(ask(&before, &["GET", "a"]).is_empty() || ask(&before, &["GET", "a"]).contains("NOAUTH"), "the old password is void");
+    change("pluginReset");
+    assert_eq!(ask(&url(&server), &["EXISTS", "a"]), "0", "the data is gone");
+    let deleted = server.graphql(&format!("mutation {{ pluginDelete(id: \"{first}\") }}"));
+    assert_eq!(deleted["data"]["pluginDelete"], true);
+}
+
+/// `railway volume`, every command, and the files that an app keeps there.
+#[test]
+fn an_app_keeps_files_in_a_volume() {
+    const KEEPER: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class App(BaseHTTPRequestHandler):
+    def do_GET(self):
+        place = os.environ.get("RAILWAY_VOLUME_MOUNT_PATH", "none")
+        body = place
+        if place != "none":
+            with open(os.path.join(place, "visits"), "a+") as file:
+                if self.path == "/write":
+                    file.write("x")
+                file.seek(0)
+                body = place + " " + str(len(file.read()))
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
+"#;
+    let server = start();
+    let folder = server.dir.path().join("keeper");
+    write(&folder, &[("app.py", KEEPER), ("Procfile", "web: python3 app.py")]);
+    server.json(&folder, &["init", "--name", "keeper", "--json"]);
+    server.ok(&folder, &["up", "--ci"]);
+    server.ok(&folder, &["service", "link", "keeper"]);
+    let host = "keeper-production.localhost";
+    let says = |wanted: &str| server.visit_until(host, "/", |answer| answer.status == 200 && answer.body == wanted);
+    says("none");
+
+    let made = server.json(&folder, &["volume", "add", "--mount-path", "/data", "--json"]);
+    assert_eq!(made["name"], "keeper-volume", "{made}");
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        says("/data 0");
+        assert_eq!(server.visit(host, "/write").body, "/data 1");
+        server.ok(&folder, &["restart", "-y"]);
+        says("/data 1");
+    }
+    let refused = server.railway(&folder, &["volume", "add", "--mount-path", "/more", "--json"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+    let service = id_of(&server, "keeper");
+    let scale = server.graphql(&format!("mutation {{ serviceInstanceUpdate(serviceId: \"{service}\", input: {{numReplicas: 2}}) }}"));
+    assert_eq!(scale["errors"][0]["extensions"]["code"], "CONFLICT", "{scale}");
+    assert!(server.json(&folder, &["volume", "list", "--json"]).to_string().contains("keeper-volume"));
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(server.json(&folder, &["volume", "update", "--volume", id, "--name", "vdata", "--json"])["name"], "vdata");
+    server.json(&folder, &["volume", "update", "--volume", "vdata", "--mount-path", "/data2", "--json"]);
+    if root {
+        says("/data2 1");
+        assert_eq!(server.visit(host, "/write").body, "/data2 2");
+    }
+    server.json(&folder, &["volume", "detach", "--volume", "vdata", "--yes", "--json"]);
+    says("none");
+    server.json(&folder, &["volume", "attach", "--volume", "vdata", "--yes", "--json"]);
+    if root {
+        says("/data2 2");
+        assert!(!Path::new("/data2").exists(), "the machine's own root is as it was");
+    }
+    assert_eq!(server.json(&folder, &["volume", "delete", "--volume", "vdata", "--yes", "--json"])["id"], id);
+    says("none");
+}
