@@ -23,7 +23,7 @@ prop_compose! {
         numbers in (prop::option::of(1u32..3600), 0u32..100, 0u32..3600, 0u32..3600),
         policy in prop_oneof![Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always), Just(RestartPolicy::Never)],
         regions in prop::collection::btree_map("eu|us|asia", 1u32..9, 0..3),
-        limits in (prop::option::of(64u64..100_000), prop::option::of(1u32..32_000)),
+        limits in (prop::option::of(64u64..100_000), prop::option::of(10u32..32_000)),
         flags in any::<[bool; 2]>(),
     ) -> InstanceSpec {
         let [builder, build_command, root_directory, dockerfile_path, config_file, start_command] = texts.try_into().unwrap();
