@@ -51,6 +51,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
         tcp_ports: 30_000..=32_767,
         blobs: folder.to_owned(),
         max_upload_bytes: 1,
+        apps: ops::app::AppSettings::default(),
     };
     let mut ops = Ops::new(store, Telemetry::open(telemetry).expect("the logs open"), settings);
     let plenty = PLENTY.parse().expect("limits");

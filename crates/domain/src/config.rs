@@ -149,6 +149,7 @@ pub fn patched(spec: &InstanceSpec, patch: &Map<String, Value>, region: &str) ->
     let mut next = read(whole, named("multiRegionConfig"), region)?;
     // The document has no place for it.
     next.deploy.sticky = spec.deploy.sticky;
+    next.deploy.unhealthy_replacement = spec.deploy.unhealthy_replacement;
     if spec.deploy.regions.is_empty() && next.deploy.regions == BTreeMap::from([(region.to_owned(), 1)]) {
         next.deploy.regions = BTreeMap::new();
     }
@@ -212,6 +213,7 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),
         limits: deploy.limits()?,
         sticky: default.sticky,
+        unhealthy_replacement: default.unhealthy_replacement,
     })
 }
 

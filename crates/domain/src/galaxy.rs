@@ -10,7 +10,7 @@ mod status;
 
 pub use activity::{ActivityKind, Told};
 pub use environment::{APP_VERSION, CONTAINER, environment, settings_check};
-pub use ids::{app_id, app_range, container_id, version_id};
+pub use ids::{account_id, app_id, app_range, container_id, version_id};
 pub use status::{AppStatus, BuildStatus, ContainerStatus, RolloutStatus, app_status, container_status, version_status};
 
 /// Kills a container on request: the reason in the replica's row, which the log tells (`contracts/galaxy.md` 3.5).

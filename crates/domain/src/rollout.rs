@@ -80,6 +80,11 @@ pub enum Phase {
     },
     /// It drains.
     Stopping,
+    /// Somebody has killed it. Where it is the only one, nothing takes its place before then.
+    Killed {
+        /// When.
+        until: Timestamp,
+    },
     /// Its supervisor is gone: nothing is known of the app.
     Lost,
 }
@@ -229,7 +234,7 @@ fn retire(plan: &mut Plan, deployment: &DeploymentState, why: &'static str) {
                 plan.stop.push((replica.id, why));
                 left = true;
             }
-            Phase::Stopping => left = true,
+            Phase::Stopping | Phase::Killed { .. } => left = true,
             Phase::Exited | Phase::Crashed { .. } | Phase::Lost => plan.forget.push((replica.id, why)),
         }
     }
@@ -332,7 +337,7 @@ fn drop_older_generations(plan: &mut Plan, deployment: &DeploymentState) {
     for replica in deployment.replicas.iter().filter(|replica| replica.generation < deployment.generation) {
         match replica.phase {
             Phase::Starting | Phase::Healthy => plan.stop.push((replica.id, "replaced by a restart")),
-            Phase::Stopping => {}
+            Phase::Stopping | Phase::Killed { .. } => {}
             Phase::Exited | Phase::Crashed { .. } | Phase::Lost => plan.forget.push((replica.id, "replaced by a restart")),
         }
     }
@@ -342,8 +347,17 @@ fn start_missing(plan: &mut Plan, deployment: &DeploymentState) {
     for replica in current(deployment).filter(|replica| replica.phase == Phase::Lost) {
         plan.forget.push((replica.id, "its supervisor ended"));
     }
-    for index in 0..deployment.wanted.max(1) {
-        let present = current(deployment).any(|replica| replica.index == index && !matches!(replica.phase, Phase::Lost | Phase::Stopping));
+    let wanted = deployment.wanted.max(1);
+    for index in 0..wanted {
+        let present = current(deployment).filter(|replica| replica.index == index).any(|replica| match replica.phase {
+            Phase::Lost | Phase::Stopping => false,
+            Phase::Killed { until } if wanted == 1 => {
+                look_again(plan, until);
+                true
+            }
+            Phase::Killed { .. } => false,
+            _ => true,
+        });
         if !present {
             plan.start.push((deployment.id, deployment.generation, index));
         }

@@ -96,6 +96,8 @@ pub struct DeploySpec {
     pub draining_seconds: u32,
     /// Limits of each replica.
     pub limits: Limits,
+    /// A replica that requests are routed to and that stops answering is replaced (`contracts/galaxy.md` 3.11).
+    pub unhealthy_replacement: bool,
 }
 
 impl Default for DeploySpec {
@@ -114,12 +116,13 @@ impl Default for DeploySpec {
             overlap_seconds: 0,
             draining_seconds: 3,
             limits: Limits::default(),
+            unhealthy_replacement: true,
         }
     }
 }
 
 /// Replicas of one instance that can be asked for.
-const MAX_REPLICAS: u32 = 50;
+pub const MAX_REPLICAS: u32 = 50;
 /// The longest of all settings in seconds.
 const MAX_SECONDS: u32 = 3_600;
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::{self, View};
-use crate::{Home, Shared, lock, replicas, steps};
+use crate::{Home, Shared, lock, record, replicas, steps};
 
 /// A build or a pre-deploy command that is under way.
 pub(crate) struct Running {
@@ -117,6 +117,7 @@ impl Job {
         }
         self.shared.ops.store.commit(self.tenant, changes).await?;
         self.shared.ops.signals.deployment_changed(self.deployment.id);
+        self.shared.tell();
         Ok(())
     }
 
@@ -204,7 +205,8 @@ impl Job {
             Ok(built) => {
                 let Built { run, spec, .. } = built;
                 let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec, at: now };
-                self.commit(vec![done(None), built, step(DeploymentStatus::Deploying, None)]).await
+                let told = record::about(&self.deployment, "deployment_built", None);
+                self.commit(vec![done(None), built, step(DeploymentStatus::Deploying, None), told]).await
             }
             // The control plane stops: the next start builds again. A canceled deployment has its status already.
             Err(BuildFailure::Canceled) => Ok(()),
@@ -214,7 +216,8 @@ impl Job {
                 tracing::info!(deployment = %id, reason, "a build has failed");
                 // The event first: a client that sees the status has its reason then.
                 self.commit(vec![done(Some(reason.clone()))]).await?;
-                self.commit(vec![step(DeploymentStatus::Failed, Some(reason))]).await
+                let told = record::about(&self.deployment, "deployment_build_failed", Some(&reason));
+                self.commit(vec![step(DeploymentStatus::Failed, Some(reason)), told]).await
             }
         }
     }

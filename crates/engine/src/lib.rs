@@ -8,15 +8,19 @@ mod edge_client;
 mod health;
 mod ingest;
 mod meter;
+mod notify;
 mod observe;
 mod outgoing;
 mod reconcile;
+mod record;
 mod replicas;
 mod routes;
 mod steps;
 mod sweep;
 mod tidy;
 mod volumes;
+mod trigger;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -27,13 +31,14 @@ use domain::spec::Limits;
 use domain::{DeploymentId, InstanceId, ReplicaId, WorkspaceId};
 use ops::Ops;
 use runtime::Driver;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch as watch_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use outgoing::OutgoingConfig;
 pub use outgoing::mail::MailConfig;
+pub use watch::WatchConfig;
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -56,6 +61,8 @@ pub struct EngineConfig {
     pub period: Duration,
     /// Messages that leave the server.
     pub outgoing: OutgoingConfig,
+    /// How containers are watched.
+    pub watch: WatchConfig,
 }
 
 /// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
@@ -73,7 +80,7 @@ pub(crate) struct Shared {
     pub(crate) tracker: TaskTracker,
     pub(crate) shutdown: CancellationToken,
     /// Rung by the engine's own tasks (a build has ended, a replica is healthy).
-    pub(crate) bell: watch::Sender<u64>,
+    pub(crate) bell: watch_channel::Sender<u64>,
     pub(crate) work: std::sync::Mutex<HashSet<Home>>,
     pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, build::Running>>,
     pub(crate) building: Semaphore,
@@ -91,6 +98,10 @@ pub(crate) struct Shared {
     pub(crate) outgoing: outgoing::Outgoing,
     /// Instances that stand still while their volume is copied.
     pub(crate) held: std::sync::Mutex<HashSet<InstanceId>>,
+    /// Rung when the engine has written into the audit log.
+    pub(crate) told: watch_channel::Sender<u64>,
+    /// Rung when there are new messages to send.
+    pub(crate) mail: watch_channel::Sender<u64>,
 }
 
 /// An instance and whose it is.
@@ -104,6 +115,13 @@ impl Shared {
     pub(crate) fn look(&self, workspace: WorkspaceId, instance: InstanceId) {
         lock(&self.work).insert((workspace, instance));
         self.bell.send_modify(|count| *count += 1);
+    }
+}
+
+impl Shared {
+    /// Says that the engine has written into the audit log.
+    pub(crate) fn tell(&self) {
+        self.told.send_modify(|count| *count += 1);
     }
 }
 
@@ -130,7 +148,7 @@ impl Engine {
             config,
             tracker: tracker.clone(),
             shutdown: shutdown.clone(),
-            bell: watch::Sender::new(0),
+            bell: watch_channel::Sender::new(0),
             work: std::sync::Mutex::default(),
             builds: std::sync::Mutex::default(),
             service_locks: std::sync::Mutex::default(),
@@ -138,6 +156,8 @@ impl Engine {
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow),
             held: std::sync::Mutex::default(),
+            told: watch_channel::Sender::new(0),
+            mail: watch_channel::Sender::new(0),
         });
         tracker.spawn(ingest::run(shared.clone()));
         tracker.spawn(ingest::run_requests(shared.clone()));
@@ -145,6 +165,9 @@ impl Engine {
         tracker.spawn(sweep::run(shared.clone()));
         tracker.spawn(outgoing::post::run(shared.clone()));
         tracker.spawn(volumes::run(shared.clone()));
+        tracker.spawn(notify::run(shared.clone()));
+        tracker.spawn(trigger::run(shared.clone()));
+        tracker.spawn(watch::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::health::Check;
 use crate::{Shared, lock, replicas};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
+use domain::galaxy::KILLED;
 use domain::log::{LogKind, LogSource};
 use domain::project::Instance;
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
@@ -16,6 +17,10 @@ use runtime::{Observation, ObservedPhase};
 
 /// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
 const WORKER_GRACE: Duration = Duration::from_secs(3);
+
+/// A killed container is seen to be gone for at least so long, when it was the only one: clients that look once a second wait for that
+/// (`contracts/galaxy.md` 1, number 7).
+const KILL_SHOWS: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
 /// What the driver knows.
 #[derive(Default)]
@@ -157,6 +162,15 @@ pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: 
     }
 }
 
+/// Whatever it does now, it was told to end; when it has ended, what is left is its folder.
+fn ending(replica: &Replica, runs: bool) -> Phase {
+    let until = replica.updated_at + KILL_SHOWS;
+    if replica.reason.as_deref() == Some(KILLED) && (runs || Timestamp::now() < until) {
+        return Phase::Killed { until };
+    }
+    if runs { Phase::Stopping } else { Phase::Lost }
+}
+
 fn phase(
     shared: &Arc<Shared>,
     (deployment, since): (&Deployment, Timestamp),
@@ -165,8 +179,7 @@ fn phase(
     (public, owner): (bool, Option<u32>),
 ) -> Phase {
     if replica.status == ReplicaStatus::Removing {
-        // Whatever it does now, it was told to end; when it has ended, what is left is its folder.
-        return if seen.is_some_and(|seen| !seen.phase.is_over()) { Phase::Stopping } else { Phase::Lost };
+        return ending(replica, seen.is_some_and(|seen| !seen.phase.is_over()));
     }
     if launching {
         return Phase::Starting;
@@ -225,7 +238,7 @@ fn refresh(replica: &mut Replica, phase: &Phase, seen: Option<&Observation>) -> 
         Phase::Healthy => (ReplicaStatus::Running, None),
         Phase::Exited => (ReplicaStatus::Exited, None),
         Phase::Crashed { reason } => (ReplicaStatus::Crashed, Some(reason.clone())),
-        Phase::Stopping => (ReplicaStatus::Removing, replica.reason.clone()),
+        Phase::Stopping | Phase::Killed { .. } => (ReplicaStatus::Removing, replica.reason.clone()),
         Phase::Lost => return false,
     };
     let (port, restarts) = seen.map_or((replica.port, replica.restarts), |seen| (seen.port, seen.restarts));

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::observe::{self, Seen, View};
 use crate::routes::{self, Offer, Routes};
-use crate::{Home, Shared, build, ingest, lock, replicas, steps, tidy};
+use crate::{Home, Shared, build, ingest, lock, record, replicas, steps, tidy};
 
 /// Someone else changed what was being changed: read again.
 const AFTER_STALE: Duration = Duration::from_millis(50);
@@ -269,6 +269,7 @@ async fn write_down(shared: &Shared, view: &View, updates: Vec<Replica>, steps: 
     changed.extend(steps.iter().filter_map(deployment_of));
     let changes = updates.into_iter().map(Change::ReplicaUpdate).chain(steps).collect();
     shared.ops.store.commit(view.tenant, changes).await?;
+    shared.tell();
     for deployment in changed {
         shared.ops.signals.deployment_changed(deployment);
     }
@@ -385,6 +386,7 @@ fn transition_changes(deployment: &Deployment, transition: &Transition) -> Vec<C
     }
     if from != to {
         tracing::info!(deployment = %id, from = from.as_str(), to = to.as_str(), reason, "deployment moves");
+        changes.extend(record::of_move(deployment, to, reason.as_deref()));
         changes.push(Change::DeploymentMove { id, from, to, reason, at: now });
     }
     changes

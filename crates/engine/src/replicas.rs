@@ -82,12 +82,19 @@ fn launch(shared: &Arc<Shared>, view: &View, deployment: &Deployment, replica: &
         deployment: deployment.clone(),
         replica: replica.clone(),
         user: user_of(shared, view),
+        grace: grace(view, deployment),
     };
     shared.tracker.spawn(async move {
         launch.run().await;
         lock(&launch.shared.launching).remove(&launch.replica.id);
         launch.shared.look(launch.home.0, launch.home.1);
     });
+}
+
+/// The grace period that the app's settings say, else the one that its source says.
+fn grace(view: &View, deployment: &Deployment) -> u32 {
+    let (own, usual) = (view.instance.spec.deploy.draining_seconds, domain::spec::DeploySpec::default().draining_seconds);
+    if own == usual { deployment.spec.deploy.draining_seconds } else { own }
 }
 
 /// A start that is under way.
@@ -98,6 +105,8 @@ struct Launch {
     deployment: Deployment,
     replica: Replica,
     user: Option<UnixUser>,
+    /// Seconds between SIGTERM and SIGKILL.
+    grace: u32,
 }
 
 impl Launch {
@@ -157,6 +166,18 @@ impl Launch {
         matches!(status, DeploymentStatus::Deploying | DeploymentStatus::Success).then_some(status)
     }
 
+    /// What Galaxy's apps find in their environment.
+    async fn add_galaxy(&self, env: &mut std::collections::BTreeMap<String, String>) -> Result<(), StoreError> {
+        let (ops, deployment) = (&self.shared.ops, &self.deployment);
+        let domains = ops.store.domains_of_environments(self.tenant, &[deployment.environment_id]).await?;
+        let Some(domain) = domains.iter().find(|domain| domain.service_id == deployment.service_id) else { return Ok(()) };
+        let version = ops.store.version_number(self.tenant, deployment.instance_id, deployment.snapshot_id).await?;
+        let container = domain::galaxy::container_id(deployment.instance_id, self.replica.id);
+        let url = ops::domain_name::public_url(&ops.settings, domain);
+        domain::galaxy::environment(env, &container, version, Some(&url), self.grace);
+        Ok(())
+    }
+
     async fn give_up(&self, reason: String) {
         let (status, updated_at) = (ReplicaStatus::Crashed, Timestamp::now());
         let row = Replica { status, updated_at, reason: Some(reason), ..self.replica.clone() };
@@ -178,6 +199,7 @@ impl Launch {
         env.insert("RAILWAY_SNAPSHOT_ID".into(), deployment.snapshot_id.to_string());
         env.insert("RAILWAY_REPLICA_ID".into(), replica.id.to_string());
         env.insert("RAILWAY_REPLICA_REGION".into(), shared.ops.settings.region.clone());
+        self.add_galaxy(&mut env).await?;
         let deploy = &deployment.spec.deploy;
         Ok(Some(ReplicaSpec {
             replica_id: replica.id,
@@ -188,7 +210,7 @@ impl Launch {
             port: 0,
             restart: deploy.restart_policy_type,
             max_retries: deploy.restart_policy_max_retries,
-            draining_seconds: deploy.draining_seconds,
+            draining_seconds: self.grace,
             limits: limits_of(shared, deployment),
             user: self.user,
             volume: None,
@@ -212,9 +234,10 @@ pub(crate) async fn stop(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Resu
         }
     }
     let states = view.observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
-    let marked: Vec<ReplicaId> = states.filter(|state| state.phase == Phase::Stopping).map(|state| state.id).collect();
+    let marked: Vec<ReplicaId> =
+        states.filter(|state| matches!(state.phase, Phase::Stopping | Phase::Killed { .. })).map(|state| state.id).collect();
     for replica in view.replicas.iter().filter(|replica| marked.contains(&replica.id)).chain(&rows) {
-        let draining = view.deployment(replica.deployment_id).map_or(3, |deployment| deployment.spec.deploy.draining_seconds);
+        let draining = view.deployment(replica.deployment_id).map_or(3, |deployment| grace(view, deployment));
         end(shared, (view.tenant.workspace(), view.instance.id), replica.id, Duration::from_secs(u64::from(draining)));
     }
     Ok(())

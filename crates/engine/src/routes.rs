@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use domain::deployment::{Deployment, DeploymentStatus};
+use domain::galaxy::container_id;
 use domain::project::Domain;
 use domain::routing::{Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
@@ -81,7 +82,7 @@ impl Routes {
         let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
             replica_id: *replica_id,
             deployment_id: *deployment_id,
-            name: replica_id.to_string(),
+            name: container_id(instance, *replica_id),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
         });
         Route {

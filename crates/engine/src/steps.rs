@@ -140,7 +140,7 @@ pub(crate) fn draining(view: &mut View, leaving: &[DeploymentId], left: &[Deploy
     let removed: Vec<Deployment> = view.deployments.iter().filter(|d| left.contains(&d.id)).cloned().collect();
     let has_replicas = |id: DeploymentId| {
         let state = view.observed.deployments.iter().find(|state| state.id == id);
-        let runs = |phase: &Phase| matches!(phase, Phase::Starting | Phase::Healthy | Phase::Stopping);
+        let runs = |phase: &Phase| matches!(phase, Phase::Starting | Phase::Healthy | Phase::Stopping | Phase::Killed { .. });
         state.is_some_and(|state| state.replicas.iter().any(|replica| runs(&replica.phase)))
     };
     let tellers: Vec<Deployment> = drains

@@ -16,6 +16,9 @@ const GRACE: Duration = Duration::from_secs(3600);
 /// Messages that are done can be looked at for so long.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 
+/// Runs of triggers can be looked at for so long.
+const RUNS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(600));
     loop {
@@ -48,6 +51,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     })
     .await?;
     shared.ops.store.system_deliveries_purge(now - KEPT).await?;
+    shared.ops.store.system_trigger_runs_purge(now - RUNS_KEPT).await?;
     shared.ops.telemetry.purge(now)?;
     Ok(())
 }

@@ -51,7 +51,7 @@ pub struct ApiKeyPatch {
 pub async fn api_keys(ctx: &OpCtx, workspace: Option<WorkspaceId>) -> Result<Vec<ApiKey>, Error> {
     let mut keys = vec![];
     let workspaces: Vec<WorkspaceId> = match (workspace, &ctx.principal) {
-        (_, Principal::Anonymous) => return Err(ctx.unauthenticated()),
+        (_, Principal::Anonymous | Principal::System(_)) => return Err(ctx.unauthenticated()),
         (Some(one), _) => {
             ctx.allow(one, Place::Workspace, Permission::Administer)?;
             vec![one]
@@ -131,7 +131,7 @@ struct KeyPlace {
 async fn place_for(ctx: &OpCtx, wanted: &ApiKeyCreate) -> Result<KeyPlace, Error> {
     let home = || -> Result<WorkspaceId, Error> {
         match &ctx.principal {
-            Principal::Anonymous => Err(ctx.unauthenticated()),
+            Principal::Anonymous | Principal::System(_) => Err(ctx.unauthenticated()),
             Principal::Key(key) => Ok(key.workspace.id),
             Principal::User(person) => {
                 let home = person.home().ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
@@ -180,7 +180,7 @@ fn owner(ctx: &OpCtx) -> Result<UserId, Error> {
     match &ctx.principal {
         Principal::User(person) => Ok(person.user.id),
         Principal::Key(key) => Ok(key.key.user_id),
-        Principal::Anonymous => Err(ctx.unauthenticated()),
+        Principal::Anonymous | Principal::System(_) => Err(ctx.unauthenticated()),
     }
 }
 

@@ -144,7 +144,7 @@ async fn note_refusal(from: &OpCtx, key: &ApiKey, reason: &str) {
 /// Writes down what happened to a key, in its workspace or its person's own.
 async fn note(from: &OpCtx, key: &ApiKey, verb: &str, data: serde_json::Value) {
     let (workspace, place) = match &from.principal {
-        Principal::Anonymous => return,
+        Principal::Anonymous | Principal::System(_) => return,
         Principal::Key(own) => (Some(own.workspace.id), own.grants.0.first().map_or(Place::Workspace, |grant| grant.within)),
         Principal::User(person) => (person.home().map(|home| home.id), Place::Workspace),
     };

@@ -61,7 +61,7 @@ pub async fn volume_instance_backup_create(ctx: &OpCtx, id: VolumeInstanceId, ca
     }
     let creator_id = match &ctx.principal {
         Principal::User(user) => Some(user.user.id),
-        Principal::Key(_) | Principal::Anonymous => None,
+        Principal::Key(_) | Principal::System(_) | Principal::Anonymous => None,
     };
     let name = called.filter(|text| !text.trim().is_empty()).map(|text| name::display("backup name", &text)).transpose()?;
     let backup = Backup { name, creator_id, ..new_backup(&opened.row, None, ctx.now) };

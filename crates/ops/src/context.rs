@@ -4,7 +4,11 @@ use domain::access::Denied;
 use domain::account::{Membership, Plan, User, Workspace};
 use domain::activity::{Activity, Actor};
 use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ActivityId, ApiKeyId, Code, Grants, Permission, Place, ProjectId, Sealed, SessionId, Tenant, Timestamp, WorkspaceId};
+use domain::project::Instance;
+use domain::{
+    ActivityId, ApiKeyId, Code, Grant, Grants, InstanceId, Permission, Place, ProjectId, Role, Sealed, SessionId, Tenant, Timestamp,
+    WorkspaceId,
+};
 use store::Change;
 
 use crate::{Error, Ops};
@@ -18,6 +22,8 @@ pub enum Principal {
     User(Arc<UserPrincipal>),
     /// A key that acts for a workspace or for one environment.
     Key(Arc<KeyPrincipal>),
+    /// Orrery itself, for one workspace: a trigger, a schedule.
+    System(Arc<SystemPrincipal>),
 }
 
 impl Principal {
@@ -25,7 +31,7 @@ impl Principal {
     #[must_use]
     pub fn limited(&self) -> Option<(ApiKeyId, KeyLimits, Plan)> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::System(_) => None,
             Self::User(person) => match person.via {
                 Via::Session(_) => None,
                 Via::Key(id, _) => Some((id, person.limits, person.home().map_or(Plan::Free, |home| home.plan))),
@@ -33,6 +39,15 @@ impl Principal {
             Self::Key(key) => Some((key.key.id, key.key.limits, key.workspace.plan)),
         }
     }
+}
+
+/// A part of Orrery that acts by itself.
+#[derive(Debug)]
+pub struct SystemPrincipal {
+    /// Which, for the audit log.
+    pub part: String,
+    /// The one workspace.
+    pub grants: Grants,
 }
 
 /// A person and what they reach.
@@ -120,6 +135,7 @@ impl OpCtx {
             Principal::Anonymous => &NOTHING,
             Principal::User(user) => &user.grants,
             Principal::Key(key) => &key.grants,
+            Principal::System(system) => &system.grants,
         }
     }
 
@@ -130,7 +146,7 @@ impl OpCtx {
     pub fn user(&self) -> Result<&UserPrincipal, Error> {
         match &self.principal {
             Principal::User(user) => Ok(user),
-            Principal::Anonymous => Err(self.unauthenticated()),
+            Principal::Anonymous | Principal::System(_) => Err(self.unauthenticated()),
             Principal::Key(key) => Err(Error::new(
                 Code::Forbidden,
                 format!(
@@ -211,8 +227,44 @@ impl OpCtx {
         match &self.principal {
             Principal::User(user) => Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() },
             Principal::Key(key) => Actor::Key { id: key.key.id, label: key.key.label.clone() },
+            Principal::System(system) => Actor::System { part: system.part.clone() },
             Principal::Anonymous => Actor::System { part: "anonymous".into() },
         }
+    }
+
+    /// Orrery's own circumstances in one workspace: what a trigger or a schedule does goes through the same verbs as what people do.
+    #[must_use]
+    pub fn system(ops: &Arc<Ops>, tenant: Tenant, part: &str, now: Timestamp) -> Self {
+        let grant = Grant { workspace: tenant.workspace(), role: Role::Admin, within: Place::Workspace };
+        let system = SystemPrincipal { part: part.to_owned(), grants: Grants(vec![grant]) };
+        Self { ops: ops.clone(), principal: Principal::System(Arc::new(system)), request_id: part.to_owned(), address: None, now }
+    }
+
+    /// The audit entry of something that happens to an instance: what its app's feed shows and notifications tell.
+    pub(crate) fn activity_about(
+        &self,
+        tenant: Tenant,
+        (project, instance): (ProjectId, InstanceId),
+        verb: &str,
+        subject: impl ToString,
+        data: serde_json::Value,
+    ) -> Change {
+        match self.activity(tenant, Some(project), verb, subject, data) {
+            Change::Activity(activity) => Change::Activity(Activity { instance_id: Some(instance), ..activity }),
+            other => other,
+        }
+    }
+
+    /// The same for a row that is at hand.
+    pub(crate) fn activity_of(
+        &self,
+        tenant: Tenant,
+        instance: &Instance,
+        verb: &str,
+        subject: impl ToString,
+        data: serde_json::Value,
+    ) -> Change {
+        self.activity_about(tenant, (instance.project_id, instance.id), verb, subject, data)
     }
 
     /// The audit entry that is committed along with a change.

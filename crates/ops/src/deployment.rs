@@ -180,9 +180,8 @@ pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Depl
     }
     changes.extend(insertion(deployment.clone(), variables));
     changes.push(Change::EventInsert(event(ctx, deployment.id, EventStep::SnapshotCode)));
-    let data =
-        json!({"service": service.name, "environment": environment.row.name, "bytes": input.blob.bytes, "message": deployment.message});
-    changes.push(ctx.activity(tenant, Some(input.project), "deployment_create", deployment.id, data));
+    let data = json!({"service": service.name, "environment": environment.row.name, "bytes": input.blob.bytes, "message": deployment.message, "snapshot": deployment.snapshot_id});
+    changes.push(ctx.activity_of(tenant, &instance, "deployment_create", deployment.id, data));
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.wake(tenant.workspace(), instance.id);
     Ok(environment.with(Deployed { deployment, service, domain }))
@@ -305,6 +304,11 @@ pub(crate) async fn follow_up(
     Ok(redeployment(ctx, instance, &live, false).map(|next| insertion(next, variables)))
 }
 
+/// A deployment of what `of` built, with today's settings and these variables.
+pub(crate) fn repetition(ctx: &OpCtx, instance: &Instance, of: &Deployment, variables: BTreeMap<String, String>) -> Vec<Change> {
+    insertion(again(ctx, of, instance, DeployReason::Redeploy, settings_for(instance, of)), variables)
+}
+
 async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {
     if of.row.artifact.is_none() && of.row.source_blob.is_none() {
         return Err(Error::conflict("This deployment has neither an artifact nor a source any more: deploy the source again"));
@@ -326,7 +330,7 @@ async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb:
     };
     let deployment = again(ctx, &of.row, &instance, reason, spec);
     let mut changes = insertion(deployment.clone(), variables);
-    changes.push(ctx.activity(of.tenant, Some(of.row.project_id), verb, deployment.id, json!({"of": of.row.id})));
+    changes.push(ctx.activity_of(of.tenant, &instance, verb, deployment.id, json!({"of": of.row.id, "snapshot": deployment.snapshot_id})));
     ctx.commit(of.tenant, changes).await?;
     ctx.ops.signals.wake(of.tenant.workspace(), instance.id);
     Ok(of.with(deployment))
@@ -384,7 +388,7 @@ pub async fn deployment_restart(ctx: &OpCtx, id: DeploymentId) -> Result<(), Err
     }
     let changes = vec![
         Change::DeploymentRestart { id, from: of.row.status, at: ctx.now },
-        ctx.activity(of.tenant, Some(of.row.project_id), "deployment_restart", id, json!({})),
+        ctx.activity_about(of.tenant, (of.row.project_id, of.row.instance_id), "deployment_restart", id, json!({})),
     ];
     changed(ctx, &of, changes).await
 }
@@ -402,7 +406,8 @@ pub async fn deployment_remove(ctx: &OpCtx, id: DeploymentId) -> Result<(), Erro
         let Some(removal) = removal(&of.row, ctx.now) else {
             return Err(Error::conflict(format!("This deployment is {} already", of.row.status.as_str())));
         };
-        let activity = ctx.activity(of.tenant, Some(of.row.project_id), "deployment_remove", id, json!({"was": of.row.status}));
+        let activity =
+            ctx.activity_about(of.tenant, (of.row.project_id, of.row.instance_id), "deployment_remove", id, json!({"was": of.row.status}));
         match changed(ctx, &of, vec![removal, activity]).await {
             // The engine has moved it on between the two; whatever it is now can be removed too, or says why not.
             Err(error) if error.code == Code::Conflict && attempt < MOVES => {}
@@ -422,7 +427,13 @@ pub async fn deployment_cancel(ctx: &OpCtx, id: DeploymentId) -> Result<(), Erro
     let Some(removal) = removal else {
         return Err(Error::conflict(format!("This deployment is {}: only one that is under way can be canceled", of.row.status.as_str())));
     };
-    let activity = ctx.activity(of.tenant, Some(of.row.project_id), "deployment_cancel", id, json!({"was": of.row.status}));
+    let activity = ctx.activity_about(
+        of.tenant,
+        (of.row.project_id, of.row.instance_id),
+        "deployment_cancel",
+        id,
+        json!({"was": of.row.status, "snapshot": of.row.snapshot_id}),
+    );
     changed(ctx, &of, vec![removal, activity]).await
 }
 
@@ -435,7 +446,7 @@ pub async fn deployment_stop(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error>
     if of.row.status != DeploymentStatus::Success {
         return Err(Error::conflict(format!("This deployment is {}: only one that runs can be stopped", of.row.status.as_str())));
     }
-    let activity = ctx.activity(of.tenant, Some(of.row.project_id), "deployment_stop", id, json!({}));
+    let activity = ctx.activity_about(of.tenant, (of.row.project_id, of.row.instance_id), "deployment_stop", id, json!({}));
     changed(ctx, &of, vec![Change::DeploymentStopped { id, stopped: true, at: ctx.now }, activity]).await
 }
 

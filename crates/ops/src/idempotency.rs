@@ -29,7 +29,7 @@ pub enum Repeat {
 /// Whose names these are: a person's by whatever key, else the account's or the environment's that a key belongs to.
 fn owner(principal: &Principal) -> Option<Uuid> {
     match principal {
-        Principal::Anonymous => None,
+        Principal::Anonymous | Principal::System(_) => None,
         Principal::User(person) => Some(person.user.id.0),
         Principal::Key(key) => Some(key.key.project.map_or(key.workspace.id.0, |(_, environment)| environment.0)),
     }

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod activity;
 pub mod api_key;
+pub mod app;
 pub mod auth;
 pub mod backup;
 mod batch;
@@ -35,7 +36,7 @@ pub mod volume;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-pub use context::{KeyPrincipal, OpCtx, Opened, Principal, UserPrincipal, Via};
+pub use context::{KeyPrincipal, OpCtx, Opened, Principal, SystemPrincipal, UserPrincipal, Via};
 pub use error::Error;
 pub use secret::new_secret;
 pub use signals::{Change as Signal, Signals};
@@ -92,4 +93,6 @@ pub struct Settings {
     pub blobs: PathBuf,
     /// The largest upload in bytes.
     pub max_upload_bytes: u64,
+    /// What holds for Galaxy's apps.
+    pub apps: app::AppSettings,
 }

@@ -182,7 +182,7 @@ impl Limiter {
     fn counted(&self, principal: &Principal) -> Option<Counted> {
         let lasting = |subject, limits| Some(Counted { subject: Subject(subject), limits, lasting: true });
         match principal {
-            Principal::Anonymous => None,
+            Principal::Anonymous | Principal::System(_) => None,
             Principal::User(person) => match person.via {
                 Via::Session(id) => Some(Counted { subject: Subject(id.0), limits: self.rules.session, lasting: false }),
                 // A login has a new token every hour: they count together.

@@ -375,7 +375,7 @@ async fn change(
         volume::check_replicas(&instance.spec, held.is_some())?;
         instance.updated_at = ctx.now;
         let data = json!({"before": before, "after": instance.spec});
-        changes.push(ctx.activity(instances.tenant, Some(instance.project_id), verb, instance.id, data));
+        changes.push(ctx.activity_of(instances.tenant, &instance, verb, instance.id, data));
         woken.push(instance.id);
         changes.push(Change::InstanceUpdate(instance));
     }

@@ -45,6 +45,7 @@ impl World {
             tcp_ports: 30_000..=32_767,
             blobs: dir.path().join("blobs"),
             max_upload_bytes: 1_000_000,
+            apps: ops::app::AppSettings::default(),
         };
         Self { ops: Arc::new(Ops::new(store, Telemetry::open(logs).unwrap(), settings)), _dir: dir }
     }

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, PortRange, Role};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, PortRange, Role, container_type};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -107,6 +107,16 @@ struct Settings {
     /// Processors of a replica whose service sets no limit; 0 is no limit [default: 0].
     #[arg(long, env = "ORRERY_REPLICA_CPUS", value_name = "NUMBER", hide_short_help = true)]
     replica_cpus: Option<f64>,
+    /// Sizes of containers in the Galaxy API as NAME:MEMORY:CORES, smallest first, separated by commas [default: tiny:256MiB:0.3 to
+    /// dozen:12GiB:12.2].
+    #[arg(long, env = "ORRERY_CONTAINER_TYPES", value_name = "TYPES", value_delimiter = ',', hide_short_help = true)]
+    container_types: Option<Vec<String>>,
+    /// Containers that an account may have over all its apps in the Galaxy API [default: 100].
+    #[arg(long, env = "ORRERY_CONTAINER_LIMIT", value_name = "COUNT", hide_short_help = true)]
+    container_limit: Option<u32>,
+    /// The shortest time between two runs of a trigger in seconds [default: 60].
+    #[arg(long, env = "ORRERY_TRIGGER_SECONDS", value_name = "SECONDS", hide_short_help = true)]
+    trigger_seconds: Option<u32>,
     /// Days that logs are kept [default: 14].
     #[arg(long, env = "ORRERY_LOG_RETENTION_DAYS", value_name = "DAYS", hide_short_help = true)]
     log_retention_days: Option<u32>,
@@ -162,6 +172,9 @@ pub(crate) struct Config {
     pub(crate) replica_memory_bytes: ByteSize,
     /// 0: no limit.
     pub(crate) replica_cpus: f64,
+    pub(crate) container_types: Vec<String>,
+    pub(crate) container_limit: u32,
+    pub(crate) trigger_seconds: u32,
     pub(crate) log_retention_days: u32,
     pub(crate) log_retention_bytes: ByteSize,
     pub(crate) outgoing_allow: Vec<Network>,
@@ -267,6 +280,9 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         replica_memory_bytes: layers
             .pick("replica_memory_bytes", set.replica_memory_bytes, file.replica_memory_bytes, || ByteSize(2_000_000_000)),
         replica_cpus: layers.pick("replica_cpus", set.replica_cpus, file.replica_cpus, || 0.0),
+        container_types: layers.pick("container_types", set.container_types, file.container_types, value::container_types_default),
+        container_limit: layers.pick("container_limit", set.container_limit, file.container_limit, || 100),
+        trigger_seconds: layers.pick("trigger_seconds", set.trigger_seconds, file.trigger_seconds, || 60),
         log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
         log_retention_bytes: layers
             .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
@@ -390,6 +406,19 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if !config.replica_cpus.is_finite() || config.replica_cpus < 0.0 {
         return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
+    }
+    if let Some(text) = config.container_types.iter().find(|text| value::container_type(text).is_none()) {
+        return refused(
+            "container_types",
+            text.clone(),
+            "write sizes like tiny:256MiB:0.3, a name of lower case letters, memory and cores",
+        );
+    }
+    if config.container_types.is_empty() {
+        return refused("container_types", String::new(), "at least one size must exist");
+    }
+    if config.trigger_seconds == 0 {
+        return refused("trigger_seconds", "0".to_owned(), "at least one second must lie between two runs");
     }
     if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
         return refused("region", config.region.clone(), "use lower case letters, digits and dashes");

@@ -101,6 +101,12 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         tcp_ports: config.tcp_ports.0.clone(),
         blobs,
         max_upload_bytes: config.max_upload_bytes.0,
+        apps: ops::app::AppSettings {
+            container_types: config.container_types.iter().filter_map(|text| crate::config::container_type(text)).collect(),
+            container_limit: config.container_limit,
+            trigger_seconds: config.trigger_seconds,
+            default_limits: default_limits(config),
+        },
     }
 }
 
@@ -147,17 +153,10 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
             seconds: config.build_seconds,
             ..builder::BuildLimits::default()
         },
-        default_limits: domain::spec::Limits {
-            memory_bytes: Some(config.replica_memory_bytes.0).filter(|bytes| *bytes > 0),
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "checked to be finite and not negative; a million cores is enough"
-            )]
-            cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
-        },
+        default_limits: default_limits(config),
         separate_users: nix::unistd::geteuid().is_root(),
         period: Duration::from_secs(5),
+        watch: engine::WatchConfig::default(),
         outgoing: engine::OutgoingConfig {
             allow: config.outgoing_allow.clone(),
             mail: config
@@ -167,6 +166,19 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         },
     };
     Ok(Engine::start(ops, Arc::new(driver), engine_config))
+}
+
+/// What a replica may use whose service says nothing.
+fn default_limits(config: &Config) -> domain::spec::Limits {
+    domain::spec::Limits {
+        memory_bytes: Some(config.replica_memory_bytes.0).filter(|bytes| *bytes > 0),
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be finite and not negative; a million cores is enough"
+        )]
+        cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
+    }
 }
 
 /// Ends with SIGTERM or SIGINT.

@@ -10,8 +10,9 @@ pub(crate) fn print(name: &str) -> anyhow::Result<ExitCode> {
         "config.schema.json" => format!("{:#}\n", serde_json::to_value(crate::config::schema())?),
         "cli-help.txt" => cli_help(),
         "errors.md" => errors(),
+        "galaxy.graphql" => api::galaxy::sdl(),
         "railway.graphql" => api::railway::sdl(),
-        _ => anyhow::bail!("there is no {name:?}: ask for config.schema.json, cli-help.txt, errors.md or railway.graphql"),
+        _ => anyhow::bail!("there is no {name:?}: ask for config.schema.json, cli-help.txt, errors.md, galaxy.graphql or railway.graphql"),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -12,21 +12,12 @@ use crate::executor::{BadCell, Named, Param, Record, Sql, Statement, json};
 use crate::vault::Vault;
 use crate::{Store, StoreError, page};
 
-macro_rules! columns {
-    () => {
-        "deployments.id, deployments.workspace_id, deployments.project_id, deployments.environment_id, deployments.service_id, \
-         deployments.instance_id, deployments.snapshot_id, deployments.status, deployments.status_reason, deployments.status_at, \
-         deployments.generation, deployments.stopped, deployments.reason, deployments.spec, deployments.source_blob, \
-         deployments.artifact, deployments.run, deployments.waits_for, deployments.message, deployments.creator, deployments.created_at, deployments.updated_at"
-    };
-}
-
 /// A page within a scope. Each scope names the columns of one index, which is in the order of the page.
 macro_rules! page_of {
     ($scope:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            deployment_columns!(),
             " FROM deployments WHERE ",
             $scope,
             " AND id > $above AND id < $below AND status IN ($statuses) AND workspace_id = $workspace",
@@ -38,8 +29,8 @@ macro_rules! page_of {
 }
 
 statements! {
-    DEPLOYMENT = concat!("SELECT ", columns!(), " FROM deployments WHERE id = $id");
-    DEPLOYMENTS_BY_ID = concat!("SELECT ", columns!(), " FROM deployments WHERE id IN ($ids) AND workspace_id = $workspace");
+    DEPLOYMENT = concat!("SELECT ", deployment_columns!(), " FROM deployments WHERE id = $id");
+    DEPLOYMENTS_BY_ID = concat!("SELECT ", deployment_columns!(), " FROM deployments WHERE id IN ($ids) AND workspace_id = $workspace");
     PAGE_OF_PLACE = page_of!("environment_id = $environment AND service_id = $service", "DESC");
     PAGE_OF_PLACE_FROM_END = page_of!("environment_id = $environment AND service_id = $service", "ASC");
     PAGE_OF_ENVIRONMENT = page_of!("environment_id = $environment", "DESC");
@@ -52,12 +43,12 @@ statements! {
     PAGE_OF_WORKSPACE_FROM_END = page_of!("workspace_id = $workspace", "ASC");
     /// One step down the index for each instance, however long its history is.
     DEPLOYMENTS_LATEST = concat!(
-        "SELECT ", columns!(), " FROM instances JOIN deployments ON deployments.id = (SELECT newest.id FROM deployments AS newest \
+        "SELECT ", deployment_columns!(), " FROM instances JOIN deployments ON deployments.id = (SELECT newest.id FROM deployments AS newest \
          WHERE newest.instance_id = instances.id ORDER BY newest.id DESC LIMIT 1) \
          WHERE instances.id IN ($instances) AND instances.workspace_id = $workspace"
     );
     DEPLOYMENTS_LIVE = concat!(
-        "SELECT ", columns!(), " FROM deployments WHERE instance_id IN ($instances) AND workspace_id = $workspace \
+        "SELECT ", deployment_columns!(), " FROM deployments WHERE instance_id IN ($instances) AND workspace_id = $workspace \
          AND status NOT IN ('FAILED', 'SKIPPED', 'REMOVED')"
     );
     /// One step down the index for each row of the answer: each finds the next older one of its service.
@@ -70,7 +61,7 @@ statements! {
          SELECT step.service_id, (SELECT older.id FROM deployments AS older WHERE older.workspace_id = $workspace \
          AND older.service_id = step.service_id AND older.id < step.id ORDER BY older.id DESC LIMIT 1), step.place + 1 \
          FROM step WHERE step.place < $limit AND step.id IS NOT NULL) \
-         SELECT ", columns!(), " FROM step JOIN deployments ON deployments.id = step.id"
+         SELECT ", deployment_columns!(), " FROM step JOIN deployments ON deployments.id = step.id"
     );
     DEPLOYMENT_VARIABLES = "SELECT sealed_values FROM deployment_variables WHERE deployment_id = $id AND workspace_id = $workspace";
     DEPLOYMENT_INSERT =
@@ -107,7 +98,7 @@ pub struct DeploymentQuery {
     pub statuses_not_in: Vec<DeploymentStatus>,
 }
 
-fn row(r: &mut Record) -> Result<Deployment, BadCell> {
+pub(crate) fn row(r: &mut Record) -> Result<Deployment, BadCell> {
     Ok(Deployment {
         id: r.id(DeploymentId)?,
         workspace_id: r.id(WorkspaceId)?,

@@ -19,6 +19,7 @@ statements! {
     DOMAINS_OF_ENVIRONMENTS = concat!(
         "SELECT ", columns!(), " FROM domains WHERE environment_id IN ($environments) AND workspace_id = $workspace"
     );
+    DOMAINS_OF_WORKSPACE = concat!("SELECT ", columns!(), " FROM domains WHERE workspace_id = $workspace");
     SYSTEM_ROUTES = concat!(
         "SELECT services.name, instances.id, ", columns!(), " FROM domains \
          JOIN instances ON instances.environment_id = domains.environment_id AND instances.service_id = domains.service_id \
@@ -74,6 +75,14 @@ impl Store {
     /// The database does not answer.
     pub async fn domains_of_environments(&self, tenant: Tenant, environments: &[EnvironmentId]) -> Result<Vec<Domain>, StoreError> {
         self.batch(&DOMAINS_OF_ENVIRONMENTS, &params![workspace = tenant, environments = environments], row, |row| row.id).await
+    }
+
+    /// The domains of the workspace, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn domains_of_workspace(&self, tenant: Tenant) -> Result<Vec<Domain>, StoreError> {
+        self.batch(&DOMAINS_OF_WORKSPACE, &params![workspace = tenant], row, |row| row.id).await
     }
 
     /// Every domain of the server with the name of its service and the instance that it routes to, for the edge's table.

@@ -25,8 +25,17 @@ const WHOLE: [(&str, &str); 15] = [
 ];
 
 /// Statements whose answer grows with the workspace, that look at a few members or keys, or that stop after as many rows as they were asked for.
-const WORKSPACE_WIDE: [&str; 7] =
-    ["ACTIVITIES", "API_KEYS_OF_WORKSPACE", "FLOW_KEY_INSERT", "MEMBERS", "MEMBER_REMOVE", "MEMBER_SET", "PROJECT_COUNT"];
+const WORKSPACE_WIDE: [&str; 9] = [
+    "DOMAINS_OF_WORKSPACE",
+    "INSTANCES_OF_WORKSPACE",
+    "ACTIVITIES",
+    "API_KEYS_OF_WORKSPACE",
+    "FLOW_KEY_INSERT",
+    "MEMBERS",
+    "MEMBER_REMOVE",
+    "MEMBER_SET",
+    "PROJECT_COUNT",
+];
 
 fn all() -> impl Iterator<Item = &'static Sql> {
     [
@@ -55,6 +64,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::variable::ALL,
         crate::vault::ALL,
         crate::volume::ALL,
+        crate::version::ALL,
         crate::workspace::ALL,
     ]
     .into_iter()

@@ -17,6 +17,8 @@ statements! {
     INSTANCE_OF = concat!(select!(), "WHERE environment_id = $environment AND service_id = $service");
     INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace");
     INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
+    INSTANCES_OF_WORKSPACE = concat!(select!(), "WHERE workspace_id = $workspace ORDER BY id");
+    INSTANCE_BETWEEN = concat!(select!(), "WHERE id >= $first AND id <= $last ORDER BY id LIMIT 1");
     INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
     INSTANCE_INSERT =
         "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, single, created_at, updated_at) \
@@ -47,6 +49,22 @@ impl Store {
     /// The database does not answer.
     pub async fn instance(&self, id: InstanceId) -> Result<Option<Sealed<Instance>>, StoreError> {
         self.sealed(&INSTANCE, &params![id = id], row, |instance| instance.workspace_id).await
+    }
+
+    /// Every instance of the workspace, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instances_of_workspace(&self, tenant: Tenant) -> Result<Vec<Instance>, StoreError> {
+        self.list(&INSTANCES_OF_WORKSPACE, &params![workspace = tenant], row).await
+    }
+
+    /// The instance whose id lies between these two, themselves included: what a shortened id leads to.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instance_between(&self, first: InstanceId, last: InstanceId) -> Result<Option<Sealed<Instance>>, StoreError> {
+        self.sealed(&INSTANCE_BETWEEN, &params![first = first, last = last], row, |instance| instance.workspace_id).await
     }
 
     /// The instance of a service in an environment.

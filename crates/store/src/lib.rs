@@ -15,6 +15,16 @@ macro_rules! user_columns {
     };
 }
 
+/// The columns of a deployment, in the order in which `deployment::row` reads them.
+macro_rules! deployment_columns {
+    () => {
+        "deployments.id, deployments.workspace_id, deployments.project_id, deployments.environment_id, deployments.service_id, \
+         deployments.instance_id, deployments.snapshot_id, deployments.status, deployments.status_reason, deployments.status_at, \
+         deployments.generation, deployments.stopped, deployments.reason, deployments.spec, deployments.source_blob, \
+         deployments.artifact, deployments.run, deployments.waits_for, deployments.message, deployments.creator, deployments.created_at, deployments.updated_at"
+    };
+}
+
 mod account;
 mod activity;
 mod api_key;
@@ -45,6 +55,7 @@ mod usage;
 mod variable;
 mod vault;
 mod volume;
+mod version;
 mod workspace;
 
 #[cfg(test)]
@@ -64,6 +75,7 @@ pub use idempotency::{Begun, KeptAnswer};
 pub use master_key::MasterKey;
 pub use oauth::{OAuthCode, RefreshUse};
 pub use usage::{KEEP_DAYS, UsageAdd};
+pub use version::MAX_VERSIONS;
 
 use executor::{BadCell, Database, Named, Outcome, Record, Sql, Statement};
 use vault::Vault;

@@ -25,6 +25,7 @@ macro_rules! another_owner {
 statements! {
     WORKSPACE = concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $id");
     WORKSPACE_BY_USERNAME = concat!("SELECT ", columns!(), " FROM workspaces WHERE username = $username");
+    USERNAMES = "SELECT personal_of, username FROM workspaces WHERE personal_of IN ($users)";
     MEMBERSHIPS = concat!(
         "SELECT memberships.role, ", columns!(), " FROM memberships JOIN workspaces ON workspaces.id = memberships.workspace_id \
          WHERE memberships.user_id = $user"
@@ -66,6 +67,14 @@ impl Store {
     /// The database does not answer.
     pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<Sealed<Workspace>>, StoreError> {
         self.sealed(&WORKSPACE, &params![id = id], row, |workspace| workspace.id).await
+    }
+
+    /// What people are called: the usernames of their personal workspaces.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn usernames(&self, users: &[UserId]) -> Result<Vec<(UserId, String)>, StoreError> {
+        self.list(&USERNAMES, &params![users = users], |r| Ok((r.id(UserId)?, r.text()?))).await
     }
 
     /// A workspace by its username.

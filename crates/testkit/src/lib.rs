@@ -94,6 +94,7 @@ impl TestApp {
             // Short enough for what only the clock finds, long enough that a test fails when a bell is missing.
             period: Duration::from_secs(2),
             outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
+            watch: engine::WatchConfig::default(),
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }
@@ -118,6 +119,11 @@ impl TestApp {
     /// Changes how often the engine looks by the clock; for the next start.
     pub fn set_period(&mut self, period: Duration) {
         self.config.period = period;
+    }
+
+    /// Changes how containers are watched; for the next start.
+    pub fn set_watch(&mut self, watch: engine::WatchConfig) {
+        self.config.watch = watch;
     }
 
     /// Starts an engine over the store, the driver and the edge as they are.
@@ -422,6 +428,8 @@ async fn ops(dir: &Path) -> Ops {
         tcp_ports: 30_000..=32_767,
         blobs: dir.join("blobs"),
         max_upload_bytes: 1_000_000,
+        // Few containers and quick triggers, so that tests reach both limits.
+        apps: ops::app::AppSettings { trigger_seconds: 1, container_limit: 10, ..ops::app::AppSettings::default() },
     };
     Ops::new(store, Telemetry::open(config).expect("a new log store"), settings)
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Orrery beside its peers, measured in one run. Ratios are the result; single figures only say what machine it was.
 
+mod galaxy;
 mod limits;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -135,11 +136,15 @@ fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> a
 }
 
 fn post(port: u16, token: &str, query: &str) -> anyhow::Result<String> {
+    post_to("/graphql/v2", port, token, query)
+}
+
+fn post_to(path: &str, port: u16, token: &str, query: &str) -> anyhow::Result<String> {
     let body = serde_json::json!({"query": query}).to_string();
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     write!(
         stream,
-        "POST /graphql/v2 HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = String::new();
@@ -283,7 +288,8 @@ fn deploy(target: &Path, scratch: &Path) -> anyhow::Result<()> {
         service = deployment.1;
     }
     let (floor, ours) = (median(floor), median(ours));
-    say(&format!("static site, upload to first 200: {ours:.3} s (≤ 1.0); plain spawn of the same file server: {floor:.3} s"))
+    say(&format!("static site, upload to first 200: {ours:.3} s (≤ 1.0); plain spawn of the same file server: {floor:.3} s"))?;
+    galaxy::containers(&server)
 }
 
 fn upload(server: &Server, project: &str, environment: &str, service: &str, archive: &[u8]) -> anyhow::Result<(String, String)> {

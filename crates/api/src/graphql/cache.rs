@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use juniper::{EmptyMutation, EmptySubscription, GraphQLError, OperationType, ValidatedOperation};
+use juniper::{EmptyMutation, EmptySubscription, ExecutionError, GraphQLError, OperationType, ValidatedOperation, Value, Variables};
+use ops::auth::Surface;
 use self_cell::self_cell;
 
 use super::answer::Rejection;
 use super::document::{self, Document};
-use super::{Ctx, Scalar, lock};
+use super::{Ctx, Scalar, lock, types};
+use crate::galaxy;
 use crate::railway::{self, Mutation, Query, Subscription};
 
 /// Entries and bytes (estimated) of one generation; two are kept.
@@ -23,17 +25,59 @@ pub(crate) struct Source {
     operation: Option<String>,
 }
 
+type ValidatedGalaxy<'a> = ValidatedOperation<'a, galaxy::Query, galaxy::Mutation, EmptySubscription<Ctx>, Scalar>;
 type Validated<'a> = ValidatedOperation<'a, Query, Mutation, Subscription, Scalar>;
 type ValidatedEvents<'a> = ValidatedOperation<'a, Subscription, EmptyMutation<Ctx>, EmptySubscription<Ctx>, Scalar>;
 
 self_cell!(
     /// A validated operation beside the text that it points into.
-    pub(crate) struct Operation {
+    pub(crate) struct RailwayOperation {
         owner: Source,
         #[covariant]
         dependent: Validated,
     }
 );
+
+self_cell!(
+    /// The same of Galaxy's schema.
+    pub(crate) struct GalaxyOperation {
+        owner: Source,
+        #[covariant]
+        dependent: ValidatedGalaxy,
+    }
+);
+
+/// A validated operation of either schema.
+pub(crate) enum Operation {
+    Railway(RailwayOperation),
+    Galaxy(GalaxyOperation),
+}
+
+impl Operation {
+    fn new(surface: Surface, source: Source) -> Result<Self, GraphQLError> {
+        if surface == Surface::Galaxy {
+            let validated = GalaxyOperation::try_new(source, |source| {
+                ValidatedOperation::new(&source.text, source.operation.as_deref(), galaxy::schema())
+            });
+            return validated.map(Self::Galaxy);
+        }
+        let validated = RailwayOperation::try_new(source, |source| {
+            ValidatedOperation::new(&source.text, source.operation.as_deref(), railway::schema())
+        });
+        validated.map(Self::Railway)
+    }
+
+    pub(crate) fn execute(
+        &self,
+        variables: &Variables<Scalar>,
+        ctx: &Ctx,
+    ) -> Result<(Value<Scalar>, Vec<ExecutionError<Scalar>>), GraphQLError> {
+        match self {
+            Self::Railway(operation) => operation.borrow_dependent().execute_sync(variables, ctx),
+            Self::Galaxy(operation) => operation.borrow_dependent().execute_sync(variables, ctx),
+        }
+    }
+}
 
 self_cell!(
     /// A subscription's selection as a query over one event.
@@ -53,12 +97,10 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    fn new(text: &str, operation: Option<&str>) -> Result<Self, Rejection> {
-        let document = document::read(text, operation, railway::schema())?;
+    fn new(surface: Surface, text: &str, operation: Option<&str>) -> Result<Self, Rejection> {
+        let document = document::read(text, operation, types(surface))?;
         let source = |text: String| Source { text, operation: document.operation.clone() };
-        let validated = Operation::try_new(source(document.text.clone()), |source| {
-            ValidatedOperation::new(&source.text, source.operation.as_deref(), railway::schema())
-        })?;
+        let validated = Operation::new(surface, source(document.text.clone()))?;
         let events = if document.kind == OperationType::Subscription { Some(as_query(&document, source)?) } else { None };
         Ok(Self { document, operation: validated, events })
     }
@@ -103,7 +145,7 @@ fn find(map: &HashMap<String, Entry>, text: &str, operation: Option<&str>) -> Op
 
 impl Cache {
     /// The operation for a text, validated now if it was not lately.
-    pub(crate) fn get(&self, text: &str, operation: Option<&str>) -> Result<Arc<Prepared>, Rejection> {
+    pub(crate) fn get(&self, surface: Surface, text: &str, operation: Option<&str>) -> Result<Arc<Prepared>, Rejection> {
         {
             let mut cache = lock(&self.0);
             if let Some(found) = find(&cache.young, text, operation) {
@@ -114,7 +156,7 @@ impl Cache {
                 return Ok(found);
             }
         }
-        let made = Arc::new(Prepared::new(text, operation)?);
+        let made = Arc::new(Prepared::new(surface, text, operation)?);
         if text.len() <= MAX_TEXT {
             lock(&self.0).insert(text, operation, Arc::clone(&made));
         }

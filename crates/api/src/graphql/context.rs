@@ -11,6 +11,7 @@ use ops::{OpCtx, Principal};
 
 use super::Fault;
 use super::lock;
+use crate::galaxy;
 use crate::railway::{Event, Loader};
 
 /// The events of a subscription: each is executed against the subscription's selection by itself.
@@ -24,6 +25,7 @@ pub struct Ctx {
     /// Who asks, when and from where.
     pub op: OpCtx,
     pub(crate) loader: Loader,
+    pub(crate) galaxy: galaxy::Loader,
     rows: AtomicU64,
     stage: Mutex<Stage>,
 }
@@ -44,7 +46,7 @@ impl juniper::Context for Ctx {}
 impl Ctx {
     /// For a query or a mutation.
     pub(crate) fn new(op: OpCtx) -> Self {
-        Self { op, loader: Loader::default(), rows: AtomicU64::new(0), stage: Mutex::new(Stage::Plain) }
+        Self { op, loader: Loader::default(), galaxy: galaxy::Loader::default(), rows: AtomicU64::new(0), stage: Mutex::new(Stage::Plain) }
     }
 
     /// For finding out what a subscription listens to.

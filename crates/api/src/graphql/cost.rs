@@ -8,7 +8,7 @@ use std::sync::Arc;
 use juniper::meta::{Field, MetaType};
 use juniper::{InputValue, Spanning, Variables};
 
-use super::{Scalar, Schema};
+use super::{Scalar, Types};
 
 /// The largest estimate that is executed. The command-line client's widest query, every project of every workspace with its
 /// environments and services, is at a quarter of it.
@@ -92,7 +92,7 @@ fn whole(value: &InputValue<Scalar>) -> Option<u64> {
 
 /// How many rows a field gives.
 pub(crate) fn page_of(
-    schema: &Schema,
+    schema: &Types,
     parent: Option<&MetaType<Scalar>>,
     field: Option<&Field<Scalar>>,
     arguments: &[(&str, &Spanning<InputValue<Scalar>>)],
@@ -123,9 +123,9 @@ pub(crate) fn page_of(
 }
 
 /// Typical sizes of the lists of the introspection schema.
-fn introspection(schema: &Schema, field: &str) -> u64 {
+fn introspection(schema: &Types, field: &str) -> u64 {
     match field {
-        "types" => schema.schema.concrete_type_list().len() as u64,
+        "types" => schema.concrete_type_list().len() as u64,
         "fields" => 10,
         "inputFields" | "enumValues" => 6,
         "directives" => 5,

@@ -18,7 +18,7 @@ use juniper::{Definition, EmptyMutation, EmptySubscription, GraphQLError, InputV
 use super::answer::Rejection;
 use super::cost::Estimate;
 use super::walk::Walk;
-use super::{Ctx, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS, Scalar, Schema};
+use super::{Ctx, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS, Scalar, Types};
 
 /// What the list of 2022 is called on its way through a connection.
 pub(super) const PLAIN: &str = "__plain";
@@ -84,7 +84,7 @@ pub(crate) struct Document {
 ///
 /// # Errors
 /// What the client is told: a syntax error, an unknown operation, or a limit.
-pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Schema) -> Result<Document, Rejection> {
+pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types) -> Result<Document, Rejection> {
     let tree = parse_document_source::<Scalar>(text, &EMPTY.schema).map_err(|error| Rejection::from(GraphQLError::ParseError(error)))?;
     let mut walk = Walk::over(&tree, schema)?;
     let mut chosen = None;

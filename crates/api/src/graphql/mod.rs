@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::Code;
 use juniper::{GraphQLError, OperationType, RootNode, Variables};
+use ops::auth::Surface;
 use ops::{OpCtx, Principal};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -34,6 +35,7 @@ pub use fault::Fault;
 use recent::Recent;
 pub use scalar::Scalar;
 
+use crate::galaxy;
 use crate::railway::{self, Event, Mutation, Query, Subscription};
 
 /// Nested selections and values of a document; the introspection query of graphql-js takes 15.
@@ -43,6 +45,8 @@ pub(crate) const MAX_TOKENS: usize = 15_000;
 /// Fields of an operation after its fragments are expanded.
 pub(crate) const MAX_FIELDS: usize = 5_000;
 
+/// The types of a schema, whatever its roots.
+pub(crate) type Types = juniper::SchemaType<Scalar>;
 /// The schema with its roots.
 pub(crate) type Schema = RootNode<Query, Mutation, Subscription, Scalar>;
 /// The schema on which single events of subscriptions are executed.
@@ -53,6 +57,14 @@ const OPEN_FIELDS: &[&str] = &["cliEventTrack", "cliAuthEventTrack", "setupAgent
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn types(surface: Surface) -> &'static Types {
+    match surface {
+        Surface::Galaxy => &galaxy::schema().schema,
+        // Flow speaks no GraphQL.
+        Surface::Railway | Surface::Flow => &railway::schema().schema,
+    }
 }
 
 /// What anonymous requests are told.
@@ -88,9 +100,10 @@ pub struct Extensions {
     pub cost: bool,
 }
 
-/// Executes documents. One per process; cheap to clone.
-#[derive(Clone, Default)]
+/// Executes documents of one surface. Cheap to clone.
+#[derive(Clone)]
 pub struct Engine {
+    surface: Surface,
     cache: Arc<Cache>,
     recent: Arc<Recent>,
 }
@@ -110,10 +123,10 @@ pub(crate) enum Started {
 }
 
 impl Engine {
-    /// An engine with an empty cache.
+    /// An engine of a surface that speaks GraphQL, with an empty cache.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(surface: Surface) -> Self {
+        Self { surface, cache: Arc::default(), recent: Arc::default() }
     }
 
     /// Executes a query or a mutation.
@@ -129,9 +142,9 @@ impl Engine {
     /// Adds `extensions.cost` to an answer: the fields that the operation may resolve, and how many it could at the most.
     fn tell_cost(&self, response: &mut GraphqlResponse, request: &GraphqlRequest) {
         let operation = request.operation_name.as_deref().filter(|name| !name.is_empty());
-        let Ok(prepared) = self.cache.get(&request.query, operation) else { return };
+        let Ok(prepared) = self.cache.get(self.surface, &request.query, operation) else { return };
         let empty = Map::new();
-        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), railway::schema());
+        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), types(self.surface));
         let cost = json!({"cost": {"requested": prepared.document.cost.with(&variables), "limit": cost::MAX_COST}});
         if response.body.pop() == Some(b'}') {
             response.body.extend_from_slice(format!(",\"extensions\":{cost}}}").as_bytes());
@@ -141,6 +154,8 @@ impl Engine {
     async fn answer(&self, ctx: OpCtx, request: &GraphqlRequest) -> GraphqlResponse {
         let request_id = ctx.request_id.clone();
         let asked = match self.recent.ask(&ctx, request) {
+            // Galaxy's answers hold metrics, which change without a commit.
+            _ if self.surface == Surface::Galaxy => None,
             Ok(body) => return GraphqlResponse { status: 200, body: body.to_vec() },
             Err(asked) => asked,
         };
@@ -167,10 +182,10 @@ impl Engine {
 
     fn prepare(&self, ctx: &OpCtx, request: &GraphqlRequest) -> Result<(Arc<Prepared>, Variables<Scalar>), (u16, Rejection)> {
         let operation = request.operation_name.as_deref().filter(|name| !name.is_empty());
-        let prepared = self.cache.get(&request.query, operation).map_err(|rejection| (400, rejection))?;
-        check_principal(ctx, &prepared).map_err(|rejection| (200, rejection))?;
+        let prepared = self.cache.get(self.surface, &request.query, operation).map_err(|rejection| (400, rejection))?;
+        check_principal(self.surface, ctx, &prepared).map_err(|rejection| (200, rejection))?;
         let empty = Map::new();
-        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), railway::schema());
+        let variables = variables::read(&prepared.document, request.variables.as_ref().unwrap_or(&empty), types(self.surface));
         let cost = prepared.document.cost.with(&variables);
         if cost > cost::MAX_COST {
             let text = format!(
@@ -184,13 +199,13 @@ impl Engine {
 }
 
 /// Everything but introspection and telemetry needs a principal; resolvers check what it may do.
-fn check_principal(ctx: &OpCtx, prepared: &Prepared) -> Result<(), Rejection> {
+fn check_principal(surface: Surface, ctx: &OpCtx, prepared: &Prepared) -> Result<(), Rejection> {
     if !matches!(ctx.principal, Principal::Anonymous) {
         return Ok(());
     }
     let closed = |name: &str| !name.starts_with("__") && !OPEN_FIELDS.contains(&name);
     match prepared.document.roots.iter().find(|root| closed(&root.name)) {
-        Some(root) => Err(Rejection::refused(&unauthenticated(), &root.response, root.position)),
+        Some(root) => Err(Rejection::refused(&surface.unauthenticated(), &root.response, root.position)),
         None => Ok(()),
     }
 }
@@ -211,7 +226,7 @@ async fn run(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) 
     let request_id = ctx.request_id.clone();
     on_thread(inline, &request_id, move || {
         let ctx = Ctx::new(ctx);
-        let (mut data, errors) = prepared.operation.borrow_dependent().execute_sync(&variables, &ctx)?;
+        let (mut data, errors) = prepared.operation.execute(&variables, &ctx)?;
         if prepared.document.plain_lists {
             document::flatten(&mut data);
         }

@@ -106,7 +106,7 @@ impl Recent {
 /// What tells principals apart: their key or their session, whose reach is part of the version.
 fn asker(ctx: &OpCtx) -> Option<Uuid> {
     match &ctx.principal {
-        Principal::Anonymous => None,
+        Principal::Anonymous | Principal::System(_) => None,
         Principal::User(person) => Some(match person.via {
             Via::Session(session) => session.0,
             Via::Key(key, _) => key.0,

@@ -180,7 +180,12 @@ pub(crate) struct DateTime(pub(crate) Timestamp);
 
 impl DateTime {
     fn write(&self) -> Scalar {
-        Scalar::String(format!("{:.3}", self.0))
+        Scalar::String(self.text())
+    }
+
+    /// As it is written.
+    pub(crate) fn text(self) -> String {
+        format!("{:.3}", self.0)
     }
 
     fn read(text: &str) -> Result<Self, String> {

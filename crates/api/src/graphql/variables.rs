@@ -9,13 +9,13 @@ use serde_json::{Map, Value as Json};
 
 use super::document::Document;
 use super::scalar::JSON_SCALARS;
-use super::{Scalar, Schema};
+use super::{Scalar, Types};
 
 /// Telemetry of clients: taken in any shape and dropped (`contracts/railway.md` 1.7).
 const DROPPED: &[&str] = &["CliEventTrackInput", "CliAuthEventTrackInput", "SetupAgentEventTrackInput"];
 
 /// The variables of a request for its document.
-pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Schema) -> Variables<Scalar> {
+pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Types) -> Variables<Scalar> {
     let mut variables = Variables::new();
     for declared in &document.declared {
         match given.get(&declared.name) {
@@ -35,7 +35,7 @@ fn leaf(value: &Json) -> InputValue<Scalar> {
     InputValue::Scalar(Scalar::of(value.clone()))
 }
 
-fn convert(value: &Json, type_name: &str, schema: &Schema) -> InputValue<Scalar> {
+fn convert(value: &Json, type_name: &str, schema: &Types) -> InputValue<Scalar> {
     if value.is_null() {
         return InputValue::Null;
     }
@@ -44,7 +44,7 @@ fn convert(value: &Json, type_name: &str, schema: &Schema) -> InputValue<Scalar>
     }
     match value {
         Json::Array(items) => InputValue::list(items.iter().map(|item| convert(item, type_name, schema)).collect()),
-        Json::Object(fields) => match schema.schema.concrete_type_by_name(type_name) {
+        Json::Object(fields) => match schema.concrete_type_by_name(type_name) {
             Some(MetaType::InputObject(meta)) if DROPPED.contains(&type_name) => filler(meta),
             Some(MetaType::InputObject(meta)) => object(fields, meta, schema),
             _ => InputValue::parsed_object(
@@ -58,7 +58,7 @@ fn convert(value: &Json, type_name: &str, schema: &Schema) -> InputValue<Scalar>
     }
 }
 
-fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &Schema) -> InputValue<Scalar> {
+fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &Types) -> InputValue<Scalar> {
     let mut out = vec![];
     for (name, value) in fields {
         let known = meta.input_fields.iter().find(|field| field.name == *name);

@@ -12,7 +12,7 @@ use super::answer::Rejection;
 use super::cost::{Cost, Times, page_of};
 use super::document::{Edit, PLAIN, RootField};
 use super::scalar::JSON_SCALARS;
-use super::{Scalar, Schema};
+use super::{Scalar, Types};
 
 /// Aliases in one document.
 const MAX_ALIASES: usize = 200;
@@ -36,7 +36,7 @@ type Measured = (Arc<Vec<Cost>>, usize);
 
 /// One look at everything in a document.
 pub(super) struct Walk<'d, 'a> {
-    schema: &'d Schema,
+    schema: &'d Types,
     fragments: HashMap<&'a str, (&'a str, &'d [Selection<'a, Scalar>])>,
     /// `None` while it is being looked at.
     measured: HashMap<&'a str, Option<Measured>>,
@@ -51,7 +51,7 @@ pub(super) struct Walk<'d, 'a> {
 
 impl<'d, 'a> Walk<'d, 'a> {
     /// Looks at the fragments, used or not: validation follows all of them.
-    pub(super) fn over(tree: &'d [Definition<'a, Scalar>], schema: &'d Schema) -> Result<Self, Rejection> {
+    pub(super) fn over(tree: &'d [Definition<'a, Scalar>], schema: &'d Types) -> Result<Self, Rejection> {
         let mut walk = Self {
             schema,
             fragments: HashMap::new(),
@@ -82,7 +82,7 @@ impl<'d, 'a> Walk<'d, 'a> {
 
     /// Looks at an operation and declares the variables that its literals become.
     pub(super) fn operation(&mut self, text: &str, operation: &'d Spanning<Operation<'a, Scalar>>) -> Result<Vec<Cost>, Rejection> {
-        let (before, schema) = (self.lifted.len(), &self.schema.schema);
+        let (before, schema) = (self.lifted.len(), self.schema);
         let root = match operation.item.operation_type {
             OperationType::Query => Some(schema.concrete_query_type()),
             OperationType::Mutation => schema.concrete_mutation_type(),
@@ -120,7 +120,7 @@ impl<'d, 'a> Walk<'d, 'a> {
                     let fragment = &fragment.item;
                     self.directives += fragment.directives.as_ref().map_or(0, Vec::len);
                     let target = match &fragment.type_condition {
-                        Some(name) => self.schema.schema.concrete_type_by_name(name.item),
+                        Some(name) => self.schema.concrete_type_by_name(name.item),
                         None => parent,
                     };
                     costs.extend(self.selections(&fragment.selection_set, target, in_operation)?);
@@ -156,7 +156,7 @@ impl<'d, 'a> Walk<'d, 'a> {
                 self.literal(value, argument.arg_type.innermost_name(), &argument.arg_type.to_string(), in_operation)?;
             }
         }
-        let child = meta.and_then(|meta| self.schema.schema.concrete_type_by_name(meta.field_type.innermost_name()));
+        let child = meta.and_then(|meta| self.schema.concrete_type_by_name(meta.field_type.innermost_name()));
         let nested = field.selection_set.as_deref().unwrap_or(&[]);
         if is_plain_deployments(parent, field.name.item, arguments.is_empty(), nested) {
             self.edits.push(Edit::insert(start_of(&nested[0]), format!("{PLAIN}: edges {{ node {{ ")));
@@ -188,7 +188,7 @@ impl<'d, 'a> Walk<'d, 'a> {
         let Some(&(condition, set)) = self.fragments.get(name) else { return Ok(None) };
         self.measured.insert(name, None);
         let outside = std::mem::take(&mut self.size);
-        let target = self.schema.schema.concrete_type_by_name(condition);
+        let target = self.schema.concrete_type_by_name(condition);
         let cost = Arc::new(self.selections(set, target, false)?);
         let size = std::mem::replace(&mut self.size, outside);
         self.measured.insert(name, Some((Arc::clone(&cost), size)));
@@ -221,7 +221,7 @@ impl<'d, 'a> Walk<'d, 'a> {
             self.lifted.push(Lifted { name, type_text: type_text.to_owned(), value: value.item.clone() });
             return Ok(());
         }
-        match (&value.item, self.schema.schema.concrete_type_by_name(type_name)) {
+        match (&value.item, self.schema.concrete_type_by_name(type_name)) {
             (InputValue::List(items), _) => {
                 for item in items {
                     self.literal(item, type_name, type_name, in_operation)?;

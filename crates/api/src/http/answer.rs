@@ -66,9 +66,10 @@ pub(crate) fn envelope(code: Code, message: &str, request_id: &str) -> Value {
 }
 
 /// The errors of GraphQL, for what is refused before the engine sees it. A credential that does not work is a 200 as in the engine:
-/// clients read the text, and some read no other status (`contracts/railway.md` 1.2, 8).
+/// clients read the text, and some read no other status (`contracts/railway.md` 1.2, 8). So is an account whose plan does not open
+/// Galaxy's API (`contracts/galaxy.md` 2).
 pub(crate) fn refuse_graphql(error: &ops::Error, request_id: &str) -> Response {
     error.log(request_id);
-    let status = if error.code == Code::Unauthenticated { StatusCode::OK } else { status(error.code) };
+    let status = if matches!(error.code, Code::Unauthenticated | Code::PlanLimit) { StatusCode::OK } else { status(error.code) };
     build(status, "application/json", crate::graphql::error_body(error, request_id))
 }

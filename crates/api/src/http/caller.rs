@@ -153,6 +153,7 @@ fn label(principal: &Principal) -> String {
         Principal::Anonymous => "anonymous".to_owned(),
         Principal::User(person) => format!("user:{}", person.user.id),
         Principal::Key(key) => format!("key:{}", key.key.id),
+        Principal::System(system) => format!("system:{}", system.part),
     }
 }
 

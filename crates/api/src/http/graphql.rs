@@ -20,7 +20,7 @@ use ops::{Error, OpCtx, Principal};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{build, refuse, refuse_graphql};
-use super::caller::{Credential, context, context_of, credential};
+use super::caller::{Credential, context, context_of, credential, galaxy_credential};
 use super::rate::EXPOSED;
 use super::{ApiState, Arrival, Peer, body, require_same_origin};
 use crate::graphql::GraphqlRequest;
@@ -155,6 +155,27 @@ async fn credential_ends(state: &ApiState, credential: &Credential, address: Opt
     }
 }
 
+/// `POST /graphql`: Galaxy's API (`contracts/galaxy.md` 2). The key may come among the variables, so the body is read first.
+pub(super) async fn execute_galaxy(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let answer = tokio::time::timeout(super::REQUEST, run_galaxy(&state, &arrival, &parts, body)).await;
+    let answer = answer.unwrap_or_else(|_| Err(Error::new(Code::Timeout, "The operation took too long: ask for less, or try again")));
+    let response = answer.unwrap_or_else(|error| refuse_graphql(&error, &arrival.request_id));
+    with_cors(&parts.headers, response)
+}
+
+async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
+    let mut request = read_request(&parts.headers, body).await?;
+    let credential = galaxy_credential(&parts.headers, request.variables.get_or_insert_default())?;
+    if matches!(credential, Credential::Session(_)) {
+        require_same_origin(state, &parts.headers)?;
+    }
+    let ctx = context_of(state, Surface::Galaxy, arrival, &credential).await?;
+    let answer = state.galaxy.execute(ctx, request).await;
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Ok(build(status, "application/json", answer.body))
+}
+
 /// `OPTIONS /graphql/v2`
 pub(super) async fn preflight(headers: HeaderMap) -> Response {
     let mut response = build(StatusCode::NO_CONTENT, "text/plain", Body::empty());
@@ -162,7 +183,7 @@ pub(super) async fn preflight(headers: HeaderMap) -> Response {
     out.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
     out.insert(
         ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("authorization, project-access-token, content-type, idempotency-key, x-source"),
+        HeaderValue::from_static("authorization, galaxy-api-key, project-access-token, content-type, idempotency-key, x-source"),
     );
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     with_cors(&headers, response)

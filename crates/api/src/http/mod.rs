@@ -46,8 +46,10 @@ const REQUEST: Duration = Duration::from_secs(60);
 pub struct ApiState {
     /// The verbs.
     pub ops: Arc<Ops>,
-    /// The GraphQL engine.
+    /// The engine of `/graphql/v2`.
     pub engine: Engine,
+    /// The engine of `/graphql`.
+    pub galaxy: Engine,
     /// Where reverse proxies on other machines are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
     pub trusted_proxies: Arc<[Network]>,
     pub(crate) limits: Arc<Limits>,
@@ -59,7 +61,8 @@ impl ApiState {
     #[must_use]
     pub fn new(ops: Arc<Ops>) -> Self {
         upload::sweep(&ops.settings.blobs);
-        Self { ops, engine: Engine::new(), trusted_proxies: Arc::default(), limits: Arc::default(), uploads: Arc::default() }
+        let (engine, galaxy) = (Engine::new(Surface::Railway), Engine::new(Surface::Galaxy));
+        Self { ops, engine, galaxy, trusted_proxies: Arc::default(), limits: Arc::default(), uploads: Arc::default() }
     }
 }
 
@@ -69,6 +72,7 @@ pub fn router(state: ApiState) -> Router {
     let repeatable = |surface| middleware::from_fn_with_state((state.clone(), surface), repeat::once);
     let long = Router::new()
         .route("/project/{project}/environment/{environment}/up", post(upload::up))
+        .route("/graphql", post(graphql::execute_galaxy).options(graphql::preflight).layer(repeatable(Surface::Galaxy)))
         .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight).layer(repeatable(Surface::Railway)));
     let short = Router::new()
         .route("/", get(pages::start))

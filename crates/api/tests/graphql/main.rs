@@ -3,6 +3,7 @@
 mod answers;
 mod commands;
 mod contract;
+mod galaxy;
 mod hostile;
 mod keys;
 mod logs;

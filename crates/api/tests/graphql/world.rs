@@ -47,7 +47,7 @@ pub(crate) struct Estate {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self { server: Server::start().await, engine: Engine::new() }
+        Self { server: Server::start().await, engine: Engine::new(ops::auth::Surface::Railway) }
     }
 
     pub(crate) fn ctx(&self, principal: Principal) -> OpCtx {

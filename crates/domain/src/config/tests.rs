@@ -46,6 +46,7 @@ prop_compose! {
                 draining_seconds,
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
                 sticky: false,
+                unhealthy_replacement: true,
             },
         }
     }

@@ -68,7 +68,7 @@ impl ActivityKind {
     /// What Galaxy calls an entry; `None` for what it knows nothing of.
     #[must_use]
     pub fn of(activity: &Activity) -> Option<Self> {
-        if activity.verb == "service_instance_update" {
+        if ["service_instance_update", "service_instance_limits_update"].contains(&activity.verb.as_str()) {
             return of_update(&activity.data);
         }
         KINDS.iter().find(|(verb, _)| *verb == activity.verb).map(|(_, kind)| *kind)

@@ -7,7 +7,7 @@
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{InstanceId, ReplicaId, SnapshotId};
+use crate::{InstanceId, ReplicaId, SnapshotId, WorkspaceId};
 
 const LETTERS: &[u8; 55] = b"23456789ABCDEFGHJKLMNPQRSTWXYZabcdefghijkmnopqrstuvwxyz";
 const LENGTH: usize = 17;
@@ -56,6 +56,12 @@ pub fn app_id(instance: InstanceId) -> String {
 #[must_use]
 pub fn app_range(text: &str) -> Option<(InstanceId, InstanceId)> {
     range(text).map(|(first, last)| (InstanceId(first), InstanceId(last)))
+}
+
+/// The account's `_id`.
+#[must_use]
+pub fn account_id(workspace: WorkspaceId) -> String {
+    short(workspace.0)
 }
 
 /// The version's `_id`: that of its source.

@@ -44,10 +44,11 @@ struct Post {
 /// Runs until the engine stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let post = Arc::new(Post { shared: shared.clone(), flying: Mutex::default(), landed: watch::Sender::new(0) });
-    let (mut rings, mut landed) = (shared.ops.signals.work(), post.landed.subscribe());
+    let (mut rings, mut landed, mut made) = (shared.ops.signals.work(), post.landed.subscribe(), shared.mail.subscribe());
     loop {
         rings.mark_unchanged();
         landed.mark_unchanged();
+        made.mark_unchanged();
         let wait = post.pass().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "pending messages could not be read; it is tried again");
             PERIOD
@@ -56,6 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.shutdown.cancelled() => return,
             _ = rings.changed() => {}
             _ = landed.changed() => {}
+            _ = made.changed() => {}
             () = tokio::time::sleep(wait.clamp(FLOOR, PERIOD)) => {}
         }
     }

@@ -131,7 +131,7 @@ impl Surface {
             return Ok(principal);
         }
         match &principal {
-            Principal::Anonymous => Ok(principal),
+            Principal::Anonymous | Principal::System(_) => Ok(principal),
             Principal::Key(key) if key.workspace.plan == Plan::Professional => Ok(principal),
             Principal::Key(key) => Err(only_professional(&key.workspace.username)),
             Principal::User(person) if person.memberships.iter().all(|m| m.workspace.plan == Plan::Professional) => Ok(principal),

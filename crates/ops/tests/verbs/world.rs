@@ -32,6 +32,7 @@ pub(crate) async fn world() -> World {
         tcp_ports: 30_000..=32_767,
         blobs: dir.path().join("blobs"),
         max_upload_bytes: 1_000_000,
+        apps: ops::app::AppSettings::default(),
     };
     World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use domain::galaxy::ContainerType;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -138,6 +139,31 @@ impl JsonSchema for PortRange {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"description": "The first and the last port, such as \"30000-32767\".", "type": "string", "pattern": "^[0-9]+-[0-9]+$"})
     }
+}
+
+/// A size of containers as it is written: `tiny:256MiB:0.3`. `None` for what is none.
+pub(crate) fn container_type(text: &str) -> Option<ContainerType> {
+    let mut parts = text.trim().split(':');
+    let (name, memory, cores) = (parts.next()?, parts.next()?, parts.next()?);
+    let memory: ByteSize = memory.parse().ok()?;
+    let cores: f64 = cores.trim().parse().ok()?;
+    let plain = !name.is_empty() && name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let sized = (1 << 20..=1 << 50).contains(&memory.0) && (0.01..=10_000.0).contains(&cores);
+    if parts.next().is_some() || !plain || !sized {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be within ten thousand cores")]
+    let cpu_millis = (cores * 1_000.0).round() as u32;
+    Some(ContainerType { name: name.to_owned(), memory_bytes: memory.0, cpu_millis })
+}
+
+/// Galaxy's sizes.
+pub(crate) fn container_types_default() -> Vec<String> {
+    let written = |one: ContainerType| {
+        let ContainerType { name, memory_bytes, cpu_millis } = one;
+        format!("{name}:{}:{}", ByteSize(memory_bytes), f64::from(cpu_millis) / 1_000.0)
+    };
+    ContainerType::galaxy().into_iter().map(written).collect()
 }
 
 /// A database's URL. It can hold a password, so its text is shown without it.
@@ -347,6 +373,17 @@ mod tests {
         }
         for bad in ["", "MB", "-1", "1.5GB", "99999999999TB"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn container_types_are_read_as_they_are_written() {
+        let default = container_types_default();
+        assert_eq!((default[0].as_str(), default[6].as_str()), ("tiny:256MiB:0.3", "dozen:12GiB:12.2"));
+        let read: Option<Vec<ContainerType>> = default.iter().map(|text| container_type(text)).collect();
+        assert_eq!(read, Some(ContainerType::galaxy()));
+        for bad in ["", "tiny", "tiny:256MiB", "tiny:256MiB:0", "Tiny:256MiB:1", "tiny:0:1", "tiny:1GiB:1:1", "a b:1GiB:1", "x:1GiB:NaN"] {
+            assert_eq!(container_type(bad), None, "{bad}");
         }
     }
 

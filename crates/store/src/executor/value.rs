@@ -91,6 +91,7 @@ param_from! {
     &[VolumeId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[VolumeInstanceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[DeploymentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[UserId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[WorkspaceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ActivityId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[DeliveryId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());

@@ -1,0 +1,179 @@
+//! Makes messages of what has happened to apps.
+//!
+//! Should be true after each pass: every entry of the audit log about an app has been looked at, and for each that somebody wants to be told
+//! of there is a message. Both are one commit, so that none is told twice or forgotten; sending is [`crate::outgoing::post`]'s affair,
+//! and holds up nobody.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::activity::{Activity, Actor};
+use domain::delivery::{Delivery, DeliveryState, Target};
+use domain::galaxy::ActivityKind;
+use domain::notification::NotificationSettings;
+use domain::{DeliveryId, InstanceId, Tenant, Timestamp, UserId, WorkspaceId};
+use serde_json::json;
+use store::{Change, StoreError};
+
+use crate::Shared;
+
+/// Entries of one pass.
+const BATCH: u32 = 200;
+/// The clock's own look, for a bell that was lost.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Runs until the engine stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let (mut rings, mut told) = (shared.ops.signals.work(), shared.told.subscribe());
+    loop {
+        rings.mark_unchanged();
+        told.mark_unchanged();
+        match pass(&shared).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "notifications could not be made; it is tried again"),
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = rings.changed() => {}
+            _ = told.changed() => {}
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+/// One look. Returns whether there may be more.
+async fn pass(shared: &Arc<Shared>) -> Result<bool, StoreError> {
+    let pending = shared.ops.store.system_activities_pending(BATCH).await?;
+    let more = pending.len() == BATCH as usize;
+    let mut by_workspace: BTreeMap<WorkspaceId, Vec<Activity>> = BTreeMap::new();
+    for activity in pending {
+        by_workspace.entry(activity.workspace_id).or_default().push(activity);
+    }
+    let mut made = false;
+    for (workspace, activities) in by_workspace {
+        let tenant = Tenant::system(workspace);
+        let mut changes = vec![Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect())];
+        changes.extend(messages(shared, tenant, &activities).await?.into_iter().map(Change::DeliveryInsert));
+        made |= changes.len() > 1;
+        match shared.ops.store.commit(tenant, changes).await {
+            // Somebody else has made them.
+            Ok(_) | Err(StoreError::Stale) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if made {
+        shared.mail.send_modify(|count| *count += 1);
+    }
+    Ok(more)
+}
+
+/// What the apps and the account want to be told.
+async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Result<Vec<Delivery>, StoreError> {
+    let store = &shared.ops.store;
+    let told: Vec<(&Activity, ActivityKind, InstanceId)> =
+        activities.iter().filter_map(|activity| Some((activity, ActivityKind::of(activity)?, activity.instance_id?))).collect();
+    let instances: Vec<InstanceId> = told.iter().map(|(_, _, id)| *id).collect::<BTreeSet<_>>().into_iter().collect();
+    if instances.is_empty() {
+        return Ok(vec![]);
+    }
+    let settings: HashMap<Option<InstanceId>, NotificationSettings> =
+        store.notification_settings(tenant, &instances).await?.into_iter().collect();
+    if settings.is_empty() {
+        return Ok(vec![]);
+    }
+    let mut names = Names::default();
+    let mut deliveries = vec![];
+    for (activity, kind, instance) in told {
+        // An app's own settings override all of the account's.
+        let Some(settings) = settings.get(&Some(instance)).or_else(|| settings.get(&None)) else { continue };
+        let (slack, mail) = (settings.slack_for(kind.wire), settings.mail_for(kind.wire));
+        if slack.is_none() && mail.is_none() {
+            continue;
+        }
+        let host = names.host(shared, tenant, instance).await?;
+        let who = names.who(shared, &activity.actor).await?;
+        let text = kind.sentence(activity, &who, &host);
+        if let Some((url, channel)) = slack {
+            let mut body = json!({"text": text, "attachments": [{"fallback": text, "title": kind.label, "footer": host}]});
+            if let Some(channel) = channel {
+                body["channel"] = json!(channel);
+            }
+            let target = Target::Webhook { url: url.to_owned(), headers: BTreeMap::new(), secret: None };
+            deliveries.push(message(tenant, instance, target, body.to_string()));
+        }
+        if let Some(to) = mail {
+            let to = if to.is_empty() { names.members(shared, tenant).await? } else { to.to_vec() };
+            let target = Target::Mail { to, subject: format!("{}: {host}", kind.label) };
+            deliveries.push(message(tenant, instance, target, format!("{text}\n\n{}\n", shared.ops.settings.dashboard_url)));
+        }
+    }
+    Ok(deliveries)
+}
+
+fn message(tenant: Tenant, instance: InstanceId, target: Target, body: String) -> Delivery {
+    let now = Timestamp::now();
+    Delivery {
+        id: DeliveryId::generate(),
+        workspace_id: tenant.workspace(),
+        kind: "notification".into(),
+        subject: instance.to_string(),
+        target,
+        body,
+        state: DeliveryState::Pending,
+        attempts: 0,
+        tries: 0,
+        next_at: now,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Names that a pass has looked up.
+#[derive(Default)]
+struct Names {
+    hosts: HashMap<InstanceId, String>,
+    people: HashMap<UserId, String>,
+    members: Option<Vec<String>>,
+}
+
+impl Names {
+    async fn host(&mut self, shared: &Shared, tenant: Tenant, id: InstanceId) -> Result<String, StoreError> {
+        if let Some(known) = self.hosts.get(&id) {
+            return Ok(known.clone());
+        }
+        let store = &shared.ops.store;
+        let mut host = "an app".to_owned();
+        if let Some(instance) = store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) {
+            let domains = store.domains_of_environments(tenant, &[instance.environment_id]).await?;
+            if let Some(domain) = domains.into_iter().find(|domain| domain.service_id == instance.service_id) {
+                host = domain.domain;
+            }
+        }
+        self.hosts.insert(id, host.clone());
+        Ok(host)
+    }
+
+    async fn who(&mut self, shared: &Shared, actor: &Actor) -> Result<String, StoreError> {
+        let (id, fallback) = match actor {
+            Actor::User { id, name, .. } => (*id, name),
+            Actor::Key { label, .. } => return Ok(format!("the key {label}")),
+            Actor::System { .. } => return Ok("Galaxy".into()),
+        };
+        if let Some(known) = self.people.get(&id) {
+            return Ok(known.clone());
+        }
+        let found = shared.ops.store.usernames(&[id]).await?.into_iter().next().map(|(_, name)| name);
+        let name = found.unwrap_or_else(|| fallback.clone());
+        self.people.insert(id, name.clone());
+        Ok(name)
+    }
+
+    async fn members(&mut self, shared: &Shared, tenant: Tenant) -> Result<Vec<String>, StoreError> {
+        if self.members.is_none() {
+            self.members = Some(shared.ops.store.members(tenant).await?.into_iter().map(|member| member.user.email).collect());
+        }
+        Ok(self.members.clone().unwrap_or_default())
+    }
+}

@@ -1,0 +1,129 @@
+//! Replaces containers that stop answering (`contracts/galaxy.md` 3.11).
+//!
+//! Should be true after each pass: no container that requests are routed to has failed its checks for longer than it may. Healthy is any
+//! well-formed answer in five seconds. What a check found is forgotten with the control plane: then the time begins anew.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::deployment::{Replica, ReplicaStatus};
+use domain::galaxy::{UNHEALTHY, container_id};
+use domain::{ReplicaId, Tenant, Timestamp};
+use futures::StreamExt as _;
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use store::{Change, StoreError};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::{Shared, record};
+
+/// How containers are watched.
+#[derive(Clone, Copy, Debug)]
+pub struct WatchConfig {
+    /// Between two checks of a container.
+    pub every: Duration,
+    /// A container that was healthy is replaced after failing for so long.
+    pub patience: Duration,
+    /// One that never was is replaced after so long.
+    pub start_patience: Duration,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(15), patience: Duration::from_secs(300), start_patience: Duration::from_secs(600) }
+    }
+}
+
+/// A container answers within.
+const ANSWER: Duration = Duration::from_secs(5);
+/// Checks at the same time.
+const AT_ONCE: usize = 32;
+
+/// Runs until the engine stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut failing: HashMap<ReplicaId, Instant> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(shared.config.watch.every) => {}
+        }
+        if let Err(error) = pass(&shared, &mut failing).await {
+            tracing::warn!(%error, "containers could not be watched; it is tried again");
+        }
+    }
+}
+
+async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -> Result<(), StoreError> {
+    let config = shared.config.watch;
+    let rows = shared.ops.store.system_live_replicas().await?;
+    let running: Vec<(ReplicaId, u16)> =
+        rows.iter().filter(|row| row.status == ReplicaStatus::Running && row.port != 0).map(|row| (row.id, row.port)).collect();
+    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port).await) });
+    let answers: Vec<(ReplicaId, bool)> = checks.buffer_unordered(AT_ONCE).collect().await;
+    failing.retain(|id, _| answers.iter().any(|(known, answered)| known == id && !answered));
+    let now = Instant::now();
+    for (id, _) in answers.iter().filter(|(_, answered)| !answered) {
+        failing.entry(*id).or_insert(now);
+    }
+    let late = |row: &Replica| match row.status {
+        ReplicaStatus::Running => failing.get(&row.id).is_some_and(|since| now.duration_since(*since) >= config.patience),
+        ReplicaStatus::Initializing => {
+            let age = Timestamp::now().duration_since(row.updated_at);
+            Duration::try_from(age).is_ok_and(|age| age >= config.start_patience)
+        }
+        _ => false,
+    };
+    let late: Vec<&Replica> = rows.iter().filter(|row| late(row)).collect();
+    for row in late {
+        failing.remove(&row.id);
+        replace(shared, row).await?;
+    }
+    Ok(())
+}
+
+/// Ends a container, so that another takes its place, unless nobody wants that.
+async fn replace(shared: &Arc<Shared>, row: &Replica) -> Result<(), StoreError> {
+    let (store, tenant) = (&shared.ops.store, Tenant::system(row.workspace_id));
+    let Some(deployment) = store.deployment(row.deployment_id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(()) };
+    let Some(instance) = store.instance(deployment.instance_id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(()) };
+    let domains = store.domains_of_environments(tenant, &[instance.environment_id]).await?;
+    let public = domains.iter().any(|domain| domain.service_id == instance.service_id);
+    let serving = deployment.status == domain::deployment::DeploymentStatus::Success && !deployment.stopped;
+    if !public || !serving || !instance.spec.deploy.unhealthy_replacement {
+        return Ok(());
+    }
+    tracing::info!(replica = %row.id, "a container does not answer and is replaced");
+    let ended =
+        Replica { status: ReplicaStatus::Removing, reason: Some(UNHEALTHY.to_owned()), updated_at: Timestamp::now(), ..row.clone() };
+    let data = json!({"container": container_id(instance.id, row.id)});
+    let entry = record::about_instance(shared, tenant, instance.id, "container_unhealthy", row.id, data).await?;
+    let changes = [Change::ReplicaUpdate(ended)].into_iter().chain(entry.map(Change::Activity)).collect();
+    store.commit(tenant, changes).await?;
+    shared.tell();
+    shared.look(row.workspace_id, instance.id);
+    Ok(())
+}
+
+/// Whether `GET /` has any well-formed answer in time.
+async fn answers(port: u16) -> bool {
+    let ask = async {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let request = hyper::Request::get("/")
+            .header("host", "localhost")
+            .header("user-agent", "Galaxybot/1.0 (Orrery)")
+            .body(Empty::<Bytes>::new())
+            .ok()?;
+        tokio::select! {
+            response = sender.send_request(request) => response.ok().map(|_| ()),
+            _ = connection => None,
+        }
+    };
+    matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(())))
+}

@@ -1,0 +1,162 @@
+//! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
+
+use std::time::Duration;
+
+use domain::activity::Actor;
+use domain::galaxy::{app_id, container_id};
+use domain::notification::{NotificationSettings, Slack};
+use ops::app::{self as verbs, TriggerInput};
+use testkit::{App, TestApp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// A receiver of webhooks: its address, and the texts that come.
+async fn receiver() -> (String, UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, texts) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut text, mut buffer) = (String::new(), [0; 4096]);
+            let body = loop {
+                let Ok(count @ 1..) = stream.read(&mut buffer).await else { break None };
+                text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                let body = text.split_once("\r\n\r\n").and_then(|(_, body)| serde_json::from_str::<serde_json::Value>(body).ok());
+                if body.is_some() {
+                    break body;
+                }
+            };
+            let Some(body) = body else { continue };
+            // The receiver is gone when the test is over.
+            let _ = sender.send(body["text"].as_str().unwrap_or_default().to_owned());
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        }
+    });
+    (url, texts)
+}
+
+fn trigger(app: &App, name: &str, action: &str, rule: (&str, f64)) -> TriggerInput {
+    TriggerInput {
+        app_id: app_id(app.instance),
+        name: name.into(),
+        action: action.into(),
+        min: Some(1),
+        max: Some(3),
+        rules: vec![("cpu".into(), rule.0.into(), rule.1)],
+        samples: Some(1),
+        run_every: Some(1),
+        ..TriggerInput::default()
+    }
+}
+
+/// Waits for so many routed containers, each of which is kept as busy as that.
+async fn until_containers(test: &TestApp, app: &App, count: usize, cores: f64) {
+    test.until(&format!("{count} containers"), async || {
+        for spec in test.stage.sim.specs() {
+            test.stage.sim.load(spec.replica_id, cores, 10 << 20);
+        }
+        (test.targets(app).len() == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_adds_and_removes_says_why_and_a_webhook_hears_of_it() {
+    let test = TestApp::started().await;
+    let app = test.app("busy").await;
+    let (url, mut texts) = receiver().await;
+    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned()].into(), ..Slack::default() };
+    let settings = NotificationSettings { slack: Some(slack), mail: None };
+    verbs::notification_settings_set(&app.ctx(), None, Some(&app_id(app.instance)), Some(settings)).await.unwrap();
+    let id = test.deploy(&app, |spec| spec.deploy.limits.cpu_millis = Some(1_000)).await;
+    test.until_routed(&app, id, 1).await;
+
+    let up = verbs::trigger_save(&app.ctx(), trigger(&app, "up", "add containers", ("above", 50.0))).await.unwrap().row;
+    let down = verbs::trigger_save(&app.ctx(), trigger(&app, "down", "remove containers", ("below", 10.0))).await.unwrap().row;
+    until_containers(&test, &app, 3, 0.9).await;
+    until_containers(&test, &app, 1, 0.0).await;
+
+    for (trigger, steps) in [(up, ["from 1 to 2", "from 2 to 3"]), (down, ["from 3 to 2", "from 2 to 1"])] {
+        let runs = verbs::trigger_runs(&app.ctx(), &trigger.id.to_string(), 1_000).await.unwrap();
+        for step in steps {
+            let run = runs.iter().find(|run| run.log.iter().any(|line| line.contains(step)));
+            let run = run.unwrap_or_else(|| panic!("{} did not scale {step}: {runs:#?}", trigger.spec.name));
+            assert_eq!(run.outcome, "executed");
+            assert!(run.log.iter().any(|line| line.starts_with("matched rules")), "{run:#?}");
+        }
+        let idle = runs.iter().find(|run| run.outcome == "not executed");
+        assert!(idle.is_none_or(|run| !run.log.is_empty()), "{idle:#?}");
+    }
+    let told = async {
+        let mut told = vec![];
+        while told.len() < 4 {
+            told.push(texts.recv().await.expect("the receiver lives as long as the test"));
+        }
+        told
+    };
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.expect("four messages");
+    for words in ["up from 1 to 2 containers", "up from 2 to 3 containers", "down from 3 to 2 containers", "down from 2 to 1 containers"] {
+        let wanted = format!("Galaxy scaled {} {words}", app.host);
+        assert!(told.contains(&wanted), "{wanted}: {told:#?}");
+    }
+    let activities = test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
+    let scaled = activities.iter().filter(|activity| activity.verb == "container_count_set");
+    assert!(
+        scaled.clone().count() >= 4 && scaled.clone().all(|one| one.actor == Actor::System { part: "trigger".into() }),
+        "{activities:#?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killing_the_only_container_shows_and_killing_one_of_three_does_not() {
+    let test = TestApp::started().await;
+    let app = test.app("killed").await;
+    let id = test.live(&app).await;
+    let first = test.until_routed(&app, id, 1).await[0];
+    let wire = app_id(app.instance);
+    let killed = verbs::container_kill(&app.ctx(), &wire, &container_id(app.instance, first)).await.unwrap();
+    assert_eq!(killed.row.1.id, first);
+    test.until("a table without the only container", async || test.targets(&app).is_empty().then_some(())).await;
+    let second = test.until_routed(&app, id, 1).await[0];
+    assert_ne!(first, second);
+    let error = verbs::container_kill(&app.ctx(), &wire, &container_id(app.instance, first)).await.unwrap_err();
+    assert_eq!(error.code, domain::Code::NotFound);
+
+    verbs::container_count_set(&app.ctx(), &wire, 3).await.unwrap();
+    let three = test.until_routed(&app, id, 3).await;
+    assert!(three.contains(&second), "scaling replaced a container");
+    let before = test.edge.tables().len();
+    verbs::container_kill(&app.ctx(), &wire, &container_id(app.instance, three[0])).await.unwrap();
+    test.until("three others", async || {
+        let targets = test.targets(&app);
+        (targets.len() == 3 && !targets.contains(&three[0])).then_some(())
+    })
+    .await;
+    let tables = test.edge.tables();
+    let served = tables[before..].iter().all(|table| table.hosts.get(&app.host).is_some_and(|route| route.targets.len() >= 2));
+    assert!(served, "fewer than two containers were routed");
+    assert!(test.activities(&app).await.iter().filter(|verb| *verb == "container_kill").count() == 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_limit_stops_a_trigger_and_says_so() {
+    let test = TestApp::started().await;
+    let app = test.app("full").await;
+    let other = test.app_of(&app.ctx(), "other").await;
+    verbs::container_count_set(&app.ctx(), &app_id(other.instance), 5).await.unwrap();
+    let error = verbs::container_count_set(&app.ctx(), &app_id(app.instance), 6).await.unwrap_err();
+    assert_eq!(error.code, domain::Code::PlanLimit, "{}", error.public);
+    let id = test.live(&app).await;
+    test.until_routed(&app, id, 1).await;
+    // Below the minimum is corrected before any rule.
+    let mut input = trigger(&app, "many", "add containers", ("above", 90.0));
+    (input.min, input.max) = (Some(8), Some(20));
+    let saved = verbs::trigger_save(&app.ctx(), input).await.unwrap().row;
+    test.until("an entry that the limit is reached", async || {
+        test.activities(&app).await.contains(&"trigger_over_limit".to_owned()).then_some(())
+    })
+    .await;
+    let runs = verbs::trigger_runs(&app.ctx(), &saved.id.to_string(), 10).await.unwrap();
+    assert!(runs.iter().all(|run| run.outcome != "executed"), "{runs:#?}");
+}

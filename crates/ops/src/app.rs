@@ -1,0 +1,400 @@
+//! Apps: instances with a domain, as Galaxy's clients see and change them (`contracts/galaxy.md`).
+//!
+//! What they change is the same desired state that Railway's clients change; only ids, names and rules are Galaxy's.
+
+mod notifications;
+mod settings;
+mod triggers;
+
+use domain::account::{Plan, Workspace};
+use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::galaxy::{self, ContainerType, KILLED};
+use domain::page::PageRequest;
+use domain::project::{Domain, Instance};
+use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
+use domain::{Code, EnvironmentId, InstanceId, Permission, ServiceId, Tenant};
+use serde_json::json;
+use store::{Change, DeploymentQuery};
+
+use crate::context::Opened;
+use crate::service::instance_place;
+use crate::{Error, OpCtx, deployment, environment, service, variable};
+
+pub use notifications::{notification_settings_get, notification_settings_set};
+pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
+pub use triggers::{TriggerInput, trigger_remove, trigger_runs, trigger_save};
+
+/// What the operator says about apps.
+#[derive(Clone, Debug)]
+pub struct AppSettings {
+    /// The sizes of containers.
+    pub container_types: Vec<ContainerType>,
+    /// Containers that an account may have over all its apps.
+    pub container_limit: u32,
+    /// The shortest time between two runs of a trigger, in seconds.
+    pub trigger_seconds: u32,
+    /// What a container has whose service sets no limits.
+    pub default_limits: Limits,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self { container_types: ContainerType::galaxy(), container_limit: 100, trigger_seconds: 60, default_limits: Limits::default() }
+    }
+}
+
+impl AppSettings {
+    /// The limits of a container in numbers; no limit is zero.
+    #[must_use]
+    pub fn limits(&self, deploy: &DeploySpec) -> (u64, u32) {
+        let Limits { memory_bytes, cpu_millis } = self.default_limits;
+        (deploy.limits.memory_bytes.or(memory_bytes).unwrap_or(0), deploy.limits.cpu_millis.or(cpu_millis).unwrap_or(0))
+    }
+
+    /// The type that the settings of an instance amount to, if it is one.
+    #[must_use]
+    pub fn type_of(&self, deploy: &DeploySpec) -> Option<&ContainerType> {
+        let (memory, cpu) = self.limits(deploy);
+        self.container_types.iter().find(|one| one.memory_bytes == memory && one.cpu_millis == cpu)
+    }
+}
+
+/// An instance and the first of its domains, which names it.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The desired state.
+    pub instance: Instance,
+    /// Its hostname.
+    pub domain: Domain,
+}
+
+/// An account by its username: a person's or a team's workspace.
+///
+/// # Errors
+/// `User not found`, also for one that the principal does not reach.
+pub async fn account_get(ctx: &OpCtx, username: &str) -> Result<Opened<Workspace>, Error> {
+    let found = ctx.ops.store.workspace_by_username(username.trim()).await?;
+    ctx.open(found, "User", |_| domain::Place::Workspace, Permission::Read)
+}
+
+/// The apps of an account, oldest first.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn apps(ctx: &OpCtx, tenant: Tenant) -> Result<Vec<App>, Error> {
+    let mut instances = ctx.ops.store.instances_of_workspace(tenant).await?;
+    instances.retain(|instance| ctx.may(tenant.workspace(), instance_place(instance), Permission::Read));
+    let domains = ctx.ops.store.domains_of_workspace(tenant).await?;
+    let named = |instance: Instance| {
+        let domain = domains.iter().find(|d| d.environment_id == instance.environment_id && d.service_id == instance.service_id)?;
+        Some(App { domain: domain.clone(), instance })
+    };
+    Ok(instances.into_iter().filter_map(named).collect())
+}
+
+/// An app by one of its hostnames.
+///
+/// # Errors
+/// `App not found`, also for one that the principal does not reach.
+pub async fn app_by_host(ctx: &OpCtx, hostname: &str) -> Result<Opened<App>, Error> {
+    let name = hostname.trim().trim_end_matches('.').to_ascii_lowercase();
+    let found = ctx.ops.store.domain_by_name(&name).await?;
+    let place = |domain: &Domain| domain::Place::Environment(domain.project_id, domain.environment_id);
+    let domain = ctx.open(found, "App", place, Permission::Read)?;
+    let instance = ctx.ops.store.instance_of(domain.row.environment_id, domain.row.service_id).await?;
+    let instance = instance.and_then(|sealed| sealed.open(domain.tenant)).ok_or_else(|| Error::not_found("App"))?;
+    named(ctx, domain.with(instance)).await
+}
+
+async fn named(ctx: &OpCtx, opened: Opened<Instance>) -> Result<Opened<App>, Error> {
+    let (environment, service) = (opened.row.environment_id, opened.row.service_id);
+    let domains = ctx.ops.store.domains_of_environments(opened.tenant, &[environment]).await?;
+    let domain = domains.into_iter().find(|domain| domain.service_id == service).ok_or_else(|| Error::not_found("App"))?;
+    Ok(opened.with(App { instance: opened.row.clone(), domain }))
+}
+
+/// An app by its id, for one permission.
+///
+/// # Errors
+/// `App not found` for what is no id, is not there or cannot be seen; forbidden.
+pub async fn app_for(ctx: &OpCtx, app_id: &str, permission: Permission) -> Result<Opened<App>, Error> {
+    let found = match galaxy::app_range(app_id.trim()) {
+        Some((first, last)) => ctx.ops.store.instance_between(first, last).await?,
+        None => None,
+    };
+    named(ctx, ctx.open(found, "App", instance_place, permission)?).await
+}
+
+/// Sets the number of containers. Those that run go on.
+///
+/// # Errors
+/// Out of range, beyond the account's limit, not found, or not allowed.
+pub async fn container_count_set(ctx: &OpCtx, app_id: &str, count: i32) -> Result<Opened<App>, Error> {
+    let mut app = app_for(ctx, app_id, Permission::Write).await?;
+    scale(ctx, &mut app, count, None).await?;
+    Ok(app)
+}
+
+/// The same for a trigger, whose name goes into the audit log.
+///
+/// # Errors
+/// As [`container_count_set`].
+pub async fn container_count_trigger(ctx: &OpCtx, instance: InstanceId, count: u32, trigger: &str) -> Result<(), Error> {
+    let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Write)?;
+    let mut app = named(ctx, opened).await?;
+    scale(ctx, &mut app, i32::try_from(count).unwrap_or(i32::MAX), Some(trigger)).await
+}
+
+async fn scale(ctx: &OpCtx, app: &mut Opened<App>, count: i32, trigger: Option<&str>) -> Result<(), Error> {
+    let count = u32::try_from(count).ok().filter(|count| (1..=MAX_REPLICAS).contains(count)).ok_or_else(|| {
+        Error::bad_input(format!("containerCount is {count}: it may be 1 to {}; stopApp ends all containers", MAX_REPLICAS))
+    })?;
+    let from = app.row.instance.spec.deploy.replicas();
+    if count > from {
+        check_limits(ctx, app, count).await?;
+    }
+    if count == from {
+        return Ok(());
+    }
+    let instance = &mut app.row.instance;
+    instance.spec.deploy.regions = [(ctx.ops.settings.region.clone(), count)].into();
+    instance.updated_at = ctx.now;
+    let instance = app.row.instance.clone();
+    let data = json!({"from": from, "to": count, "trigger": trigger});
+    let activity = ctx.activity_of(app.tenant, &instance, "container_count_set", instance.id, data);
+    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate(instance.clone()), activity]).await
+}
+
+/// What the plan and the operator allow.
+async fn check_limits(ctx: &OpCtx, app: &Opened<App>, count: u32) -> Result<(), Error> {
+    if plan_of(ctx, app.tenant).await? == Plan::Free {
+        return Err(Error::new(Code::PlanLimit, "An app of a Free account has one container: change the account's plan to scale it"));
+    }
+    let room = container_room(ctx, app.tenant, app.row.instance.id).await?;
+    if count > room {
+        return Err(Error::new(
+            Code::PlanLimit,
+            format!(
+                "{count} containers are beyond the account's limit, which leaves {room} for this app: scale another app down, or ask the operator"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Containers that the account's limit leaves for one of its apps.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn container_room(ctx: &OpCtx, tenant: Tenant, app: InstanceId) -> Result<u32, Error> {
+    let all = ctx.ops.store.instances_of_workspace(tenant).await?;
+    let others: u32 = all.iter().filter(|other| other.id != app).map(|other| other.spec.deploy.replicas()).sum();
+    Ok(ctx.ops.settings.apps.container_limit.saturating_sub(others).min(MAX_REPLICAS))
+}
+
+async fn plan_of(ctx: &OpCtx, tenant: Tenant) -> Result<Plan, Error> {
+    let found = ctx.ops.store.workspace(tenant.workspace()).await?;
+    Ok(found.and_then(|sealed| sealed.open(tenant)).map_or(Plan::Free, |workspace| workspace.plan))
+}
+
+async fn commit(ctx: &OpCtx, tenant: Tenant, instance: InstanceId, changes: Vec<Change>) -> Result<(), Error> {
+    ctx.commit(tenant, changes).await?;
+    ctx.ops.signals.wake(tenant.workspace(), instance);
+    Ok(())
+}
+
+async fn live(ctx: &OpCtx, app: &Opened<App>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
+    let deployments = ctx.ops.store.deployments_live(app.tenant, &[app.row.instance.id]).await?;
+    let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
+    let replicas = ctx.ops.store.replicas_of(app.tenant, &ids).await?;
+    Ok((deployments, replicas))
+}
+
+/// Replaces a container by a fresh one.
+///
+/// # Errors
+/// Not found, not allowed, or the container ends already.
+pub async fn container_kill(ctx: &OpCtx, app_id: &str, container_id: &str) -> Result<Opened<(App, Replica)>, Error> {
+    let app = app_for(ctx, app_id, Permission::Deploy).await?;
+    let (_, replicas) = live(ctx, &app).await?;
+    let wanted = container_id.trim();
+    let is_it = |replica: &&Replica| replica.status.is_live() && galaxy::container_id(app.row.instance.id, replica.id) == wanted;
+    let replica = replicas.iter().find(is_it).ok_or_else(|| Error::not_found("Container"))?;
+    if replica.status == ReplicaStatus::Removing {
+        return Err(Error::conflict("This container is being stopped already"));
+    }
+    let killed = kill(ctx, &app, replica, None).await?;
+    Ok(app.with((app.row.clone(), killed)))
+}
+
+/// The same for a trigger; a container that has gone meanwhile is no error.
+///
+/// # Errors
+/// The store does not answer, or not allowed.
+pub async fn container_kill_trigger(ctx: &OpCtx, instance: InstanceId, replica: domain::ReplicaId, trigger: &str) -> Result<(), Error> {
+    let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Deploy)?;
+    let app = named(ctx, opened).await?;
+    let (_, replicas) = live(ctx, &app).await?;
+    let running = |row: &&Replica| row.id == replica && row.status == ReplicaStatus::Running;
+    if let Some(replica) = replicas.iter().find(running) {
+        kill(ctx, &app, replica, Some(trigger)).await?;
+    }
+    Ok(())
+}
+
+async fn kill(ctx: &OpCtx, app: &Opened<App>, replica: &Replica, trigger: Option<&str>) -> Result<Replica, Error> {
+    let killed = Replica { status: ReplicaStatus::Removing, reason: Some(KILLED.to_owned()), updated_at: ctx.now, ..replica.clone() };
+    let container = galaxy::container_id(app.row.instance.id, replica.id);
+    let data = json!({"container": container, "trigger": trigger});
+    let activity = ctx.activity_of(app.tenant, &app.row.instance, "container_kill", replica.id, data);
+    commit(ctx, app.tenant, app.row.instance.id, vec![Change::ReplicaUpdate(killed.clone()), activity]).await?;
+    ctx.ops.signals.deployment_changed(replica.deployment_id);
+    Ok(killed)
+}
+
+/// Ends all containers; settings, logs and versions stay.
+///
+/// # Errors
+/// Not found, not allowed, or nothing runs.
+pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
+    let app = app_for(ctx, app_id, Permission::Deploy).await?;
+    let (deployments, _) = live(ctx, &app).await?;
+    let running = deployments.iter().rev().find(|d| d.status == DeploymentStatus::Success && !d.stopped);
+    let running = running.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
+    let stopped = Change::DeploymentStopped { id: running.id, stopped: true, at: ctx.now };
+    let activity = ctx.activity_of(app.tenant, &app.row.instance, "deployment_stop", running.id, json!({}));
+    commit(ctx, app.tenant, app.row.instance.id, vec![stopped, activity]).await?;
+    ctx.ops.signals.deployment_changed(running.id);
+    Ok(app)
+}
+
+/// Starts a stopped app again, with what has been set meanwhile; one that has crashed or was removed, too.
+///
+/// # Errors
+/// Not found, not allowed, it runs, or nothing of it was ever deployed.
+pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
+    let app = app_for(ctx, app_id, Permission::Deploy).await?;
+    let (deployments, _) = live(ctx, &app).await?;
+    let instance = &app.row.instance;
+    let newest = deployments.iter().rev().find(|d| d.status != DeploymentStatus::Removing);
+    if let Some(stopped) = newest.filter(|d| d.status == DeploymentStatus::Success && d.stopped)
+        && stopped.spec.deploy.limits == instance.spec.deploy.limits
+    {
+        let started = Change::DeploymentStopped { id: stopped.id, stopped: false, at: ctx.now };
+        let activity = ctx.activity_of(app.tenant, instance, "deployment_start", stopped.id, json!({}));
+        commit(ctx, app.tenant, instance.id, vec![started, activity]).await?;
+        ctx.ops.signals.deployment_changed(stopped.id);
+        return Ok(app);
+    }
+    if newest.is_some_and(|d| !d.stopped && d.status != DeploymentStatus::Crashed) {
+        return Err(Error::conflict("The app runs or is being started already"));
+    }
+    let again = newest_built(ctx, &app).await?;
+    let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
+    let changes = redeploy(ctx, &app, &again).await?;
+    let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
+    commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
+    Ok(app)
+}
+
+async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deployment>, Error> {
+    let query = DeploymentQuery {
+        environment: Some(app.row.instance.environment_id),
+        service: Some(app.row.instance.service_id),
+        ..DeploymentQuery::default()
+    };
+    let page = PageRequest { first: Some(20), ..PageRequest::default() };
+    let found = ctx.ops.store.deployments(app.tenant, &query, &page).await?;
+    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some()))
+}
+
+/// A deployment of the same artifact with today's settings.
+async fn redeploy(ctx: &OpCtx, app: &Opened<App>, of: &Deployment) -> Result<Vec<Change>, Error> {
+    let environment = environment::environment_get(ctx, app.row.instance.environment_id).await?;
+    let service = service::service_get(ctx, app.row.instance.service_id).await?;
+    let variables = variable::frozen(ctx, &environment, &service.row.name).await?;
+    Ok(deployment::repetition(ctx, &app.row.instance, of, variables))
+}
+
+/// Gives all containers another size, by replacing each of them.
+///
+/// # Errors
+/// An unknown size, one that the plan has not, not found, or not allowed.
+pub async fn container_type_set(ctx: &OpCtx, app_id: &str, container_type: &str) -> Result<Opened<App>, Error> {
+    let mut app = app_for(ctx, app_id, Permission::Write).await?;
+    let types = &ctx.ops.settings.apps.container_types;
+    let chosen = types.iter().find(|one| one.is_meant_by(container_type)).ok_or_else(|| {
+        let names: Vec<&str> = types.iter().map(|one| one.name.as_str()).collect();
+        let asked: String = container_type.chars().take(60).collect();
+        Error::bad_input(format!("there is no container type {asked:?}: choose one of {}", names.join(", ")))
+    })?;
+    if plan_of(ctx, app.tenant).await? == Plan::Free && types.first() != Some(chosen) {
+        return Err(Error::new(Code::PlanLimit, "A Free account has the smallest container type only: change the account's plan first"));
+    }
+    let before = app.row.instance.spec.deploy.limits;
+    let limits = Limits { memory_bytes: Some(chosen.memory_bytes), cpu_millis: Some(chosen.cpu_millis) };
+    if before == limits {
+        return Ok(app);
+    }
+    let from = ctx.ops.settings.apps.type_of(&app.row.instance.spec.deploy).map_or("custom", |one| one.name.as_str());
+    let data = json!({"from": from, "to": chosen.name});
+    app.row.instance.spec.deploy.limits = limits;
+    app.row.instance.updated_at = ctx.now;
+    let instance = app.row.instance.clone();
+    let mut changes =
+        vec![ctx.activity_of(app.tenant, &instance, "container_type_set", instance.id, data), Change::InstanceUpdate(instance.clone())];
+    let (deployments, _) = live(ctx, &app).await?;
+    let running = |d: &&Deployment| d.status != DeploymentStatus::Removing && !d.stopped && d.artifact.is_some();
+    if let Some(of) = deployments.iter().rev().find(running) {
+        changes.extend(redeploy(ctx, &app, of).await?);
+    }
+    commit(ctx, app.tenant, instance.id, changes).await?;
+    Ok(app)
+}
+
+/// Versions that can be restored, counted from the newest.
+pub const RESTORABLE: usize = 10;
+
+/// Deploys an earlier version's image again, without a build.
+///
+/// # Errors
+/// Not found, not allowed, never built, or older than the last ten.
+pub async fn version_restore(ctx: &OpCtx, app_id: &str, version_id: &str) -> Result<Opened<App>, Error> {
+    let app = app_for(ctx, app_id, Permission::Deploy).await?;
+    let versions = ctx.ops.store.versions_of_instances(app.tenant, &[app.row.instance.id], store::MAX_VERSIONS).await?;
+    let wanted = version_id.trim();
+    let at = versions.iter().position(|(_, version)| galaxy::version_id(version.snapshot_id) == wanted);
+    let at = at.ok_or_else(|| Error::not_found("Version"))?;
+    if at >= RESTORABLE {
+        return Err(Error::conflict(format!("Only the last {RESTORABLE} versions can be restored: deploy the source of this one again")));
+    }
+    deployment::deployment_rollback(ctx, versions[at].1.id).await?;
+    Ok(app)
+}
+
+/// Gives an app another hostname; one that it has stays as it is.
+///
+/// # Errors
+/// Not a domain name, taken, not found, or not allowed.
+pub async fn domain_save(ctx: &OpCtx, app_id: &str, name: &str) -> Result<Domain, Error> {
+    let app = app_for(ctx, app_id, Permission::Write).await?;
+    let Instance { project_id, environment_id, service_id, .. } = app.row.instance;
+    let text = domain::name::host(name)?;
+    if let Some(found) = ctx.ops.store.domain_by_name(&text).await?.and_then(|sealed| sealed.open(app.tenant))
+        && is_of(&found, environment_id, service_id)
+    {
+        return Ok(found);
+    }
+    let input = crate::domain_name::CustomDomainCreate {
+        project: project_id,
+        environment: environment_id,
+        service: service_id,
+        domain: name.to_owned(),
+        target_port: None,
+    };
+    crate::domain_name::custom_domain_create(ctx, input).await
+}
+
+fn is_of(domain: &Domain, environment: EnvironmentId, service: ServiceId) -> bool {
+    domain.environment_id == environment && domain.service_id == service
+}
