@@ -1,4 +1,4 @@
-# make run | make check | make test | make bench      what each needs is installed first when that is possible: see scripts/need
+# make run | make check | make test | make bench | make web      what each needs is installed first when that is possible: see scripts/need
 
 CACHE := $(or $(ORRERY_CACHE),$(HOME)/.cache/orrery)
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
@@ -11,9 +11,9 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 BUILD := cargo cc:build-essential
-TESTS := $(BUILD) git go:golang-go initdb:postgresql redis-server:redis-server mariadbd:mariadb-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl
+TESTS := $(BUILD) git go:golang-go initdb:postgresql redis-server:redis-server mariadbd:mariadb-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl chromium:chromium
 
-.PHONY: run install check lint test bench tools
+.PHONY: run install check lint test bench tools web
 
 # Settings go after ARGS: make run ARGS="--listen 127.0.0.1:9090"
 run: install
@@ -21,6 +21,7 @@ run: install
 
 install:
 	scripts/need $(BUILD)
+	$(MAKE) web || echo "make: the dashboard is left out; the API and the command line do without it" >&2
 	cargo build --release --locked --package orrery
 	mkdir -p $(PREFIX)/bin
 	install -m 755 $(TARGET)/release/orrery $(PREFIX)/bin/orrery.new
@@ -35,7 +36,7 @@ lint:
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo xtask tidy
 
-test: lint tools
+test: lint tools web
 	scripts/need $(TESTS)
 	cargo xtask railway-cli
 	cargo xtask generate --check
@@ -48,3 +49,14 @@ bench:
 tools:
 	scripts/need $(BUILD)
 	cargo nextest --version >/dev/null 2>&1 || cargo install cargo-nextest --locked --root $(CACHE)/tools
+
+# The dashboard. It becomes part of the program: see docs/ARCHITECTURE.md.
+web: web/dist/index.html.gz
+
+web/dist/index.html.gz: web/node_modules/.package-lock.json surface/railway.graphql web/index.html web/explorer.html $(shell find web/src web/scripts web/public web/*.ts web/package.json -type f)
+	cd web && npm run build
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	scripts/need node20:nodejs npm:npm
+	cd web && npm ci --no-audit --no-fund
+	touch $@

@@ -5,6 +5,7 @@
 //! (request id, limits, client address, credentials) is in [`http`].
 
 pub mod galaxy;
+mod dashboard;
 pub mod graphql;
 mod http;
 mod login;
@@ -12,4 +13,5 @@ mod oauth;
 pub mod railway;
 mod upload;
 
+pub use crate::dashboard::Dashboard;
 pub use crate::http::{ApiState, BadNetwork, Network, router, serve};

@@ -58,6 +58,7 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
         first_start::greet(&config, &ops).await?;
         let mut state = api::ApiState::new(ops.clone());
+        state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
         api::serve(listener, api::router(state), stop.clone()).await.context("the API ended")?;

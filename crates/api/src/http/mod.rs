@@ -17,7 +17,7 @@ mod serve;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
@@ -35,6 +35,7 @@ pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
 use self::serve::Peer;
 pub use self::serve::serve;
+use crate::dashboard::Dashboard;
 use crate::graphql::Engine;
 use crate::{login, oauth, upload};
 
@@ -50,6 +51,8 @@ pub struct ApiState {
     pub engine: Engine,
     /// The engine of `/graphql`.
     pub galaxy: Engine,
+    /// Whether browsers get the dashboard.
+    pub dashboard: Dashboard,
     /// Where reverse proxies on other machines are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
     pub trusted_proxies: Arc<[Network]>,
     pub(crate) limits: Arc<Limits>,
@@ -62,7 +65,15 @@ impl ApiState {
     pub fn new(ops: Arc<Ops>) -> Self {
         upload::sweep(&ops.settings.blobs);
         let (engine, galaxy) = (Engine::new(Surface::Railway), Engine::new(Surface::Galaxy));
-        Self { ops, engine, galaxy, trusted_proxies: Arc::default(), limits: Arc::default(), uploads: Arc::default() }
+        Self {
+            ops,
+            engine,
+            galaxy,
+            dashboard: Dashboard::Absent,
+            trusted_proxies: Arc::default(),
+            limits: Arc::default(),
+            uploads: Arc::default(),
+        }
     }
 }
 
@@ -103,7 +114,12 @@ async fn deadline(Extension(arrival): Extension<Arrival>, request: axum::extract
     }
 }
 
-async fn absent(Extension(arrival): Extension<Arrival>) -> Response {
+async fn absent(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: axum::extract::Request) -> Response {
+    if request.method().is_safe()
+        && let Some(page) = state.dashboard.answer(request.uri().path(), request.headers())
+    {
+        return page;
+    }
     let error = ops::Error::new(Code::NotFound, "There is nothing at this address: the API is at /graphql/v2");
     refuse(&error, &arrival.request_id)
 }

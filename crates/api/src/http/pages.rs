@@ -27,6 +27,9 @@ pub(super) async fn healthz(State(state): State<ApiState>, Extension(arrival): E
 /// `GET /`
 pub(super) async fn start(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
+    if let Some(page) = state.dashboard.page(&parts.headers) {
+        return page;
+    }
     let who = match context(&state, Surface::Railway, &arrival, &parts).await {
         Ok(ctx) => match &ctx.principal {
             Principal::User(person) => format!(
@@ -56,6 +59,9 @@ pub(super) async fn project(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
+    if let Some(page) = state.dashboard.page(&parts.headers) {
+        return page;
+    }
     let shown = async {
         let Some(ctx) = signed_in(&state, &arrival, &parts).await? else { return Ok(login::first(&parts.uri)) };
         let id: ProjectId = path.ok().and_then(|Path(id)| id.parse().ok()).ok_or_else(|| Error::not_found("Project"))?;
@@ -79,6 +85,9 @@ pub(super) async fn service(
     request: Request,
 ) -> Response {
     let (parts, _) = request.into_parts();
+    if let Some(page) = state.dashboard.page(&parts.headers) {
+        return page;
+    }
     let shown = async {
         let Some(ctx) = signed_in(&state, &arrival, &parts).await? else { return Ok(login::first(&parts.uri)) };
         let ids = path.ok().and_then(|Path((project, service))| Some((project.parse().ok()?, service.parse().ok()?)));

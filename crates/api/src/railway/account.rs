@@ -139,6 +139,10 @@ impl Workspace {
     fn updated_at(&self) -> DateTime {
         DateTime(self.0.updated_at)
     }
+    /// Whether the principal may manage members, keys and projects.
+    fn viewer_can_administer(&self, ctx: &Ctx) -> bool {
+        ctx.op.may(self.0.id, Place::Workspace, Permission::Administer)
+    }
 }
 
 connection! {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::page::Page;
-use domain::{ProjectId, Tenant};
+use domain::{Permission, Place, ProjectId, Tenant};
 use juniper::{ID, graphql_object};
 use ops::Opened;
 use ops::deployment::DeploymentFilter;
@@ -49,6 +49,10 @@ impl Project {
 
     pub(crate) fn cursor(&self) -> String {
         self.row.id.to_string()
+    }
+
+    fn may(&self, ctx: &Ctx, permission: Permission) -> bool {
+        ctx.op.may(self.tenant.workspace(), Place::Project(self.row.id), permission)
     }
 
     pub(crate) fn all_environments(&self, ctx: &Ctx, is_ephemeral: Option<bool>) -> Result<Vec<Environment>, Fault> {
@@ -154,6 +158,18 @@ impl Project {
     }
     fn updated_at(&self) -> DateTime {
         DateTime(self.row.updated_at)
+    }
+    /// Whether the principal may change the project itself, its environments and its keys.
+    fn viewer_can_administer(&self, ctx: &Ctx) -> bool {
+        self.may(ctx, Permission::Administer)
+    }
+    /// Whether the principal may deploy, restart and roll back.
+    fn viewer_can_deploy(&self, ctx: &Ctx) -> bool {
+        self.may(ctx, Permission::Deploy)
+    }
+    /// Whether the principal may change services, variables and domains.
+    fn viewer_can_write(&self, ctx: &Ctx) -> bool {
+        self.may(ctx, Permission::Write)
     }
     fn volumes(
         &self,

@@ -7,7 +7,7 @@ use graphql_parser::schema::{Definition, EnumType, Field, InputObjectType, Input
 const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 
 /// Beyond the contract: how clients before 2026 name a workspace, the shape of 2022 for databases (`contracts/railway.md` 5), and what this
-/// server adds.
+/// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
     "Mutation.apiKeyCreate",
     "Mutation.apiKeyRevoke",
@@ -15,11 +15,15 @@ const EXTRAS: &[&str] = &[
     "Mutation.workspacePlanSet",
     "Plugin.plugin",
     "PluginCreateInput.data",
+    "Project.viewerCanAdminister",
+    "Project.viewerCanDeploy",
+    "Project.viewerCanWrite",
     "ProjectCreateInput.teamId",
     "Query.apiKeyUsage",
     "Query.apiKeys",
     "Query.projects.teamId",
     "TemplateDeployV2Input.teamId",
+    "Workspace.viewerCanAdminister",
 ];
 
 /// Types that this server adds; none of them may be called like one of the contract.

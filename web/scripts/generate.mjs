@@ -1,0 +1,38 @@
+// Types and documents of the operations in src/**/*.graphql, from the schema that the server publishes in surface/.
+import { readFileSync, writeFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { codegen } from "@graphql-codegen/core";
+import * as operations from "@graphql-codegen/typescript-operations";
+import * as documents from "@graphql-codegen/typed-document-node";
+import { buildSchema, parse, printSchema, validate } from "graphql";
+
+const root = new URL("..", import.meta.url).pathname;
+const schema = buildSchema(readFileSync(join(root, "../surface/railway.graphql"), "utf8"));
+
+const files = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".graphql")).sort();
+const parsed = files.map((name) => ({ location: name, document: parse(readFileSync(join(root, "src", name), "utf8")) }));
+
+const whole = { kind: "Document", definitions: parsed.flatMap((one) => one.document.definitions) };
+const faults = validate(schema, whole);
+if (faults.length > 0) {
+  for (const fault of faults) console.error(fault.message);
+  process.exit(1);
+}
+
+const config = {
+  scalars: { DateTime: "string", JSON: "any", DeploymentMeta: "any", EnvironmentConfig: "any", EnvironmentVariables: "Record<string, string | null>" },
+  enumsAsTypes: true,
+  skipTypename: false,
+  useTypeImports: true,
+  documentMode: "documentNode",
+};
+const text = await codegen({
+  schema: parse(printSchema(schema)),
+  schemaAst: schema,
+  documents: parsed,
+  filename: "src/gql.ts",
+  config,
+  plugins: [{ operations: {} }, { documents: {} }],
+  pluginMap: { operations, documents },
+});
+writeFileSync(join(root, "src/gql.ts"), `// Written by scripts/generate.mjs.\n${text}`);

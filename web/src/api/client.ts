@@ -1,0 +1,96 @@
+import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, type TypedDocumentNode, type OperationVariables } from "@apollo/client";
+import { CombinedGraphQLErrors, CombinedProtocolErrors, ServerError } from "@apollo/client/errors";
+import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
+import { createClient } from "graphql-ws";
+
+const socketUrl = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/graphql/v2`;
+
+/** One socket for every subscription; it comes back by itself. */
+export const socket = createClient({
+  url: socketUrl,
+  lazyCloseTimeout: 10_000,
+  retryAttempts: Infinity,
+  shouldRetry: () => true,
+  retryWait: (tries) => new Promise((done) => setTimeout(done, Math.min(500 * 2 ** tries, 15_000))),
+});
+
+const http = new HttpLink({ uri: "/graphql/v2" });
+
+export const client = new ApolloClient({
+  link: ApolloLink.split(({ operationType }) => operationType === "subscription", new GraphQLWsLink(socket), http),
+  cache: new InMemoryCache({
+    typePolicies: {
+      // Lists come whole; merging pages by hand is done where a page is asked for.
+      DeploymentDeploymentInstance: { keyFields: ["id"] },
+      Log: { keyFields: false },
+      Environment: { fields: { config: { merge: false } } },
+    },
+  }),
+  devtools: { enabled: true, name: "Orrery" },
+});
+
+/** What went wrong, for a person: what happened, and the number under which the server's log has it. */
+export class Problem extends Error {
+  constructor(
+    message: string,
+    readonly code: string,
+    readonly requestId?: string,
+  ) {
+    super(message);
+  }
+}
+
+export function problemOf(error: unknown): Problem {
+  if (error instanceof Problem) return error;
+  if (CombinedGraphQLErrors.is(error) || CombinedProtocolErrors.is(error)) {
+    const first = error.errors[0];
+    const extensions = (first?.extensions ?? {}) as Record<string, unknown>;
+    const id = extensions.requestId ?? extensions.traceId ?? (first as { traceId?: string } | undefined)?.traceId;
+    return new Problem(first?.message ?? "The server refused", String(extensions.code ?? ""), id ? String(id) : undefined);
+  }
+  if (ServerError.is(error)) {
+    let text = `The server answered ${error.statusCode}`;
+    let id: string | undefined;
+    try {
+      const body = JSON.parse(error.bodyText) as { message?: string; requestId?: string; errors?: { message?: string; extensions?: { requestId?: string } }[] };
+      text = body.errors?.[0]?.message ?? body.message ?? text;
+      id = body.errors?.[0]?.extensions?.requestId ?? body.requestId;
+    } catch {
+      // Not JSON: the status alone has to do.
+    }
+    return new Problem(text, String(error.statusCode), id);
+  }
+  if (error instanceof TypeError) return new Problem("The server cannot be reached. What you see may be out of date; this page tries again by itself.", "OFFLINE");
+  return new Problem(error instanceof Error ? error.message : String(error), "");
+}
+
+export function signInFirst(): void {
+  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+}
+
+export function isSignedOut(problem: Problem): boolean {
+  return problem.code === "UNAUTHENTICATED";
+}
+
+type Doc<T, V extends OperationVariables> = TypedDocumentNode<T, V>;
+
+/** Asks the server and throws a [`Problem`]. */
+export async function ask<T, V extends OperationVariables>(query: Doc<T, V>, variables: V, fresh = true): Promise<T> {
+  try {
+    const { data } = await client.query({ query, variables, fetchPolicy: fresh ? "network-only" : "cache-first" } as never);
+    return data as T;
+  } catch (error) {
+    throw problemOf(error);
+  }
+}
+
+/** Changes something, then asks again for what is on the screen. */
+export async function change<T, V extends OperationVariables>(mutation: Doc<T, V>, variables: V): Promise<T> {
+  try {
+    const { data } = await client.mutate({ mutation, variables } as never);
+    await client.refetchQueries({ include: "active" }).catch(() => undefined);
+    return data as T;
+  } catch (error) {
+    throw problemOf(error);
+  }
+}

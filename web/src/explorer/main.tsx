@@ -1,0 +1,105 @@
+import "graphiql/style.css";
+import "@fontsource-variable/inter/wght.css";
+import "../styles/explorer.css";
+import "./workers";
+import { GraphiQL } from "graphiql";
+import { createRoot } from "react-dom/client";
+import { useState } from "react";
+
+const galaxy = location.pathname.startsWith("/explorer");
+
+const first = galaxy
+  ? `# Orrery's API for Galaxy's clients. Set your API key at the bottom right.
+#
+# The schema is under Docs, at the upper right.
+
+query Account {
+  user(username: "YOUR_USERNAME") {
+    _id
+    username
+    runningAppCount
+  }
+}
+`
+  : `# The API that this dashboard is made of. You are signed in with this browser's session;
+# to be somebody else, send a token below: {"Authorization": "Bearer …"}
+
+query Projects {
+  me {
+    name
+    workspaces {
+      name
+      projects {
+        edges {
+          node {
+            id
+            name
+          }
+        }
+      }
+    }
+  }
+}
+`;
+
+interface Operation {
+  query: string;
+  variables?: unknown;
+  operationName?: string | null;
+}
+
+function Explorer() {
+  const [key, setKey] = useState(() => sessionStorage.getItem("galaxy-api-key") ?? "");
+  const fetcher = async (operation: Operation, options?: { headers?: Record<string, string> }) => {
+    const headers: Record<string, string> = { "content-type": "application/json", ...options?.headers };
+    if (galaxy && key) headers["galaxy-api-key"] = key;
+    const answer = await fetch(galaxy ? "/graphql" : "/graphql/v2", { method: "POST", headers, body: JSON.stringify(operation) });
+    return answer.json();
+  };
+  return (
+    <>
+      <GraphiQL fetcher={fetcher as never} defaultQuery={first} shouldPersistHeaders={false} storage={named(galaxy ? "explorer" : "graphiql")} defaultEditorToolsVisibility={galaxy ? "variables" : "headers"}>
+        <GraphiQL.Logo>
+          <a href="/" className="explorer-home">
+            {galaxy ? "Explorer" : "GraphiQL"}
+          </a>
+          <button type="button" className="explorer-docs" onClick={() => document.querySelector<HTMLButtonElement>('.graphiql-sidebar button[aria-label*="Documentation"]')?.click()}>
+            Docs
+          </button>
+        </GraphiQL.Logo>
+        {galaxy ? (
+          <GraphiQL.Footer>
+            <label className="explorer-key">
+              <span>API key</span>
+              <input
+                type="password"
+                placeholder="gal_…"
+                autoComplete="off"
+                spellCheck={false}
+                value={key}
+                onChange={(event) => {
+                  setKey(event.target.value.trim());
+                  sessionStorage.setItem("galaxy-api-key", event.target.value.trim());
+                }}
+              />
+            </label>
+          </GraphiQL.Footer>
+        ) : null}
+      </GraphiQL>
+    </>
+  );
+}
+
+/** Two APIs, two memories of what was typed. */
+function named(prefix: string): Storage {
+  return {
+    getItem: (name: string) => localStorage.getItem(`${prefix}:${name}`),
+    setItem: (name: string, value: string) => localStorage.setItem(`${prefix}:${name}`, value),
+    removeItem: (name: string) => localStorage.removeItem(`${prefix}:${name}`),
+    clear: () => undefined,
+    key: () => null,
+    length: 0,
+  };
+}
+
+createRoot(document.getElementById("root") as HTMLElement).render(<Explorer />);

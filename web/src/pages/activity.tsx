@@ -1,0 +1,53 @@
+import { useQuery } from "@apollo/client/react";
+import { Link, useParams } from "@tanstack/react-router";
+import { CanvasDocument, DeploymentsDocument } from "../gql";
+import { Command, Empty, ErrorBox } from "../ui/basic";
+import { DeploymentState } from "../ui/state";
+import { Ago } from "../ui/time";
+import { messageOf } from "./deployments";
+
+/** Who did what, newest first. */
+export function ActivityPage() {
+  const { project, env } = useParams({ from: "/p/$project/$env/activity" });
+  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
+  const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
+  const { data, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first: 50 }, pollInterval: 5000, skipPollAttempt: () => document.hidden });
+  const rows = data?.deployments.edges.map((edge) => edge.node) ?? [];
+  return (
+    <main className="main narrow">
+      <div className="head">
+        <h1>Activity</h1>
+      </div>
+      {error && !data && <ErrorBox error={error} retry={() => void refetch()} />}
+      {data && rows.length === 0 ? (
+        <div className="sheet">
+          <Empty title="Nothing has happened here yet">
+            <p>Each deployment shows up with who began it.</p>
+            <Command>orrery railway -- up</Command>
+          </Empty>
+        </div>
+      ) : (
+        <ol className="sheet list">
+          {rows.map((row) => (
+            <li key={row.id} style={{ padding: 0 }}>
+              <Link to="/p/$project/$env/s/$service/deployments/$deployment" params={{ project, env, service: row.serviceId ?? "", deployment: row.id }} className="item row grow" style={{ padding: "10px 16px", gap: 16, color: "inherit" }}>
+                <span className="grow" style={{ minWidth: 0 }}>
+                  <span className="cut" style={{ display: "block" }}>
+                    <strong>{row.creator?.name || row.creator?.email || "Orrery"}</strong> deployed <strong>{names[row.serviceId ?? ""] ?? "a deleted service"}</strong>
+                  </span>
+                  <span className="cut small quiet" style={{ display: "block" }}>
+                    {messageOf(row)}
+                  </span>
+                </span>
+                <DeploymentState status={row.status} stopped={row.deploymentStopped} />
+                <span className="small quiet" style={{ width: 80, textAlign: "right" }}>
+                  <Ago at={row.createdAt} />
+                </span>
+              </Link>
+            </li>
+          ))}
+        </ol>
+      )}
+    </main>
+  );
+}

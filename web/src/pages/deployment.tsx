@@ -1,0 +1,119 @@
+import { useQuery, useSubscription } from "@apollo/client/react";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { ChevronLeft } from "lucide-react";
+import { useCallback } from "react";
+import { change } from "../api/client";
+import { DeploymentCancelDocument, DeploymentChangesDocument, DeploymentDocument, DeploymentRollbackDocument, DeploymentStepsDocument, type DeploymentEventStep, type DeploymentQuery } from "../gql";
+import { Act, ErrorBox } from "../ui/basic";
+import { Log } from "../ui/log";
+import { DeploymentState, isUnderWay, Shape, type Tone } from "../ui/state";
+import { Ago, duration, Elapsed } from "../ui/time";
+import { DeploymentMenu, messageOf } from "./deployments";
+import { useProject } from "./environment";
+import { useInstance } from "./service";
+
+type Step = DeploymentQuery["deploymentEvents"]["edges"][number]["node"];
+
+const names: Record<DeploymentEventStep, string> = {
+  SNAPSHOT_CODE: "Take the source",
+  BUILD_IMAGE: "Build",
+  PUBLISH_IMAGE: "Keep the result",
+  MIGRATE_VOLUMES: "Move volumes",
+  WAIT_FOR_DEPENDENCIES: "Wait for what it refers to",
+  PRE_DEPLOY_COMMAND: "Run the pre-deploy command",
+  CREATE_CONTAINER: "Start",
+  HEALTHCHECK: "Wait until it is healthy",
+  CONFIGURE_NETWORK: "Send requests to it",
+  DRAIN_INSTANCES: "Let the previous one finish",
+};
+
+export function DeploymentPage() {
+  const params = useParams({ from: "/p/$project/$env/canvas/s/$service/deployments/$deployment" });
+  const search = useSearch({ from: "/p/$project/$env/canvas/s/$service/deployments/$deployment" });
+  const navigate = useNavigate();
+  const project = useProject();
+  const instance = useInstance();
+  const { data, error, refetch } = useQuery(DeploymentDocument, { variables: { id: params.deployment } });
+  // Both write to the same rows of the cache that the query reads.
+  useSubscription(DeploymentChangesDocument, { variables: { id: params.deployment } });
+  useSubscription(DeploymentStepsDocument, { variables: { id: params.deployment }, onData: ({ data: event }) => event.data && !data?.deploymentEvents.edges.some((edge) => edge.node.id === event.data?.deploymentEvents.id) && void refetch() });
+  const onFilter = useCallback((filter: string) => void navigate({ to: ".", search: (old: object) => ({ ...old, filter: filter || undefined }), replace: true }), [navigate]);
+  if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  const { deployment } = data;
+  const steps = data.deploymentEvents.edges.map((edge) => edge.node);
+  const building = steps.every((step) => step.step === "SNAPSHOT_CODE" || step.step === "BUILD_IMAGE");
+  const shown = search.log ?? (building || deployment.status === "FAILED" ? "build" : "app");
+  const live = instance.activeDeployments.some((one) => one.id === deployment.id);
+  return (
+    <div className="panel-body flush">
+      <div className="stack" style={{ padding: "16px 20px", borderBottom: "1px solid var(--line)", overflow: "auto", maxHeight: "46%", flex: "none" }}>
+        <div className="row">
+          <Link to="/p/$project/$env/s/$service/$tab" params={{ project: params.project, env: params.env, service: params.service, tab: "deployments" }} className="icon-button" aria-label="All deployments">
+            <ChevronLeft size={16} />
+          </Link>
+          <h2 className="cut">{messageOf(deployment)}</h2>
+          <DeploymentState status={deployment.status} stopped={deployment.deploymentStopped} />
+          <span className="grow" />
+          {project.viewerCanDeploy && isUnderWay(deployment.status) && (
+            <Act size="small" act={() => change(DeploymentCancelDocument, { id: deployment.id })}>
+              Cancel
+            </Act>
+          )}
+          {project.viewerCanDeploy && deployment.canRollback && !live && !isUnderWay(deployment.status) && (
+            <Act size="small" act={() => change(DeploymentRollbackDocument, { id: deployment.id })} done="Rolling back to this deployment">
+              Roll back to this
+            </Act>
+          )}
+          <DeploymentMenu deployment={deployment} live={live} can={project.viewerCanDeploy} />
+        </div>
+        <div className="small quiet">
+          <Ago at={deployment.createdAt} />
+          {deployment.creator && ` by ${deployment.creator.name || deployment.creator.email}`} · <code>{deployment.id.slice(0, 8)}</code>
+        </div>
+        <ol className="steps" aria-label="Steps">
+          {steps.map((step, index) => (
+            <StepRow key={step.id} step={step} last={index === steps.length - 1} under={isUnderWay(deployment.status)} />
+          ))}
+        </ol>
+      </div>
+      <Log
+        key={`${shown} ${deployment.id}`}
+        source={shown === "build" ? { build: deployment.id } : { app: deployment.id }}
+        filter={search.filter}
+        onFilter={onFilter}
+        empty={shown === "build" ? "The build has not written anything yet." : "The app has not written anything yet."}
+        tools={
+          <span className="tabs" role="group" aria-label="Which log">
+            {(["build", "app"] as const).map((log) => (
+              <Link key={log} from="/p/$project/$env/s/$service/deployments/$deployment" to="." search={{ log }} replace className="tab" data-status={shown === log ? "active" : undefined} aria-current={shown === log}>
+                {log === "build" ? "Build log" : "App log"}
+              </Link>
+            ))}
+          </span>
+        }
+      />
+    </div>
+  );
+}
+
+function StepRow({ step, last, under }: { step: Step; last: boolean; under: boolean }) {
+  const error = step.payload?.error;
+  const running = !step.completedAt && !error && last && under;
+  const tone: Tone = error ? "failed" : running ? "busy" : step.payload?.skipped ? "off" : step.completedAt ? "healthy" : "waiting";
+  const why = error ?? step.payload?.detail ?? step.payload?.reason;
+  const took = step.payload?.durationMs ?? (step.completedAt ? new Date(step.completedAt).getTime() - new Date(step.createdAt).getTime() : null);
+  return (
+    <li>
+      <span className="status" data-tone={tone}>
+        <Shape tone={tone} />
+      </span>
+      <span>{names[step.step]}</span>
+      <span className="small quiet numbers">{running ? <Elapsed since={step.createdAt} /> : took !== null ? duration(took) : ""}</span>
+      {why && (
+        <span className="why" data-tone={error ? "failed" : undefined}>
+          {why}
+        </span>
+      )}
+    </li>
+  );
+}

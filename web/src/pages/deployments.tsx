@@ -1,0 +1,130 @@
+import { useQuery } from "@apollo/client/react";
+import { Link, useParams } from "@tanstack/react-router";
+import { MoreHorizontal } from "lucide-react";
+import { change } from "../api/client";
+import {
+  DeploymentCancelDocument,
+  DeploymentRedeployDocument,
+  DeploymentRemoveDocument,
+  DeploymentRestartDocument,
+  DeploymentRollbackDocument,
+  DeploymentsDocument,
+  DeploymentStopDocument,
+  type DeploymentRowFragment,
+} from "../gql";
+import { Button, Command, copyText, Empty, ErrorBox } from "../ui/basic";
+import { FolderButton } from "../ui/deploy-folder";
+import { Item, Menu } from "../ui/menu";
+import { DeploymentState, isUnderWay } from "../ui/state";
+import { Ago, Elapsed } from "../ui/time";
+import { tell } from "../ui/toast";
+import { useProject } from "./environment";
+import { useInstance } from "./service";
+
+export function messageOf(deployment: DeploymentRowFragment): string {
+  const meta = deployment.meta as { commitMessage?: string; message?: string; reason?: string; cliMessage?: string } | null;
+  const said = meta?.commitMessage ?? meta?.cliMessage ?? meta?.message;
+  if (said) return said;
+  const reason = meta?.reason;
+  return reason ? reason[0].toUpperCase() + reason.slice(1).toLowerCase() : "Deploy";
+}
+
+export function Deployments() {
+  const params = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const project = useProject();
+  const instance = useInstance();
+  const { data, error, fetchMore, refetch } = useQuery(DeploymentsDocument, {
+    variables: { input: { projectId: params.project, environmentId: params.env, serviceId: params.service } },
+    pollInterval: 3000,
+    skipPollAttempt: () => document.hidden,
+  });
+  if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  const rows = data.deployments.edges.map((edge) => edge.node);
+  const { pageInfo } = data.deployments;
+  if (rows.length === 0) {
+    return (
+      <div className="panel-body">
+        <Empty title="Nothing deployed yet">
+          <p>Deploy a folder to this service. The build log appears here as it is written.</p>
+          {project.viewerCanDeploy && (
+            <FolderButton kind="primary" place={{ project: params.project, env: params.env, service: { id: params.service, name: instance.serviceName } }}>
+              Choose a folder
+            </FolderButton>
+          )}
+          <Command>{`orrery railway -- up --service ${instance.serviceName}`}</Command>
+        </Empty>
+      </div>
+    );
+  }
+  const live = instance.activeDeployments[0]?.id;
+  return (
+    <div className="panel-body">
+      <ul className="sheet list" aria-label="Deployments">
+        {rows.map((deployment) => (
+          <li key={deployment.id} style={{ gap: 4, paddingRight: 8 }}>
+            <Link to="/p/$project/$env/s/$service/deployments/$deployment" params={{ project: params.project, env: params.env, service: params.service, deployment: deployment.id }} className="row grow" style={{ color: "inherit", gap: 16 }}>
+              <span style={{ width: 100, flex: "none" }}>
+                <DeploymentState status={deployment.status} stopped={deployment.deploymentStopped} />
+              </span>
+              <span className="grow">
+                <span className="cut" style={{ display: "block", fontWeight: 500 }}>
+                  {messageOf(deployment)}
+                </span>
+                <span className="cut small quiet" style={{ display: "block" }}>
+                  {isUnderWay(deployment.status) ? (
+                    <>
+                      for <Elapsed since={deployment.createdAt} />
+                    </>
+                  ) : (
+                    <Ago at={deployment.createdAt} />
+                  )}
+                  {deployment.creator && ` by ${deployment.creator.name || deployment.creator.email}`}
+                  {deployment.id === live && deployment.instances.length > 0 && ` · ${deployment.instances.filter((one) => one.status === "RUNNING").length} of ${instance.numReplicas ?? 1} running`}
+                </span>
+              </span>
+            </Link>
+            <DeploymentMenu deployment={deployment} live={deployment.id === live} can={project.viewerCanDeploy} />
+          </li>
+        ))}
+      </ul>
+      {pageInfo.hasNextPage && (
+        <Button
+          onClick={() =>
+            void fetchMore({
+              variables: { after: pageInfo.endCursor },
+              updateQuery: (before, { fetchMoreResult }) => ({ ...fetchMoreResult, deployments: { ...fetchMoreResult.deployments, edges: [...before.deployments.edges, ...fetchMoreResult.deployments.edges] } }) as typeof before,
+            })
+          }
+        >
+          Older deployments
+        </Button>
+      )}
+    </div>
+  );
+}
+
+export function DeploymentMenu({ deployment, live, can }: { deployment: DeploymentRowFragment; live: boolean; can: boolean }) {
+  const run = (work: Promise<unknown>, text: string) => void work.then(() => tell(text), tell.problem);
+  return (
+    <Menu
+      align="end"
+      trigger={
+        <button type="button" className="icon-button" aria-label="What can be done with this deployment">
+          <MoreHorizontal size={16} />
+        </button>
+      }
+    >
+      {can && deployment.canRollback && !live && <Item onSelect={() => run(change(DeploymentRollbackDocument, { id: deployment.id }), "Rolling back to this deployment")}>Roll back to this</Item>}
+      {can && deployment.canRedeploy && <Item onSelect={() => run(change(DeploymentRedeployDocument, { id: deployment.id }), "Deploying the same source again")}>Deploy again</Item>}
+      {can && live && <Item onSelect={() => run(change(DeploymentRestartDocument, { id: deployment.id }), "Restarting, one copy after the other")}>Restart</Item>}
+      {can && isUnderWay(deployment.status) && <Item onSelect={() => run(change(DeploymentCancelDocument, { id: deployment.id }), "Cancelled")}>Cancel</Item>}
+      {can && live && !deployment.deploymentStopped && <Item onSelect={() => run(change(DeploymentStopDocument, { id: deployment.id }), "Stopped")}>Stop</Item>}
+      {can && live && (
+        <Item tone="danger" onSelect={() => run(change(DeploymentRemoveDocument, { id: deployment.id }), "Taken out of service")}>
+          Take out of service
+        </Item>
+      )}
+      <Item onSelect={() => void copyText(deployment.id).then(() => tell("Copied the deployment id"))}>Copy the deployment id</Item>
+    </Menu>
+  );
+}

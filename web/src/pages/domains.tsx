@@ -1,0 +1,141 @@
+import { useQuery } from "@apollo/client/react";
+import { useParams } from "@tanstack/react-router";
+import { Trash2 } from "lucide-react";
+import { useState } from "react";
+import { change } from "../api/client";
+import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument, ServiceDomainCreateDocument, ServiceDomainDeleteDocument } from "../gql";
+import { Act, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { State } from "../ui/state";
+import { tell } from "../ui/toast";
+import { useProject } from "./environment";
+import { addressOf, useInstance } from "./service";
+
+export function Domains() {
+  const { project: projectId, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { viewerCanWrite } = useProject();
+  const instance = useInstance();
+  const place = { projectId, environmentId: env, serviceId: service };
+  const { data, error, refetch } = useQuery(DomainsDocument, { variables: place, pollInterval: 10_000, fetchPolicy: "cache-and-network" });
+  const [name, setName] = useState("");
+  const [port, setPort] = useState("");
+  if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  const { serviceDomains, customDomains } = data.domains;
+  // The edge's scheme and port are those of the address that the server gives for the deployment.
+  const address = addressOf(instance);
+  const link = (domain: string) => {
+    if (!address) return `http://${domain}`;
+    const url = new URL(address);
+    url.hostname = domain;
+    return url.href;
+  };
+  return (
+    <div className="panel-body">
+      <section className="stack tight">
+        <h2>Addresses</h2>
+        {serviceDomains.length + customDomains.length === 0 ? (
+          <div className="sheet">
+            <Empty title="Not reachable from outside">
+              <p>Give the service an address under this server's own domain, or attach one of yours below.</p>
+            </Empty>
+          </div>
+        ) : (
+          <ul className="sheet list">
+            {serviceDomains.map((domain) => (
+              <li key={domain.id}>
+                <a className="grow cut" href={link(domain.domain)} target="_blank" rel="noreferrer">
+                  {domain.domain}
+                </a>
+                {domain.targetPort && <span className="quiet small">port {domain.targetPort}</span>}
+                <State tone={domain.syncStatus === "ACTIVE" ? "healthy" : "waiting"}>{domain.syncStatus === "ACTIVE" ? "Routed" : "Being set up"}</State>
+                {viewerCanWrite && (
+                  <button type="button" className="icon-button" aria-label={`Delete ${domain.domain}`} onClick={() => void change(ServiceDomainDeleteDocument, { id: domain.id }).then(() => tell(`${domain.domain} is gone`), tell.problem)}>
+                    <Trash2 size={14} />
+                  </button>
+                )}
+              </li>
+            ))}
+            {customDomains.map((domain) => (
+              <li key={domain.id} style={{ flexWrap: "wrap" }}>
+                <a className="grow cut" href={link(domain.domain)} target="_blank" rel="noreferrer">
+                  {domain.domain}
+                </a>
+                <State tone={domain.status.verified ? "healthy" : "waiting"}>{domain.status.verified ? "Verified" : "Waiting for DNS"}</State>
+                {viewerCanWrite && (
+                  <button type="button" className="icon-button" aria-label={`Delete ${domain.domain}`} onClick={() => void change(CustomDomainDeleteDocument, { id: domain.id }).then(() => tell(`${domain.domain} is gone`), tell.problem)}>
+                    <Trash2 size={14} />
+                  </button>
+                )}
+                {domain.status.dnsRecords.length > 0 && !domain.status.verified && (
+                  <div className="table-wrap" style={{ flexBasis: "100%" }}>
+                    <table>
+                      <caption className="small second" style={{ textAlign: "left", paddingBottom: 4 }}>
+                        Set these records where {domain.domain} is registered
+                      </caption>
+                      <thead>
+                        <tr>
+                          <th>Type</th>
+                          <th>Name</th>
+                          <th>Value</th>
+                        </tr>
+                      </thead>
+                      <tbody>
+                        {domain.status.dnsRecords.map((record) => (
+                          <tr key={`${record.recordType} ${record.fqdn}`}>
+                            <td>{record.recordType.replace("DNS_RECORD_TYPE_", "")}</td>
+                            <td>
+                              <code>{record.hostlabel || "@"}</code>
+                            </td>
+                            <td>
+                              <span className="row">
+                                <code>{record.requiredValue}</code>
+                                <CopyButton text={record.requiredValue} />
+                              </span>
+                            </td>
+                          </tr>
+                        ))}
+                      </tbody>
+                    </table>
+                  </div>
+                )}
+              </li>
+            ))}
+          </ul>
+        )}
+        {viewerCanWrite && serviceDomains.length === 0 && (
+          <span>
+            <Act act={() => change(ServiceDomainCreateDocument, { input: { environmentId: env, serviceId: service } })} done="The service has an address">
+              Make an address
+            </Act>
+          </span>
+        )}
+      </section>
+      {viewerCanWrite && (
+        <section className="stack tight">
+          <h2>A domain of your own</h2>
+          <div className="row wrap" style={{ alignItems: "flex-end" }}>
+            <div style={{ flex: "2 1 200px" }}>
+              <Field label="Domain">
+                <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="www.example.com" spellCheck={false} />
+              </Field>
+            </div>
+            <div style={{ flex: "0 1 96px" }}>
+              <Field label="Port">
+                <input className="input" value={port} onChange={(event) => setPort(event.target.value)} placeholder="the app's" inputMode="numeric" />
+              </Field>
+            </div>
+            <Act
+              disabled={!name.trim()}
+              act={async () => {
+                await change(CustomDomainCreateDocument, { input: { ...place, domain: name.trim(), targetPort: port ? Number(port) : null } });
+                setName("");
+                setPort("");
+              }}
+            >
+              Attach
+            </Act>
+          </div>
+        </section>
+      )}
+    </div>
+  );
+}

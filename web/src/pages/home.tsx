@@ -1,0 +1,105 @@
+import { useQuery } from "@apollo/client/react";
+import { Link } from "@tanstack/react-router";
+import { FolderUp } from "lucide-react";
+import { ProjectsDocument, type ProjectsQuery } from "../gql";
+import { Command, Empty, ErrorBox } from "../ui/basic";
+import { DropArea, FolderButton } from "../ui/deploy-folder";
+import { Bar, NewProject } from "../ui/frame";
+import { DeploymentState, State, toneOf } from "../ui/state";
+import { Ago } from "../ui/time";
+import { useWorkspace } from "../viewer";
+
+type Project = ProjectsQuery["projects"]["edges"][number]["node"];
+
+export function Home() {
+  const workspace = useWorkspace();
+  const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id }, pollInterval: 5000, skipPollAttempt: () => document.hidden });
+  const projects = data?.projects.edges.map((edge) => edge.node).filter((one) => !one.deletedAt) ?? [];
+  const place = { workspace: workspace.id };
+  return (
+    <>
+      <Bar />
+      <DropArea place={place} enabled={workspace.viewerCanAdminister} hint="Drop to deploy it as a new project" className="grow" style={{ position: "relative" }}>
+        <main className="main">
+          <div className="head">
+            <h1>Projects</h1>
+            {workspace.viewerCanAdminister && projects.length > 0 && (
+              <span className="row">
+                <FolderButton place={place}>
+                  <FolderUp size={14} /> Deploy a folder
+                </FolderButton>
+                <NewProject />
+              </span>
+            )}
+          </div>
+          {error && !data && <ErrorBox error={error} retry={() => void refetch()} />}
+          {data && projects.length === 0 && (
+            <div className="sheet">
+              <Empty title={workspace.viewerCanAdminister ? "Deploy your first app" : "No projects yet"}>
+                {workspace.viewerCanAdminister ? (
+                  <>
+                    <p>Drop a folder anywhere on this page. Orrery finds out what kind of app it is, builds it, and gives it an address.</p>
+                    <FolderButton place={place} kind="primary">
+                      <FolderUp size={14} /> Choose a folder
+                    </FolderButton>
+                    <p className="quiet">or, in the folder, from a terminal:</p>
+                    <Command>orrery railway -- init && orrery railway -- up</Command>
+                    <Link to="/new">Start with an empty project</Link>
+                  </>
+                ) : (
+                  <p>Projects of this workspace appear here once an admin has made one.</p>
+                )}
+              </Empty>
+            </div>
+          )}
+          {projects.length > 0 && (
+            <ul className="sheet list">
+              {projects.map((project) => (
+                <ProjectRow key={project.id} project={project} />
+              ))}
+            </ul>
+          )}
+        </main>
+      </DropArea>
+    </>
+  );
+}
+
+function ProjectRow({ project }: { project: Project }) {
+  const environments = project.environments.edges.map((edge) => edge.node);
+  const main = environments.find((one) => one.name === "production") ?? environments[0];
+  const instances = project.services.edges.flatMap(({ node }) => node.serviceInstances.edges.map((edge) => ({ ...edge.node, name: node.name })));
+  const here = instances.filter((one) => one.environmentId === main?.id);
+  const deployments = instances.map((one) => ({ name: one.name, ...one.latestDeployment })).filter((one) => one.createdAt);
+  deployments.sort((one, other) => String(other.createdAt).localeCompare(String(one.createdAt)));
+  const last = deployments[0];
+  const healthy = here.filter((one) => one.latestDeployment?.status === "SUCCESS").length;
+  const worst = here.find((one) => one.latestDeployment && toneOf(one.latestDeployment.status) === "failed") ?? here.find((one) => one.latestDeployment && toneOf(one.latestDeployment.status) === "busy");
+  const target = main ? ({ to: "/p/$project/$env", params: { project: project.id, env: main.id } } as const) : ({ to: "/p/$project/settings", params: { project: project.id } } as const);
+  return (
+    <li style={{ padding: 0 }}>
+      <Link {...target} className="item" style={{ display: "flex", alignItems: "center", gap: 16, padding: "12px 16px", width: "100%", color: "inherit" }}>
+        <span className="grow" style={{ minWidth: 0 }}>
+          <span className="cut" style={{ display: "block", fontWeight: 600 }}>
+            {project.name}
+          </span>
+          <span className="cut small quiet" style={{ display: "block" }}>
+            {project.description || (environments.length > 1 ? `${environments.length} environments` : main?.name)}
+          </span>
+        </span>
+        <span style={{ width: 150 }} className="phone-hide">
+          {here.length === 0 ? <State tone="off">Empty</State> : worst?.latestDeployment ? <DeploymentState status={worst.latestDeployment.status} /> : <State tone={healthy === here.length ? "healthy" : "off"}>{`${healthy} of ${here.length} live`}</State>}
+        </span>
+        <span className="small second cut last-deployment">
+          {last?.createdAt ? (
+            <>
+              {last.name} · <Ago at={last.createdAt} />
+            </>
+          ) : (
+            <span className="quiet">Nothing deployed yet</span>
+          )}
+        </span>
+      </Link>
+    </li>
+  );
+}

@@ -1,0 +1,49 @@
+import { useQuery } from "@apollo/client/react";
+import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useCallback } from "react";
+import { CanvasDocument } from "../gql";
+import { Empty } from "../ui/basic";
+import { Log } from "../ui/log";
+import { useInstance } from "./service";
+
+function useFilter(): [string | undefined, (filter: string) => void] {
+  const { filter } = useSearch({ strict: false }) as { filter?: string };
+  const navigate = useNavigate();
+  const set = useCallback((text: string) => void navigate({ to: ".", search: text ? { filter: text } : {}, replace: true }), [navigate]);
+  return [filter, set];
+}
+
+/** Everything in an environment. */
+export function Logs() {
+  const { project, env } = useParams({ from: "/p/$project/$env/logs" });
+  const [filter, setFilter] = useFilter();
+  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
+  const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
+  return (
+    <main className="stage" style={{ flexDirection: "column" }}>
+      <h1 className="hidden">Logs</h1>
+      <Log source={{ environment: env }} filter={filter} onFilter={setFilter} names={names} empty="Nothing has written a line yet. What your services write to standard output appears here." />
+    </main>
+  );
+}
+
+/** What is running now of one service. */
+export function ServiceLogs() {
+  const instance = useInstance();
+  const [filter, setFilter] = useFilter();
+  const deployment = instance.activeDeployments[0] ?? instance.latestDeployment;
+  if (!deployment) {
+    return (
+      <div className="panel-body">
+        <Empty title="No log yet">
+          <p>What the app writes to standard output appears here once it is deployed.</p>
+        </Empty>
+      </div>
+    );
+  }
+  return (
+    <div className="panel-body flush">
+      <Log key={deployment.id} source={{ app: deployment.id }} filter={filter} onFilter={setFilter} empty="The app has not written anything yet." />
+    </div>
+  );
+}

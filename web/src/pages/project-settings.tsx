@@ -1,0 +1,222 @@
+import { useQuery } from "@apollo/client/react";
+import { useNavigate, useParams } from "@tanstack/react-router";
+import { useState } from "react";
+import { change } from "../api/client";
+import { EnvironmentDeleteDocument, EnvironmentRenameDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
+import { Act, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
+import { Ago } from "../ui/time";
+import { NewEnvironment, ProjectFrame, useProject } from "./environment";
+import { VariableList } from "./variables";
+
+export function ProjectSettings() {
+  const { project } = useParams({ from: "/p/$project/settings" });
+  return (
+    <ProjectFrame id={project}>
+      <main className="main narrow">
+        <div className="stack loose">
+          <General />
+          <Environments />
+          <Shared />
+          <ProjectTokens />
+          <Danger />
+        </div>
+      </main>
+    </ProjectFrame>
+  );
+}
+
+function General() {
+  const project = useProject();
+  const [name, setName] = useState(project.name);
+  const [description, setDescription] = useState(project.description ?? "");
+  return (
+    <section className="stack">
+      <h1>Settings</h1>
+      <div className="two-columns">
+        <Field label="Name">
+          <input className="input" value={name} onChange={(event) => setName(event.target.value)} disabled={!project.viewerCanAdminister} />
+        </Field>
+        <Field label="Description">
+          <input className="input" value={description} onChange={(event) => setDescription(event.target.value)} disabled={!project.viewerCanAdminister} />
+        </Field>
+      </div>
+      {(name !== project.name || description !== (project.description ?? "")) && (
+        <span>
+          <Act kind="primary" disabled={!name.trim()} act={() => change(ProjectUpdateDocument, { id: project.id, input: { name: name.trim(), description } })} done="Saved">
+            Save
+          </Act>
+        </span>
+      )}
+    </section>
+  );
+}
+
+function Environments() {
+  const project = useProject();
+  const [creating, setCreating] = useState(false);
+  const [renaming, setRenaming] = useState<{ id: string; name: string } | null>(null);
+  const list = project.environments.edges.map((edge) => edge.node);
+  return (
+    <section className="stack tight">
+      <div className="row between">
+        <h2>Environments</h2>
+        {project.viewerCanAdminister && (
+          <Button size="small" onClick={() => setCreating(true)}>
+            New environment
+          </Button>
+        )}
+      </div>
+      <ul className="sheet list">
+        {list.map((one) => (
+          <li key={one.id}>
+            {renaming?.id === one.id ? (
+              <>
+                <input className="input" style={{ maxWidth: 240 }} aria-label="New name" value={renaming.name} onChange={(event) => setRenaming({ id: one.id, name: event.target.value })} autoFocus />
+                <Act
+                  act={async () => {
+                    await change(EnvironmentRenameDocument, { id: one.id, input: { name: renaming.name.trim() } });
+                    setRenaming(null);
+                  }}
+                >
+                  Rename
+                </Act>
+                <Button kind="plain" onClick={() => setRenaming(null)}>
+                  Keep
+                </Button>
+              </>
+            ) : (
+              <>
+                <span className="grow cut">{one.name}</span>
+                {one.isEphemeral && <span className="badge">Temporary</span>}
+                <span className="small quiet phone-hide">
+                  made <Ago at={one.createdAt} />
+                </span>
+                {project.viewerCanAdminister && (
+                  <Button size="small" kind="plain" onClick={() => setRenaming({ id: one.id, name: one.name })}>
+                    Rename
+                  </Button>
+                )}
+                {project.viewerCanAdminister && list.length > 1 && (
+                  <ConfirmByName title={`Delete ${one.name}?`} name={one.name} verb="Delete" what="Everything that runs in it ends, and its variables, domains and volumes go with it." act={() => change(EnvironmentDeleteDocument, { id: one.id })} />
+                )}
+              </>
+            )}
+          </li>
+        ))}
+      </ul>
+      <NewEnvironment project={project} open={creating} onClose={() => setCreating(false)} />
+    </section>
+  );
+}
+
+function Shared() {
+  const project = useProject();
+  const list = project.environments.edges.map((edge) => edge.node);
+  const [env, setEnv] = useState(list[0]?.id ?? "");
+  if (!project.viewerCanWrite || !env) return null;
+  return (
+    <section className="stack">
+      <div className="row between">
+        <h2>Shared variables</h2>
+        <select className="select" style={{ width: 180 }} aria-label="Environment" value={env} onChange={(event) => setEnv(event.target.value)}>
+          {list.map((one) => (
+            <option key={one.id} value={one.id}>
+              {one.name}
+            </option>
+          ))}
+        </select>
+      </div>
+      <VariableList key={env} project={project.id} env={env} service={null} />
+    </section>
+  );
+}
+
+function ProjectTokens() {
+  const project = useProject();
+  const { data } = useQuery(ProjectTokensDocument, { variables: { projectId: project.id }, skip: !project.viewerCanAdminister });
+  const list = project.environments.edges.map((edge) => edge.node);
+  const [name, setName] = useState("");
+  const [env, setEnv] = useState(list[0]?.id ?? "");
+  const [secret, setSecret] = useState<string | null>(null);
+  if (!project.viewerCanAdminister) return null;
+  const tokens = data?.projectTokens.edges.map((edge) => edge.node) ?? [];
+  return (
+    <section className="stack">
+      <div className="stack tight">
+        <h2>Project tokens</h2>
+        <p className="second">For CI: each deploys to one environment, as the header Project-Access-Token or RAILWAY_TOKEN.</p>
+      </div>
+      {secret && <Shown secret={secret} what="token" />}
+      <div className="row wrap" style={{ alignItems: "flex-end" }}>
+        <div style={{ flex: "2 1 160px" }}>
+          <Field label="Name">
+            <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="CI" />
+          </Field>
+        </div>
+        <div style={{ flex: "1 1 140px" }}>
+          <Field label="Environment">
+            <select className="select" value={env} onChange={(event) => setEnv(event.target.value)}>
+              {list.map((one) => (
+                <option key={one.id} value={one.id}>
+                  {one.name}
+                </option>
+              ))}
+            </select>
+          </Field>
+        </div>
+        <Act
+          disabled={!name.trim()}
+          act={async () => {
+            const made = await change(ProjectTokenCreateDocument, { input: { projectId: project.id, environmentId: env, name: name.trim() } });
+            setSecret(made.projectTokenCreate);
+            setName("");
+          }}
+        >
+          Create token
+        </Act>
+      </div>
+      {tokens.length === 0 ? (
+        <div className="sheet">
+          <Empty title="No project tokens" />
+        </div>
+      ) : (
+        <ul className="sheet list">
+          {tokens.map((token) => (
+            <li key={token.id}>
+              <span className="grow cut">{token.name}</span>
+              <code className="quiet">{token.displayToken}</code>
+              <span className="badge">{list.find((one) => one.id === token.environmentId)?.name}</span>
+              <Act size="small" kind="danger" act={() => change(ProjectTokenDeleteDocument, { id: token.id })} done="Revoked">
+                Revoke
+              </Act>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+function Danger() {
+  const project = useProject();
+  const navigate = useNavigate();
+  if (!project.viewerCanAdminister) return null;
+  return (
+    <section className="stack tight">
+      <h2>Danger</h2>
+      <p className="second">Ends everything that runs in this project and deletes it, with all environments.</p>
+      <span>
+        <ConfirmByName
+          title={`Delete ${project.name}?`}
+          name={project.name}
+          verb="Delete the project"
+          what="Every service, deployment, variable, domain and volume in all of its environments goes with it. This cannot be undone."
+          act={async () => {
+            await navigate({ to: "/" });
+            await change(ProjectDeleteDocument, { id: project.id });
+          }}
+        />
+      </span>
+    </section>
+  );
+}

@@ -1,0 +1,189 @@
+import { useNavigate, useParams } from "@tanstack/react-router";
+import { Minus, Plus } from "lucide-react";
+import { useState } from "react";
+import { change } from "../api/client";
+import { ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
+import { Act, Button, ConfirmByName, Field } from "../ui/basic";
+import { useProject } from "./environment";
+import { useInstance } from "./service";
+
+export function ServiceSettings() {
+  const params = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { viewerCanWrite, viewerCanAdminister } = useProject();
+  const instance = useInstance();
+  const navigate = useNavigate();
+  const put = (input: ServiceInstanceUpdateInput) => change(ServiceInstanceUpdateDocument, { environmentId: params.env, serviceId: params.service, input });
+  return (
+    <div className="panel-body">
+      <fieldset disabled={!viewerCanWrite} style={{ border: 0, margin: 0, padding: 0, minWidth: 0 }} className="stack loose">
+        <Scale put={put} />
+        <Group title="Build" note="Used by the next deployment." put={put} fields={["buildCommand", "rootDirectory", "watchPatterns"]} />
+        <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
+        <Group title="Health" note="A new deployment gets requests once this path answers with 200; until then the old one keeps them." put={put} fields={["healthcheckPath", "healthcheckTimeout", "drainingSeconds", "overlapSeconds"]} />
+        <Restart put={put} />
+        <Rename />
+      </fieldset>
+      {viewerCanAdminister && (
+        <section className="stack tight">
+          <h2>Danger</h2>
+          <p className="second">Deletes the service in this environment, with its deployments, variables and domains.</p>
+          <span>
+            <ConfirmByName
+              title={`Delete ${instance.serviceName}?`}
+              name={instance.serviceName}
+              verb="Delete the service"
+              what="Its deployments, variables and addresses in this environment go with it. Other environments keep theirs."
+              act={async () => {
+                await change(ServiceDeleteDocument, { id: params.service, environmentId: params.env });
+                await navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
+              }}
+            />
+          </span>
+        </section>
+      )}
+    </div>
+  );
+}
+
+type Put = (input: ServiceInstanceUpdateInput) => Promise<unknown>;
+
+function Scale({ put }: { put: Put }) {
+  const instance = useInstance();
+  const now = instance.numReplicas ?? 1;
+  const [wanted, setWanted] = useState<number | null>(null);
+  const value = wanted ?? now;
+  const running = instance.activeDeployments[0]?.instances.filter((one) => one.status === "RUNNING").length ?? 0;
+  return (
+    <section className="stack tight">
+      <h2>Replicas</h2>
+      <p className="second">
+        {running} of {now} running. Requests are spread over all of them.
+      </p>
+      <div className="row">
+        <Button aria-label="One replica less" disabled={value <= 1} onClick={() => setWanted(value - 1)}>
+          <Minus size={14} />
+        </Button>
+        <input className="input numbers" style={{ width: 64, textAlign: "center" }} aria-label="Replicas" inputMode="numeric" value={value} onChange={(event) => setWanted(Math.max(1, Math.min(50, Number(event.target.value.replace(/\D/g, "")) || 1)))} />
+        <Button aria-label="One replica more" onClick={() => setWanted(value + 1)}>
+          <Plus size={14} />
+        </Button>
+        <Act
+          kind="primary"
+          disabled={value === now}
+          act={async () => {
+            await put({ numReplicas: value });
+            setWanted(null);
+          }}
+          done={`Scaling to ${value}`}
+        >
+          Scale
+        </Act>
+      </div>
+    </section>
+  );
+}
+
+type Key = "buildCommand" | "rootDirectory" | "watchPatterns" | "startCommand" | "preDeployCommand" | "cronSchedule" | "healthcheckPath" | "healthcheckTimeout" | "drainingSeconds" | "overlapSeconds";
+
+const labels: Record<Key, [label: string, placeholder: string, hint?: string]> = {
+  buildCommand: ["Build command", "found out by itself"],
+  rootDirectory: ["Folder of the app", "/"],
+  watchPatterns: ["Deploy only when these change", "src/**, package.json"],
+  startCommand: ["Start command", "found out by itself"],
+  preDeployCommand: ["Before each deployment", "npm run migrate"],
+  cronSchedule: ["Run on a schedule, UTC", "0 4 * * *", "Empty: it runs all the time"],
+  healthcheckPath: ["Path", "/health"],
+  healthcheckTimeout: ["Wait at most, seconds", "300"],
+  drainingSeconds: ["To finish before it is ended, seconds", "0"],
+  overlapSeconds: ["Old and new side by side, seconds", "0"],
+};
+
+const numeric = new Set<Key>(["healthcheckTimeout", "drainingSeconds", "overlapSeconds"]);
+const lists = new Set<Key>(["watchPatterns", "preDeployCommand"]);
+
+function asText(value: unknown): string {
+  if (value === null || value === undefined) return "";
+  return Array.isArray(value) ? value.join(", ") : String(value);
+}
+
+function Group({ title, note, fields, put }: { title: string; note: string; fields: Key[]; put: Put }) {
+  const instance = useInstance();
+  const [edited, setEdited] = useState<Partial<Record<Key, string>>>({});
+  const dirty = fields.some((key) => edited[key] !== undefined && edited[key] !== asText(instance[key]));
+  return (
+    <section className="stack tight">
+      <h2>{title}</h2>
+      <p className="second small">{note}</p>
+      <div className="two-columns">
+        {fields.map((key) => (
+          <Field key={key} label={labels[key][0]} hint={labels[key][2]}>
+            <input className={numeric.has(key) ? "input" : "input mono"} placeholder={labels[key][1]} inputMode={numeric.has(key) ? "numeric" : undefined} value={edited[key] ?? asText(instance[key])} onChange={(event) => setEdited({ ...edited, [key]: event.target.value })} spellCheck={false} />
+          </Field>
+        ))}
+      </div>
+      {dirty && (
+        <div className="row">
+          <Act
+            kind="primary"
+            act={async () => {
+              const input: Record<string, unknown> = {};
+              for (const [key, text] of Object.entries(edited) as [Key, string][]) {
+                const value = text.trim();
+                if (numeric.has(key)) input[key] = value === "" ? null : Number(value);
+                else if (key === "preDeployCommand") input[key] = value ? [value] : [];
+                else if (lists.has(key)) input[key] = value.split(",").map((one) => one.trim()).filter(Boolean);
+                else input[key] = value;
+              }
+              await put(input as ServiceInstanceUpdateInput);
+              setEdited({});
+            }}
+            done="Saved"
+          >
+            Save
+          </Act>
+          <Button kind="plain" onClick={() => setEdited({})}>
+            Discard
+          </Button>
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Restart({ put }: { put: Put }) {
+  const instance = useInstance();
+  return (
+    <section className="stack tight">
+      <h2>When the app ends</h2>
+      <div className="two-columns">
+        <Field label="Start it again">
+          <select className="select" value={instance.restartPolicyType} onChange={(event) => void put({ restartPolicyType: event.target.value as "ALWAYS" })}>
+            <option value="ALWAYS">Always</option>
+            <option value="ON_FAILURE">When it failed</option>
+            <option value="NEVER">Never</option>
+          </select>
+        </Field>
+        <Field label="At most, times">
+          <input className="input" inputMode="numeric" defaultValue={instance.restartPolicyMaxRetries} onBlur={(event) => Number(event.target.value) !== instance.restartPolicyMaxRetries && void put({ restartPolicyMaxRetries: Number(event.target.value) })} />
+        </Field>
+      </div>
+    </section>
+  );
+}
+
+function Rename() {
+  const { service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const instance = useInstance();
+  const [name, setName] = useState(instance.serviceName);
+  return (
+    <section className="stack tight">
+      <h2>Name</h2>
+      <div className="row">
+        <input className="input" style={{ maxWidth: 280 }} aria-label="Name of the service" value={name} onChange={(event) => setName(event.target.value)} />
+        <Act disabled={!name.trim() || name === instance.serviceName} act={() => change(ServiceUpdateDocument, { id: service, input: { name: name.trim() } })} done="Renamed">
+          Rename
+        </Act>
+      </div>
+    </section>
+  );
+}

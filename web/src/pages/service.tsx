@@ -1,0 +1,142 @@
+import { useQuery } from "@apollo/client/react";
+import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
+import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
+import { createContext, use, useEffect } from "react";
+import { change } from "../api/client";
+import { DeploymentRedeployDocument, DeploymentRestartDocument, ServiceDocument, ServiceInstanceDeployDocument, type ServiceQuery } from "../gql";
+import { copyText, Empty, ErrorBox } from "../ui/basic";
+import { FolderButton } from "../ui/deploy-folder";
+import { Item, Menu } from "../ui/menu";
+import { DeploymentState } from "../ui/state";
+import { tell } from "../ui/toast";
+import { Deployments } from "./deployments";
+import { Domains } from "./domains";
+import { useProject } from "./environment";
+import { Metrics } from "./metrics";
+import { ServiceLogs } from "./logs";
+import { ServiceSettings } from "./service-settings";
+import { Variables } from "./variables";
+
+export type Instance = ServiceQuery["serviceInstance"];
+
+const InstanceContext = createContext<Instance | null>(null);
+
+export function useInstance(): Instance {
+  const instance = use(InstanceContext);
+  if (!instance) throw new Error("only shown within a service");
+  return instance;
+}
+
+/** Where the app answers, as the server says it. */
+export function addressOf(instance: Instance): string | null {
+  const url = instance.activeDeployments[0]?.url ?? instance.latestDeployment?.url;
+  if (!url) return null;
+  return /^https?:/.test(url) ? url : `http://${url}`;
+}
+
+const tabs = ["deployments", "logs", "metrics", "variables", "domains", "settings"] as const;
+
+export function ServicePanel() {
+  const params = useParams({ from: "/p/$project/$env/canvas/s/$service" });
+  const project = useProject();
+  const navigate = useNavigate();
+  const { data, error, refetch } = useQuery(ServiceDocument, { variables: { environmentId: params.env, serviceId: params.service }, pollInterval: 3000, skipPollAttempt: () => document.hidden });
+  const close = () => void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
+
+  useEffect(() => {
+    const pressed = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && !document.querySelector("dialog[open], [role=menu]") && !(event.target as HTMLElement).matches("input, textarea, select")) {
+        void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
+      }
+    };
+    addEventListener("keydown", pressed);
+    return () => removeEventListener("keydown", pressed);
+  }, [navigate, params.project, params.env]);
+
+  if (!data) {
+    return (
+      <aside className="panel" aria-label="Service">
+        <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>
+      </aside>
+    );
+  }
+  const { service, serviceInstance } = data;
+  const address = addressOf(serviceInstance);
+  const latest = serviceInstance.latestDeployment;
+  const active = serviceInstance.activeDeployments[0];
+  return (
+    <InstanceContext value={serviceInstance}>
+      <aside className="panel" aria-label={`Service ${service.name}`}>
+        <div className="panel-head">
+          <div className="row">
+            <h1 className="cut">{service.name}</h1>
+            <DeploymentState status={latest?.status} stopped={latest?.deploymentStopped} />
+            <span className="grow" />
+            {address && (
+              <a className="button" data-size="small" href={address} target="_blank" rel="noreferrer">
+                Open <ExternalLink size={12} />
+              </a>
+            )}
+            {project.viewerCanDeploy && (
+              <FolderButton size="small" place={{ project: params.project, env: params.env, service: { id: service.id, name: service.name } }}>
+                <FolderUp size={12} /> Deploy
+              </FolderButton>
+            )}
+            <Menu
+              align="end"
+              trigger={
+                <button type="button" className="icon-button" aria-label="More">
+                  <MoreHorizontal size={16} />
+                </button>
+              }
+            >
+              {project.viewerCanDeploy && latest && (
+                <Item
+                  onSelect={() => {
+                    const again = latest.canRedeploy ? change(DeploymentRedeployDocument, { id: latest.id }) : change(ServiceInstanceDeployDocument, { environmentId: params.env, serviceId: service.id });
+                    void Promise.resolve(again).then(() => tell("Deploying the same source again"), tell.problem);
+                  }}
+                >
+                  Deploy the same source again
+                </Item>
+              )}
+              {project.viewerCanDeploy && active && <Item onSelect={() => void change(DeploymentRestartDocument, { id: active.id }).then(() => tell("Restarting, one copy after the other"), tell.problem)}>Restart</Item>}
+              <Item onSelect={() => void copyText(service.id).then(() => tell("Copied the service id"))}>Copy the service id</Item>
+            </Menu>
+            <button type="button" className="icon-button" aria-label="Close the panel" onClick={close}>
+              <X size={16} />
+            </button>
+          </div>
+          <nav className="tabs" aria-label="Service">
+            {tabs.map((tab) => (
+              <Link key={tab} to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab }} className="tab" activeOptions={{ includeSearch: false }}>
+                {tab[0].toUpperCase() + tab.slice(1)}
+              </Link>
+            ))}
+          </nav>
+        </div>
+        <Outlet />
+      </aside>
+    </InstanceContext>
+  );
+}
+
+export function ServiceTab() {
+  const { tab } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  switch (tab) {
+    case "deployments":
+      return <Deployments />;
+    case "logs":
+      return <ServiceLogs />;
+    case "metrics":
+      return <Metrics />;
+    case "variables":
+      return <Variables />;
+    case "domains":
+      return <Domains />;
+    case "settings":
+      return <ServiceSettings />;
+    default:
+      return <Empty title="There is nothing at this address" />;
+  }
+}

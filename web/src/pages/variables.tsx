@@ -1,0 +1,306 @@
+import { useQuery } from "@apollo/client/react";
+import { useParams } from "@tanstack/react-router";
+import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
+import { useId, useMemo, useState } from "react";
+import { change } from "../api/client";
+import { CanvasDocument, StageChangesDocument, VariableCollectionUpsertDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
+import { Act, Button, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { tell } from "../ui/toast";
+import { useProject } from "./environment";
+
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+export function Variables() {
+  const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  return (
+    <div className="panel-body">
+      <VariableList project={project} env={env} service={service} />
+    </div>
+  );
+}
+
+export function VariableList({ project, env, service }: { project: string; env: string; service: string | null }) {
+  const { viewerCanWrite } = useProject();
+  const variables = { projectId: project, environmentId: env, serviceId: service };
+  const { data, error, refetch } = useQuery(VariablesDocument, { variables, skip: !viewerCanWrite, fetchPolicy: "cache-and-network" });
+  const [raw, setRaw] = useState(false);
+  const [shown, setShown] = useState<ReadonlySet<string>>(new Set());
+  const [editing, setEditing] = useState<string | null>(null);
+  if (!viewerCanWrite) {
+    return (
+      <Empty title="Values are hidden from you">
+        <p>Variables hold secrets. Members of the workspace see and change them; your role only looks at the rest.</p>
+      </Empty>
+    );
+  }
+  if (!data) return error ? <ErrorBox error={error} retry={() => void refetch()} /> : null;
+  const plain = data.plain as Record<string, string | null>;
+  const rendered = data.rendered as Record<string, string | null>;
+  const names = Object.keys(plain);
+  const own = names.filter((name) => !name.startsWith("RAILWAY_"));
+  const provided = Object.keys(rendered).filter((name) => name.startsWith("RAILWAY_"));
+
+  const stage = service ? (name: string, value: string) => change(StageChangesDocument, { environmentId: env, merge: true, input: { services: { [service]: { variables: { [name]: { value } } } } } }) : null;
+  const put = (name: string, value: string) => change(VariableUpsertDocument, { input: { ...variables, name, value } });
+  const remove = async (name: string) => {
+    const old = plain[name];
+    await change(VariableDeleteDocument, { input: { ...variables, name } });
+    if (old === null) tell(`${name} is gone; the next deployment does without it`);
+    else tell(`${name} is gone; the next deployment does without it`, () => void put(name, old).catch(tell.problem));
+  };
+
+  return (
+    <>
+      <div className="row between">
+        <span className="second small">{service ? "A change deploys the service again with the new values." : "Every service of this environment can refer to these as ${{shared.NAME}}."}</span>
+        <Button size="small" onClick={() => setRaw(!raw)}>
+          {raw ? "Table" : "Raw editor"}
+        </Button>
+      </div>
+      {raw ? (
+        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={(next) => change(VariableCollectionUpsertDocument, { input: { ...variables, variables: next, replace: false } })} remove={(name) => change(VariableDeleteDocument, { input: { ...variables, name } })} done={() => setRaw(false)} />
+      ) : (
+        <>
+          <NewVariable put={put} stage={stage} taken={names} />
+          {own.length === 0 ? (
+            <Empty title="No variables yet">
+              <p>
+                Add one above, or paste a whole <code>.env</code> file into the raw editor. <code>{"${{Name.VARIABLE}}"}</code> refers to another service's.
+              </p>
+            </Empty>
+          ) : (
+            <ul className="sheet list" aria-label="Variables">
+              {own.map((name) => {
+                const value = plain[name];
+                const open = shown.has(name);
+                return (
+                  <li key={name} style={{ padding: "6px 8px 6px 16px", minHeight: 44 }}>
+                    <code className="cut" style={{ width: "38%", flex: "none" }} title={name}>
+                      {name}
+                    </code>
+                    {editing === name ? (
+                      <EditValue
+                        initial={value ?? ""}
+                        cancel={() => setEditing(null)}
+                        save={async (next) => {
+                          await put(name, next);
+                          setEditing(null);
+                          tell(`${name} is set; deploying with it`);
+                        }}
+                      />
+                    ) : value === null ? (
+                      <span className="row grow quiet small">
+                        <Lock size={12} /> Sealed: only the app sees it
+                      </span>
+                    ) : (
+                      <>
+                        <button type="button" className="grow cut mono" style={{ border: 0, background: "none", textAlign: "left", cursor: "text", padding: 0 }} onClick={() => setEditing(name)} title={open ? `${rendered[name] ?? ""}` : "Edit"}>
+                          <span className="hidden">Edit {name}: </span>
+                          {open ? value || <span className="quiet">empty</span> : "••••••••••"}
+                        </button>
+                        <button
+                          type="button"
+                          className="icon-button"
+                          aria-label={open ? `Hide ${name}` : `Show ${name}`}
+                          onClick={() => {
+                            const next = new Set(shown);
+                            if (!next.delete(name)) next.add(name);
+                            setShown(next);
+                          }}
+                        >
+                          {open ? <EyeOff size={14} /> : <Eye size={14} />}
+                        </button>
+                        <CopyButton text={rendered[name] ?? value} label={`Copy the value of ${name}`} />
+                      </>
+                    )}
+                    {editing !== name && (
+                      <button type="button" className="icon-button" aria-label={`Delete ${name}`} onClick={() => void remove(name).catch(tell.problem)}>
+                        <Trash2 size={14} />
+                      </button>
+                    )}
+                  </li>
+                );
+              })}
+            </ul>
+          )}
+          {provided.length > 0 && (
+            <details>
+              <summary className="second small" style={{ cursor: "pointer" }}>
+                {provided.length} that Orrery provides
+              </summary>
+              <ul className="stack tight" style={{ marginTop: 8 }}>
+                {provided.map((name) => (
+                  <li key={name} className="row small">
+                    <code style={{ width: "38%", flex: "none" }} className="cut">
+                      {name}
+                    </code>
+                    <code className="grow cut quiet">{rendered[name]}</code>
+                  </li>
+                ))}
+              </ul>
+            </details>
+          )}
+        </>
+      )}
+    </>
+  );
+}
+
+function References({ id }: { id: string }) {
+  const { project, env } = useParams({ strict: false }) as { project: string; env?: string };
+  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env ?? "" }, skip: !env }).data?.environment.serviceInstances.edges ?? [];
+  const common = ["RAILWAY_PUBLIC_DOMAIN", "RAILWAY_PRIVATE_DOMAIN", "DATABASE_URL", "REDIS_URL", "PORT"];
+  return (
+    <datalist id={id}>
+      {services.flatMap(({ node }) => common.map((name) => <option key={`${node.id} ${name}`} value={`\${{${node.serviceName}.${name}}}`} />))}
+      <option value="${{shared.NAME}}" />
+    </datalist>
+  );
+}
+
+type Put = (name: string, value: string) => Promise<unknown>;
+
+function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken: string[] }) {
+  const [name, setName] = useState("");
+  const [value, setValue] = useState("");
+  const [busy, setBusy] = useState(false);
+  const id = useId();
+  const wrong = name !== "" && !NAME.test(name);
+  return (
+    <form
+      className="row wrap"
+      style={{ alignItems: "flex-end" }}
+      onSubmit={async (event) => {
+        event.preventDefault();
+        setBusy(true);
+        try {
+          await put(name, value);
+          tell(`${name} is set; deploying with it`);
+          setName("");
+          setValue("");
+        } catch (error) {
+          tell.problem(error);
+        } finally {
+          setBusy(false);
+        }
+      }}
+    >
+      <div style={{ flex: "1 1 140px" }}>
+        <Field label="Name">
+          <input className="input mono" value={name} onChange={(event) => setName(event.target.value)} placeholder="NAME" autoComplete="off" spellCheck={false} aria-invalid={wrong} />
+        </Field>
+      </div>
+      <div style={{ flex: "2 1 180px" }}>
+        <Field label="Value">
+          <input className="input mono" value={value} onChange={(event) => setValue(event.target.value)} placeholder="value or ${{Service.NAME}}" list={id} autoComplete="off" spellCheck={false} />
+        </Field>
+        <References id={id} />
+      </div>
+      <Button type="submit" kind="primary" busy={busy} disabled={!NAME.test(name)}>
+        {taken.includes(name) ? "Replace" : "Add"}
+      </Button>
+      {stage && (
+        <Act
+          disabled={!NAME.test(name)}
+          title="Deployed together with other changes, when you say so"
+          act={async () => {
+            await stage(name, value);
+            setName("");
+            setValue("");
+          }}
+        >
+          Stage
+        </Act>
+      )}
+      {wrong && (
+        <small style={{ flexBasis: "100%", color: "var(--failed)" }} role="alert">
+          Names are letters, digits and underscores, and do not begin with a digit.
+        </small>
+      )}
+    </form>
+  );
+}
+
+function EditValue({ initial, save, cancel }: { initial: string; save: (value: string) => Promise<void>; cancel: () => void }) {
+  const [value, setValue] = useState(initial);
+  return (
+    <form
+      className="row grow"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void save(value).catch(tell.problem);
+      }}
+    >
+      <input className="input mono grow" autoFocus value={value} aria-label="Value" onChange={(event) => setValue(event.target.value)} onKeyDown={(event) => event.key === "Escape" && (event.stopPropagation(), cancel())} spellCheck={false} />
+      <Button type="submit" size="small" kind="primary">
+        Save
+      </Button>
+      <Button size="small" kind="plain" onClick={cancel}>
+        Keep
+      </Button>
+    </form>
+  );
+}
+
+function quote(value: string): string {
+  return /[\s"'#\\]/.test(value) || value === "" ? JSON.stringify(value) : value;
+}
+
+/** NAME=value lines as in a .env file. */
+export function parseEnv(text: string): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [index, line] of text.split("\n").entries()) {
+    const trimmed = line.trim();
+    if (!trimmed || trimmed.startsWith("#")) continue;
+    const match = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/.exec(trimmed);
+    if (!match) throw new Error(`Line ${index + 1} is not NAME=value. Nothing was changed.`);
+    const value = match[2];
+    if (/^".*"$/s.test(value)) {
+      try {
+        out[match[1]] = JSON.parse(value) as string;
+        continue;
+      } catch {
+        // Not JSON's escapes: taken as it stands between the quotes.
+      }
+    }
+    out[match[1]] = /^(["']).*\1$/s.test(value) ? value.slice(1, -1) : value;
+  }
+  return out;
+}
+
+function RawEditor({ plain, save, remove, done }: { plain: Record<string, string | null>; save: (next: Record<string, string>) => Promise<unknown>; remove: (name: string) => Promise<unknown>; done: () => void }) {
+  const initial = useMemo(
+    () =>
+      Object.entries(plain)
+        .filter(([, value]) => value !== null)
+        .map(([name, value]) => `${name}=${quote(value as string)}`)
+        .join("\n"),
+    [plain],
+  );
+  const [text, setText] = useState(initial);
+  return (
+    <div className="stack">
+      <textarea className="textarea" style={{ minHeight: 280 }} value={text} onChange={(event) => setText(event.target.value)} aria-label="Variables as NAME=value lines" spellCheck={false} autoFocus />
+      <div className="row">
+        <Act
+          kind="primary"
+          act={async () => {
+            const next = parseEnv(text);
+            const gone = Object.entries(plain).filter(([name, value]) => value !== null && !(name in next));
+            const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => plain[name] !== value));
+            for (const [name] of gone) await remove(name);
+            if (Object.keys(changed).length > 0) await save(changed);
+            tell(`${Object.keys(changed).length} set, ${gone.length} deleted`);
+            done();
+          }}
+        >
+          Save
+        </Act>
+        <Button kind="plain" onClick={done}>
+          Discard
+        </Button>
+        <span className="quiet small">Lines that you take out are deleted. Sealed variables are not shown here and stay.</span>
+      </div>
+    </div>
+  );
+}

@@ -1,0 +1,200 @@
+import { Check, Copy, X } from "lucide-react";
+import { useEffect, useId, useRef, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
+import { problemOf } from "../api/client";
+import { tell } from "./toast";
+
+type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & { kind?: "primary" | "danger" | "plain"; size?: "small"; busy?: boolean };
+
+export function Button({ kind, size, busy, disabled, children, type = "button", ...rest }: ButtonProps) {
+  return (
+    <button {...rest} type={type} className="button" data-kind={kind} data-size={size} disabled={disabled || busy} aria-busy={busy}>
+      {children}
+    </button>
+  );
+}
+
+/** A button that does something on the server, and says when that did not work. */
+export function Act({ act, done, ...rest }: ButtonProps & { act: () => Promise<unknown>; done?: string }) {
+  const [busy, setBusy] = useState(false);
+  return (
+    <Button
+      {...rest}
+      busy={busy}
+      onClick={async () => {
+        setBusy(true);
+        try {
+          await act();
+          if (done) tell(done);
+        } catch (error) {
+          tell.problem(error);
+        } finally {
+          setBusy(false);
+        }
+      }}
+    />
+  );
+}
+
+export function CopyButton({ text, label = "Copy" }: { text: string; label?: string }) {
+  const [copied, set] = useState(false);
+  useEffect(() => {
+    if (!copied) return;
+    const id = setTimeout(() => set(false), 1600);
+    return () => clearTimeout(id);
+  }, [copied]);
+  return (
+    <button
+      type="button"
+      className="icon-button"
+      aria-label={copied ? "Copied" : label}
+      title={copied ? "Copied" : label}
+      onClick={async (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        await copyText(text);
+        set(true);
+      }}
+    >
+      {copied ? <Check size={14} /> : <Copy size={14} />}
+    </button>
+  );
+}
+
+export async function copyText(text: string): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Plain HTTP on another machine has no clipboard: select it for the person instead.
+    const field = document.createElement("textarea");
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    document.execCommand("copy");
+    field.remove();
+  }
+}
+
+export function Command({ children }: { children: string }) {
+  return (
+    <span className="command">
+      <code tabIndex={0}>{children}</code>
+      <CopyButton text={children} label="Copy the command" />
+    </span>
+  );
+}
+
+export function Field({ label, hint, children }: { label: string; hint?: ReactNode; children: ReactNode }) {
+  return (
+    <label className="field">
+      <span>{label}</span>
+      {children}
+      {hint && <small>{hint}</small>}
+    </label>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children?: ReactNode }) {
+  return (
+    <div className="empty">
+      <h2>{title}</h2>
+      {children}
+    </div>
+  );
+}
+
+export function ErrorBox({ error, retry }: { error: unknown; retry?: () => void }) {
+  const problem = problemOf(error);
+  return (
+    <div className="notice" data-tone="failed" role="alert">
+      <div className="grow stack tight">
+        <span>{problem.message}</span>
+        {problem.requestId && (
+          <small className="quiet">
+            Request <code>{problem.requestId}</code>
+          </small>
+        )}
+      </div>
+      {retry && (
+        <Button size="small" onClick={retry}>
+          Try again
+        </Button>
+      )}
+    </div>
+  );
+}
+
+export function Dialog({ title, open, onClose, children, className }: { title: string; open: boolean; onClose: () => void; children: ReactNode; className?: string }) {
+  const ref = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const dialog = ref.current;
+    if (open && dialog && !dialog.open) dialog.showModal();
+    if (!open && dialog?.open) dialog.close();
+  }, [open]);
+  if (!open) return null;
+  return (
+    // biome-ignore lint: Escape closes a dialog, the click is an addition to it
+    <dialog ref={ref} className={className} aria-labelledby={id} onClose={onClose} onMouseDown={(event) => event.target === ref.current && onClose()}>
+      <div className="row between" style={{ padding: "16px 12px 0 20px" }}>
+        <h2 id={id}>{title}</h2>
+        <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>
+          <X size={16} />
+        </button>
+      </div>
+      {children}
+    </dialog>
+  );
+}
+
+/** For what cannot be undone: the person types the name of the thing. */
+export function ConfirmByName({ title, name, what, verb, act }: { title: string; name: string; what: ReactNode; verb: string; act: () => Promise<unknown> }) {
+  const [open, setOpen] = useState(false);
+  const [typed, setTyped] = useState("");
+  const close = () => {
+    setOpen(false);
+    setTyped("");
+  };
+  return (
+    <>
+      <Button kind="danger" onClick={() => setOpen(true)}>
+        {verb}…
+      </Button>
+      <Dialog title={title} open={open} onClose={close}>
+        <div className="section">
+          <div className="second">{what}</div>
+          <Field label={`Type ${name} to confirm`}>
+            <input className="input" autoFocus value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" spellCheck={false} />
+          </Field>
+        </div>
+        <footer>
+          <Button onClick={close}>Keep it</Button>
+          <Act
+            kind="danger"
+            disabled={typed !== name}
+            act={async () => {
+              await act();
+              close();
+            }}
+          >
+            {verb}
+          </Act>
+        </footer>
+      </Dialog>
+    </>
+  );
+}
+
+/** A secret that is shown this once. */
+export function Shown({ secret, what }: { secret: string; what: string }) {
+  return (
+    <div className="notice" data-tone="healthy" role="status">
+      <div className="grow stack tight">
+        <strong>Copy your {what} now. It is shown only this once.</strong>
+        <span className="command" data-testid="secret">
+          <code tabIndex={0}>{secret}</code>
+          <CopyButton text={secret} label={`Copy the ${what}`} />
+        </span>
+      </div>
+    </div>
+  );
+}

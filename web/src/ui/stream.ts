@@ -1,0 +1,102 @@
+import { print } from "graphql";
+import { useEffect, useRef, useState } from "react";
+import { Problem, socket } from "../api/client";
+import { AppLogStreamDocument, BuildLogStreamDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
+
+export type LogSource = { build: string } | { app: string } | { environment: string };
+
+/** Lines kept in memory; older ones are dropped from the front. */
+const MOST = 1_000_000;
+const FIRST = 1000;
+
+function request(source: LogSource, filter: string): { query: string; variables: Record<string, unknown>; field: string } {
+  const common = { filter: filter || null };
+  if ("build" in source) return { query: print(BuildLogStreamDocument), variables: { ...common, deploymentId: source.build, limit: FIRST }, field: "buildLogs" };
+  if ("app" in source) return { query: print(AppLogStreamDocument), variables: { ...common, deploymentId: source.app, limit: FIRST }, field: "deploymentLogs" };
+  return { query: print(EnvironmentLogStreamDocument), variables: { ...common, environmentId: source.environment, beforeLimit: FIRST }, field: "environmentLogs" };
+}
+
+export interface Lines {
+  /** The same array as before with more in it: look at `version`. */
+  all: LogLineFragment[];
+  version: number;
+  state: "connecting" | "live" | "lost" | "over";
+  problem: Problem | null;
+}
+
+/** A log as it grows. Drawn at most once a frame, however fast lines come. */
+export function useLog(source: LogSource, filter: string, paused: boolean): Lines {
+  const all = useRef<LogLineFragment[]>([]);
+  const [version, redraw] = useState(0);
+  const [state, setState] = useState<Lines["state"]>("connecting");
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const hold = useRef(paused);
+  hold.current = paused;
+  const key = JSON.stringify(source);
+
+  useEffect(() => {
+    all.current = [];
+    redraw((n) => n + 1);
+    setState("connecting");
+    setProblem(null);
+    let waiting: LogLineFragment[] = [];
+    let frame = 0;
+    // After a broken connection the server begins again: what is at or before this is here already.
+    let resumeAfter = "";
+    let fresh = true;
+    const flush = () => {
+      frame = 0;
+      if (hold.current && all.current.length > 0) {
+        frame = requestAnimationFrame(flush);
+        return;
+      }
+      const into = all.current;
+      for (const line of waiting) into.push(line);
+      waiting = [];
+      if (into.length > MOST) into.splice(0, into.length - MOST);
+      redraw((n) => n + 1);
+    };
+    const { query, variables, field } = request(JSON.parse(key) as LogSource, filter);
+    const lost = socket.on("closed", () => {
+      resumeAfter = (waiting.at(-1) ?? all.current.at(-1))?.timestamp ?? "";
+      fresh = true;
+      setState((now) => (now === "over" ? now : "lost"));
+    });
+    const back = socket.on("connected", () => setState((now) => (now === "over" ? now : "live")));
+    const end = socket.subscribe<Record<string, LogLineFragment[]>>(
+      { query, variables },
+      {
+        next: (message) => {
+          setState("live");
+          if (message.errors?.length) {
+            setProblem(new Problem(message.errors[0].message, String(message.errors[0].extensions?.code ?? "")));
+            return;
+          }
+          let lines = message.data?.[field] ?? [];
+          if (fresh && resumeAfter) lines = lines.filter((line) => line.timestamp > resumeAfter);
+          else fresh = false;
+          if (lines.length === 0) return;
+          for (const line of lines) waiting.push(line);
+          frame ||= requestAnimationFrame(flush);
+        },
+        error: (error) => {
+          const first = Array.isArray(error) ? (error[0] as { message: string; extensions?: Record<string, unknown> }) : undefined;
+          setProblem(first ? new Problem(first.message, String(first.extensions?.code ?? "")) : new Problem("The log cannot be followed just now", "OFFLINE"));
+          setState("lost");
+        },
+        complete: () => setState("over"),
+      },
+    );
+    // A log that has no line yet is live all the same.
+    const quiet = setTimeout(() => setState((now) => (now === "connecting" ? "live" : now)), 1500);
+    return () => {
+      clearTimeout(quiet);
+      cancelAnimationFrame(frame);
+      lost();
+      back();
+      end();
+    };
+  }, [key, filter]);
+
+  return { all: all.current, version, state, problem };
+}

@@ -1,0 +1,70 @@
+// A browser for the tests, and a page that notices what a person would: errors in the console, requests that fail, a policy that is broken.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { get } from "node:http";
+import { chromium } from "playwright-core";
+
+export const api = process.env.ORRERY_TEST_API ?? "http://localhost:8080";
+
+export async function launch() {
+  return chromium.launch({
+    executablePath: process.env.ORRERY_TEST_CHROMIUM ?? "/usr/bin/chromium",
+    args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=Translate"],
+  });
+}
+
+export async function visitor(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
+  context.setDefaultTimeout(20_000);
+  const page = await context.newPage();
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
+  page.on("console", (message) => {
+    // A refused sign-in or a deliberate 4xx is reported by the browser itself as "Failed to load resource".
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()} at ${page.url()}`);
+  });
+  page.on("response", (response) => response.status() >= 500 && faults.push(`${response.status()} ${response.url()}`));
+  return { context, page, faults };
+}
+
+export async function signIn(page, link) {
+  await page.goto(link.replace(/^https?:\/\/[^/]+/, api));
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.waitForURL(`${api}/`);
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** No serious fault of accessibility, and nothing wider than the window. */
+export async function tidy(page, what) {
+  const session = await page.context().newCDPSession(page);
+  // The page's own policy lets no foreign script in; the debugger's way past it is not the page's.
+  await session.send("Runtime.evaluate", { expression: axe });
+  const { result } = await session.send("Runtime.evaluate", { expression: "axe.run(document, { resultTypes: ['violations'] }).then((r) => JSON.stringify(r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? '')).join(' | '))))", awaitPromise: true });
+  await session.detach();
+  assert.deepEqual(JSON.parse(result.value), [], `accessibility of ${what}`);
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(wide <= 0, `${what} scrolls sideways by ${wide} px`);
+}
+
+/** Visits an app until it answers with the words. Names below localhost are this machine, which Node leaves to the system to know. */
+export async function reads(address, words) {
+  const url = new URL(address);
+  const visit = () =>
+    new Promise((done) => {
+      get({ host: "127.0.0.1", port: url.port, path: url.pathname + url.search, headers: { host: url.host } }, (answer) => {
+        let text = "";
+        answer.on("data", (part) => (text += part));
+        answer.on("end", () => done(text));
+      }).on("error", (error) => done(String(error)));
+    });
+  const until = Date.now() + 60_000;
+  let last = "";
+  while (Date.now() < until) {
+    last = await visit();
+    if (last.includes(words)) return last;
+    await new Promise((next) => setTimeout(next, 100));
+  }
+  throw new Error(`${address} did not answer with ${words}; last seen: ${last}`);
+}

@@ -1,0 +1,249 @@
+// What people do in the dashboard, in a real browser against a real server. Driven by crates/server/tests/dashboard.rs, which says by
+// environment variables where the server is and which apps and login links there are.
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { api, launch, reads, signIn, tidy, visitor } from "./browser.mjs";
+import { flowKeys, galaxyKey } from "./keys.mjs";
+
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_APP_BROKEN: broken, ORRERY_TEST_SHOTS: shots } = process.env;
+
+const browser = await launch();
+const owner = await visitor(browser);
+const { page } = owner;
+const soon = { timeout: 60_000 };
+
+async function step(name, work) {
+  const begun = performance.now();
+  try {
+    await work();
+    console.log(`ok    ${name} (${((performance.now() - begun) / 1000).toFixed(1)} s)`);
+  } catch (error) {
+    console.log(`FAIL  ${name}: at ${page.url()}\n${error.stack}`);
+    if (shots) {
+      mkdirSync(shots, { recursive: true });
+      await page.screenshot({ path: join(shots, "failed.png") });
+    }
+    console.log(owner.faults.join("\n"));
+    await browser.close();
+    process.exit(1);
+  }
+}
+
+/** Drops a folder from outside onto the middle of an element, as a hand would. */
+async function drop(page, target, folder) {
+  const box = await target.boundingBox();
+  const at = { x: box.x + box.width / 2, y: box.y + Math.min(box.height / 2, 300) };
+  const client = await page.context().newCDPSession(page);
+  const data = { items: [], files: [folder], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"]) await client.send("Input.dispatchDragEvent", { type, ...at, data });
+  await client.detach();
+}
+
+const panel = page.getByRole("complementary");
+const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
+let address = "";
+let service = "";
+
+await step("a visitor sees how to sign in, and nothing else", async () => {
+  await page.goto(`${api}/`);
+  await page.getByRole("heading", { name: "Sign in" }).waitFor();
+  await page.goto(`${api}/account/tokens`);
+  await page.waitForURL(/\/login\?next=%2Faccount%2Ftokens/);
+});
+
+await step("the first login link signs in once", async () => {
+  await signIn(page, login);
+  await page.getByRole("heading", { name: "Deploy your first app" }).waitFor();
+  await tidy(page, "an empty workspace");
+});
+
+await step("a dropped folder becomes a project with a live app", async () => {
+  await drop(page, page.getByRole("main"), app);
+  await page.getByRole("list", { name: "Steps" }).waitFor(soon);
+  await page.getByRole("link", { name: "Build log" }).click();
+  await page.getByRole("log").getByText("Build time").waitFor(soon);
+  await page.locator(".panel-head").getByText("Live").waitFor(soon);
+  service = page.url().split("/deployments/")[0];
+  await tidy(page, "a deployment");
+});
+
+await step("its log is followed while it is written", async () => {
+  await page.getByRole("link", { name: "App log" }).click();
+  const log = page.getByRole("log");
+  await log.getByText("listening").waitFor(soon);
+  address = await page.getByRole("link", { name: "Open" }).getAttribute("href");
+  await fetchText(`${address}?seen=by-the-log`);
+  await log.getByText("seen=by-the-log").waitFor(soon);
+  await page.getByRole("searchbox", { name: "Filter lines" }).or(page.getByLabel("Filter lines")).fill("listening");
+  await page.waitForURL(/filter=listening/);
+  await log.getByText("seen=by-the-log").waitFor({ state: "detached" });
+});
+
+await step("the app opens", async () => {
+  const [opened] = await Promise.all([page.context().waitForEvent("page"), page.getByRole("link", { name: "Open" }).click()]);
+  await opened.getByText("Hello world").waitFor();
+  await opened.close();
+});
+
+await step("a variable reaches the app, and can be undone", async () => {
+  await tab("Variables");
+  await panel.getByLabel("Name").fill("GREETING");
+  await panel.getByLabel("Value").fill("browser");
+  await panel.getByRole("button", { name: "Add" }).click();
+  await panel.getByRole("list", { name: "Variables" }).getByText("GREETING", { exact: true }).waitFor();
+  await reads(`${address}`, "Hello browser");
+  await panel.getByRole("button", { name: "Delete GREETING" }).click();
+  await page.getByRole("button", { name: "Undo" }).click();
+  await panel.getByRole("button", { name: "Show GREETING" }).click();
+  await panel.getByRole("button", { name: "Edit GREETING: browser" }).waitFor();
+  await tidy(page, "variables");
+});
+
+await step("it scales to three and back", async () => {
+  await tab("Settings");
+  await panel.getByLabel("Replicas", { exact: true }).fill("3");
+  await panel.getByRole("button", { name: "Scale" }).click();
+  await panel.getByText("3 of 3 running").waitFor(soon);
+  await panel.getByRole("button", { name: "One replica less" }).click();
+  await panel.getByRole("button", { name: "One replica less" }).click();
+  await panel.getByRole("button", { name: "Scale" }).click();
+  await panel.getByText("1 of 1 running").waitFor(soon);
+  await tidy(page, "settings");
+});
+
+await step("a broken deployment says why and changes nothing; going back works", async () => {
+  await page.goto(`${service}/deployments`);
+  await panel.locator(".panel-head input[type=file]").setInputFiles(broken);
+  await page.getByRole("list", { name: "Steps" }).waitFor(soon);
+  await page.locator(".panel-body").getByText("Failed", { exact: true }).first().waitFor(soon);
+  await page.getByRole("log").getByText("this build is broken").first().waitFor(soon);
+  await reads(address, "Hello");
+  await page.getByRole("link", { name: "All deployments" }).click();
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.last().getByRole("button", { name: "What can be done with this deployment" }).click();
+  await page.getByRole("menuitem", { name: "Roll back to this" }).click();
+  await rows.first().getByText("Live").waitFor(soon);
+  await reads(address, "Hello world");
+  await tidy(page, "deployments");
+});
+
+await step("what it uses and answers is charted, for as long as one asks", async () => {
+  await tab("Metrics");
+  await panel.getByRole("link", { name: "5m", exact: true }).click();
+  await page.waitForURL(/range=5m/);
+  await panel.getByRole("figure", { name: /^Processor: .* vCPU/ }).waitFor(soon);
+  await panel.getByRole("figure", { name: /^Memory: [\d.]+ MB of / }).waitFor(soon);
+  await panel.getByRole("figure", { name: /^Requests: \d+ in this time/ }).waitFor(soon);
+  await panel.getByRole("list", { name: "Lines of Answer time" }).getByText(/p99 [\d.]+ ms/).waitFor(soon);
+  assert.ok(await inked(panel.getByRole("figure", { name: /^Requests/ }).locator("canvas")), "the chart of requests is empty");
+  await tidy(page, "metrics");
+});
+
+await step("tokens are shown once, work, and end", async () => {
+  await page.goto(`${api}/account/tokens`);
+  await page.getByLabel("Name").fill("browser test");
+  await page.getByRole("button", { name: "Create token" }).click();
+  const token = (await page.getByTestId("secret").locator("code").textContent()).trim();
+  assert.match(token, /^orr_/);
+  const me = () => fetch(`${api}/graphql/v2`, { method: "POST", headers: { "content-type": "application/json", authorization: `Bearer ${token}` }, body: '{"query":"{ me { id } }"}' }).then((answer) => answer.json());
+  assert.ok((await me()).data.me.id);
+  await tidy(page, "tokens");
+  await page.reload();
+  assert.equal(await page.getByText(token).count(), 0);
+  await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
+  await page.getByText("browser test is revoked").waitFor();
+  assert.ok((await me()).errors);
+});
+
+await step("a key of Flow is made, shown once, changed, expires and is revoked", () => flowKeys(page));
+
+await step("the account's key of Galaxy is generated, and replaced by the next", () => galaxyKey(page));
+
+await step("changes are staged, read, and deployed together", async () => {
+  await page.goto(`${service}/variables`);
+  await panel.getByLabel("Name").fill("GREETING");
+  await panel.getByLabel("Value", { exact: true }).fill("staged");
+  await panel.getByRole("button", { name: "Stage" }).click();
+  await page.getByRole("region", { name: "Staged changes" }).getByText("1 change waits").waitFor();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  const review = page.getByRole("dialog", { name: "Staged changes" });
+  const change = review.getByRole("listitem").filter({ hasText: "variables.GREETING" });
+  await change.locator("del", { hasText: "browser" }).waitFor();
+  await change.locator("ins", { hasText: "staged" }).waitFor();
+  await tidy(page, "staged changes");
+  await review.getByRole("button", { name: "Discard" }).click();
+  await page.getByRole("region", { name: "Staged changes" }).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  await review.getByRole("button", { name: "Deploy", exact: true }).click();
+  await reads(address, "Hello staged");
+});
+
+await step("the palette goes to a project by name", async () => {
+  await page.goto(`${api}/`);
+  await page.getByRole("heading", { name: "Projects" }).waitFor();
+  await page.keyboard.press("Control+k");
+  await page.keyboard.type("hello");
+  await page.getByRole("option", { name: "hello-shop" }).click();
+  await page.getByRole("link", { name: /hello-shop.*Live/ }).waitFor();
+  await tidy(page, "the canvas");
+});
+
+await step("the API's playground runs with the session", async () => {
+  const answered = (words) => page.waitForResponse(async (answer) => answer.url().endsWith("/graphql/v2") && (await answer.text()).includes(words));
+  await Promise.all([answered("__schema"), page.goto(`${api}/graphiql`)]);
+  await Promise.all([answered("hello-shop"), page.getByRole("button", { name: /Execute query/ }).click()]);
+  await page.waitForFunction(() => document.querySelector(".result-window")?.textContent?.includes("workspaces"));
+});
+
+await step("somebody of another workspace sees nothing of it", async () => {
+  const other = await visitor(browser);
+  await signIn(other.page, secondLogin);
+  await other.page.getByRole("heading", { name: "Deploy your first app" }).waitFor();
+  for (const path of [service, service.split("/s/")[0], `${service.split("/").slice(0, 5).join("/")}/settings`]) {
+    await other.page.goto(path);
+    await other.page.getByRole("alert").waitFor();
+    assert.equal(await other.page.getByText("hello-shop").count(), 0, `${path} tells a stranger of the project`);
+  }
+  await other.context.close();
+});
+
+if (shots) {
+  await step("every page looks right in the light, in the dark and on a phone", async () => {
+    const pages = { home: "/", new: "/new", deployments: `${service}/deployments`, variables: `${service}/variables`, settings: `${service}/settings`, domains: `${service}/domains`, metrics: `${service}/metrics`, logs: `${service.split("/s/")[0]}/logs`, canvas: service.split("/s/")[0], activity: `${service.split("/s/")[0]}/activity`, project: `${service.split("/").slice(0, 5).join("/")}/settings`, account: "/account", tokens: "/account/tokens", flow: "/flow", keys: "/flow/keys", operator: "/operator", explorer: "/explorer" };
+    const state = await page.context().storageState();
+    mkdirSync(shots, { recursive: true });
+    for (const [name, options] of Object.entries({ light: {}, dark: { colorScheme: "dark" }, phone: { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2 } })) {
+      const one = await visitor(browser, { ...options, storageState: state });
+      for (const [title, path] of Object.entries(pages)) {
+        await one.page.goto(path.startsWith("http") ? path : `${api}${path}`);
+        // Pages go on asking for news, so there is no moment at which one is done: a picture needs a little time, no assertion does.
+        await one.page.waitForTimeout(1500);
+        await one.page.screenshot({ path: join(shots, `${title}-${name}.png`) });
+        const wide = await one.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+        assert.ok(wide <= 0, `${title} scrolls sideways by ${wide} px (${name})`);
+      }
+      await one.context.close();
+    }
+  });
+}
+
+await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+
+await browser.close();
+
+/** Whether anything but axes is drawn: points in the colour of a line. */
+function inked(canvas) {
+  return canvas.evaluate((element) => {
+    const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent").trim();
+    const wanted = [1, 3, 5].map((at) => parseInt(accent.slice(at, at + 2), 16));
+    const { data } = element.getContext("2d").getImageData(0, 0, element.width, element.height);
+    for (let at = 0; at < data.length; at += 4) if (wanted.every((value, channel) => data[at + channel] === value)) return true;
+    return false;
+  });
+}
+
+async function fetchText(url) {
+  return reads(url, "");
+}

@@ -1,0 +1,69 @@
+// The keys of the account's two other APIs: made, read, changed, used up, taken back.
+import assert from "node:assert/strict";
+import { api, tidy } from "./browser.mjs";
+
+const secretOf = async (page) => (await page.getByTestId("secret").locator("code").textContent()).trim();
+
+/** The session's own API, as the page itself would ask it. */
+const asked = (page, query) =>
+  page.evaluate((text) => fetch("/graphql/v2", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ query: text }) }).then((answer) => answer.json()), query);
+
+export async function flowKeys(page) {
+  await page.goto(`${api}/flow`);
+  await page.getByRole("link", { name: "API Keys" }).click();
+  await page.getByRole("heading", { name: "No API keys" }).waitFor();
+  await page.getByLabel("Label").fill("nightly import");
+  await page.getByLabel("Expires").selectOption({ label: "In 30 days" });
+  await page.getByRole("button", { name: "Create key" }).click();
+  const secret = await secretOf(page);
+  assert.match(secret, /^gx_/);
+  const row = page.getByRole("row").filter({ hasText: "nightly import" });
+  await row.getByText("60 a minute, 1,000 a day").waitFor();
+  await row.getByText("expires").waitFor();
+  assert.ok(secret.startsWith((await row.locator("code").textContent()).split(/[^\w]/)[0]), "the prefix is not the key's");
+  await tidy(page, "API keys");
+
+  await page.reload();
+  await row.waitFor();
+  assert.equal(await page.getByText(secret).count(), 0, "a key is shown twice");
+  await row.getByRole("button", { name: "Edit nightly import" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Label").fill("hourly import");
+  await dialog.getByLabel("Requests per minute").fill("30");
+  await dialog.getByLabel("Requests per day").fill("500");
+  await tidy(page, "editing a key");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  const changed = page.getByRole("row").filter({ hasText: "hourly import" });
+  await changed.getByText("30 a minute, 500 a day", { exact: true }).waitFor();
+  await changed.getByRole("button", { name: "Usage of hourly import" }).click();
+  await dialog.getByRole("figure", { name: /^Requests per day: 0 in 30 days/ }).waitFor();
+  await dialog.getByRole("button", { name: "Close" }).click();
+
+  const soon = new Date(Date.now() + 2000).toISOString();
+  const made = await asked(page, `mutation { apiKeyCreate(input: {kind: FLOW, label: "short lived", expiresAt: "${soon}"}) { apiKey { id } } }`);
+  assert.ok(made.data, JSON.stringify(made));
+  const expired = page.getByRole("row").filter({ hasText: "short lived" }).getByText("Expired");
+  for (const until = Date.now() + 20_000; (await expired.count()) === 0; ) {
+    assert.ok(Date.now() < until, "an expired key is not shown as one");
+    await page.reload();
+    await changed.waitFor();
+  }
+
+  await changed.getByRole("button", { name: "Revoke hourly import" }).click();
+  await page.getByRole("button", { name: "Revoke the key" }).click();
+  await changed.waitFor({ state: "detached" });
+}
+
+export async function galaxyKey(page) {
+  await page.goto(`${api}/account`);
+  await page.getByRole("button", { name: "Generate Key", exact: true }).click();
+  const first = await secretOf(page);
+  assert.match(first, /^gal_/);
+  await page.getByRole("button", { name: "Generate Key…" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Generate Key" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  const second = await secretOf(page);
+  assert.notEqual(second, first);
+  assert.equal(await page.getByRole("row").filter({ hasText: "gal_" }).count(), 1, "an account has one key");
+  await tidy(page, "the account");
+}
