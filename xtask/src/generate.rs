@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 /// What `orrery surface NAME` prints, one file each.
-const FILES: [&str; 5] = ["config.schema.json", "cli-help.txt", "errors.md", "galaxy.graphql", "railway.graphql"];
+const FILES: [&str; 6] = ["config.schema.json", "cli-help.txt", "errors.md", "galaxy.graphql", "openapi.json", "railway.graphql"];
 
 /// Writes the files, or with `check` only compares them.
 pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {

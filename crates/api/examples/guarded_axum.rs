@@ -52,6 +52,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
         blobs: folder.to_owned(),
         max_upload_bytes: 1,
         apps: ops::app::AppSettings::default(),
+        flow: ops::workflow::FlowSettings::default(),
     };
     let mut ops = Ops::new(store, Telemetry::open(telemetry).expect("the logs open"), settings);
     let plenty = PLENTY.parse().expect("limits");

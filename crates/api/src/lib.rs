@@ -4,8 +4,9 @@
 //! This crate knows no SQL and no engine. A handler parses, calls one verb of `ops` and encodes the answer; what every request needs
 //! (request id, limits, client address, credentials) is in [`http`].
 
-pub mod galaxy;
 mod dashboard;
+pub mod flow;
+pub mod galaxy;
 pub mod graphql;
 mod http;
 mod login;

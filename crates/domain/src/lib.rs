@@ -32,6 +32,7 @@ pub mod template;
 pub mod trigger;
 pub mod variable;
 pub mod volume;
+pub mod workflow;
 
 pub use access::{Grant, Grants, Permission, Place, Role, Sealed, Tenant};
 pub use code::Code;

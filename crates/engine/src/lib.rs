@@ -18,9 +18,10 @@ mod routes;
 mod steps;
 mod sweep;
 mod tidy;
-mod volumes;
 mod trigger;
+mod volumes;
 mod watch;
+mod workflow;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use outgoing::OutgoingConfig;
 pub use outgoing::mail::MailConfig;
 pub use watch::WatchConfig;
+pub use workflow::worker::{NODE_WORKER, node_worker_main};
 
 /// Settings of the engine.
 #[derive(Clone, Debug)]
@@ -168,6 +170,7 @@ impl Engine {
         tracker.spawn(notify::run(shared.clone()));
         tracker.spawn(trigger::run(shared.clone()));
         tracker.spawn(watch::run(shared.clone()));
+        tracker.spawn(workflow::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

@@ -55,7 +55,6 @@ pub(crate) struct Ask {
 #[derive(Clone, Debug)]
 pub(crate) struct Got {
     pub(crate) status: StatusCode,
-    #[allow(dead_code, reason = "for workflow nodes")]
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }

@@ -16,6 +16,7 @@ pub mod domain_name;
 pub mod environment;
 pub mod environment_patch;
 mod error;
+pub mod file;
 pub mod first_run;
 pub mod idempotency;
 pub mod limit;
@@ -24,6 +25,7 @@ pub mod metric;
 pub mod oauth;
 pub mod plugin;
 pub mod project;
+pub mod run;
 mod secret;
 pub mod service;
 mod signals;
@@ -32,6 +34,7 @@ pub mod template;
 pub mod token;
 pub mod variable;
 pub mod volume;
+pub mod workflow;
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -95,4 +98,6 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// What holds for Galaxy's apps.
     pub apps: app::AppSettings,
+    /// What workflows may use.
+    pub flow: workflow::FlowSettings,
 }

@@ -67,7 +67,7 @@ pub async fn projects(
 }
 
 /// Where new things go when the client does not say: the person's own workspace, else the first that the principal reaches.
-fn default_workspace(ctx: &OpCtx) -> Option<WorkspaceId> {
+pub(crate) fn default_workspace(ctx: &OpCtx) -> Option<WorkspaceId> {
     if let Principal::User(person) = &ctx.principal
         && let Some(own) = person.memberships.iter().find(|m| m.workspace.personal_of == Some(person.user.id))
     {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 
-use domain::{DeploymentId, InstanceId, WorkspaceId};
+use domain::{DeploymentId, InstanceId, RunId, WorkspaceId};
 use tokio::sync::{broadcast, watch};
 
 /// The bell between verbs and the engine, and from both to subscribers. A lost ring costs time, never correctness: the engine also
@@ -11,6 +11,8 @@ pub struct Signals {
     work: watch::Sender<u64>,
     volumes: watch::Sender<u64>,
     changes: broadcast::Sender<Change>,
+    runs: watch::Sender<u64>,
+    canceled: broadcast::Sender<RunId>,
 }
 
 /// Something that subscribers may be waiting for.
@@ -22,7 +24,14 @@ pub enum Change {
 
 impl Default for Signals {
     fn default() -> Self {
-        Self { dirty: Mutex::default(), work: watch::Sender::new(0), volumes: watch::Sender::new(0), changes: broadcast::Sender::new(1024) }
+        Self {
+            dirty: Mutex::default(),
+            work: watch::Sender::new(0),
+            volumes: watch::Sender::new(0),
+            changes: broadcast::Sender::new(1024),
+            runs: watch::Sender::new(0),
+            canceled: broadcast::Sender::new(1024),
+        }
     }
 }
 
@@ -56,6 +65,27 @@ impl Signals {
     /// Changes whenever someone rings.
     pub fn work(&self) -> watch::Receiver<u64> {
         self.work.subscribe()
+    }
+
+    /// Tells the engine that a run waits for its turn, and whoever waits for one that something has become of it.
+    pub fn ring_runs(&self) {
+        self.runs.send_modify(|count| *count += 1);
+    }
+
+    /// Changes whenever a run is new or over.
+    pub fn runs(&self) -> watch::Receiver<u64> {
+        self.runs.subscribe()
+    }
+
+    /// Tells the engine that somebody has stopped a run.
+    pub fn run_canceled(&self, run: RunId) {
+        // No receiver is no error: the engine runs elsewhere, and finds that it holds the run no longer.
+        let _ = self.canceled.send(run);
+    }
+
+    /// Runs that are stopped from now on.
+    pub fn canceled_runs(&self) -> broadcast::Receiver<RunId> {
+        self.canceled.subscribe()
     }
 
     /// Tells subscribers that a deployment has changed.

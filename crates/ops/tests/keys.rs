@@ -46,6 +46,7 @@ impl World {
             blobs: dir.path().join("blobs"),
             max_upload_bytes: 1_000_000,
             apps: ops::app::AppSettings::default(),
+            flow: ops::workflow::FlowSettings::default(),
         };
         Self { ops: Arc::new(Ops::new(store, Telemetry::open(logs).unwrap(), settings)), _dir: dir }
     }

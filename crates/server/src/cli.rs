@@ -42,6 +42,9 @@ enum Command {
         /// The environment variable with the volume's path.
         volume: String,
     },
+    /// Perform nodes of workflows inside of a sandbox.
+    #[command(hide = true)]
+    NodeWorker,
     /// Serve the files of a folder over HTTP: what a static site runs.
     #[command(hide = true)]
     Static(static_files::StaticArgs),
@@ -235,6 +238,10 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
         Command::Launch { plan, volume } => serve::launch(&plan, &volume),
+        Command::NodeWorker => {
+            engine::node_worker_main();
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Static(args) => static_files::run(args),
         Command::Railway(args) => railway::run(args),
         Command::RailwayChild { command } => railway::run_child(&command),

@@ -407,6 +407,25 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if !config.replica_cpus.is_finite() || config.replica_cpus < 0.0 {
         return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
     }
+    check_apps(config)?;
+    if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
+        return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
+    }
+    if config.public || config.base_domain != "localhost" {
+        return Ok(());
+    }
+    let listeners = std::iter::once(("listen", config.listen)).chain(config.edge_listen.iter().map(|address| ("edge_listen", *address)));
+    for (key, address) in listeners {
+        if !is_loopback(address.ip()) {
+            return Err(ConfigError::NotLoopback { key, address });
+        }
+    }
+    Ok(())
+}
+
+/// What holds for Galaxy's apps.
+fn check_apps(config: &Config) -> Result<(), ConfigError> {
+    let refused = |key, value: String, rule| Err(ConfigError::Refused { key, value, rule });
     if let Some(text) = config.container_types.iter().find(|text| value::container_type(text).is_none()) {
         return refused(
             "container_types",
@@ -419,18 +438,6 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.trigger_seconds == 0 {
         return refused("trigger_seconds", "0".to_owned(), "at least one second must lie between two runs");
-    }
-    if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
-        return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
-    }
-    if config.public || config.base_domain != "localhost" {
-        return Ok(());
-    }
-    let listeners = std::iter::once(("listen", config.listen)).chain(config.edge_listen.iter().map(|address| ("edge_listen", *address)));
-    for (key, address) in listeners {
-        if !is_loopback(address.ip()) {
-            return Err(ConfigError::NotLoopback { key, address });
-        }
     }
     Ok(())
 }

@@ -108,6 +108,11 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
             trigger_seconds: config.trigger_seconds,
             default_limits: default_limits(config),
         },
+        flow: ops::workflow::FlowSettings {
+            files: config.data_dir.join("files"),
+            private_addresses: !config.outgoing_allow.is_empty(),
+            ..ops::workflow::FlowSettings::default()
+        },
     }
 }
 

@@ -12,7 +12,10 @@ pub(crate) fn print(name: &str) -> anyhow::Result<ExitCode> {
         "errors.md" => errors(),
         "galaxy.graphql" => api::galaxy::sdl(),
         "railway.graphql" => api::railway::sdl(),
-        _ => anyhow::bail!("there is no {name:?}: ask for config.schema.json, cli-help.txt, errors.md, galaxy.graphql or railway.graphql"),
+        "openapi.json" => api::flow::openapi(),
+        _ => anyhow::bail!(
+            "there is no {name:?}: ask for config.schema.json, cli-help.txt, errors.md, galaxy.graphql, openapi.json or railway.graphql"
+        ),
     };
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)

@@ -19,6 +19,8 @@ use domain::{
     ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
+use crate::{RunChange, WorkflowChange};
+
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
 #[derive(Clone)]
@@ -226,6 +228,10 @@ pub enum Change {
     },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
+    /// Something about a workflow, its files or what starts it.
+    Workflow(WorkflowChange),
+    /// Something about a run.
+    Run(RunChange),
     /// A new key: the workspace's, or a person's own that is recorded here. An eleventh Flow key is [`crate::StoreError::Stale`].
     ApiKeyInsert {
         /// The key.
@@ -406,6 +412,8 @@ impl Change {
             Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
             Self::TcpProxyInsert(_) => "TcpProxyInsert",
             Self::TcpProxyDelete(_) => "TcpProxyDelete",
+            Self::Workflow(change) => change.kind(),
+            Self::Run(change) => change.kind(),
         }
     }
 
@@ -430,6 +438,8 @@ impl Change {
             Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
             Self::BackupInsert(row) => Some(row.workspace_id),
             Self::TcpProxyInsert(row) => Some(row.workspace_id),
+            Self::Workflow(change) => change.names_workspace(),
+            Self::Run(change) => change.names_workspace(),
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentDelete(_)

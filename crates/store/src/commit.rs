@@ -7,7 +7,7 @@ use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
     activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, notification,
-    project, replica, service, tcp_proxy, trigger, variable, volume, workspace,
+    project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
 
 impl Store {
@@ -93,6 +93,8 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::MemberSet { user, role } => return Ok(workspace::member_set(tenant, *user, *role)),
         Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
+        Change::Workflow(change) => workflow::statement(tenant, change),
+        Change::Run(change) => return run::statements(vault, tenant, change),
         Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
         Change::ApiKeyUpdate(key) => api_key::api_key_update(tenant, key),
         Change::ApiKeyRevoke { id, at } => api_key::api_key_revoke(tenant, *id, *at),

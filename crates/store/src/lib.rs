@@ -38,6 +38,7 @@ mod domain_name;
 mod environment;
 mod environment_patch;
 mod error;
+mod flow_file;
 mod idempotency;
 mod instance;
 mod master_key;
@@ -46,6 +47,7 @@ mod oauth;
 mod page;
 mod project;
 mod replica;
+mod run;
 mod service;
 mod session;
 mod system;
@@ -54,8 +56,9 @@ mod trigger;
 mod usage;
 mod variable;
 mod vault;
-mod volume;
 mod version;
+mod volume;
+mod workflow;
 mod workspace;
 
 #[cfg(test)]
@@ -74,8 +77,10 @@ pub use error::{Cause, Constraint, StoreError};
 pub use idempotency::{Begun, KeptAnswer};
 pub use master_key::MasterKey;
 pub use oauth::{OAuthCode, RefreshUse};
+pub use run::{RunChange, RunQuery};
 pub use usage::{KEEP_DAYS, UsageAdd};
 pub use version::MAX_VERSIONS;
+pub use workflow::WorkflowChange;
 
 use executor::{BadCell, Database, Named, Outcome, Record, Sql, Statement};
 use vault::Vault;

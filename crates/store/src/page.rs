@@ -33,6 +33,19 @@ pub(crate) fn range(page: &PageRequest) -> Result<Range, StoreError> {
     })
 }
 
+/// The pattern of texts that contain `part`, whatever the case, for `LIKE … ESCAPE '\\'`.
+pub(crate) fn containing(part: &str) -> String {
+    let mut pattern = String::from("%");
+    for c in part.chars().flat_map(char::to_lowercase) {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// Makes a page of the rows that the range returned, at most one more than wanted.
 pub(crate) fn page<T>(request: &PageRequest, range: &Range, mut rows: Vec<T>) -> Page<T> {
     if range.oldest_first {

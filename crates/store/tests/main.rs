@@ -3,6 +3,7 @@
 #[macro_use]
 mod fixture;
 mod commits;
+mod flows;
 mod keys;
 mod lists;
 mod logins;

@@ -430,6 +430,7 @@ async fn ops(dir: &Path) -> Ops {
         max_upload_bytes: 1_000_000,
         // Few containers and quick triggers, so that tests reach both limits.
         apps: ops::app::AppSettings { trigger_seconds: 1, container_limit: 10, ..ops::app::AppSettings::default() },
+        flow: ops::workflow::FlowSettings::default(),
     };
     Ops::new(store, Telemetry::open(config).expect("a new log store"), settings)
 }

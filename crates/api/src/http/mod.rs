@@ -25,9 +25,9 @@ use domain::Code;
 use ops::Ops;
 use ops::auth::Surface;
 
-pub(crate) use self::answer::{json, redirect, refuse, text};
+pub(crate) use self::answer::{build, json, redirect, refuse, status, text};
 pub(crate) use self::arrival::Arrival;
-pub(crate) use self::body::{Form, announced, linger, read_form};
+pub(crate) use self::body::{Form, announced, linger, read, read_form};
 pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
 pub(crate) use self::limits::Limits;
 pub use self::network::{BadNetwork, Network};
@@ -37,7 +37,7 @@ use self::serve::Peer;
 pub use self::serve::serve;
 use crate::dashboard::Dashboard;
 use crate::graphql::Engine;
-use crate::{login, oauth, upload};
+use crate::{flow, login, oauth, upload};
 
 /// How long a handler that reads no upload may take, its body included.
 const REQUEST: Duration = Duration::from_secs(60);
@@ -97,6 +97,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/device", get(oauth::device_form).post(oauth::device_submit))
         .route("/oauth/auth", get(oauth::consent_form).post(oauth::consent_submit))
+        .merge(flow::routes(&state).layer(repeatable(Surface::Flow)))
         .layer(middleware::from_fn(deadline));
     long.merge(short)
         .fallback(absent)

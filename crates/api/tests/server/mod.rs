@@ -76,6 +76,7 @@ impl Server {
                 blobs: dir.path().join("blobs"),
                 max_upload_bytes: LIMIT,
                 apps: ops::app::AppSettings::default(),
+                flow: ops::workflow::FlowSettings::default(),
             },
         });
         let stop = CancellationToken::new();

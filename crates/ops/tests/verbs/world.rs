@@ -33,6 +33,7 @@ pub(crate) async fn world() -> World {
         blobs: dir.path().join("blobs"),
         max_upload_bytes: 1_000_000,
         apps: ops::app::AppSettings::default(),
+        flow: ops::workflow::FlowSettings::default(),
     };
     World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
 }

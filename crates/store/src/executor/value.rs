@@ -84,6 +84,14 @@ param_from! {
     VolumeInstanceId: |value| Self::Uuid(value.0);
     BackupId: |value| Self::Uuid(value.0);
     TcpProxyId: |value| Self::Uuid(value.0);
+    WorkflowId: |value| Self::Uuid(value.0);
+    RunId: |value| Self::Uuid(value.0);
+    NodeRunId: |value| Self::Uuid(value.0);
+    GraphId: |value| Self::Uuid(value.0);
+    FlowTriggerId: |value| Self::Uuid(value.0);
+    UploadId: |value| Self::Uuid(value.0);
+    &[RunId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[UploadId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ProjectId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[EnvironmentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ServiceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());

@@ -1,0 +1,115 @@
+//! The document that describes this surface, made from the code that serves it.
+
+use std::sync::LazyLock;
+
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header::CACHE_CONTROL;
+use axum::response::Response;
+use serde_json::{Value, json};
+use utoipa::OpenApi;
+
+use super::answer::Problem;
+use super::{catalogue, files, hooks, runs, workflows};
+use crate::http;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Orrery Flow", description = "Workflows: build them, run them, read what they gave."),
+    components(schemas(Problem)),
+    paths(
+        runs::start,
+        runs::get,
+        runs::list,
+        runs::batch,
+        runs::cancel,
+        workflows::list,
+        workflows::get,
+        workflows::create,
+        workflows::update,
+        workflows::delete,
+        workflows::quick_create,
+        workflows::add_node,
+        workflows::update_node,
+        workflows::delete_node,
+        workflows::connect,
+        workflows::disconnect,
+        workflows::system,
+        catalogue::estimate_workflow,
+        catalogue::run,
+        catalogue::run_get,
+        catalogue::estimate_nodes,
+        catalogue::list,
+        catalogue::search,
+        catalogue::schema,
+        catalogue::pricing,
+        catalogue::catalog,
+        catalogue::balance,
+        files::upload,
+        files::library,
+        files::media,
+        hooks::secret,
+        hooks::deliveries,
+        hooks::replay
+    )
+)]
+struct Document;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
+    document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    document["servers"] = json!([{"url": "/api"}]);
+    document["components"]["securitySchemes"] =
+        json!({"key": {"type": "http", "scheme": "bearer", "description": "A key that begins with gx_"}});
+    document["security"] = json!([{"key": []}]);
+    for operations in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
+        for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+            for (status, words) in problems(method) {
+                let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+                operation["responses"][status] = json!({"description": words, "content": content});
+            }
+        }
+    }
+    document
+});
+
+/// What any request may be refused with.
+fn problems(method: &str) -> Vec<(&'static str, &'static str)> {
+    let mut all = vec![
+        ("400", "Invalid input"),
+        ("401", "The key is wrong, expired or revoked"),
+        ("403", "The key does not reach this, or the credits are used up"),
+        ("404", "Not found"),
+        ("429", "Too many requests"),
+        ("503", "Try again in a moment"),
+        ("504", "It took too long"),
+    ];
+    if method != "get" {
+        all.push(("409", "The present state does not allow it"));
+        all.push(("413", "Too large"));
+    }
+    all
+}
+
+/// All of it.
+pub(super) fn document() -> &'static Value {
+    &DOCUMENT
+}
+
+/// The schemas by their names.
+pub(super) fn schemas() -> &'static Value {
+    &DOCUMENT["components"]["schemas"]
+}
+
+/// The document, as a text for `surface/`.
+#[must_use]
+pub fn openapi() -> String {
+    serde_json::to_string_pretty(&*DOCUMENT).unwrap_or_default() + "\n"
+}
+
+/// The document.
+pub(super) async fn serve() -> Response {
+    let mut response = http::json(StatusCode::OK, &DOCUMENT);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    response
+}

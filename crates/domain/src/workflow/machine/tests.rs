@@ -1,0 +1,203 @@
+use proptest::prelude::*;
+
+use super::super::edit::{NewEdge, NewNode, Place};
+use super::super::{PortType, RequestField};
+use super::*;
+
+fn catalogue() -> Catalogue {
+    Catalogue::new(["gpt_5"])
+}
+
+fn graph(fields: &[(&str, PortType)]) -> Graph {
+    let fields = fields.iter().map(|(name, kind)| RequestField {
+        id: super::super::field_id(name),
+        name: (*name).into(),
+        kind: *kind,
+        value: Value::Null,
+    });
+    Graph::scaffold(1, fields.collect())
+}
+
+fn add(graph: &mut Graph, id: &str, kind: &str, inputs: Value) {
+    let inputs = inputs.as_object().cloned().expect("an object");
+    graph
+        .add_node(&catalogue(), NewNode { id: id.into(), kind: kind.into(), place: Place::default(), inputs, mode: None })
+        .expect("a node");
+}
+
+fn connect(graph: &mut Graph, source: (&str, &str), target: (&str, &str)) {
+    let edge = NewEdge {
+        id: format!("{source:?}{target:?}"),
+        source: source.0.into(),
+        source_handle: source.1.into(),
+        target: target.0.into(),
+        target_handle: target.1.into(),
+    };
+    graph.connect(&catalogue(), edge).expect("an edge");
+}
+
+fn values(text: Value) -> Map<String, Value> {
+    text.as_object().cloned().expect("an object")
+}
+
+/// Goes through a run; `perform` is the execution of a node.
+fn go(progress: &mut Progress, mut perform: impl FnMut(&Node, Map<String, Value>) -> Map<String, Value>) -> Vec<String> {
+    let mut order = vec![];
+    while let Some(at) = progress.take_next() {
+        order.push(progress.node(at).id.clone());
+        let output = match progress.scaffold(at) {
+            Some(output) => output,
+            None => perform(&progress.node(at).clone(), progress.input(at, &catalogue()).expect("an input")),
+        };
+        progress.done(at, output);
+    }
+    order
+}
+
+const REQ: &str = "node_1_request";
+const RES: &str = "node_1_response";
+
+#[test]
+fn values_come_by_name_and_by_id() {
+    let mut graph = graph(&[("Car prompt", PortType::Text), ("photo", PortType::Image), ("n", PortType::Number)]);
+    add(&mut graph, "l", "gpt_5", json!({"temperature": 0.5, "prompt": "not this"}));
+    connect(&mut graph, (REQ, "field_car_prompt"), ("l", "in:prompt"));
+    connect(&mut graph, (REQ, "field_photo"), ("l", "in:image_urls"));
+    connect(&mut graph, ("l", "out:output"), (RES, "result"));
+    let graph = Arc::new(graph);
+    for key in ["Car prompt", "field_car_prompt"] {
+        let given = values(json!({REQ: {key: "red", "photo": "https://a/b.png"}, "nobody": {"x": 1}, "l": {"seed": 7}}));
+        let mut progress = Progress::new(graph.clone(), given, HashMap::new());
+        let mut seen = Map::new();
+        go(&mut progress, |_, input| {
+            seen = input;
+            values(json!({"output": "a red car"}))
+        });
+        assert_eq!(Value::from(seen), json!({"prompt": "red", "image_urls": ["https://a/b.png"], "temperature": 0.5, "seed": 7}));
+        assert_eq!(progress.verdict(), Verdict::Completed);
+        let response = progress.graph.nodes.iter().position(|node| node.id == RES).unwrap();
+        assert_eq!(Value::from(progress.scaffold(response).unwrap()), json!({"gpt_5": "a red car"}));
+        let request = Value::from(progress.scaffold(0).unwrap());
+        assert_eq!(
+            request,
+            json!({"Car prompt": "red", "field_car_prompt": "red", "photo": ["https://a/b.png"], "field_photo": ["https://a/b.png"], "n": "", "field_n": ""})
+        );
+    }
+}
+
+#[test]
+fn a_branch_that_is_not_taken_is_left_out_and_merge_takes_the_other() {
+    let mut graph = graph(&[("x", PortType::Any)]);
+    add(&mut graph, "c", "condition", json!({}));
+    for id in ["yes", "no", "after_no"] {
+        add(&mut graph, id, "text_template", json!({"template": id}));
+    }
+    add(&mut graph, "m", "merge", json!({}));
+    connect(&mut graph, (REQ, "field_x"), ("c", "in:value"));
+    connect(&mut graph, ("c", "out:true"), ("yes", "in:v"));
+    connect(&mut graph, ("c", "out:false"), ("no", "in:v"));
+    connect(&mut graph, ("no", "out:result"), ("after_no", "in:v"));
+    connect(&mut graph, ("yes", "out:result"), ("m", "in:items"));
+    connect(&mut graph, ("after_no", "out:result"), ("m", "in:items"));
+    connect(&mut graph, ("m", "out:result"), (RES, "result"));
+    let mut progress = Progress::new(Arc::new(graph), Map::new(), HashMap::new());
+    let order = go(&mut progress, |node, input| match node.kind.as_str() {
+        "condition" => values(json!({"true": 1})),
+        "merge" => values(json!({"result": input["items"]})),
+        _ => values(json!({"result": node.id})),
+    });
+    assert_eq!(order, [REQ, "c", "yes", "m", RES]);
+    assert_eq!(Value::from(progress.scaffold(1).unwrap()), json!({"merge": ["yes"]}));
+    assert_eq!(progress.verdict(), Verdict::Completed);
+}
+
+#[test]
+fn a_failure_ends_the_run_when_what_is_at_work_has_ended() {
+    let mut graph = graph(&[]);
+    for id in ["a", "b", "c"] {
+        add(&mut graph, id, "merge", json!({}));
+    }
+    connect(&mut graph, ("a", "out:result"), ("c", "in:items"));
+    let mut progress = Progress::new(Arc::new(graph), Map::new(), HashMap::new());
+    let mut handed = vec![];
+    while let Some(at) = progress.take_next() {
+        match progress.scaffold(at) {
+            Some(output) => progress.done(at, output),
+            None => handed.push(at),
+        }
+    }
+    assert_eq!(handed.len(), 2, "a and b at once");
+    progress.failed(handed[0], "broken");
+    assert_eq!(progress.verdict(), Verdict::Going);
+    progress.done(handed[1], Map::new());
+    assert_eq!((progress.take_next(), progress.verdict()), (None, Verdict::Failed("Merge: broken".into())));
+}
+
+#[test]
+fn attempts_follow_the_policy() {
+    let policy = Policy { retries: 2, backoff_ms: 100, ..Policy::default() };
+    assert_eq!(after_failure(&policy, 1, true, "x"), After::Again(100));
+    assert_eq!(after_failure(&policy, 2, true, "x"), After::Again(200));
+    assert_eq!(after_failure(&policy, 3, true, "x"), After::Fail);
+    assert_eq!(after_failure(&policy, 1, false, "x"), After::Fail);
+    let lenient = Policy { on_error: OnError::Continue, ..Policy::default() };
+    assert_eq!(after_failure(&lenient, 1, true, "x"), After::Continue(values(json!({"error": "x"}))));
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_named() {
+    let mut graph = graph(&[("n", PortType::Any)]);
+    add(&mut graph, "c", "crop_image", json!({}));
+    connect(&mut graph, (REQ, "field_n"), ("c", "in:x_percent"));
+    let graph = Arc::new(graph);
+    let input = |given: Value| {
+        let mut progress = Progress::new(graph.clone(), values(given), HashMap::new());
+        let request = progress.take_next().unwrap();
+        progress.done(request, progress.scaffold(request).unwrap());
+        let at = progress.graph.nodes.iter().position(|node| node.id == "c").unwrap();
+        progress.input(at, &catalogue())
+    };
+    assert!(input(json!({REQ: {"n": 5}})).unwrap_err().contains("image_url: required"));
+    assert!(input(json!({REQ: {"n": 500}, "c": {"image_url": "https://a/b"}})).unwrap_err().contains("x_percent: Too big"));
+    assert_eq!(input(json!({REQ: {"n": "5"}, "c": {"image_url": "https://a/b"}})).unwrap()["x_percent"], 5);
+}
+
+proptest! {
+    /// Any acyclic graph: every node once, after all that it depends on, and a run that is taken up in the middle performs the rest alone.
+    #[test]
+    fn every_node_runs_once_and_in_order(
+        edges in prop::collection::vec((0usize..30, 0usize..30), 0..90),
+        cut in 0usize..34,
+    ) {
+        let mut graph = graph(&[]);
+        for at in 0..30 {
+            add(&mut graph, &format!("n{at}"), "merge", json!({}));
+        }
+        let mut drawn = std::collections::HashSet::new();
+        for (a, b) in edges {
+            let (a, b) = (a.min(b), a.max(b));
+            if a != b && drawn.insert((a, b)) {
+                connect(&mut graph, (&format!("n{a}"), "out:result"), (&format!("n{b}"), "in:items"));
+            }
+        }
+        let graph = Arc::new(graph);
+        let perform = |node: &Node, _| values(json!({"result": node.id}));
+        let mut whole = Progress::new(graph.clone(), Map::new(), HashMap::new());
+        let order = go(&mut whole, perform);
+        prop_assert_eq!(whole.verdict(), Verdict::Completed);
+        prop_assert_eq!(order.len(), 32);
+        for edge in &graph.edges {
+            let place = |id: &str| order.iter().position(|known| known == id);
+            prop_assert!(place(&edge.source) < place(&edge.target));
+        }
+        let known = order.iter().take(cut).map(|id| (id.clone(), values(json!({"result": id})))).collect();
+        let mut rest = Progress::new(graph, Map::new(), known);
+        let performed = go(&mut rest, perform);
+        prop_assert_eq!(rest.verdict(), Verdict::Completed);
+        let mut expected: Vec<String> = order.iter().skip(cut).cloned().collect();
+        let mut performed_sorted = performed;
+        performed_sorted.sort();
+        expected.sort();
+        prop_assert_eq!(performed_sorted, expected);
+    }
+}

@@ -1,0 +1,267 @@
+//! Executes runs of workflows.
+//!
+//! Should be true after each pass: as many waiting runs are under way as there are places, and no workspace has more of them than its
+//! share. A run belongs to whoever holds it; a hold is put off by the clock and runs out when its process is gone. What a node was given
+//! and what it gave is a row; a run that is taken up again performs only the nodes without an output. A node that reaches outside is
+//! written down before it begins, and keeps its id: whoever it asks can tell a repetition by that.
+
+mod execute;
+mod nodes;
+pub(crate) mod worker;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use domain::workflow::Graph;
+use domain::workflow::run::Run;
+use domain::{GraphId, RunId, Timestamp, WorkspaceId};
+use jiff::SignedDuration;
+use store::StoreError;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{Shared, lock};
+use worker::Workers;
+
+/// Runs under way at the same time.
+const PLACES: usize = 256;
+/// A hold without news ends after this.
+const HOLD: SignedDuration = SignedDuration::from_secs(30);
+/// Holds are put off, and those of others looked through, so often.
+const RENEW: Duration = Duration::from_secs(10);
+/// What is over and what has expired is looked for so often.
+const CLEAN: Duration = Duration::from_secs(600);
+/// A run is kept so long after its end, a graph without runs so long after its last use.
+const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+const GRAPH_KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// Rows that are deleted together.
+const SWEPT: u32 = 500;
+/// Graphs that are remembered.
+const GRAPHS: usize = 64;
+
+/// What the tasks of runs share.
+pub(crate) struct Flow {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) holder: Uuid,
+    pub(crate) workers: Workers,
+    under_way: Mutex<HashMap<RunId, (WorkspaceId, CancellationToken)>>,
+    graphs: Mutex<HashMap<(WorkspaceId, GraphId), Arc<Graph>>>,
+    landed: watch::Sender<u64>,
+}
+
+/// Runs until the engine stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let flow = Arc::new(Flow {
+        holder: holder(&shared.config.data_dir),
+        workers: Workers::new(&shared.config.data_dir),
+        shared: shared.clone(),
+        under_way: Mutex::default(),
+        graphs: Mutex::default(),
+        landed: watch::Sender::new(0),
+    });
+    // What an earlier process of this engine has left is taken up at once.
+    if let Err(error) = shared.ops.store.system_runs_release(flow.holder, Timestamp::now()).await {
+        tracing::warn!(%error, "the runs of the last start could not be given back; their holds run out");
+    }
+    shared.tracker.spawn(keep(flow.clone()));
+    let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
+    loop {
+        rings.mark_unchanged();
+        landed.mark_unchanged();
+        let wait = flow.pass().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "waiting runs could not be read; it is tried again");
+            shared.config.period
+        });
+        tokio::select! {
+            () = shared.shutdown.cancelled() => break,
+            _ = rings.changed() => {}
+            _ = landed.changed() => {}
+            () = tokio::time::sleep(wait.min(shared.config.period)) => {}
+        }
+    }
+    flow.leave().await;
+}
+
+/// The same name at every start over the same data.
+fn holder(data_dir: &Path) -> Uuid {
+    let path = data_dir.join("run").join("engine.id");
+    let known = std::fs::read_to_string(&path).ok().and_then(|text| Uuid::parse_str(text.trim()).ok());
+    known.unwrap_or_else(|| {
+        let id = Uuid::new_v4();
+        let kept = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, id.to_string()));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the engine's name could not be kept: after a restart its runs wait until their holds run out");
+        }
+        id
+    })
+}
+
+/// Puts off the holds, takes up what nobody holds any more, and ends what somebody has stopped.
+async fn keep(flow: Arc<Flow>) {
+    let mut canceled = flow.shared.ops.signals.canceled_runs();
+    let mut tick = tokio::time::interval(RENEW);
+    let mut clean = tokio::time::interval(CLEAN);
+    loop {
+        tokio::select! {
+            () = flow.shared.shutdown.cancelled() => return,
+            _ = tick.tick() => if let Err(error) = flow.renew().await {
+                tracing::warn!(%error, "the holds of runs could not be put off; it is tried again");
+            },
+            _ = clean.tick() => if let Err(error) = flow.clean().await {
+                tracing::warn!(%error, "old runs and files could not be deleted; it is tried again");
+            },
+            stopped = canceled.recv() => match stopped {
+                Ok(run) => flow.end(run),
+                // What was missed shows at the next renewal.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+impl Flow {
+    /// Begins what there is room for. Returns how long nothing more can be.
+    async fn pass(self: &Arc<Self>) -> Result<Duration, StoreError> {
+        let store = &self.shared.ops.store;
+        loop {
+            let waiting = store.system_run_tenants().await?;
+            let (shares, room) = self.shares(&waiting);
+            if waiting.is_empty() || room == 0 {
+                return Ok(self.shared.config.period);
+            }
+            let now = Timestamp::now();
+            let taken = if shares.is_empty() { vec![] } else { store.system_runs_claim(&shares, self.holder, now + HOLD, now).await? };
+            if taken.is_empty() {
+                return self.until_next(&waiting).await;
+            }
+            for run in taken {
+                self.begin(run);
+            }
+        }
+    }
+
+    /// How many runs each workspace may begin now: the room in equal parts, at least one, in an order that changes.
+    fn shares(&self, waiting: &[WorkspaceId]) -> (Vec<(WorkspaceId, u32)>, usize) {
+        let under_way = lock(&self.under_way);
+        let mut room = PLACES.saturating_sub(under_way.len());
+        let mut of: HashMap<WorkspaceId, u32> = HashMap::new();
+        for (workspace, _) in under_way.values() {
+            *of.entry(*workspace).or_default() += 1;
+        }
+        let start = usize::try_from(*self.landed.borrow()).unwrap_or_default() % waiting.len().max(1);
+        let part = u32::try_from((room / waiting.len().max(1)).max(1)).unwrap_or(1);
+        let most = self.shared.ops.settings.flow.runs_per_workspace;
+        let mut shares = vec![];
+        for workspace in waiting.iter().cycle().skip(start).take(waiting.len()) {
+            let own =
+                most.saturating_sub(of.get(workspace).copied().unwrap_or_default()).min(part).min(u32::try_from(room).unwrap_or(u32::MAX));
+            if own > 0 {
+                shares.push((*workspace, own));
+                room -= own as usize;
+            }
+        }
+        (shares, PLACES.saturating_sub(under_way.len()))
+    }
+
+    async fn until_next(&self, waiting: &[WorkspaceId]) -> Result<Duration, StoreError> {
+        let mut next: Option<Timestamp> = None;
+        for workspace in waiting {
+            let at = self.shared.ops.store.system_run_next_at(*workspace).await?;
+            next = [next, at].into_iter().flatten().min();
+        }
+        // One that is due already belongs to a workspace that has its share; it is looked for when one of those lands.
+        let wait = next.map(|at| at.duration_since(Timestamp::now())).filter(|wait| wait.is_positive());
+        Ok(wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(self.shared.config.period))
+    }
+
+    fn begin(self: &Arc<Self>, run: Run) {
+        let token = self.shared.shutdown.child_token();
+        lock(&self.under_way).insert(run.id, (run.workspace_id, token.clone()));
+        let flow = self.clone();
+        self.shared.tracker.spawn(async move {
+            let id = run.id;
+            execute::execute(&flow, run, &token).await;
+            lock(&flow.under_way).remove(&id);
+            flow.landed.send_modify(|count| *count += 1);
+        });
+    }
+
+    fn end(&self, run: RunId) {
+        if let Some((_, token)) = lock(&self.under_way).get(&run) {
+            token.cancel();
+        }
+    }
+
+    async fn renew(&self) -> Result<(), StoreError> {
+        let store = &self.shared.ops.store;
+        let now = Timestamp::now();
+        let before: Vec<RunId> = lock(&self.under_way).keys().copied().collect();
+        if !before.is_empty() {
+            let held = store.system_runs_renew(self.holder, now + HOLD).await?;
+            for run in before.iter().filter(|run| !held.contains(run)) {
+                self.end(*run);
+            }
+        }
+        if store.system_runs_expire(now).await? > 0 {
+            self.shared.ops.signals.ring_runs();
+        }
+        Ok(())
+    }
+
+    /// Deletes what is kept no longer: the file first, so that a row never outlives what tells of it.
+    async fn clean(&self) -> Result<(), StoreError> {
+        let (store, now) = (&self.shared.ops.store, Timestamp::now());
+        loop {
+            let expired = store.system_flow_files_expired(now, SWEPT).await?;
+            if expired.is_empty() {
+                break;
+            }
+            for id in &expired {
+                // Absent already: an earlier look was interrupted.
+                let _ = tokio::fs::remove_file(ops::file::file_path(&self.shared.ops, *id)).await;
+            }
+            store.system_flow_files_delete(&expired).await?;
+        }
+        while store.system_runs_forget(now - KEPT, SWEPT).await? > 0 {}
+        store.system_graphs_forget(now - GRAPH_KEPT).await?;
+        Ok(())
+    }
+
+    /// Gives back what is under way, for the next start.
+    async fn leave(&self) {
+        let ended = async {
+            let mut landed = self.landed.subscribe();
+            while !lock(&self.under_way).is_empty() {
+                if landed.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(RENEW, ended).await.is_err() {
+            tracing::warn!("some runs did not stop in time; their holds run out");
+        }
+        if let Err(error) = self.shared.ops.store.system_runs_release(self.holder, Timestamp::now()).await {
+            tracing::warn!(%error, "runs could not be given back; their holds run out");
+        }
+    }
+
+    async fn graph(&self, run: &Run) -> Result<Option<Arc<Graph>>, StoreError> {
+        let slot = (run.workspace_id, run.graph_id);
+        if let Some(known) = lock(&self.graphs).get(&slot) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.shared.ops.store.graph(domain::Tenant::system(run.workspace_id), run.graph_id).await?.map(Arc::new);
+        if let Some(graph) = &found {
+            let mut graphs = lock(&self.graphs);
+            if graphs.len() >= GRAPHS {
+                graphs.clear();
+            }
+            graphs.insert(slot, graph.clone());
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,393 @@
+//! One run, from where it stands to its end or to where it has to wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::delivery::Delivery;
+use domain::workflow::catalogue::{Catalogue, Effect};
+use domain::workflow::machine::{After, Progress, Verdict, after_failure};
+use domain::workflow::run::{NodeRun, Run, RunStatus};
+use domain::{NodeRunId, Tenant, Timestamp};
+use jiff::SignedDuration;
+use ops::run::Teller;
+use serde_json::{Map, Value};
+use store::{Change, RunChange, StoreError};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::nodes::{Attempt, Failure, perform, waits_until};
+use super::worker::Given;
+use super::{Flow, HOLD};
+
+/// Nodes of one run at the same time.
+const AT_ONCE: usize = 16;
+/// Rows that are written together at the most.
+const BATCH: usize = 64;
+/// A run that has to wait longer than this gives its place back.
+const PARK: SignedDuration = SignedDuration::from_secs(5);
+/// A run whose writing has failed is tried again after this.
+const PAUSE: SignedDuration = SignedDuration::from_secs(5);
+/// Starts of a node beyond its own attempts: the server was killed while it ran, every time.
+const INTERRUPTIONS: u32 = 50;
+/// The largest output of a node in bytes.
+const OUTPUT: usize = 4 << 20;
+/// The longest error that is kept.
+const ERROR: usize = 4000;
+
+/// A node that has been handed out, with its row as it is now.
+struct Landed {
+    at: usize,
+    row: NodeRun,
+    outcome: Result<Given, Failure>,
+}
+
+struct Execution<'a> {
+    flow: &'a Arc<Flow>,
+    catalogue: Arc<Catalogue>,
+    run: Arc<Run>,
+    tenant: Tenant,
+    progress: Progress,
+    /// What its nodes have cost so far.
+    credits: i64,
+    /// Whom it tells, and what is to be told with the next rows.
+    teller: Option<Teller>,
+    notices: Vec<Delivery>,
+    completed: u32,
+    failed: u32,
+    /// Rows of nodes that have begun and have no output.
+    begun: HashMap<String, NodeRun>,
+    /// Rows to write, by node: a later state replaces an earlier one.
+    pending: BTreeMap<usize, NodeRun>,
+    flying: JoinSet<Landed>,
+    /// When what waits goes on.
+    timers: BTreeMap<(Timestamp, usize), NodeRun>,
+}
+
+/// Executes a run. Every failure of ours leaves it as it is, for another attempt.
+pub(super) async fn execute(flow: &Arc<Flow>, run: Run, token: &CancellationToken) {
+    let id = run.id;
+    let tenant = Tenant::system(run.workspace_id);
+    let outcome = tokio::select! {
+        // Everything that is under way is dropped here; what has to be known of it is in the store.
+        () = token.cancelled() => return,
+        outcome = go(flow, run) => outcome,
+    };
+    match outcome {
+        Ok(()) => flow.shared.ops.signals.ring_runs(),
+        // Canceled, or another engine holds it.
+        Err(StoreError::Stale) => {}
+        Err(error) => {
+            tracing::warn!(%error, run = %id, "a run could not be written down; it is tried again");
+            let park = RunChange::Park { id, holder: flow.holder, until: Timestamp::now() + PAUSE };
+            if let Err(error) = flow.shared.ops.store.commit(tenant, vec![Change::Run(park)]).await {
+                tracing::warn!(%error, run = %id, "the run could not be given back; its hold runs out");
+            }
+        }
+    }
+}
+
+async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
+    let tenant = Tenant::system(run.workspace_id);
+    let store = &flow.shared.ops.store;
+    let graph = flow.graph(&run).await?.ok_or_else(|| StoreError::Corrupt(format!("run {} has no graph", run.id)))?;
+    let rows = store.node_runs_of(tenant, &[run.id]).await?.remove(&run.id).unwrap_or_default();
+    let credits = rows.iter().map(|row| row.credits).sum();
+    let teller = Teller::of(&flow.shared.ops, tenant, &run).await?;
+    let fresh = rows.is_empty();
+    let count = |status| u32::try_from(rows.iter().filter(|row| row.status == status).count()).unwrap_or(u32::MAX);
+    let (completed, failed) = (count(RunStatus::Completed), count(RunStatus::Failed));
+    let (mut known, mut begun) = (HashMap::new(), HashMap::new());
+    for row in rows {
+        match (row.status, &row.output) {
+            (RunStatus::Completed, Some(Value::Object(output))) => {
+                known.insert(row.node_id.clone(), output.clone());
+            }
+            _ => {
+                begun.insert(row.node_id.clone(), row);
+            }
+        }
+    }
+    let progress = Progress::new(graph, run.values.clone(), known);
+    let mut execution = Execution {
+        flow,
+        catalogue: flow.shared.ops.settings.flow.catalogue.clone(),
+        run: Arc::new(run),
+        tenant,
+        progress,
+        credits,
+        teller,
+        notices: vec![],
+        completed,
+        failed,
+        begun,
+        pending: BTreeMap::new(),
+        flying: JoinSet::new(),
+        timers: BTreeMap::new(),
+    };
+    if fresh {
+        // Told with its first row, and so once.
+        execution.tell("run.started", None, None);
+    }
+    execution.run().await
+}
+
+fn status_row(row: NodeRun, status: RunStatus, now: Timestamp) -> NodeRun {
+    NodeRun { status, finished_at: Some(now), ..row }
+}
+
+impl Execution<'_> {
+    async fn run(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.hand_out().await?;
+            if self.pending.len() >= BATCH {
+                self.write(vec![]).await?;
+            }
+            if !self.flying.is_empty() {
+                self.wait_for_one().await?;
+                continue;
+            }
+            let next = self.timers.keys().next().map(|(at, _)| *at);
+            match (self.progress.verdict(), next) {
+                (Verdict::Going, Some(at)) => {
+                    if at.duration_since(Timestamp::now()) > PARK {
+                        return self.write(vec![RunChange::Park { id: self.run.id, holder: self.flow.holder, until: at }]).await;
+                    }
+                    self.write(vec![]).await?;
+                    sleep_until(at).await;
+                    self.wake().await?;
+                }
+                (Verdict::Going, None) => {
+                    return self.end(RunStatus::Failed, Some("nothing is left to do, and the run is not complete".to_owned())).await;
+                }
+                (Verdict::Completed, _) => return self.end(RunStatus::Completed, None).await,
+                (Verdict::Failed(error), _) => return self.end(RunStatus::Failed, Some(error)).await,
+            }
+        }
+    }
+
+    /// Begins every node that is ready, as far as there is room.
+    async fn hand_out(&mut self) -> Result<(), StoreError> {
+        while self.flying.len() < AT_ONCE {
+            let Some(at) = self.progress.take_next() else { return Ok(()) };
+            if let Some(output) = self.progress.scaffold(at) {
+                let row = NodeRun { started_at: None, output: Some(Value::Object(output.clone())), ..self.new_row(at) };
+                self.completed += 1;
+                self.pending.insert(at, status_row(row, RunStatus::Completed, Timestamp::now()));
+                self.progress.done(at, output);
+                continue;
+            }
+            let row = self.begun.remove(&self.progress.node(at).id).unwrap_or_else(|| self.new_row(at));
+            self.begin(at, row).await?;
+        }
+        Ok(())
+    }
+
+    fn new_row(&self, at: usize) -> NodeRun {
+        let node = self.progress.node(at);
+        NodeRun {
+            id: NodeRunId::generate(),
+            workspace_id: self.run.workspace_id,
+            run_id: self.run.id,
+            node_id: node.id.clone(),
+            node_type: node.kind.clone(),
+            status: RunStatus::Running,
+            attempts: 0,
+            failures: 0,
+            input: None,
+            output: None,
+            logs: vec![],
+            error: None,
+            credits: 0,
+            started_at: Some(Timestamp::now()),
+            finished_at: None,
+        }
+    }
+
+    /// Begins an attempt of a node.
+    async fn begin(&mut self, at: usize, mut row: NodeRun) -> Result<(), StoreError> {
+        if row.status == RunStatus::Failed {
+            // The server was killed between the node's end and the run's.
+            self.progress.failed(at, row.error.as_deref().unwrap_or("it failed"));
+            return Ok(());
+        }
+        let input = match self.progress.input(at, &self.catalogue) {
+            Ok(input) => input,
+            Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)) }).await,
+        };
+        row.attempts += 1;
+        row.status = RunStatus::Running;
+        row.input = Some(Value::Object(input.clone()));
+        if row.attempts > row.failures + INTERRUPTIONS {
+            return self.landed(Landed { at, row, outcome: Err(Failure::once("the server ended too often while it ran")) }).await;
+        }
+        let began = row.started_at.unwrap_or_else(Timestamp::now);
+        if let Some(until) = waits_until(&row.node_type, &input, began).filter(|until| *until > Timestamp::now()) {
+            self.pending.insert(at, row.clone());
+            self.timers.insert((until, at), row);
+            return Ok(());
+        }
+        let (outside, limit) = self.terms(at);
+        if outside {
+            self.pending.insert(at, row.clone());
+            self.write(vec![]).await?;
+        }
+        let node = self.progress.node(at);
+        let attempt = Attempt {
+            flow: self.flow.clone(),
+            run: self.run.clone(),
+            kind: self.catalogue.get(&node.kind).map_or_else(|| node.kind.clone(), |kind| kind.key.to_string()),
+            key: row.id,
+            node_id: row.node_id.clone(),
+            label: node.data.label.clone(),
+            input,
+        };
+        self.flying.spawn(async move {
+            let outcome = tokio::time::timeout(limit, perform(&attempt)).await;
+            let late = || Err(Failure::again(format!("it took longer than {} ms", limit.as_millis())));
+            Landed { at, row, outcome: outcome.unwrap_or_else(|_| late()) }
+        });
+        Ok(())
+    }
+
+    /// Whether a node reaches outside, and how long an attempt may take.
+    fn terms(&self, at: usize) -> (bool, Duration) {
+        let node = self.progress.node(at);
+        let kind = self.catalogue.get(&node.kind);
+        let own = kind.map_or(30_000, |kind| kind.timeout_ms);
+        (kind.is_some_and(|kind| kind.effect == Effect::Outside), Duration::from_millis(node.data.policy.timeout_ms.unwrap_or(own)))
+    }
+
+    async fn wait_for_one(&mut self) -> Result<(), StoreError> {
+        let next = self.timers.keys().next().map(|(at, _)| *at);
+        tokio::select! {
+            landed = self.flying.join_next() => match landed {
+                Some(Ok(landed)) => self.landed(landed).await,
+                // A node that panics takes its run along to the next attempt, which counts.
+                Some(Err(error)) => Err(StoreError::Corrupt(format!("a node ended abnormally: {error}"))),
+                None => Ok(()),
+            },
+            () = sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake().await,
+        }
+    }
+
+    /// Goes on with what has waited long enough.
+    async fn wake(&mut self) -> Result<(), StoreError> {
+        let now = Timestamp::now();
+        while let Some(entry) = self.timers.first_entry() {
+            let (until, at) = *entry.key();
+            if until > now {
+                break;
+            }
+            let row = entry.remove();
+            self.begin(at, row).await?;
+        }
+        Ok(())
+    }
+
+    async fn landed(&mut self, landed: Landed) -> Result<(), StoreError> {
+        let Landed { at, row, outcome } = landed;
+        let now = Timestamp::now();
+        let outcome = outcome.and_then(bounded);
+        let failure = match outcome {
+            Ok(given) => {
+                let credits = self.flow.shared.ops.settings.flow.price(&row.node_type);
+                self.finish(at, NodeRun { logs: given.logs, error: None, credits, ..row }, given.output, now);
+                return if self.terms(at).0 { self.write(vec![]).await } else { Ok(()) };
+            }
+            Err(failure) => failure,
+        };
+        let text: String = failure.text.replace('\0', "\u{fffd}").chars().take(ERROR).collect();
+        let row = NodeRun { failures: row.failures + 1, error: Some(text.clone()), ..row };
+        match after_failure(&self.progress.node(at).data.policy, row.failures, failure.repeatable, &text) {
+            After::Again(pause) => {
+                let until = now + SignedDuration::from_millis(i64::try_from(pause).unwrap_or(i64::MAX));
+                self.pending.insert(at, row.clone());
+                self.timers.insert((until, at), row);
+            }
+            After::Continue(output) => self.finish(at, row, output, now),
+            After::Fail => {
+                self.failed += 1;
+                self.tell("node.failed", Some((&row.node_id, &row.node_type)), Some(&text));
+                self.pending.insert(at, status_row(row, RunStatus::Failed, now));
+                self.progress.failed(at, &text);
+                self.timers.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, at: usize, row: NodeRun, output: Map<String, Value>, now: Timestamp) {
+        let row = NodeRun { output: Some(Value::Object(output.clone())), ..row };
+        self.credits += row.credits;
+        self.completed += 1;
+        self.tell("node.completed", Some((&row.node_id, &row.node_type)), None);
+        self.pending.insert(at, status_row(row, RunStatus::Completed, now));
+        self.progress.done(at, output);
+    }
+
+    /// Notes an event for whoever wants to hear of it.
+    fn tell(&mut self, event: &str, node: Option<(&str, &str)>, error: Option<&str>) {
+        let Some(teller) = &self.teller else { return };
+        let status = match event {
+            "run.completed" => RunStatus::Completed,
+            "run.failed" => RunStatus::Failed,
+            _ => RunStatus::Running,
+        };
+        let run = Run { status, ..(*self.run).clone() };
+        let progress = ops::run::Progress { completed: self.completed, failed: self.failed, node, error };
+        self.notices.extend(teller.message(&run, event, progress, Timestamp::now()));
+    }
+
+    /// Writes the rows, provided that the run is still held.
+    async fn write(&mut self, more: Vec<RunChange>) -> Result<(), StoreError> {
+        let mut changes = vec![];
+        if more.is_empty() {
+            if self.pending.is_empty() {
+                return Ok(());
+            }
+            changes.push(RunChange::Hold { id: self.run.id, holder: self.flow.holder, until: Timestamp::now() + HOLD });
+        }
+        changes.extend(more);
+        changes.extend(std::mem::take(&mut self.pending).into_values().map(RunChange::Node));
+        let mut changes: Vec<Change> = changes.into_iter().map(Change::Run).collect();
+        let told = !self.notices.is_empty();
+        changes.extend(self.notices.drain(..).map(Change::DeliveryInsert));
+        self.flow.shared.ops.store.commit(self.tenant, changes).await?;
+        if told {
+            self.flow.shared.ops.signals.ring();
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self, status: RunStatus, error: Option<String>) -> Result<(), StoreError> {
+        self.tell(if status == RunStatus::Completed { "run.completed" } else { "run.failed" }, None, error.as_deref());
+        let end = RunChange::End { id: self.run.id, holder: self.flow.holder, status, error, credits: self.credits, at: Timestamp::now() };
+        self.write(vec![end]).await
+    }
+}
+
+/// Refuses an output that is too large to keep.
+fn bounded(given: Given) -> Result<Given, Failure> {
+    let size = given.output.values().map(weight).sum::<usize>();
+    if size > OUTPUT {
+        return Err(Failure::once(format!("its output is larger than {OUTPUT} bytes: keep large things in files and hand on their URLs")));
+    }
+    Ok(given)
+}
+
+/// About how many bytes a value takes as JSON.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 12,
+        Value::String(text) => text.len() + 2,
+        Value::Array(all) => all.iter().map(|one| weight(one) + 1).sum::<usize>() + 2,
+        Value::Object(all) => all.iter().map(|(key, one)| key.len() + weight(one) + 4).sum::<usize>() + 2,
+    }
+}
+
+async fn sleep_until(at: Timestamp) {
+    let wait = at.duration_since(Timestamp::now());
+    tokio::time::sleep(Duration::try_from(wait).unwrap_or(Duration::ZERO)).await;
+}

@@ -1,0 +1,194 @@
+//! Runs of workflows: what they give, and that they survive the engine.
+
+use std::time::Duration;
+
+use domain::workflow::edit::Place;
+use domain::workflow::run::{RunSource, RunStatus};
+use domain::workflow::{PortType, Workflow};
+use domain::{RunId, Timestamp};
+use ops::OpCtx;
+use ops::run::{RunStart, RunView, run_cancel, run_get, run_start};
+use ops::workflow::{NewField, node_add, nodes_connect, workflow_create, workflow_get};
+use serde_json::{Map, Value, json};
+use testkit::TestApp;
+
+fn now(ctx: &OpCtx) -> OpCtx {
+    OpCtx { now: Timestamp::now(), ..ctx.clone() }
+}
+
+fn map(value: Value) -> Map<String, Value> {
+    value.as_object().cloned().expect("an object")
+}
+
+/// A workflow with the text field `name`.
+async fn workflow(ctx: &OpCtx) -> Workflow {
+    let field = NewField { name: "name".into(), kind: PortType::Text, value: json!("nobody") };
+    workflow_create(ctx, "greeting", "", vec![field]).await.expect("a workflow")
+}
+
+async fn add(ctx: &OpCtx, workflow: &Workflow, kind: &str, inputs: Value) -> String {
+    node_add(&now(ctx), workflow.id, kind, Place::default(), map(inputs), None).await.expect("a node").1
+}
+
+async fn connect(ctx: &OpCtx, workflow: &Workflow, source: (&str, &str), target: (&str, &str)) {
+    nodes_connect(&now(ctx), workflow.id, source, target).await.expect("an edge");
+}
+
+async fn start(ctx: &OpCtx, workflow: &Workflow, values: Value) -> RunId {
+    let start = RunStart {
+        workflow: domain::cuid(workflow.id.0),
+        values: map(values),
+        input_overrides: Map::new(),
+        node_overrides: vec![],
+        webhook: None,
+        source: RunSource::Api,
+    };
+    run_start(&now(ctx), start).await.expect("a run")
+}
+
+/// Waits until a run is as wanted; it is looked at whenever something has become of a run.
+async fn until(app: &TestApp, ctx: &OpCtx, id: RunId, wanted: impl Fn(&RunView) -> bool) -> RunView {
+    let mut rings = app.ops.signals.runs();
+    let found = async {
+        loop {
+            rings.mark_unchanged();
+            let view = run_get(ctx, id, true).await.expect("the run");
+            if wanted(&view) {
+                return view;
+            }
+            // A node's row rings no bell.
+            let _ = tokio::time::timeout(Duration::from_millis(50), rings.changed()).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(60), found).await {
+        Ok(view) => view,
+        Err(_) => panic!("it did not come: {:#?}", run_get(ctx, id, true).await),
+    }
+}
+
+async fn ended(app: &TestApp, ctx: &OpCtx, id: RunId) -> RunView {
+    until(app, ctx, id, |view| view.run.status.is_over()).await
+}
+
+fn output<'a>(view: &'a RunView, kind: &str) -> &'a Value {
+    let node = view.nodes.iter().find(|node| node.node_type == kind).unwrap_or_else(|| panic!("no {kind}: {view:#?}"));
+    node.output.as_ref().unwrap_or(&Value::Null)
+}
+
+fn workers() {
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_gives_what_its_nodes_compute() {
+    workers();
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let (request, response) = (&flow.graph.nodes[0].id, &flow.graph.nodes[1].id);
+    let greet = add(&ctx, &flow, "text_template", json!({"template": "Hello {{ who }}"})).await;
+    let count = add(&ctx, &flow, "json_transform", json!({"query": "{text: ., length: length}"})).await;
+    let script = add(&ctx, &flow, "javascript", json!({"code": "console.log(input.text); return input.length * 2"})).await;
+    connect(&ctx, &flow, (request, "field_name"), (&greet, "in:who")).await;
+    connect(&ctx, &flow, (&greet, "out:result"), (&count, "in:input")).await;
+    connect(&ctx, &flow, (&count, "out:result"), (&script, "in:input")).await;
+    connect(&ctx, &flow, (&script, "out:result"), (response, "result")).await;
+
+    let run = start(&ctx, &flow, json!({(request): {"name": "Ada"}})).await;
+    let view = ended(&app, &ctx, run).await;
+    assert_eq!(view.run.status, RunStatus::Completed, "{view:#?}");
+    assert_eq!(output(&view, "response"), &json!({"javascript": 18}));
+    assert_eq!(output(&view, "request"), &json!({"name": "Ada", "field_name": "Ada"}));
+    let script = view.nodes.iter().find(|node| node.node_type == "javascript").expect("its row");
+    assert_eq!(script.logs, ["Hello Ada"]);
+    assert_eq!((view.run.node_count, view.nodes.len()), (3, 5));
+    let stranger = app.person("eve@example.com").await;
+    assert!(run_get(&stranger, run, true).await.is_err() && workflow_get(&stranger, flow.id).await.is_err());
+    assert!(run_cancel(&now(&ctx), run).await.is_err(), "it is over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_users_write_cannot_hurt_the_server() {
+    workers();
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let cases = [
+        ("javascript", json!({"code": "for (;;) {}"}), "it ran for more than"),
+        ("javascript", json!({"code": "const a = []; for (;;) a.push('x'.repeat(1e6) + a.length)"}), "memory"),
+        ("json_transform", json!({"query": "[range(1e12)]", "input": null}), ""),
+        ("text_template", json!({"template": "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}"}), "fuel"),
+        ("javascript", json!({"code": "return 'x'.repeat(20 << 20)"}), "larger than"),
+    ];
+    let mut runs = vec![];
+    for (kind, inputs, expected) in cases {
+        let flow = workflow(&ctx).await;
+        add(&ctx, &flow, kind, inputs).await;
+        runs.push((start(&ctx, &flow, json!({})).await, expected));
+    }
+    for (run, expected) in runs {
+        let view = ended(&app, &ctx, run).await;
+        assert_eq!(view.run.status, RunStatus::Failed);
+        assert!(view.run.error.as_deref().is_some_and(|error| error.contains(expected)), "{expected}: {:?}", view.run.error);
+    }
+}
+
+/// Fifty nodes in a row, and an engine that is killed again and again in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_survives_the_death_of_its_engine() {
+    workers();
+    let mut app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let (request, response) = (flow.graph.nodes[0].id.clone(), flow.graph.nodes[1].id.clone());
+    let mut last = (request, "field_name");
+    for _ in 0..50 {
+        let node = add(&ctx, &flow, "text_template", json!({"template": "{{ v }}."})).await;
+        connect(&ctx, &flow, (&last.0, last.1), (&node, "in:v")).await;
+        last = (node, "out:result");
+    }
+    connect(&ctx, &flow, (&last.0, last.1), (&response, "result")).await;
+    for round in 0..5 {
+        let run = start(&ctx, &flow, json!({})).await;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 60 + 10)).await;
+            app.kill_engine().await;
+            app.start_engine();
+        }
+        let view = ended(&app, &ctx, run).await;
+        assert_eq!(view.run.status, RunStatus::Completed, "round {round}: {view:#?}");
+        assert_eq!(output(&view, "response"), &json!({"text_template": format!("nobody{}", ".".repeat(50))}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_delay_parks_the_run_and_a_cancel_ends_it() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    add(&ctx, &flow, "delay", json!({"seconds": 86_400})).await;
+    let run = start(&ctx, &flow, json!({})).await;
+    let view = until(&app, &ctx, run, |view| view.nodes.iter().any(|node| node.node_type == "delay")).await;
+    assert_eq!(view.run.status, RunStatus::Running);
+    run_cancel(&now(&ctx), run).await.expect("it goes on");
+    let view = run_get(&ctx, run, true).await.expect("the run");
+    assert_eq!(view.run.status, RunStatus::Canceled);
+    let delay = view.nodes.iter().find(|node| node.node_type == "delay").expect("its row");
+    assert_eq!(delay.status, RunStatus::Canceled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_workspace_does_not_hold_up_another() {
+    let app = TestApp::started().await;
+    let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
+    let busy = workflow(&ada).await;
+    add(&ada, &busy, "delay", json!({"seconds": 3})).await;
+    for _ in 0..300 {
+        start(&ada, &busy, json!({})).await;
+    }
+    let quick = workflow(&bob).await;
+    let run = start(&bob, &quick, json!({})).await;
+    assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
+    let waiting =
+        ops::run::runs(&ada, store::RunQuery { workflow: None, status: Some(RunStatus::Queued) }, 500, None).await.expect("a list");
+    assert!(!waiting.items.is_empty(), "the other's runs are not all through");
+}

@@ -1,0 +1,141 @@
+//! Files of an account: what it uploads and what its runs make (`contracts/flow.md` 1.9). They are read by signed addresses.
+
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::page::Page;
+use domain::workflow::run::{FlowFile, Made};
+use domain::workflow::sniff::content_type;
+use domain::{Code, Permission, Tenant, Timestamp, UploadId, WorkflowId};
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::SignedDuration;
+use sha2::Sha256;
+use store::{Change, WorkflowChange};
+
+use crate::run::fresh_secret;
+use crate::workflow::{home, workflow_get};
+use crate::{Error, OpCtx, Ops};
+
+/// How long a file is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+/// A file and where it can be read until it is deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileView {
+    /// The file.
+    pub file: FlowFile,
+    /// Its signed address.
+    pub url: String,
+}
+
+/// Keeps a file that somebody has uploaded.
+///
+/// # Errors
+/// Too large, empty, or a role below member.
+pub async fn file_add(ctx: &OpCtx, filename: &str, bytes: &[u8]) -> Result<FileView, Error> {
+    let tenant = home(ctx, Permission::Write)?;
+    system_file_keep(&ctx.ops, tenant, None, filename, bytes, ctx.now).await
+}
+
+/// Keeps a file of a workspace, from an upload or from a node.
+///
+/// # Errors
+/// Too large, empty, or the disk is full.
+pub async fn system_file_keep(
+    ops: &Ops,
+    tenant: Tenant,
+    made: Option<Made>,
+    filename: &str,
+    bytes: &[u8],
+    now: Timestamp,
+) -> Result<FileView, Error> {
+    let most = ops.settings.flow.max_file_bytes;
+    if bytes.len() as u64 > most {
+        return Err(Error::new(Code::TooLarge, format!("A file has at most {most} bytes: make it smaller")));
+    }
+    let filename: String = filename.chars().filter(|c| !c.is_control() && !matches!(c, '/' | '\\' | '"')).take(200).collect();
+    if bytes.is_empty() || filename.is_empty() {
+        return Err(Error::bad_input("A file needs a name and a content"));
+    }
+    let file = FlowFile {
+        id: UploadId::generate(),
+        workspace_id: tenant.workspace(),
+        made,
+        content_type: content_type(bytes).to_owned(),
+        filename,
+        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+        created_at: now,
+        expires_at: now + KEPT,
+    };
+    let path = file_path(ops, file.id);
+    write(&path, bytes).await.map_err(|error| Error::internal(format!("a file at {}", path.display()), error))?;
+    let kept = ops.store.commit(tenant, vec![Change::Workflow(WorkflowChange::FileInsert(file.clone()))]).await;
+    if let Err(error) = kept {
+        // Nobody knows of it; a leftover costs its size until the folder is cleaned.
+        let _ = tokio::fs::remove_file(&path).await;
+        return Err(error.into());
+    }
+    let secret = ops.store.flow_secret(tenant, &fresh_secret()).await?;
+    Ok(FileView { url: address(ops, &secret, &file), file })
+}
+
+/// Where a file lies on disk.
+#[must_use]
+pub fn file_path(ops: &Ops, id: UploadId) -> PathBuf {
+    ops.settings.flow.files.join(id.0.to_string())
+}
+
+async fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await?;
+    }
+    tokio::fs::write(path, bytes).await
+}
+
+fn address(ops: &Ops, secret: &str, file: &FlowFile) -> String {
+    let expires = file.expires_at.as_second();
+    let base = ops.settings.dashboard_url.trim_end_matches('/');
+    format!("{base}/api/v1/media/{}?expires={expires}&signature={}", file.id.0, sign(secret, file.id, expires))
+}
+
+fn mac(secret: &str, id: UploadId, expires: i64) -> Hmac<Sha256> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).unwrap_or_else(|_| unreachable!("any length is a key"));
+    mac.update(format!("media.{}.{expires}", id.0).as_bytes());
+    mac
+}
+
+fn sign(secret: &str, id: UploadId, expires: i64) -> String {
+    URL_SAFE_NO_PAD.encode(mac(secret, id, expires).finalize().into_bytes())
+}
+
+/// The file behind a signed address.
+///
+/// # Errors
+/// Not found, also for a signature that is wrong or has expired.
+pub async fn system_file_by_address(ops: &Ops, id: UploadId, expires: i64, signature: &str, now: Timestamp) -> Result<FlowFile, Error> {
+    let absent = || Error::not_found("File");
+    let sealed = ops.store.flow_file(id).await?.ok_or_else(absent)?;
+    // The signature is the permission, and tells whose file it is.
+    let tenant = Tenant::system(sealed.workspace());
+    let secret = ops.store.flow_secret(tenant, &fresh_secret()).await?;
+    let given = URL_SAFE_NO_PAD.decode(signature).map_err(|_| absent())?;
+    mac(&secret, id, expires).verify_slice(&given).map_err(|_| absent())?;
+    let file = sealed.open(tenant).ok_or_else(absent)?;
+    if expires < now.as_second() || file.expires_at < now { Err(absent()) } else { Ok(file) }
+}
+
+/// Files of the account, or those that a workflow's runs have made, newest first.
+///
+/// # Errors
+/// A bad cursor, not found, or unauthenticated.
+pub async fn files(ctx: &OpCtx, workflow: Option<WorkflowId>, first: u32, after: Option<String>) -> Result<Page<FileView>, Error> {
+    if let Some(workflow) = workflow {
+        workflow_get(ctx, workflow).await?;
+    }
+    let tenant = home(ctx, Permission::Read)?;
+    let found = ctx.ops.store.flow_files(tenant, workflow, first, after).await?;
+    let secret = ctx.ops.store.flow_secret(tenant, &fresh_secret()).await?;
+    let items = found.items.into_iter().map(|file| FileView { url: address(&ctx.ops, &secret, &file), file }).collect();
+    Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })
+}

@@ -1,0 +1,398 @@
+//! Runs: started here, executed by the engine (`contracts/flow.md` 1.1 to 1.3, 1.7).
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
+use domain::page::Page;
+use domain::workflow::edit::Refusal;
+use domain::workflow::run::{EVENTS, NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
+use domain::workflow::template::Template;
+use domain::workflow::{Graph, Node, NodeData, Policy, Position};
+use domain::{Code, DeliveryId, GraphId, Permission, Place, RunId, Sealed, Tenant, Timestamp, WorkflowId};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
+
+use crate::context::{Opened, Principal};
+use crate::workflow::{home, owner};
+use crate::{Error, OpCtx, Ops};
+
+/// What a run is started with.
+#[derive(Clone, Debug)]
+pub struct RunStart {
+    /// A workflow's id, or a template's slug.
+    pub workflow: String,
+    /// Node id -> field -> value.
+    pub values: Map<String, Value>,
+    /// Node id -> input -> value: wins over what nodes were told.
+    pub input_overrides: Map<String, Value>,
+    /// Nodes that replace those of the same id, or that are added.
+    pub node_overrides: Vec<Node>,
+    /// Whom it tells.
+    pub webhook: Option<Webhook>,
+    /// Where it comes from.
+    pub source: RunSource,
+}
+
+/// A run and what is known of its nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunView {
+    /// The run.
+    pub run: Run,
+    /// Its nodes, in the order in which they began.
+    pub nodes: Vec<NodeRun>,
+}
+
+/// Runs that a batch asks for at the most.
+pub const MAX_BATCH: usize = 500;
+
+/// Starts a workflow, or a template by its slug.
+///
+/// # Errors
+/// Not found, a graph that cannot run, or a role below member.
+pub async fn run_start(ctx: &OpCtx, start: RunStart) -> Result<RunId, Error> {
+    check_webhook(ctx, start.webhook.as_ref())?;
+    let (tenant, subject, mut graph) = subject(ctx, &start.workflow).await?;
+    let catalogue = &ctx.ops.settings.flow.catalogue;
+    for node in start.node_overrides {
+        match graph.nodes.iter_mut().find(|known| known.id == node.id) {
+            Some(known) => *known = node,
+            None => graph.nodes.push(node),
+        }
+    }
+    for (node, inputs) in start.input_overrides {
+        let Value::Object(inputs) = inputs else {
+            return Err(Error::bad_input(format!("graphInputOverrides.{node} must be an object of inputs")));
+        };
+        graph.set_inputs(catalogue, &node, inputs)?;
+    }
+    graph.check(catalogue)?;
+    launch(ctx, Launch { tenant, subject, graph, values: start.values, webhook: start.webhook, source: start.source }).await
+}
+
+/// What a client calls a workflow: an id, or the slug of a template.
+async fn subject(ctx: &OpCtx, name: &str) -> Result<(Tenant, Subject, Graph), Error> {
+    if let Some(template) = Template::of(name) {
+        let tenant = home(ctx, Permission::Write)?;
+        let graph = template.graph(&ctx.ops.settings.flow.catalogue)?;
+        return Ok((tenant, Subject::Template { slug: template.slug.to_owned() }, graph));
+    }
+    let id = domain::parse_cuid(name).map(WorkflowId).ok_or_else(|| Error::not_found("Workflow"))?;
+    let found = ctx.open(ctx.ops.store.workflow(id).await?, "Workflow", |_| Place::Workspace, Permission::Write)?;
+    Ok((found.tenant, Subject::Workflow { id, name: found.row.name }, found.row.graph))
+}
+
+/// Runs one node by itself.
+///
+/// # Errors
+/// An unknown type, an input that it does not take, or a role below member.
+pub async fn node_run_start(
+    ctx: &OpCtx,
+    kind: &str,
+    sub_model: Option<String>,
+    input: Map<String, Value>,
+    webhook: Option<Webhook>,
+    source: RunSource,
+) -> Result<RunId, Error> {
+    check_webhook(ctx, webhook.as_ref())?;
+    let catalogue = &ctx.ops.settings.flow.catalogue;
+    let known = catalogue.get(kind).filter(|known| !domain::workflow::is_scaffold(&known.key));
+    let known = known.ok_or_else(|| Refusal::UnknownType(kind.chars().take(80).collect()))?;
+    for required in known.inputs.iter().filter(|field| field.required) {
+        if input.get(required.name).is_none_or(Value::is_null) {
+            return Err(Error::bad_input(format!("{}: required, and nothing was given", required.name)));
+        }
+    }
+    let tenant = home(ctx, Permission::Write)?;
+    let node = Node {
+        id: format!("node_0_{}", known.key),
+        kind: known.key.to_string(),
+        position: Position::default(),
+        data: NodeData { label: known.name.to_string(), ..NodeData::default() },
+    };
+    let mut graph = Graph { nodes: vec![node], ..Graph::default() };
+    let id = graph.nodes[0].id.clone();
+    graph.set_inputs(catalogue, &id, input.clone())?;
+    // The graph stays the same for every direct run of the type; what differs is what the caller gave.
+    graph.nodes[0].data = NodeData { inputs: Map::new(), policy: Policy::default(), ..graph.nodes[0].data.clone() };
+    let values = Map::from_iter([(id, Value::Object(input))]);
+    let subject = Subject::Node { kind: known.key.to_string(), sub_model };
+    launch(ctx, Launch { tenant, subject, graph, values, webhook, source }).await
+}
+
+struct Launch {
+    tenant: Tenant,
+    subject: Subject,
+    graph: Graph,
+    values: Map<String, Value>,
+    webhook: Option<Webhook>,
+    source: RunSource,
+}
+
+async fn launch(ctx: &OpCtx, launch: Launch) -> Result<RunId, Error> {
+    let Launch { tenant, subject, graph, values, webhook, source } = launch;
+    let body = serde_json::to_string(&graph).map_err(|error| Error::internal("a graph as text", error))?;
+    let hash: [u8; 32] = Sha256::digest(body.as_bytes()).into();
+    let graph_id = GraphId(uuid::Builder::from_slice(&hash[..16]).map_err(|error| Error::internal("a hash as id", error))?.into_uuid());
+    let node_count = graph.processing().count();
+    let settings = &ctx.ops.settings.flow;
+    let estimated: i64 = graph.processing().map(|node| settings.price(&node.kind)).sum();
+    if estimated > 0 && settings.allowance - ctx.ops.store.flow_credits(tenant).await? < estimated {
+        return Err(Error::new(Code::PlanLimit, "Insufficient credits: this run costs more than the account has left"));
+    }
+    let run = Run {
+        id: RunId::generate(),
+        workspace_id: tenant.workspace(),
+        user_id: owner(ctx)?,
+        key_id: match &ctx.principal {
+            Principal::Key(key) => Some(key.key.id),
+            Principal::User(_) | Principal::System(_) | Principal::Anonymous => None,
+        },
+        subject,
+        graph_id,
+        values,
+        source,
+        status: RunStatus::Queued,
+        error: None,
+        node_count: u32::try_from(node_count).unwrap_or(u32::MAX),
+        single_node: graph.processing().next().filter(|_| node_count == 1).map(|node| node.id.clone()),
+        estimated,
+        credits: 0,
+        created_at: ctx.now,
+        started_at: None,
+        finished_at: None,
+    };
+    let id = run.id;
+    let data = json!({"workflow": wire_subject(&run.subject), "source": source.as_str()});
+    let changes = vec![
+        Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body: Arc::from(body), at: ctx.now }),
+        Change::Run(RunChange::Insert { run, webhook }),
+        ctx.activity(tenant, None, "run_start", id, data),
+    ];
+    ctx.commit(tenant, changes).await?;
+    ctx.ops.signals.ring_runs();
+    Ok(id)
+}
+
+/// What clients call the thing that runs: a workflow's id, a template's slug, a type's key.
+#[must_use]
+pub fn wire_subject(subject: &Subject) -> String {
+    match subject {
+        Subject::Workflow { id, .. } => domain::cuid(id.0),
+        Subject::Template { slug } => slug.clone(),
+        Subject::Node { kind, .. } => kind.clone(),
+    }
+}
+
+fn check_webhook(ctx: &OpCtx, webhook: Option<&Webhook>) -> Result<(), Error> {
+    let Some(webhook) = webhook else { return Ok(()) };
+    let secure = webhook.url.starts_with("https://") || (ctx.ops.settings.flow.private_addresses && webhook.url.starts_with("http://"));
+    if !secure || webhook.url.len() > 2000 || webhook.url.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Error::bad_input("webhook.url must be an https URL of at most 2000 characters"));
+    }
+    let unknown = webhook.events.iter().flatten().find(|event| !EVENTS.contains(&event.as_str()));
+    if let Some(event) = unknown {
+        let event: String = event.chars().take(80).collect();
+        return Err(Error::bad_input(format!("webhook.events: {event:?} is none of {}", EVENTS.join(", "))));
+    }
+    if webhook.headers.len() > 20 || webhook.headers.values().any(|value| value.as_str().is_none_or(|text| text.len() > 2000)) {
+        return Err(Error::bad_input("webhook.headers is an object of at most 20 texts"));
+    }
+    Ok(())
+}
+
+fn open(ctx: &OpCtx, found: Option<Sealed<Run>>, permission: Permission) -> Result<Opened<Run>, Error> {
+    ctx.open(found, "Run", |_| Place::Workspace, permission)
+}
+
+/// One run, with its nodes when they are wanted.
+///
+/// # Errors
+/// Not found.
+pub async fn run_get(ctx: &OpCtx, id: RunId, nodes: bool) -> Result<RunView, Error> {
+    let found = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?;
+    let nodes = if nodes { ctx.ops.store.node_runs_of(found.tenant, &[id]).await?.remove(&id).unwrap_or_default() } else { vec![] };
+    Ok(RunView { run: found.row, nodes })
+}
+
+/// Runs of the principal's workspace, newest first.
+///
+/// # Errors
+/// A bad cursor, or unauthenticated.
+pub async fn runs(ctx: &OpCtx, query: RunQuery, first: u32, after: Option<String>) -> Result<Page<Run>, Error> {
+    let tenant = home(ctx, Permission::Read)?;
+    Ok(ctx.ops.store.runs(tenant, query, first, after).await?)
+}
+
+/// Those of the runs that there are, in the order in which they were asked for.
+///
+/// # Errors
+/// Too many at once, or unauthenticated.
+pub async fn runs_batch(ctx: &OpCtx, ids: &[RunId]) -> Result<Vec<RunView>, Error> {
+    if ids.len() > MAX_BATCH {
+        return Err(Error::bad_input(format!("At most {MAX_BATCH} runs at once: ask several times")));
+    }
+    let tenant = home(ctx, Permission::Read)?;
+    let mut found = ctx.ops.store.runs_by_id(tenant, ids).await?;
+    let known: Vec<RunId> = found.iter().map(|run| run.id).collect();
+    let mut nodes = ctx.ops.store.node_runs_of(tenant, &known).await?;
+    found.sort_by_key(|run| ids.iter().position(|id| *id == run.id));
+    Ok(found.into_iter().map(|run| RunView { nodes: nodes.remove(&run.id).unwrap_or_default(), run }).collect())
+}
+
+/// Stops a run.
+///
+/// # Errors
+/// It is over already, not found, or a role below member.
+pub async fn run_cancel(ctx: &OpCtx, id: RunId) -> Result<Run, Error> {
+    let found = open(ctx, ctx.ops.store.run(id).await?, Permission::Write)?;
+    let over = |run: &Run| Error::conflict(format!("This run is over already ({}): nothing is left to cancel", run.status.as_str()));
+    if found.row.status.is_over() {
+        return Err(over(&found.row));
+    }
+    let activity = ctx.activity(found.tenant, None, "run_cancel", id, json!({"workflow": wire_subject(&found.row.subject)}));
+    let mut changes = vec![Change::Run(RunChange::Cancel { id, at: ctx.now }), activity];
+    let teller = Teller::of(&ctx.ops, found.tenant, &found.row).await?;
+    let canceled = Run { status: RunStatus::Canceled, finished_at: Some(ctx.now), ..found.row.clone() };
+    changes.extend(
+        teller.and_then(|teller| teller.message(&canceled, "run.canceled", Progress::default(), ctx.now)).map(Change::DeliveryInsert),
+    );
+    match ctx.ops.store.commit(found.tenant, changes).await {
+        Ok(_) => {}
+        Err(StoreError::Stale) => return Err(over(&run_get(ctx, id, false).await?.run)),
+        Err(error) => return Err(error.into()),
+    }
+    ctx.ops.signals.run_canceled(id);
+    ctx.ops.signals.ring_runs();
+    ctx.ops.signals.ring();
+    Ok(canceled)
+}
+
+/// What is left of the account's allowance, in microcredits.
+///
+/// # Errors
+/// Unauthenticated.
+pub async fn credits(ctx: &OpCtx) -> Result<i64, Error> {
+    let tenant = home(ctx, Permission::Read)?;
+    Ok(ctx.ops.settings.flow.allowance - ctx.ops.store.flow_credits(tenant).await?)
+}
+
+/// The secret that the webhooks of the account's runs are signed with.
+///
+/// # Errors
+/// A role below member.
+pub async fn webhook_secret(ctx: &OpCtx) -> Result<SecretString, Error> {
+    let tenant = home(ctx, Permission::Write)?;
+    Ok(ctx.ops.store.flow_secret(tenant, &fresh_secret()).await?.into())
+}
+
+pub(crate) fn fresh_secret() -> String {
+    format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(rand::random::<[u8; 24]>()))
+}
+
+/// The kind of the messages that runs send.
+pub const DELIVERIES: &str = "run";
+
+/// What was sent to a run's webhook, with the attempts, newest first.
+///
+/// # Errors
+/// Not found.
+pub async fn run_deliveries(ctx: &OpCtx, id: RunId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
+    let tenant = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?.tenant;
+    let found = ctx.ops.store.deliveries(tenant, DELIVERIES, &id.to_string(), 500).await?;
+    let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
+    let attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
+    let of = |id: DeliveryId| attempts.iter().filter(|attempt| attempt.delivery_id == id).cloned().collect();
+    Ok(found.into_iter().map(|delivery| (delivery.clone(), of(delivery.id))).collect())
+}
+
+/// Sends a message of a run again.
+///
+/// # Errors
+/// It is still under way, not found, or a role below member.
+pub async fn run_delivery_replay(ctx: &OpCtx, id: RunId, delivery: DeliveryId) -> Result<Delivery, Error> {
+    let tenant = open(ctx, ctx.ops.store.run(id).await?, Permission::Write)?.tenant;
+    let found = ctx.ops.store.delivery(delivery).await?.and_then(|sealed| sealed.open(tenant));
+    let found = found.filter(|found| found.kind == DELIVERIES && found.subject == id.to_string());
+    let found = found.ok_or_else(|| Error::not_found("Delivery"))?;
+    let replay = Change::DeliveryReplay { id: delivery, at: ctx.now };
+    let activity = ctx.activity(tenant, None, "run_delivery_replay", delivery, json!({"run": id.to_string()}));
+    match ctx.ops.store.commit(tenant, vec![replay, activity]).await {
+        Err(StoreError::Stale) => return Err(Error::conflict("This message is still under way: wait for its end")),
+        outcome => outcome?,
+    };
+    ctx.ops.signals.ring();
+    Ok(Delivery { state: DeliveryState::Pending, next_at: ctx.now, updated_at: ctx.now, ..found })
+}
+
+/// How far a run is, for those whom it tells.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress<'a> {
+    /// Nodes that have given their output.
+    pub completed: u32,
+    /// Nodes that have failed.
+    pub failed: u32,
+    /// The node that an event is about, with its type.
+    pub node: Option<(&'a str, &'a str)>,
+    /// Why it failed.
+    pub error: Option<&'a str>,
+}
+
+/// Makes the messages of a run to its webhook.
+#[derive(Clone)]
+pub struct Teller {
+    webhook: Webhook,
+    secret: String,
+}
+
+impl Teller {
+    /// Of a run; `None` when it tells nobody.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn of(ops: &Ops, tenant: Tenant, run: &Run) -> Result<Option<Self>, StoreError> {
+        let Some(webhook) = ops.store.run_webhook(tenant, run.id).await? else { return Ok(None) };
+        Ok(Some(Self { webhook, secret: ops.store.flow_secret(tenant, &fresh_secret()).await? }))
+    }
+
+    /// The message of an event, if the webhook wants to hear of it (`contracts/flow.md` 1.10).
+    #[must_use]
+    pub fn message(&self, run: &Run, event: &str, progress: Progress<'_>, now: Timestamp) -> Option<Delivery> {
+        let direct = matches!(run.subject, Subject::Node { .. });
+        if !self.webhook.wants(event) || (direct && !matches!(event, "run.started" | "run.completed" | "run.failed")) {
+            return None;
+        }
+        let mut data = json!({"status": run.status.as_str(), "completedNodes": progress.completed, "failedNodes": progress.failed});
+        if let Some((id, kind)) = progress.node {
+            data["nodeId"] = id.into();
+            data["nodeType"] = kind.into();
+        }
+        let body = json!({
+            "success": !event.ends_with(".failed"),
+            "type": event,
+            "runId": if direct { domain::cuid(run.id.0) } else { run.id.to_string() },
+            "workflowId": wire_subject(&run.subject),
+            "data": data,
+            "metadata": self.webhook.metadata,
+            "error": progress.error,
+            "createdAt": now.to_string(),
+        });
+        let headers = self.webhook.headers.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+        Some(Delivery {
+            id: DeliveryId::generate(),
+            workspace_id: run.workspace_id,
+            kind: DELIVERIES.to_owned(),
+            subject: run.id.to_string(),
+            target: Target::Webhook { url: self.webhook.url.clone(), headers: headers.collect(), secret: Some(self.secret.clone()) },
+            body: body.to_string(),
+            state: DeliveryState::Pending,
+            attempts: 0,
+            tries: 0,
+            next_at: now,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+}

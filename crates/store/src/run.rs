@@ -1,0 +1,510 @@
+//! Runs and the nodes of runs. What is over goes thirty days after its end ([`Store::system_runs_forget`]).
+
+use std::collections::BTreeMap;
+
+use domain::page::{Page, PageRequest};
+use domain::workflow::run::{NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
+use domain::{ApiKeyId, GraphId, NodeRunId, RunId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
+use uuid::Uuid;
+
+use crate::executor::{BadCell, Param, Record, Statement, json};
+use crate::vault::Vault;
+use crate::{Store, StoreError, page};
+
+macro_rules! columns {
+    () => {
+        "runs.id, runs.workspace_id, runs.user_id, runs.key_id, runs.workflow_id, runs.name, runs.sub_model, runs.graph_id, runs.input, \
+         runs.source, runs.status, runs.error, runs.node_count, runs.single_node, runs.estimated, \
+         runs.credits, runs.created_at, runs.started_at, runs.finished_at"
+    };
+}
+
+macro_rules! page_of {
+    ($which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM runs WHERE workspace_id = $workspace AND id > $above AND id < $below",
+            $which,
+            " ORDER BY id ",
+            $order,
+            " LIMIT $limit"
+        )
+    };
+}
+
+macro_rules! node_columns {
+    () => {
+        "node_runs.id, node_runs.workspace_id, node_runs.run_id, node_runs.node_id, node_runs.node_type, node_runs.status, \
+         node_runs.attempts, node_runs.failures, node_runs.input, node_runs.output, node_runs.logs, node_runs.error, \
+         node_runs.credits, node_runs.started_at, node_runs.finished_at"
+    };
+}
+
+statements! {
+    RUN = concat!("SELECT ", columns!(), " FROM runs WHERE id = $id");
+    RUNS_BY_ID = concat!("SELECT ", columns!(), " FROM runs WHERE id IN ($ids) AND workspace_id = $workspace");
+    RUNS = page_of!("", "DESC");
+    RUNS_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow", "DESC");
+    RUNS_OF_STATUS = page_of!(" AND status = $status", "DESC");
+    RUNS_OF_WORKFLOW_AND_STATUS = page_of!(" AND workflow_id = $workflow AND status = $status", "DESC");
+    RUN_INSERT =
+        "INSERT INTO runs (id, workspace_id, user_id, key_id, workflow_id, name, sub_model, graph_id, input, source, sealed_webhook, \
+         status, error, node_count, single_node, estimated, credits, ready_at, holder, held_until, created_at, started_at, finished_at) \
+         VALUES ($id, $workspace, $user, $key, $workflow, $name, $sub_model, $graph, $input, $source, $webhook, \
+         $status, NULL, $node_count, $single_node, $estimated, 0, $created, NULL, NULL, $created, NULL, NULL)";
+    RUN_WEBHOOK = "SELECT sealed_webhook FROM runs WHERE id = $id AND workspace_id = $workspace AND sealed_webhook IS NOT NULL";
+    /// Workspaces that have runs waiting: one step of the index each, however many runs wait.
+    SYSTEM_RUN_TENANTS =
+        "WITH RECURSIVE step(workspace_id) AS ( \
+         SELECT * FROM (SELECT workspace_id FROM runs WHERE ready_at IS NOT NULL ORDER BY workspace_id LIMIT 1) AS head \
+         UNION ALL \
+         SELECT (SELECT runs.workspace_id FROM runs WHERE runs.ready_at IS NOT NULL AND runs.workspace_id > step.workspace_id \
+         ORDER BY runs.workspace_id LIMIT 1) FROM step WHERE step.workspace_id IS NOT NULL) \
+         SELECT workspace_id FROM step WHERE workspace_id IS NOT NULL";
+    SYSTEM_RUN_NEXT_AT =
+        "SELECT ready_at FROM runs WHERE workspace_id = $workspace AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1";
+    SYSTEM_RUNS_CLAIM = concat!(
+        "UPDATE runs SET ready_at = NULL, holder = $holder, held_until = $until, status = 'RUNNING', \
+         started_at = COALESCE(started_at, $now) \
+         WHERE ready_at IS NOT NULL AND workspace_id = $workspace AND id IN \
+         (SELECT waiting.id FROM runs AS waiting WHERE waiting.workspace_id = $workspace AND waiting.ready_at <= $now \
+         ORDER BY waiting.ready_at, waiting.id LIMIT $limit) RETURNING ",
+        columns!()
+    );
+    SYSTEM_RUNS_RENEW = "UPDATE runs SET held_until = $until WHERE holder = $holder RETURNING id";
+    SYSTEM_RUNS_RELEASE =
+        "UPDATE runs SET ready_at = $now, holder = NULL, held_until = NULL WHERE holder = $holder";
+    SYSTEM_RUNS_EXPIRE =
+        "UPDATE runs SET ready_at = $now, holder = NULL, held_until = NULL WHERE holder IS NOT NULL AND held_until < $now";
+    RUN_HOLD = "UPDATE runs SET held_until = $until WHERE id = $id AND workspace_id = $workspace AND holder = $holder";
+    RUN_PARK =
+        "UPDATE runs SET ready_at = $at, holder = NULL, held_until = NULL WHERE id = $id AND workspace_id = $workspace AND holder = $holder";
+    RUN_END =
+        "UPDATE runs SET status = $status, error = $error, credits = $credits, finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL \
+         WHERE id = $id AND workspace_id = $workspace AND holder = $holder";
+    RUN_CANCEL =
+        "UPDATE runs SET status = 'CANCELED', finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL \
+         WHERE id = $id AND workspace_id = $workspace AND status IN ('QUEUED', 'RUNNING')";
+    NODE_RUNS_CANCEL =
+        "UPDATE node_runs SET status = 'CANCELED', finished_at = $at \
+         WHERE run_id = $id AND workspace_id = $workspace AND status IN ('QUEUED', 'RUNNING')";
+    SYSTEM_RUNS_FORGET =
+        "DELETE FROM runs WHERE id IN (SELECT old.id FROM runs AS old WHERE old.finished_at < $over ORDER BY old.finished_at LIMIT $limit)";
+    NODE_RUN_PUT =
+        "INSERT INTO node_runs (run_id, node_id, workspace_id, id, node_type, status, attempts, failures, input, output, logs, error, \
+         credits, started_at, finished_at) \
+         VALUES ($run, $node, $workspace, $id, $node_type, $status, $attempts, $failures, $input, $output, $logs, $error, $credits, $started, \
+         $finished) \
+         ON CONFLICT (run_id, node_id) DO UPDATE SET status = excluded.status, attempts = excluded.attempts, \
+         failures = excluded.failures, input = excluded.input, output = excluded.output, logs = excluded.logs, error = excluded.error, credits = excluded.credits, \
+         started_at = excluded.started_at, finished_at = excluded.finished_at \
+         WHERE node_runs.workspace_id = excluded.workspace_id AND node_runs.id = excluded.id";
+    FLOW_CREDITS_USE =
+        "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, $credits, NULL) \
+         ON CONFLICT (workspace_id) DO UPDATE SET credits = flow_accounts.credits + excluded.credits";
+    FLOW_CREDITS = "SELECT credits FROM flow_accounts WHERE workspace_id = $workspace";
+    FLOW_SECRET = "SELECT sealed_secret FROM flow_accounts WHERE workspace_id = $workspace AND sealed_secret IS NOT NULL";
+    /// The first secret stands.
+    FLOW_SECRET_KEEP =
+        "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, 0, $secret) \
+         ON CONFLICT (workspace_id) DO UPDATE SET sealed_secret = COALESCE(flow_accounts.sealed_secret, excluded.sealed_secret)";
+    NODE_RUNS_OF = concat!(
+        "SELECT ",
+        node_columns!(),
+        " FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace"
+    );
+}
+
+/// Which runs are wanted. What is not said does not narrow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunQuery {
+    /// Of one workflow.
+    pub workflow: Option<WorkflowId>,
+    /// In one status.
+    pub status: Option<RunStatus>,
+}
+
+/// A change of a run, as [`crate::Change::Run`] carries it.
+#[derive(Clone, Debug)]
+pub enum RunChange {
+    /// A new run, whose turn comes from its creation on, and whom it tells.
+    Insert {
+        /// The run.
+        run: Run,
+        /// Whom it tells.
+        webhook: Option<Webhook>,
+    },
+    /// The run is still held by `holder`; otherwise the commit fails.
+    Hold {
+        /// Which.
+        id: RunId,
+        /// By whom.
+        holder: Uuid,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Its holder lets go of it until a time.
+    Park {
+        /// Which.
+        id: RunId,
+        /// By whom.
+        holder: Uuid,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// Its holder has brought it to its end.
+    End {
+        /// Which.
+        id: RunId,
+        /// By whom.
+        holder: Uuid,
+        /// How it ended.
+        status: RunStatus,
+        /// Why it failed.
+        error: Option<String>,
+        /// What its nodes have used, in microcredits.
+        credits: i64,
+        /// When.
+        at: Timestamp,
+    },
+    /// Somebody stops it, if it is not over.
+    Cancel {
+        /// Which.
+        id: RunId,
+        /// When.
+        at: Timestamp,
+    },
+    /// What is known of a node, new or anew.
+    Node(NodeRun),
+}
+
+/// Before the slug of a template, where a direct run has the key of its type, in which it cannot stand.
+const TEMPLATE: &str = "template/";
+
+fn row(r: &mut Record) -> Result<Run, BadCell> {
+    let (id, workspace_id, user_id, key_id) = (r.id(RunId)?, r.id(WorkspaceId)?, r.id(UserId)?, r.maybe_id(ApiKeyId)?);
+    let (workflow, name, sub_model) = (r.maybe_id(WorkflowId)?, r.text()?, r.maybe_text()?);
+    let subject = match workflow {
+        Some(id) => Subject::Workflow { id, name },
+        None => match name.strip_prefix(TEMPLATE) {
+            Some(slug) => Subject::Template { slug: slug.to_owned() },
+            None => Subject::Node { kind: name, sub_model },
+        },
+    };
+    Ok(Run {
+        id,
+        workspace_id,
+        user_id,
+        key_id,
+        subject,
+        graph_id: r.id(GraphId)?,
+        values: r.json()?,
+        source: r.word(RunSource::parse)?,
+        status: r.word(RunStatus::parse)?,
+        error: r.maybe_text()?,
+        node_count: r.number()?,
+        single_node: r.maybe_text()?,
+        estimated: r.number()?,
+        credits: r.number()?,
+        created_at: r.time()?,
+        started_at: r.maybe_time()?,
+        finished_at: r.maybe_time()?,
+    })
+}
+
+fn node_row(r: &mut Record) -> Result<NodeRun, BadCell> {
+    Ok(NodeRun {
+        id: r.id(NodeRunId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        run_id: r.id(RunId)?,
+        node_id: r.text()?,
+        node_type: r.text()?,
+        status: r.word(RunStatus::parse)?,
+        attempts: r.number()?,
+        failures: r.number()?,
+        input: r.maybe_json()?,
+        output: r.maybe_json()?,
+        logs: r.json()?,
+        error: r.maybe_text()?,
+        credits: r.number()?,
+        started_at: r.maybe_time()?,
+        finished_at: r.maybe_time()?,
+    })
+}
+
+fn place(id: RunId) -> String {
+    format!("runs.sealed_webhook/{id}")
+}
+
+impl Store {
+    /// A run.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn run(&self, id: RunId) -> Result<Option<Sealed<Run>>, StoreError> {
+        self.sealed(&RUN, &params![id = id], row, |run| run.workspace_id).await
+    }
+
+    /// Those of the runs that are the workspace's, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn runs_by_id(&self, tenant: Tenant, ids: &[RunId]) -> Result<Vec<Run>, StoreError> {
+        self.batch(&RUNS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
+    }
+
+    /// Runs of the workspace, newest first. A run's cursor is its id.
+    ///
+    /// # Errors
+    /// [`StoreError::BadCursor`].
+    pub async fn runs(&self, tenant: Tenant, query: RunQuery, first: u32, after: Option<String>) -> Result<Page<Run>, StoreError> {
+        let request = PageRequest { first: Some(first), after, ..PageRequest::default() };
+        let range = page::range(&request)?;
+        let sql = match (query.workflow.is_some(), query.status.is_some()) {
+            (false, false) => &RUNS,
+            (true, false) => &RUNS_OF_WORKFLOW,
+            (false, true) => &RUNS_OF_STATUS,
+            (true, true) => &RUNS_OF_WORKFLOW_AND_STATUS,
+        };
+        let params = params![
+            workspace = tenant,
+            workflow = query.workflow,
+            status = query.status.map(RunStatus::as_str),
+            above = range.above,
+            below = range.below,
+            limit = range.limit
+        ];
+        let rows = self.list(sql, &params, row).await?;
+        Ok(page::page(&request, &range, rows))
+    }
+
+    /// The nodes of runs, in the order in which they began.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn node_runs_of(&self, tenant: Tenant, runs: &[RunId]) -> Result<BTreeMap<RunId, Vec<NodeRun>>, StoreError> {
+        let rows = self.batch(&NODE_RUNS_OF, &params![workspace = tenant, runs = runs], node_row, |row| row.id).await?;
+        let mut out: BTreeMap<RunId, Vec<NodeRun>> = BTreeMap::new();
+        for row in rows {
+            out.entry(row.run_id).or_default().push(row);
+        }
+        Ok(out)
+    }
+
+    /// Whom a run tells.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it does not decrypt.
+    pub async fn run_webhook(&self, tenant: Tenant, id: RunId) -> Result<Option<Webhook>, StoreError> {
+        let sealed = self.one(&RUN_WEBHOOK, &params![workspace = tenant, id = id], Record::bytes).await?;
+        let Some(sealed) = sealed else { return Ok(None) };
+        let plain = self.inner.vault.unseal(&place(id), &sealed)?;
+        serde_json::from_slice(&plain).map(Some).map_err(|_| StoreError::Corrupt(format!("{}: not a webhook", place(id))))
+    }
+
+    /// What the workspace's runs have used, in microcredits.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_credits(&self, tenant: Tenant) -> Result<i64, StoreError> {
+        Ok(self.one(&FLOW_CREDITS, &params![workspace = tenant], Record::number).await?.unwrap_or_default())
+    }
+
+    /// The secret that the workspace's webhooks are signed with. `fresh` becomes it when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when it does not decrypt.
+    pub async fn flow_secret(&self, tenant: Tenant, fresh: &str) -> Result<String, StoreError> {
+        let place = format!("flow_accounts.sealed_secret/{}", tenant.workspace());
+        let params = params![workspace = tenant];
+        let mut sealed = self.one(&FLOW_SECRET, &params, Record::bytes).await?;
+        if sealed.is_none() {
+            let secret = self.inner.vault.seal(&place, fresh.as_bytes())?;
+            self.write_one(&FLOW_SECRET_KEEP, params![workspace = tenant, secret = secret]).await?;
+            // Another may have been first; its secret stands.
+            sealed = self.one(&FLOW_SECRET, &params, Record::bytes).await?;
+        }
+        let missing = || StoreError::Corrupt(format!("{place}: missing"));
+        let plain = self.inner.vault.unseal(&place, &sealed.ok_or_else(missing)?)?;
+        String::from_utf8(plain.to_vec()).map_err(|_| missing())
+    }
+
+    /// The workspaces that have runs waiting, also for a later time.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_run_tenants(&self) -> Result<Vec<WorkspaceId>, StoreError> {
+        self.list(&SYSTEM_RUN_TENANTS, &[], |r| r.id(WorkspaceId)).await
+    }
+
+    /// When the next run of a workspace has its turn; that may be past.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_run_next_at(&self, workspace: WorkspaceId) -> Result<Option<Timestamp>, StoreError> {
+        self.one(&SYSTEM_RUN_NEXT_AT, &params![workspace = workspace], Record::time).await
+    }
+
+    /// Takes at most so many waiting runs of each workspace, those that have waited longest.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_runs_claim(
+        &self,
+        shares: &[(WorkspaceId, u32)],
+        holder: Uuid,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Run>, StoreError> {
+        let claim = |(workspace, limit): &(WorkspaceId, u32)| {
+            Statement::any(&SYSTEM_RUNS_CLAIM, params![workspace = *workspace, limit = *limit, holder = holder, until = until, now = now])
+        };
+        let outcomes = self.write(shares.iter().map(claim).collect()).await?;
+        let rows = outcomes.into_iter().flat_map(|outcome| outcome.rows);
+        rows.map(|mut record| row(&mut record).map_err(|bad| bad.in_statement(SYSTEM_RUNS_CLAIM.name))).collect()
+    }
+
+    /// Puts off the end of every hold of a holder. The runs that it still holds.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_runs_renew(&self, holder: Uuid, until: Timestamp) -> Result<Vec<RunId>, StoreError> {
+        let outcomes = self.write(vec![Statement::any(&SYSTEM_RUNS_RENEW, params![holder = holder, until = until])]).await?;
+        let rows = outcomes.into_iter().flat_map(|outcome| outcome.rows);
+        rows.map(|mut record| record.id(RunId).map_err(|bad| bad.in_statement(SYSTEM_RUNS_RENEW.name))).collect()
+    }
+
+    /// Gives back every run of a holder: what an engine does with those that an earlier process of its own has left. How many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_runs_release(&self, holder: Uuid, now: Timestamp) -> Result<u64, StoreError> {
+        self.write_one(&SYSTEM_RUNS_RELEASE, params![holder = holder, now = now]).await
+    }
+
+    /// Gives back every run whose holder has not been heard of. How many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_runs_expire(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.write_one(&SYSTEM_RUNS_EXPIRE, params![now = now]).await
+    }
+
+    /// Deletes at most so many runs that ended before `over`. How many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_runs_forget(&self, over: Timestamp, limit: u32) -> Result<u64, StoreError> {
+        self.write_one(&SYSTEM_RUNS_FORGET, params![over = over, limit = limit]).await
+    }
+}
+
+fn insert(vault: &Vault, run: &Run, webhook: Option<&Webhook>) -> Result<Statement, StoreError> {
+    let Run { id, workspace_id, user_id, key_id, subject, graph_id, values, source, status, node_count, single_node, created_at, .. } = run;
+    let seal = |webhook: &Webhook| {
+        let plain = serde_json::to_vec(webhook).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        vault.seal(&place(*id), &plain)
+    };
+    let (workflow, name, sub_model) = match subject {
+        Subject::Workflow { id, name } => (Some(*id), name.clone(), None),
+        Subject::Template { slug } => (None, format!("{TEMPLATE}{slug}"), None),
+        Subject::Node { kind, sub_model } => (None, kind.clone(), sub_model.as_ref()),
+    };
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        user = *user_id,
+        key = *key_id,
+        workflow = workflow,
+        name = name,
+        sub_model = sub_model,
+        graph = *graph_id,
+        input = json(values),
+        source = source.as_str(),
+        webhook = webhook.map(seal).transpose()?,
+        status = status.as_str(),
+        node_count = *node_count,
+        single_node = single_node.as_ref(),
+        estimated = run.estimated,
+        created = *created_at
+    ];
+    Ok(Statement::touch(&RUN_INSERT, params))
+}
+
+fn node_put(row: &NodeRun) -> Statement {
+    let NodeRun { id, workspace_id, run_id, node_id, node_type, status, attempts, failures, input, output, logs, error, .. } = row;
+    let NodeRun { started_at, finished_at, .. } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        run = *run_id,
+        node = node_id,
+        node_type = node_type,
+        status = status.as_str(),
+        attempts = *attempts,
+        failures = *failures,
+        input = input.as_ref().map_or(Param::Null, json),
+        output = output.as_ref().map_or(Param::Null, json),
+        logs = json(logs),
+        error = error.as_ref(),
+        credits = row.credits,
+        started = *started_at,
+        finished = *finished_at
+    ];
+    Statement::touch(&NODE_RUN_PUT, params)
+}
+
+pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &RunChange) -> Result<Vec<Statement>, StoreError> {
+    let one = match change {
+        RunChange::Insert { run, webhook } => insert(vault, run, webhook.as_ref())?,
+        RunChange::Hold { id, holder, until } => {
+            Statement::touch(&RUN_HOLD, params![id = *id, workspace = tenant, holder = *holder, until = *until])
+        }
+        RunChange::Park { id, holder, until } => {
+            Statement::touch(&RUN_PARK, params![id = *id, workspace = tenant, holder = *holder, at = *until])
+        }
+        RunChange::End { id, holder, status, error, credits, at } => {
+            let params = params![
+                id = *id,
+                workspace = tenant,
+                holder = *holder,
+                status = status.as_str(),
+                error = error.as_ref(),
+                credits = *credits,
+                at = *at
+            ];
+            let used = Statement::any(&FLOW_CREDITS_USE, params![workspace = tenant, credits = *credits]);
+            let end = Statement::touch(&RUN_END, params);
+            return Ok(if *credits == 0 { vec![end] } else { vec![end, used] });
+        }
+        RunChange::Cancel { id, at } => {
+            let params = params![id = *id, workspace = tenant, at = *at];
+            return Ok(vec![Statement::touch(&RUN_CANCEL, params.clone()), Statement::any(&NODE_RUNS_CANCEL, params)]);
+        }
+        RunChange::Node(row) => node_put(row),
+    };
+    Ok(vec![one])
+}
+
+impl RunChange {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Insert { .. } => "RunInsert",
+            Self::Hold { .. } => "RunHold",
+            Self::Park { .. } => "RunPark",
+            Self::End { .. } => "RunEnd",
+            Self::Cancel { .. } => "RunCancel",
+            Self::Node(_) => "NodeRunPut",
+        }
+    }
+
+    pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::Insert { run, .. } => Some(run.workspace_id),
+            Self::Node(row) => Some(row.workspace_id),
+            // The statements look for the run in the tenant's workspace.
+            Self::Hold { .. } | Self::Park { .. } | Self::End { .. } | Self::Cancel { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Workflows, the frozen graphs of their runs, and what starts them. Graphs that no run uses go after a day; the rest stays until it is
+//! deleted.
+
+use std::sync::Arc;
+
+use domain::page::{Page, PageRequest};
+use domain::workflow::run::{FlowFile, FlowTrigger, Start};
+use domain::workflow::{Graph, Workflow};
+use domain::{FlowTriggerId, GraphId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
+
+use crate::executor::{BadCell, Record, Statement, json};
+use crate::{Store, StoreError, flow_file, page};
+
+macro_rules! columns {
+    () => {
+        "workflows.id, workflows.workspace_id, workflows.user_id, workflows.name, workflows.description, workflows.graph, \
+         workflows.version, workflows.created_at, workflows.updated_at"
+    };
+}
+
+macro_rules! page_of {
+    ($which:literal, $order:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM workflows WHERE workspace_id = $workspace AND id > $above AND id < $below",
+            $which,
+            " ORDER BY id ",
+            $order,
+            " LIMIT $limit"
+        )
+    };
+}
+
+macro_rules! trigger_columns {
+    () => {
+        "flow_triggers.id, flow_triggers.workspace_id, flow_triggers.workflow_id, flow_triggers.user_id, flow_triggers.spec, \
+         flow_triggers.enabled, flow_triggers.next_at, flow_triggers.last_at, flow_triggers.created_at"
+    };
+}
+
+statements! {
+    WORKFLOW = concat!("SELECT ", columns!(), " FROM workflows WHERE id = $id");
+    WORKFLOWS = page_of!("", "DESC");
+    WORKFLOWS_FROM_END = page_of!("", "ASC");
+    WORKFLOWS_NAMED = page_of!(" AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    WORKFLOWS_NAMED_FROM_END = page_of!(" AND LOWER(name) LIKE $search ESCAPE '\\'", "ASC");
+    WORKFLOW_INSERT =
+        "INSERT INTO workflows (id, workspace_id, user_id, name, description, graph, version, created_at, updated_at) \
+         VALUES ($id, $workspace, $user, $name, $description, $graph, $version, $created, $updated)";
+    /// The version before is the one that was read.
+    WORKFLOW_UPDATE =
+        "UPDATE workflows SET name = $name, description = $description, graph = $graph, version = version + 1, updated_at = $updated \
+         WHERE id = $id AND workspace_id = $workspace AND version = $version";
+    WORKFLOW_DELETE = "DELETE FROM workflows WHERE id = $id AND workspace_id = $workspace";
+    GRAPH = "SELECT body FROM flow_graphs WHERE workspace_id = $workspace AND id = $id";
+    GRAPH_KEEP =
+        "INSERT INTO flow_graphs (workspace_id, id, body, used_at) VALUES ($workspace, $id, $body, $now) \
+         ON CONFLICT (workspace_id, id) DO UPDATE SET used_at = excluded.used_at";
+    GRAPHS_FORGET =
+        "DELETE FROM flow_graphs WHERE used_at < $over AND NOT EXISTS \
+         (SELECT 1 FROM runs WHERE runs.workspace_id = flow_graphs.workspace_id AND runs.graph_id = flow_graphs.id)";
+    TRIGGER = concat!("SELECT ", trigger_columns!(), " FROM flow_triggers WHERE id = $id");
+    TRIGGER_BY_HASH = concat!("SELECT ", trigger_columns!(), " FROM flow_triggers WHERE hash = $hash");
+    TRIGGERS_OF_WORKFLOW = concat!(
+        "SELECT ",
+        trigger_columns!(),
+        " FROM flow_triggers WHERE workflow_id = $workflow AND workspace_id = $workspace ORDER BY id"
+    );
+    SYSTEM_TRIGGERS_DUE = concat!(
+        "SELECT ",
+        trigger_columns!(),
+        " FROM flow_triggers WHERE next_at <= $now AND enabled = TRUE ORDER BY next_at LIMIT $limit"
+    );
+    TRIGGER_INSERT =
+        "INSERT INTO flow_triggers (id, workspace_id, workflow_id, user_id, kind, spec, hash, enabled, next_at, last_at, created_at) \
+         VALUES ($id, $workspace, $workflow, $user, $kind, $spec, $hash, $enabled, $next, $last, $created)";
+    TRIGGER_DELETE = "DELETE FROM flow_triggers WHERE id = $id AND workspace_id = $workspace";
+    /// Of several control planes, one moves it on.
+    TRIGGER_MOVE =
+        "UPDATE flow_triggers SET next_at = $next, last_at = $last WHERE id = $id AND workspace_id = $workspace AND next_at = $was";
+}
+
+/// A change of a workflow, its files or what starts it, as [`crate::Change::Workflow`] carries it.
+#[derive(Clone, Debug)]
+pub enum WorkflowChange {
+    /// A new workflow.
+    Insert(Workflow),
+    /// Name, description and graph, if the version is still the one that was read.
+    Update(Workflow),
+    /// The workflow with its runs, triggers and files.
+    Delete(WorkflowId),
+    /// A frozen graph, if it is not there yet.
+    GraphKeep {
+        /// By its content.
+        id: GraphId,
+        /// As JSON.
+        body: Arc<str>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A new file of the account.
+    FileInsert(FlowFile),
+    /// A new trigger of a workflow.
+    TriggerInsert {
+        /// The trigger.
+        trigger: FlowTrigger,
+        /// The hash of its URL's secret.
+        hash: Option<[u8; 32]>,
+    },
+    /// A trigger of a workflow.
+    TriggerDelete(FlowTriggerId),
+    /// A trigger has its next time, if it still has the one that was read.
+    TriggerMove {
+        /// Which.
+        id: FlowTriggerId,
+        /// The time that was read.
+        was: Timestamp,
+        /// The next one.
+        next: Option<Timestamp>,
+        /// When it last started something.
+        last: Option<Timestamp>,
+    },
+}
+
+fn row(r: &mut Record) -> Result<Workflow, BadCell> {
+    Ok(Workflow {
+        id: r.id(WorkflowId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        user_id: r.id(UserId)?,
+        name: r.text()?,
+        description: r.text()?,
+        graph: r.json()?,
+        version: r.number()?,
+        created_at: r.time()?,
+        updated_at: r.time()?,
+    })
+}
+
+fn trigger_row(r: &mut Record) -> Result<FlowTrigger, BadCell> {
+    Ok(FlowTrigger {
+        id: r.id(FlowTriggerId)?,
+        workspace_id: r.id(WorkspaceId)?,
+        workflow_id: r.id(WorkflowId)?,
+        user_id: r.id(UserId)?,
+        start: r.json::<Start>()?,
+        enabled: r.flag()?,
+        next_at: r.maybe_time()?,
+        last_at: r.maybe_time()?,
+        created_at: r.time()?,
+    })
+}
+
+impl Store {
+    /// A workflow.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn workflow(&self, id: WorkflowId) -> Result<Option<Sealed<Workflow>>, StoreError> {
+        self.sealed(&WORKFLOW, &params![id = id], row, |workflow| workflow.workspace_id).await
+    }
+
+    /// Workflows of the workspace, newest first, those whose name contains `search` when that is given. A workflow's cursor is its id.
+    ///
+    /// # Errors
+    /// [`StoreError::BadCursor`].
+    pub async fn workflows(&self, tenant: Tenant, search: Option<&str>, request: &PageRequest) -> Result<Page<Workflow>, StoreError> {
+        let range = page::range(request)?;
+        let sql = match (search.is_some(), range.oldest_first) {
+            (false, false) => &WORKFLOWS,
+            (false, true) => &WORKFLOWS_FROM_END,
+            (true, false) => &WORKFLOWS_NAMED,
+            (true, true) => &WORKFLOWS_NAMED_FROM_END,
+        };
+        let search = search.map(page::containing);
+        let params = params![workspace = tenant, search = search, above = range.above, below = range.below, limit = range.limit];
+        let rows = self.list(sql, &params, row).await?;
+        Ok(page::page(request, &range, rows))
+    }
+
+    /// A frozen graph.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn graph(&self, tenant: Tenant, id: GraphId) -> Result<Option<Graph>, StoreError> {
+        self.one(&GRAPH, &params![workspace = tenant, id = id], Record::json).await
+    }
+
+    /// Deletes the frozen graphs that no run uses and that were last used before `over`.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_graphs_forget(&self, over: Timestamp) -> Result<u64, StoreError> {
+        self.write_one(&GRAPHS_FORGET, params![over = over]).await
+    }
+
+    /// What starts a workflow.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_trigger(&self, id: FlowTriggerId) -> Result<Option<Sealed<FlowTrigger>>, StoreError> {
+        self.sealed(&TRIGGER, &params![id = id], trigger_row, |trigger| trigger.workspace_id).await
+    }
+
+    /// The trigger behind a URL, by the hash of its secret. The secret is the permission.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_trigger_by_hash(&self, hash: [u8; 32]) -> Result<Option<FlowTrigger>, StoreError> {
+        self.one(&TRIGGER_BY_HASH, &params![hash = hash], trigger_row).await
+    }
+
+    /// All that starts a workflow, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_triggers_of(&self, tenant: Tenant, workflow: WorkflowId) -> Result<Vec<FlowTrigger>, StoreError> {
+        self.list(&TRIGGERS_OF_WORKFLOW, &params![workspace = tenant, workflow = workflow], trigger_row).await
+    }
+
+    /// The triggers whose time has come, at most so many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_flow_triggers_due(&self, now: Timestamp, limit: u32) -> Result<Vec<FlowTrigger>, StoreError> {
+        self.list(&SYSTEM_TRIGGERS_DUE, &params![now = now, limit = limit], trigger_row).await
+    }
+}
+
+fn workflow_insert(row: &Workflow) -> Statement {
+    let Workflow { id, workspace_id, user_id, name, description, graph, version, created_at, updated_at } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        user = *user_id,
+        name = name,
+        description = description,
+        graph = json(graph),
+        version = *version,
+        created = *created_at,
+        updated = *updated_at
+    ];
+    Statement::touch(&WORKFLOW_INSERT, params)
+}
+
+fn workflow_update(row: &Workflow) -> Statement {
+    let Workflow { id, workspace_id, name, description, graph, version, updated_at, .. } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        name = name,
+        description = description,
+        graph = json(graph),
+        version = *version,
+        updated = *updated_at
+    ];
+    Statement::touch(&WORKFLOW_UPDATE, params)
+}
+
+fn trigger_insert(row: &FlowTrigger, hash: Option<[u8; 32]>) -> Statement {
+    let FlowTrigger { id, workspace_id, workflow_id, user_id, start, enabled, next_at, last_at, created_at } = row;
+    let params = params![
+        id = *id,
+        workspace = *workspace_id,
+        workflow = *workflow_id,
+        user = *user_id,
+        kind = start.kind(),
+        spec = json(start),
+        hash = hash,
+        enabled = *enabled,
+        next = *next_at,
+        last = *last_at,
+        created = *created_at
+    ];
+    Statement::touch(&TRIGGER_INSERT, params)
+}
+
+pub(crate) fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
+    match change {
+        WorkflowChange::Insert(row) => workflow_insert(row),
+        WorkflowChange::Update(row) => workflow_update(row),
+        WorkflowChange::Delete(id) => Statement::touch(&WORKFLOW_DELETE, params![id = *id, workspace = tenant]),
+        WorkflowChange::GraphKeep { id, body, at } => {
+            Statement::touch(&GRAPH_KEEP, params![workspace = tenant, id = *id, body = &**body, now = *at])
+        }
+        WorkflowChange::FileInsert(row) => flow_file::flow_file_insert(row),
+        WorkflowChange::TriggerInsert { trigger, hash } => trigger_insert(trigger, *hash),
+        WorkflowChange::TriggerDelete(id) => Statement::touch(&TRIGGER_DELETE, params![id = *id, workspace = tenant]),
+        WorkflowChange::TriggerMove { id, was, next, last } => {
+            Statement::touch(&TRIGGER_MOVE, params![id = *id, workspace = tenant, was = *was, next = *next, last = *last])
+        }
+    }
+}
+
+impl WorkflowChange {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Insert(_) => "WorkflowInsert",
+            Self::Update(_) => "WorkflowUpdate",
+            Self::Delete(_) => "WorkflowDelete",
+            Self::GraphKeep { .. } => "GraphKeep",
+            Self::FileInsert(_) => "FlowFileInsert",
+            Self::TriggerInsert { .. } => "FlowTriggerInsert",
+            Self::TriggerDelete(_) => "FlowTriggerDelete",
+            Self::TriggerMove { .. } => "FlowTriggerMove",
+        }
+    }
+
+    pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
+        match self {
+            Self::Insert(row) | Self::Update(row) => Some(row.workspace_id),
+            Self::FileInsert(row) => Some(row.workspace_id),
+            Self::TriggerInsert { trigger, .. } => Some(trigger.workspace_id),
+            // The statements look for their row in the tenant's workspace.
+            Self::Delete(_) | Self::GraphKeep { .. } | Self::TriggerDelete(_) | Self::TriggerMove { .. } => None,
+        }
+    }
+}

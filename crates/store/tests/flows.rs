@@ -1,0 +1,237 @@
+//! Workflows, runs, files and triggers.
+
+use std::sync::Arc;
+
+use domain::page::PageRequest;
+use domain::workflow::run::{FlowFile, FlowTrigger, NodeRun, PlatformEvent, Run, RunSource, RunStatus, Start, Subject, Webhook};
+use domain::workflow::{Graph, Workflow};
+use domain::*;
+use serde_json::{Map, json};
+use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
+use uuid::Uuid;
+
+use crate::fixture::*;
+
+fn workflow(tenant: Tenant, user: UserId, name: &str) -> Workflow {
+    Workflow {
+        id: WorkflowId::generate(),
+        workspace_id: tenant.workspace(),
+        user_id: user,
+        name: name.to_owned(),
+        description: String::new(),
+        graph: Graph::scaffold(1, vec![]),
+        version: 0,
+        created_at: now(),
+        updated_at: now(),
+    }
+}
+
+fn run(of: &Workflow) -> Run {
+    Run {
+        id: RunId::generate(),
+        workspace_id: of.workspace_id,
+        user_id: of.user_id,
+        key_id: None,
+        subject: Subject::Workflow { id: of.id, name: of.name.clone() },
+        graph_id: GraphId(Uuid::nil()),
+        values: Map::from_iter([("node_1_request".to_owned(), json!({"field": "\u{0}"}))]),
+        source: RunSource::Api,
+        status: RunStatus::Queued,
+        error: None,
+        node_count: 0,
+        single_node: None,
+        estimated: 5,
+        credits: 0,
+        created_at: now(),
+        started_at: None,
+        finished_at: None,
+    }
+}
+
+fn node_run(run: &Run, status: RunStatus) -> NodeRun {
+    NodeRun {
+        id: NodeRunId::generate(),
+        workspace_id: run.workspace_id,
+        run_id: run.id,
+        node_id: "node_1_x".into(),
+        node_type: "merge".into(),
+        status,
+        attempts: 1,
+        failures: 0,
+        input: Some(json!({"items": [1]})),
+        output: None,
+        logs: vec!["one".into()],
+        error: None,
+        credits: 0,
+        started_at: Some(now()),
+        finished_at: None,
+    }
+}
+
+fn keep() -> Change {
+    Change::Workflow(WorkflowChange::GraphKeep {
+        id: GraphId(Uuid::nil()),
+        body: Arc::from(serde_json::to_string(&Graph::scaffold(1, vec![])).unwrap()),
+        at: now(),
+    })
+}
+
+fn insert(run: &Run) -> Change {
+    Change::Run(RunChange::Insert { run: run.clone(), webhook: None })
+}
+
+both! {
+    async fn a_workflow_is_changed_by_who_has_seen_its_last_version(fixture: Fixture) {
+        let (tenant, user) = fixture.tenant("ada").await;
+        let first = workflow(tenant, user.id, "50%_of");
+        let second = workflow(tenant, user.id, "other");
+        let inserts = vec![Change::Workflow(WorkflowChange::Insert(first.clone())), Change::Workflow(WorkflowChange::Insert(second.clone()))];
+        fixture.store.commit(tenant, inserts).await.unwrap();
+        let renamed = Workflow { name: "renamed".into(), ..first.clone() };
+        fixture.store.commit(tenant, vec![Change::Workflow(WorkflowChange::Update(renamed.clone()))]).await.unwrap();
+        let stale = fixture.store.commit(tenant, vec![Change::Workflow(WorkflowChange::Update(first.clone()))]).await;
+        assert!(matches!(stale, Err(StoreError::Stale)), "{stale:?}");
+        let found = fixture.store.workflow(first.id).await.unwrap().unwrap().open(tenant).unwrap();
+        assert_eq!(found, Workflow { version: 1, ..renamed });
+        let all = |search: Option<&'static str>| {
+            let store = &fixture.store;
+            async move { store.workflows(tenant, search, &PageRequest::default()).await.unwrap().items.into_iter().map(|row| row.name).collect::<Vec<_>>() }
+        };
+        assert_eq!(all(None).await, ["other", "renamed"]);
+        assert_eq!(all(Some("NAME")).await, ["renamed"]);
+        assert!(all(Some("%")).await.is_empty(), "a pattern is no pattern");
+        let (stranger, _) = fixture.tenant("eve").await;
+        let theft = fixture.store.commit(stranger, vec![Change::Workflow(WorkflowChange::Delete(first.id))]).await;
+        assert!(matches!(theft, Err(StoreError::Stale)), "{theft:?}");
+        fixture.store.commit(tenant, vec![Change::Workflow(WorkflowChange::Delete(first.id))]).await.unwrap();
+        assert!(fixture.store.workflow(first.id).await.unwrap().is_none());
+    }
+
+    async fn runs_are_held_by_one_and_fairly_shared(fixture: Fixture) {
+        let ((ada, user), (eve, other)) = (fixture.tenant("ada").await, fixture.tenant("eve").await);
+        let store = &fixture.store;
+        let (mine, theirs) = (workflow(ada, user.id, "mine"), workflow(eve, other.id, "theirs"));
+        let runs: Vec<Run> = (0..5).map(|_| run(&mine)).collect();
+        let mut changes = vec![Change::Workflow(WorkflowChange::Insert(mine)), keep()];
+        changes.extend(runs.iter().map(insert));
+        store.commit(ada, changes).await.unwrap();
+        let single = run(&theirs);
+        store.commit(eve, vec![Change::Workflow(WorkflowChange::Insert(theirs)), keep(), insert(&single)]).await.unwrap();
+
+        let mut tenants = store.system_run_tenants().await.unwrap();
+        tenants.sort();
+        let mut expected = vec![ada.workspace(), eve.workspace()];
+        expected.sort();
+        assert_eq!(tenants, expected);
+        let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+        let shares = [(ada.workspace(), 2), (eve.workspace(), 2)];
+        let taken = store.system_runs_claim(&shares, one, later(10), now()).await.unwrap();
+        let mut ids: Vec<RunId> = taken.iter().map(|run| run.id).collect();
+        ids.sort();
+        assert_eq!(ids, [runs[0].id, runs[1].id, single.id], "the oldest of each");
+        assert!(taken.iter().all(|run| run.status == RunStatus::Running && run.started_at == Some(now())));
+        let rest = store.system_runs_claim(&[(ada.workspace(), 9)], two, later(10), now()).await.unwrap();
+        assert_eq!(rest.len(), 3);
+
+        let hold = |holder| Change::Run(RunChange::Hold { id: runs[0].id, holder, until: later(20) });
+        assert!(matches!(store.commit(ada, vec![hold(two)]).await, Err(StoreError::Stale)), "another's run");
+        store.commit(ada, vec![hold(one)]).await.unwrap();
+        assert_eq!(store.system_runs_expire(later(15)).await.unwrap(), 5);
+        let again = store.system_runs_claim(&shares, two, later(30), later(15)).await.unwrap();
+        assert!(again.iter().all(|run| run.id != runs[0].id) && again.len() == 3);
+        assert_eq!(store.system_runs_renew(one, later(40)).await.unwrap(), [runs[0].id]);
+
+        let end = |holder| RunChange::End { id: runs[0].id, holder, status: RunStatus::Completed, error: None, credits: 7, at: later(16) };
+        store.commit(ada, vec![Change::Run(end(one))]).await.unwrap();
+        let over = store.run(runs[0].id).await.unwrap().unwrap().open(ada).unwrap();
+        assert_eq!((over.status, over.finished_at), (RunStatus::Completed, Some(later(16))));
+        assert_eq!((over.estimated, over.credits, store.flow_credits(ada).await.unwrap(), store.flow_credits(eve).await.unwrap()), (5, 7, 7, 0));
+        assert_eq!(store.flow_secret(ada, "first").await.unwrap(), "first");
+        assert_eq!(store.flow_secret(ada, "second").await.unwrap(), "first", "it stays");
+        let cancel = Change::Run(RunChange::Cancel { id: runs[0].id, at: now() });
+        assert!(matches!(store.commit(ada, vec![cancel]).await, Err(StoreError::Stale)), "it is over");
+        assert_eq!(store.system_runs_forget(later(17), 10).await.unwrap(), 1);
+        assert_eq!(store.system_graphs_forget(later(17)).await.unwrap(), 0, "others use it");
+    }
+
+    async fn a_parked_run_waits_for_its_time(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let flow = workflow(ada, user.id, "mine");
+        let run = run(&flow);
+        fixture.store.commit(ada, vec![Change::Workflow(WorkflowChange::Insert(flow)), keep(), insert(&run)]).await.unwrap();
+        let me = Uuid::new_v4();
+        let claim = async |at| fixture.store.system_runs_claim(&[(ada.workspace(), 5)], me, at, at).await.unwrap().len();
+        assert_eq!(claim(now()).await, 1);
+        let park = RunChange::Park { id: run.id, holder: me, until: later(100) };
+        fixture.store.commit(ada, vec![Change::Run(RunChange::Node(node_run(&run, RunStatus::Running))), Change::Run(park)]).await.unwrap();
+        assert_eq!(fixture.store.system_run_next_at(ada.workspace()).await.unwrap(), Some(later(100)));
+        assert_eq!((claim(later(99)).await, claim(later(100)).await), (0, 1));
+        let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
+        assert_eq!(nodes[&run.id][0].input, Some(json!({"items": [1]})));
+        fixture.store.commit(ada, vec![Change::Run(RunChange::Cancel { id: run.id, at: later(101) })]).await.unwrap();
+        let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
+        assert_eq!(nodes[&run.id][0].status, RunStatus::Canceled);
+        let page = fixture.store.runs(ada, RunQuery { workflow: None, status: Some(RunStatus::Canceled) }, 10, None).await.unwrap();
+        assert_eq!((page.items.len(), page.items[0].values.clone()), (1, run.values));
+    }
+
+    async fn files_and_triggers_go_with_their_workflow(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let flow = workflow(ada, user.id, "mine");
+        let trigger = FlowTrigger {
+            id: FlowTriggerId::generate(),
+            workspace_id: ada.workspace(),
+            workflow_id: flow.id,
+            user_id: user.id,
+            start: Start::Event { event: PlatformEvent::DeploymentFailed },
+            enabled: true,
+            next_at: Some(now()),
+            last_at: None,
+            created_at: now(),
+        };
+        let file = FlowFile {
+            id: UploadId::generate(),
+            workspace_id: ada.workspace(),
+            made: None,
+            filename: "a.png".into(),
+            content_type: "image/png".into(),
+            bytes: 3,
+            created_at: now(),
+            expires_at: later(5),
+        };
+        let changes = vec![
+            Change::Workflow(WorkflowChange::Insert(flow.clone())),
+            Change::Workflow(WorkflowChange::TriggerInsert { trigger: trigger.clone(), hash: Some([3; 32]) }),
+            Change::Workflow(WorkflowChange::FileInsert(file.clone())),
+        ];
+        let store = &fixture.store;
+        store.commit(ada, changes).await.unwrap();
+        assert_eq!(store.flow_trigger_by_hash([3; 32]).await.unwrap(), Some(trigger.clone()));
+        assert_eq!(store.system_flow_triggers_due(now(), 5).await.unwrap(), std::slice::from_ref(&trigger));
+        let moved = || Change::Workflow(WorkflowChange::TriggerMove { id: trigger.id, was: now(), next: Some(later(60)), last: Some(now()) });
+        store.commit(ada, vec![moved()]).await.unwrap();
+        assert!(matches!(store.commit(ada, vec![moved()]).await, Err(StoreError::Stale)), "one of two moves it");
+        assert_eq!(store.flow_files(ada, None, 10, None).await.unwrap().items, std::slice::from_ref(&file));
+        assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [file.id]);
+        store.system_flow_files_delete(&[file.id]).await.unwrap();
+        assert!(store.flow_file(file.id).await.unwrap().is_none());
+        store.commit(ada, vec![Change::Workflow(WorkflowChange::Delete(flow.id))]).await.unwrap();
+        assert!(store.flow_trigger(trigger.id).await.unwrap().is_none());
+    }
+
+    async fn a_webhook_is_sealed(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let flow = workflow(ada, user.id, "mine");
+        let run = run(&flow);
+        let headers = Map::from_iter([("x-token".to_owned(), json!("canary"))]);
+        let webhook = Webhook { url: "https://example.com".into(), events: None, metadata: json!(null), headers };
+        let change = RunChange::Insert { run: run.clone(), webhook: Some(webhook.clone()) };
+        fixture.store.commit(ada, vec![Change::Workflow(WorkflowChange::Insert(flow)), keep(), Change::Run(change)]).await.unwrap();
+        assert_eq!(fixture.store.run_webhook(ada, run.id).await.unwrap(), Some(webhook));
+        if fixture.kind == Kind::Sqlite {
+            let files = std::fs::read_dir(fixture.dir.path()).unwrap().flatten();
+            let leaked = files.map(|file| std::fs::read(file.path()).unwrap()).any(|bytes| bytes.windows(6).any(|six| six == b"canary"));
+            assert!(!leaked);
+        }
+    }
+}
