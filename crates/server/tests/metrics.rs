@@ -129,7 +129,7 @@ fn usage_moves_with_the_load_and_survives_a_restart() {
 
 #[test]
 fn the_command_line_shows_metrics_and_requests() {
-    let server = Server::start();
+    let server = Server::start_unlimited();
     let app = deploy(&server);
     let folder: &Path = &app.folder;
     for path in ["/", "/", "/missing"] {
