@@ -154,3 +154,36 @@ async fn guessing_keys_is_limited_by_address_and_locks_nobody_out() {
     assert_eq!(server.raw(from("203.0.113.8", "orr_guessed").as_bytes()).await.status, 200, "another address is told that it does not");
     server.end().await;
 }
+
+#[tokio::test]
+async fn what_operations_cost_is_charged_before_and_given_back() {
+    let server = Server::start_limited(Limiter::new(LimitRules { cost: Some(600), ..LimitRules::default() })).await;
+    let ada = server.person("ada@example.com", None).await;
+    let bearer = format!("Bearer {}", ada.token);
+    let ask = async |query: &str| {
+        let reply = server.graphql(&[("Authorization", &bearer)], query).await;
+        (reply.status, reply.header("retry-after").map(str::to_owned), reply.json())
+    };
+    // It may resolve 50 x 5 fields, and there is one project.
+    let listing = "{ projects(first: 50) { edges { node { id name createdAt } } } rateLimit { limit used remaining cost resetAt } }";
+    let mut used = 0;
+    for _ in 0..4 {
+        let (status, _, body) = ask(listing).await;
+        let told = &body["data"]["rateLimit"];
+        assert_eq!((status, &told["limit"]), (200, &serde_json::json!(600)), "{body}");
+        let number = |name: &str| told[name].as_i64().unwrap();
+        assert!((150..=320).contains(&number("cost")), "{told}");
+        assert_eq!(number("used") + number("remaining"), 600);
+        assert!(number("used") - number("cost") <= used + 20, "what was not used came back: {told} after {used}");
+        used = number("used") - number("cost");
+    }
+    let (status, wait, body) =
+        ask("{ projects(first: 100) { edges { node { id name createdAt description services { edges { node { id } } } } } } }").await;
+    assert_eq!((status, body["errors"][0]["extensions"]["code"].as_str()), (429, Some("RATE_LIMITED")), "{body}");
+    assert!((1..=60).contains(&wait.unwrap().parse::<u32>().unwrap()));
+    assert!(body["errors"][0]["message"].as_str().unwrap().contains("smaller pages"), "{body}");
+    let (status, _, body) = ask("{ me { email apiTokenRateLimit { remainingPoints } } }").await;
+    assert_eq!(status, 200, "the refused one cost nothing: {body}");
+    assert!(body["data"]["me"]["apiTokenRateLimit"]["remainingPoints"].as_i64().unwrap() > 500, "{body}");
+    server.end().await;
+}

@@ -265,6 +265,45 @@ impl Meter {
     }
 }
 
+/// What operations may cost altogether: a window of a minute that is charged before an operation begins and given back what it did not
+/// use. A cost is in fields that an operation resolves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    minute: u32,
+    spent: u32,
+}
+
+impl Budget {
+    fn turn(&mut self, now: Timestamp) {
+        let present = index(Span::Minute, now);
+        if self.minute != present {
+            *self = Self { minute: present, spent: 0 };
+        }
+    }
+
+    /// Charges a cost, or says that it is refused, which then costs nothing.
+    pub fn charge(&mut self, cost: u32, limit: u32, now: Timestamp) -> State {
+        self.turn(now);
+        let refused = self.spent.checked_add(cost).is_none_or(|spent| spent > limit);
+        if !refused {
+            self.spent += cost;
+        }
+        self.state(limit, now, refused)
+    }
+
+    /// Gives back a part of what was charged at a moment; once its minute is over there is nothing to give.
+    pub fn refund(&mut self, cost: u32, charged: Timestamp) {
+        if self.minute == index(Span::Minute, charged) {
+            self.spent = self.spent.saturating_sub(cost);
+        }
+    }
+
+    fn state(&self, limit: u32, now: Timestamp, refused: bool) -> State {
+        let ends = (i64::from(self.minute) + 1) * 60_000;
+        State::of(Window { name: "cost", seconds: 60, limit, used: self.spent.min(limit), ends }, now, refused)
+    }
+}
+
 /// One window of a subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {

@@ -30,7 +30,12 @@ pub struct LimitRules {
     pub professional: Limits,
     /// A session: it is not a key, and what it does costs none of its person's keys anything.
     pub session: Limits,
+    /// What the GraphQL operations of one credential may cost in a minute, in fields that they resolve. `None` is no limit.
+    pub cost: Option<u32>,
 }
+
+/// About ten seconds of one core's work.
+const COST: u32 = 20_000_000;
 
 impl Default for LimitRules {
     fn default() -> Self {
@@ -39,6 +44,7 @@ impl Default for LimitRules {
             hobby: Limits::of_plan(Plan::Hobby),
             professional: Limits::of_plan(Plan::Professional),
             session: Limits([Some(200), None, None, None]),
+            cost: Some(COST),
         }
     }
 }
@@ -126,6 +132,22 @@ impl Limiter {
             }
             self.begin(store, counted, now).await?;
         }
+    }
+
+    /// Charges the principal what an operation may cost at the most, unless that goes beyond what its minute allows. Each control plane
+    /// counts by itself: it is its own work that is limited. `None` when there is no limit, and for nobody.
+    pub fn charge(&self, principal: &Principal, cost: u64, now: Timestamp) -> Option<State> {
+        let (counted, limit) = self.counted(principal).zip(self.rules.cost)?;
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        self.meters.budget(counted.subject, |budget| budget.charge(cost, limit, now))
+    }
+
+    /// Gives back what an operation was charged at a moment and has not used.
+    pub fn refund(&self, principal: &Principal, cost: u64, charged: Timestamp) {
+        let Some(counted) = self.counted(principal).filter(|_| cost > 0 && self.rules.cost.is_some()) else { return };
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        // A subject that was forgotten meanwhile owes nothing.
+        let _ = self.meters.budget(counted.subject, |budget| budget.refund(cost, charged));
     }
 
     /// How the principal stands, without counting anything. `None` for nobody.

@@ -15,6 +15,7 @@ use clap::parser::ValueSource;
 use domain::account::Plan;
 use domain::network::Network;
 use domain::rate::Limits;
+use ops::limit::LimitRules;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ struct Settings {
     /// The same on the plan Professional [default: 50/second,10000/hour].
     #[arg(long, env = "ORRERY_LIMITS_PROFESSIONAL", value_name = "LIMITS", hide_short_help = true)]
     limits_professional: Option<String>,
+    /// Fields that the GraphQL operations of one credential may resolve in a minute, 0 for any number [default: 20000000].
+    #[arg(long, env = "ORRERY_LIMITS_COST", value_name = "NUMBER", hide_short_help = true)]
+    limits_cost: Option<u32>,
     /// Networks of reverse proxies whose X-Forwarded-For is believed, separated by commas; this machine's always is [default: none].
     #[arg(long, env = "ORRERY_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', hide_short_help = true)]
     trusted_proxies: Option<Vec<String>>,
@@ -163,6 +167,7 @@ pub(crate) struct Config {
     pub(crate) limits_free: String,
     pub(crate) limits_hobby: String,
     pub(crate) limits_professional: String,
+    pub(crate) limits_cost: u32,
     pub(crate) trusted_proxies: Vec<String>,
     pub(crate) max_upload_bytes: ByteSize,
     pub(crate) build_seconds: u64,
@@ -271,6 +276,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         limits_hobby: layers.pick("limits_hobby", set.limits_hobby, file.limits_hobby, || plan_default(Plan::Hobby)),
         limits_professional: layers
             .pick("limits_professional", set.limits_professional, file.limits_professional, || plan_default(Plan::Professional)),
+        limits_cost: layers.pick("limits_cost", set.limits_cost, file.limits_cost, || LimitRules::default().cost.unwrap_or_default()),
         trusted_proxies: layers.pick("trusted_proxies", set.trusted_proxies, file.trusted_proxies, Vec::new),
         max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
         build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),

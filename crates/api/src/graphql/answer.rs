@@ -2,6 +2,7 @@
 //! (`contracts/railway.md` 1.2). The key `errors` is absent when there are none: the command-line client fails on an empty list.
 
 use domain::Code;
+use domain::rate::State;
 use juniper::parser::{ParseError, SourcePosition};
 use juniper::{ExecutionError, GraphQLError, Value};
 use serde::Serialize;
@@ -17,15 +18,17 @@ const MAX_ERRORS: usize = 20;
 /// An answer over HTTP.
 #[derive(Clone, Debug)]
 pub struct GraphqlResponse {
-    /// 400 when the document was not executed, else 200 (`contracts/railway.md` 8).
+    /// 400 when the document was not executed, 429 when it costs more than is left, else 200 (`contracts/railway.md` 8).
     pub status: u16,
+    /// With 429: seconds until it can be tried again.
+    pub retry_after: Option<i64>,
     /// JSON.
     pub body: Vec<u8>,
 }
 
-/// Why a document was not executed.
+/// Why a document was not executed, and in how many seconds it may be.
 #[derive(Debug)]
-pub(crate) struct Rejection(Vec<Problem>);
+pub(crate) struct Rejection(Vec<Problem>, Option<i64>);
 
 #[derive(Debug)]
 struct Problem {
@@ -37,7 +40,7 @@ struct Problem {
 
 impl Rejection {
     pub(crate) fn one(code: Code, message: impl Into<String>) -> Self {
-        Self(vec![Problem { code, message: message.into(), locations: vec![], path: None }])
+        Self(vec![Problem { code, message: message.into(), locations: vec![], path: None }], None)
     }
 
     /// The request is not one that can be executed.
@@ -50,6 +53,15 @@ impl Rejection {
     /// The document goes beyond a limit.
     pub(crate) fn too_complex(message: impl Into<String>) -> Self {
         Self::one(Code::TooComplex, message)
+    }
+
+    /// It costs more than is left of the credential's minute.
+    pub(crate) fn too_expensive(cost: u64, state: &State) -> Self {
+        let (left, wait) = state.tightest().map_or((0, 1), |window| (window.remaining(), state.wait(window)));
+        let text = format!(
+            "Rate limit exceeded: the operation may resolve {cost} fields, and {left} are left for this minute; try again in {wait} s, or ask for smaller pages"
+        );
+        Self(Self::one(Code::RateLimited, text).0, Some(wait))
     }
 
     /// The root field needs a credential.
@@ -67,7 +79,7 @@ impl Rejection {
 
     /// What an execution met.
     pub(crate) fn executed(errors: &[ExecutionError<Scalar>]) -> Self {
-        Self(errors.iter().take(MAX_ERRORS).map(Problem::executed).collect())
+        Self(errors.iter().take(MAX_ERRORS).map(Problem::executed).collect(), None)
     }
 
     /// The list as JSON, for bodies and for websocket messages.
@@ -78,7 +90,7 @@ impl Rejection {
     /// As an HTTP answer.
     pub(crate) fn response(&self, status: u16, request_id: &str) -> GraphqlResponse {
         let body = json!({"errors": self.errors(request_id), "data": null});
-        GraphqlResponse { status, body: body.to_string().into_bytes() }
+        GraphqlResponse { status, retry_after: self.1, body: body.to_string().into_bytes() }
     }
 }
 
@@ -119,7 +131,7 @@ impl From<GraphQLError> for Rejection {
                     }
                     _ => Code::BadUserInput,
                 };
-                Self(vec![Problem { code, message: syntax(&error.item), locations: vec![error.start()], path: None }])
+                Self(vec![Problem { code, message: syntax(&error.item), locations: vec![error.start()], path: None }], None)
             }
             GraphQLError::ValidationError(errors) => Self(
                 errors
@@ -132,6 +144,7 @@ impl From<GraphQLError> for Rejection {
                         path: None,
                     })
                     .collect(),
+                None,
             ),
             GraphQLError::NoOperationProvided => Self::bad_request("Must provide an operation.", None),
             GraphQLError::MultipleOperationsProvided => {
@@ -159,6 +172,15 @@ pub(crate) fn executed(data: &Value<Scalar>, errors: &[ExecutionError<Scalar>], 
         tracing::error!(request_id, %error, "an answer could not be written as JSON");
         Rejection::internal().response(200, request_id).body
     })
+}
+
+/// How many fields an answer holds.
+pub(crate) fn fields(data: &Value<Scalar>) -> u64 {
+    match data {
+        Value::Scalar(_) | Value::Null => 0,
+        Value::List(items) => items.iter().map(fields).sum(),
+        Value::Object(object) => object.iter().map(|(_, value)| 1 + fields(value)).sum(),
+    }
 }
 
 /// The body for a request that fails before its document is looked at, such as one with an unknown token.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
+use domain::rate::State;
 use futures::Stream;
 use ops::{OpCtx, Principal};
 
@@ -26,6 +27,8 @@ pub struct Ctx {
     pub op: OpCtx,
     pub(crate) loader: Loader,
     pub(crate) galaxy: galaxy::Loader,
+    /// What the operation was charged, and how whoever asks stands after that; `None` when nothing limits them.
+    pub(crate) budget: Option<(u64, State)>,
     rows: AtomicU64,
     stage: Mutex<Stage>,
 }
@@ -44,9 +47,20 @@ enum Stage {
 impl juniper::Context for Ctx {}
 
 impl Ctx {
-    /// For a query or a mutation.
-    pub(crate) fn new(op: OpCtx) -> Self {
-        Self { op, loader: Loader::default(), galaxy: galaxy::Loader::default(), rows: AtomicU64::new(0), stage: Mutex::new(Stage::Plain) }
+    fn new(op: OpCtx) -> Self {
+        Self {
+            op,
+            loader: Loader::default(),
+            galaxy: galaxy::Loader::default(),
+            budget: None,
+            rows: AtomicU64::new(0),
+            stage: Mutex::new(Stage::Plain),
+        }
+    }
+
+    /// For a query or a mutation that was charged this.
+    pub(crate) fn charged(op: OpCtx, cost: u64, budget: Option<State>) -> Self {
+        Self { budget: budget.map(|state| (cost, state)), ..Self::new(op) }
     }
 
     /// For finding out what a subscription listens to.

@@ -20,6 +20,7 @@ mod walk;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::Code;
+use domain::rate::State;
 use juniper::{GraphQLError, OperationType, RootNode, Variables};
 use ops::auth::Surface;
 use ops::{OpCtx, Principal};
@@ -114,6 +115,16 @@ pub(crate) struct Opened {
     variables: Arc<Variables<Scalar>>,
 }
 
+/// An operation that may be executed.
+struct Ready {
+    prepared: Arc<Prepared>,
+    variables: Arc<Variables<Scalar>>,
+    /// What was charged for it.
+    cost: u64,
+    /// How whoever asks stands after that.
+    budget: Option<State>,
+}
+
 /// What became of an operation that came over a websocket.
 pub(crate) enum Started {
     /// A query or a mutation: the whole answer.
@@ -156,14 +167,14 @@ impl Engine {
         let asked = match self.recent.ask(&ctx, request) {
             // Galaxy's answers hold metrics, which change without a commit.
             _ if self.surface == Surface::Galaxy => None,
-            Ok(body) => return GraphqlResponse { status: 200, body: body.to_vec() },
+            Ok(body) => return GraphqlResponse { status: 200, retry_after: None, body: body.to_vec() },
             Err(asked) => asked,
         };
         match self.prepare(&ctx, request) {
-            Ok((prepared, variables)) => match run(ctx, Arc::clone(&prepared), variables).await {
+            Ok(ready) => match run(ctx, &ready).await {
                 Ok(body) => {
-                    self.recent.keep(asked, &prepared.document, &body);
-                    GraphqlResponse { status: 200, body }
+                    self.recent.keep(asked, &ready.prepared.document, &body);
+                    GraphqlResponse { status: 200, retry_after: None, body }
                 }
                 Err(rejection) => rejection.response(400, &request_id),
             },
@@ -173,14 +184,15 @@ impl Engine {
 
     /// Begins an operation of a websocket.
     pub(crate) async fn start(&self, ctx: OpCtx, request: &GraphqlRequest) -> Result<Started, Rejection> {
-        let (prepared, variables) = self.prepare(&ctx, request).map_err(|(_, rejection)| rejection)?;
-        if prepared.document.kind == OperationType::Subscription {
-            return open(ctx, prepared, variables).await;
+        let ready = self.prepare(&ctx, request).map_err(|(_, rejection)| rejection)?;
+        if ready.prepared.document.kind == OperationType::Subscription {
+            return open(ctx, ready.prepared, ready.variables).await;
         }
-        run(ctx, prepared, variables).await.map(Started::Answered)
+        run(ctx, &ready).await.map(Started::Answered)
     }
 
-    fn prepare(&self, ctx: &OpCtx, request: &GraphqlRequest) -> Result<(Arc<Prepared>, Variables<Scalar>), (u16, Rejection)> {
+    /// Finds the operation, and charges what it may cost.
+    fn prepare(&self, ctx: &OpCtx, request: &GraphqlRequest) -> Result<Ready, (u16, Rejection)> {
         let operation = request.operation_name.as_deref().filter(|name| !name.is_empty());
         let prepared = self.cache.get(self.surface, &request.query, operation).map_err(|rejection| (400, rejection))?;
         check_principal(self.surface, ctx, &prepared).map_err(|rejection| (200, rejection))?;
@@ -194,7 +206,11 @@ impl Engine {
             );
             return Err((400, Rejection::too_complex(text)));
         }
-        Ok((prepared, variables))
+        let budget = ctx.ops.limits.charge(&ctx.principal, cost, ctx.now);
+        match budget.filter(|state| state.refused) {
+            Some(state) => Err((429, Rejection::too_expensive(cost, &state))),
+            None => Ok(Ready { prepared, variables: Arc::new(variables), cost, budget }),
+        }
     }
 }
 
@@ -221,12 +237,16 @@ async fn on_thread<T: Send + 'static>(inline: bool, request_id: &str, work: impl
     })
 }
 
-async fn run(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) -> Result<Vec<u8>, Rejection> {
-    let inline = prepared.document.kind == OperationType::Query && prepared.document.cost.with(&variables) <= cost::INLINE_COST;
+/// Executes a query or a mutation, and gives back what it was charged beyond the fields of its answer.
+async fn run(ctx: OpCtx, ready: &Ready) -> Result<Vec<u8>, Rejection> {
+    let Ready { cost, budget, .. } = *ready;
+    let (prepared, variables) = (Arc::clone(&ready.prepared), Arc::clone(&ready.variables));
+    let inline = prepared.document.kind == OperationType::Query && cost <= cost::INLINE_COST;
     let request_id = ctx.request_id.clone();
     on_thread(inline, &request_id, move || {
-        let ctx = Ctx::new(ctx);
+        let ctx = Ctx::charged(ctx, cost, budget);
         let (mut data, errors) = prepared.operation.execute(&variables, &ctx)?;
+        ctx.op.ops.limits.refund(&ctx.op.principal, cost.saturating_sub(answer::fields(&data)), ctx.op.now);
         if prepared.document.plain_lists {
             document::flatten(&mut data);
         }
@@ -236,14 +256,14 @@ async fn run(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) 
     .map_err(|error: GraphQLError| error.into())
 }
 
-async fn open(ctx: OpCtx, prepared: Arc<Prepared>, variables: Variables<Scalar>) -> Result<Started, Rejection> {
+async fn open(ctx: OpCtx, prepared: Arc<Prepared>, variables: Arc<Variables<Scalar>>) -> Result<Started, Rejection> {
     let request_id = ctx.request_id.clone();
     on_thread(false, &request_id, move || {
         let Some(events) = &prepared.events else { return Err(GraphQLError::NotSubscription.into()) };
         let ctx = Ctx::opening(ctx);
         let (_, errors) = events.borrow_dependent().execute_sync(&variables, &ctx)?;
         match ctx.opened() {
-            Some(events) => Ok(Started::Opened(Opened { prepared, variables: Arc::new(variables) }, events)),
+            Some(events) => Ok(Started::Opened(Opened { prepared, variables }, events)),
             None => Err(Rejection::executed(&errors)),
         }
     })

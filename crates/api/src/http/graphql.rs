@@ -9,7 +9,7 @@ use axum::extract::ws::{WebSocket, WebSocketUpgrade};
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, ORIGIN,
+    ACCESS_CONTROL_MAX_AGE, ALLOW, CONTENT_TYPE, ORIGIN, RETRY_AFTER,
 };
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -23,7 +23,7 @@ use super::answer::{build, refuse, refuse_graphql};
 use super::caller::{Credential, context, context_of, credential, galaxy_credential};
 use super::rate::EXPOSED;
 use super::{ApiState, Arrival, Peer, body, require_same_origin};
-use crate::graphql::GraphqlRequest;
+use crate::graphql::{GraphqlRequest, GraphqlResponse};
 
 const BODY_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -50,9 +50,16 @@ async fn run(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> 
         }
     };
     let request = read_request(&parts.headers, body).await?;
-    let answer = state.engine.execute(ctx, request).await;
+    Ok(respond(state.engine.execute(ctx, request).await))
+}
+
+fn respond(answer: GraphqlResponse) -> Response {
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(build(status, "application/json", answer.body))
+    let mut response = build(status, "application/json", answer.body);
+    if let Some(seconds) = answer.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 async fn read_request(headers: &HeaderMap, body: Body) -> Result<GraphqlRequest, Error> {
@@ -171,9 +178,7 @@ async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Bo
         require_same_origin(state, &parts.headers)?;
     }
     let ctx = context_of(state, Surface::Galaxy, arrival, &credential).await?;
-    let answer = state.galaxy.execute(ctx, request).await;
-    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Ok(build(status, "application/json", answer.body))
+    Ok(respond(state.galaxy.execute(ctx, request).await))
 }
 
 /// `OPTIONS /graphql/v2`

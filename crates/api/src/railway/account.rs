@@ -12,6 +12,7 @@ use super::absent::{ExternalWorkspace, Team};
 use super::connection::{connection, page, sized};
 use super::enums::{Plan, TeamRole};
 use super::project::Project;
+use super::rate_limit::{ApiTokenRateLimit, RateLimit};
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -40,6 +41,10 @@ impl User {
 
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl User {
+    /// How the credential that asks stands with what its operations may cost; null when nothing limits it.
+    fn api_token_rate_limit(ctx: &Ctx) -> Option<ApiTokenRateLimit> {
+        RateLimit::of(ctx).map(ApiTokenRateLimit::from)
+    }
     fn avatar(&self) -> Option<String> {
         None
     }

@@ -23,6 +23,7 @@ mod mutation;
 mod plugin;
 mod project;
 mod query;
+mod rate_limit;
 mod region;
 mod service;
 mod subscription;

@@ -27,6 +27,7 @@ use super::metric::{
 };
 use super::plugin::Plugin;
 use super::project::Project;
+use super::rate_limit::RateLimit;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
 use super::tcp_proxy::TCPProxy;
@@ -378,6 +379,11 @@ impl Query {
         let request = sized(page(after, before, first, last)?);
         let found = ctx.wait(ops::project::projects(&ctx.op, workspace, &request, include_deleted.unwrap_or(false)))?;
         Ok(Project::page(ctx, found)?.into())
+    }
+    /// How the credential stands with what its operations may cost in a minute; null when nothing limits it.
+    fn rate_limit(ctx: &Ctx) -> Result<Option<RateLimit>, Fault> {
+        ctx.signed_in()?;
+        Ok(RateLimit::of(ctx))
     }
     /// Where replicas can run.
     fn regions(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<Region>, Fault> {

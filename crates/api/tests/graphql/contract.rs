@@ -22,6 +22,7 @@ const EXTRAS: &[&str] = &[
     "Query.apiKeyUsage",
     "Query.apiKeys",
     "Query.projects.teamId",
+    "Query.rateLimit",
     "TemplateDeployV2Input.teamId",
     "Workspace.viewerCanAdminister",
 ];
@@ -40,6 +41,7 @@ const OWN_TYPES: &[&str] = &[
     "PluginCreateDataInput",
     "QueryApiKeysConnection",
     "QueryApiKeysConnectionEdge",
+    "RateLimit",
 ];
 
 /// May be left out here, because another shape takes their place.

@@ -82,6 +82,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.projectToken", Self_, "{ projectToken { id projectId } }"),
     ("Query.projectTokens", More, "{ projectTokens(projectId: \"$project\") { edges { node { id } } } }"),
     ("Query.projects", Read, "{ projects(workspaceId: \"$workspace\") { edges { node { id } } } }"),
+    ("Query.rateLimit", Self_, "{ rateLimit { limit } }"),
     ("Query.regions", Self_, "{ regions { name } }"),
     ("Query.service", Read, "{ service(id: \"$service\") { id } }"),
     ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
