@@ -42,18 +42,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
     let url = format!("sqlite://{}", folder.join("orrery.db").display());
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("the store opens");
     let telemetry = TelemetryConfig { dir: folder.join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 };
-    let settings = Settings {
-        base_domain: "localhost".into(),
-        edge_port: None,
-        dashboard_url: String::new(),
-        region: "local".into(),
-        tcp_domain: "127.0.0.1".into(),
-        tcp_ports: 30_000..=32_767,
-        blobs: folder.to_owned(),
-        max_upload_bytes: 1,
-        apps: ops::app::AppSettings::default(),
-        flow: ops::workflow::FlowSettings::default(),
-    };
+    let settings = Settings::local(folder);
     let mut ops = Ops::new(store, Telemetry::open(telemetry).expect("the logs open"), settings);
     let plenty = PLENTY.parse().expect("limits");
     ops.limits = Limiter::new(LimitRules { free: plenty, hobby: plenty, professional: plenty, ..LimitRules::default() });

@@ -68,6 +68,15 @@ impl std::fmt::Display for Network {
     }
 }
 
+/// An address as far as one visitor controls it: an IPv6 visitor has a whole /64.
+#[must_use]
+pub fn visitor(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(wide) => IpAddr::V6(Ipv6Addr::from_bits(wide.to_bits() & !u128::from(u64::MAX))),
+        narrow => narrow,
+    }
+}
+
 /// Whether an address is one of the public internet. Everything that a machine or its neighbours keep for themselves is not: loopback,
 /// link-local (where clouds serve credentials), private, shared and reserved ranges, and IPv6 forms that carry such an IPv4 address.
 #[must_use]

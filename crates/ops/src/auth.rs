@@ -3,14 +3,16 @@
 mod known;
 mod surface;
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::account::Membership;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
-use domain::{Grant, Grants, Permission, Place, Role, SessionId, Timestamp, UserId};
+use domain::network::visitor;
+use domain::{Grant, Grants, Permission, Place, Role, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::context::{KeyPrincipal, OpCtx, Principal, UserPrincipal, Via};
 use crate::{Error, Ops};
@@ -58,7 +60,8 @@ pub async fn authenticate(
     let kind = surface.admit(sent, secret.expose_secret())?;
     let slot = key::hash(secret.expose_secret());
     let version = ops.store.version();
-    if let Some(known) = version.and_then(|version| ops.principals.find(&slot, version, now, address)) {
+    let place = address.map(place_of);
+    if let Some(known) = version.and_then(|version| ops.principals.find(&slot, version, now, place.as_deref())) {
         return surface.narrow(known);
     }
     let found = ops.store.api_key_by_hash(slot).await?.filter(|key| key.kind == kind);
@@ -69,7 +72,7 @@ pub async fn authenticate(
         note_refusal(&from, &key, reason).await;
         return Err(refused(surface, kind, words));
     }
-    let key = note_use(&from, key).await?;
+    let key = note_use(&from, key, place.as_deref()).await?;
     let principal = from.principal;
     if let Some(version) = version {
         ops.principals.remember(slot, version, &principal, &key, now);
@@ -89,7 +92,7 @@ async fn session(ops: &Arc<Ops>, secret: &SecretString, now: Timestamp) -> Resul
 /// # Errors
 /// There is no such person.
 pub async fn operator_as(ops: &Arc<Ops>, user: UserId) -> Result<Principal, Error> {
-    let person = person(ops, user, Via::Session(SessionId(Uuid::nil())), KeyLimits::OF_PLAN).await?;
+    let person = person(ops, user, Via::Server, KeyLimits::OF_PLAN).await?;
     person.ok_or_else(|| Error::not_found("User"))
 }
 
@@ -117,10 +120,18 @@ fn leaves_traces(kind: KeyKind) -> bool {
     !matches!(kind, KeyKind::OAuthAccess | KeyKind::OAuthRefresh)
 }
 
+/// Where an address counts as: a visitor with IPv6 has so many that each request could come from another one.
+fn place_of(address: &str) -> Cow<'_, str> {
+    match address.parse() {
+        Ok(wide @ IpAddr::V6(_)) => Cow::Owned(visitor(wide).to_string()),
+        _ => Cow::Borrowed(address),
+    }
+}
+
 /// Notes when and from where a key is used; the first use from an address is an activity.
-async fn note_use(from: &OpCtx, key: ApiKey) -> Result<ApiKey, Error> {
+async fn note_use(from: &OpCtx, key: ApiKey, place: Option<&str>) -> Result<ApiKey, Error> {
     let (ops, now) = (&from.ops, from.now);
-    let unseen = from.address.as_deref().filter(|address| leaves_traces(key.kind) && !ops.principals.has_seen(key.id, address));
+    let unseen = place.filter(|address| leaves_traces(key.kind) && !ops.principals.has_seen(key.id, address));
     if let Some(address) = unseen {
         if ops.store.api_key_address(key.id, address, now).await? {
             note(from, &key, "api_key_new_address", json!({"label": key.label, "address": address})).await;
@@ -129,7 +140,10 @@ async fn note_use(from: &OpCtx, key: ApiKey) -> Result<ApiKey, Error> {
     }
     let stale = key.last_used_at.is_none_or(|at| now.duration_since(at).as_secs() >= NOTE_USE);
     if stale || unseen.is_some_and(|address| key.last_used_address.as_deref() != Some(address)) {
-        ops.store.api_key_touch(key.id, now, from.address.as_deref()).await?;
+        // When it was used last is worth less than the answer: with a full disk, reads go on.
+        if let Err(error) = ops.store.api_key_touch(key.id, now, place).await {
+            tracing::warn!(%error, "the use of a key could not be written down");
+        }
         return Ok(ApiKey { last_used_at: Some(now), ..key });
     }
     Ok(key)

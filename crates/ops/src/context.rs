@@ -33,7 +33,7 @@ impl Principal {
         match self {
             Self::Anonymous | Self::System(_) => None,
             Self::User(person) => match person.via {
-                Via::Session(_) => None,
+                Via::Session(_) | Via::Server => None,
                 Via::Key(id, _) => Some((id, person.limits, person.home().map_or(Plan::Free, |home| home.plan))),
             },
             Self::Key(key) => Some((key.key.id, key.key.limits, key.workspace.plan)),
@@ -92,6 +92,8 @@ pub enum Via {
     Session(SessionId),
     /// A key.
     Key(ApiKeyId, KeyKind),
+    /// They are acted for by a command on the server itself, whose user can read its database and its keys anyway.
+    Server,
 }
 
 /// The circumstances of one request. Every verb takes it first.
@@ -225,6 +227,7 @@ impl OpCtx {
     #[must_use]
     pub fn actor(&self) -> Actor {
         match &self.principal {
+            Principal::User(person) if person.via == Via::Server => Actor::System { part: "command line".into() },
             Principal::User(user) => Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() },
             Principal::Key(key) => Actor::Key { id: key.key.id, label: key.key.label.clone() },
             Principal::System(system) => Actor::System { part: system.part.clone() },

@@ -37,7 +37,7 @@ pub mod volume;
 pub mod workflow;
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, SystemPrincipal, UserPrincipal, Via};
 pub use error::Error;
@@ -100,4 +100,23 @@ pub struct Settings {
     pub apps: app::AppSettings,
     /// What workflows may use.
     pub flow: workflow::FlowSettings,
+}
+
+impl Settings {
+    /// For a server on this machine alone that keeps its files in a folder.
+    #[must_use]
+    pub fn local(folder: &Path) -> Self {
+        Self {
+            base_domain: "localhost".into(),
+            edge_port: Some(8081),
+            dashboard_url: "http://localhost:8080".into(),
+            region: "local".into(),
+            tcp_domain: "127.0.0.1".into(),
+            tcp_ports: 30_000..=32_767,
+            blobs: folder.join("blobs"),
+            max_upload_bytes: 1_000_000,
+            apps: app::AppSettings::default(),
+            flow: workflow::FlowSettings { files: folder.join("files"), ..workflow::FlowSettings::default() },
+        }
+    }
 }

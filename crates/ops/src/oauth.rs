@@ -154,7 +154,9 @@ fn signed_in(ctx: &OpCtx) -> Result<UserId, Error> {
     let person = ctx.user()?;
     match person.via {
         crate::Via::Session(_) => Ok(person.user.id),
-        crate::Via::Key(..) => Err(Error::new(domain::Code::Forbidden, "Not Authorized: approve logins in a browser, not with a token")),
+        crate::Via::Key(..) | crate::Via::Server => {
+            Err(Error::new(domain::Code::Forbidden, "Not Authorized: approve logins in a browser, not with a token"))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Account, workspace and project tokens.
 
 use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, EnvironmentId, Permission, Place, ProjectId, WorkspaceId};
+use domain::{ApiKeyId, EnvironmentId, Permission, ProjectId, WorkspaceId};
 use secrecy::SecretString;
 
 use crate::api_key::{self, ApiKeyCreate};
@@ -12,14 +12,9 @@ use crate::{Error, OpCtx, environment, project};
 /// # Errors
 /// Unauthenticated, or not a person.
 pub async fn api_tokens(ctx: &OpCtx) -> Result<Vec<ApiKey>, Error> {
-    let person = ctx.user()?;
-    let mut keys = ctx.ops.store.api_keys_of_user(person.user.id, &[KeyKind::Account]).await?;
-    for membership in &person.memberships {
-        if let Ok(tenant) = ctx.allow(membership.workspace.id, Place::Workspace, Permission::Administer) {
-            keys.extend(ctx.ops.store.api_keys_of_workspace(tenant).await?.into_iter().filter(|key| key.kind == KeyKind::Workspace));
-        }
-    }
-    keys.retain(|key| key.revoked_at.is_none());
+    ctx.user()?;
+    let mut keys = api_key::api_keys(ctx, None).await?;
+    keys.retain(|key| matches!(key.kind, KeyKind::Account | KeyKind::Workspace));
     Ok(keys)
 }
 

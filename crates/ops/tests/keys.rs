@@ -9,6 +9,7 @@ use domain::page::PageRequest;
 use domain::{ApiKeyId, Code, Role, Tenant, Timestamp};
 use ops::api_key::{ApiKeyCreate, ApiKeyPatch, api_key_create, api_key_revoke, api_key_update, api_keys};
 use ops::auth::{Presented, Surface, authenticate};
+use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Principal, Settings, new_secret};
 use secrecy::SecretString;
@@ -36,18 +37,7 @@ impl World {
         let url = url.to_owned();
         let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
         let logs = TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 };
-        let settings = Settings {
-            base_domain: "localhost".into(),
-            edge_port: Some(8081),
-            dashboard_url: "http://localhost:8080".into(),
-            region: "local".into(),
-            tcp_domain: "127.0.0.1".into(),
-            tcp_ports: 30_000..=32_767,
-            blobs: dir.path().join("blobs"),
-            max_upload_bytes: 1_000_000,
-            apps: ops::app::AppSettings::default(),
-            flow: ops::workflow::FlowSettings::default(),
-        };
+        let settings = Settings::local(dir.path());
         Self { ops: Arc::new(Ops::new(store, Telemetry::open(logs).unwrap(), settings)), _dir: dir }
     }
 
@@ -303,6 +293,33 @@ async fn a_keys_own_limits_go_below_the_plan_and_above_it_for_operators() {
     assert_eq!(create(&bob, hour(100)).await.unwrap().0.limits, hour(100));
     assert_eq!(create(&bob, hour(1_001)).await.unwrap_err().code, Code::PlanLimit);
     assert_eq!(create(&ann, hour(100_000)).await.unwrap().0.limits, hour(100_000));
+
+    // The operator's settings count, not what a plan allows elsewhere; and what was granted does not stand in the way of a new label.
+    let (mut key, _) = create(&bob, hour(900)).await.unwrap();
+    let rules = LimitRules { hobby: "500/hour".parse().unwrap(), ..LimitRules::default() };
+    let World { ops, .. } = world;
+    drop((ann, bob.clone()));
+    let principal = bob.principal.clone();
+    drop(bob);
+    let mut ops = Arc::into_inner(ops).expect("nobody else holds it");
+    ops.limits = Limiter::new(rules);
+    let bob = OpCtx { ops: Arc::new(ops), principal, request_id: "test".into(), address: None, now: Timestamp::now() };
+    assert_eq!(create(&bob, hour(501)).await.unwrap_err().code, Code::PlanLimit);
+    let patch = |label: &str, limits| ApiKeyPatch { label: Some(label.into()), limits: Some(limits) };
+    key = api_key_update(&bob, key.id, patch("renamed", hour(900))).await.unwrap();
+    assert_eq!((key.label.as_str(), key.limits), ("renamed", hour(900)));
+    assert_eq!(api_key_update(&bob, key.id, patch("more", hour(901))).await.unwrap_err().code, Code::PlanLimit);
+}
+
+#[tokio::test]
+async fn a_key_that_moves_within_one_network_is_noted_once() {
+    let world = World::start().await;
+    let ann = world.person("ann@example.com", true).await;
+    let (_, secret) = api_key_create(&ann, wanted(KeyKind::Flow, Some("ci"))).await.unwrap();
+    for address in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:1", "2001:db8:0:1::1"] {
+        authenticate(&world.ops, Surface::Flow, Presented::Bearer(secret.clone()), ann.now, Some(address)).await.unwrap();
+    }
+    assert_eq!(verbs(&ann).await.iter().filter(|verb| *verb == "api_key_new_address").count(), 2);
 }
 
 #[tokio::test]

@@ -38,7 +38,9 @@ impl Acting {
     pub(crate) async fn as_user(store: Store, config: &Config, user: UserId) -> anyhow::Result<Self> {
         let logs = tempfile::tempdir().context("a temporary folder cannot be made")?;
         let telemetry = Telemetry::open(TelemetryConfig { dir: logs.path().to_owned(), retain_days: 1, retain_bytes: 1 << 20 })?;
-        let ops = Arc::new(Ops::new(store, telemetry, serve::settings(config, logs.path().to_owned())));
+        let mut ops = Ops::new(store, telemetry, serve::settings(config, logs.path().to_owned()));
+        ops.limits = serve::limiter(config)?;
+        let ops = Arc::new(ops);
         let principal = ops::auth::operator_as(&ops, user).await?;
         let ctx = OpCtx { ops, principal, request_id: "command line".into(), address: None, now: serve::now() };
         Ok(Self { ctx, _logs: logs })

@@ -21,6 +21,8 @@ use store::{MasterKey, Store, StoreConfig, StoreError};
 use telemetry::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use counts::limiter;
+
 use crate::cli::EdgeArgs;
 use crate::config::{Config, Role};
 
@@ -59,7 +61,7 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
         first_start::greet(&config, &ops).await?;
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
-        state.trusted_proxies = config.trusted_proxies.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        state.trusted_proxies = config.trusted_proxies.clone().into();
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
         api::serve(listener, api::router(state), stop.clone()).await.context("the API ended")?;
         counts.await.context("the keeper of counts ended abnormally")?;
@@ -87,7 +89,7 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
     })?;
     let settings = settings(config, folders.blobs.clone());
     let mut ops = Ops::new(open_store(config).await?, telemetry, settings);
-    ops.limits = counts::limiter(config)?;
+    ops.limits = limiter(config)?;
     Ok(Arc::new(ops))
 }
 

@@ -139,14 +139,14 @@ async fn own_workspace(store: &Store, user: UserId) -> anyhow::Result<Option<Wor
     Ok(memberships.into_iter().find(|membership| membership.workspace.personal_of == Some(user)).map(|found| found.workspace.id))
 }
 
-/// Lists a user's keys and those of the workspaces that they administer, revoked ones too.
+/// Lists a user's keys, revoked ones too, and those of the workspaces that they administer.
 pub(crate) fn list(config: Config, user: Option<&str>) -> anyhow::Result<ExitCode> {
     with_store(config, async |store, _| {
         let user = find_user(&store, user).await?;
         let mut keys = store.api_keys_of_user(user.id, &[KeyKind::Account]).await?;
-        for membership in store.memberships(user.id).await?.into_iter().filter(|membership| membership.role <= Role::Admin) {
-            keys.extend(store.api_keys_of_workspace(Tenant::system(membership.workspace.id)).await?);
-        }
+        let administered = store.memberships(user.id).await?.into_iter().filter(|membership| membership.role <= Role::Admin);
+        let tenants: Vec<Tenant> = administered.map(|membership| Tenant::system(membership.workspace.id)).collect();
+        keys.extend(store.api_keys_of_workspaces(&tenants).await?);
         let now = serve::now();
         Ok(keys.iter().map(|key| line(key, now)).collect::<Vec<_>>().join("\n"))
     })

@@ -60,6 +60,10 @@ fn a_second_user_sees_nothing_of_the_first() {
     let project = made["id"].as_str().unwrap();
     assert_eq!(server.orrery(&["user", "create", "bob@example.test"]).status, 0);
     let bob = server.orrery(&["token", "create", "--user", "bob@example.test"]).stdout.trim().to_owned();
+    let listed = server.orrery(&["token", "list", "--user", "bob@example.test"]).stdout;
+    let id = listed.split_whitespace().next().unwrap();
+    let raised = server.orrery(&["token", "update", id, "--per-second", "1000"]);
+    assert_eq!(raised.status, 0, "whoever is at the server's shell may raise anybody's limits: {raised:?}");
     assert_eq!(projects(&server, &bob)["data"]["projects"]["edges"], serde_json::json!([]));
     let railway = |args: &[&str]| {
         let mut command = server.railway_command(&site, args);

@@ -41,7 +41,8 @@ statements! {
     API_KEYS_OF_USER = concat!(select!(), "WHERE api_keys.user_id = $user AND api_keys.kind IN ($kinds) ORDER BY api_keys.id");
     API_KEYS_OF_PROJECT =
         concat!(select!(), "WHERE api_keys.project_id = $project AND api_keys.workspace_id = $workspace ORDER BY api_keys.id");
-    API_KEYS_OF_WORKSPACE = concat!(select!(), "WHERE api_keys.workspace_id = $workspace ORDER BY api_keys.id");
+    API_KEYS_OF_WORKSPACES =
+        concat!(select!(), "WHERE api_keys.workspace_id IN ($workspaces) AND api_keys.revoked_at IS NULL ORDER BY api_keys.id");
     API_KEY_INSERT = concat!(insert!(") VALUES ("), values!(), ")");
     /// A Flow key takes the first free place; when all are taken, nothing is inserted.
     FLOW_KEY_INSERT = concat!(
@@ -132,12 +133,13 @@ impl Store {
         self.list(&API_KEYS_OF_PROJECT, &params![workspace = tenant, project = project], row).await
     }
 
-    /// The keys that are tied to the workspace or to a project of it, oldest first, revoked ones included.
+    /// The keys that are tied to the workspaces or to projects of them, oldest first, without revoked ones.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn api_keys_of_workspace(&self, tenant: Tenant) -> Result<Vec<ApiKey>, StoreError> {
-        self.list(&API_KEYS_OF_WORKSPACE, &params![workspace = tenant], row).await
+    pub async fn api_keys_of_workspaces(&self, tenants: &[Tenant]) -> Result<Vec<ApiKey>, StoreError> {
+        let workspaces: Vec<WorkspaceId> = tenants.iter().map(|tenant| tenant.workspace()).collect();
+        self.list(&API_KEYS_OF_WORKSPACES, &params![workspaces = workspaces.as_slice()], row).await
     }
 
     /// Notes a use of the key.

@@ -40,7 +40,7 @@ both! {
         insert(&fixture.store, tenant, user.id, KeyKind::Flow, "in its place").await.unwrap();
         let (other, stranger) = fixture.tenant("other").await;
         insert(&fixture.store, other, stranger.id, KeyKind::Flow, "key 1").await.unwrap();
-        assert_eq!(living(&fixture.store.api_keys_of_workspace(tenant).await.unwrap(), KeyKind::Flow), 10);
+        assert_eq!(living(&fixture.store.api_keys_of_workspaces(&[tenant]).await.unwrap(), KeyKind::Flow), 10);
     }
 
     async fn labels_and_galaxy_keys_are_unique_while_they_live(fixture: Fixture) {

@@ -420,17 +420,9 @@ async fn ops(dir: &Path) -> Ops {
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("a new store");
     let config = TelemetryConfig { dir: dir.join("telemetry"), retain_days: 1, retain_bytes: 10_000_000 };
     let settings = Settings {
-        base_domain: "localhost".into(),
-        edge_port: Some(8081),
-        dashboard_url: "http://localhost:8080".into(),
-        region: "local".into(),
-        tcp_domain: "127.0.0.1".into(),
-        tcp_ports: 30_000..=32_767,
-        blobs: dir.join("blobs"),
-        max_upload_bytes: 1_000_000,
         // Few containers and quick triggers, so that tests reach both limits.
         apps: ops::app::AppSettings { trigger_seconds: 1, container_limit: 10, ..ops::app::AppSettings::default() },
-        flow: ops::workflow::FlowSettings::default(),
+        ..Settings::local(dir)
     };
     Ops::new(store, Telemetry::open(config).expect("a new log store"), settings)
 }

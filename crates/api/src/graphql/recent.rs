@@ -107,10 +107,11 @@ impl Recent {
 fn asker(ctx: &OpCtx) -> Option<Uuid> {
     match &ctx.principal {
         Principal::Anonymous | Principal::System(_) => None,
-        Principal::User(person) => Some(match person.via {
-            Via::Session(session) => session.0,
-            Via::Key(key, _) => key.0,
-        }),
+        Principal::User(person) => match person.via {
+            Via::Session(session) => Some(session.0),
+            Via::Key(key, _) => Some(key.0),
+            Via::Server => None,
+        },
         Principal::Key(key) => Some(key.key.id.0),
     }
 }

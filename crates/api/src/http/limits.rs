@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use domain::network::visitor;
 use domain::rate::{self, State};
 use domain::{Code, Timestamp};
 use ops::Error;
@@ -24,16 +25,13 @@ const SIEGE: u32 = 60;
 const STRANGER: u32 = 6_000;
 const FAILED: u32 = 1_000;
 
-/// An address as far as one visitor controls it: an IPv6 visitor has a whole /64.
+/// An address as far as one visitor controls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Source(IpAddr);
 
 impl From<IpAddr> for Source {
     fn from(address: IpAddr) -> Self {
-        Self(match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(wide) => IpAddr::V6(Ipv6Addr::from_bits(wide.to_bits() & !u128::from(u64::MAX))),
-        })
+        Self(visitor(address))
     }
 }
 
@@ -247,7 +245,7 @@ mod tests {
     #[test]
     fn neighbours_in_one_network_count_as_one() {
         let limits = Limits::default();
-        let at = |n: u64| IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | u128::from(n)));
+        let at = |n: u64| IpAddr::V6(std::net::Ipv6Addr::from_bits((0x2001_0db8_u128 << 96) | u128::from(n)));
         let allowed = (0..100).filter(|n| limits.user_code(at(*n), Timestamp::UNIX_EPOCH).is_ok()).count();
         assert_eq!(allowed, 40);
     }

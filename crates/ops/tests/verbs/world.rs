@@ -23,18 +23,7 @@ pub(crate) async fn world() -> World {
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
     let telemetry =
         Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 }).unwrap();
-    let settings = Settings {
-        base_domain: "localhost".into(),
-        edge_port: Some(8081),
-        dashboard_url: "http://localhost:8080".into(),
-        region: "local".into(),
-        tcp_domain: "127.0.0.1".into(),
-        tcp_ports: 30_000..=32_767,
-        blobs: dir.path().join("blobs"),
-        max_upload_bytes: 1_000_000,
-        apps: ops::app::AppSettings::default(),
-        flow: ops::workflow::FlowSettings::default(),
-    };
+    let settings = Settings::local(dir.path());
     World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Config, Fallback};
 const PERIOD: Duration = Duration::from_millis(800);
 
 /// Counts as the settings say.
-pub(super) fn limiter(config: &Config) -> anyhow::Result<Limiter> {
+pub(crate) fn limiter(config: &Config) -> anyhow::Result<Limiter> {
     let rules = LimitRules {
         free: config.limits_free.parse()?,
         hobby: config.limits_hobby.parse()?,
