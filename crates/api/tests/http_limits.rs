@@ -97,6 +97,10 @@ async fn beyond_the_limit_the_answer_says_which_and_how_long() {
         let reply = server.graphql(&[("Authorization", &bearer)], asks).await;
         assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (200, left));
     }
+    let mutation = br#"{"query":"mutation { projectCreate(input: { name: \"x\" }) { id } }"}"#;
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", "k1")];
+    let reply = server.call("POST", "/graphql/v2", &headers, mutation).await;
+    assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (429, 0), "a key for repetitions opens no way around");
     let reply = server.graphql(&[("Authorization", &bearer), ("Origin", "https://tools.example")], asks).await;
     assert_eq!(reply.status, 429);
     let wait = number(&reply, "retry-after");

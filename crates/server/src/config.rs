@@ -90,7 +90,8 @@ struct Settings {
     /// Fields that the GraphQL operations of one credential may resolve in a minute, 0 for any number [default: 20000000].
     #[arg(long, env = "ORRERY_LIMITS_COST", value_name = "NUMBER", hide_short_help = true)]
     limits_cost: Option<u32>,
-    /// Networks of reverse proxies whose X-Forwarded-For is believed, separated by commas; this machine's always is [default: none].
+    /// Networks of reverse proxies whose X-Forwarded-For is believed, separated by commas. For a proxy on this machine say 127.0.0.1: apps on
+    /// it can then pretend to ask from elsewhere [default: none].
     #[arg(long, env = "ORRERY_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',', hide_short_help = true)]
     trusted_proxies: Option<Vec<String>>,
     /// The largest upload [default: 500MB].
@@ -168,7 +169,7 @@ pub(crate) struct Config {
     pub(crate) limits_hobby: String,
     pub(crate) limits_professional: String,
     pub(crate) limits_cost: u32,
-    pub(crate) trusted_proxies: Vec<String>,
+    pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) max_upload_bytes: ByteSize,
     pub(crate) build_seconds: u64,
     pub(crate) build_unpacked_bytes: ByteSize,
@@ -277,7 +278,10 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         limits_professional: layers
             .pick("limits_professional", set.limits_professional, file.limits_professional, || plan_default(Plan::Professional)),
         limits_cost: layers.pick("limits_cost", set.limits_cost, file.limits_cost, || LimitRules::default().cost.unwrap_or_default()),
-        trusted_proxies: layers.pick("trusted_proxies", set.trusted_proxies, file.trusted_proxies, Vec::new),
+        trusted_proxies: parse_networks(
+            "trusted_proxies",
+            &layers.pick("trusted_proxies", set.trusted_proxies, file.trusted_proxies, Vec::new),
+        )?,
         max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
         build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),
         build_unpacked_bytes: layers
@@ -292,7 +296,10 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
         log_retention_bytes: layers
             .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
-        outgoing_allow: parse_networks(&layers.pick("outgoing_allow", set.outgoing_allow, file.outgoing_allow, Vec::new))?,
+        outgoing_allow: parse_networks(
+            "outgoing_allow",
+            &layers.pick("outgoing_allow", set.outgoing_allow, file.outgoing_allow, Vec::new),
+        )?,
         mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
         mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
         log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
@@ -370,9 +377,9 @@ fn parse_domain(text: &str) -> Result<String, ConfigError> {
     }
 }
 
-fn parse_networks(texts: &[String]) -> Result<Vec<Network>, ConfigError> {
-    let rule = "write networks like 10.0.0.0/8 or fd00::/8";
-    let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key: "outgoing_allow", value: text.clone(), rule });
+fn parse_networks(key: &'static str, texts: &[String]) -> Result<Vec<Network>, ConfigError> {
+    let rule = "write addresses or networks like 10.1.2.3, 10.0.0.0/8 or fd00::/8";
+    let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key, value: text.clone(), rule });
     texts.iter().map(parse).collect()
 }
 
@@ -397,9 +404,6 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         if text.parse::<Limits>().is_err() {
             return refused(key, text.clone(), "write something like 50/second,10000/hour (second, minute, hour, day), or none");
         }
-    }
-    if let Some(bad) = config.trusted_proxies.iter().find(|text| text.parse::<api::Network>().is_err()) {
-        return refused("trusted_proxies", bad.clone(), "write addresses or ranges like 10.1.2.3 or 10.0.0.0/8");
     }
     if config.edge_listen.is_empty() {
         return refused("edge_listen", String::new(), "give at least one address, like 127.0.0.1:8081");

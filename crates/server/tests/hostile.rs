@@ -226,3 +226,17 @@ fn the_edge_refuses_what_it_cannot_route() {
     let grown = memory(pids[0], "VmRSS").saturating_sub(before);
     assert!(grown < 50_000, "the edge holds {grown} kB more than before");
 }
+
+#[test]
+fn an_app_on_this_machine_cannot_pretend_to_ask_from_elsewhere() {
+    let server = Server::start();
+    let origin = format!("http://{}", server.api);
+    let guess = |n: u32| {
+        let elsewhere = format!("203.0.113.{n}");
+        let headers =
+            [("origin", origin.as_str()), ("x-forwarded-for", elsewhere.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+        request(server.api, "POST", &server.api.to_string(), "/login", &headers, b"email=admin%40localhost&password=guess").status
+    };
+    let seen: Vec<u16> = (0..40).map(guess).collect();
+    assert_eq!((seen[0], seen[39]), (401, 429), "{seen:?}");
+}

@@ -14,6 +14,7 @@ use axum::response::Response;
 use domain::rate::State as Standing;
 use domain::{Code, Timestamp};
 use futures::FutureExt;
+use ops::OpCtx;
 
 use super::answer::refuse;
 use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
@@ -25,7 +26,7 @@ static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The circumstances of a request, made once when it comes in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Arrival {
     /// What the log and the client call it.
     pub(crate) request_id: String,
@@ -41,12 +42,14 @@ pub(crate) struct Arrival {
 }
 
 /// What is found out about a request while it is handled.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Found {
     /// Who asks; for the access log.
     principal: OnceLock<String>,
     /// How they stand with their limits.
     standing: OnceLock<Standing>,
+    /// What a layer in front of the handler has found out about them.
+    ctx: OnceLock<OpCtx>,
 }
 
 impl Arrival {
@@ -54,6 +57,17 @@ impl Arrival {
     pub(crate) fn asked_by(&self, principal: String) {
         // Set already means that a handler looked twice.
         let _ = self.found.principal.set(principal);
+    }
+
+    /// Spares the handler to find out again who asks, and the one who asks to be counted twice.
+    pub(crate) fn finds(&self, ctx: OpCtx) {
+        // As above.
+        let _ = self.found.ctx.set(ctx);
+    }
+
+    /// What [`Arrival::finds`] was told.
+    pub(crate) fn found(&self) -> Option<OpCtx> {
+        self.found.ctx.get().cloned()
     }
 
     /// Notes how whoever asks stands with their limits, for the headers of the answer; the first word counts.
@@ -125,11 +139,12 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn arrive(state: &ApiState, request: &Request) -> Arrival {
     let dialect = rate::dialect(request.uri().path());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical());
-    let trusted = |address: IpAddr| address.is_loopback() || state.trusted_proxies.iter().any(|network| network.contains(address));
+    let trusted = |address: IpAddr| state.trusted_proxies.iter().any(|network| network.contains(address));
     let through_proxy = peer.is_some_and(trusted);
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = if through_proxy { forwarded_for(request.headers(), peer, trusted) } else { peer };
-    let https = through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https");
+    let https = state.ops.settings.dashboard_url.starts_with("https://")
+        || (through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https"));
     Arrival { request_id: uuid::Uuid::now_v7().simple().to_string(), now: Timestamp::now(), address, https, dialect, found: Arc::default() }
 }
 

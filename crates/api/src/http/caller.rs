@@ -21,8 +21,7 @@ pub(crate) static PROJECT_TOKEN: HeaderName = HeaderName::from_static("project-a
 /// Where a Galaxy account's key is sent (`contracts/galaxy.md` 2.1).
 pub(crate) static GALAXY_KEY: HeaderName = HeaderName::from_static("galaxy-api-key");
 
-/// What a request presents. Unlike [`Presented`] it can be presented again: a websocket outlives the check at its door.
-#[derive(Clone)]
+/// What a request presents.
 pub(crate) enum Credential {
     /// Nothing.
     None,
@@ -109,6 +108,9 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<SecretString> {
 /// # Errors
 /// Unauthenticated for a credential that does not work, forbidden for one that a foreign page makes a browser send.
 pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Parts) -> Result<OpCtx, Error> {
+    if let Some(found) = arrival.found() {
+        return Ok(found);
+    }
     let credential = credential(&parts.headers, surface).map_err(|error| failed(state, arrival, error))?;
     let changes = !parts.method.is_safe() || parts.headers.contains_key(UPGRADE);
     if changes && matches!(credential, Credential::Session(_)) {
@@ -119,6 +121,9 @@ pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arriva
 
 /// As [`context`], for a credential that was read before.
 pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arrival, credential: &Credential) -> Result<OpCtx, Error> {
+    if let Some(found) = arrival.found() {
+        return Ok(found);
+    }
     let address = arrival.address.to_string();
     let found = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await;
     let principal = found.map_err(|error| failed(state, arrival, error))?;

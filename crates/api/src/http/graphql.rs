@@ -14,8 +14,8 @@ use axum::http::header::{
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
-use domain::{Code, Timestamp};
-use ops::auth::{Surface, authenticate};
+use domain::Code;
+use ops::auth::Surface;
 use ops::{Error, OpCtx, Principal};
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +25,10 @@ use super::rate::EXPOSED;
 use super::{ApiState, Arrival, Peer, body, require_same_origin};
 use crate::graphql::{GraphqlRequest, GraphqlResponse};
 
-const BODY_BYTES: usize = 1 << 20;
+/// The largest operation.
+pub(super) const BODY_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PROTOCOL: &str = "graphql-transport-ws";
-
-/// How often a websocket's credential is looked at again, so that a revoked key does not go on listening.
-const RECHECK: Duration = Duration::from_secs(30);
 
 /// `POST /graphql/v2`
 pub(super) async fn execute(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
@@ -135,30 +133,14 @@ async fn subscribe(
     if upgrade.selected_protocol().is_none() {
         return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));
     }
-    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, credential, shutdown, socket)))
+    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, shutdown, socket)))
 }
 
 /// Serves a websocket until it ends, the server stops, or the credential does.
-async fn converse(state: ApiState, ctx: OpCtx, credential: Credential, shutdown: CancellationToken, socket: WebSocket) {
-    let address = ctx.address.clone();
+async fn converse(state: ApiState, ctx: OpCtx, shutdown: CancellationToken, socket: WebSocket) {
     tokio::select! {
         () = state.engine.serve_transport_ws(ctx, socket) => {}
         () = shutdown.cancelled() => {}
-        () = credential_ends(&state, &credential, address.as_deref()) => {}
-    }
-}
-
-async fn credential_ends(state: &ApiState, credential: &Credential, address: Option<&str>) {
-    let mut ticks = tokio::time::interval(RECHECK);
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        match authenticate(&state.ops, Surface::Railway, credential.present(), Timestamp::now(), address).await {
-            Ok(Principal::Anonymous) => return,
-            Err(error) if error.code == Code::Unauthenticated => return,
-            // A store that does not answer is no reason to cut anybody off.
-            Ok(_) | Err(_) => {}
-        }
     }
 }
 

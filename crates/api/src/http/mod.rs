@@ -6,7 +6,6 @@ mod body;
 mod caller;
 mod graphql;
 mod limits;
-mod network;
 mod origin;
 mod page;
 mod pages;
@@ -22,6 +21,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use domain::Code;
+use domain::network::Network;
 use ops::Ops;
 use ops::auth::Surface;
 
@@ -30,7 +30,6 @@ pub(crate) use self::arrival::Arrival;
 pub(crate) use self::body::{Form, announced, linger, read, read_form};
 pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
 pub(crate) use self::limits::Limits;
-pub use self::network::{BadNetwork, Network};
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
 use self::serve::Peer;
@@ -53,7 +52,7 @@ pub struct ApiState {
     pub galaxy: Engine,
     /// Whether browsers get the dashboard.
     pub dashboard: Dashboard,
-    /// Where reverse proxies on other machines are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Those of loopback always are.
+    /// Where reverse proxies are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Loopback is no exception: apps are there too.
     pub trusted_proxies: Arc<[Network]>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,

@@ -15,24 +15,34 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use domain::Code;
 use http_body::Body as _;
 use ops::Error;
-use ops::auth::{Surface, authenticate};
+use ops::auth::Surface;
 use ops::idempotency::{self, Attempt, Repeat};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::KeptAnswer;
 
 use super::answer::{refuse, refuse_graphql};
 use super::caller::{Credential, context_of, credential, galaxy_credential};
-use super::{ApiState, Arrival, announced, body};
+use super::graphql::BODY_BYTES;
+use super::{ApiState, Arrival, announced, body, require_same_origin};
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The largest body of a request, and of an answer, that is looked at; what is larger takes its usual course.
+/// The largest answer that is kept.
 const BYTES: u64 = 4 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The largest body that is looked at; what is larger takes its usual course.
+fn longest(surface: Surface) -> u64 {
+    match surface {
+        Surface::Flow => BYTES,
+        Surface::Railway | Surface::Galaxy => BODY_BYTES as u64,
+    }
+}
 
 pub(super) async fn once(
     State((state, surface)): State<(ApiState, Surface)>,
@@ -43,7 +53,9 @@ pub(super) async fn once(
     let headers = request.headers();
     let json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
     let concerned = request.method() == Method::POST && headers.contains_key(&KEY) && json;
-    if !concerned || announced(headers).is_some_and(|length| length > BYTES) {
+    // An upload in pieces may be larger than what is looked at; every other handler refuses such a body anyway.
+    let looked_at = announced(headers).map_or(!request.uri().path().ends_with("/uploads"), |length| length <= longest(surface));
+    if !concerned || !looked_at {
         return next.run(request).await;
     }
     let request_id = arrival.request_id.clone();
@@ -53,7 +65,7 @@ pub(super) async fn once(
 
 async fn repeatable(state: ApiState, surface: Surface, arrival: Arrival, request: Request, next: Next) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, BYTES as usize, PATIENCE).await?;
+    let bytes = body::read(&parts.headers, body, longest(surface) as usize, PATIENCE).await?;
     let begun = match begin(&state, surface, &arrival, &parts, &bytes).await? {
         None => return Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await),
         Some(Repeat::Again(answer)) => return Ok(replay(answer)),
@@ -76,17 +88,21 @@ async fn begin(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Pa
     }
     let sent = if surface == Surface::Galaxy { of_galaxy(parts, bytes) } else { credential(&parts.headers, surface) };
     let Ok(sent) = sent else { return Ok(None) };
-    let Ok(principal) = authenticate(&state.ops, surface, sent.present(), arrival.now, None).await else { return Ok(None) };
+    if matches!(sent, Credential::Session(_)) && require_same_origin(state, &parts.headers).is_err() {
+        return Ok(None);
+    }
+    // Counted before anything is written: the handler finds what was found out here.
+    let ctx = match context_of(state, surface, arrival, &sent).await {
+        Ok(ctx) => ctx,
+        Err(error) if error.code == Code::RateLimited => return Err(error),
+        Err(_) => return Ok(None),
+    };
+    arrival.finds(ctx.clone());
     let mut hasher = Sha256::new();
     hasher.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
     hasher.update([0]);
     hasher.update(bytes);
-    let begun = idempotency::begin(&state.ops, &principal, name, hasher.finalize().into(), arrival.now).await;
-    if !matches!(begun, Ok(None | Some(Repeat::First(_)))) {
-        // No handler will look at who asks: the request counts here, as every other does there.
-        context_of(state, surface, arrival, &sent).await?;
-    }
-    begun
+    idempotency::begin(&state.ops, &ctx.principal, name, hasher.finalize().into(), arrival.now).await
 }
 
 /// The credential of a Galaxy operation may be among its variables.
@@ -117,11 +133,25 @@ fn executed(surface: Surface, status: StatusCode) -> bool {
     }
 }
 
+/// What stands in for an answer that was too large to keep: what it answered was done, and must not be done again.
+fn too_large(surface: Surface, status: StatusCode) -> KeptAnswer {
+    const TEXT: &str = "This request was executed before; its answer was too large to be kept: read what it made instead";
+    let body = if surface == Surface::Flow {
+        json!({"error": TEXT, "message": TEXT})
+    } else {
+        json!({"errors": [{"message": TEXT, "extensions": {"code": Code::Conflict.as_str()}}], "data": null})
+    };
+    KeptAnswer { status: status.as_u16(), content_type: Some("application/json".to_owned()), body: body.to_string().into_bytes() }
+}
+
 /// Keeps the answer on its way to the client.
 async fn keep(state: &ApiState, surface: Surface, attempt: &Attempt, response: Response, request_id: &str) -> Response {
-    let kept = executed(surface, response.status()) && response.body().size_hint().upper().is_some_and(|length| length <= BYTES);
+    let executed = executed(surface, response.status());
+    let fits = response.body().size_hint().upper().is_some_and(|length| length <= BYTES);
     let (parts, body) = response.into_parts();
-    let (answer, body) = if kept {
+    let (answer, body) = if executed && !fits {
+        (Some(too_large(surface, parts.status)), body)
+    } else if executed {
         // Its length is known, so that reading it fails only when the handler's own body does.
         let bytes = axum::body::to_bytes(body, BYTES as usize).await.unwrap_or_default();
         let content_type = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);

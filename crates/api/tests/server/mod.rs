@@ -66,21 +66,13 @@ impl Server {
             signals: Signals::default(),
             principals: ops::auth::Principals::default(),
             limits,
-            settings: Settings {
-                base_domain: "localhost".into(),
-                edge_port: Some(8081),
-                dashboard_url: format!("http://{address}"),
-                region: "local".into(),
-                tcp_domain: "127.0.0.1".into(),
-                tcp_ports: 30_000..=32_767,
-                blobs: dir.path().join("blobs"),
-                max_upload_bytes: LIMIT,
-                apps: ops::app::AppSettings::default(),
-                flow: ops::workflow::FlowSettings::default(),
-            },
+            settings: Settings { dashboard_url: format!("http://{address}"), max_upload_bytes: LIMIT, ..Settings::local(dir.path()) },
         });
         let stop = CancellationToken::new();
-        let task = tokio::spawn(api::serve(listener, api::router(ApiState::new(ops.clone())), stop.clone()));
+        let mut state = ApiState::new(ops.clone());
+        // Tests stand in for a reverse proxy, and so for people elsewhere.
+        state.trusted_proxies = ["127.0.0.1".parse().unwrap()].into();
+        let task = tokio::spawn(api::serve(listener, api::router(state), stop.clone()));
         Self { ops, address, stop, task, dir }
     }
 
