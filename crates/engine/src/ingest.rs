@@ -60,7 +60,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         let begun = tokio::time::Instant::now();
         for (replica, source) in shared.sources.all() {
-            read(&shared, replica, &source).await;
+            // What is still in a spool is read by the next control plane.
+            tokio::select! {
+                () = shared.shutdown.cancelled() => return,
+                () = read(&shared, replica, &source) => {}
+            }
         }
         // A ring names no replica, so each round looks at all of them; however many there are, and however often supervisors ring, the
         // rounds take a fifth of the time.
@@ -81,7 +85,11 @@ pub(crate) async fn run_requests(shared: Arc<Shared>) {
             () = shared.shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
-        if let Err(error) = shared.ops.telemetry.ingest_requests(&shared.ops.settings.region, &dir).await {
+        let ingested = tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            ingested = shared.ops.telemetry.ingest_requests(&shared.ops.settings.region, &dir) => ingested,
+        };
+        if let Err(error) = ingested {
             tracing::warn!(%error, "requests could not be stored; they stay in the edge's log");
         }
     }

@@ -65,6 +65,8 @@ impl Spool {
 struct Piece {
     lines: Vec<LogLine>,
     ends: Vec<u64>,
+    /// Where the next one begins, whether or not anything of this one is kept.
+    end: u64,
     ingested: Ingested,
     exhausted: bool,
 }
@@ -96,9 +98,13 @@ impl Writer {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Chunk { ingested: Ingested::default(), more: true }),
             Err(source) => return Err(TelemetryError::Io { path, source }),
         };
-        let Piece { lines, ends, ingested, exhausted } = piece;
+        let Piece { lines, ends, end, ingested, exhausted } = piece;
         if !lines.is_empty() {
             self.store(shared, lines, Some(&Progress { replica, dir: &dir, segment: current, ends: &ends }))?;
+        } else if end != offset {
+            // In memory only: after a restart it is passed over once more.
+            let (at, seq) = (i64::try_from(end).unwrap_or(i64::MAX), position.map_or(0, |position| position.seq));
+            self.positions(shared)?.insert(replica, Position { segment: current, at, seq, dir: dir.clone() });
         }
         if exhausted && finished {
             self.delete_segment(shared, &dir, current)?;
@@ -114,14 +120,16 @@ impl Writer {
         match spool {
             Spool::Output(source) => {
                 let piece = spool::read(path, offset, finished, spool::parse)?;
+                let end = piece.items.last().map_or(offset, |item| item.end);
                 let (lines, ends, ingested) = lines_of(source, piece.items, gap, path);
-                Ok(Piece { lines, ends, ingested, exhausted: piece.exhausted })
+                Ok(Piece { lines, ends, end, ingested, exhausted: piece.exhausted })
             }
             Spool::Requests { region } => {
                 let piece = spool::read(path, offset, finished, requests::parse)?;
+                let end = piece.items.last().map_or(offset, |item| item.end);
                 let (lines, ends, unreadable) = requests::lines_of(piece.items, region, &mut self.pace);
                 let ingested = Ingested { lines: lines.len() as u64, unreadable };
-                Ok(Piece { lines, ends, ingested, exhausted: piece.exhausted })
+                Ok(Piece { lines, ends, end, ingested, exhausted: piece.exhausted })
             }
         }
     }

@@ -24,13 +24,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<AccessLine> {
 }
 
 /// The lines of a piece and where each ends; also the number of those that could not be read. What is left out ends with the line before
-/// it, and some line is always kept, so that the next reading goes on behind all of them.
+/// it, so that the next reading goes on behind both.
 pub(crate) fn lines_of(items: Vec<Item<AccessLine>>, region: &str, pace: &mut Pace) -> (Vec<LogLine>, Vec<u64>, u64) {
     if pace.len() >= MAX_REMEMBERED {
         pace.clear();
     }
     let (mut lines, mut ends, mut unreadable) = (vec![], vec![], 0);
-    let mut skipped: Option<(LogLine, u64)> = None;
     for Item { line, end } in items {
         let Some(line) = line else {
             unreadable += 1;
@@ -56,13 +55,7 @@ pub(crate) fn lines_of(items: Vec<Item<AccessLine>>, region: &str, pace: &mut Pa
             ends.push(end);
         } else if let Some(last) = ends.last_mut() {
             *last = end;
-        } else {
-            skipped = Some((stored, end));
         }
-    }
-    if let (true, Some((line, end))) = (lines.is_empty(), skipped) {
-        lines.push(line);
-        ends.push(end);
     }
     (lines, ends, unreadable)
 }

@@ -91,3 +91,19 @@ async fn a_flood_of_requests_is_cut_and_does_not_stop_the_log() {
     assert_eq!(kept.last().unwrap().message, "GET /next-second 200");
     assert_eq!(messages(&store.query(&all(requests(&quiet))).unwrap()), ["GET /quiet 200"]);
 }
+
+#[tokio::test]
+async fn requests_that_have_no_log_do_not_stop_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, spool, source) = (open(dir.path()), dir.path().join("log"), deploy_source());
+    // More than is read at once.
+    let nowhere = |number: i64| AccessLine { deployment_id: None, ..access(&source, MIDNIGHT + number, "/nowhere", 404) };
+    append(&spool, 1, &(0..1_000).map(nowhere).collect::<Vec<_>>());
+    append(&spool, 1, &[access(&source, MIDNIGHT + 1_000, "/here", 200)]);
+    assert_eq!(store.ingest_requests("local", &spool).await.unwrap().lines, 1);
+    append(&spool, 2, &(2_000..3_000).map(nowhere).collect::<Vec<_>>());
+    append(&spool, 3, &[access(&source, MIDNIGHT + 3_000, "/after", 200)]);
+    assert_eq!(store.ingest_requests("local", &spool).await.unwrap().lines, 1);
+    assert_eq!(messages(&store.query(&all(requests(&source))).unwrap()), ["GET /here 200", "GET /after 200"]);
+    assert!(!spool.join("000001.log").exists() && !spool.join("000002.log").exists());
+}
