@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::deployment::Deployment;
 use domain::{ReplicaId, Timestamp};
+use futures::future::{Either, select};
 use http_body_util::Empty;
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -132,23 +135,48 @@ async fn connect(port: u16) -> Option<TcpStream> {
 
 /// `GET path` with the Host that apps know from the contract (`contracts/railway.md` 3.8), wanting 200; otherwise what came instead.
 async fn answers_ok(port: u16, path: &str) -> Result<(), String> {
-    let ask = async {
-        let stream = connect(port).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-        let request = hyper::Request::get(path)
-            .header("host", "healthcheck.railway.app")
-            .header("user-agent", "Orrery-Healthcheck/1")
-            .body(Empty::<Bytes>::new())
-            .ok()?;
-        tokio::select! {
-            response = sender.send_request(request) => Some(response.ok()?.status()),
-            _ = connection => None,
-        }
-    };
+    let ask = get(port, path, "healthcheck.railway.app", "Orrery-Healthcheck/1");
     match tokio::time::timeout(Duration::from_secs(5), ask).await {
         Ok(Some(status)) if status == 200 => Ok(()),
         Ok(Some(status)) if status != 503 => Err(format!("status {}", status.as_u16())),
         Ok(_) => Err("service unavailable".to_owned()),
         Err(_) => Err("no answer within 5 seconds".to_owned()),
+    }
+}
+
+/// The status of the answer to `GET path` from an app of this machine; `None` when there is no well-formed one.
+pub(crate) async fn get(port: u16, path: &str, host: &str, agent: &str) -> Option<StatusCode> {
+    let stream = connect(port).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let request = hyper::Request::get(path).header("host", host).header("user-agent", agent).body(Empty::<Bytes>::new()).ok()?;
+    let response = match select(pin!(sender.send_request(request)), pin!(connection)).await {
+        Either::Left((response, _)) => response,
+        // The app has closed after its answer, which is still to be taken.
+        Either::Right((_, response)) => response.await,
+    };
+    Some(response.ok()?.status())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn an_app_may_close_after_an_answer_without_a_body() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let app = tokio::spawn(async move {
+            for answer in ["HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n", "hello\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 4096];
+                let count = stream.read(&mut buffer).await.unwrap();
+                assert!(String::from_utf8_lossy(&buffer[..count]).starts_with("GET /up HTTP/1.1\r\nhost: here\r\n"));
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        assert_eq!(get(port, "/up", "here", "Test/1").await, Some(StatusCode::NO_CONTENT));
+        assert_eq!(get(port, "/up", "here", "Test/1").await, None, "that was no answer");
+        app.await.unwrap();
     }
 }

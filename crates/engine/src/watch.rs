@@ -4,7 +4,6 @@
 //! well-formed answer in five seconds. What a check found is forgotten with the control plane: then the time begins anew.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +11,11 @@ use domain::deployment::{Replica, ReplicaStatus};
 use domain::galaxy::{UNHEALTHY, container_id};
 use domain::{ReplicaId, Tenant, Timestamp};
 use futures::StreamExt as _;
-use http_body_util::Empty;
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use store::{Change, StoreError};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::{Shared, record};
+use crate::{Shared, health, record};
 
 /// How containers are watched.
 #[derive(Clone, Copy, Debug)]
@@ -112,18 +106,6 @@ async fn replace(shared: &Arc<Shared>, row: &Replica) -> Result<(), StoreError> 
 
 /// Whether `GET /` has any well-formed answer in time.
 async fn answers(port: u16) -> bool {
-    let ask = async {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-        let request = hyper::Request::get("/")
-            .header("host", "localhost")
-            .header("user-agent", "Galaxybot/1.0 (Orrery)")
-            .body(Empty::<Bytes>::new())
-            .ok()?;
-        tokio::select! {
-            response = sender.send_request(request) => response.ok().map(|_| ()),
-            _ = connection => None,
-        }
-    };
-    matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(())))
+    let ask = health::get(port, "/", "localhost", "Galaxybot/1.0 (Orrery)");
+    matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(_)))
 }
