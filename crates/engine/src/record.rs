@@ -2,23 +2,32 @@
 
 use domain::activity::{Activity, Actor};
 use domain::deployment::{Deployment, DeploymentStatus};
-use domain::{ActivityId, InstanceId, Tenant, Timestamp};
+use domain::project::Instance;
+use domain::{ActivityId, InstanceId, ProjectId, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
-use store::{Change, StoreError};
-
-use crate::Shared;
+use store::Change;
 
 /// An entry about a deployment.
 pub(crate) fn about(deployment: &Deployment, verb: &str, reason: Option<&str>) -> Change {
+    let home = (deployment.workspace_id, deployment.project_id, deployment.instance_id);
+    entry(home, verb, deployment.id.to_string(), json!({"snapshot": deployment.snapshot_id, "reason": reason}))
+}
+
+/// An entry about a part of an instance.
+pub(crate) fn about_instance(instance: &Instance, verb: &str, subject: impl ToString, data: Value) -> Change {
+    entry((instance.workspace_id, instance.project_id, instance.id), verb, subject.to_string(), data)
+}
+
+fn entry((workspace, project, instance): (WorkspaceId, ProjectId, InstanceId), verb: &str, subject: String, data: Value) -> Change {
     Change::Activity(Activity {
         id: ActivityId::generate(),
-        workspace_id: deployment.workspace_id,
-        project_id: Some(deployment.project_id),
-        instance_id: Some(deployment.instance_id),
+        workspace_id: workspace,
+        project_id: Some(project),
+        instance_id: Some(instance),
         actor: Actor::System { part: "engine".into() },
         verb: verb.to_owned(),
-        subject: deployment.id.to_string(),
-        data: json!({"snapshot": deployment.snapshot_id, "reason": reason}),
+        subject,
+        data,
         address: None,
         created_at: Timestamp::now(),
     })
@@ -35,28 +44,4 @@ pub(crate) fn of_move(deployment: &Deployment, to: DeploymentStatus, reason: Opt
         (DeploymentStatus::Success, DeploymentStatus::Crashed) => Some(about(deployment, "app_unavailable", reason)),
         _ => None,
     }
-}
-
-/// An entry about an instance; `None` when it is gone.
-pub(crate) async fn about_instance(
-    shared: &Shared,
-    tenant: Tenant,
-    id: InstanceId,
-    verb: &str,
-    subject: impl ToString,
-    data: Value,
-) -> Result<Option<Activity>, StoreError> {
-    let instance = shared.ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant));
-    Ok(instance.map(|instance| Activity {
-        id: ActivityId::generate(),
-        workspace_id: instance.workspace_id,
-        project_id: Some(instance.project_id),
-        instance_id: Some(instance.id),
-        actor: Actor::System { part: "engine".into() },
-        verb: verb.to_owned(),
-        subject: subject.to_string(),
-        data,
-        address: None,
-        created_at: Timestamp::now(),
-    }))
 }

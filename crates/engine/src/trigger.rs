@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use domain::deployment::{DeploymentStatus, ReplicaStatus};
 use domain::trigger::{self, Decision, Reading, Sample, Trigger, TriggerRun, Verdict};
-use domain::{ActivityId, Tenant, Timestamp};
+use domain::{Tenant, Timestamp};
 use jiff::SignedDuration;
 use ops::OpCtx;
-use ops::app::{container_count_trigger, container_kill_trigger, container_room};
-use serde_json::json;
+use ops::app::{container_count_trigger, container_kill_trigger, container_room, trigger_over_limit};
 use store::{Change, StoreError};
 use telemetry::metrics::{Resolution, Series};
 
-use crate::{Shared, record};
+use crate::Shared;
 
 /// Triggers of one pass.
 const BATCH: u32 = 50;
@@ -64,7 +63,7 @@ async fn one(shared: &Arc<Shared>, tenant: Tenant, trigger: &Trigger) -> Result<
     let ctx = OpCtx::system(&shared.ops, tenant, "trigger", now);
     let Some(reading) = reading(shared, &ctx, tenant, trigger, now).await? else { return Ok(()) };
     let Verdict { decision, mut log } = trigger::evaluate(&trigger.spec, &reading, now);
-    let outcome = match act(shared, &ctx, tenant, trigger, &decision).await {
+    let outcome = match act(shared, &ctx, trigger, &decision).await {
         Ok(true) => "executed",
         Ok(false) => "not executed",
         Err(reason) => {
@@ -121,7 +120,7 @@ async fn reading(shared: &Shared, ctx: &OpCtx, tenant: Tenant, trigger: &Trigger
 }
 
 /// Whether it did something, or why it could not.
-async fn act(shared: &Shared, ctx: &OpCtx, tenant: Tenant, trigger: &Trigger, decision: &Decision) -> Result<bool, String> {
+async fn act(shared: &Shared, ctx: &OpCtx, trigger: &Trigger, decision: &Decision) -> Result<bool, String> {
     let (instance, name) = (trigger.instance_id, trigger.spec.name.as_str());
     match decision {
         Decision::Stay => Ok(false),
@@ -133,20 +132,9 @@ async fn act(shared: &Shared, ctx: &OpCtx, tenant: Tenant, trigger: &Trigger, de
             Ok(true)
         }
         Decision::OverLimit { to } => {
-            let data = json!({"trigger": name, "to": to});
-            let entry = record::about_instance(shared, tenant, instance, "trigger_over_limit", trigger.id, data).await;
-            let written = match entry {
-                Ok(Some(activity)) => shared
-                    .ops
-                    .store
-                    .commit(tenant, vec![Change::Activity(domain::activity::Activity { id: ActivityId::generate(), ..activity })])
-                    .await
-                    .map(|_| ()),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
+            let written = trigger_over_limit(ctx, instance, trigger.id, name, *to).await;
             shared.tell();
-            Err(written.map_or_else(|error| error.to_string(), |()| "the account's limit of containers is reached".to_owned()))
+            Err(written.map_or_else(|error| error.public, |()| "the account's limit of containers is reached".to_owned()))
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use domain::deployment::{Replica, ReplicaStatus};
 use domain::galaxy::{UNHEALTHY, container_id};
+use domain::project::Instance;
 use domain::{ReplicaId, Tenant, Timestamp};
 use futures::StreamExt as _;
 use serde_json::json;
@@ -55,9 +56,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -> Result<(), StoreError> {
     let config = shared.config.watch;
-    let rows = shared.ops.store.system_live_replicas().await?;
+    let mut rows = shared.ops.store.system_watched_replicas().await?;
+    // What nobody would replace is not disturbed with questions.
+    rows.retain(|(_, instance)| instance.spec.deploy.unhealthy_replacement);
     let running: Vec<(ReplicaId, u16)> =
-        rows.iter().filter(|row| row.status == ReplicaStatus::Running && row.port != 0).map(|row| (row.id, row.port)).collect();
+        rows.iter().filter(|(row, _)| row.status == ReplicaStatus::Running && row.port != 0).map(|(row, _)| (row.id, row.port)).collect();
     let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port).await) });
     let answers: Vec<(ReplicaId, bool)> = checks.buffer_unordered(AT_ONCE).collect().await;
     failing.retain(|id, _| answers.iter().any(|(known, answered)| known == id && !answered));
@@ -73,32 +76,22 @@ async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -
         }
         _ => false,
     };
-    let late: Vec<&Replica> = rows.iter().filter(|row| late(row)).collect();
-    for row in late {
+    let late: Vec<&(Replica, Instance)> = rows.iter().filter(|(row, _)| late(row)).collect();
+    for (row, instance) in late {
         failing.remove(&row.id);
-        replace(shared, row).await?;
+        replace(shared, row, instance).await?;
     }
     Ok(())
 }
 
-/// Ends a container, so that another takes its place, unless nobody wants that.
-async fn replace(shared: &Arc<Shared>, row: &Replica) -> Result<(), StoreError> {
-    let (store, tenant) = (&shared.ops.store, Tenant::system(row.workspace_id));
-    let Some(deployment) = store.deployment(row.deployment_id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(()) };
-    let Some(instance) = store.instance(deployment.instance_id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(()) };
-    let domains = store.domains_of_environments(tenant, &[instance.environment_id]).await?;
-    let public = domains.iter().any(|domain| domain.service_id == instance.service_id);
-    let serving = deployment.status == domain::deployment::DeploymentStatus::Success && !deployment.stopped;
-    if !public || !serving || !instance.spec.deploy.unhealthy_replacement {
-        return Ok(());
-    }
+/// Ends a container, so that another takes its place.
+async fn replace(shared: &Arc<Shared>, row: &Replica, instance: &Instance) -> Result<(), StoreError> {
     tracing::info!(replica = %row.id, "a container does not answer and is replaced");
     let ended =
         Replica { status: ReplicaStatus::Removing, reason: Some(UNHEALTHY.to_owned()), updated_at: Timestamp::now(), ..row.clone() };
     let data = json!({"container": container_id(instance.id, row.id)});
-    let entry = record::about_instance(shared, tenant, instance.id, "container_unhealthy", row.id, data).await?;
-    let changes = [Change::ReplicaUpdate(ended)].into_iter().chain(entry.map(Change::Activity)).collect();
-    store.commit(tenant, changes).await?;
+    let entry = record::about_instance(instance, "container_unhealthy", row.id, data);
+    shared.ops.store.commit(Tenant::system(row.workspace_id), vec![Change::ReplicaUpdate(ended), entry]).await?;
     shared.tell();
     shared.look(row.workspace_id, instance.id);
     Ok(())

@@ -22,7 +22,7 @@ use crate::{Error, OpCtx, deployment, environment, service, variable};
 
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
-pub use triggers::{TriggerInput, trigger_remove, trigger_runs, trigger_save};
+pub use triggers::{TriggerInput, trigger_over_limit, trigger_remove, trigger_runs, trigger_save};
 
 /// What the operator says about apps.
 #[derive(Clone, Debug)]

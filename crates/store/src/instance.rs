@@ -28,7 +28,7 @@ statements! {
     INSTANCE_DELETE = "DELETE FROM instances WHERE id = $id AND workspace_id = $workspace";
 }
 
-fn row(r: &mut Record) -> Result<Instance, BadCell> {
+pub(crate) fn row(r: &mut Record) -> Result<Instance, BadCell> {
     Ok(Instance {
         id: r.id(InstanceId)?,
         workspace_id: r.id(WorkspaceId)?,

@@ -1,10 +1,11 @@
 //! Replicas.
 
 use domain::deployment::{Replica, ReplicaStatus};
+use domain::project::Instance;
 use domain::{DeploymentId, ReplicaId, Sealed, Tenant, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, instance};
 
 macro_rules! select {
     () => {
@@ -18,6 +19,13 @@ statements! {
     REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace");
     SYSTEM_LIVE_REPLICAS =
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
+    SYSTEM_WATCHED_REPLICAS =
+        "SELECT r.id, r.workspace_id, r.deployment_id, r.generation, r.place, r.status, r.port, r.exit_code, r.reason, r.restarts, \
+         r.created_at, r.updated_at, i.id, i.workspace_id, i.project_id, i.environment_id, i.service_id, i.number, i.spec, i.created_at, \
+         i.updated_at FROM replicas r JOIN deployments d ON d.id = r.deployment_id JOIN instances i ON i.id = d.instance_id \
+         WHERE r.status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') AND d.status = 'SUCCESS' AND NOT d.stopped \
+         AND EXISTS (SELECT 1 FROM domains n WHERE n.workspace_id = i.workspace_id AND n.environment_id = i.environment_id \
+         AND n.service_id = i.service_id) ORDER BY r.id";
     REPLICA_INSERT =
         "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
          created_at, updated_at) \
@@ -67,6 +75,14 @@ impl Store {
     /// The database does not answer.
     pub async fn system_live_replicas(&self) -> Result<Vec<Replica>, StoreError> {
         self.list(&SYSTEM_LIVE_REPLICAS, &[], row).await
+    }
+
+    /// Every such replica to which requests of a domain are routed, with its instance, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_watched_replicas(&self) -> Result<Vec<(Replica, Instance)>, StoreError> {
+        self.list(&SYSTEM_WATCHED_REPLICAS, &[], |r| Ok((row(r)?, instance::row(r)?))).await
     }
 }
 

@@ -201,6 +201,24 @@ both! {
         assert_eq!(store.system_projects_to_purge(hours(49)).await.unwrap(), [(idle.tenant.workspace(), idle.project.id)]);
     }
 
+    async fn only_what_serves_a_domain_is_watched(fixture: Fixture) {
+        use DeploymentStatus::*;
+        let (app, database, stopped, late) =
+            (fixture.tree("app").await, fixture.tree("database").await, fixture.tree("stopped").await, fixture.tree("late").await);
+        let store = &fixture.store;
+        for tree in [&app, &database, &stopped] {
+            let live = Change::DeploymentMove { id: tree.deployment.id, from: Building, to: Success, reason: None, at: now() };
+            store.commit(tree.tenant, vec![live]).await.unwrap();
+        }
+        store.commit(database.tenant, vec![Change::DomainDelete(database.domain.id)]).await.unwrap();
+        let stop = Change::DeploymentStopped { id: stopped.deployment.id, stopped: true, at: now() };
+        store.commit(stopped.tenant, vec![stop]).await.unwrap();
+        assert_eq!(store.replicas_of(late.tenant, &[late.deployment.id]).await.unwrap(), std::slice::from_ref(&late.replica));
+        let watched = store.system_watched_replicas().await.unwrap();
+        let [(replica, instance)] = watched.as_slice() else { panic!("{watched:#?}") };
+        assert_eq!((replica, instance.id, &instance.spec), (&app.replica, app.instance.id, &app.instance.spec));
+    }
+
     async fn variables_are_set_replaced_and_cleared(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let (store, place, web) = (&fixture.store, &tree.environment, Some(tree.service.id));

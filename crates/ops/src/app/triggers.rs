@@ -2,7 +2,7 @@
 
 use domain::spec::MAX_REPLICAS;
 use domain::trigger::{Action, Comparator, Metric, Operator, Rule, Trigger, TriggerRun, TriggerSpec};
-use domain::{Permission, TriggerId};
+use domain::{InstanceId, Permission, TriggerId};
 use serde_json::json;
 use store::Change;
 
@@ -177,4 +177,14 @@ pub async fn trigger_remove(ctx: &OpCtx, id: &str) -> Result<(), Error> {
 pub async fn trigger_runs(ctx: &OpCtx, id: &str, limit: u32) -> Result<Vec<TriggerRun>, Error> {
     let (trigger, _) = trigger_for(ctx, id, Permission::Read).await?;
     Ok(ctx.ops.store.trigger_runs(trigger.tenant, trigger.row.id, limit).await?)
+}
+
+/// Writes down that a trigger wanted more containers than the account may have.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn trigger_over_limit(ctx: &OpCtx, instance: InstanceId, trigger: TriggerId, name: &str, to: u32) -> Result<(), Error> {
+    let app = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Write)?;
+    let activity = ctx.activity_of(app.tenant, &app.row, "trigger_over_limit", trigger, json!({"trigger": name, "to": to}));
+    ctx.commit(app.tenant, vec![activity]).await
 }
