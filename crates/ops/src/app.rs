@@ -6,6 +6,8 @@ mod notifications;
 mod settings;
 mod triggers;
 
+use std::collections::BTreeMap;
+
 use domain::account::{Plan, Workspace};
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{self, ContainerType, KILLED};
@@ -291,7 +293,7 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     }
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
-    let changes = redeploy(ctx, &app, &again).await?;
+    let changes = deployment::repetition(ctx, instance, &again, variables(ctx, &app).await?);
     let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
     commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
     Ok(app)
@@ -308,12 +310,11 @@ async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deploymen
     Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some()))
 }
 
-/// A deployment of the same artifact with today's settings.
-async fn redeploy(ctx: &OpCtx, app: &Opened<App>, of: &Deployment) -> Result<Vec<Change>, Error> {
+/// What its next deployment sees.
+async fn variables(ctx: &OpCtx, app: &Opened<App>) -> Result<BTreeMap<String, String>, Error> {
     let environment = environment::environment_get(ctx, app.row.instance.environment_id).await?;
     let service = service::service_get(ctx, app.row.instance.service_id).await?;
-    let variables = variable::frozen(ctx, &environment, &service.row.name).await?;
-    Ok(deployment::repetition(ctx, &app.row.instance, of, variables))
+    variable::frozen(ctx, &environment, &service.row.name).await
 }
 
 /// Gives all containers another size, by replacing each of them.
@@ -343,10 +344,11 @@ pub async fn container_type_set(ctx: &OpCtx, app_id: &str, container_type: &str)
     let instance = app.row.instance.clone();
     let mut changes =
         vec![ctx.activity_of(app.tenant, &instance, "container_type_set", instance.id, data), Change::InstanceUpdate(instance.clone())];
-    let (deployments, _) = live(ctx, &app).await?;
-    let running = |d: &&Deployment| d.status != DeploymentStatus::Removing && !d.stopped && d.artifact.is_some();
-    if let Some(of) = deployments.iter().rev().find(running) {
-        changes.extend(redeploy(ctx, &app, of).await?);
+    let deployments = ctx.ops.store.deployments_live(app.tenant, &[instance.id]).await?;
+    // A stopped app has the new size when it is started.
+    let runs = deployments.iter().rev().find(|d| d.status != DeploymentStatus::Removing).is_some_and(|d| !d.stopped);
+    if runs && let Some(next) = deployment::redeployment(ctx, &instance, &deployments, false) {
+        changes.extend(deployment::insertion(next, variables(ctx, &app).await?));
     }
     commit(ctx, app.tenant, instance.id, changes).await?;
     Ok(app)

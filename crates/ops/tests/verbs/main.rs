@@ -8,6 +8,7 @@ use domain::page::PageRequest;
 use domain::{Code, Role, Tenant};
 use ops::OpCtx;
 use ops::auth::{Presented, Surface, authenticate};
+use ops::deployment::{Blob, Upload};
 use ops::service::{InstancePatch, ServiceCreate};
 use ops::variable::{Upsert, View};
 use store::Change;
@@ -34,6 +35,30 @@ async fn the_same_name_in_two_workspaces_gives_two_domains() {
     let first = world.uploaded(&a, "shop").await;
     let second = world.uploaded(&b, "shop").await;
     assert_ne!(first.row.domain.unwrap().domain, second.row.domain.unwrap().domain);
+}
+
+#[tokio::test]
+async fn another_size_keeps_the_upload_that_is_being_built() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let first = world.uploaded(&ctx, "app").await;
+    world.goes_live(&first).await;
+    let d = &first.row.deployment;
+    let upload = Upload {
+        project: d.project_id,
+        environment: d.environment_id,
+        service: Some(d.service_id),
+        blob: Blob { sha256: "cd".repeat(32), bytes: 10 },
+        message: None,
+    };
+    let second = ops::deployment::deployment_create(&ctx, upload).await.unwrap();
+    let id = domain::galaxy::app_id(d.instance_id);
+    ops::app::container_type_set(&ctx, &id, "compact").await.unwrap();
+    let live = world.ops.store.deployments_live(first.tenant, &[d.instance_id]).await.unwrap();
+    let newest = live.last().unwrap();
+    assert_ne!(newest.id, second.row.deployment.id);
+    assert_eq!(newest.source_blob, second.row.deployment.source_blob);
+    assert_eq!((newest.status, newest.spec.deploy.limits.memory_bytes), (DeploymentStatus::Initializing, Some(512 << 20)));
 }
 
 #[tokio::test]
