@@ -87,11 +87,15 @@ async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -
 /// Ends a container, so that another takes its place.
 async fn replace(shared: &Arc<Shared>, row: &Replica, instance: &Instance) -> Result<(), StoreError> {
     tracing::info!(replica = %row.id, "a container does not answer and is replaced");
-    let ended =
-        Replica { status: ReplicaStatus::Removing, reason: Some(UNHEALTHY.to_owned()), updated_at: Timestamp::now(), ..row.clone() };
+    let end = Change::ReplicaEnd { id: row.id, reason: UNHEALTHY.to_owned(), at: Timestamp::now() };
     let data = json!({"container": container_id(instance.id, row.id)});
     let entry = record::about_instance(instance, "container_unhealthy", row.id, data);
-    shared.ops.store.commit(Tenant::system(row.workspace_id), vec![Change::ReplicaUpdate(ended), entry]).await?;
+    match shared.ops.store.commit(Tenant::system(row.workspace_id), vec![end, entry]).await {
+        Ok(_) => {}
+        // It ends already.
+        Err(StoreError::Stale) => return Ok(()),
+        Err(error) => return Err(error),
+    }
     shared.tell();
     shared.look(row.workspace_id, instance.id);
     Ok(())

@@ -238,20 +238,21 @@ pub async fn container_kill_trigger(ctx: &OpCtx, instance: InstanceId, replica: 
     let app = named(ctx, opened).await?;
     let (_, replicas) = live(ctx, &app).await?;
     let running = |row: &&Replica| row.id == replica && row.status == ReplicaStatus::Running;
-    if let Some(replica) = replicas.iter().find(running) {
-        kill(ctx, &app, replica, Some(trigger)).await?;
+    let Some(replica) = replicas.iter().find(running) else { return Ok(()) };
+    match kill(ctx, &app, replica, Some(trigger)).await {
+        Err(error) if !error.is_stale() => Err(error),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 async fn kill(ctx: &OpCtx, app: &Opened<App>, replica: &Replica, trigger: Option<&str>) -> Result<Replica, Error> {
-    let killed = Replica { status: ReplicaStatus::Removing, reason: Some(KILLED.to_owned()), updated_at: ctx.now, ..replica.clone() };
+    let end = Change::ReplicaEnd { id: replica.id, reason: KILLED.to_owned(), at: ctx.now };
     let container = galaxy::container_id(app.row.instance.id, replica.id);
     let data = json!({"container": container, "trigger": trigger});
     let activity = ctx.activity_of(app.tenant, &app.row.instance, "container_kill", replica.id, data);
-    commit(ctx, app.tenant, app.row.instance.id, vec![Change::ReplicaUpdate(killed.clone()), activity]).await?;
+    commit(ctx, app.tenant, app.row.instance.id, vec![end, activity]).await?;
     ctx.ops.signals.deployment_changed(replica.deployment_id);
-    Ok(killed)
+    Ok(Replica { status: ReplicaStatus::Removing, reason: Some(KILLED.to_owned()), updated_at: ctx.now, ..replica.clone() })
 }
 
 /// Ends all containers; settings, logs and versions stay.

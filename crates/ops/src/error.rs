@@ -54,6 +54,12 @@ impl Error {
         if self.code == Code::AlreadyExists { Self { public: public.into(), ..self } } else { self }
     }
 
+    /// What was read is not as it was any more.
+    pub(crate) fn is_stale(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<store::StoreError>());
+        matches!(source, Some(store::StoreError::Stale))
+    }
+
     /// Writes context and the chain of causes to the log. Called once, by the protocol encoder.
     pub fn log(&self, request_id: &str) {
         if self.context.is_none() && self.source.is_none() {
@@ -84,9 +90,10 @@ impl From<store::StoreError> for Error {
                 context: Some(error.to_string()),
                 source: None,
             },
-            store::StoreError::Stale => {
-                Self::conflict("It was changed or removed by someone else in the meantime: read it again and repeat the request.")
-            }
+            store::StoreError::Stale => Self {
+                source: Some(Box::new(error)),
+                ..Self::conflict("It was changed or removed by someone else in the meantime: read it again and repeat the request.")
+            },
             store::StoreError::Unavailable { .. } => Self {
                 code: Code::Unavailable,
                 public: "The database does not answer. Try again in a moment.".into(),

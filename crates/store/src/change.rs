@@ -15,8 +15,8 @@ use domain::trigger::{Trigger, TriggerRun};
 use domain::variable::Variable;
 use domain::volume::{Backup, BackupKind, BackupState, Volume, VolumeInstance, VolumeState};
 use domain::{
-    ActivityId, ApiKeyId, BackupId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, Role,
-    ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
+    ActivityId, ApiKeyId, BackupId, DeliveryId, DeploymentId, DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId,
+    ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
 use crate::{RunChange, WorkflowChange};
@@ -146,8 +146,17 @@ pub enum Change {
     },
     /// A new replica.
     ReplicaInsert(Replica),
-    /// Status, port, end, restarts.
+    /// Status, port, end, restarts. What was told to end is not taken back by someone who did not know.
     ReplicaUpdate(Replica),
+    /// A replica is told to end, if none has told it so and it has not ended by itself.
+    ReplicaEnd {
+        /// Which.
+        id: ReplicaId,
+        /// Why, in words for the user.
+        reason: String,
+        /// When.
+        at: Timestamp,
+    },
     /// An entry of the audit log.
     Activity(Activity),
     /// Notifications have been made of these entries.
@@ -376,6 +385,7 @@ impl Change {
             Self::EventComplete { .. } => "EventComplete",
             Self::ReplicaInsert(_) => "ReplicaInsert",
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
+            Self::ReplicaEnd { .. } => "ReplicaEnd",
             Self::Activity(_) => "Activity",
             Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
             Self::DeliveryInsert(_) => "DeliveryInsert",
@@ -455,6 +465,7 @@ impl Change {
             | Self::DeploymentRestart { .. }
             | Self::EventInsert(_)
             | Self::EventComplete { .. }
+            | Self::ReplicaEnd { .. }
             | Self::ActivitiesNoticed(_)
             | Self::NotificationSettingsSet { .. }
             | Self::NotificationSettingsDelete { .. }

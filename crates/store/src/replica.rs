@@ -2,7 +2,7 @@
 
 use domain::deployment::{Replica, ReplicaStatus};
 use domain::project::Instance;
-use domain::{DeploymentId, ReplicaId, Sealed, Tenant, WorkspaceId};
+use domain::{DeploymentId, ReplicaId, Sealed, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError, instance};
@@ -32,7 +32,11 @@ statements! {
          VALUES ($id, $workspace, $deployment, $generation, $place, $status, $port, $exit_code, $reason, $restarts, $created, $updated)";
     REPLICA_UPDATE =
         "UPDATE replicas SET status = $status, port = $port, exit_code = $exit_code, reason = $reason, restarts = $restarts, \
-         updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+         updated_at = $updated WHERE id = $id AND workspace_id = $workspace \
+         AND (status <> 'REMOVING' OR $status IN ('REMOVING', 'STOPPED', 'REMOVED'))";
+    REPLICA_END =
+        "UPDATE replicas SET status = 'REMOVING', reason = $reason, updated_at = $at WHERE id = $id AND workspace_id = $workspace \
+         AND status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING')";
 }
 
 fn row(r: &mut Record) -> Result<Replica, BadCell> {
@@ -119,4 +123,8 @@ pub(crate) fn replica_update(replica: &Replica) -> Statement {
         updated = *updated_at
     ];
     Statement::touch(&REPLICA_UPDATE, params)
+}
+
+pub(crate) fn replica_end(tenant: Tenant, id: ReplicaId, reason: &str, at: Timestamp) -> Statement {
+    Statement::touch(&REPLICA_END, params![id = id, workspace = tenant, reason = reason, at = at])
 }

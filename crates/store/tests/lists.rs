@@ -201,6 +201,25 @@ both! {
         assert_eq!(store.system_projects_to_purge(hours(49)).await.unwrap(), [(idle.tenant.workspace(), idle.project.id)]);
     }
 
+    async fn a_replica_that_was_told_to_end_is_not_taken_back(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant, row) = (&fixture.store, tree.tenant, &tree.replica);
+        let end = |reason: &str| Change::ReplicaEnd { id: row.id, reason: reason.into(), at: later(1) };
+        store.commit(tenant, vec![end("killed")]).await.unwrap();
+        let ending = Replica { status: ReplicaStatus::Removing, reason: Some("killed".into()), updated_at: later(1), ..row.clone() };
+        // Who has read the row before sees a container that restarts, fails or is to be replaced.
+        for status in [ReplicaStatus::Running, ReplicaStatus::Restarting, ReplicaStatus::Crashed, ReplicaStatus::Exited] {
+            let late = store.commit(tenant, vec![Change::ReplicaUpdate(Replica { status, ..row.clone() })]).await;
+            assert!(matches!(late, Err(StoreError::Stale)), "{late:?}");
+        }
+        assert!(matches!(store.commit(tenant, vec![end("unhealthy")]).await, Err(StoreError::Stale)));
+        assert_eq!(store.replicas_of(tenant, &[row.deployment_id]).await.unwrap(), std::slice::from_ref(&ending));
+        let gone = Replica { status: ReplicaStatus::Removed, ..ending };
+        store.commit(tenant, vec![Change::ReplicaUpdate(gone.clone())]).await.unwrap();
+        assert!(matches!(store.commit(tenant, vec![end("killed")]).await, Err(StoreError::Stale)));
+        assert_eq!(store.replicas_of(tenant, &[row.deployment_id]).await.unwrap(), [gone]);
+    }
+
     async fn only_what_serves_a_domain_is_watched(fixture: Fixture) {
         use DeploymentStatus::*;
         let (app, database, stopped, late) =
