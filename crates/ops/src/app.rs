@@ -18,7 +18,7 @@ use domain::{Code, EnvironmentId, InstanceId, Permission, ServiceId, Tenant};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::service::instance_place;
 use crate::{Error, OpCtx, deployment, environment, service, variable};
 
@@ -132,9 +132,7 @@ pub async fn app_for(ctx: &OpCtx, app_id: &str, permission: Permission) -> Resul
 /// # Errors
 /// Out of range, beyond the account's limit, not found, or not allowed.
 pub async fn container_count_set(ctx: &OpCtx, app_id: &str, count: i32) -> Result<Opened<App>, Error> {
-    let mut app = app_for(ctx, app_id, Permission::Write).await?;
-    scale(ctx, &mut app, count, None).await?;
-    Ok(app)
+    anew(|| async move { scale(ctx, app_for(ctx, app_id, Permission::Write).await?, count, None).await }).await
 }
 
 /// The same for a trigger, whose name goes into the audit log.
@@ -142,29 +140,32 @@ pub async fn container_count_set(ctx: &OpCtx, app_id: &str, count: i32) -> Resul
 /// # Errors
 /// As [`container_count_set`].
 pub async fn container_count_trigger(ctx: &OpCtx, instance: InstanceId, count: u32, trigger: &str) -> Result<(), Error> {
-    let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Write)?;
-    let mut app = named(ctx, opened).await?;
-    scale(ctx, &mut app, i32::try_from(count).unwrap_or(i32::MAX), Some(trigger)).await
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let set = || async move {
+        let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Write)?;
+        scale(ctx, named(ctx, opened).await?, count, Some(trigger)).await
+    };
+    anew(set).await.map(|_| ())
 }
 
-async fn scale(ctx: &OpCtx, app: &mut Opened<App>, count: i32, trigger: Option<&str>) -> Result<(), Error> {
+async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&str>) -> Result<Opened<App>, Error> {
     let count = u32::try_from(count).ok().filter(|count| (1..=MAX_REPLICAS).contains(count)).ok_or_else(|| {
         Error::bad_input(format!("containerCount is {count}: it may be 1 to {}; stopApp ends all containers", MAX_REPLICAS))
     })?;
     let from = app.row.instance.spec.deploy.replicas();
     if count > from {
-        check_limits(ctx, app, count).await?;
+        check_limits(ctx, &app, count).await?;
     }
     if count == from {
-        return Ok(());
+        return Ok(app);
     }
-    let instance = &mut app.row.instance;
-    instance.spec.deploy.regions = [(ctx.ops.settings.region.clone(), count)].into();
-    instance.updated_at = ctx.now;
+    app.row.instance.spec.deploy.regions = [(ctx.ops.settings.region.clone(), count)].into();
+    let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
     let instance = app.row.instance.clone();
     let data = json!({"from": from, "to": count, "trigger": trigger});
     let activity = ctx.activity_of(app.tenant, &instance, "container_count_set", instance.id, data);
-    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate(instance.clone()), activity]).await
+    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
+    Ok(app)
 }
 
 /// What the plan and the operator allow.
@@ -323,6 +324,10 @@ async fn variables(ctx: &OpCtx, app: &Opened<App>) -> Result<BTreeMap<String, St
 /// # Errors
 /// An unknown size, one that the plan has not, not found, or not allowed.
 pub async fn container_type_set(ctx: &OpCtx, app_id: &str, container_type: &str) -> Result<Opened<App>, Error> {
+    anew(|| resize(ctx, app_id, container_type)).await
+}
+
+async fn resize(ctx: &OpCtx, app_id: &str, container_type: &str) -> Result<Opened<App>, Error> {
     let mut app = app_for(ctx, app_id, Permission::Write).await?;
     let types = &ctx.ops.settings.apps.container_types;
     let chosen = types.iter().find(|one| one.is_meant_by(container_type)).ok_or_else(|| {
@@ -341,10 +346,10 @@ pub async fn container_type_set(ctx: &OpCtx, app_id: &str, container_type: &str)
     let from = ctx.ops.settings.apps.type_of(&app.row.instance.spec.deploy).map_or("custom", |one| one.name.as_str());
     let data = json!({"from": from, "to": chosen.name});
     app.row.instance.spec.deploy.limits = limits;
-    app.row.instance.updated_at = ctx.now;
+    let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
     let instance = app.row.instance.clone();
-    let mut changes =
-        vec![ctx.activity_of(app.tenant, &instance, "container_type_set", instance.id, data), Change::InstanceUpdate(instance.clone())];
+    let activity = ctx.activity_of(app.tenant, &instance, "container_type_set", instance.id, data);
+    let mut changes = vec![activity, Change::InstanceUpdate { row: instance.clone(), seen }];
     let deployments = ctx.ops.store.deployments_live(app.tenant, &[instance.id]).await?;
     // A stopped app has the new size when it is started.
     let runs = deployments.iter().rev().find(|d| d.status != DeploymentStatus::Removing).is_some_and(|d| !d.stopped);

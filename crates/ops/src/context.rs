@@ -13,6 +13,14 @@ use store::Change;
 
 use crate::{Error, Ops};
 
+/// Does `work` once more, reading included, when somebody else has changed what it had read before it could write.
+pub(crate) async fn anew<T, F: Future<Output = Result<T, Error>>>(work: impl Fn() -> F) -> Result<T, Error> {
+    match work().await {
+        Err(error) if error.is_stale() => work().await,
+        done => done,
+    }
+}
+
 /// Who asks. What they reach was read when they presented their credential.
 #[derive(Clone, Debug)]
 pub enum Principal {

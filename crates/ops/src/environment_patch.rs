@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use store::Change;
 
 use crate::batch::{self, State};
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, domain_name, environment, service, variable};
 
 impl From<config::BadConfig> for Error {
@@ -180,6 +180,17 @@ async fn apply(
     changes: Vec<Change>,
     skip_deploys: bool,
 ) -> Result<EnvironmentPatch, Error> {
+    let (made, changes) = (&made, &changes);
+    anew(|| apply_once(ctx, opened, made.clone(), changes.clone(), skip_deploys)).await
+}
+
+async fn apply_once(
+    ctx: &OpCtx,
+    opened: &Opened<Environment>,
+    made: EnvironmentPatch,
+    changes: Vec<Change>,
+    skip_deploys: bool,
+) -> Result<EnvironmentPatch, Error> {
     let made = EnvironmentPatch { applied_at: Some(ctx.now), ..made };
     let before = State::load(ctx, opened).await?;
     let mut after = before.clone();
@@ -262,10 +273,11 @@ impl Plan<'_> {
             let named = |region: &String| patch["deploy"]["multiRegionConfig"].get(region).is_some();
             spec.deploy.regions.retain(|region, _| named(region));
         }
+        let seen = self.after.instances[at].updated_at;
         let next = Instance { spec, updated_at: self.ctx.now, ..self.after.instances[at].clone() };
         match (is_new, next.spec == before) {
             (true, _) => self.changes.push(Change::InstanceInsert(next.clone())),
-            (false, false) => self.changes.push(Change::InstanceUpdate(next.clone())),
+            (false, false) => self.changes.push(Change::InstanceUpdate { row: next.clone(), seen }),
             (false, true) => {}
         }
         self.after.instances[at] = next;

@@ -9,7 +9,7 @@ use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId,
 use serde_json::json;
 use store::Change;
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, environment, project, secret, volume};
 
 /// What a new service is to be.
@@ -351,6 +351,17 @@ async fn change(
     verb: &str,
     apply: impl Fn(&mut InstanceSpec) -> Result<(), Error>,
 ) -> Result<(), Error> {
+    let apply = &apply;
+    anew(|| change_once(ctx, service, environment, verb, apply)).await
+}
+
+async fn change_once(
+    ctx: &OpCtx,
+    service: ServiceId,
+    environment: Option<EnvironmentId>,
+    verb: &str,
+    apply: &impl Fn(&mut InstanceSpec) -> Result<(), Error>,
+) -> Result<(), Error> {
     let instances = match environment {
         Some(environment) => {
             let opened = instance_for(ctx, environment, service, Permission::Write).await?;
@@ -373,11 +384,11 @@ async fn change(
         }
         let held = ctx.ops.store.volume_instance_of_service(instances.tenant, instance.environment_id, service).await?;
         volume::check_replicas(&instance.spec, held.is_some())?;
-        instance.updated_at = ctx.now;
+        let seen = std::mem::replace(&mut instance.updated_at, ctx.now);
         let data = json!({"before": before, "after": instance.spec});
         changes.push(ctx.activity_of(instances.tenant, &instance, verb, instance.id, data));
         woken.push(instance.id);
-        changes.push(Change::InstanceUpdate(instance));
+        changes.push(Change::InstanceUpdate { row: instance, seen });
     }
     if !changes.is_empty() {
         ctx.commit(instances.tenant, changes).await?;

@@ -50,8 +50,13 @@ pub enum Change {
     ServiceDelete(ServiceId),
     /// A new instance. Its number is assigned; see [`Committed::numbers`].
     InstanceInsert(Instance),
-    /// The settings.
-    InstanceUpdate(Instance),
+    /// The settings, if nobody has changed them since they were read.
+    InstanceUpdate {
+        /// As it will be.
+        row: Instance,
+        /// The time of the last change that was read.
+        seen: Timestamp,
+    },
     /// The instance with its deployments and domains.
     InstanceDelete(InstanceId),
     /// A new domain of an existing instance.
@@ -368,7 +373,7 @@ impl Change {
             Self::ServiceUpdate(_) => "ServiceUpdate",
             Self::ServiceDelete(_) => "ServiceDelete",
             Self::InstanceInsert(_) => "InstanceInsert",
-            Self::InstanceUpdate(_) => "InstanceUpdate",
+            Self::InstanceUpdate { .. } => "InstanceUpdate",
             Self::InstanceDelete(_) => "InstanceDelete",
             Self::DomainInsert(_) => "DomainInsert",
             Self::DomainUpdate(_) => "DomainUpdate",
@@ -434,7 +439,7 @@ impl Change {
             Self::EnvironmentInsert(row) | Self::EnvironmentUpdate(row) => Some(row.workspace_id),
             Self::EnvironmentPatchInsert(row) => Some(row.workspace_id),
             Self::ServiceInsert(row) | Self::ServiceUpdate(row) => Some(row.workspace_id),
-            Self::InstanceInsert(row) | Self::InstanceUpdate(row) => Some(row.workspace_id),
+            Self::InstanceInsert(row) | Self::InstanceUpdate { row, .. } => Some(row.workspace_id),
             Self::DomainInsert(row) | Self::DomainUpdate(row) => Some(row.workspace_id),
             Self::VariableSet(row) => Some(row.workspace_id),
             Self::DeploymentInsert { deployment, .. } => Some(deployment.workspace_id),

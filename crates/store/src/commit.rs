@@ -54,7 +54,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ServiceUpdate(row) => service::service_update(row),
         Change::ServiceDelete(id) => service::service_delete(tenant, *id),
         Change::InstanceInsert(row) => return Ok(instance::instance_insert(row)),
-        Change::InstanceUpdate(row) => instance::instance_update(row),
+        Change::InstanceUpdate { row, seen } => instance::instance_update(row, *seen),
         Change::InstanceDelete(id) => instance::instance_delete(tenant, *id),
         Change::DomainInsert(row) => domain_name::domain_insert(row),
         Change::DomainUpdate(row) => domain_name::domain_update(row),

@@ -1,7 +1,7 @@
 //! Instances.
 
 use domain::project::Instance;
-use domain::{EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, WorkspaceId};
+use domain::{EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement, json};
 use crate::{Store, StoreError};
@@ -24,7 +24,9 @@ statements! {
         "INSERT INTO instances (id, workspace_id, project_id, environment_id, service_id, number, spec, single, created_at, updated_at) \
          VALUES ($id, $workspace, $project, $environment, $service, (SELECT value FROM counters WHERE name = 'instance'), $spec, \
          $single, $created, $updated) RETURNING id, number";
-    INSTANCE_UPDATE = "UPDATE instances SET spec = $spec, single = $single, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+    INSTANCE_UPDATE =
+        "UPDATE instances SET spec = $spec, single = $single, updated_at = $updated \
+         WHERE id = $id AND workspace_id = $workspace AND updated_at = $seen";
     INSTANCE_DELETE = "DELETE FROM instances WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -121,9 +123,10 @@ pub(crate) fn inserted(r: &mut Record) -> Result<(InstanceId, i64), BadCell> {
     Ok((r.id(InstanceId)?, r.number()?))
 }
 
-pub(crate) fn instance_update(instance: &Instance) -> Statement {
+pub(crate) fn instance_update(instance: &Instance, seen: Timestamp) -> Statement {
     let Instance { id, workspace_id, spec, updated_at, .. } = instance;
-    let params = params![id = *id, workspace = *workspace_id, spec = json(spec), single = single(instance), updated = *updated_at];
+    let params =
+        params![id = *id, workspace = *workspace_id, spec = json(spec), single = single(instance), updated = *updated_at, seen = seen];
     Statement::touch(&INSTANCE_UPDATE, params)
 }
 

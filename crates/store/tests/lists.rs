@@ -201,6 +201,24 @@ both! {
         assert_eq!(store.system_projects_to_purge(hours(49)).await.unwrap(), [(idle.tenant.workspace(), idle.project.id)]);
     }
 
+    async fn settings_are_changed_only_as_they_were_read(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant, read) = (&fixture.store, tree.tenant, &tree.instance);
+        let set = |read: &Instance, sticky: bool, at: Timestamp| {
+            let mut row = Instance { updated_at: at, ..read.clone() };
+            row.spec.deploy.sticky = sticky;
+            (row.clone(), Change::InstanceUpdate { row, seen: read.updated_at })
+        };
+        let (first, change) = set(read, true, later(1));
+        store.commit(tenant, vec![change]).await.unwrap();
+        let (_, late) = set(read, false, later(2));
+        assert!(matches!(store.commit(tenant, vec![late]).await, Err(StoreError::Stale)));
+        let found = store.instance(read.id).await.unwrap().unwrap().open(tenant).unwrap();
+        assert_eq!((&found.spec, found.updated_at), (&first.spec, later(1)));
+        let (_, again) = set(&found, false, later(3));
+        store.commit(tenant, vec![again]).await.unwrap();
+    }
+
     async fn a_replica_that_was_told_to_end_is_not_taken_back(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let (store, tenant, row) = (&fixture.store, tree.tenant, &tree.replica);

@@ -58,7 +58,10 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
             Change::EnvironmentInsert(Environment { id: EnvironmentId::generate(), ..environment }),
             Change::ServiceUpdate(service.clone()),
             Change::ServiceInsert(Service { id: ServiceId::generate(), ..service }),
-            Change::InstanceUpdate(Instance { workspace_id, spec: InstanceSpec::default(), ..of.instance.clone() }),
+            Change::InstanceUpdate {
+                row: Instance { workspace_id, spec: InstanceSpec::default(), ..of.instance.clone() },
+                seen: of.instance.updated_at,
+            },
             Change::InstanceInsert(Instance { id: InstanceId::generate(), workspace_id, ..of.instance.clone() }),
             Change::DomainUpdate(domain.clone()),
             Change::DomainInsert(Domain { id: DomainId::generate(), ..domain }),

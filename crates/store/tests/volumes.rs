@@ -75,10 +75,10 @@ fn proxy(tree: &Tree, kind: ProxyKind, port: u16) -> TcpProxy {
     }
 }
 
-fn scaled(instance: &Instance, replicas: u32) -> Instance {
+fn scaled(instance: &Instance, replicas: u32) -> Change {
     let mut spec = InstanceSpec::default();
     spec.deploy.regions = BTreeMap::from([("local".to_owned(), replicas)]);
-    Instance { spec, ..instance.clone() }
+    Change::InstanceUpdate { row: Instance { spec, ..instance.clone() }, seen: instance.updated_at }
 }
 
 fn conflict(result: Result<store::Committed, StoreError>) -> Constraint {
@@ -135,13 +135,13 @@ both! {
         assert_eq!(conflict(store.commit(tenant, vec![same.clone()]).await), Constraint::VolumeName);
 
         // Whichever comes first, the other one is refused.
-        let up = store.commit(tenant, vec![Change::InstanceUpdate(scaled(&tree.instance, 2))]).await;
+        let up = store.commit(tenant, vec![scaled(&tree.instance, 2)]).await;
         assert!(matches!(up, Err(StoreError::Stale)), "{up:?}");
-        store.commit(tenant, vec![Change::VolumeDetach(first.id), Change::InstanceUpdate(scaled(&tree.instance, 2))]).await.unwrap();
+        store.commit(tenant, vec![Change::VolumeDetach(first.id), scaled(&tree.instance, 2)]).await.unwrap();
         let attach = || Change::VolumeAttach { id: first.id, service: tree.service.id };
         let refused = store.commit(tenant, vec![attach()]).await;
         assert!(matches!(refused, Err(StoreError::Stale)), "{refused:?}");
-        store.commit(tenant, vec![Change::InstanceUpdate(scaled(&tree.instance, 1)), attach()]).await.unwrap();
+        store.commit(tenant, vec![scaled(&tree.instance, 1), attach()]).await.unwrap();
 
         // A deleted volume's name is free.
         store.commit(tenant, vec![Change::VolumeUpdate(Volume { deleted_at: Some(now()), ..rows[0].clone() }), same]).await.unwrap();

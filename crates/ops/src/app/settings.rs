@@ -6,7 +6,7 @@ use serde_json::json;
 use store::Change;
 
 use super::{App, app_for, commit};
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::variable::{Upsert, variable_collection_upsert};
 use crate::{Error, OpCtx};
 
@@ -26,6 +26,10 @@ pub struct AppPatch {
 /// # Errors
 /// Out of range, not found, or not allowed.
 pub async fn app_settings_set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, Error> {
+    anew(|| set(ctx, app_id, patch)).await
+}
+
+async fn set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, Error> {
     let mut app = app_for(ctx, app_id, Permission::Write).await?;
     let before = app.row.instance.spec.clone();
     let deploy = &mut app.row.instance.spec.deploy;
@@ -39,7 +43,7 @@ pub async fn app_settings_set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Res
     if app.row.instance.spec == before {
         return Ok(app);
     }
-    app.row.instance.updated_at = ctx.now;
+    let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
     let instance = app.row.instance.clone();
     let data = json!({
         "stopGraceSeconds": instance.spec.deploy.draining_seconds,
@@ -47,7 +51,7 @@ pub async fn app_settings_set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Res
         "sticky": instance.spec.deploy.sticky,
     });
     let activity = ctx.activity_of(app.tenant, &instance, "app_settings_set", instance.id, data);
-    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate(instance.clone()), activity]).await?;
+    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
     Ok(app)
 }
 

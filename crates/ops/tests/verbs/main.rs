@@ -5,8 +5,9 @@ mod world;
 
 use domain::deployment::{DeployReason, DeploymentStatus};
 use domain::page::PageRequest;
-use domain::{Code, Role, Tenant};
+use domain::{Code, Role, Tenant, Timestamp};
 use ops::OpCtx;
+use ops::app::{AppPatch, app_settings_set, container_count_set};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::service::{InstancePatch, ServiceCreate};
@@ -59,6 +60,25 @@ async fn another_size_keeps_the_upload_that_is_being_built() {
     assert_ne!(newest.id, second.row.deployment.id);
     assert_eq!(newest.source_blob, second.row.deployment.source_blob);
     assert_eq!((newest.status, newest.spec.deploy.limits.memory_bytes), (DeploymentStatus::Initializing, Some(512 << 20)));
+}
+
+#[tokio::test]
+async fn two_who_change_settings_at_once_both_find_theirs() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    let instance = deployed.row.deployment.instance_id;
+    let id = domain::galaxy::app_id(instance);
+    for count in 2..8 {
+        let sticky = count % 2 == 0;
+        let (one, two) = (OpCtx { now: Timestamp::now(), ..ctx.clone() }, OpCtx { now: Timestamp::now(), ..ctx.clone() });
+        let patch = AppPatch { sticky: Some(sticky), ..AppPatch::default() };
+        let (scaled, set) = tokio::join!(container_count_set(&one, &id, count), app_settings_set(&two, &id, patch));
+        let (scaled, set) = (scaled.unwrap(), set.unwrap());
+        let found = world.ops.store.instance(instance).await.unwrap().unwrap().open(scaled.tenant).unwrap();
+        assert_eq!((found.spec.deploy.replicas(), found.spec.deploy.sticky), (count.unsigned_abs(), sticky));
+        assert_eq!(set.row.instance.spec.deploy.sticky, sticky);
+    }
 }
 
 #[tokio::test]
