@@ -154,7 +154,7 @@ async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&s
     })?;
     let from = app.row.instance.spec.deploy.replicas();
     if count > from {
-        check_limits(ctx, &app, count).await?;
+        check_growth(ctx, app.tenant, &[(app.row.instance.id, count)]).await?;
     }
     if count == from {
         return Ok(app);
@@ -168,17 +168,21 @@ async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&s
     Ok(app)
 }
 
-/// What the plan and the operator allow.
-async fn check_limits(ctx: &OpCtx, app: &Opened<App>, count: u32) -> Result<(), Error> {
-    if plan_of(ctx, app.tenant).await? == Plan::Free {
+/// What the plan and the operator allow, for instances that are to have so many replicas.
+pub(crate) async fn check_growth(ctx: &OpCtx, tenant: Tenant, grown: &[(InstanceId, u32)]) -> Result<(), Error> {
+    if plan_of(ctx, tenant).await? == Plan::Free {
         return Err(Error::new(Code::PlanLimit, "An app of a Free account has one container: change the account's plan to scale it"));
     }
-    let room = container_room(ctx, app.tenant, app.row.instance.id).await?;
+    let is_grown = |instance: &Instance| grown.iter().any(|(id, _)| *id == instance.id);
+    let all = ctx.ops.store.instances_of_workspace(tenant).await?;
+    let others: u32 = all.iter().filter(|other| !is_grown(other)).map(|other| other.spec.deploy.replicas()).sum();
+    let room = ctx.ops.settings.apps.container_limit.saturating_sub(others);
+    let count: u32 = grown.iter().map(|(_, count)| count).sum();
     if count > room {
         return Err(Error::new(
             Code::PlanLimit,
             format!(
-                "{count} containers are beyond the account's limit, which leaves {room} for this app: scale another app down, or ask the operator"
+                "{count} containers are beyond the account's limit, which leaves {room} here: scale another app down, or ask the operator"
             ),
         ));
     }

@@ -11,7 +11,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::{Surroundings, render_frozen};
-use crate::{Error, OpCtx, deployment, volume};
+use crate::{Error, OpCtx, app, deployment, volume};
 
 /// What an environment is made of, at one time.
 #[derive(Clone)]
@@ -73,12 +73,18 @@ pub(crate) async fn commit(
     skip_deploys: bool,
 ) -> Result<(), Error> {
     let mut woken: BTreeSet<InstanceId> = BTreeSet::new();
+    let mut grown = vec![];
     for instance in &after.instances {
         volume::check_replicas(&instance.spec, after.surroundings.has_volume(instance.service_id))?;
-        let settings = |state: &State| state.instances.iter().find(|row| row.id == instance.id).map(|row| row.spec.clone());
-        if settings(before).is_some_and(|spec| spec != instance.spec) {
+        let earlier = before.instances.iter().find(|row| row.id == instance.id).map(|row| &row.spec);
+        if earlier.is_some_and(|spec| *spec != instance.spec) {
             woken.insert(instance.id);
         }
+        let count = instance.spec.deploy.replicas();
+        grown.extend((count > earlier.map_or(1, |spec| spec.deploy.replicas())).then_some((instance.id, count)));
+    }
+    if !grown.is_empty() {
+        app::check_growth(ctx, environment.tenant, &grown).await?;
     }
     if !skip_deploys {
         for deployment in deployments(ctx, environment.tenant, before, after).await? {

@@ -10,7 +10,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, anew};
-use crate::{Error, OpCtx, environment, project, secret, volume};
+use crate::{Error, OpCtx, app, environment, project, secret, volume};
 
 /// What a new service is to be.
 #[derive(Clone, Debug)]
@@ -375,7 +375,7 @@ async fn change_once(
             opened.with(all)
         }
     };
-    let (mut changes, mut woken) = (vec![], vec![]);
+    let (mut changes, mut woken, mut grown) = (vec![], vec![], vec![]);
     for mut instance in instances.row {
         let before = instance.spec.clone();
         apply(&mut instance.spec)?;
@@ -384,11 +384,16 @@ async fn change_once(
         }
         let held = ctx.ops.store.volume_instance_of_service(instances.tenant, instance.environment_id, service).await?;
         volume::check_replicas(&instance.spec, held.is_some())?;
+        let count = instance.spec.deploy.replicas();
+        grown.extend((count > before.deploy.replicas()).then_some((instance.id, count)));
         let seen = std::mem::replace(&mut instance.updated_at, ctx.now);
         let data = json!({"before": before, "after": instance.spec});
         changes.push(ctx.activity_of(instances.tenant, &instance, verb, instance.id, data));
         woken.push(instance.id);
         changes.push(Change::InstanceUpdate { row: instance, seen });
+    }
+    if !grown.is_empty() {
+        app::check_growth(ctx, instances.tenant, &grown).await?;
     }
     if !changes.is_empty() {
         ctx.commit(instances.tenant, changes).await?;

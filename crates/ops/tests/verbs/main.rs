@@ -10,8 +10,10 @@ use ops::OpCtx;
 use ops::app::{AppPatch, app_settings_set, container_count_set};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
+use ops::environment_patch::Commit;
 use ops::service::{InstancePatch, ServiceCreate};
 use ops::variable::{Upsert, View};
+use serde_json::json;
 use store::Change;
 
 use crate::world::world;
@@ -79,6 +81,31 @@ async fn two_who_change_settings_at_once_both_find_theirs() {
         assert_eq!((found.spec.deploy.replicas(), found.spec.deploy.sticky), (count.unsigned_abs(), sticky));
         assert_eq!(set.row.instance.spec.deploy.sticky, sticky);
     }
+}
+
+#[tokio::test]
+async fn the_limit_of_containers_holds_for_every_way_to_scale() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let mut apps = vec![];
+    for name in ["first", "second", "third"] {
+        apps.push(world.uploaded(&ctx, name).await.row.deployment);
+    }
+    let scale = async |app: usize, replicas: u32| {
+        let patch = InstancePatch { replicas: Some(replicas), ..InstancePatch::default() };
+        ops::service::service_instance_update(&ctx, apps[app].service_id, Some(apps[app].environment_id), patch).await
+    };
+    assert_eq!(ops::app::AppSettings::default().container_limit, 100);
+    scale(0, 50).await.unwrap();
+    scale(1, 48).await.unwrap();
+    assert_eq!(scale(2, 3).await.unwrap_err().code, Code::PlanLimit);
+    let service = apps[2].service_id.to_string();
+    let patch = json!({"services": {service: {"deploy": {"multiRegionConfig": {"local": {"numReplicas": 3}}}}}});
+    let patched = ops::environment_patch::environment_patch_commit(&ctx, apps[2].environment_id, patch, Commit::default()).await;
+    assert_eq!(patched.unwrap_err().code, Code::PlanLimit);
+    scale(2, 2).await.unwrap();
+    // What leaves room for others is never refused.
+    scale(0, 1).await.unwrap();
 }
 
 #[tokio::test]
