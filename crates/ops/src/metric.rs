@@ -43,7 +43,7 @@ pub struct RequestFilter {
 /// What was used in a window, added up over everything with the same tags, oldest first.
 ///
 /// # Errors
-/// No place, a window that makes no sense, not found, or not allowed.
+/// No place, a window that makes no sense or about too much, not found, or not allowed.
 pub async fn metrics(
     ctx: &OpCtx,
     place: MetricPlace,
@@ -59,7 +59,7 @@ pub async fn metrics(
 /// log, which keeps at most 500 a second.
 ///
 /// # Errors
-/// A window that makes no sense, not found, or not allowed.
+/// A window that makes no sense or about too much, not found, or not allowed.
 pub async fn http_metrics(
     ctx: &OpCtx,
     environment: EnvironmentId,
@@ -89,7 +89,7 @@ pub async fn http_metrics(
 
 fn failed(error: TelemetryError) -> Error {
     match error {
-        TelemetryError::TooBroad { .. } => Error::bad_input(error.to_string()),
+        TelemetryError::TooBroad { .. } | TelemetryError::TooMany { .. } => Error::bad_input(error.to_string()),
         other => Error::internal("metrics", other),
     }
 }

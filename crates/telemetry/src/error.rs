@@ -40,6 +40,16 @@ pub enum TelemetryError {
         /// How many lines were read.
         examined: usize,
     },
+    /// A question about metrics that would read too much.
+    #[error(
+        "{asked} measurements would have to be read, at most {most} are: ask for a shorter window or longer intervals, or name a service or an environment"
+    )]
+    TooMany {
+        /// Intervals times replicas or services, as far as they were counted.
+        asked: i64,
+        /// How many are read.
+        most: i64,
+    },
 }
 
 impl TelemetryError {

@@ -108,8 +108,7 @@ impl Telemetry {
         let shared = &self.store_of(&query.scope).shared;
         let last_seq = shared.last_stored.load(Ordering::Acquire);
         let scan = || read::scan(shared, query, last_seq, read::EXAMINE_LIMIT);
-        let can_move = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-        let scan = if can_move && query.filter.reads_lines() { tokio::task::block_in_place(scan)? } else { scan()? };
+        let scan = if query.filter.reads_lines() { waiting(scan)? } else { scan()? };
         if scan.gave_up { Err(TelemetryError::TooBroad { examined: scan.examined }) } else { Ok(scan.lines) }
     }
 
@@ -213,6 +212,12 @@ impl LogStore {
         let commands = self.thread.commands.as_ref().ok_or(TelemetryError::Stopped)?;
         commands.send(command).await.map_err(|_| TelemetryError::Stopped)
     }
+}
+
+/// Does what may take long on the caller's thread, whose other tasks are moved away where the runtime can do that.
+fn waiting<T>(work: impl FnOnce() -> T) -> T {
+    let can_move = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if can_move { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// A time as clients compare it: of fixed width, in UTC (`contracts/railway.md` 3.3).

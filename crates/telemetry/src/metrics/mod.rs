@@ -15,8 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use domain::metric::{MetricSource, Traffic, Usage};
 use domain::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, Tenant, Timestamp};
 
-use crate::TelemetryError;
 use crate::file::Readers;
+use crate::{TelemetryError, waiting};
 use resolution::{MetricFile, floor};
 use rows::{Rows, Select};
 use write::Writer;
@@ -26,6 +26,9 @@ pub use write::Measured;
 
 /// Points of one series that are read at once, at most.
 pub const MAX_POINTS: usize = 10_000;
+
+/// Intervals of all sources together that a question about a window reads, at most.
+const MAX_ROWS: i64 = 2_000_000;
 
 /// The measurements of running apps.
 pub struct Metrics {
@@ -155,7 +158,7 @@ impl Metrics {
     }
 
     /// The newest `limit` intervals of each series, newest first, exactly so many ([`MAX_POINTS`] at most): where nothing ran, a point
-    /// says so. All series end at the same interval.
+    /// says so. All series end at the same interval. While it reads, the other tasks of the thread are moved away.
     ///
     /// # Errors
     /// The disk refuses.
@@ -167,25 +170,42 @@ impl Metrics {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Vec<Point>>, TelemetryError> {
+        waiting(|| self.read_series(tenant, wanted, resolution, limit, now))
+    }
+
+    fn read_series(
+        &self,
+        tenant: Tenant,
+        wanted: &[Series],
+        resolution: Resolution,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<Vec<Point>>, TelemetryError> {
         let (step, limit) = (resolution.seconds(), limit.min(MAX_POINTS));
         let present = resolution.floor(now.as_second());
         let from = present - step * (i64::try_from(limit).unwrap_or(0) + 3);
-        let mut found: Vec<Vec<Point>> = vec![];
-        for series in wanted {
-            let mut rows = Rows::new();
-            self.shared.load(resolution, &series.select(tenant), from, present + step, &mut rows)?;
-            found.push(points(rows.into_values(), step));
+        let select = Select::Named { workspace: tenant.workspace(), wanted: wanted.iter().copied().collect() };
+        let mut rows = Rows::new();
+        let mut reading = Reading { files: self.shared.files()?, asked: 0, most: i64::MAX };
+        self.shared.load(&mut reading, resolution, &select, (from, present + step), &mut rows)?;
+        let mut parts: BTreeMap<Series, Vec<rows::SourceRows>> = BTreeMap::new();
+        for (source, rows) in rows {
+            parts.entry(Series::of(&source)).or_default().push(rows);
         }
-        let newest = found.iter().filter_map(|points| points.last()).map(|point| point.at).max();
+        let found: BTreeMap<Series, Vec<Point>> =
+            parts.into_iter().map(|(series, rows)| (series, points(rows.into_iter(), step))).collect();
+        let newest = found.values().filter_map(|points| points.last()).map(|point| point.at).max();
         // The interval that was over a moment ago may not be stored yet.
         let last = newest.filter(|at| *at >= present - 3 * step).unwrap_or(present - step);
-        Ok(found.into_iter().map(|points| padded(&points, last, step, limit)).collect())
+        let points = |series: &Series| found.get(series).map_or(&[][..], Vec::as_slice);
+        Ok(wanted.iter().map(|series| padded(points(series), last, step, limit)).collect())
     }
 
-    /// The measured intervals of a window, oldest first, added up over everything with the same tags.
+    /// The measured intervals of a window, oldest first, added up over everything with the same tags. While it reads, the other tasks of
+    /// the thread are moved away.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or the window has too many intervals of too many sources.
     pub fn range(
         &self,
         scope: MetricScope,
@@ -194,7 +214,7 @@ impl Metrics {
     ) -> Result<Vec<(MetricTags, Vec<Point>)>, TelemetryError> {
         let by_replica = group.contains(&MetricTag::Replica) || group.contains(&MetricTag::Deployment);
         let step = window.step.max(Resolution::FiveSeconds.seconds());
-        let rows = self.window_rows(&scope.select(!by_replica), window)?;
+        let rows = waiting(|| self.window_rows(&scope.select(!by_replica), window))?;
         let mut groups: BTreeMap<MetricTags, Vec<rows::SourceRows>> = BTreeMap::new();
         for (source, rows) in rows {
             groups.entry(MetricTags::of(&source, group)).or_default().push(rows.folded(step));
@@ -202,14 +222,15 @@ impl Metrics {
         Ok(groups.into_iter().map(|(tags, rows)| (tags, points(rows.into_iter(), step))).collect())
     }
 
-    /// The requests of a window by interval and status, oldest first.
+    /// The requests of a window by interval and status, oldest first. While it reads, the other tasks of the thread are moved away.
     ///
     /// # Errors
-    /// The disk refuses.
+    /// The disk refuses, or the window has too many intervals of too many sources.
     pub fn traffic(&self, scope: MetricScope, window: MetricWindow) -> Result<Vec<TrafficPoint>, TelemetryError> {
         let step = window.step.max(Resolution::FiveSeconds.seconds());
         let mut sums: BTreeMap<(i64, u16), Traffic> = BTreeMap::new();
-        for rows in self.window_rows(&scope.select(true), window)?.into_values() {
+        let rows = waiting(|| self.window_rows(&scope.select(true), window))?;
+        for rows in rows.into_values() {
             for (key, traffic) in rows.folded(step).traffic {
                 sums.entry(key).or_default().merge(&traffic);
             }
@@ -218,19 +239,11 @@ impl Metrics {
     }
 
     fn window_rows(&self, select: &Select, window: MetricWindow) -> Result<Rows, TelemetryError> {
-        let resolution = self.resolution_for(window)?;
+        let mut reading = Reading { files: self.shared.files()?, asked: 0, most: MAX_ROWS };
+        let resolution = resolution_for(&reading.files, window);
         let mut rows = Rows::new();
-        self.shared.load(resolution, select, resolution.floor(window.from), window.to, &mut rows)?;
+        self.shared.load(&mut reading, resolution, select, (resolution.floor(window.from), window.to), &mut rows)?;
         Ok(rows)
-    }
-
-    /// The finest resolution that still has the beginning of the window, but no finer one than is asked for.
-    fn resolution_for(&self, window: MetricWindow) -> Result<Resolution, TelemetryError> {
-        let newest = self.shared.files()?.into_iter().map(MetricFile::ends).max().unwrap_or(window.to).min(window.to);
-        let fits = |resolution: &Resolution| resolution.seconds() <= window.step && window.from >= newest - resolution.kept();
-        let coarsest_fitting = Resolution::ALL.into_iter().rev().find(fits);
-        let kept = |resolution: &Resolution| window.from >= newest - resolution.kept();
-        Ok(coarsest_fitting.or_else(|| Resolution::ALL.into_iter().find(kept)).unwrap_or(Resolution::OneDay))
     }
 
     /// Deletes what is too old.
@@ -253,14 +266,20 @@ impl Metrics {
     }
 }
 
+/// The finest resolution that still has the beginning of the window, but no finer one than is asked for.
+fn resolution_for(files: &BTreeSet<MetricFile>, window: MetricWindow) -> Resolution {
+    let newest = files.iter().map(|file| file.ends()).max().unwrap_or(window.to).min(window.to);
+    let fits = |resolution: &Resolution| resolution.seconds() <= window.step && window.from >= newest - resolution.kept();
+    let coarsest_fitting = Resolution::ALL.into_iter().rev().find(fits);
+    let kept = |resolution: &Resolution| window.from >= newest - resolution.kept();
+    coarsest_fitting.or_else(|| Resolution::ALL.into_iter().find(kept)).unwrap_or(Resolution::OneDay)
+}
+
 impl Series {
-    fn select(self, tenant: Tenant) -> Select {
-        let workspace = tenant.workspace();
-        match self {
-            Self::Instance(environment, service) => {
-                Select::Of { workspace, columns: vec![("environment", environment.0), ("service", service.0)], whole: true }
-            }
-            Self::Replica(replica) => Select::Of { workspace, columns: vec![("replica", replica.0)], whole: false },
+    fn of(source: &MetricSource) -> Self {
+        match source.replica {
+            Some((_, replica)) => Self::Replica(replica),
+            None => Self::Instance(source.environment_id, source.service_id),
         }
     }
 }
@@ -334,6 +353,15 @@ fn padded(points: &[Point], last: i64, step: i64, limit: usize) -> Vec<Point> {
     series
 }
 
+/// A question on its way through the files.
+struct Reading {
+    /// Those that there were when it began.
+    files: BTreeSet<MetricFile>,
+    /// Intervals of sources so far.
+    asked: i64,
+    most: i64,
+}
+
 /// What the writer and readers share.
 struct Shared {
     dir: PathBuf,
@@ -357,20 +385,27 @@ impl Shared {
     }
 
     /// Up to where a resolution has been made; 0 when it has not.
-    fn made_upto(&self, resolution: Resolution) -> Result<i64, TelemetryError> {
-        let Some(newest) = self.files()?.into_iter().rfind(|file| file.resolution == resolution) else { return Ok(0) };
-        Ok(self.in_file(newest, rows::made_upto)?.unwrap_or(0))
+    fn made_upto(&self, files: &BTreeSet<MetricFile>, resolution: Resolution) -> Result<i64, TelemetryError> {
+        let Some(newest) = files.iter().rfind(|file| file.resolution == resolution) else { return Ok(0) };
+        Ok(self.in_file(*newest, rows::made_upto)?.unwrap_or(0))
     }
 
     /// Rows of `from..to`; what is not made yet comes from finer intervals.
-    fn load(&self, resolution: Resolution, select: &Select, from: i64, to: i64, rows: &mut Rows) -> Result<(), TelemetryError> {
-        let Some(finer) = resolution.finer() else { return self.load_stored(resolution, select, from, to, rows) };
-        let made = self.made_upto(resolution)?;
-        self.load_stored(resolution, select, from, to.min(made), rows)?;
+    fn load(
+        &self,
+        reading: &mut Reading,
+        resolution: Resolution,
+        select: &Select,
+        (from, to): (i64, i64),
+        rows: &mut Rows,
+    ) -> Result<(), TelemetryError> {
+        let Some(finer) = resolution.finer() else { return self.load_stored(reading, resolution, select, (from, to), rows) };
+        let made = self.made_upto(&reading.files, resolution)?;
+        self.load_stored(reading, resolution, select, (from, to.min(made)), rows)?;
         let rest = from.max(made);
         if rest < to {
             let mut fine = Rows::new();
-            self.load(finer, select, rest, to, &mut fine)?;
+            self.load(reading, finer, select, (rest, to), &mut fine)?;
             for (source, tail) in fine {
                 rows.entry(source).or_default().extend(tail.folded(resolution.seconds()));
             }
@@ -378,13 +413,29 @@ impl Shared {
         Ok(())
     }
 
-    fn load_stored(&self, resolution: Resolution, select: &Select, from: i64, to: i64, rows: &mut Rows) -> Result<(), TelemetryError> {
-        for file in self.files()?.into_iter().filter(|file| file.resolution == resolution && file.begins < to && file.ends() > from) {
-            let found = self.in_file(file, |connection| {
-                let sources = select.sources(connection)?;
+    fn load_stored(
+        &self,
+        reading: &mut Reading,
+        resolution: Resolution,
+        select: &Select,
+        (from, to): (i64, i64),
+        rows: &mut Rows,
+    ) -> Result<(), TelemetryError> {
+        let mut found = vec![];
+        for file in reading.files.iter().filter(|file| file.resolution == resolution && file.begins < to && file.ends() > from) {
+            let sources = self.in_file(*file, |connection| select.sources(connection))?.unwrap_or_default();
+            let intervals = (to.min(file.ends()) - from.max(file.begins)) / resolution.seconds() + 1;
+            reading.asked = reading.asked.saturating_add(intervals.saturating_mul(i64::try_from(sources.len()).unwrap_or(i64::MAX)));
+            found.push((*file, sources));
+        }
+        if reading.asked > reading.most {
+            return Err(TelemetryError::TooMany { asked: reading.asked, most: reading.most });
+        }
+        for (file, sources) in found {
+            let parts = self.in_file(file, |connection| {
                 sources.into_iter().map(|(id, source)| Ok((source, rows::read(connection, id, from, to)?))).collect::<Result<Vec<_>, _>>()
             })?;
-            for (source, part) in found.into_iter().flatten() {
+            for (source, part) in parts.into_iter().flatten() {
                 rows.entry(source).or_default().extend(part);
             }
         }

@@ -1,6 +1,6 @@
 //! Rows of a metrics file: what is stored of one source and one interval.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use domain::metric::{Histogram, MetricSource, Traffic, Usage};
 use domain::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, WorkspaceId};
@@ -8,6 +8,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
+use super::Series;
 use super::resolution::floor;
 
 /// `weight` is how many measurements a row stands for. `upto` is where the intervals end that have been made of finer ones.
@@ -100,6 +101,8 @@ impl SourceRows {
 pub(crate) enum Select {
     /// All that there are.
     Everything,
+    /// Those of a workspace with these names.
+    Named { workspace: WorkspaceId, wanted: BTreeSet<Series> },
     /// Those of a workspace, narrowed by conditions on columns. `whole`: services as a whole instead of replicas.
     Of { workspace: WorkspaceId, columns: Vec<(&'static str, Uuid)>, whole: bool },
 }
@@ -107,23 +110,51 @@ pub(crate) enum Select {
 impl Select {
     /// The matching sources of a file.
     pub(crate) fn sources(&self, connection: &Connection) -> rusqlite::Result<Vec<(i64, MetricSource)>> {
-        let mut text = SOURCES.to_owned();
-        let mut values: Vec<[u8; 16]> = vec![];
-        if let Self::Of { workspace, columns, whole } = self {
-            text.push_str(" WHERE workspace = ?");
-            values.push(*workspace.0.as_bytes());
-            for (column, id) in columns {
-                text.push_str(" AND ");
-                text.push_str(column);
-                text.push_str(" = ?");
-                values.push(*id.as_bytes());
+        match self {
+            Self::Everything => matching(connection, "", &[]),
+            Self::Named { workspace, wanted } => named(connection, *workspace, wanted),
+            Self::Of { workspace, columns, whole } => {
+                let mut text = " WHERE workspace = ?".to_owned();
+                let mut values = vec![*workspace.0.as_bytes()];
+                for (column, id) in columns {
+                    text.push_str(" AND ");
+                    text.push_str(column);
+                    text.push_str(" = ?");
+                    values.push(*id.as_bytes());
+                }
+                text.push_str(if *whole { " AND replica = x''" } else { " AND replica <> x''" });
+                matching(connection, &text, &values)
             }
-            text.push_str(if *whole { " AND replica = x''" } else { " AND replica <> x''" });
         }
-        let mut statement = connection.prepare_cached(&text)?;
-        let parameters: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
-        statement.query_map(parameters.as_slice(), read_source)?.collect()
     }
+}
+
+/// Replicas are found by their ids, services as a whole by those of their environments.
+fn named(connection: &Connection, workspace: WorkspaceId, wanted: &BTreeSet<Series>) -> rusqlite::Result<Vec<(i64, MetricSource)>> {
+    let (mut replicas, mut environments) = (BTreeSet::new(), BTreeSet::new());
+    for series in wanted {
+        match series {
+            Series::Instance(environment, _) => environments.insert(*environment.0.as_bytes()),
+            Series::Replica(replica) => replicas.insert(*replica.0.as_bytes()),
+        };
+    }
+    let mut found = vec![];
+    for (condition, ids) in [("replica", replicas), ("replica = x'' AND environment", environments)] {
+        if ids.is_empty() {
+            continue;
+        }
+        let marks = vec!["?"; ids.len()].join(", ");
+        let values: Vec<[u8; 16]> = ids.into_iter().chain([*workspace.0.as_bytes()]).collect();
+        found.extend(matching(connection, &format!(" WHERE {condition} IN ({marks}) AND workspace = ?"), &values)?);
+    }
+    found.retain(|(_, source)| wanted.contains(&Series::of(source)));
+    Ok(found)
+}
+
+fn matching(connection: &Connection, condition: &str, values: &[[u8; 16]]) -> rusqlite::Result<Vec<(i64, MetricSource)>> {
+    let mut statement = connection.prepare_cached(&format!("{SOURCES}{condition}"))?;
+    let parameters: Vec<&dyn ToSql> = values.iter().map(|value| value as &dyn ToSql).collect();
+    statement.query_map(parameters.as_slice(), read_source)?.collect()
 }
 
 fn read_source(row: &Row<'_>) -> rusqlite::Result<(i64, MetricSource)> {

@@ -6,9 +6,9 @@ use std::fs::File;
 use domain::metric::{MetricSource, TrafficSlot, Usage};
 use rusqlite::Connection;
 
-use super::Shared;
 use super::resolution::{MetricFile, Resolution};
 use super::rows::{self, Rows, SCHEMA, Select, SourceRows, UsageRow};
+use super::{Reading, Shared};
 use crate::TelemetryError;
 use crate::file::open_for_writing;
 
@@ -77,7 +77,7 @@ impl Writer {
         let ready = resolution.floor(ready);
         let mut made = match self.made.get(&resolution) {
             Some(made) => *made,
-            None => match shared.made_upto(resolution)? {
+            None => match shared.made_upto(&shared.files()?, resolution)? {
                 0 => shared.files()?.into_iter().find(|file| file.resolution == finer).map_or(ready, |oldest| oldest.begins),
                 upto => upto,
             },
@@ -86,7 +86,8 @@ impl Writer {
         while made < ready {
             let upto = resolution.floor(made + finer.file_seconds().max(resolution.seconds())).min(ready);
             let mut fine = Rows::new();
-            shared.load_stored(finer, &Select::Everything, made, upto, &mut fine)?;
+            let mut reading = Reading { files: shared.files()?, asked: 0, most: i64::MAX };
+            shared.load_stored(&mut reading, finer, &Select::Everything, (made, upto), &mut fine)?;
             if !fine.is_empty() {
                 let coarse = fine.into_iter().map(|(source, rows)| (source, rows.folded(resolution.seconds()))).collect();
                 self.store(shared, resolution, coarse, Some(upto))?;

@@ -138,6 +138,34 @@ fn a_range_is_added_up_by_what_it_is_grouped_by() {
     assert_eq!(found[0].1[0].usage.cpu, 1.0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_question_about_too_much_is_refused_and_a_narrower_one_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let whole = instance();
+    let tenant = Tenant::system(whole.workspace_id);
+    let other = MetricSource { service_id: ServiceId::generate(), ..whole };
+    let few = [replica_of(other), replica_of(other)];
+    let many: Vec<MetricSource> = (0..500).map(|_| replica_of(whole)).collect();
+    for hour in 0..7 {
+        let used = many.iter().chain(&few).map(|replica| (*replica, usage(1.0, 1.0))).collect();
+        store.metrics().record(Measured { at: START + hour * 3600, usage: used, traffic: vec![] }).unwrap();
+    }
+    let window = MetricWindow { from: START, to: START + 7 * 3600, step: 5 };
+    let group = BTreeSet::from([MetricTag::Replica]);
+    let error = store.metrics().range(MetricScope::Workspace(tenant), window, &group).unwrap_err();
+    assert!(matches!(error, telemetry::TelemetryError::TooMany { .. }), "{error}");
+    let service = MetricScope::Service(tenant, other.service_id);
+    assert_eq!(store.metrics().range(service, window, &group).unwrap().len(), 2);
+    let apart = store.metrics().range(MetricScope::Workspace(tenant), window, &BTreeSet::from([MetricTag::Service])).unwrap();
+    assert_eq!(apart.len(), 2, "services as a whole are few");
+    // Many series at once are those that were asked for, each in its place.
+    let name = |replica: &MetricSource| Series::Replica(replica.replica.unwrap().1);
+    let wanted = [name(&few[1]), Series::Instance(whole.environment_id, other.service_id), name(&many[0]), name(&few[1])];
+    let series = store.metrics().series(tenant, &wanted, Resolution::FiveSeconds, 1, now(START + 6 * 3600 + 5)).unwrap();
+    assert_eq!(series.iter().map(|points| points[0].usage.cpu).collect::<Vec<_>>(), [1.0, 2.0, 1.0, 1.0]);
+}
+
 #[test]
 fn traffic_is_counted_once_however_often_it_is_told() {
     let dir = tempfile::tempdir().unwrap();
