@@ -82,8 +82,7 @@ pub(crate) async fn view(
     let Some(instance) = shared.ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
     let deployments = shared.ops.store.deployments_live(tenant, &[id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
-    let mut replicas = shared.ops.store.replicas_of(tenant, &ids).await?;
-    replicas.retain(|replica| replica.status != ReplicaStatus::Removed);
+    let mut replicas = shared.ops.store.replicas_present(tenant, &ids).await?;
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
     let proxies = shared.ops.store.tcp_proxies_of_environments(tenant, &[instance.environment_id]).await?;
     let public = domains.iter().any(|domain| domain.service_id == instance.service_id)

@@ -19,6 +19,9 @@ const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(30 * 24);
 /// Runs of triggers can be looked at for so long.
 const RUNS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
+/// Of the containers of a place more than the two newest can be looked at for so long after their end.
+const REPLICAS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
+
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(600));
     loop {
@@ -52,6 +55,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     .await?;
     shared.ops.store.system_deliveries_purge(now - KEPT).await?;
     shared.ops.store.system_trigger_runs_purge(now - RUNS_KEPT).await?;
+    shared.ops.store.system_replicas_purge(now - REPLICAS_KEPT).await?;
     shared.ops.telemetry.purge(now)?;
     Ok(())
 }

@@ -85,7 +85,7 @@ async fn reading(shared: &Shared, ctx: &OpCtx, tenant: Tenant, trigger: &Trigger
     let Some(instance) = store.instance(trigger.instance_id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
     let deployments = store.deployments_live(tenant, &[instance.id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
-    let replicas = store.replicas_of(tenant, &ids).await?;
+    let replicas = store.replicas_present(tenant, &ids).await?;
     let running: Vec<_> = replicas.iter().filter(|replica| replica.status == ReplicaStatus::Running).map(|replica| replica.id).collect();
     let limit = container_room(ctx, tenant, instance.id).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "the account's limit of containers could not be read; no container is added");

@@ -213,7 +213,7 @@ async fn commit(ctx: &OpCtx, tenant: Tenant, instance: InstanceId, changes: Vec<
 async fn live(ctx: &OpCtx, app: &Opened<App>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
     let deployments = ctx.ops.store.deployments_live(app.tenant, &[app.row.instance.id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
-    let replicas = ctx.ops.store.replicas_of(app.tenant, &ids).await?;
+    let replicas = ctx.ops.store.replicas_present(app.tenant, &ids).await?;
     Ok((deployments, replicas))
 }
 

@@ -6,7 +6,7 @@ use crate::executor::Sql;
 use crate::{MasterKey, Store, StoreConfig};
 
 /// Statements that look at everything on purpose, and why that is right.
-const WHOLE: [(&str, &str); 17] = [
+const WHOLE: [(&str, &str); 18] = [
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
@@ -20,6 +20,7 @@ const WHOLE: [(&str, &str); 17] = [
     ("SYSTEM_INSTANCES_WITH_WORK", "walks the partial index of open deployments, which holds nothing else"),
     ("SYSTEM_LIVE_REPLICAS", "walks the partial index of live replicas, which holds nothing else"),
     ("SYSTEM_WATCHED_REPLICAS", "walks the same index once in fifteen seconds"),
+    ("SYSTEM_REPLICAS_PURGE", "keeps the table short, once in ten minutes"),
     ("SYSTEM_ACTIVITIES_PENDING", "walks the partial index of entries without notifications, which holds nothing else"),
     ("SYSTEM_DELIVERY_NEXT", "stops at the first row of the partial index of pending messages"),
     ("SYSTEM_TRIGGER_NEXT", "stops at the first row of the partial index of enabled triggers"),

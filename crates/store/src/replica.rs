@@ -1,4 +1,4 @@
-//! Replicas.
+//! Replicas. Those that are gone are deleted an hour later, but for the two newest of each place.
 
 use domain::deployment::{Replica, ReplicaStatus};
 use domain::project::Instance;
@@ -17,6 +17,12 @@ macro_rules! select {
 statements! {
     REPLICA = concat!(select!(), "WHERE id = $id");
     REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace");
+    REPLICAS_PRESENT =
+        concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace AND status <> 'REMOVED'");
+    SYSTEM_REPLICAS_PURGE =
+        "DELETE FROM replicas WHERE id IN (SELECT id FROM (SELECT id, status, updated_at, \
+         row_number() OVER (PARTITION BY deployment_id, generation, place ORDER BY id DESC) AS newness FROM replicas) AS ranked \
+         WHERE newness > 2 AND status = 'REMOVED' AND updated_at < $over)";
     SYSTEM_LIVE_REPLICAS =
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
     SYSTEM_WATCHED_REPLICAS =
@@ -71,6 +77,22 @@ impl Store {
     /// The database does not answer.
     pub async fn replicas_of(&self, tenant: Tenant, deployments: &[DeploymentId]) -> Result<Vec<Replica>, StoreError> {
         self.batch(&REPLICAS_OF, &params![workspace = tenant, deployments = deployments], row, |row| row.id).await
+    }
+
+    /// The same without those that are gone.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn replicas_present(&self, tenant: Tenant, deployments: &[DeploymentId]) -> Result<Vec<Replica>, StoreError> {
+        self.batch(&REPLICAS_PRESENT, &params![workspace = tenant, deployments = deployments], row, |row| row.id).await
+    }
+
+    /// Deletes replicas that were gone before `over`. The two newest of each place stay: they say what has become of an app.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_replicas_purge(&self, over: Timestamp) -> Result<(), StoreError> {
+        self.write_one(&SYSTEM_REPLICAS_PURGE, params![over = over]).await.map(|_| ())
     }
 
     /// Every replica of the server for which a process may exist, oldest first.

@@ -238,6 +238,31 @@ both! {
         assert_eq!(store.replicas_of(tenant, &[row.deployment_id]).await.unwrap(), [gone]);
     }
 
+    async fn replicas_that_are_gone_are_deleted_but_for_the_newest(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        let gone = |index, generation, at| Replica {
+            status: ReplicaStatus::Removed,
+            generation,
+            updated_at: later(at),
+            ..replica(&tree.deployment, index)
+        };
+        // Of the first place one runs, so that one of those that are gone is among the newest two.
+        let first: Vec<Replica> = (0..4).map(|_| gone(0, 0, 0)).collect();
+        let running = replica(&tree.deployment, 0);
+        let (elsewhere, earlier, late) = ([gone(1, 0, 0), gone(1, 0, 0)], gone(0, 1, 0), gone(2, 0, 60));
+        let newer = [replica(&tree.deployment, 2), replica(&tree.deployment, 2)];
+        let all = first.iter().chain([&running]).chain(&elsewhere).chain([&earlier, &late]).chain(&newer);
+        store.commit(tenant, all.cloned().map(Change::ReplicaInsert).collect()).await.unwrap();
+        store.system_replicas_purge(later(30)).await.unwrap();
+        let ids = |rows: Vec<Replica>| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+        let kept = [&first[3], &running, &elsewhere[0], &elsewhere[1], &earlier, &late, &newer[0], &newer[1]];
+        let kept: Vec<ReplicaId> = std::iter::once(&tree.replica).chain(kept).map(|row| row.id).collect();
+        assert_eq!(ids(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap()), kept);
+        let present = [&tree.replica, &running, &newer[0], &newer[1]].map(|row| row.id);
+        assert_eq!(ids(store.replicas_present(tenant, &[tree.deployment.id]).await.unwrap()), present);
+    }
+
     async fn only_what_serves_a_domain_is_watched(fixture: Fixture) {
         use DeploymentStatus::*;
         let (app, database, stopped, late) =
