@@ -184,7 +184,7 @@ fn one_at_a_time(plan: &mut Plan, observed: &Observed) {
     for deployment in &observed.deployments {
         let others = deployment.replicas.iter().filter(|replica| deployment.id != chosen.id || replica.generation != chosen.generation);
         for replica in others {
-            occupied |= runs(replica) || replica.phase == Phase::Stopping;
+            occupied |= runs(replica) || matches!(replica.phase, Phase::Stopping | Phase::Killed { .. });
             if runs(replica) && !failing {
                 plan.route.retain(|id| *id != replica.id);
                 if !plan.stop.iter().any(|(id, _)| *id == replica.id) {

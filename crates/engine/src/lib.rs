@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::spec::Limits;
-use domain::{DeploymentId, InstanceId, ReplicaId, WorkspaceId};
+use domain::{DeploymentId, InstanceId, ReplicaId, Timestamp, VolumeInstanceId, WorkspaceId};
 use ops::Ops;
 use runtime::Driver;
 use tokio::sync::{Mutex, Semaphore, watch as watch_channel};
@@ -98,8 +98,14 @@ pub(crate) struct Shared {
     pub(crate) sources: ingest::Sources,
     /// The one way to an address that a user chose.
     pub(crate) outgoing: outgoing::Outgoing,
-    /// Instances that stand still while their volume is copied.
-    pub(crate) held: std::sync::Mutex<HashSet<InstanceId>>,
+    /// Volumes that nothing may use while they are copied.
+    pub(crate) held: std::sync::Mutex<HashSet<VolumeInstanceId>>,
+    /// Replicas that are being started with a volume: it may be in use although nothing is seen to use it.
+    pub(crate) mounting: std::sync::Mutex<HashMap<ReplicaId, (VolumeInstanceId, InstanceId)>>,
+    /// Instances that have lost their volume and are not through with that.
+    pub(crate) detached: std::sync::Mutex<HashSet<InstanceId>>,
+    /// When instances last had to stand still.
+    pub(crate) paused: std::sync::Mutex<HashMap<InstanceId, Timestamp>>,
     /// Rung when the engine has written into the audit log.
     pub(crate) told: watch_channel::Sender<u64>,
     /// Rung when there are new messages to send.
@@ -158,6 +164,9 @@ impl Engine {
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow),
             held: std::sync::Mutex::default(),
+            mounting: std::sync::Mutex::default(),
+            detached: std::sync::Mutex::default(),
+            paused: std::sync::Mutex::default(),
             told: watch_channel::Sender::new(0),
             mail: watch_channel::Sender::new(0),
         });

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::Check;
-use crate::{Shared, lock, replicas};
+use crate::{Shared, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
 use domain::log::{LogKind, LogSource};
 use domain::project::Instance;
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
-use domain::volume::VolumeState;
+use domain::volume::{VolumeInstance, VolumeState};
 use domain::{DeploymentId, InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
 use runtime::{Observation, ObservedPhase};
 
@@ -40,6 +40,8 @@ pub(crate) struct View {
     pub(crate) observed: Observed,
     /// Rows whose replica has moved on.
     pub(crate) updates: Vec<Replica>,
+    /// Replicas that run with a volume that is no longer theirs.
+    pub(crate) strays: Vec<ReplicaId>,
     /// The steps so far; read only while some deployment is on its way.
     pub(crate) events: HashMap<DeploymentId, Vec<DeploymentEvent>>,
 }
@@ -90,13 +92,14 @@ pub(crate) async fn view(
     let volume = shared.ops.store.volume_instance_of_service(tenant, instance.environment_id, instance.service_id).await?;
 
     let events = events(shared, tenant, &deployments).await?;
-    let paused = lock(&shared.held).contains(&id) || volume.as_ref().is_some_and(|volume| volume.state == VolumeState::Restoring);
+    let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
     let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused };
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], events };
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
+    let rested = rested(shared, id, paused);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
         let mut states = vec![];
-        let since = view.since(deployment);
+        let since = view.since(deployment).max(rested);
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
             let seen = all.replicas.get(&replica.id);
             let launching = all.launching.contains(&replica.id) || lock(&shared.launching).contains(&replica.id);
@@ -108,6 +111,7 @@ pub(crate) async fn view(
             if refresh(&mut replica, &phase, seen) {
                 view.updates.push(replica.clone());
             }
+            view.strays.extend(seen.filter(|seen| volumes::is_stray(seen, volume.as_ref())).map(|seen| seen.replica_id));
             states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });
             view.replicas.push(replica);
         }
@@ -124,7 +128,35 @@ pub(crate) async fn view(
             replicas: states,
         });
     }
+    view.observed.exclusive |= is_detached(shared, &view);
     Ok(Some(view))
+}
+
+/// The volume is being copied, or is still used by others than these replicas of its service.
+fn is_paused(shared: &Shared, all: &Seen, volume: &VolumeInstance, mine: &[Replica]) -> bool {
+    let copied = volume.state == VolumeState::Restoring || lock(&shared.held).contains(&volume.id);
+    copied || volumes::is_used(all.replicas.values(), volume.id, |used_by| mine.iter().all(|replica| replica.id != used_by))
+}
+
+/// When the instance last stood still: that time does not count against what is on its way.
+fn rested(shared: &Shared, id: InstanceId, paused: bool) -> Timestamp {
+    let mut all = lock(&shared.paused);
+    if paused {
+        all.insert(id, Timestamp::now());
+    }
+    all.get(&id).copied().unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+/// A volume has left the instance, and its deployments from before that are still there: until they are gone it is as if it had one, so
+/// that none of them starts again where its files were.
+fn is_detached(shared: &Shared, view: &View) -> bool {
+    let mut detached = lock(&shared.detached);
+    if !view.strays.is_empty() {
+        detached.insert(view.instance.id);
+    } else if view.deployments.len() <= 1 {
+        detached.remove(&view.instance.id);
+    }
+    detached.contains(&view.instance.id)
 }
 
 /// The steps of the deployments, unless the instance is at rest: then nothing becomes of them.

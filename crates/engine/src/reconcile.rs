@@ -25,6 +25,8 @@ const AFTER_STALE: Duration = Duration::from_millis(50);
 const AFTER_SILENCE: Duration = Duration::from_millis(300);
 /// The store did not answer.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Who waits for a volume hears nothing of what uses it.
+const WHILE_PAUSED: jiff::SignedDuration = jiff::SignedDuration::from_millis(300);
 
 /// What the reconciler remembers between passes. All of it can be found out again.
 struct Reconciler {
@@ -243,6 +245,9 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Lo
     build::tend(shared, &view).await;
     let mut plan = rollout::plan(&view.observed, Timestamp::now());
     amend(&view, &mut plan);
+    if view.observed.paused {
+        plan.again_at = Some(Timestamp::now() + WHILE_PAUSED);
+    }
     build::hold_for_pre_deploy(shared, &view, &mut plan);
 
     let updates = std::mem::take(&mut view.updates);
@@ -286,11 +291,21 @@ fn deployment_of(change: &Change) -> Option<DeploymentId> {
 }
 
 /// A restart that is late must not end the generation that still serves, as a failed deployment would be; it has crashed. And what is
-/// left of a crashed generation ends, also when the control plane ended before it had done that.
+/// left of a crashed generation ends, also when the control plane ended before it had done that. What runs with a volume that has been
+/// taken away ends at once, because another service waits for it.
 fn amend(view: &View, plan: &mut Plan) {
     for transition in plan.transition.iter_mut().filter(|transition| transition.to == DeploymentStatus::Failed) {
         if view.deployment(transition.deployment).is_some_and(|deployment| deployment.generation > 0) {
             transition.to = DeploymentStatus::Crashed;
+        }
+    }
+    plan.route.retain(|id| !view.strays.contains(id));
+    for id in &view.strays {
+        let stops = plan.stop.iter().any(|(stopped, _)| stopped == id);
+        let runs = view.observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
+        let runs = runs.filter(|replica| matches!(replica.phase, Phase::Starting | Phase::Healthy)).any(|replica| replica.id == *id);
+        if runs && !stops {
+            plan.stop.push((*id, "its volume was taken away"));
         }
     }
     for deployment in view.observed.deployments.iter().filter(|deployment| deployment.status == DeploymentStatus::Crashed) {

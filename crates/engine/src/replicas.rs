@@ -8,7 +8,7 @@ use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::log::LogKind;
 use domain::rollout::{Phase, Plan};
 use domain::spec::Limits;
-use domain::volume::VolumeState;
+use domain::volume::{VolumeInstance, VolumeState};
 use domain::{ReplicaId, Sealed, Tenant, Timestamp};
 use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
@@ -97,6 +97,24 @@ fn grace(view: &View, deployment: &Deployment) -> u32 {
     if own == usual { deployment.spec.deploy.draining_seconds } else { own }
 }
 
+/// Why a replica was not started.
+enum Missed {
+    /// Its volume is in use or being copied. Nothing is wrong with the replica: it waits.
+    Busy,
+    /// It did not work.
+    Failed {
+        reason: String,
+        /// It may work next time.
+        worth_repeating: bool,
+    },
+}
+
+impl Missed {
+    fn again(reason: impl ToString) -> Self {
+        Self::Failed { reason: reason.to_string(), worth_repeating: true }
+    }
+}
+
 /// A start that is under way.
 struct Launch {
     shared: Arc<Shared>,
@@ -111,13 +129,17 @@ struct Launch {
 
 impl Launch {
     async fn run(&self) {
-        let mut pause = PAUSE;
-        for attempt in 1.. {
-            let Err((reason, worth_repeating)) = self.attempt().await else { return };
-            tracing::warn!(deployment = %self.deployment.id, replica = %self.replica.id, attempt, reason, "a replica could not be started");
+        let (mut pause, mut failures) = (PAUSE, 0);
+        loop {
+            let Err(missed) = self.attempt().await else { return };
             let Some(status) = self.wanted_in().await else { return };
-            if !worth_repeating || (status == DeploymentStatus::Deploying && attempt >= ATTEMPTS) {
-                return self.give_up(reason).await;
+            if let Missed::Failed { reason, worth_repeating } = missed {
+                failures += 1;
+                let (deployment, replica) = (self.deployment.id, self.replica.id);
+                tracing::warn!(%deployment, %replica, failures, reason, "a replica could not be started");
+                if !worth_repeating || (status == DeploymentStatus::Deploying && failures >= ATTEMPTS) {
+                    return self.give_up(reason).await;
+                }
             }
             tokio::select! {
                 () = self.shared.shutdown.cancelled() => return,
@@ -129,27 +151,54 @@ impl Launch {
         }
     }
 
-    /// Why it did not work, and whether it may next time.
-    async fn attempt(&self) -> Result<(), (String, bool)> {
+    async fn attempt(&self) -> Result<(), Missed> {
         let Ok(_permit) = self.shared.launches.acquire().await else { return Ok(()) };
-        let spec = self.spec().await.map_err(|error| (error.to_string(), true))?;
-        let mut spec = spec.ok_or_else(|| ("its artifact is missing: deploy the source again".to_owned(), false))?;
-        spec.volume = self.volume().await?;
+        let spec = self.spec().await.map_err(Missed::again)?;
+        let mut spec = spec.ok_or_else(|| Missed::Failed {
+            reason: "its artifact is missing: deploy the source again".to_owned(),
+            worth_repeating: false,
+        })?;
+        // The claim ends when the driver shows the replica.
+        let (volume, _claim) = self.volume().await?.unzip();
+        spec.volume = volume;
         let started = self.shared.driver.start(spec).await;
-        started.map_err(|error| (error.to_string(), !matches!(error, DriverError::Artifact { .. })))
+        started
+            .map_err(|error| Missed::Failed { reason: error.to_string(), worth_repeating: !matches!(error, DriverError::Artifact { .. }) })
     }
 
-    /// Its volume as it is attached now, ready to be used.
-    async fn volume(&self) -> Result<Option<VolumeMount>, (String, bool)> {
-        let (environment, service) = (self.deployment.environment_id, self.deployment.service_id);
-        let found = self.shared.ops.store.volume_instance_of_service(self.tenant, environment, service).await;
-        let Some(volume) = found.map_err(|error| (error.to_string(), true))? else { return Ok(None) };
-        if volume.state != VolumeState::Ready || lock(&self.shared.held).contains(&self.deployment.instance_id) {
-            return Err(("its volume is being copied".to_owned(), true));
+    /// Its volume as it is attached now, ready to be used by this replica and by nobody else.
+    async fn volume(&self) -> Result<Option<(VolumeMount, volumes::Claim)>, Missed> {
+        let Some(found) = self.attached().await? else { return Ok(None) };
+        let claim = volumes::Claim::new(&self.shared, self.replica.id, found.id, self.deployment.instance_id);
+        // Read again: whoever has copied or moved it since has seen the claim, or this sees what they did.
+        let volume = self.attached().await?.filter(|volume| volume.id == found.id && volume.state == VolumeState::Ready);
+        let Some(volume) = volume else { return Err(Missed::Busy) };
+        let held = lock(&self.shared.held).contains(&volume.id);
+        if held || !self.is_free(&volume).await? {
+            return Err(Missed::Busy);
         }
         let source = volumes::prepare(&self.shared, volume.id, self.user).await;
-        let source = source.map_err(|error| (format!("its volume cannot be used: {error}"), true))?;
-        Ok(Some(VolumeMount { source, path: volume.mount_path.into() }))
+        let source = source.map_err(|error| Missed::again(format!("its volume cannot be used: {error}")))?;
+        Ok(Some((VolumeMount { source, path: volume.mount_path.into() }, claim)))
+    }
+
+    async fn attached(&self) -> Result<Option<VolumeInstance>, Missed> {
+        let (environment, service) = (self.deployment.environment_id, self.deployment.service_id);
+        self.shared.ops.store.volume_instance_of_service(self.tenant, environment, service).await.map_err(Missed::again)
+    }
+
+    /// Nobody else runs with the volume or is about to; the planner sees to those of the same instance.
+    async fn is_free(&self, volume: &VolumeInstance) -> Result<bool, Missed> {
+        let (store, instance) = (&self.shared.ops.store, self.deployment.instance_id);
+        if lock(&self.shared.mounting).values().any(|(claimed, by)| *claimed == volume.id && *by != instance) {
+            return Ok(false);
+        }
+        let live = store.deployments_live(self.tenant, &[instance]).await.map_err(Missed::again)?;
+        let ids: Vec<_> = live.iter().map(|deployment| deployment.id).collect();
+        let rows = store.replicas_of(self.tenant, &ids).await.map_err(Missed::again)?;
+        let mine: HashSet<ReplicaId> = rows.into_iter().map(|replica| replica.id).collect();
+        let seen = self.shared.driver.observe().await.map_err(Missed::again)?;
+        Ok(!volumes::is_used(&seen, volume.id, |replica| !mine.contains(&replica)))
     }
 
     /// The status of the deployment, if the replica is still to be started.

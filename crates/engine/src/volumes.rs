@@ -3,14 +3,15 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::volume::{Backup, BackupState, VolumeInstance, VolumeState};
-use domain::{BackupId, InstanceId, Tenant, Timestamp, VolumeInstanceId};
-use runtime::UnixUser;
+use domain::{BackupId, InstanceId, ReplicaId, Tenant, Timestamp, VolumeInstanceId};
+use runtime::tree::{copy, give};
+use runtime::{Observation, UnixUser};
 use store::{Change, StoreError};
 
 use crate::{Home, Shared, lock};
@@ -49,47 +50,6 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, id: VolumeInstanceId, user: Op
     Ok(path)
 }
 
-fn give(path: &Path, user: UnixUser) -> io::Result<()> {
-    if std::fs::symlink_metadata(path)?.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            give(&entry?.path(), user)?;
-        }
-    }
-    lchown(path, Some(user.uid), Some(user.gid))
-}
-
-/// Copies files, folders and links with their owners and modes; sockets and pipes mean nothing without their process. The bytes of files.
-fn copy(from: &Path, to: &Path) -> io::Result<u64> {
-    let meta = std::fs::symlink_metadata(from)?;
-    let mut bytes = 0;
-    if meta.is_dir() {
-        std::fs::create_dir(to)?;
-        for entry in std::fs::read_dir(from)? {
-            let entry = entry?;
-            bytes += copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-    } else if meta.is_symlink() {
-        symlink(std::fs::read_link(from)?, to)?;
-    } else if meta.is_file() {
-        bytes += std::fs::copy(from, to)?;
-        std::fs::File::open(to)?.sync_data()?;
-    } else {
-        return Ok(0);
-    }
-    if nix_root() {
-        lchown(to, Some(meta.uid()), Some(meta.gid()))?;
-    }
-    if !meta.is_symlink() {
-        std::fs::set_permissions(to, std::fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-    }
-    Ok(bytes)
-}
-
-/// Only root can give files away; everybody else owns all of them already.
-fn nix_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
-}
-
 /// Bytes of files. What vanishes meanwhile counts for nothing.
 fn measure(path: &Path) -> u64 {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
@@ -103,6 +63,45 @@ fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Whether one of the replicas that `counts` runs with the volume.
+pub(crate) fn is_used<'a>(
+    seen: impl IntoIterator<Item = &'a Observation>,
+    volume: VolumeInstanceId,
+    counts: impl Fn(ReplicaId) -> bool,
+) -> bool {
+    seen.into_iter().any(|one| has(one, volume) && counts(one.replica_id))
+}
+
+/// Whether the replica runs with another volume than the one that is its instance's now.
+pub(crate) fn is_stray(seen: &Observation, volume: Option<&VolumeInstance>) -> bool {
+    !seen.phase.is_over() && seen.volume.is_some() && volume.is_none_or(|volume| !has(seen, volume.id))
+}
+
+/// By the end of the path: an engine that was started from elsewhere may write the same folder in another way.
+fn has(seen: &Observation, volume: VolumeInstanceId) -> bool {
+    let tail = Path::new(&volume.to_string()).join("data");
+    !seen.phase.is_over() && seen.volume.as_ref().is_some_and(|path| path.ends_with(tail))
+}
+
+/// The mark that a replica is being started with a volume.
+pub(crate) struct Claim {
+    shared: Arc<Shared>,
+    replica: ReplicaId,
+}
+
+impl Claim {
+    pub(crate) fn new(shared: &Arc<Shared>, replica: ReplicaId, volume: VolumeInstanceId, instance: InstanceId) -> Self {
+        lock(&shared.mounting).insert(replica, (volume, instance));
+        Self { shared: shared.clone(), replica }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        lock(&self.shared.mounting).remove(&self.replica);
     }
 }
 
@@ -147,46 +146,52 @@ async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<Home
     Ok(instance.map(|instance| (volume.workspace_id, instance.id)))
 }
 
-/// An instance that stands still until this is dropped.
+/// A volume that nothing uses until this is dropped.
 struct Held {
     shared: Arc<Shared>,
-    home: Home,
+    volume: VolumeInstanceId,
+    home: Option<Home>,
+}
+
+impl Held {
+    fn look(&self) {
+        if let Some(home) = self.home {
+            self.shared.look(home.0, home.1);
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        lock(&self.shared.held).remove(&self.home.1);
-        self.shared.look(self.home.0, self.home.1);
+        lock(&self.shared.held).remove(&self.volume);
+        self.look();
     }
 }
 
 /// Stops what uses the volume and waits until nothing does. `Err(())` when it does not come to rest.
-async fn hold(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<Result<Option<Held>, ()>, StoreError> {
-    let Some(home) = user_of(shared, volume).await? else { return Ok(Ok(None)) };
-    lock(&shared.held).insert(home.1);
-    let held = Held { shared: shared.clone(), home };
-    shared.look(home.0, home.1);
+async fn hold(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<Result<Held, ()>, StoreError> {
+    let home = user_of(shared, volume).await?;
+    lock(&shared.held).insert(volume.id);
+    let held = Held { shared: shared.clone(), volume: volume.id, home };
+    held.look();
     let until = tokio::time::Instant::now() + PATIENCE;
-    while !rests(shared, home.1, Tenant::system(home.0)).await? {
+    while !rests(shared, volume.id).await {
         if tokio::time::Instant::now() >= until {
             return Ok(Err(()));
         }
         // The driver's bell says that something has changed, not that all has ended.
         tokio::time::sleep(REST).await;
     }
-    Ok(Ok(Some(held)))
+    Ok(Ok(held))
 }
 
-async fn rests(shared: &Shared, instance: InstanceId, tenant: Tenant) -> Result<bool, StoreError> {
-    let live = shared.ops.store.deployments_live(tenant, &[instance]).await?;
-    let ids: Vec<_> = live.iter().map(|deployment| deployment.id).collect();
-    let rows: HashSet<_> = shared.ops.store.replicas_of(tenant, &ids).await?.into_iter().map(|replica| replica.id).collect();
-    if lock(&shared.launching).iter().any(|id| rows.contains(id)) {
-        return Ok(false);
+/// Nothing uses the volume or is about to, whichever service it is attached to by now.
+async fn rests(shared: &Shared, volume: VolumeInstanceId) -> bool {
+    if lock(&shared.mounting).values().any(|(claimed, _)| *claimed == volume) {
+        return false;
     }
     // A driver that does not answer says nothing about what runs.
-    let Ok(seen) = shared.driver.observe().await else { return Ok(false) };
-    Ok(!seen.iter().any(|one| rows.contains(&one.replica_id) && !one.phase.is_over()))
+    shared.driver.observe().await.is_ok_and(|seen| !is_used(&seen, volume, |_| true))
 }
 
 async fn back_up(shared: &Arc<Shared>, volume: &VolumeInstance, backup: &Backup) -> Result<(), StoreError> {

@@ -5,9 +5,26 @@ use std::time::Duration;
 
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
 use ops::deployment as verbs;
-use ops::service::{InstancePatch, service_instance_update};
+use ops::service::{InstancePatch, ServiceCreate, service_create, service_instance_get, service_instance_update};
+use ops::volume::{VolumeCreate, VolumeInstancePatch, VolumePlace, volume_create, volume_instance_update};
+use runtime::Driver;
 use runtime::sim::{Ending, Script};
 use testkit::{App, Entry, TestApp};
+
+/// Another service beside the app, without a domain.
+async fn sibling(app: &App, name: &str) -> App {
+    let create = ServiceCreate {
+        project: app.project,
+        environment: None,
+        name: Some(name.into()),
+        icon: None,
+        source: None,
+        variables: BTreeMap::new(),
+    };
+    let service = service_create(&app.ctx(), create).await.unwrap().row.id;
+    let instance = service_instance_get(&app.ctx(), app.environment, service).await.unwrap().row.id;
+    App { service, instance, host: String::new(), ..app.clone() }
+}
 
 fn never_listens() -> Script {
     Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() }
@@ -309,6 +326,42 @@ async fn what_was_stopped_and_crashes_on_its_way_out_has_not_crashed() {
     test.until_driver_has(&app, &[]).await;
     test.until("no replica", async || test.replicas(&app, id).await.is_empty().then_some(())).await;
     assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_moves_is_used_by_one_service_at_a_time() {
+    let test = TestApp::started().await;
+    let one = test.app("one").await;
+    let two = sibling(&one, "two").await;
+    let create = VolumeCreate {
+        project: one.project,
+        place: VolumePlace::Environment(one.environment),
+        service: Some(one.service),
+        mount_path: "/data".into(),
+    };
+    let volume = volume_create(&one.ctx(), create).await.unwrap().row.id;
+    let run_with = |app: &App, mounted: bool| {
+        let mut specs = test.stage.sim.specs().into_iter();
+        specs.find(|spec| spec.source.service_id == app.service && spec.volume.is_some() == mounted)
+    };
+    // The one that gives the volume away takes its whole grace to end.
+    test.stage.sim.script_next(Script { stubborn: true, ..Script::default() });
+    test.live(&one).await;
+    test.live(&two).await;
+    let first = run_with(&one, true).expect("a replica with the volume").replica_id;
+
+    let patch = VolumeInstancePatch { mount_path: None, service: Some(Some(two.service)) };
+    volume_instance_update(&one.ctx(), volume, None, patch).await.unwrap();
+    test.until("the other one to run with the volume", async || run_with(&two, true)).await;
+    let seen = test.stage.observe().await.unwrap();
+    let over = seen.iter().find(|seen| seen.replica_id == first).is_none_or(|seen| seen.phase.is_over());
+    assert!(over, "two servers over the same files: {:#?}", test.journal.entries());
+    test.until("the first one to run without it", async || run_with(&one, false)).await;
+    test.until("one user of the volume", async || {
+        let seen = test.stage.observe().await.unwrap();
+        (seen.iter().filter(|seen| seen.volume.is_some()).count() == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

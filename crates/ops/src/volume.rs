@@ -321,7 +321,9 @@ async fn update_one(
     if let Some(service) = before.service_id.filter(|_| moves)
         && let Some(instance) = find(service).await?
     {
-        woken.extend(follow_up(ctx, environment, &instance, None, changes).await?);
+        // Also where no deployment follows: what runs with the volume is to end.
+        follow_up(ctx, environment, &instance, None, changes).await?;
+        woken.push(instance.id);
     }
     Ok(woken)
 }

@@ -11,6 +11,7 @@ pub mod process;
 pub mod sandbox;
 mod shim;
 pub mod sim;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -124,6 +125,8 @@ pub struct Observation {
     pub app_pid: Option<u32>,
     /// Since when it is in this phase.
     pub since: Timestamp,
+    /// The folder of the volume that it was started with, until it is over.
+    pub volume: Option<PathBuf>,
 }
 
 /// What a replica has used.

@@ -7,7 +7,7 @@ mod bell;
 mod meter;
 mod ports;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
@@ -53,6 +53,8 @@ pub struct ProcessDriver {
     ports: Arc<Mutex<Ports>>,
     /// Replicas whose supervisor is just being started.
     starting: Arc<Mutex<HashSet<ReplicaId>>>,
+    /// The volumes' folders, as far as they were looked up: an order is not written again while its supervisor lives.
+    volumes: Mutex<HashMap<ReplicaId, Option<PathBuf>>>,
     bell: Bell,
     meter: Meter,
 }
@@ -81,6 +83,7 @@ impl ProcessDriver {
             hidden,
             ports: Arc::new(Mutex::new(Ports::new(port_range))),
             starting: Arc::default(),
+            volumes: Mutex::default(),
             bell: Bell::hang(&run).map_err(storage(&run))?,
             meter: Meter::new(),
             replicas,
@@ -128,6 +131,7 @@ impl ProcessDriver {
         }
         let _turn = Turn { starting: self.starting.clone(), replica };
         spec.port = lock(&self.ports).take(replica, spec.port)?;
+        lock(&self.volumes).remove(&replica);
         let order = Order { replica: spec, hidden: self.hidden.clone(), bell: self.run.clone() };
         let storage = |source| DriverError::Storage { path: folder.path().to_owned(), source };
         folder.make().and_then(|()| folder.clear()).and_then(|()| folder.write_order(&order)).map_err(storage)?;
@@ -191,6 +195,7 @@ impl ProcessDriver {
                     self.bell.watch(state.supervisor);
                     let guard = state.guard.filter(|guard| !phase.is_over() && guard.is_alive());
                     let app_pid = guard.and_then(|guard| proc::app_below(guard.pid));
+                    let volume = if phase.is_over() { None } else { self.volume(replica, &folder) };
                     Some(Observation {
                         replica_id: replica,
                         port: state.port,
@@ -198,6 +203,7 @@ impl ProcessDriver {
                         restarts: state.restarts,
                         app_pid,
                         since: state.since,
+                        volume,
                     })
                 }
                 Ok(None) => self.observe_without_state(replica, &folder),
@@ -209,6 +215,16 @@ impl ProcessDriver {
             seen.extend(observation);
         }
         Ok(seen)
+    }
+
+    fn volume(&self, replica: ReplicaId, folder: &Folder) -> Option<PathBuf> {
+        if let Some(known) = lock(&self.volumes).get(&replica) {
+            return known.clone();
+        }
+        let order = folder.order().ok()?;
+        let volume = order.replica.volume.map(|volume| volume.source);
+        lock(&self.volumes).insert(replica, volume.clone());
+        volume
     }
 
     fn observe_without_state(&self, replica: ReplicaId, folder: &Folder) -> Option<Observation> {
@@ -237,6 +253,7 @@ impl ProcessDriver {
         }
         folder.delete().map_err(storage)?;
         lock(&self.ports).release(replica);
+        lock(&self.volumes).remove(&replica);
         Ok(())
     }
 }
@@ -281,7 +298,8 @@ impl Drop for Turn {
 }
 
 fn lost(replica: ReplicaId) -> Observation {
-    Observation { replica_id: replica, port: 0, phase: ObservedPhase::Lost, restarts: 0, app_pid: None, since: Timestamp::UNIX_EPOCH }
+    let since = Timestamp::UNIX_EPOCH;
+    Observation { replica_id: replica, port: 0, phase: ObservedPhase::Lost, restarts: 0, app_pid: None, since, volume: None }
 }
 
 fn read_state(folder: &Folder) -> Result<Option<crate::folder::State>, DriverError> {

@@ -278,6 +278,7 @@ impl Driver for SimDriver {
                 restarts: actor.restarts,
                 app_pid: None,
                 since: actor.since,
+                volume: actor.spec.volume.as_ref().filter(|_| !actor.phase.is_over()).map(|volume| volume.source.clone()),
             };
             Ok(stage.replicas.iter().map(observe).collect())
         })

@@ -1,7 +1,6 @@
 //! What replicas use: CPU time and memory of their control groups, or of their processes where there are none, and what they write.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use super::lock;
 use crate::cgroup::Gauges;
 use crate::folder::Folder;
 use crate::proc::{self, Process};
+use crate::tree::size_of;
 use crate::{ObservedPhase, ReplicaUsage};
 
 /// A folder is walked through so often; in between its size counts as unchanged.
@@ -68,24 +68,4 @@ fn running(folder: &Folder) -> Option<u32> {
     let state = folder.state().ok()??;
     let guard = state.guard.filter(|guard| state.phase == ObservedPhase::Running && guard.is_alive())?;
     Some(guard.pid)
-}
-
-/// Bytes on disk below a folder, as far as `left` entries go. What vanishes meanwhile counts as nothing.
-fn size_of(folder: &Path, left: &mut usize) -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    let mut sum = 0;
-    for entry in entries.flatten() {
-        if *left == 0 {
-            break;
-        }
-        *left -= 1;
-        // Links are not followed.
-        let Ok(meta) = entry.metadata() else { continue };
-        sum += meta.blocks() * 512;
-        if meta.is_dir() {
-            sum += size_of(&entry.path(), left);
-        }
-    }
-    sum
 }
