@@ -73,7 +73,8 @@ impl Scope {
     fn resolve<'a>(&'a self, owner: &'a str, name: &'a str, walk: &mut Walk<'a>) -> String {
         let Some(raw) = self.raw(owner, name) else { return String::new() };
         walk.steps += 1;
-        if walk.steps > MAX_STEPS || !walk.visiting.insert((owner, name)) {
+        walk.read += raw.len();
+        if walk.steps > MAX_STEPS || walk.read > MAX_READ || !walk.visiting.insert((owner, name)) {
             return String::new();
         }
         let mut out = String::with_capacity(raw.len());
@@ -101,10 +102,14 @@ pub const MAX_RENDERED: usize = 64 * 1024;
 /// References followed for one value. A chain in which each value names the one before twice doubles the work with every link.
 const MAX_STEPS: u32 = 2_000;
 
+/// Bytes of values taken apart for one value, for the same reason.
+const MAX_READ: usize = 16 * MAX_RENDERED;
+
 #[derive(Default)]
 struct Walk<'a> {
     visiting: BTreeSet<(&'a str, &'a str)>,
     steps: u32,
+    read: usize,
 }
 
 fn truncate(text: &mut String, max: usize) {

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use domain::deployment::DeploymentStatus;
 use domain::project::{Instance, Service};
 use domain::spec::Source;
-use domain::variable::generate;
 use domain::{DeploymentId, EnvironmentId, Permission, ProjectId, ServiceId};
 use serde_json::json;
 use store::Change;
@@ -122,14 +121,10 @@ async fn fresh_secrets(ctx: &OpCtx, instance: &Opened<Instance>) -> Result<(Vec<
     let Some(Source::Image(image)) = &instance.row.spec.source else { return Err(Error::not_found("Plugin")) };
     let template = service_for_image(image).ok_or_else(|| Error::not_found("Plugin"))?;
     let mut rows = ctx.ops.store.variables(instance.tenant, environment.row.id).await?;
-    let mut changes = vec![];
-    for (name, wanted) in template.variables.iter().filter(|(_, wanted)| wanted.default_value.contains("secret(")) {
-        let value = generate(&wanted.default_value, &mut rand::rng());
-        let row = crate::template::variable(ctx, &environment, instance.row.service_id, name, &value);
-        rows.retain(|old| !(old.service_id == row.service_id && old.name == row.name));
-        rows.push(row.clone());
-        changes.push(Change::VariableSet(row));
-    }
+    let secrets = template.variables.iter().filter(|(_, wanted)| wanted.default_value.contains("secret("));
+    let written = secrets.map(|(name, wanted)| (name.clone(), (wanted.default_value.clone(), None))).collect();
+    // Those that are sealed stay so.
+    let changes = variable::write(ctx, &environment.row, Some(instance.row.service_id), written, &mut rows)?;
     let surroundings = variable::Surroundings::load(ctx, &environment).await?;
     let service = service::service_get(ctx, instance.row.service_id).await?;
     Ok((changes, surroundings.render(ctx, &rows, &service.row.name)))

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use domain::project::{Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, Limits, RestartPolicy, Source};
-use domain::variable::Variable;
 use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
 use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, anew};
-use crate::{Error, OpCtx, app, environment, project, secret, volume};
+use crate::{Error, OpCtx, app, environment, project, secret, variable, volume};
 
 /// What a new service is to be.
 #[derive(Clone, Debug)]
@@ -130,9 +129,6 @@ pub async fn service_get(ctx: &OpCtx, id: ServiceId) -> Result<Opened<Service>, 
 pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<Service>, Error> {
     let wanted = input.name.clone().filter(|text| !text.trim().is_empty());
     let chosen = wanted.map_or_else(|| Ok(secret::friendly_name()), |text| name::display("service name", &text))?;
-    for key in input.variables.keys() {
-        name::variable(key)?;
-    }
     let (opened, environments) = match input.environment {
         Some(id) => {
             let environment = environment::environment_for(ctx, id, Permission::Write).await?;
@@ -158,18 +154,8 @@ pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<
     let spec = InstanceSpec { source: input.source, ..InstanceSpec::default() };
     for environment in &environments {
         changes.push(Change::InstanceInsert(new_instance(ctx, environment, service.id, spec.clone())));
-        for (key, value) in &input.variables {
-            changes.push(Change::VariableSet(Variable {
-                workspace_id: environment.workspace_id,
-                project_id: environment.project_id,
-                environment_id: environment.id,
-                service_id: Some(service.id),
-                name: key.clone(),
-                value: value.clone(),
-                is_sealed: false,
-                updated_at: ctx.now,
-            }));
-        }
+        let written = input.variables.iter().map(|(key, value)| (key.clone(), (value.clone(), None))).collect();
+        changes.extend(variable::write(ctx, environment, Some(service.id), written, &mut vec![])?);
     }
     changes.push(ctx.activity(opened.tenant, Some(input.project), "service_create", service.id, json!({"name": service.name})));
     ctx.ops

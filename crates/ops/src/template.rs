@@ -10,7 +10,6 @@ use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RestartPolicy, Source};
 use domain::tcp_proxy::ProxyKind;
 use domain::template::TemplateService;
-use domain::variable::{Variable, generate};
 use domain::volume::mount_path;
 use domain::{EnvironmentId, Permission, ProjectId, ServiceId, Tenant, name};
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::Surroundings;
-use crate::{Error, OpCtx, deployment, domain_name, environment, project, secret, service, tcp_proxy, volume};
+use crate::{Error, OpCtx, deployment, domain_name, environment, project, secret, service, tcp_proxy, variable, volume};
 
 pub use catalogue::{Entry, catalogue, find, server_for, service_for_image, template_of_image};
 
@@ -176,7 +175,7 @@ fn wanted_service(known: Option<&TemplateService>, given: &Value) -> Result<Want
     })
 }
 
-/// The value that the client put in, or the default; generators run here, once.
+/// The value that the client put in, or the default; generators run when it is written.
 fn variables(given: &Value) -> Result<BTreeMap<String, String>, Error> {
     let mut all = BTreeMap::new();
     for (key, variable) in given.pointer("/variables").and_then(Value::as_object).into_iter().flatten() {
@@ -184,7 +183,7 @@ fn variables(given: &Value) -> Result<BTreeMap<String, String>, Error> {
         let generator = variable.get("generator").and_then(Value::as_str).map(|call| format!("${{{{{call}}}}}"));
         let value = ["value", "defaultValue"].iter().find_map(|field| variable.get(field).and_then(Value::as_str));
         let Some(value) = value.map(str::to_owned).or(generator) else { continue };
-        all.insert(key.clone(), generate(&value, &mut rand::rng()));
+        all.insert(key.clone(), value);
     }
     Ok(all)
 }
@@ -249,14 +248,12 @@ async fn assemble(ctx: &OpCtx, environment: &Opened<Environment>, made: &[Made])
             changes.push(Change::DomainInsert(domain.clone()));
             surroundings.add_domain(domain.clone());
         }
-        for (name, value) in &one.wanted.variables {
-            let row = variable(ctx, environment, one.service.id, name, value);
-            changes.push(Change::VariableSet(row.clone()));
-            rows.push(row);
-        }
+        let written = one.wanted.variables.iter().map(|(name, value)| (name.clone(), (value.clone(), None))).collect();
+        changes.extend(variable::write(ctx, &environment.row, Some(one.service.id), written, &mut rows)?);
     }
     changes.extend(volumes(ctx, environment, made, &mut surroundings).await?);
     changes.extend(ports(ctx, made, &mut surroundings).await?);
+    variable::refuse_circles(&surroundings.scope(ctx, &rows), &surroundings.services, &changes)?;
     for one in made {
         let variables = surroundings.render(ctx, &rows, &one.service.name);
         let deployment = Deployment {
@@ -268,19 +265,6 @@ async fn assemble(ctx: &OpCtx, environment: &Opened<Environment>, made: &[Made])
         changes.push(Change::EventInsert(step));
     }
     Ok(changes)
-}
-
-pub(crate) fn variable(ctx: &OpCtx, environment: &Opened<Environment>, service: ServiceId, name: &str, value: &str) -> Variable {
-    Variable {
-        workspace_id: environment.row.workspace_id,
-        project_id: environment.row.project_id,
-        environment_id: environment.row.id,
-        service_id: Some(service),
-        name: name.to_owned(),
-        value: value.to_owned(),
-        is_sealed: false,
-        updated_at: ctx.now,
-    }
 }
 
 async fn volumes(

@@ -249,7 +249,9 @@ pub(crate) fn write(
             project_id: environment.project_id,
             environment_id: environment.id,
             service_id: service,
-            value: generate(&value, &mut rand::rng()),
+            value: generate(&value, &mut rand::rng()).ok_or_else(|| {
+                Error::bad_input(format!("the generators in {key} make more than {MAX_VALUE} bytes: ask for shorter values"))
+            })?,
             is_sealed: was_sealed || seal == Some(true),
             name: key,
             updated_at: ctx.now,

@@ -82,10 +82,11 @@ fn unquoted(text: &str) -> &str {
     inside('"').or_else(|| inside('\'')).unwrap_or(text)
 }
 
-/// The value with every generator in it replaced by what it makes up; anything else stays byte for byte.
-pub fn generate(value: &str, random: &mut impl rand::Rng) -> String {
+/// The value with every generator in it replaced by what it makes up; anything else stays byte for byte. `None` when what is made up grows
+/// beyond [`MAX_RENDERED`]: a short value can ask for any amount.
+pub fn generate(value: &str, random: &mut impl rand::Rng) -> Option<String> {
     if !parts(value).iter().any(|part| matches!(part, Part::Generator(_))) {
-        return value.to_owned();
+        return Some(value.to_owned());
     }
     let mut out = String::with_capacity(value.len());
     let mut rest = value;
@@ -97,10 +98,13 @@ pub fn generate(value: &str, random: &mut impl rand::Rng) -> String {
             Some(generator) => out.push_str(&generator.value(random)),
             None => out.push_str(&rest[start..end]),
         }
+        if out.len() > MAX_RENDERED {
+            return None;
+        }
         rest = &rest[end..];
     }
     out.push_str(rest);
-    out
+    (out.len() <= MAX_RENDERED).then_some(out)
 }
 
 #[cfg(test)]
@@ -127,18 +131,25 @@ mod tests {
     #[test]
     fn only_generators_are_replaced() {
         let made = generate("a ${{secret(4, \"x\")}} ${{ DB.URL }} ${{randomInt(5,5)}} ${{open", &mut random());
-        assert_eq!(made, "a xxxx ${{ DB.URL }} 5 ${{open");
+        assert_eq!(made.unwrap(), "a xxxx ${{ DB.URL }} 5 ${{open");
+    }
+
+    #[test]
+    fn many_generators_make_no_more_than_one_value_may_hold() {
+        assert_eq!(generate("${{secret(65536)}}", &mut random()).unwrap().len(), MAX_RENDERED);
+        assert_eq!(generate(&"${{secret(65536)}}".repeat(3_600), &mut random()), None);
+        assert_eq!(generate("x${{secret(65536)}}", &mut random()), None);
     }
 
     proptest! {
         #[test]
         fn what_has_no_generator_stays_byte_for_byte(value in "[^(]*") {
-            prop_assert_eq!(generate(&value, &mut random()), value);
+            prop_assert_eq!(generate(&value, &mut random()).unwrap(), value);
         }
 
         #[test]
         fn secrets_have_their_length_and_letters(length in 1usize..200) {
-            let made = generate(&format!("${{{{secret({length}, \"01\")}}}}"), &mut random());
+            let made = generate(&format!("${{{{secret({length}, \"01\")}}}}"), &mut random()).unwrap();
             prop_assert_eq!(made.len(), length);
             prop_assert!(made.chars().all(|c| c == '0' || c == '1'));
         }

@@ -226,6 +226,8 @@ async fn circles_are_refused_by_name_and_generators_run_once() {
     live.set(&[("A", "${{B}}")]).await.unwrap();
     let refused = live.set(&[("B", "x${{app.A}}")]).await.unwrap_err();
     assert!(refused.public.contains("app.B -> app.A -> app.B"), "{}", refused.public);
+    let refused = live.set(&[("HUGE", &"${{secret(65536)}}".repeat(3_600))]).await.unwrap_err();
+    assert!(refused.public.contains("HUGE"), "{}", refused.public);
     live.set(&[("SECRET", "p-${{secret(12, \"ab\")}}")]).await.unwrap();
     let first = live.read(View::Raw).await["SECRET"].clone().unwrap();
     assert!(first.len() == 14 && first[2..].chars().all(|c| c == 'a' || c == 'b'), "{first}");
