@@ -37,6 +37,9 @@ pub struct Upsert {
 /// The largest value in bytes.
 const MAX_VALUE: usize = 64 * 1024;
 
+/// The most variables of one service, and of those that an environment shares.
+const MAX_VARIABLES: usize = 1_000;
+
 /// Replicas of the process driver share the machine's loopback interface. By its address: some clients of databases take the name `localhost`
 /// for a socket file.
 const PRIVATE_DOMAIN: &str = "127.0.0.1";
@@ -232,6 +235,7 @@ pub(crate) fn write(
     rows: &mut Vec<Variable>,
 ) -> Result<Vec<Change>, Error> {
     let mut changes = vec![];
+    let mut count = rows.iter().filter(|row| row.service_id == service).count();
     for (key, (value, seal)) in values {
         name::variable(&key)?;
         if value.len() > MAX_VALUE {
@@ -258,7 +262,15 @@ pub(crate) fn write(
         };
         match old {
             Some(at) => rows[at] = row.clone(),
-            None => rows.push(row.clone()),
+            None => {
+                count += 1;
+                if count > MAX_VARIABLES {
+                    return Err(Error::bad_input(format!(
+                        "a service or an environment has {MAX_VARIABLES} variables at most: keep larger settings in a file or a volume"
+                    )));
+                }
+                rows.push(row.clone());
+            }
         }
         changes.push(Change::VariableSet(row));
     }
@@ -267,29 +279,27 @@ pub(crate) fn write(
 
 /// Refuses variables of which some that were just written lead back to themselves.
 pub(crate) fn refuse_circles(scope: &Scope, services: &[Service], changes: &[Change]) -> Result<(), Error> {
-    for change in changes {
-        let Change::VariableSet(row) = change else { continue };
-        let owner = match row.service_id {
-            None => None,
-            Some(id) => match services.iter().find(|service| service.id == id) {
-                Some(service) => Some(service.name.as_str()),
-                None => continue,
-            },
-        };
-        if let Some(circle) = scope.circle(owner, &row.name) {
-            return Err(Error::bad_input(format!(
-                "variables refer to each other in a circle: {}; write one of them without a reference",
-                circle.join(" -> ")
-            )));
-        }
+    let names: BTreeMap<ServiceId, &str> = services.iter().map(|service| (service.id, service.name.as_str())).collect();
+    let written = changes.iter().filter_map(|change| match change {
+        Change::VariableSet(row) => match row.service_id {
+            None => Some((None, row.name.as_str())),
+            Some(id) => Some((Some(*names.get(&id)?), row.name.as_str())),
+        },
+        _ => None,
+    });
+    match scope.circle(written) {
+        None => Ok(()),
+        Some(circle) => Err(Error::bad_input(format!(
+            "variables refer to each other in a circle: {}; write one of them without a reference",
+            circle.join(" -> ")
+        ))),
     }
-    Ok(())
 }
 
 /// Writes variables; one new deployment of each service whose variables are others then follows, unless it is to wait.
 ///
 /// # Errors
-/// A bad name, a value over 64 KB, references in a circle, not found, or not allowed.
+/// A bad name, a value over 64 KB, more than 1,000 variables, references in a circle, not found, or not allowed.
 pub async fn variable_collection_upsert(
     ctx: &OpCtx,
     project: ProjectId,
@@ -307,8 +317,8 @@ pub async fn variable_collection_upsert(
     let mut after = before.clone();
     let names: Vec<String> = values.keys().cloned().collect();
     let written = values.into_iter().map(|(key, value)| (key, (value, None))).collect();
-    let mut changes = write(ctx, &opened.row, service, written, &mut after.variables)?;
-    refuse_circles(&after.scope(ctx), &after.surroundings.services, &changes)?;
+    let mut changes = vec![];
+    // First, so that what goes does not count with what comes.
     if how.replace {
         let gone = |row: &Variable| row.service_id == service && !names.contains(&row.name);
         changes.extend(after.variables.iter().filter(|row| gone(row)).map(|row| Change::VariableDelete {
@@ -318,6 +328,8 @@ pub async fn variable_collection_upsert(
         }));
         after.variables.retain(|row| !gone(row));
     }
+    changes.extend(write(ctx, &opened.row, service, written, &mut after.variables)?);
+    refuse_circles(&after.scope(ctx), &after.surroundings.services, &changes)?;
     let data = json!({"names": names, "service": service});
     changes.push(ctx.activity(opened.tenant, Some(project), "variable_collection_upsert", environment, data));
     batch::commit(ctx, &opened, &before, &after, changes, how.skip_deploys).await

@@ -17,26 +17,44 @@ impl Scope {
         parts(raw).into_iter().filter_map(referred).collect()
     }
 
-    /// A circle of references that can be reached from a variable, each written as `service.NAME`, the first one again at the end.
-    /// `None` for the service means the shared variables.
+    /// The references that lead to a variable, each once.
+    fn known<'a>(&'a self, node: Node<'a>) -> Vec<Node<'a>> {
+        let mut all = self.references(node);
+        all.retain(|(owner, name)| self.raw(owner, name).is_some());
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// A circle of references that can be reached from one of the variables, each written as `service.NAME`, the first one again at the
+    /// end. `None` for the service means the shared variables. Looks at every variable and every reference once.
     #[must_use]
-    pub fn circle(&self, service: Option<&str>, name: &str) -> Option<Vec<String>> {
-        let mut done: BTreeSet<Node<'_>> = BTreeSet::new();
-        // The way down from the start, each with what is left to look at.
-        let start = (service.unwrap_or(SHARED), name);
-        let mut way = vec![(start, self.references(start))];
-        while let Some((node, left)) = way.last_mut() {
-            let Some(next) = left.pop() else {
-                done.insert(*node);
-                way.pop();
+    pub fn circle<'a>(&'a self, starts: impl IntoIterator<Item = (Option<&'a str>, &'a str)>) -> Option<Vec<String>> {
+        let mut done: BTreeSet<Node<'a>> = BTreeSet::new();
+        for (service, name) in starts {
+            let start = (service.unwrap_or(SHARED), name);
+            if done.contains(&start) {
                 continue;
-            };
-            if let Some(at) = way.iter().position(|(on_the_way, _)| *on_the_way == next) {
-                let circle = way[at..].iter().map(|(node, _)| *node).chain([next]);
-                return Some(circle.map(|(owner, name)| format!("{owner}.{name}")).collect());
             }
-            if !done.contains(&next) && self.raw(next.0, next.1).is_some() {
-                way.push((next, self.references(next)));
+            // The way down from the start, each with what is left to look at, and where on it each variable stands.
+            let mut way = vec![(start, self.known(start))];
+            let mut places = BTreeMap::from([(start, 0)]);
+            while let Some((node, left)) = way.last_mut() {
+                let Some(next) = left.pop() else {
+                    let node = *node;
+                    places.remove(&node);
+                    done.insert(node);
+                    way.pop();
+                    continue;
+                };
+                if let Some(at) = places.get(&next) {
+                    let circle = way[*at..].iter().map(|(node, _)| *node).chain([next]);
+                    return Some(circle.map(|(owner, name)| format!("{owner}.{name}")).collect());
+                }
+                if !done.contains(&next) {
+                    places.insert(next, way.len());
+                    way.push((next, self.known(next)));
+                }
             }
         }
         None
@@ -101,10 +119,10 @@ mod tests {
             ("api", "SELF", "${{SELF}}"),
             ("api", "FINE", "${{web.NOPE}} ${{shared.NOPE}}"),
         ]);
-        assert_eq!(scope.circle(Some("web"), "URL").unwrap(), ["web.URL", "api.HOST", "shared.NAME", "web.URL"]);
-        assert_eq!(scope.circle(None, "NAME").unwrap(), ["shared.NAME", "web.URL", "api.HOST", "shared.NAME"]);
-        assert_eq!(scope.circle(Some("api"), "SELF").unwrap(), ["api.SELF", "api.SELF"]);
-        assert_eq!(scope.circle(Some("api"), "FINE"), None);
+        assert_eq!(scope.circle([(Some("web"), "URL")]).unwrap(), ["web.URL", "api.HOST", "shared.NAME", "web.URL"]);
+        assert_eq!(scope.circle([(None, "NAME")]).unwrap(), ["shared.NAME", "web.URL", "api.HOST", "shared.NAME"]);
+        assert_eq!(scope.circle([(Some("api"), "FINE"), (Some("api"), "SELF")]).unwrap(), ["api.SELF", "api.SELF"]);
+        assert_eq!(scope.circle([(Some("api"), "FINE")]), None);
     }
 
     #[test]
@@ -151,10 +169,11 @@ mod tests {
                 let value = scope.shared.entry(format!("V{from}")).or_default();
                 value.push_str(&format!("${{{{shared.V{to}}}}}"));
             }
-            for name in scope.shared.keys() {
-                if let Some(circle) = scope.circle(None, name) {
-                    prop_assert_eq!(circle.first(), circle.last());
-                }
+            let each = scope.shared.keys().find_map(|name| scope.circle([(None, name.as_str())]));
+            let all = scope.circle(scope.shared.keys().map(|name| (None, name.as_str())));
+            prop_assert_eq!(each.is_some(), all.is_some(), "one search finds what one from each variable finds");
+            if let Some(circle) = all {
+                prop_assert_eq!(circle.first(), circle.last());
             }
         }
     }

@@ -226,6 +226,10 @@ async fn circles_are_refused_by_name_and_generators_run_once() {
     live.set(&[("A", "${{B}}")]).await.unwrap();
     let refused = live.set(&[("B", "x${{app.A}}")]).await.unwrap_err();
     assert!(refused.public.contains("app.B -> app.A -> app.B"), "{}", refused.public);
+    let many: Vec<(String, String)> = (0..1_000).map(|at| (format!("V{at}"), format!("${{{{V{}}}}}", at + 1))).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let refused = live.set(&many).await.unwrap_err();
+    assert!(refused.public.contains("1000 variables"), "with the one that is there they are too many: {}", refused.public);
     let refused = live.set(&[("HUGE", &"${{secret(65536)}}".repeat(3_600))]).await.unwrap_err();
     assert!(refused.public.contains("HUGE"), "{}", refused.public);
     live.set(&[("SECRET", "p-${{secret(12, \"ab\")}}")]).await.unwrap();
