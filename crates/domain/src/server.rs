@@ -2,7 +2,7 @@
 //! template files).
 //!
 //! Texts hold placeholders: `${NAME}` is a variable of the replica, `${NAME|sql}` the same as an SQL literal, `${NAME|identifier}` as a
-//! quoted SQL name, `${NAME|quoted}` between double quotes with backslashes. `${RUN}` is a private folder that lives as long as the
+//! quoted SQL name, `${NAME|quoted}` between double quotes with backslashes, `${NAME|encoded}` as a part of a URL. `${RUN}` is a private folder that lives as long as the
 //! replica, `${VOLUME}` is where its volume is, `${TARGET}` is what a step makes. Secrets are placeholders, so a plan holds none.
 
 use std::collections::BTreeMap;
@@ -31,9 +31,6 @@ pub struct ServerPlan {
     pub prepare: Vec<ServerStep>,
     /// The server's arguments.
     pub start: Vec<String>,
-    /// What comes once it accepts connections.
-    #[serde(default)]
-    pub after: Vec<ServerStep>,
     /// The signal that ends it well; SIGTERM if nothing is said.
     #[serde(default)]
     pub stop_signal: Option<StopSignal>,
@@ -56,11 +53,25 @@ pub struct ServerStep {
     /// A folder that the step makes: it is skipped where there is one, and what it made is put in place when all commands have succeeded.
     #[serde(default)]
     pub creates: Option<String>,
-    /// A file that remembers what the commands were told: the step is skipped while that is the same.
+    /// A file that remembers what the commands were told, with what is in the plan's files that they are given: the step is skipped while
+    /// that is the same.
     #[serde(default)]
     pub remembers: Option<String>,
+    /// A server that runs while the commands do.
+    #[serde(default)]
+    pub server: Option<StepServer>,
     /// Run in order; the first that fails ends the start.
     pub commands: Vec<ServerCommand>,
+}
+
+/// The plan's program on a socket that only the service's own user can reach, so that nobody else meets it before it is prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepServer {
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The path of its socket: the commands begin when it accepts connections there.
+    pub socket: String,
 }
 
 /// One command.
@@ -129,6 +140,14 @@ pub fn fill(text: &str, variables: &BTreeMap<String, String>) -> Result<String, 
                 }
                 out.push('"');
             }
+            "encoded" => {
+                for byte in value.bytes() {
+                    match byte {
+                        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+                        byte => out.push_str(&format!("%{byte:02X}")),
+                    }
+                }
+            }
             _ => out.push_str(value),
         }
         rest = &rest[at + length + 1..];
@@ -163,6 +182,7 @@ mod tests {
         assert_eq!(fill("${A|identifier}", &vars).unwrap(), r#""it's ""a"" \ `b`""#);
         assert_eq!(fill("${A|backticks}", &vars).unwrap(), r#"`it's "a" \ ``b```"#);
         assert_eq!(fill("${A|quoted}", &vars).unwrap(), r#""it's \"a\" \\ `b`""#);
+        assert_eq!(fill("${A|encoded}", &with("/tmp/ä b.sock")).unwrap(), "%2Ftmp%2F%C3%A4%20b.sock");
         assert_eq!(fill("${B}", &vars), Err(Unset("B".into())));
         assert_eq!(fill("${A", &vars).unwrap(), "${A");
     }

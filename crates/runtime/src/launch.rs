@@ -1,19 +1,18 @@
 //! `orrery launch PLAN VARIABLE`: prepares and runs a server of the machine inside a replica's sandbox, as the replica's user.
 //!
-//! It stays beside the server to translate the signal that ends a replica into the one that ends this server well, and to carry out what
-//! comes once it accepts connections. VARIABLE names the environment variable with the volume's path.
+//! It stays beside the server to translate the signal that ends a replica into the one that ends this server well. VARIABLE names the
+//! environment variable with the volume's path.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use domain::server::{ServerCommand, ServerPlan, ServerStep, StopSignal, Unset, fill};
+use domain::server::{ServerCommand, ServerPlan, ServerStep, StepServer, StopSignal, Unset, fill};
 use nix::sys::signal::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
@@ -177,8 +176,17 @@ impl Launcher<'_> {
         {
             return Ok(());
         }
+        // Where a command fails, it ends with this.
+        let beside = match &step.server {
+            Some(server) => Some(self.begin(server).await?),
+            None => None,
+        };
         for command in &step.commands {
             self.command(command).await?;
+        }
+        if let Some(mut server) = beside {
+            end(&server, self.plan.stop_signal);
+            server.wait().await.map_err(|source| Failure::Io { what: "ending the server of a step".into(), source })?;
         }
         if let Some((path, told)) = memory {
             let fresh = path.with_extension("new");
@@ -200,6 +208,10 @@ impl Launcher<'_> {
             for text in command.args.iter().chain(&command.stdin) {
                 told.push('\0');
                 told.push_str(&fill(text, &self.variables)?);
+                if let Some(file) = self.plan.files.get(text) {
+                    told.push('\0');
+                    told.push_str(&fill(file, &self.variables)?);
+                }
             }
         }
         Ok(Some((PathBuf::from(fill(path, &self.variables)?), domain::server::digest(&told))))
@@ -239,30 +251,32 @@ impl Launcher<'_> {
         if status.success() { Ok(()) } else { Err(Failure::Command { program: command.program.clone(), status }) }
     }
 
+    /// Starts the server of a step and waits until it accepts connections.
+    async fn begin(&mut self, server: &StepServer) -> Result<Child, Failure> {
+        let program = self.program.clone();
+        let io = |source| Failure::Io { what: format!("running {}", program.display()), source };
+        let socket = fill(&server.socket, &self.variables)?;
+        let mut child = self.prepare(&program, &server.args)?.stdin(Stdio::null()).spawn().map_err(io)?;
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            tokio::select! {
+                status = child.wait() => {
+                    return Err(Failure::Command { program: program.display().to_string(), status: status.map_err(io)? });
+                }
+                _ = self.stop.recv() => return Err(Failure::Stopped),
+                () = tokio::time::sleep(Duration::from_millis(50)) => {}
+            }
+        }
+        Ok(child)
+    }
+
     async fn serve(&mut self) -> Result<ExitStatus, Failure> {
         let program = self.program.clone();
         let io = |source| Failure::Io { what: format!("running {}", program.display()), source };
         let mut child = self.prepare(&program, &self.plan.start)?.kill_on_drop(false).stdin(Stdio::null()).spawn().map_err(io)?;
-        let mut after = std::pin::pin!(until_open(self.variables.get("PORT").and_then(|port| port.parse().ok())));
-        let mut waits = !self.plan.after.is_empty();
         loop {
             tokio::select! {
                 status = child.wait() => return status.map_err(io),
                 _ = self.stop.recv() => end(&child, self.plan.stop_signal),
-                () = &mut after, if waits => {
-                    waits = false;
-                    for step in &self.plan.after {
-                        match self.step(step).await {
-                            Ok(()) => {}
-                            Err(Failure::Stopped) => end(&child, self.plan.stop_signal),
-                            Err(failure) => {
-                                end(&child, self.plan.stop_signal);
-                                child.wait().await.map_err(io)?;
-                                return Err(failure);
-                            }
-                        }
-                    }
-                }
             }
         }
     }
@@ -277,13 +291,5 @@ fn end(child: &Child, how: Option<StopSignal>) {
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         // It may have ended by itself; then it is waited for next.
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
-    }
-}
-
-/// Waits until somebody accepts connections on the port.
-async fn until_open(port: Option<u16>) {
-    let Some(port) = port else { return std::future::pending().await };
-    while tokio::net::TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

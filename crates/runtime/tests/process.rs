@@ -66,6 +66,65 @@ async fn a_killed_supervisor_takes_its_app_along_and_is_seen_as_lost() {
     assert!(!place.replica(id).exists());
 }
 
+/// A server that is prepared through a socket of its own before the public one runs, and only when there is something new to tell it.
+#[test]
+fn a_step_may_have_a_server_of_its_own() {
+    const SERVER: &str = r#"#!/usr/bin/env python3
+import os, socket, sys
+
+if sys.argv[1] == "public":
+    print("public", open(os.environ["VOL"] + "/heard").read(), flush=True)
+    sys.exit(0)
+listener = socket.socket(socket.AF_UNIX)
+if os.path.exists(sys.argv[2]):
+    os.unlink(sys.argv[2])
+listener.bind(sys.argv[2])
+listener.listen()
+while True:
+    peer, _ = listener.accept()
+    with open(os.environ["VOL"] + "/heard", "ab") as file:
+        file.write(peer.recv(100))
+    peer.close()
+"#;
+    const TELLER: &str = r#"#!/usr/bin/env python3
+import socket, sys
+
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.sendall(open(sys.argv[2], "rb").read())
+peer.shutdown(socket.SHUT_WR)
+peer.recv(1)
+"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| folder.path().join(name);
+    for (name, text) in [("a-server", SERVER), ("a-teller", TELLER)] {
+        std::fs::write(place(name), text).expect("a program");
+        std::fs::set_permissions(place(name), std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    }
+    let plan = serde_json::json!({
+        "programs": ["a-server"],
+        "package": "none",
+        "folders": [folder.path()],
+        "files": {"${RUN}/words": "${WORD}."},
+        "prepare": [{
+            "remembers": "${VOLUME}/.told",
+            "server": {"args": ["beside", "${RUN}/socket"], "socket": "${RUN}/socket"},
+            "commands": [{"program": "a-teller", "args": ["${RUN}/socket", "${RUN}/words"]}],
+        }],
+        "start": ["public"],
+    });
+    let launch = |word: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_runtime-testbin"));
+        command.args([runtime::LAUNCH, &plan.to_string(), "VOL"]).env("TMPDIR", folder.path()).env("VOL", folder.path()).env("WORD", word);
+        let done = command.output().expect("a launch");
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    };
+    assert_eq!(launch("first"), "public first.");
+    assert_eq!(launch("first"), "public first.", "it was told that already");
+    assert_eq!(launch("second"), "public first.second.", "what a file of the plan says counts");
+}
+
 #[tokio::test]
 async fn a_killed_app_is_started_again() {
     let place = Place::new();
