@@ -1,6 +1,6 @@
 //! Changes of an environment's document (`contracts/railway.md` 3.9): applied whole or not at all, at once or after having been staged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::config::{self, VariablePatch};
 use domain::page::{Page, PageRequest};
@@ -119,34 +119,62 @@ pub async fn environment_patches(ctx: &OpCtx, id: EnvironmentId, page: &PageRequ
     Ok(opened.with(found))
 }
 
-/// A patch as a reader sees it: without the values of its variables unless `decrypt`, and those of sealed ones never.
+/// A patch as a reader sees it: without the values of its variables unless `decrypt`, and those of variables that it sealed, that were
+/// sealed when it was applied, or that are sealed now, never.
 ///
 /// # Errors
 /// With `decrypt`, a role that may not read secrets.
-pub fn environment_patch_document(ctx: &OpCtx, patch: &Opened<EnvironmentPatch>, decrypt: bool) -> Result<Value, Error> {
+pub async fn environment_patch_document(ctx: &OpCtx, patch: &Opened<EnvironmentPatch>, decrypt: bool) -> Result<Value, Error> {
     let row = &patch.row;
+    let mut sealed = BTreeSet::new();
     if decrypt {
         let place = domain::Place::Environment(row.project_id, row.environment_id);
         ctx.allow(patch.tenant.workspace(), place, Permission::ReadSecrets)?;
+        sealed = sealed_among(&ctx.ops.store.variables(patch.tenant, row.environment_id).await?);
     }
     let mut document = row.patch.clone();
-    let hide = |variables: &mut Value| {
-        for entry in variables.as_object_mut().into_iter().flat_map(|fields| fields.values_mut()) {
-            let sealed = entry.get("isSealed") == Some(&Value::Bool(true));
-            if !entry.is_null() && (sealed || !decrypt) {
-                *entry = if sealed { json!({"isSealed": true}) } else { json!({"value": null}) };
-            }
+    each_variable(&mut document, &mut |owner, name, entry| {
+        let hidden = entry.get("isSealed") == Some(&Value::Bool(true)) || sealed.contains(&(owner, name.to_owned()));
+        if !entry.is_null() && (hidden || !decrypt) {
+            *entry = if hidden { json!({"isSealed": true}) } else { json!({"value": null}) };
         }
-    };
-    if let Some(shared) = document.get_mut("sharedVariables") {
-        hide(shared);
-    }
-    for service in document.get_mut("services").and_then(Value::as_object_mut).into_iter().flat_map(|fields| fields.values_mut()) {
-        if let Some(variables) = service.get_mut("variables") {
-            hide(variables);
-        }
-    }
+    });
     Ok(document)
+}
+
+fn sealed_among(variables: &[Variable]) -> BTreeSet<(Option<ServiceId>, String)> {
+    variables.iter().filter(|row| row.is_sealed).map(|row| (row.service_id, row.name.clone())).collect()
+}
+
+/// Calls `visit` for each variable of a patch with its owner, its name and what is said of it.
+fn each_variable(patch: &mut Value, visit: &mut impl FnMut(Option<ServiceId>, &str, &mut Value)) {
+    let shared = patch.get_mut("sharedVariables").and_then(Value::as_object_mut);
+    for (name, entry) in shared.into_iter().flatten() {
+        visit(None, name, entry);
+    }
+    for (id, service) in patch.get_mut("services").and_then(Value::as_object_mut).into_iter().flatten() {
+        let own = service.get_mut("variables").and_then(Value::as_object_mut);
+        for (name, entry) in own.into_iter().flatten() {
+            visit(id.parse().ok(), name, entry);
+        }
+    }
+}
+
+/// A patch as it is kept: it says itself which of its variables are sealed, also when that was said long before.
+fn marked(mut patch: Value, variables: &[Variable]) -> Value {
+    let sealed = sealed_among(variables);
+    each_variable(&mut patch, &mut |owner, name, entry| {
+        if !sealed.contains(&(owner, name.to_owned())) {
+            return;
+        }
+        if let Some(fields) = entry.as_object_mut() {
+            fields.insert("isSealed".into(), Value::Bool(true));
+        } else if entry.is_string() {
+            let value = entry.take();
+            *entry = json!({"value": value, "isSealed": true});
+        }
+    });
+    patch
 }
 
 async fn writable(ctx: &OpCtx, id: EnvironmentId) -> Result<Opened<Environment>, Error> {
@@ -197,6 +225,7 @@ async fn apply_once(
     let mut plan = Plan { ctx, environment: &opened.row, after: &mut after, changes };
     plan.patch(&made.patch).await?;
     let mut changes = plan.changes;
+    let made = EnvironmentPatch { patch: marked(made.patch.clone(), &after.variables), ..made };
     changes.push(Change::EnvironmentPatchInsert(made.clone()));
     let data = json!({"changes": made.changes, "message": made.message});
     changes.push(ctx.activity(opened.tenant, Some(made.project_id), "environment_patch_commit", opened.row.id, data));

@@ -121,7 +121,7 @@ impl EnvironmentPatch {
     fn patch(&self, ctx: &Ctx, decrypt_variables: Option<bool>) -> Result<EnvironmentConfig, Fault> {
         let opened = Opened { tenant: self.tenant, row: (*self.row).clone() };
         let decrypt = decrypt_variables.unwrap_or(false);
-        Ok(verbs::environment_patch_document(&ctx.op, &opened, decrypt).map_err(Fault)?.into())
+        Ok(ctx.wait(verbs::environment_patch_document(&ctx.op, &opened, decrypt))?.into())
     }
     fn status(&self) -> EnvironmentPatchStatus {
         self.row.status.into()

@@ -136,7 +136,7 @@ async fn staged_changes_wait_and_are_committed_together() {
     assert_eq!(refused.code, Code::BadUserInput);
     let staged = patches::environment_staged_changes(&live.ctx, environment).await.unwrap();
     assert_eq!(staged.row.changes, 3);
-    let shown = patches::environment_patch_document(&live.ctx, &staged, true).unwrap();
+    let shown = patches::environment_patch_document(&live.ctx, &staged, true).await.unwrap();
     assert_eq!(shown["sharedVariables"]["KEY"], json!({"isSealed": true}));
     assert_eq!(live.world.statuses(&live.deployed).await.len(), 1);
     let counts = live.world.ops.store.staged_counts(live.deployed.tenant, &[environment]).await.unwrap();
@@ -218,6 +218,18 @@ async fn sealed_variables_come_out_nowhere() {
     assert!(unsealed.public.contains("sealed"));
     live.set(&[("KEY", "other")]).await.unwrap();
     assert!(!live.read(View::Raw).await.contains_key("KEY"), "a new value is sealed as the old one was");
+
+    // What the history holds of it: written before it was sealed, and after that by patches that do not say so.
+    live.patch(json!({"variables": {"LATE": {"value": "hush-late"}, "TEXT": "hush-text", "KEY": {"value": "hush-new"}}})).await.unwrap();
+    live.patch(json!({"variables": {"LATE": {"isSealed": true}, "TEXT": {"isSealed": true}, "OPEN": {"value": "told"}}})).await.unwrap();
+    live.patch(json!({"variables": {"TEXT": "hush-last", "KEY": null}})).await.unwrap();
+    let history = patches::environment_patches(&live.ctx, live.deployment().environment_id, &Default::default()).await.unwrap();
+    let mut told = String::new();
+    for row in history.row.items {
+        let patch = Opened { tenant: history.tenant, row };
+        told.push_str(&patches::environment_patch_document(&live.ctx, &patch, true).await.unwrap().to_string());
+    }
+    assert!(told.contains("told") && !told.contains("hush"), "{told}");
 }
 
 #[tokio::test]
