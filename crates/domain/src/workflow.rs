@@ -23,6 +23,8 @@ pub const RESPONSE: &str = "response";
 pub const MAX_NODES: usize = 2_000;
 /// Edges of one graph at the most.
 pub const MAX_EDGES: usize = 10_000;
+/// Bytes of one graph at the most, as JSON.
+pub const MAX_BYTES: usize = 4_000_000;
 
 /// A workflow as its owner edits it.
 #[derive(Clone, Debug, PartialEq)]

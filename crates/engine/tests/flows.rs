@@ -132,6 +132,23 @@ async fn what_users_write_cannot_hurt_the_server() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_run_keeps_has_an_end() {
+    workers();
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let large = add(&ctx, &flow, "javascript", json!({"code": "return 'x'.repeat(3 << 20)"})).await;
+    let all = add(&ctx, &flow, "merge", json!({"mode": "object"})).await;
+    for at in 0..24 {
+        connect(&ctx, &flow, (&large, "out:result"), (&all, &format!("in:copy_{at}"))).await;
+    }
+    let run = start(&ctx, &flow, json!({})).await;
+    let view = ended(&app, &ctx, run).await;
+    assert_eq!(view.run.status, RunStatus::Failed);
+    assert!(view.run.error.as_deref().is_some_and(|error| error.contains("64 MiB")), "{:?}", view.run.error);
+}
+
 /// Fifty nodes in a row, and an engine that is killed again and again in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_survives_the_death_of_its_engine() {

@@ -11,7 +11,7 @@ use domain::{Code, Permission, Tenant, Timestamp, UploadId, WorkflowId};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::SignedDuration;
 use sha2::Sha256;
-use store::{Change, WorkflowChange};
+use store::{Change, StoreError, WorkflowChange};
 
 use crate::run::fresh_secret;
 use crate::workflow::{home, workflow_get};
@@ -41,7 +41,7 @@ pub async fn file_add(ctx: &OpCtx, filename: &str, bytes: &[u8]) -> Result<FileV
 /// Keeps a file of a workspace, from an upload or from a node.
 ///
 /// # Errors
-/// Too large, empty, or the disk is full.
+/// Too large, empty, no room among the account's files, or the disk is full.
 pub async fn system_file_keep(
     ops: &Ops,
     tenant: Tenant,
@@ -70,11 +70,14 @@ pub async fn system_file_keep(
     };
     let path = file_path(ops, file.id);
     write(&path, bytes).await.map_err(|error| Error::internal(format!("a file at {}", path.display()), error))?;
-    let kept = ops.store.commit(tenant, vec![Change::Workflow(WorkflowChange::FileInsert(file.clone()))]).await;
+    let all = ops.settings.flow.max_workspace_bytes;
+    let insert = WorkflowChange::FileInsert { file: file.clone(), most: i64::try_from(all).unwrap_or(i64::MAX) };
+    let kept = ops.store.commit(tenant, vec![Change::Workflow(insert)]).await;
     if let Err(error) = kept {
         // Nobody knows of it; a leftover costs its size until the folder is cleaned.
         let _ = tokio::fs::remove_file(&path).await;
-        return Err(error.into());
+        let no_room = || Error::new(Code::PlanLimit, format!("An account's files take at most {all} bytes: wait until older ones expire"));
+        return Err(if matches!(error, StoreError::Stale) { no_room() } else { error.into() });
     }
     let secret = ops.store.flow_secret(tenant, &fresh_secret()).await?;
     Ok(FileView { url: address(ops, &secret, &file), file })

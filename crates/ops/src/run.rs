@@ -47,6 +47,8 @@ pub struct RunView {
 
 /// Runs that a batch asks for at the most.
 pub const MAX_BATCH: usize = 500;
+/// What several runs of a batch may hold together, in bytes.
+const MAX_BATCH_BYTES: i64 = 64 << 20;
 
 /// Starts a workflow, or a template by its slug.
 ///
@@ -229,7 +231,7 @@ pub async fn runs(ctx: &OpCtx, query: RunQuery, first: u32, after: Option<String
 /// Those of the runs that there are, in the order in which they were asked for.
 ///
 /// # Errors
-/// Too many at once, or unauthenticated.
+/// Too many or too large at once, or unauthenticated.
 pub async fn runs_batch(ctx: &OpCtx, ids: &[RunId]) -> Result<Vec<RunView>, Error> {
     if ids.len() > MAX_BATCH {
         return Err(Error::bad_input(format!("At most {MAX_BATCH} runs at once: ask several times")));
@@ -237,6 +239,10 @@ pub async fn runs_batch(ctx: &OpCtx, ids: &[RunId]) -> Result<Vec<RunView>, Erro
     let tenant = home(ctx, Permission::Read)?;
     let mut found = ctx.ops.store.runs_by_id(tenant, ids).await?;
     let known: Vec<RunId> = found.iter().map(|run| run.id).collect();
+    if known.len() > 1 && ctx.ops.store.node_runs_bytes(tenant, &known).await? > MAX_BATCH_BYTES {
+        let words = format!("These runs hold more than {MAX_BATCH_BYTES} bytes together: ask for fewer at once, or for one");
+        return Err(Error::new(Code::TooLarge, words));
+    }
     let mut nodes = ctx.ops.store.node_runs_of(tenant, &known).await?;
     found.sort_by_key(|run| ids.iter().position(|id| *id == run.id));
     Ok(found.into_iter().map(|run| RunView { nodes: nodes.remove(&run.id).unwrap_or_default(), run }).collect())

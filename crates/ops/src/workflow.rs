@@ -26,6 +26,8 @@ pub struct FlowSettings {
     pub files: PathBuf,
     /// The largest file in bytes.
     pub max_file_bytes: u64,
+    /// All files of one workspace together in bytes.
+    pub max_workspace_bytes: u64,
     /// Nodes and webhooks may reach loopback and private addresses.
     pub private_addresses: bool,
     /// Runs of one workspace at the same time.
@@ -43,6 +45,7 @@ impl Default for FlowSettings {
             llm: None,
             files: std::env::temp_dir().join("orrery-files"),
             max_file_bytes: 50_000_000,
+            max_workspace_bytes: 5_000_000_000,
             private_addresses: false,
             runs_per_workspace: 32,
             prices: std::collections::BTreeMap::new(),
@@ -193,6 +196,7 @@ pub async fn workflow_create(ctx: &OpCtx, name: &str, description: &str, fields:
         created_at: ctx.now,
         updated_at: ctx.now,
     };
+    workflow.graph.check_size()?;
     let activity = ctx.activity(tenant, None, "workflow_create", domain::cuid(workflow.id.0), json!({"name": workflow.name}));
     ctx.commit(tenant, vec![Change::Workflow(WorkflowChange::Insert(workflow.clone())), activity]).await?;
     Ok(workflow)
@@ -259,6 +263,7 @@ async fn edit<T>(
     for _ in 0..TRIES {
         let mut found = opened(ctx, id, Permission::Write).await?;
         let answer = change(&mut found.row)?;
+        found.row.graph.check_size()?;
         found.row.updated_at = ctx.now;
         let activity = ctx.activity(found.tenant, None, verb, domain::cuid(id.0), json!({"name": found.row.name}));
         match ctx.ops.store.commit(found.tenant, vec![Change::Workflow(WorkflowChange::Update(found.row.clone())), activity]).await {

@@ -28,11 +28,13 @@ const WHOLE: [(&str, &str); 18] = [
 ];
 
 /// Statements whose answer grows with the workspace, that look at a few members or keys, or that stop after as many rows as they were asked for.
-const WORKSPACE_WIDE: [&str; 9] = [
+const WORKSPACE_WIDE: [&str; 10] = [
     "DOMAINS_OF_WORKSPACE",
     "INSTANCES_OF_WORKSPACE",
     "ACTIVITIES",
     "API_KEYS_OF_WORKSPACES",
+    "API_KEYS_OF_WORKSPACE",
+    "FLOW_FILE_INSERT",
     "FLOW_KEY_INSERT",
     "MEMBERS",
     "MEMBER_REMOVE",

@@ -32,10 +32,12 @@ statements! {
     FLOW_FILES_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow");
     SYSTEM_FLOW_FILES_EXPIRED = "SELECT id FROM flow_files WHERE expires_at < $now ORDER BY expires_at LIMIT $limit";
     SYSTEM_FLOW_FILES_DELETE = "DELETE FROM flow_files WHERE id IN ($ids)";
+    /// Only where there is room for it.
     FLOW_FILE_INSERT =
         "INSERT INTO flow_files (id, workspace_id, workflow_id, run_id, node_id, node_type, node_label, filename, content_type, bytes, \
          created_at, expires_at) \
-         VALUES ($id, $workspace, $workflow, $run, $node, $node_type, $node_label, $filename, $content_type, $bytes, $created, $expires)";
+         SELECT $id, $workspace, $workflow, $run, $node, $node_type, $node_label, $filename, $content_type, $bytes, $created, $expires \
+         WHERE (SELECT CAST(COALESCE(SUM(kept.bytes), 0) AS BIGINT) FROM flow_files AS kept WHERE kept.workspace_id = $workspace) <= $room";
 }
 
 fn row(r: &mut Record) -> Result<FlowFile, BadCell> {
@@ -106,7 +108,7 @@ impl Store {
     }
 }
 
-pub(crate) fn flow_file_insert(row: &FlowFile) -> Statement {
+pub(crate) fn flow_file_insert(row: &FlowFile, most: i64) -> Statement {
     let FlowFile { id, workspace_id, made, filename, content_type, bytes, created_at, expires_at } = row;
     let made = made.as_ref();
     let params = params![
@@ -121,7 +123,8 @@ pub(crate) fn flow_file_insert(row: &FlowFile) -> Statement {
         content_type = content_type,
         bytes = *bytes,
         created = *created_at,
-        expires = *expires_at
+        expires = *expires_at,
+        room = most.saturating_sub(*bytes)
     ];
     Statement::touch(&FLOW_FILE_INSERT, params)
 }

@@ -109,6 +109,9 @@ statements! {
     FLOW_SECRET_KEEP =
         "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, 0, $secret) \
          ON CONFLICT (workspace_id) DO UPDATE SET sealed_secret = COALESCE(flow_accounts.sealed_secret, excluded.sealed_secret)";
+    NODE_RUNS_BYTES =
+        "SELECT COALESCE(SUM(COALESCE(LENGTH(CAST(input AS TEXT)), 0) + COALESCE(LENGTH(CAST(output AS TEXT)), 0)), 0) \
+         FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace";
     NODE_RUNS_OF = concat!(
         "SELECT ",
         node_columns!(),
@@ -290,6 +293,14 @@ impl Store {
             out.entry(row.run_id).or_default().push(row);
         }
         Ok(out)
+    }
+
+    /// About how many bytes the nodes of runs hold, without reading them.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn node_runs_bytes(&self, tenant: Tenant, runs: &[RunId]) -> Result<i64, StoreError> {
+        Ok(self.one(&NODE_RUNS_BYTES, &params![workspace = tenant, runs = runs], Record::number).await?.unwrap_or_default())
     }
 
     /// Whom a run tells.

@@ -99,8 +99,13 @@ pub enum WorkflowChange {
         /// When.
         at: Timestamp,
     },
-    /// A new file of the account.
-    FileInsert(FlowFile),
+    /// A new file of the account, if there is room for it.
+    FileInsert {
+        /// The file.
+        file: FlowFile,
+        /// What all files of the account may take together, in bytes.
+        most: i64,
+    },
     /// A new trigger of a workflow.
     TriggerInsert {
         /// The trigger.
@@ -283,7 +288,7 @@ pub(crate) fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
         WorkflowChange::GraphKeep { id, body, at } => {
             Statement::touch(&GRAPH_KEEP, params![workspace = tenant, id = *id, body = &**body, now = *at])
         }
-        WorkflowChange::FileInsert(row) => flow_file::flow_file_insert(row),
+        WorkflowChange::FileInsert { file, most } => flow_file::flow_file_insert(file, *most),
         WorkflowChange::TriggerInsert { trigger, hash } => trigger_insert(trigger, *hash),
         WorkflowChange::TriggerDelete(id) => Statement::touch(&TRIGGER_DELETE, params![id = *id, workspace = tenant]),
         WorkflowChange::TriggerMove { id, was, next, last } => {
@@ -299,7 +304,7 @@ impl WorkflowChange {
             Self::Update(_) => "WorkflowUpdate",
             Self::Delete(_) => "WorkflowDelete",
             Self::GraphKeep { .. } => "GraphKeep",
-            Self::FileInsert(_) => "FlowFileInsert",
+            Self::FileInsert { .. } => "FlowFileInsert",
             Self::TriggerInsert { .. } => "FlowTriggerInsert",
             Self::TriggerDelete(_) => "FlowTriggerDelete",
             Self::TriggerMove { .. } => "FlowTriggerMove",
@@ -309,7 +314,7 @@ impl WorkflowChange {
     pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
         match self {
             Self::Insert(row) | Self::Update(row) => Some(row.workspace_id),
-            Self::FileInsert(row) => Some(row.workspace_id),
+            Self::FileInsert { file, .. } => Some(file.workspace_id),
             Self::TriggerInsert { trigger, .. } => Some(trigger.workspace_id),
             // The statements look for their row in the tenant's workspace.
             Self::Delete(_) | Self::GraphKeep { .. } | Self::TriggerDelete(_) | Self::TriggerMove { .. } => None,

@@ -168,6 +168,7 @@ both! {
         assert_eq!((claim(later(99)).await, claim(later(100)).await), (0, 1));
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].input, Some(json!({"items": [1]})));
+        assert_eq!(fixture.store.node_runs_bytes(ada, &[run.id]).await.unwrap(), 13);
         fixture.store.commit(ada, vec![Change::Run(RunChange::Cancel { id: run.id, at: later(101) })]).await.unwrap();
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].status, RunStatus::Canceled);
@@ -202,7 +203,7 @@ both! {
         let changes = vec![
             Change::Workflow(WorkflowChange::Insert(flow.clone())),
             Change::Workflow(WorkflowChange::TriggerInsert { trigger: trigger.clone(), hash: Some([3; 32]) }),
-            Change::Workflow(WorkflowChange::FileInsert(file.clone())),
+            Change::Workflow(WorkflowChange::FileInsert { file: file.clone(), most: 10 }),
         ];
         let store = &fixture.store;
         store.commit(ada, changes).await.unwrap();
@@ -212,6 +213,14 @@ both! {
         store.commit(ada, vec![moved()]).await.unwrap();
         assert!(matches!(store.commit(ada, vec![moved()]).await, Err(StoreError::Stale)), "one of two moves it");
         assert_eq!(store.flow_files(ada, None, 10, None).await.unwrap().items, std::slice::from_ref(&file));
+        let another = |bytes| {
+            let file = FlowFile { id: UploadId::generate(), bytes, ..file.clone() };
+            Change::Workflow(WorkflowChange::FileInsert { file, most: 10 })
+        };
+        assert!(matches!(store.commit(ada, vec![another(8)]).await, Err(StoreError::Stale)), "no room");
+        let (eve, _) = fixture.tenant("eve").await;
+        let theirs = FlowFile { id: UploadId::generate(), workspace_id: eve.workspace(), bytes: 8, expires_at: later(50), ..file.clone() };
+        store.commit(eve, vec![Change::Workflow(WorkflowChange::FileInsert { file: theirs, most: 10 })]).await.unwrap();
         assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [file.id]);
         store.system_flow_files_delete(&[file.id]).await.unwrap();
         assert!(store.flow_file(file.id).await.unwrap().is_none());

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::catalogue::{Catalogue, NodeType};
-use super::{Edge, Graph, MAX_EDGES, MAX_NODES, MAX_RETRIES, Node, NodeData, Policy, PortType, Position, REQUEST, RESPONSE, RequestField};
+use super::{Edge, Graph, MAX_BYTES, MAX_EDGES, MAX_NODES, MAX_RETRIES, Node, NodeData};
+use super::{Policy, PortType, Position, REQUEST, RESPONSE, RequestField};
 
 /// Why a graph is not changed, or cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,7 +66,7 @@ pub enum Refusal {
         valid: String,
     },
     /// Too large.
-    #[error("A workflow has at most {MAX_NODES} nodes and {MAX_EDGES} edges: split it")]
+    #[error("A workflow has at most {MAX_NODES} nodes, {MAX_EDGES} edges and {MAX_BYTES} bytes: split it, or keep large things in files")]
     TooLarge,
     /// Not exactly one Request and one Response node, or an id that comes twice.
     #[error("The graph is damaged: {0}")]
@@ -402,7 +403,17 @@ impl Graph {
                 check_inputs(kind, &node.data.inputs)?;
             }
         }
-        self.check_edges(catalogue)
+        self.check_edges(catalogue)?;
+        self.check_size()
+    }
+
+    /// Checks that a graph is not larger than it may be.
+    ///
+    /// # Errors
+    /// [`Refusal::TooLarge`].
+    pub fn check_size(&self) -> Result<(), Refusal> {
+        let size = serde_json::to_string(self).map_or(usize::MAX, |text| text.len());
+        if size > MAX_BYTES { Err(Refusal::TooLarge) } else { Ok(()) }
     }
 
     fn check_edges(&self, catalogue: &Catalogue) -> Result<(), Refusal> {

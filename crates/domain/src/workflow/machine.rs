@@ -166,6 +166,20 @@ impl Progress {
             && self.incoming[at].iter().all(|edge| self.brought(*edge).is_none())
     }
 
+    /// About how many bytes a node would be given, told before they are put together. Counting ends soon after `enough`.
+    #[must_use]
+    pub fn weight(&self, at: usize, enough: usize) -> usize {
+        let node = self.node(at);
+        let mut sum = self.values.get(&node.id).map_or(0, weight) + weight_of(&node.data.inputs);
+        for edge in &self.incoming[at] {
+            if sum > enough {
+                break;
+            }
+            sum += self.brought(*edge).map_or(0, weight);
+        }
+        sum
+    }
+
     /// What an edge brings: nothing when its source has given nothing at that port.
     fn brought(&self, edge: usize) -> Option<&Value> {
         let State::Done(output) = &self.states[self.sources[edge]] else { return None };
@@ -260,6 +274,24 @@ impl Progress {
         }
         Ok(out)
     }
+}
+
+/// About how many bytes a value takes as JSON.
+#[must_use]
+pub fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 5,
+        Value::Number(_) => 12,
+        Value::String(text) => text.len() + 2,
+        Value::Array(all) => all.iter().map(|one| weight(one) + 1).sum::<usize>() + 2,
+        Value::Object(all) => weight_of(all),
+    }
+}
+
+/// The same for the entries of an object.
+#[must_use]
+pub fn weight_of(all: &Map<String, Value>) -> usize {
+    all.iter().map(|(key, one)| key.len() + weight(one) + 4).sum::<usize>() + 2
 }
 
 /// A field's value in the form that its type has: files are lists of URLs.

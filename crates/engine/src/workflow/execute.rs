@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use domain::delivery::Delivery;
 use domain::workflow::catalogue::{Catalogue, Effect};
-use domain::workflow::machine::{After, Progress, Verdict, after_failure};
+use domain::workflow::is_scaffold;
+use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
 use domain::workflow::run::{NodeRun, Run, RunStatus};
 use domain::{NodeRunId, Tenant, Timestamp};
 use jiff::SignedDuration;
@@ -32,6 +33,8 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(5);
 const INTERRUPTIONS: u32 = 50;
 /// The largest output of a node in bytes.
 const OUTPUT: usize = 4 << 20;
+/// What all nodes of a run are given and give at the most, in bytes.
+const KEPT: usize = 64 << 20;
 /// The longest error that is kept.
 const ERROR: usize = 4000;
 
@@ -55,6 +58,9 @@ struct Execution<'a> {
     notices: Vec<Delivery>,
     completed: u32,
     failed: u32,
+    /// What its nodes were given and gave so far, in bytes, and whether that has become too much.
+    kept: usize,
+    full: bool,
     /// Rows of nodes that have begun and have no output.
     begun: HashMap<String, NodeRun>,
     /// Rows to write, by node: a later state replaces an earlier one.
@@ -93,6 +99,7 @@ async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
     let graph = flow.graph(&run).await?.ok_or_else(|| StoreError::Corrupt(format!("run {} has no graph", run.id)))?;
     let rows = store.node_runs_of(tenant, &[run.id]).await?.remove(&run.id).unwrap_or_default();
     let credits = rows.iter().map(|row| row.credits).sum();
+    let kept = rows.iter().map(|row| given_weight(row) + row.output.as_ref().map_or(0, weight)).sum();
     let teller = Teller::of(&flow.shared.ops, tenant, &run).await?;
     let fresh = rows.is_empty();
     let count = |status| u32::try_from(rows.iter().filter(|row| row.status == status).count()).unwrap_or(u32::MAX);
@@ -120,6 +127,8 @@ async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
         notices: vec![],
         completed,
         failed,
+        kept,
+        full: false,
         begun,
         pending: BTreeMap::new(),
         flying: JoinSet::new(),
@@ -130,6 +139,11 @@ async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
         execution.tell("run.started", None, None);
     }
     execution.run().await
+}
+
+/// What a node was given, in bytes.
+fn given_weight(row: &NodeRun) -> usize {
+    row.input.as_ref().map_or(0, weight)
 }
 
 fn status_row(row: NodeRun, status: RunStatus, now: Timestamp) -> NodeRun {
@@ -146,6 +160,10 @@ impl Execution<'_> {
             if !self.flying.is_empty() {
                 self.wait_for_one().await?;
                 continue;
+            }
+            if self.full {
+                let words = format!("a run keeps at most {} MiB of what its nodes take and give: keep large things in files", KEPT >> 20);
+                return self.end(RunStatus::Failed, Some(words)).await;
             }
             let next = self.timers.keys().next().map(|(at, _)| *at);
             match (self.progress.verdict(), next) {
@@ -168,11 +186,15 @@ impl Execution<'_> {
 
     /// Begins every node that is ready, as far as there is room.
     async fn hand_out(&mut self) -> Result<(), StoreError> {
-        while self.flying.len() < AT_ONCE {
+        while self.flying.len() < AT_ONCE && !self.full {
             let Some(at) = self.progress.take_next() else { return Ok(()) };
+            if is_scaffold(&self.progress.node(at).kind) && self.is_too_much(at, 0) {
+                return Ok(());
+            }
             if let Some(output) = self.progress.scaffold(at) {
                 let row = NodeRun { started_at: None, output: Some(Value::Object(output.clone())), ..self.new_row(at) };
                 self.completed += 1;
+                self.kept += weight_of(&output);
                 self.pending.insert(at, status_row(row, RunStatus::Completed, Timestamp::now()));
                 self.progress.done(at, output);
                 continue;
@@ -181,6 +203,13 @@ impl Execution<'_> {
             self.begin(at, row).await?;
         }
         Ok(())
+    }
+
+    /// Whether the run would keep too much with what a node is to be given, beside what it was given before.
+    fn is_too_much(&mut self, at: usize, before: usize) -> bool {
+        let room = KEPT.saturating_sub(self.kept.saturating_sub(before));
+        self.full = self.full || self.progress.weight(at, room) > room;
+        self.full
     }
 
     fn new_row(&self, at: usize) -> NodeRun {
@@ -211,10 +240,15 @@ impl Execution<'_> {
             self.progress.failed(at, row.error.as_deref().unwrap_or("it failed"));
             return Ok(());
         }
+        let before = given_weight(&row);
+        if self.is_too_much(at, before) {
+            return Ok(());
+        }
         let input = match self.progress.input(at, &self.catalogue) {
             Ok(input) => input,
             Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)) }).await,
         };
+        self.kept = self.kept.saturating_sub(before) + weight_of(&input);
         row.attempts += 1;
         row.status = RunStatus::Running;
         row.input = Some(Value::Object(input.clone()));
@@ -321,6 +355,7 @@ impl Execution<'_> {
         let row = NodeRun { output: Some(Value::Object(output.clone())), ..row };
         self.credits += row.credits;
         self.completed += 1;
+        self.kept += weight_of(&output);
         self.tell("node.completed", Some((&row.node_id, &row.node_type)), None);
         self.pending.insert(at, status_row(row, RunStatus::Completed, now));
         self.progress.done(at, output);
@@ -369,22 +404,12 @@ impl Execution<'_> {
 
 /// Refuses an output that is too large to keep.
 fn bounded(given: Given) -> Result<Given, Failure> {
-    let size = given.output.values().map(weight).sum::<usize>();
+    let size = weight_of(&given.output) + given.logs.iter().map(String::len).sum::<usize>();
     if size > OUTPUT {
-        return Err(Failure::once(format!("its output is larger than {OUTPUT} bytes: keep large things in files and hand on their URLs")));
+        let words = format!("its output, with its log, is larger than {OUTPUT} bytes: keep large things in files and hand on their URLs");
+        return Err(Failure::once(words));
     }
     Ok(given)
-}
-
-/// About how many bytes a value takes as JSON.
-fn weight(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(_) => 12,
-        Value::String(text) => text.len() + 2,
-        Value::Array(all) => all.iter().map(|one| weight(one) + 1).sum::<usize>() + 2,
-        Value::Object(all) => all.iter().map(|(key, one)| key.len() + weight(one) + 4).sum::<usize>() + 2,
-    }
 }
 
 async fn sleep_until(at: Timestamp) {

@@ -123,6 +123,20 @@ fn inputs_are_checked_against_the_type() {
 }
 
 #[test]
+fn a_graph_has_a_largest_size() {
+    let mut graph = graph();
+    for at in 0..5 {
+        let inputs = Map::from_iter([("items".to_owned(), json!(["x".repeat(1_000_000)]))]);
+        let new = NewNode { id: format!("m{at}"), kind: "merge".into(), place: Place::default(), inputs, mode: None };
+        graph.add_node(&catalogue(), new).unwrap();
+    }
+    assert_eq!(graph.check(&catalogue()), Err(Refusal::TooLarge));
+    graph.remove_node("m0").unwrap();
+    graph.remove_node("m1").unwrap();
+    assert_eq!(graph.check(&catalogue()), Ok(()));
+}
+
+#[test]
 fn columns_and_rows_become_places() {
     let mut graph = graph();
     let place = |column, row| Place { position: None, column, row };
