@@ -194,6 +194,24 @@ async fn a_long_delay_parks_the_run_and_a_cancel_ends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
+    workers();
+    let app = TestApp::started().await;
+    let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
+    let (busy, quick) = (workflow(&ada).await, workflow(&bob).await);
+    for _ in 0..16 {
+        add(&ada, &busy, "javascript", json!({"code": "for (;;) {}"})).await;
+    }
+    add(&bob, &quick, "javascript", json!({"code": "return 1"})).await;
+    let endless = start(&ada, &busy, json!({})).await;
+    until(&app, &ada, endless, |view| view.run.status == RunStatus::Running).await;
+    let run = start(&bob, &quick, json!({})).await;
+    assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
+    let view = run_get(&ada, endless, true).await.expect("the run");
+    assert_eq!(view.run.status, RunStatus::Running, "every worker was Ada's until her programs had ended: {view:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_workspace_does_not_hold_up_another() {
     let app = TestApp::started().await;
     let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);

@@ -17,7 +17,7 @@ use store::{Change, RunChange, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::nodes::{Attempt, Failure, perform, waits_until};
+use super::nodes::{Attempt, Failure, is_confined, perform, waits_until};
 use super::worker::Given;
 use super::{Flow, HOLD};
 
@@ -35,6 +35,8 @@ const INTERRUPTIONS: u32 = 50;
 const OUTPUT: usize = 4 << 20;
 /// What all nodes of a run are given and give at the most, in bytes.
 const KEPT: usize = 64 << 20;
+/// An attempt that holds a worker ends after this, whatever its node says: there are few of them.
+const CONFINED: Duration = Duration::from_secs(60);
 /// The longest error that is kept.
 const ERROR: usize = 4000;
 
@@ -277,9 +279,8 @@ impl Execution<'_> {
             input,
         };
         self.flying.spawn(async move {
-            let outcome = tokio::time::timeout(limit, perform(&attempt)).await;
-            let late = || Err(Failure::again(format!("it took longer than {} ms", limit.as_millis())));
-            Landed { at, row, outcome: outcome.unwrap_or_else(|_| late()) }
+            let outcome = perform_within(&attempt, limit).await;
+            Landed { at, row, outcome }
         });
         Ok(())
     }
@@ -400,6 +401,15 @@ impl Execution<'_> {
         let end = RunChange::End { id: self.run.id, holder: self.flow.holder, status, error, credits: self.credits, at: Timestamp::now() };
         self.write(vec![end]).await
     }
+}
+
+/// Performs a node, ended when it takes too long. Its time begins when it has a worker: waiting for one is not its fault.
+async fn perform_within(attempt: &Attempt, limit: Duration) -> Result<Given, Failure> {
+    let confined = is_confined(&attempt.kind);
+    let limit = if confined { limit.min(CONFINED) } else { limit };
+    let _place = if confined { Some(attempt.flow.workers.place(attempt.run.workspace_id).await?) } else { None };
+    let late = || Err(Failure::again(format!("it took longer than {} ms", limit.as_millis())));
+    tokio::time::timeout(limit, perform(attempt)).await.unwrap_or_else(|_| late())
 }
 
 /// Refuses an output that is too large to keep.

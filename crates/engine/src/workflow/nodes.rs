@@ -71,6 +71,11 @@ pub(crate) async fn perform(attempt: &Attempt) -> Result<Given, Failure> {
     }
 }
 
+/// Whether a worker performs nodes of a type, at least for a part.
+pub(crate) fn is_confined(kind: &str) -> bool {
+    matches!(kind, "text_template" | "json_transform" | "javascript" | "crop_image" | "resize_image")
+}
+
 /// When a node is done by waiting alone, given when it began.
 pub(crate) fn waits_until(kind: &str, input: &Map<String, Value>, began: Timestamp) -> Option<Timestamp> {
     if kind != "delay" {

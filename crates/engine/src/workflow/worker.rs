@@ -4,13 +4,13 @@
 //!
 //! A worker performs one node at a time and serves one workspace, so that nothing of one is left for another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use domain::WorkspaceId;
 use domain::spec::Limits;
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::nodes::{Failure, confined};
 use crate::lock;
@@ -30,6 +30,9 @@ pub const NODE_WORKER: &str = "node-worker";
 
 /// Workers at the same time.
 const WORKERS: usize = 4;
+
+/// Workers of one workspace at the same time: there is one left for others, however much it asks for.
+const SHARE: usize = WORKERS / 2;
 
 /// Address space of a worker in bytes: the program itself takes a part of it.
 const MEMORY: u64 = 1 << 30;
@@ -54,10 +57,17 @@ pub(crate) struct Given {
 /// The workers.
 pub(crate) struct Workers {
     places: Semaphore,
+    shares: Mutex<HashMap<WorkspaceId, Arc<Semaphore>>>,
     idle: Mutex<Vec<(WorkspaceId, Worker)>>,
     /// A folder of its own, and Orrery's, which it cannot see.
     root: PathBuf,
     hidden: PathBuf,
+}
+
+/// The right to one worker.
+pub(crate) struct Place<'a> {
+    _own: OwnedSemaphorePermit,
+    _place: SemaphorePermit<'a>,
 }
 
 struct Worker {
@@ -69,12 +79,24 @@ struct Worker {
 impl Workers {
     pub(crate) fn new(data_dir: &std::path::Path) -> Self {
         let root = data_dir.join("scratch").join("node-worker");
-        Self { places: Semaphore::new(WORKERS), idle: Mutex::default(), root, hidden: data_dir.to_owned() }
+        Self { places: Semaphore::new(WORKERS), shares: Mutex::default(), idle: Mutex::default(), root, hidden: data_dir.to_owned() }
     }
 
-    /// Performs a node. Dropping the future ends the worker.
+    /// Waits for a place. A workspace waits for one of its own share first, so that nobody else stands behind it.
+    pub(crate) async fn place(&self, workspace: WorkspaceId) -> Result<Place<'_>, Failure> {
+        let share = {
+            let mut shares = lock(&self.shares);
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+            shares.entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(SHARE))).clone()
+        };
+        let stopping = |_: AcquireError| Failure::again("the server is stopping");
+        let own = share.acquire_owned().await.map_err(stopping)?;
+        let place = self.places.acquire().await.map_err(stopping)?;
+        Ok(Place { _own: own, _place: place })
+    }
+
+    /// Performs a node for whoever has a [`Place`]. Dropping the future ends the worker.
     pub(crate) async fn perform(&self, workspace: WorkspaceId, kind: &str, input: &Map<String, Value>) -> Result<Given, Failure> {
-        let _place = self.places.acquire().await.map_err(|_| Failure::again("the server is stopping"))?;
         let known = {
             let mut idle = lock(&self.idle);
             let at = idle.iter().position(|(of, _)| *of == workspace);
