@@ -11,6 +11,7 @@ pub(crate) mod worker;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,9 +48,37 @@ pub(crate) struct Flow {
     pub(crate) shared: Arc<Shared>,
     pub(crate) holder: Uuid,
     pub(crate) workers: Workers,
-    under_way: Mutex<HashMap<RunId, (WorkspaceId, CancellationToken)>>,
+    under_way: Mutex<HashMap<RunId, UnderWay>>,
+    /// Counts executions.
+    begun: AtomicU64,
     graphs: Mutex<HashMap<(WorkspaceId, GraphId), Arc<Graph>>>,
     landed: watch::Sender<u64>,
+}
+
+/// A run that is being executed.
+struct UnderWay {
+    workspace: WorkspaceId,
+    token: CancellationToken,
+    /// Tells this execution from another one of the same run.
+    serial: u64,
+}
+
+/// Takes an execution off the list, however it ends.
+struct Landing {
+    flow: Arc<Flow>,
+    run: RunId,
+    serial: u64,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut under_way = lock(&self.flow.under_way);
+        if under_way.get(&self.run).is_some_and(|known| known.serial == self.serial) {
+            under_way.remove(&self.run);
+        }
+        drop(under_way);
+        self.flow.landed.send_modify(|count| *count += 1);
+    }
 }
 
 /// Runs until the engine stops.
@@ -59,6 +88,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         workers: Workers::new(&shared.config.data_dir),
         shared: shared.clone(),
         under_way: Mutex::default(),
+        begun: AtomicU64::default(),
         graphs: Mutex::default(),
         landed: watch::Sender::new(0),
     });
@@ -149,8 +179,8 @@ impl Flow {
         let under_way = lock(&self.under_way);
         let mut room = PLACES.saturating_sub(under_way.len());
         let mut of: HashMap<WorkspaceId, u32> = HashMap::new();
-        for (workspace, _) in under_way.values() {
-            *of.entry(*workspace).or_default() += 1;
+        for known in under_way.values() {
+            *of.entry(known.workspace).or_default() += 1;
         }
         let start = usize::try_from(*self.landed.borrow()).unwrap_or_default() % waiting.len().max(1);
         let part = u32::try_from((room / waiting.len().max(1)).max(1)).unwrap_or(1);
@@ -180,30 +210,35 @@ impl Flow {
 
     fn begin(self: &Arc<Self>, run: Run) {
         let token = self.shared.shutdown.child_token();
-        lock(&self.under_way).insert(run.id, (run.workspace_id, token.clone()));
-        let flow = self.clone();
+        let serial = self.begun.fetch_add(1, Ordering::Relaxed);
+        let known = UnderWay { workspace: run.workspace_id, token: token.clone(), serial };
+        if let Some(earlier) = lock(&self.under_way).insert(run.id, known) {
+            // Its hold has run out, and it has not noticed yet.
+            earlier.token.cancel();
+        }
+        let landing = Landing { flow: self.clone(), run: run.id, serial };
         self.shared.tracker.spawn(async move {
-            let id = run.id;
-            execute::execute(&flow, run, &token).await;
-            lock(&flow.under_way).remove(&id);
-            flow.landed.send_modify(|count| *count += 1);
+            execute::execute(&landing.flow, run, &token).await;
         });
     }
 
     fn end(&self, run: RunId) {
-        if let Some((_, token)) = lock(&self.under_way).get(&run) {
-            token.cancel();
+        if let Some(known) = lock(&self.under_way).get(&run) {
+            known.token.cancel();
         }
     }
 
     async fn renew(&self) -> Result<(), StoreError> {
         let store = &self.shared.ops.store;
         let now = Timestamp::now();
-        let before: Vec<RunId> = lock(&self.under_way).keys().copied().collect();
+        let before: HashMap<RunId, CancellationToken> =
+            lock(&self.under_way).iter().map(|(run, known)| (*run, known.token.clone())).collect();
         if !before.is_empty() {
-            let held = store.system_runs_renew(self.holder, now + HOLD).await?;
-            for run in before.iter().filter(|run| !held.contains(run)) {
-                self.end(*run);
+            let ids: Vec<RunId> = before.keys().copied().collect();
+            let held = store.system_runs_renew(self.holder, &ids, now + HOLD).await?;
+            // The execution that was seen, and not one that has taken its place meanwhile.
+            for (_, token) in before.iter().filter(|(run, _)| !held.contains(run)) {
+                token.cancel();
             }
         }
         if store.system_runs_expire(now).await? > 0 {

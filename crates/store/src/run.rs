@@ -72,7 +72,7 @@ statements! {
          ORDER BY waiting.ready_at, waiting.id LIMIT $limit) RETURNING ",
         columns!()
     );
-    SYSTEM_RUNS_RENEW = "UPDATE runs SET held_until = $until WHERE holder = $holder RETURNING id";
+    SYSTEM_RUNS_RENEW = "UPDATE runs SET held_until = $until WHERE holder = $holder AND id IN ($ids) RETURNING id";
     SYSTEM_RUNS_RELEASE =
         "UPDATE runs SET ready_at = $now, holder = NULL, held_until = NULL WHERE holder = $holder";
     SYSTEM_RUNS_EXPIRE =
@@ -376,12 +376,14 @@ impl Store {
         rows.map(|mut record| row(&mut record).map_err(|bad| bad.in_statement(SYSTEM_RUNS_CLAIM.name))).collect()
     }
 
-    /// Puts off the end of every hold of a holder. The runs that it still holds.
+    /// Puts off the end of a holder's holds of these runs: what it has under way, so that others that bear its name run out. Those of
+    /// the runs that it still holds.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn system_runs_renew(&self, holder: Uuid, until: Timestamp) -> Result<Vec<RunId>, StoreError> {
-        let outcomes = self.write(vec![Statement::any(&SYSTEM_RUNS_RENEW, params![holder = holder, until = until])]).await?;
+    pub async fn system_runs_renew(&self, holder: Uuid, ids: &[RunId], until: Timestamp) -> Result<Vec<RunId>, StoreError> {
+        let params = params![holder = holder, ids = ids, until = until];
+        let outcomes = self.write(vec![Statement::any(&SYSTEM_RUNS_RENEW, params)]).await?;
         let rows = outcomes.into_iter().flat_map(|outcome| outcome.rows);
         rows.map(|mut record| record.id(RunId).map_err(|bad| bad.in_statement(SYSTEM_RUNS_RENEW.name))).collect()
     }

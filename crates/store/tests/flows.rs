@@ -139,7 +139,10 @@ both! {
         assert_eq!(store.system_runs_expire(later(15)).await.unwrap(), 5);
         let again = store.system_runs_claim(&shares, two, later(30), later(15)).await.unwrap();
         assert!(again.iter().all(|run| run.id != runs[0].id) && again.len() == 3);
-        assert_eq!(store.system_runs_renew(one, later(40)).await.unwrap(), [runs[0].id]);
+        let all: Vec<RunId> = runs.iter().map(|run| run.id).collect();
+        assert_eq!(store.system_runs_renew(one, &all, later(40)).await.unwrap(), [runs[0].id]);
+        assert_eq!(store.system_runs_renew(two, &[again[0].id], later(40)).await.unwrap(), [again[0].id]);
+        assert_eq!(store.system_runs_expire(later(35)).await.unwrap(), 2, "what nobody has under way is not held for ever");
 
         let end = |holder| RunChange::End { id: runs[0].id, holder, status: RunStatus::Completed, error: None, credits: 7, at: later(16) };
         store.commit(ada, vec![Change::Run(end(one))]).await.unwrap();
