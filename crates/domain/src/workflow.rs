@@ -25,6 +25,8 @@ pub const MAX_NODES: usize = 2_000;
 pub const MAX_EDGES: usize = 10_000;
 /// Bytes of one graph at the most, as JSON.
 pub const MAX_BYTES: usize = 4_000_000;
+/// Characters of an id or a label at the most.
+pub const MAX_NAME: usize = 200;
 
 /// A workflow as its owner edits it.
 #[derive(Clone, Debug, PartialEq)]

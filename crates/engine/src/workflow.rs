@@ -169,7 +169,7 @@ impl Flow {
                 return self.until_next(&waiting).await;
             }
             for run in taken {
-                self.begin(run);
+                self.begin(run, now);
             }
         }
     }
@@ -208,7 +208,9 @@ impl Flow {
         Ok(wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(self.shared.config.period))
     }
 
-    fn begin(self: &Arc<Self>, run: Run) {
+    fn begin(self: &Arc<Self>, run: Run, now: Timestamp) {
+        // The database keeps microseconds.
+        let resumed = run.started_at.is_some_and(|at| at.as_microsecond() < now.as_microsecond());
         let token = self.shared.shutdown.child_token();
         let serial = self.begun.fetch_add(1, Ordering::Relaxed);
         let known = UnderWay { workspace: run.workspace_id, token: token.clone(), serial };
@@ -218,7 +220,7 @@ impl Flow {
         }
         let landing = Landing { flow: self.clone(), run: run.id, serial };
         self.shared.tracker.spawn(async move {
-            execute::execute(&landing.flow, run, &token).await;
+            execute::execute(&landing.flow, run, resumed, &token).await;
         });
     }
 

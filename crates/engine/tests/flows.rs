@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use domain::workflow::edit::Place;
-use domain::workflow::run::{RunSource, RunStatus};
-use domain::workflow::{PortType, Workflow};
-use domain::{RunId, Timestamp};
+use domain::workflow::run::{Run, RunSource, RunStatus, Subject};
+use domain::workflow::{Graph, Node, NodeData, PortType, Position, Workflow};
+use domain::{GraphId, RunId, Tenant, Timestamp};
 use ops::OpCtx;
 use ops::run::{RunStart, RunView, run_cancel, run_get, run_start};
 use ops::workflow::{NewField, node_add, nodes_connect, workflow_create, workflow_get};
 use serde_json::{Map, Value, json};
+use store::{Change, RunChange, WorkflowChange};
 use testkit::TestApp;
 
 fn now(ctx: &OpCtx) -> OpCtx {
@@ -147,6 +148,56 @@ async fn what_a_run_keeps_has_an_end() {
     let view = ended(&app, &ctx, run).await;
     assert_eq!(view.run.status, RunStatus::Failed);
     assert!(view.run.error.as_deref().is_some_and(|error| error.contains("64 MiB")), "{:?}", view.run.error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_can_never_be_written_down_fails_once() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let unkept = Node { id: "a\0b".into(), kind: "merge".into(), position: Position::default(), data: NodeData::default() };
+    let start = RunStart {
+        workflow: domain::cuid(flow.id.0),
+        values: Map::new(),
+        input_overrides: Map::new(),
+        node_overrides: vec![unkept.clone()],
+        webhook: None,
+        source: RunSource::Api,
+    };
+    assert!(run_start(&now(&ctx), start).await.expect_err("a refusal").public.contains("NUL"));
+
+    // One that has come into the database all the same.
+    let graph = Graph { nodes: vec![unkept], ..Graph::default() };
+    let (id, graph_id) = (RunId::generate(), GraphId(uuid::Uuid::new_v4()));
+    let run = Run {
+        id,
+        workspace_id: flow.workspace_id,
+        user_id: flow.user_id,
+        key_id: None,
+        subject: Subject::Workflow { id: flow.id, name: flow.name.clone() },
+        graph_id,
+        values: Map::new(),
+        source: RunSource::Api,
+        status: RunStatus::Queued,
+        error: None,
+        node_count: 1,
+        single_node: None,
+        estimated: 0,
+        credits: 0,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+    };
+    let body = serde_json::to_string(&graph).expect("a graph").into();
+    let changes = vec![
+        Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body, at: Timestamp::now() }),
+        Change::Run(RunChange::Insert { run, webhook: None }),
+    ];
+    app.ops.store.commit(Tenant::system(flow.workspace_id), changes).await.expect("a run");
+    app.ops.signals.ring_runs();
+    let view = ended(&app, &ctx, id).await;
+    assert_eq!(view.run.status, RunStatus::Failed);
+    assert!(view.run.error.as_deref().is_some_and(|error| error.contains("NUL")), "{:?}", view.run.error);
 }
 
 /// Fifty nodes in a row, and an engine that is killed again and again in the middle.

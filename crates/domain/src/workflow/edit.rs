@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::catalogue::{Catalogue, NodeType};
-use super::{Edge, Graph, MAX_BYTES, MAX_EDGES, MAX_NODES, MAX_RETRIES, Node, NodeData};
+use super::{Edge, Graph, MAX_BYTES, MAX_EDGES, MAX_NAME, MAX_NODES, MAX_RETRIES, Node, NodeData};
 use super::{Policy, PortType, Position, REQUEST, RESPONSE, RequestField};
 
 /// Why a graph is not changed, or cannot run.
@@ -387,6 +387,10 @@ impl Graph {
         }
         if self.nodes.len() > MAX_NODES || self.edges.len() > MAX_EDGES {
             return Err(Refusal::TooLarge);
+        }
+        let mut names = self.nodes.iter().flat_map(|node| [&node.id, &node.data.label]).chain(self.edges.iter().map(|edge| &edge.id));
+        if names.any(|name| name.contains('\0') || name.chars().count() > MAX_NAME) {
+            return Err(Refusal::Damaged(format!("ids and labels have at most {MAX_NAME} characters and hold no NUL")));
         }
         let mut ids = HashSet::new();
         if !self.nodes.iter().map(|node| &node.id).chain(self.edges.iter().map(|edge| &edge.id)).all(|id| ids.insert(id)) {

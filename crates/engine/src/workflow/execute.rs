@@ -1,6 +1,7 @@
 //! One run, from where it stands to its end or to where it has to wait.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use domain::workflow::is_scaffold;
 use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
 use domain::workflow::run::{NodeRun, Run, RunStatus};
 use domain::{NodeRunId, Tenant, Timestamp};
+use futures::FutureExt as _;
 use jiff::SignedDuration;
 use ops::run::Teller;
 use serde_json::{Map, Value};
@@ -58,6 +60,8 @@ struct Execution<'a> {
     /// Whom it tells, and what is to be told with the next rows.
     teller: Option<Teller>,
     notices: Vec<Delivery>,
+    /// It was under way before. What ended it may be one of its nodes, so that each is written down before it begins.
+    resumed: bool,
     completed: u32,
     failed: u32,
     /// What its nodes were given and gave so far, in bytes, and whether that has become too much.
@@ -72,30 +76,49 @@ struct Execution<'a> {
     timers: BTreeMap<(Timestamp, usize), NodeRun>,
 }
 
-/// Executes a run. Every failure of ours leaves it as it is, for another attempt.
-pub(super) async fn execute(flow: &Arc<Flow>, run: Run, token: &CancellationToken) {
+/// Executes a run. A database that is silent leaves it as it is, for another attempt; what another attempt would meet again ends it.
+pub(super) async fn execute(flow: &Arc<Flow>, run: Run, resumed: bool, token: &CancellationToken) {
     let id = run.id;
     let tenant = Tenant::system(run.workspace_id);
     let outcome = tokio::select! {
         // Everything that is under way is dropped here; what has to be known of it is in the store.
         () = token.cancelled() => return,
-        outcome = go(flow, run) => outcome,
+        outcome = go(flow, run, resumed) => outcome,
     };
-    match outcome {
-        Ok(()) => flow.shared.ops.signals.ring_runs(),
+    let (holder, now) = (flow.holder, Timestamp::now());
+    let change = match outcome {
+        Ok(()) => return flow.shared.ops.signals.ring_runs(),
         // Canceled, or another engine holds it.
-        Err(StoreError::Stale) => {}
-        Err(error) => {
+        Err(StoreError::Stale) => return,
+        Err(error) if is_passing(&error) => {
             tracing::warn!(%error, run = %id, "a run could not be written down; it is tried again");
-            let park = RunChange::Park { id, holder: flow.holder, until: Timestamp::now() + PAUSE };
-            if let Err(error) = flow.shared.ops.store.commit(tenant, vec![Change::Run(park)]).await {
-                tracing::warn!(%error, run = %id, "the run could not be given back; its hold runs out");
-            }
+            RunChange::Park { id, holder, until: now + PAUSE }
         }
+        Err(error) => {
+            tracing::error!(%error, run = %id, "a run cannot be executed and is given up");
+            RunChange::End { id, holder, status: RunStatus::Failed, error: Some(unkept(&error)), credits: 0, at: now }
+        }
+    };
+    match flow.shared.ops.store.commit(tenant, vec![Change::Run(change)]).await {
+        Ok(_) => flow.shared.ops.signals.ring_runs(),
+        Err(error) => tracing::warn!(%error, run = %id, "the run could not be given back; its hold runs out"),
     }
 }
 
-async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
+/// Whether it may go better another time.
+fn is_passing(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable { .. })
+}
+
+/// What the run's owner reads when it cannot be kept.
+fn unkept(error: &StoreError) -> String {
+    match error {
+        StoreError::BadText => "what its nodes were called or gave cannot be kept: a text holds a NUL character".to_owned(),
+        _ => "Orrery could not keep what this run does: the operator finds the reason in the server's log".to_owned(),
+    }
+}
+
+async fn go(flow: &Arc<Flow>, run: Run, resumed: bool) -> Result<(), StoreError> {
     let tenant = Tenant::system(run.workspace_id);
     let store = &flow.shared.ops.store;
     let graph = flow.graph(&run).await?.ok_or_else(|| StoreError::Corrupt(format!("run {} has no graph", run.id)))?;
@@ -127,6 +150,7 @@ async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
         credits,
         teller,
         notices: vec![],
+        resumed,
         completed,
         failed,
         kept,
@@ -140,7 +164,10 @@ async fn go(flow: &Arc<Flow>, run: Run) -> Result<(), StoreError> {
         // Told with its first row, and so once.
         execution.tell("run.started", None, None);
     }
-    execution.run().await
+    match execution.run().await {
+        Err(error) if !is_passing(&error) && !matches!(error, StoreError::Stale) => execution.give_up(&error).await,
+        outcome => outcome,
+    }
 }
 
 /// What a node was given, in bytes.
@@ -264,7 +291,7 @@ impl Execution<'_> {
             return Ok(());
         }
         let (outside, limit) = self.terms(at);
-        if outside {
+        if outside || self.resumed {
             self.pending.insert(at, row.clone());
             self.write(vec![]).await?;
         }
@@ -279,8 +306,9 @@ impl Execution<'_> {
             input,
         };
         self.flying.spawn(async move {
-            let outcome = perform_within(&attempt, limit).await;
-            Landed { at, row, outcome }
+            let outcome = AssertUnwindSafe(perform_within(&attempt, limit)).catch_unwind().await;
+            let panicked = |_| Err(Failure::once("it ended abnormally: this is a fault of Orrery, please report it"));
+            Landed { at, row, outcome: outcome.unwrap_or_else(panicked) }
         });
         Ok(())
     }
@@ -298,8 +326,8 @@ impl Execution<'_> {
         tokio::select! {
             landed = self.flying.join_next() => match landed {
                 Some(Ok(landed)) => self.landed(landed).await,
-                // A node that panics takes its run along to the next attempt, which counts.
-                Some(Err(error)) => Err(StoreError::Corrupt(format!("a node ended abnormally: {error}"))),
+                // Panics are outcomes: this one was ended with the engine, and the run is left for the next.
+                Some(Err(_)) => Err(StoreError::Stale),
                 None => Ok(()),
             },
             () = sleep_until(next.unwrap_or(Timestamp::MAX)), if next.is_some() => self.wake().await,
@@ -394,6 +422,14 @@ impl Execution<'_> {
             self.flow.shared.ops.signals.ring();
         }
         Ok(())
+    }
+
+    /// Ends a run whose rows the database will never take.
+    async fn give_up(&mut self, error: &StoreError) -> Result<(), StoreError> {
+        tracing::error!(%error, run = %self.run.id, "a run cannot be written down and is given up");
+        self.pending.clear();
+        self.notices.clear();
+        self.end(RunStatus::Failed, Some(unkept(error))).await
     }
 
     async fn end(&mut self, status: RunStatus, error: Option<String>) -> Result<(), StoreError> {

@@ -137,6 +137,18 @@ fn a_graph_has_a_largest_size() {
 }
 
 #[test]
+fn names_that_cannot_be_kept_are_refused() {
+    for bad in ["a\0b".to_owned(), "x".repeat(201)] {
+        let (mut one, mut two) = (graph(), graph());
+        add(&mut one, &bad, "merge");
+        two.nodes[1].data.label = bad;
+        for graph in [one, two] {
+            assert!(matches!(graph.check(&catalogue()), Err(Refusal::Damaged(_))), "{graph:?}");
+        }
+    }
+}
+
+#[test]
 fn columns_and_rows_become_places() {
     let mut graph = graph();
     let place = |column, row| Place { position: None, column, row };
