@@ -200,6 +200,36 @@ async fn a_run_that_can_never_be_written_down_fails_once() {
     assert!(view.run.error.as_deref().is_some_and(|error| error.contains("NUL")), "{:?}", view.run.error);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accounts_own_pictures_are_worked_on_wherever_the_server_is() {
+    workers();
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let mut bytes = std::io::Cursor::new(vec![]);
+    image::DynamicImage::new_rgb8(40, 20).write_to(&mut bytes, image::ImageFormat::Png).expect("a picture");
+    let upload = ops::file::file_add(&now(&ctx), "a.png", bytes.get_ref()).await.expect("an upload");
+    let flow = workflow(&ctx).await;
+    let crop = add(&ctx, &flow, "crop_image", json!({"image_url": upload.url, "width_percent": 50})).await;
+    let resize = add(&ctx, &flow, "resize_image", json!({"width_px": 10})).await;
+    connect(&ctx, &flow, (&crop, "out:image_url"), (&resize, "in:image_url")).await;
+    let run = start(&ctx, &flow, json!({})).await;
+    let view = ended(&app, &ctx, run).await;
+    assert_eq!(view.run.status, RunStatus::Completed, "{view:#?}");
+    let made = output(&view, "resize_image");
+    assert_eq!((&made["width"], &made["height"]), (&json!(10), &json!(10)));
+    let (tenant, url) = (Tenant::system(flow.workspace_id), made["image_url"].as_str().expect("an address"));
+    let file = ops::file::system_file_of_address(&app.ops, tenant, url, Timestamp::now()).await.expect("a file of the account");
+    let kept = std::fs::read(ops::file::file_path(&app.ops, file.id)).expect("its bytes");
+    assert!(kept.starts_with(b"\x89PNG"));
+
+    // The address alone does not open another account's file for a node.
+    let stranger = app.person("eve@example.com").await;
+    let flow = workflow(&stranger).await;
+    add(&stranger, &flow, "crop_image", json!({"image_url": upload.url})).await;
+    let run = start(&stranger, &flow, json!({})).await;
+    assert_eq!(ended(&app, &stranger, run).await.run.status, RunStatus::Failed);
+}
+
 /// Fifty nodes in a row, and an engine that is killed again and again in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_survives_the_death_of_its_engine() {

@@ -128,6 +128,16 @@ pub async fn system_file_by_address(ops: &Ops, id: UploadId, expires: i64, signa
     if expires < now.as_second() || file.expires_at < now { Err(absent()) } else { Ok(file) }
 }
 
+/// The workspace's own file that a signed address of this server names, so that nobody has to ask the network for it.
+pub async fn system_file_of_address(ops: &Ops, tenant: Tenant, address: &str, now: Timestamp) -> Option<FlowFile> {
+    let rest = address.strip_prefix(ops.settings.dashboard_url.trim_end_matches('/'))?.strip_prefix("/api/v1/media/")?;
+    let (id, query) = rest.split_once('?')?;
+    let id = UploadId(uuid::Uuid::parse_str(id).ok()?);
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let file = system_file_by_address(ops, id, value("expires")?.parse().ok()?, value("signature")?, now).await.ok()?;
+    (file.workspace_id == tenant.workspace()).then_some(file)
+}
+
 /// Files of the account, or those that a workflow's runs have made, newest first.
 ///
 /// # Errors

@@ -352,7 +352,8 @@ fn media() -> Vec<NodeType> {
             field("format", Select, Form::Select(&["png", "jpeg", "webp"]), "The file's format").or("\"png\""),
         ],
     );
-    vec![crop.gives(&[("image_url", Image)]).of_contract(Category::Utility), resize.gives(&[("image_url", Image)])]
+    // Each makes a file.
+    [crop.of_contract(Category::Utility), resize].map(|kind| kind.gives(&[("image_url", Image)]).reaches_outside(60 * SECOND)).into()
 }
 
 fn platform() -> Vec<NodeType> {

@@ -58,6 +58,14 @@ pub(super) async fn keep(attempt: &Attempt, filename: &str, bytes: &[u8]) -> Res
 }
 
 async fn fetch(attempt: &Attempt, url: &str) -> Result<Bytes, Failure> {
+    let ops = &attempt.flow.shared.ops;
+    if let Some(file) = ops::file::system_file_of_address(ops, Tenant::system(attempt.run.workspace_id), url, Timestamp::now()).await {
+        if usize::try_from(file.bytes).is_ok_and(|bytes| bytes > PICTURE) {
+            return Err(Failure::once(format!("image_url: a picture has at most {PICTURE} bytes")));
+        }
+        let path = ops::file::file_path(ops, file.id);
+        return tokio::fs::read(path).await.map(Bytes::from).map_err(|error| Failure::again(format!("image_url: {error}")));
+    }
     let ask = Ask {
         method: Method::GET,
         url: url.to_owned(),
