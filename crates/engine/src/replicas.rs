@@ -14,9 +14,9 @@ use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
 
 use crate::observe::{self, View};
-use crate::{Home, Shared, ingest, lock, volumes};
+use crate::{EngineConfig, Home, Shared, ingest, lock, volumes};
 
-/// Unix users of instances are numbered from here.
+/// Unix users of instances are numbered from here; the one before performs nodes of workflows.
 const FIRST_UID: u32 = 200_000;
 /// A candidate whose replica cannot be started is given up after so many attempts; one that serves is tried for ever.
 const ATTEMPTS: u32 = 5;
@@ -27,6 +27,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
     let uid = FIRST_UID.checked_add(u32::try_from(view.instance.number).ok()?)?;
     shared.config.separate_users.then_some(UnixUser { uid, gid: uid })
+}
+
+/// Whom nodes of workflows are performed as: a user that no instance has.
+pub(crate) fn worker_user(config: &EngineConfig) -> Option<UnixUser> {
+    config.separate_users.then_some(UnixUser { uid: FIRST_UID - 1, gid: FIRST_UID - 1 })
 }
 
 /// What a replica of the deployment may use: its own limits, or the installation's.

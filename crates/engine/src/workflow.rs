@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::replicas::worker_user;
 use crate::{Shared, lock};
 use worker::Workers;
 
@@ -85,7 +86,7 @@ impl Drop for Landing {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let flow = Arc::new(Flow {
         holder: holder(&shared.config.data_dir),
-        workers: Workers::new(&shared.config.data_dir),
+        workers: Workers::new(&shared.config.data_dir, worker_user(&shared.config)),
         shared: shared.clone(),
         under_way: Mutex::default(),
         begun: AtomicU64::default(),

@@ -230,6 +230,52 @@ async fn an_accounts_own_pictures_are_worked_on_wherever_the_server_is() {
     assert_eq!(ended(&app, &stranger, run).await.run.status, RunStatus::Failed);
 }
 
+/// Processes whose working folder lies in a folder, with the numbers of their users.
+fn inside(folder: &std::path::Path) -> Vec<(std::path::PathBuf, u32)> {
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten().map(|entry| entry.path());
+    let of = |path: std::path::PathBuf| {
+        let cwd = std::fs::read_link(path.join("cwd")).ok()?;
+        let status = std::fs::read_to_string(path.join("status")).ok()?;
+        let user = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next()?.parse().ok())?;
+        cwd.starts_with(folder).then_some((cwd, user))
+    };
+    processes.filter_map(of).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_users_write_is_nobodys_process() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can choose users");
+        return;
+    }
+    workers();
+    let mut app = TestApp::new().await;
+    app.set_separate_users();
+    app.start_engine();
+    let folder = app.dir().join("scratch/node-worker");
+    let mut folders = std::collections::BTreeSet::new();
+    for email in ["ada@example.com", "bob@example.com"] {
+        let ctx = app.person(email).await;
+        let flow = workflow(&ctx).await;
+        add(&ctx, &flow, "javascript", json!({"code": "return 1"})).await;
+        let run = start(&ctx, &flow, json!({})).await;
+        let view = ended(&app, &ctx, run).await;
+        assert_eq!(view.run.status, RunStatus::Completed, "{view:#?}");
+    }
+    for (cwd, user) in inside(&folder) {
+        assert_eq!(user, 199_999, "{}", cwd.display());
+        folders.insert(cwd);
+    }
+    assert_eq!(folders.len(), 2, "each workspace has a worker in a folder of its own: {folders:?}");
+    app.stop_engine().await;
+    let gone = async {
+        while !inside(&folder).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("workers end with their engine");
+}
+
 /// Fifty nodes in a row, and an engine that is killed again and again in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_survives_the_death_of_its_engine() {

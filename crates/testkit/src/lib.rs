@@ -121,6 +121,11 @@ impl TestApp {
         self.config.period = period;
     }
 
+    /// Runs what users wrote as users of their own, which only root can; for the next start.
+    pub fn set_separate_users(&mut self) {
+        self.config.separate_users = true;
+    }
+
     /// Changes how containers are watched; for the next start.
     pub fn set_watch(&mut self, watch: engine::WatchConfig) {
         self.config.watch = watch;

@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use domain::WorkspaceId;
 use domain::spec::Limits;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runtime::UnixUser;
 use runtime::sandbox::{Sandbox, own_program};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,6 +25,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use uuid::Uuid;
 
 use super::nodes::{Failure, confined};
 use crate::lock;
@@ -34,8 +39,11 @@ const WORKERS: usize = 4;
 /// Workers of one workspace at the same time: there is one left for others, however much it asks for.
 const SHARE: usize = WORKERS / 2;
 
-/// Address space of a worker in bytes: the program itself takes a part of it.
+/// Address space of a worker, and memory of its control group, in bytes: the program itself takes a part of it.
 const MEMORY: u64 = 1 << 30;
+
+/// Thousandths of a processor that a worker may use.
+const CPU: u32 = 1000;
 
 /// The longest answer in bytes.
 const ANSWER: u64 = 64 << 20;
@@ -59,7 +67,9 @@ pub(crate) struct Workers {
     places: Semaphore,
     shares: Mutex<HashMap<WorkspaceId, Arc<Semaphore>>>,
     idle: Mutex<Vec<(WorkspaceId, Worker)>>,
-    /// A folder of its own, and Orrery's, which it cannot see.
+    /// Whom they run as; `None` is Orrery's own user.
+    pub(crate) user: Option<UnixUser>,
+    /// Where each has an empty folder of its own, and Orrery's, which it cannot see.
     root: PathBuf,
     hidden: PathBuf,
 }
@@ -72,14 +82,27 @@ pub(crate) struct Place<'a> {
 
 struct Worker {
     stream: tokio::io::BufReader<UnixStream>,
-    /// Ended with everything inside when this is dropped.
-    _child: Child,
+    guard: Child,
+    root: PathBuf,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.id().and_then(|id| i32::try_from(id).ok()) {
+            // Asked like this it ends everything inside, and takes its control group along. It fails when it has ended already.
+            let _ = kill(Pid::from_raw(guard), Signal::SIGALRM);
+        }
+        // What is left is removed with the next start.
+        let _ = std::fs::remove_dir_all(&self.root);
+    }
 }
 
 impl Workers {
-    pub(crate) fn new(data_dir: &std::path::Path) -> Self {
+    pub(crate) fn new(data_dir: &Path, user: Option<UnixUser>) -> Self {
         let root = data_dir.join("scratch").join("node-worker");
-        Self { places: Semaphore::new(WORKERS), shares: Mutex::default(), idle: Mutex::default(), root, hidden: data_dir.to_owned() }
+        // Left by a server that was killed; absent is what it should be.
+        let _ = std::fs::remove_dir_all(&root);
+        Self { places: Semaphore::new(WORKERS), shares: Mutex::default(), idle: Mutex::default(), user, root, hidden: data_dir.to_owned() }
     }
 
     /// Waits for a place. A workspace waits for one of its own share first, so that nobody else stands behind it.
@@ -118,22 +141,35 @@ impl Workers {
 
     fn start(&self) -> Result<Worker, Failure> {
         let broken = |error: &dyn std::fmt::Display| Failure::again(format!("the worker of this node could not be started: {error}"));
-        std::fs::create_dir_all(&self.root).map_err(|error| broken(&error))?;
+        let name = Uuid::new_v4().simple().to_string();
+        let root = self.root.join(&name);
+        self.make(&root).map_err(|error| broken(&error))?;
         let sandbox = Sandbox {
-            user: None,
-            root: self.root.clone(),
+            user: self.user,
+            root: root.clone(),
             hidden: vec![self.hidden.clone()],
-            limits: Limits::default(),
+            limits: Limits { memory_bytes: Some(MEMORY), cpu_millis: Some(CPU) },
+            cgroup: Some(format!("orrery-node-{name}")),
             ..Sandbox::default()
         };
         let (ours, theirs) = UnixStream::pair().map_err(|error| broken(&error))?;
         let theirs: OwnedFd =
             theirs.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| stream)).map_err(|error| broken(&error))?.into();
-        let mut command = sandbox.command(own_program(), &[NODE_WORKER], &BTreeMap::new(), &self.root).map_err(|error| broken(&error))?;
+        let mut command = sandbox.command(own_program(), &[NODE_WORKER], &BTreeMap::new(), &root).map_err(|error| broken(&error))?;
         // Its answers come by the same way as its jobs.
-        command.stdout(Stdio::from(theirs)).stderr(Stdio::null()).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| broken(&error))?;
-        Ok(Worker { stream: tokio::io::BufReader::new(ours), _child: child })
+        command.stdout(Stdio::from(theirs)).stderr(Stdio::null());
+        let guard = command.spawn().map_err(|error| broken(&error))?;
+        Ok(Worker { stream: tokio::io::BufReader::new(ours), guard, root })
+    }
+
+    /// Makes the folder of a worker.
+    fn make(&self, root: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(&self.root)?;
+        std::fs::DirBuilder::new().mode(0o700).create(root)?;
+        match self.user {
+            Some(user) => chown(root, Some(user.uid), Some(user.gid)),
+            None => Ok(()),
+        }
     }
 }
 
