@@ -160,14 +160,17 @@ impl Flow {
         let store = &self.shared.ops.store;
         loop {
             let waiting = store.system_run_tenants().await?;
-            let (shares, room) = self.shares(&waiting);
-            if waiting.is_empty() || room == 0 {
+            let now = Timestamp::now();
+            let due: Vec<WorkspaceId> = waiting.iter().filter(|(_, at)| *at <= now).map(|(workspace, _)| *workspace).collect();
+            let (shares, room) = self.shares(&due);
+            if room == 0 {
                 return Ok(self.shared.config.period);
             }
-            let now = Timestamp::now();
             let taken = if shares.is_empty() { vec![] } else { store.system_runs_claim(&shares, self.holder, now + HOLD, now).await? };
             if taken.is_empty() {
-                return self.until_next(&waiting).await;
+                // What is due already belongs to a workspace that has its share; it is looked for when one of those lands.
+                let next = waiting.iter().map(|(_, at)| at.duration_since(now)).filter(|wait| wait.is_positive()).min();
+                return Ok(next.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(self.shared.config.period));
             }
             for run in taken {
                 self.begin(run, now);
@@ -196,17 +199,6 @@ impl Flow {
             }
         }
         (shares, PLACES.saturating_sub(under_way.len()))
-    }
-
-    async fn until_next(&self, waiting: &[WorkspaceId]) -> Result<Duration, StoreError> {
-        let mut next: Option<Timestamp> = None;
-        for workspace in waiting {
-            let at = self.shared.ops.store.system_run_next_at(*workspace).await?;
-            next = [next, at].into_iter().flatten().min();
-        }
-        // One that is due already belongs to a workspace that has its share; it is looked for when one of those lands.
-        let wait = next.map(|at| at.duration_since(Timestamp::now())).filter(|wait| wait.is_positive());
-        Ok(wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(self.shared.config.period))
     }
 
     fn begin(self: &Arc<Self>, run: Run, now: Timestamp) {

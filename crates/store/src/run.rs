@@ -54,16 +54,15 @@ statements! {
          VALUES ($id, $workspace, $user, $key, $workflow, $name, $sub_model, $graph, $input, $source, $webhook, \
          $status, NULL, $node_count, $single_node, $estimated, 0, $created, NULL, NULL, $created, NULL, NULL)";
     RUN_WEBHOOK = "SELECT sealed_webhook FROM runs WHERE id = $id AND workspace_id = $workspace AND sealed_webhook IS NOT NULL";
-    /// Workspaces that have runs waiting: one step of the index each, however many runs wait.
+    /// Workspaces that have runs waiting, and since or until when: two steps of the index each, however many runs wait.
     SYSTEM_RUN_TENANTS =
         "WITH RECURSIVE step(workspace_id) AS ( \
          SELECT * FROM (SELECT workspace_id FROM runs WHERE ready_at IS NOT NULL ORDER BY workspace_id LIMIT 1) AS head \
          UNION ALL \
          SELECT (SELECT runs.workspace_id FROM runs WHERE runs.ready_at IS NOT NULL AND runs.workspace_id > step.workspace_id \
          ORDER BY runs.workspace_id LIMIT 1) FROM step WHERE step.workspace_id IS NOT NULL) \
-         SELECT workspace_id FROM step WHERE workspace_id IS NOT NULL";
-    SYSTEM_RUN_NEXT_AT =
-        "SELECT ready_at FROM runs WHERE workspace_id = $workspace AND ready_at IS NOT NULL ORDER BY ready_at LIMIT 1";
+         SELECT step.workspace_id, (SELECT runs.ready_at FROM runs WHERE runs.workspace_id = step.workspace_id \
+         AND runs.ready_at IS NOT NULL ORDER BY runs.ready_at LIMIT 1) FROM step WHERE step.workspace_id IS NOT NULL";
     SYSTEM_RUNS_CLAIM = concat!(
         "UPDATE runs SET ready_at = NULL, holder = $holder, held_until = $until, status = 'RUNNING', \
          started_at = COALESCE(started_at, $now) \
@@ -341,20 +340,12 @@ impl Store {
         String::from_utf8(plain.to_vec()).map_err(|_| missing())
     }
 
-    /// The workspaces that have runs waiting, also for a later time.
+    /// The workspaces that have runs waiting, each with the time at which the first of them has its turn; that may be past.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn system_run_tenants(&self) -> Result<Vec<WorkspaceId>, StoreError> {
-        self.list(&SYSTEM_RUN_TENANTS, &[], |r| r.id(WorkspaceId)).await
-    }
-
-    /// When the next run of a workspace has its turn; that may be past.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn system_run_next_at(&self, workspace: WorkspaceId) -> Result<Option<Timestamp>, StoreError> {
-        self.one(&SYSTEM_RUN_NEXT_AT, &params![workspace = workspace], Record::time).await
+    pub async fn system_run_tenants(&self) -> Result<Vec<(WorkspaceId, Timestamp)>, StoreError> {
+        self.list(&SYSTEM_RUN_TENANTS, &[], |r| Ok((r.id(WorkspaceId)?, r.time()?))).await
     }
 
     /// Takes at most so many waiting runs of each workspace, those that have waited longest.

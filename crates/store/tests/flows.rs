@@ -120,7 +120,7 @@ both! {
 
         let mut tenants = store.system_run_tenants().await.unwrap();
         tenants.sort();
-        let mut expected = vec![ada.workspace(), eve.workspace()];
+        let mut expected = vec![(ada.workspace(), now()), (eve.workspace(), now())];
         expected.sort();
         assert_eq!(tenants, expected);
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
@@ -167,7 +167,7 @@ both! {
         assert_eq!(claim(now()).await, 1);
         let park = RunChange::Park { id: run.id, holder: me, until: later(100) };
         fixture.store.commit(ada, vec![Change::Run(RunChange::Node(node_run(&run, RunStatus::Running))), Change::Run(park)]).await.unwrap();
-        assert_eq!(fixture.store.system_run_next_at(ada.workspace()).await.unwrap(), Some(later(100)));
+        assert_eq!(fixture.store.system_run_tenants().await.unwrap(), [(ada.workspace(), later(100))]);
         assert_eq!((claim(later(99)).await, claim(later(100)).await), (0, 1));
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].input, Some(json!({"items": [1]})));
