@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use domain::workflow::edit::Place;
 use domain::workflow::run::{Run, RunSource, RunStatus, Subject};
-use domain::workflow::{Graph, Node, NodeData, PortType, Position, Workflow};
+use domain::workflow::{Graph, Node, NodeData, Policy, PortType, Position, Workflow};
 use domain::{GraphId, RunId, Tenant, Timestamp};
 use ops::OpCtx;
 use ops::run::{RunStart, RunView, run_cancel, run_get, run_start};
-use ops::workflow::{NewField, node_add, nodes_connect, workflow_create, workflow_get};
+use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, workflow_create, workflow_get};
 use serde_json::{Map, Value, json};
 use store::{Change, RunChange, WorkflowChange};
 use testkit::TestApp;
@@ -302,6 +302,68 @@ async fn a_run_survives_the_death_of_its_engine() {
         assert_eq!(view.run.status, RunStatus::Completed, "round {round}: {view:#?}");
         assert_eq!(output(&view, "response"), &json!({"text_template": format!("nobody{}", ".".repeat(50))}));
     }
+}
+
+/// Waits until the run is parked for half an hour and more.
+async fn until_parked(app: &TestApp) {
+    let parked = async {
+        let later = Timestamp::now() + jiff::SignedDuration::from_mins(30);
+        while !app.ops.store.system_run_tenants().await.expect("the store").iter().any(|(_, at)| *at > later) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), parked).await.expect("it is parked");
+}
+
+/// Takes a parked run from its time, so that the engine looks at it at once.
+async fn wake_parked(app: &TestApp, flow: &Workflow) {
+    let (store, far) = (&app.ops.store, Timestamp::now() + jiff::SignedDuration::from_hours(48));
+    let share = [(flow.workspace_id, 1)];
+    let taken = store.system_runs_claim(&share, uuid::Uuid::new_v4(), Timestamp::UNIX_EPOCH, far).await.expect("the store");
+    assert_eq!(taken.len(), 1);
+    store.system_runs_expire(Timestamp::now()).await.expect("the store");
+    app.ops.signals.ring_runs();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_is_not_worn_out_by_looking_at_it() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    add(&ctx, &flow, "delay", json!({"seconds": 86_400})).await;
+    let run = start(&ctx, &flow, json!({})).await;
+    for _ in 0..60 {
+        until_parked(&app).await;
+        wake_parked(&app, &flow).await;
+    }
+    until_parked(&app).await;
+    assert_eq!(run_get(&ctx, run, true).await.expect("the run").run.status, RunStatus::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pause_before_another_attempt_outlives_the_engine() {
+    let mut app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    // Nobody listens there, and that may change.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let node = add(&ctx, &flow, "http_request", json!({"url": format!("http://127.0.0.1:{port}/")})).await;
+    let policy = Policy { retries: 3, backoff_ms: 3_600_000, ..Policy::default() };
+    node_update(&now(&ctx), flow.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
+    let run = start(&ctx, &flow, json!({})).await;
+    let asked = async || {
+        let view = run_get(&ctx, run, true).await.expect("the run");
+        assert_eq!(view.run.status, RunStatus::Running, "{view:#?}");
+        let row = view.nodes.into_iter().find(|row| row.node_id == node).expect("its row");
+        (row.attempts, row.failures)
+    };
+    until_parked(&app).await;
+    assert_eq!(asked().await, (1, 1));
+    app.kill_engine().await;
+    wake_parked(&app, &flow).await;
+    app.start_engine();
+    until_parked(&app).await;
+    assert_eq!(asked().await, (1, 1), "it is asked again in an hour, not with the next engine");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use domain::delivery::Delivery;
 use domain::workflow::catalogue::{Catalogue, Effect};
-use domain::workflow::is_scaffold;
 use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
 use domain::workflow::run::{NodeRun, Run, RunStatus};
+use domain::workflow::{Policy, is_scaffold};
 use domain::{NodeRunId, Tenant, Timestamp};
 use futures::FutureExt as _;
 use jiff::SignedDuration;
@@ -278,17 +278,19 @@ impl Execution<'_> {
             Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)) }).await,
         };
         self.kept = self.kept.saturating_sub(before) + weight_of(&input);
-        row.attempts += 1;
         row.status = RunStatus::Running;
         row.input = Some(Value::Object(input.clone()));
-        if row.attempts > row.failures + INTERRUPTIONS {
-            return self.landed(Landed { at, row, outcome: Err(Failure::once("the server ended too often while it ran")) }).await;
-        }
-        let began = row.started_at.unwrap_or_else(Timestamp::now);
-        if let Some(until) = waits_until(&row.node_type, &input, began).filter(|until| *until > Timestamp::now()) {
+        let node = self.progress.node(at);
+        let kind = self.catalogue.get(&node.kind).map_or_else(|| node.kind.clone(), |kind| kind.key.to_string());
+        if let Some(until) = waits(&row, node.data.policy, &kind, &input).filter(|until| *until > Timestamp::now()) {
             self.pending.insert(at, row.clone());
             self.timers.insert((until, at), row);
             return Ok(());
+        }
+        row.attempts += 1;
+        row.finished_at = None;
+        if row.attempts > row.failures + INTERRUPTIONS {
+            return self.landed(Landed { at, row, outcome: Err(Failure::once("the server ended too often while it ran")) }).await;
         }
         let (outside, limit) = self.terms(at);
         if outside || self.resumed {
@@ -299,7 +301,7 @@ impl Execution<'_> {
         let attempt = Attempt {
             flow: self.flow.clone(),
             run: self.run.clone(),
-            kind: self.catalogue.get(&node.kind).map_or_else(|| node.kind.clone(), |kind| kind.key.to_string()),
+            kind,
             key: row.id,
             node_id: row.node_id.clone(),
             label: node.data.label.clone(),
@@ -364,9 +366,10 @@ impl Execution<'_> {
         let row = NodeRun { failures: row.failures + 1, error: Some(text.clone()), ..row };
         match after_failure(&self.progress.node(at).data.policy, row.failures, failure.repeatable, &text) {
             After::Again(pause) => {
-                let until = now + SignedDuration::from_millis(i64::try_from(pause).unwrap_or(i64::MAX));
+                // With the time of the failure, so that the pause outlives the engine.
+                let row = NodeRun { finished_at: Some(now), ..row };
                 self.pending.insert(at, row.clone());
-                self.timers.insert((until, at), row);
+                self.timers.insert((now + milliseconds(pause), at), row);
             }
             After::Continue(output) => self.finish(at, row, output, now),
             After::Fail => {
@@ -374,7 +377,11 @@ impl Execution<'_> {
                 self.tell("node.failed", Some((&row.node_id, &row.node_type)), Some(&text));
                 self.pending.insert(at, status_row(row, RunStatus::Failed, now));
                 self.progress.failed(at, &text);
-                self.timers.clear();
+                // What waits is not going to begin any more.
+                for ((_, at), row) in std::mem::take(&mut self.timers) {
+                    self.pending.insert(at, status_row(row, RunStatus::Canceled, now));
+                    self.progress.failed(at, "the run has failed before");
+                }
             }
         }
         Ok(())
@@ -437,6 +444,18 @@ impl Execution<'_> {
         let end = RunChange::End { id: self.run.id, holder: self.flow.holder, status, error, credits: self.credits, at: Timestamp::now() };
         self.write(vec![end]).await
     }
+}
+
+/// Until when a node waits: for its next attempt after a failure, or because waiting is what it does.
+fn waits(row: &NodeRun, policy: Policy, kind: &str, input: &Map<String, Value>) -> Option<Timestamp> {
+    match row.finished_at {
+        Some(failed) if row.failures > 0 => failed.checked_add(milliseconds(policy.pause(row.failures))).ok(),
+        _ => waits_until(kind, input, row.started_at.unwrap_or_else(Timestamp::now)),
+    }
+}
+
+fn milliseconds(pause: u64) -> SignedDuration {
+    SignedDuration::from_millis(i64::try_from(pause).unwrap_or(i64::MAX))
 }
 
 /// Performs a node, ended when it takes too long. Its time begins when it has a worker: waiting for one is not its fault.
