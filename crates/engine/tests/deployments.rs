@@ -23,7 +23,9 @@ async fn sibling(app: &App, name: &str) -> App {
     };
     let service = service_create(&app.ctx(), create).await.unwrap().row.id;
     let instance = service_instance_get(&app.ctx(), app.environment, service).await.unwrap().row.id;
-    App { service, instance, host: String::new(), ..app.clone() }
+    let mut sibling = app.clone();
+    (sibling.service, sibling.instance, sibling.host) = (service, instance, String::new());
+    sibling
 }
 
 fn never_listens() -> Script {
