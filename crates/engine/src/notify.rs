@@ -46,27 +46,47 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// One look. Returns whether there may be more.
 async fn pass(shared: &Arc<Shared>) -> Result<bool, StoreError> {
     let pending = shared.ops.store.system_activities_pending(BATCH).await?;
-    let more = pending.len() == BATCH as usize;
+    let mut more = pending.len() == BATCH as usize;
     let mut by_workspace: BTreeMap<WorkspaceId, Vec<Activity>> = BTreeMap::new();
     for activity in pending {
         by_workspace.entry(activity.workspace_id).or_default().push(activity);
     }
     let mut made = false;
     for (workspace, activities) in by_workspace {
-        let tenant = Tenant::system(workspace);
-        let mut changes = vec![Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect())];
-        changes.extend(messages(shared, tenant, &activities).await?.into_iter().map(Change::DeliveryInsert));
-        made |= changes.len() > 1;
-        match shared.ops.store.commit(tenant, changes).await {
-            // Somebody else has made them.
-            Ok(_) | Err(StoreError::Stale) => {}
-            Err(error) => return Err(error),
+        match tell(shared, Tenant::system(workspace), &activities).await {
+            Ok(some) => made |= some,
+            // The other workspaces do not wait for it, nor is it asked again and again.
+            Err(error) => {
+                tracing::warn!(%error, %workspace, "notifications of an account could not be made; it is tried again");
+                more = false;
+            }
         }
     }
     if made {
         shared.mail.send_modify(|count| *count += 1);
     }
     Ok(more)
+}
+
+/// Makes the messages of one workspace, unless somebody else does. Returns whether there are any.
+async fn tell(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Result<bool, StoreError> {
+    let noticed = Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect());
+    let made = match messages(shared, tenant, activities).await {
+        // What nobody can read today, nobody can tomorrow: the entries behind these would wait for ever.
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::error!(%error, workspace = %tenant.workspace(), entries = activities.len(), "notifications are left out");
+            vec![]
+        }
+        made => made?,
+    };
+    let some = !made.is_empty();
+    let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).collect();
+    match shared.ops.store.commit(tenant, changes).await {
+        Ok(_) => Ok(some),
+        // Somebody else has made some of them.
+        Err(StoreError::Stale) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What the apps and the account want to be told.

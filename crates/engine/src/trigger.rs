@@ -48,10 +48,15 @@ async fn pass(shared: &Arc<Shared>) -> Result<Duration, StoreError> {
         let tenant = Tenant::system(trigger.workspace_id);
         let next = Timestamp::now() + SignedDuration::from_secs(i64::from(trigger.spec.run_every));
         match store.commit(tenant, vec![Change::TriggerClaim { id: trigger.id, runs: trigger.runs, next }]).await {
-            Ok(_) => one(shared, tenant, &trigger).await?,
+            Ok(_) => {
+                // The others do not wait for it.
+                if let Err(error) = one(shared, tenant, &trigger).await {
+                    tracing::warn!(%error, trigger = %trigger.id, "a trigger could not be run; its next run decides anew");
+                }
+            }
             // Somebody else runs it, or it was changed or removed.
             Err(StoreError::Stale) => {}
-            Err(error) => return Err(error),
+            Err(error) => tracing::warn!(%error, trigger = %trigger.id, "a trigger could not be begun; it is tried again"),
         }
     }
     let next = store.system_trigger_next().await?;

@@ -145,9 +145,9 @@ impl Store {
     }
 }
 
-/// Entries that somebody else has taken care of meanwhile are no surprise as long as one is left; otherwise the commit is stale.
+/// When somebody else has taken care of one of them meanwhile, the commit is stale: with it come the messages about all of them.
 pub(crate) fn activities_noticed(tenant: Tenant, ids: &[ActivityId]) -> Statement {
-    Statement::touch(&ACTIVITIES_NOTICED, params![ids = ids, no = false, workspace = tenant])
+    Statement::exactly(&ACTIVITIES_NOTICED, params![ids = ids, no = false, workspace = tenant], ids.len() as u64)
 }
 
 pub(crate) fn activity_insert(activity: &Activity) -> Statement {

@@ -164,7 +164,7 @@ pub enum Change {
     },
     /// An entry of the audit log.
     Activity(Activity),
-    /// Notifications have been made of these entries.
+    /// Notifications have been made of these entries, and had not been of any of them.
     ActivitiesNoticed(Vec<ActivityId>),
     /// A new message that leaves the server.
     DeliveryInsert(Delivery),

@@ -26,6 +26,7 @@ statements! {
         "SELECT ", columns!(), " FROM deliveries WHERE state = 'PENDING' AND next_at <= $now AND NOT workspace_id IN ($busy) \
          ORDER BY next_at LIMIT $limit"
     );
+    SYSTEM_DELIVERY_GIVE_UP = "UPDATE deliveries SET state = $state, updated_at = $at WHERE id = $id AND state = 'PENDING'";
     SYSTEM_DELIVERY_NEXT = "SELECT next_at FROM deliveries WHERE state = 'PENDING' ORDER BY next_at LIMIT 1";
     SYSTEM_DELIVERIES_PURGE = "DELETE FROM deliveries WHERE state <> 'PENDING' AND updated_at < $over";
     DELIVERY_INSERT =
@@ -132,13 +133,25 @@ impl Store {
         self.batch(&DELIVERY_ATTEMPTS, &params, attempt_row, |row| (row.delivery_id, row.number)).await
     }
 
-    /// Messages of all workspaces but `busy` ones whose time has come, the longest waiting first.
+    /// Messages of all workspaces but `busy` ones whose time has come, the longest waiting first. One whose target does not decrypt has
+    /// failed: no other waits behind it.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when a target does not decrypt.
+    /// The database does not answer.
     pub async fn system_deliveries_due(&self, now: Timestamp, busy: &[WorkspaceId], limit: u32) -> Result<Vec<Delivery>, StoreError> {
-        let rows = self.list(&SYSTEM_DELIVERIES_DUE, &params![now = now, busy = busy, limit = limit], row).await?;
-        rows.into_iter().map(|closed| open(&self.inner.vault, closed)).collect()
+        let mut due = vec![];
+        for closed in self.list(&SYSTEM_DELIVERIES_DUE, &params![now = now, busy = busy, limit = limit], row).await? {
+            let id = closed.id;
+            match open(&self.inner.vault, closed) {
+                Ok(delivery) => due.push(delivery),
+                Err(error) => {
+                    tracing::error!(%error, delivery = %id, "a message cannot be read and is given up");
+                    let params = params![id = id, state = DeliveryState::Failed.as_str(), at = now];
+                    self.write_one(&SYSTEM_DELIVERY_GIVE_UP, params).await?;
+                }
+            }
+        }
+        Ok(due)
     }
 
     /// When the next message is due.

@@ -26,6 +26,8 @@ pub(crate) enum Expect {
     Any,
     /// Touch a row; otherwise the whole write is undone as [`StoreError::Stale`].
     Touch,
+    /// Touch so many rows; otherwise the same.
+    Exactly(u64),
 }
 
 /// A statement of a write.
@@ -47,8 +49,18 @@ impl Statement {
         Self { sql, params: params.into(), expect: Expect::Touch }
     }
 
+    /// A statement that must touch so many rows.
+    pub(crate) fn exactly(sql: &'static Sql, params: impl Into<Vec<Named>>, rows: u64) -> Self {
+        Self { sql, params: params.into(), expect: Expect::Exactly(rows) }
+    }
+
     fn check(&self, touched: u64) -> Result<(), StoreError> {
-        if touched == 0 && self.expect == Expect::Touch { Err(StoreError::Stale) } else { Ok(()) }
+        let met = match self.expect {
+            Expect::Any => true,
+            Expect::Touch => touched > 0,
+            Expect::Exactly(rows) => touched == rows,
+        };
+        if met { Ok(()) } else { Err(StoreError::Stale) }
     }
 }
 

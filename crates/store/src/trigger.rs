@@ -6,9 +6,15 @@ use domain::{InstanceId, Sealed, Tenant, Timestamp, TriggerId, WorkspaceId};
 use crate::executor::{BadCell, Record, Statement, json};
 use crate::{Store, StoreError};
 
+macro_rules! columns {
+    () => {
+        "id, workspace_id, instance_id, enabled, spec, runs, next_at, created_at, updated_at FROM triggers "
+    };
+}
+
 macro_rules! select {
     () => {
-        "SELECT id, workspace_id, instance_id, enabled, spec, runs, next_at, created_at, updated_at FROM triggers "
+        concat!("SELECT ", columns!())
     };
 }
 
@@ -18,7 +24,8 @@ statements! {
     TRIGGER_RUNS =
         "SELECT trigger_id, number, at, outcome, log FROM trigger_runs WHERE trigger_id = $trigger AND workspace_id = $workspace \
          ORDER BY number DESC LIMIT $limit";
-    SYSTEM_TRIGGERS_DUE = concat!(select!(), "WHERE enabled AND next_at <= $now ORDER BY next_at LIMIT $limit");
+    SYSTEM_TRIGGERS_DUE = concat!("SELECT id, ", columns!(), "WHERE enabled AND next_at <= $now ORDER BY next_at LIMIT $limit");
+    SYSTEM_TRIGGER_GIVE_UP = "UPDATE triggers SET enabled = FALSE, updated_at = $at WHERE id = $id";
     SYSTEM_TRIGGER_NEXT = "SELECT next_at FROM triggers WHERE enabled ORDER BY next_at LIMIT 1";
     SYSTEM_TRIGGER_RUNS_PURGE = "DELETE FROM trigger_runs WHERE at < $over";
     TRIGGER_INSERT =
@@ -78,12 +85,27 @@ impl Store {
         self.list(&TRIGGER_RUNS, &params![workspace = tenant, trigger = trigger, limit = limit], run_row).await
     }
 
-    /// Enabled triggers of all workspaces whose time has come, the longest waiting first.
+    /// Enabled triggers of all workspaces whose time has come, the longest waiting first. One that cannot be read is disabled: no other
+    /// waits behind it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn system_triggers_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Trigger>, StoreError> {
-        self.list(&SYSTEM_TRIGGERS_DUE, &params![now = now, limit = limit], row).await
+        let read = |r: &mut Record| {
+            let id = r.id(TriggerId)?;
+            Ok(row(r).map_err(|bad| (id, bad.0)))
+        };
+        let mut due = vec![];
+        for found in self.list(&SYSTEM_TRIGGERS_DUE, &params![now = now, limit = limit], read).await? {
+            match found {
+                Ok(trigger) => due.push(trigger),
+                Err((id, error)) => {
+                    tracing::error!(error, trigger = %id, "a trigger cannot be read and is disabled");
+                    self.write_one(&SYSTEM_TRIGGER_GIVE_UP, params![id = id, at = now]).await?;
+                }
+            }
+        }
+        Ok(due)
     }
 
     /// When the next trigger runs.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::activity::Activity;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::notification::{NotificationSettings, Slack};
 use domain::trigger::{Action, Comparator, Metric, Operator, Rule, Trigger, TriggerRun, TriggerSpec};
@@ -33,6 +34,18 @@ fn message(tenant: Tenant, subject: &str) -> Delivery {
 
 fn attempt(delivery: &Delivery, number: u32) -> DeliveryAttempt {
     DeliveryAttempt { delivery_id: delivery.id, number, at: now(), millis: 12, status: Some(500), error: Some("no".into()) }
+}
+
+/// Does what no version of the store does.
+async fn spoil(fixture: &Fixture, statement: &str) {
+    match fixture.kind {
+        Kind::Sqlite => rusqlite::Connection::open(fixture.dir.path().join("orrery.db")).unwrap().execute_batch(statement).unwrap(),
+        Kind::Postgres => {
+            let (client, connection) = tokio_postgres::connect(&fixture.url, tokio_postgres::NoTls).await.unwrap();
+            tokio::spawn(connection);
+            client.batch_execute(statement).await.unwrap();
+        }
+    }
 }
 
 both! {
@@ -71,6 +84,29 @@ both! {
         assert!(again.target == one.target);
     }
 
+    async fn what_cannot_be_read_holds_up_nothing_else(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        let (bad, good) = (Delivery { body: "bad".into(), ..message(tenant, "app") }, Delivery { next_at: later(1), ..message(tenant, "app") });
+        let (dull, keen) = (trigger(&tree), Trigger { next_at: later(1), ..trigger(&tree) });
+        let inserts = vec![
+            Change::DeliveryInsert(bad.clone()),
+            Change::DeliveryInsert(good.clone()),
+            Change::TriggerInsert(dull.clone()),
+            Change::TriggerInsert(keen.clone()),
+        ];
+        store.commit(tenant, inserts).await.unwrap();
+        // A secret is sealed for its own row, so another row's cannot be opened.
+        spoil(&fixture, "UPDATE deliveries SET sealed_target = (SELECT sealed_target FROM deliveries WHERE body <> 'bad') WHERE body = 'bad'").await;
+        let first = "(SELECT next_at FROM triggers ORDER BY next_at LIMIT 1)";
+        spoil(&fixture, &format!("UPDATE triggers SET spec = '7' WHERE next_at = {first}")).await;
+        // Only one has room: the bad one comes first, and not again.
+        assert!(store.system_deliveries_due(later(9), &[], 1).await.unwrap().is_empty());
+        assert_eq!(store.system_deliveries_due(later(9), &[], 1).await.unwrap(), [good]);
+        assert!(store.system_triggers_due(later(9), 1).await.unwrap().is_empty());
+        assert_eq!(store.system_triggers_due(later(9), 1).await.unwrap(), [keen]);
+    }
+
     async fn messages_that_are_done_go_and_pending_ones_stay(fixture: Fixture) {
         let (tenant, _) = fixture.tenant("owner").await;
         let store = &fixture.store;
@@ -90,8 +126,14 @@ both! {
         store.commit(tree.tenant, vec![Change::ActivitiesNoticed(ids.clone())]).await.unwrap();
         assert!(store.system_activities_pending(10).await.unwrap().is_empty());
         assert!(matches!(store.commit(tree.tenant, vec![Change::ActivitiesNoticed(ids)]).await, Err(StoreError::Stale)));
+        // Who has read one of them before somebody else told of it makes no message about any.
+        let next = Activity { id: ActivityId::generate(), ..tree.activity.clone() };
+        store.commit(tree.tenant, vec![Change::Activity(next.clone())]).await.unwrap();
+        let both = Change::ActivitiesNoticed(vec![tree.activity.id, next.id]);
+        assert!(matches!(store.commit(tree.tenant, vec![both]).await, Err(StoreError::Stale)));
+        store.commit(tree.tenant, vec![Change::ActivitiesNoticed(vec![next.id])]).await.unwrap();
         let mine = store.activities_of_instances(tree.tenant, &[tree.instance.id], 5).await.unwrap();
-        assert_eq!(mine, std::slice::from_ref(&tree.activity));
+        assert!(mine.contains(&tree.activity) && mine.contains(&next), "{mine:#?}");
         assert!(store.activities_of_instances(other, &[tree.instance.id], 5).await.unwrap().is_empty());
     }
 }

@@ -84,7 +84,7 @@ impl Post {
                 Ok(_) => self.send(delivery),
                 // Somebody else sends it.
                 Err(StoreError::Stale) => {}
-                Err(error) => return Err(error),
+                Err(error) => tracing::warn!(%error, delivery = %delivery.id, "a message could not be begun; it is tried again"),
             }
         }
         let next = store.system_delivery_next().await?;
