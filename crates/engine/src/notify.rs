@@ -12,6 +12,7 @@ use domain::activity::{Activity, Actor};
 use domain::delivery::{Delivery, DeliveryState, Target};
 use domain::galaxy::ActivityKind;
 use domain::notification::NotificationSettings;
+use domain::project::Domain;
 use domain::{DeliveryId, InstanceId, Tenant, Timestamp, UserId, WorkspaceId};
 use serde_json::json;
 use store::{Change, StoreError};
@@ -103,18 +104,20 @@ async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> R
     if settings.is_empty() {
         return Ok(vec![]);
     }
+    let hosts = hosts(shared, tenant).await?;
     let mut names = Names::default();
     let mut deliveries = vec![];
     for (activity, kind, instance) in told {
+        // A database or a worker is no app.
+        let Some(host) = hosts.get(&instance) else { continue };
         // An app's own settings override all of the account's.
         let Some(settings) = settings.get(&Some(instance)).or_else(|| settings.get(&None)) else { continue };
         let (slack, mail) = (settings.slack_for(kind.wire), settings.mail_for(kind.wire));
         if slack.is_none() && mail.is_none() {
             continue;
         }
-        let host = names.host(shared, tenant, instance).await?;
         let who = names.who(shared, &activity.actor).await?;
-        let text = kind.sentence(activity, &who, &host);
+        let text = kind.sentence(activity, &who, host);
         if let Some((url, channel)) = slack {
             let mut body = json!({"text": text, "attachments": [{"fallback": text, "title": kind.label, "footer": host}]});
             if let Some(channel) = channel {
@@ -150,31 +153,26 @@ fn message(tenant: Tenant, instance: InstanceId, target: Target, body: String) -
     }
 }
 
+/// What the apps of an account are called: the first of each one's domains.
+async fn hosts(shared: &Shared, tenant: Tenant) -> Result<HashMap<InstanceId, String>, StoreError> {
+    let store = &shared.ops.store;
+    let domains = store.domains_of_workspace(tenant).await?;
+    let mut hosts = HashMap::new();
+    for instance in store.instances_of_workspace(tenant).await? {
+        let is_its = |domain: &&Domain| domain.environment_id == instance.environment_id && domain.service_id == instance.service_id;
+        hosts.extend(domains.iter().find(is_its).map(|domain| (instance.id, domain.domain.clone())));
+    }
+    Ok(hosts)
+}
+
 /// Names that a pass has looked up.
 #[derive(Default)]
 struct Names {
-    hosts: HashMap<InstanceId, String>,
     people: HashMap<UserId, String>,
     members: Option<Vec<String>>,
 }
 
 impl Names {
-    async fn host(&mut self, shared: &Shared, tenant: Tenant, id: InstanceId) -> Result<String, StoreError> {
-        if let Some(known) = self.hosts.get(&id) {
-            return Ok(known.clone());
-        }
-        let store = &shared.ops.store;
-        let mut host = "an app".to_owned();
-        if let Some(instance) = store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) {
-            let domains = store.domains_of_environments(tenant, &[instance.environment_id]).await?;
-            if let Some(domain) = domains.into_iter().find(|domain| domain.service_id == instance.service_id) {
-                host = domain.domain;
-            }
-        }
-        self.hosts.insert(id, host.clone());
-        Ok(host)
-    }
-
     async fn who(&mut self, shared: &Shared, actor: &Actor) -> Result<String, StoreError> {
         let (id, fallback) = match actor {
             Actor::User { id, name, .. } => (*id, name),

@@ -6,6 +6,8 @@ use domain::activity::Actor;
 use domain::galaxy::{app_id, container_id};
 use domain::notification::{NotificationSettings, Slack};
 use ops::app::{self as verbs, TriggerInput};
+use ops::service::{InstancePatch, service_instance_update};
+use store::Change;
 use testkit::{App, TestApp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -106,6 +108,28 @@ async fn a_trigger_adds_and_removes_says_why_and_a_webhook_hears_of_it() {
         scaled.clone().count() >= 4 && scaled.clone().all(|one| one.actor == Actor::System { part: "trigger".into() }),
         "{activities:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
+    let test = TestApp::started().await;
+    let app = test.app("told").await;
+    let worker = test.app_of(&app.ctx(), "worker").await;
+    let domain = test.ops.store.domains_of_environments(app.tenant, &[worker.environment]).await.unwrap().remove(0);
+    test.ops.store.commit(app.tenant, vec![Change::DomainDelete(domain.id)]).await.unwrap();
+    let account = test.ops.store.workspace(app.tenant.workspace()).await.unwrap().unwrap().open(app.tenant).unwrap();
+    let (url, mut texts) = receiver().await;
+    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned()].into(), ..Slack::default() };
+    let settings = NotificationSettings { slack: Some(slack), mail: None };
+    verbs::notification_settings_set(&app.ctx(), Some(&account.username), None, Some(settings)).await.unwrap();
+    for one in [&worker, &app] {
+        let patch = InstancePatch { replicas: Some(2), ..InstancePatch::default() };
+        service_instance_update(&one.ctx(), one.service, Some(one.environment), patch).await.unwrap();
+    }
+    let text = tokio::time::timeout(Duration::from_secs(30), texts.recv()).await.expect("a message").unwrap();
+    assert!(text.contains(&app.host), "{text}");
+    let about = async |app: &App| test.ops.store.deliveries(app.tenant, "notification", &app.instance.to_string(), 9).await.unwrap().len();
+    assert_eq!((about(&app).await, about(&worker).await), (1, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
