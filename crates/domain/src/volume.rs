@@ -108,7 +108,7 @@ pub struct Backup {
     pub kind: Option<BackupKind>,
     /// Where it stands.
     pub state: BackupState,
-    /// Why it failed, in words for the user.
+    /// Why it failed, or why a whole one could not be restored the last time, in words for the user.
     pub reason: Option<String>,
     /// It does not expire and cannot be deleted.
     pub locked: bool,

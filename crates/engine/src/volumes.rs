@@ -234,12 +234,16 @@ async fn restore(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<(), St
     };
     let (from, to) = (copy_of(shared, backup), data_of(shared, volume.id));
     let swapped = tokio::task::spawn_blocking(move || swap(&from, &to)).await.map_err(io::Error::other).flatten();
-    if let Err(error) = swapped {
+    let reason = swapped.err().map(|error| {
         tracing::error!(%error, volume = %volume.id, "a backup cannot be restored; what was there stays");
-    }
+        format!("the backup could not be put in place, and what was there stays: {error}")
+    });
     let (from, to) = (VolumeState::Restoring, VolumeState::Ready);
-    let change = Change::VolumeInstanceMove { id: volume.id, from, to, restoring: None, at: Timestamp::now() };
-    let done = shared.ops.store.commit(tenant, vec![change]).await;
+    let changes = vec![
+        Change::VolumeInstanceMove { id: volume.id, from, to, restoring: None, at: Timestamp::now() },
+        Change::BackupRestored { id: backup, reason },
+    ];
+    let done = shared.ops.store.commit(tenant, changes).await;
     drop(held);
     match done {
         Err(StoreError::Stale) => Ok(()),
@@ -259,12 +263,27 @@ fn swap(copy_from: &Path, data: &Path) -> io::Result<()> {
     }
     remove(&fresh)?;
     remove(&old)?;
-    copy(copy_from, &fresh)?;
-    if data.exists() {
-        std::fs::rename(data, &old)?;
+    let swapped = copy(copy_from, &fresh).and_then(|_| exchange(&fresh, data, &old));
+    if swapped.is_err() {
+        // The room is needed; if it does not work, the next attempt does it.
+        let _ = remove(&fresh);
     }
-    std::fs::rename(&fresh, data)?;
-    remove(&old)
+    swapped
+}
+
+fn exchange(fresh: &Path, data: &Path, old: &Path) -> io::Result<()> {
+    if !data.exists() {
+        return std::fs::rename(fresh, data);
+    }
+    std::fs::rename(data, old)?;
+    if let Err(error) = std::fs::rename(fresh, data) {
+        std::fs::rename(old, data)?;
+        return Err(error);
+    }
+    if let Err(error) = remove(old) {
+        tracing::warn!(%error, path = %old.display(), "what a volume held before a backup was restored could not be deleted");
+    }
+    Ok(())
 }
 
 /// Asks for the backups that are due, and lets go of those whose time is over.
@@ -336,4 +355,29 @@ pub(crate) async fn sweep(shared: &Arc<Shared>, now: Timestamp) -> Result<(), Bo
 
 fn list(folder: &Path) -> Vec<PathBuf> {
     std::fs::read_dir(folder).map_or_else(|_| vec![], |entries| entries.flatten().map(|entry| entry.path()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_what_was_there() {
+        let place = tempfile::tempdir().unwrap();
+        let (kept, data) = (place.path().join("kept"), place.path().join("volume/data"));
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("file"), "today").unwrap();
+        assert!(swap(&kept, &data).is_err(), "the copy is gone");
+        assert!(exchange(&place.path().join("nothing"), &data, &place.path().join("volume/data.old")).is_err());
+        assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "today");
+        assert_eq!(list(&place.path().join("volume")), [data.clone()], "and nothing half done");
+
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "yesterday").unwrap();
+        swap(&kept, &data).unwrap();
+        assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "yesterday");
+        assert_eq!(list(&place.path().join("volume")), [data.clone()]);
+    }
 }

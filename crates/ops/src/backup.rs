@@ -95,6 +95,7 @@ pub async fn volume_instance_backup_restore(ctx: &OpCtx, volume: VolumeInstanceI
     let data = json!({"volumeInstance": volume, "createdAt": backup.created_at.to_string()});
     let changes = vec![
         Change::VolumeInstanceMove { id: volume, from, to, restoring: Some(id), at: ctx.now },
+        Change::BackupRestored { id, reason: None },
         ctx.activity(opened.tenant, Some(opened.row.project_id), "volume_instance_backup_restore", id, data),
     ];
     ctx.commit(opened.tenant, changes).await?;
@@ -166,15 +167,18 @@ pub(crate) async fn workflow(
 ) -> Result<crate::template::Workflow, Error> {
     use crate::template::Workflow;
     let opened = volume_instance_for(ctx, volume, Permission::Read).await?;
-    if restoring {
-        return Ok(if opened.row.restoring == Some(id) { Workflow::Running } else { Workflow::Complete });
+    if restoring && opened.row.restoring == Some(id) {
+        return Ok(Workflow::Running);
     }
     let found = ctx.ops.store.backup(id).await?.and_then(|sealed| sealed.open(opened.tenant));
     Ok(match found.filter(|backup| backup.volume_instance_id == volume) {
         None => Workflow::NotFound,
         Some(backup) => match backup.state {
             BackupState::Creating => Workflow::Running,
-            BackupState::Ready => Workflow::Complete,
+            BackupState::Ready => match backup.reason.filter(|_| restoring) {
+                Some(reason) => Workflow::Failed(reason),
+                None => Workflow::Complete,
+            },
             BackupState::Failed => Workflow::Failed(backup.reason.unwrap_or_else(|| "the backup has failed".into())),
         },
     })

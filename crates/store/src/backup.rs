@@ -29,6 +29,8 @@ statements! {
     BACKUP_END =
         "UPDATE volume_backups SET state = $state, used_bytes = $used, reason = $reason \
          WHERE id = $id AND state = 'CREATING' AND workspace_id = $workspace";
+    BACKUP_RESTORED =
+        "UPDATE volume_backups SET reason = $reason WHERE id = $id AND state = 'READY' AND workspace_id = $workspace";
     BACKUP_LOCK =
         "UPDATE volume_backups SET locked = $locked, expires_at = NULL WHERE id = $id AND workspace_id = $workspace";
     BACKUP_DELETE = "DELETE FROM volume_backups WHERE id = $id AND workspace_id = $workspace";
@@ -150,6 +152,11 @@ pub(crate) fn backup_insert(backup: &Backup) -> Statement {
 pub(crate) fn backup_end(tenant: Tenant, id: BackupId, state: BackupState, used_bytes: i64, reason: Option<&str>) -> Statement {
     let params = params![id = id, workspace = tenant, state = state.as_str(), used = used_bytes, reason = reason];
     Statement::touch(&BACKUP_END, params)
+}
+
+/// One that is gone by now needs no answer.
+pub(crate) fn backup_restored(tenant: Tenant, id: BackupId, reason: Option<&str>) -> Statement {
+    Statement::any(&BACKUP_RESTORED, params![id = id, workspace = tenant, reason = reason])
 }
 
 pub(crate) fn backup_lock(tenant: Tenant, id: BackupId) -> Statement {

@@ -323,6 +323,13 @@ pub enum Change {
         /// Why it failed.
         reason: Option<String>,
     },
+    /// A whole backup was put in the place of its volume's files, or could not be.
+    BackupRestored {
+        /// Which.
+        id: BackupId,
+        /// Why it could not be; `None` also before it is tried.
+        reason: Option<String>,
+    },
     /// A backup stays for good.
     BackupLock(BackupId),
     /// A backup.
@@ -422,6 +429,7 @@ impl Change {
             Self::VolumeDetach(_) => "VolumeDetach",
             Self::BackupInsert(_) => "BackupInsert",
             Self::BackupEnd { .. } => "BackupEnd",
+            Self::BackupRestored { .. } => "BackupRestored",
             Self::BackupLock(_) => "BackupLock",
             Self::BackupDelete(_) => "BackupDelete",
             Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
@@ -491,6 +499,7 @@ impl Change {
             | Self::VolumeAttach { .. }
             | Self::VolumeDetach(_)
             | Self::BackupEnd { .. }
+            | Self::BackupRestored { .. }
             | Self::BackupLock(_)
             | Self::BackupDelete(_)
             | Self::TcpProxyDelete(_) => None,

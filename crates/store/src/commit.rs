@@ -113,6 +113,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::VolumeDetach(id) => volume::volume_detach(tenant, *id),
         Change::BackupInsert(row) => backup::backup_insert(row),
         Change::BackupEnd { id, state, used_bytes, reason } => backup::backup_end(tenant, *id, *state, *used_bytes, reason.as_deref()),
+        Change::BackupRestored { id, reason } => backup::backup_restored(tenant, *id, reason.as_deref()),
         Change::BackupLock(id) => backup::backup_lock(tenant, *id),
         Change::BackupDelete(id) => backup::backup_delete(tenant, *id),
         Change::BackupSchedulesSet { instance, kinds } => return Ok(backup::backup_schedules_set(instance, kinds)),

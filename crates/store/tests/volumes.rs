@@ -170,6 +170,12 @@ both! {
         store.commit(tenant, vec![restore()]).await.unwrap();
         assert!(matches!(store.commit(tenant, vec![restore()]).await, Err(StoreError::Stale)), "one at a time");
 
+        let told = |reason: Option<&str>| Change::BackupRestored { id: made.id, reason: reason.map(str::to_owned) };
+        store.commit(tenant, vec![told(Some("no room"))]).await.unwrap();
+        assert_eq!(store.backups_of(tenant, &[at.id]).await.unwrap()[0].reason.as_deref(), Some("no room"));
+        store.commit(tenant, vec![told(None)]).await.unwrap();
+        assert_eq!(store.backups_of(tenant, &[at.id]).await.unwrap()[0].reason, None);
+
         let kinds = vec![(BackupKind::Daily, now()), (BackupKind::Monthly, later(1))];
         store.commit(tenant, vec![Change::BackupSchedulesSet { instance: at.clone(), kinds }]).await.unwrap();
         assert_eq!(store.backup_schedules(tenant, at.id).await.unwrap().len(), 2);
@@ -249,7 +255,9 @@ both! {
             assert!(matches!(result, Err(StoreError::Stale | StoreError::ForeignTenant)), "{what}: {result:?}");
         }
         // These find nothing, which is no error for them.
-        store.commit(thief.tenant, vec![Change::VolumeDetach(at.id), Change::VolumeInstanceUsed { id: at.id, used_bytes: 1 }]).await.unwrap();
+        let told = Change::BackupRestored { id: kept.id, reason: Some("stolen".into()) };
+        store.commit(thief.tenant, vec![Change::VolumeDetach(at.id), Change::VolumeInstanceUsed { id: at.id, used_bytes: 1 }, told]).await.unwrap();
+        assert_eq!(store.backups_of(victim.tenant, &[at.id]).await.unwrap(), std::slice::from_ref(&kept));
         let seen = store.volume_instances_of_volumes(victim.tenant, &[row.id]).await.unwrap();
         assert_eq!(seen, std::slice::from_ref(&at));
         assert!(store.volume_instances_of_volumes(thief.tenant, &[row.id]).await.unwrap().is_empty());
