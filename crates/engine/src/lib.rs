@@ -176,6 +176,7 @@ impl Engine {
         tracker.spawn(sweep::run(shared.clone()));
         tracker.spawn(outgoing::post::run(shared.clone()));
         tracker.spawn(volumes::run(shared.clone()));
+        tracker.spawn(volumes::gauge(shared.clone()));
         tracker.spawn(notify::run(shared.clone()));
         tracker.spawn(trigger::run(shared.clone()));
         tracker.spawn(watch::run(shared.clone()));

@@ -1,7 +1,7 @@
 //! Volumes on disk: `volumes/<instance>/data` for the files, `backups/<id>` for copies. A service stands still while its volume is copied:
 //! a database's files make sense only together.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::volume::{Backup, BackupState, VolumeInstance, VolumeState};
-use domain::{BackupId, InstanceId, ReplicaId, Tenant, Timestamp, VolumeInstanceId};
-use runtime::tree::{copy, give};
+use domain::{BackupId, InstanceId, ReplicaId, Tenant, Timestamp, VolumeInstanceId, WorkspaceId};
+use runtime::tree::{copy, give, measure};
 use runtime::{Observation, UnixUser};
 use store::{Change, StoreError};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::MissedTickBehavior;
 
 use crate::{Home, Shared, lock};
 
@@ -20,8 +22,14 @@ use crate::{Home, Shared, lock};
 const PERIOD: Duration = Duration::from_secs(60);
 /// Whether a service has come to rest is looked at so often.
 const REST: Duration = Duration::from_millis(100);
-/// A service that does not come to rest in this time is copied another time.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// A service that does not come to rest in this time, besides what it may take to end, is copied another time.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Nobody is waited for longer, whatever grace they have.
+const LONGEST: Duration = Duration::from_secs(1800);
+/// Volumes that are copied at the same time; more would only slow one another down.
+const COPIES: usize = 4;
+/// Files and folders of a volume that are counted, at most.
+const GAUGED: usize = 1_000_000;
 
 fn data_of(shared: &Shared, id: VolumeInstanceId) -> PathBuf {
     shared.config.data_dir.join("volumes").join(id.to_string()).join("data")
@@ -48,15 +56,6 @@ pub(crate) async fn prepare(shared: &Arc<Shared>, id: VolumeInstanceId, user: Op
     });
     prepared.await.map_err(io::Error::other)??;
     Ok(path)
-}
-
-/// Bytes of files. What vanishes meanwhile counts for nothing.
-fn measure(path: &Path) -> u64 {
-    let Ok(meta) = std::fs::symlink_metadata(path) else { return 0 };
-    if !meta.is_dir() {
-        return meta.blocks() * 512;
-    }
-    std::fs::read_dir(path).map_or(0, |entries| entries.flatten().map(|entry| measure(&entry.path())).sum())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -105,7 +104,28 @@ impl Drop for Claim {
     }
 }
 
+/// What is being copied, and whose turn it is.
+#[derive(Default)]
+struct Work {
+    under_way: std::sync::Mutex<HashSet<VolumeInstanceId>>,
+    /// One volume of a workspace at a time, so that no workspace takes all the places.
+    turns: std::sync::Mutex<HashMap<WorkspaceId, Arc<Mutex<()>>>>,
+}
+
+/// The mark that a volume is being copied.
+struct UnderWay {
+    work: Arc<Work>,
+    volume: VolumeInstanceId,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.work.under_way).remove(&self.volume);
+    }
+}
+
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let (work, places) = (Arc::new(Work::default()), Arc::new(Semaphore::new(COPIES)));
     let mut bell = shared.ops.signals.volumes();
     let mut tick = tokio::time::interval(PERIOD);
     loop {
@@ -116,7 +136,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         tokio::select! {
             () = shared.shutdown.cancelled() => return,
-            done = pass(&shared) => if let Err(error) = done {
+            done = pass(&shared, &work, &places) => if let Err(error) = done {
                 tracing::warn!(%error, "volumes could not be looked after; it is tried again");
             }
         }
@@ -124,26 +144,61 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 /// Restores come first: somebody waits for them.
-async fn pass(shared: &Arc<Shared>) -> Result<(), StoreError> {
+async fn pass(shared: &Arc<Shared>, work: &Arc<Work>, places: &Arc<Semaphore>) -> Result<(), StoreError> {
+    // Taken before anything is read: what ends after that is read as it was, and looked at the next time.
+    let busy = lock(&work.under_way).clone();
     let volumes = shared.ops.store.system_volume_instances().await?;
-    for volume in volumes.iter().filter(|volume| volume.state == VolumeState::Restoring) {
-        restore(shared, volume).await?;
-    }
-    for backup in shared.ops.store.system_backups_under_way().await? {
-        if let Some(volume) = volumes.iter().find(|volume| volume.id == backup.volume_instance_id) {
-            back_up(shared, volume, &backup).await?;
+    let wanted = shared.ops.store.system_backups_under_way().await?;
+    let (restoring, ready): (Vec<_>, Vec<_>) = volumes.iter().partition(|volume| volume.state == VolumeState::Restoring);
+    for volume in restoring.into_iter().chain(ready).filter(|volume| !busy.contains(&volume.id)) {
+        let backups: Vec<Backup> = wanted.iter().filter(|backup| backup.volume_instance_id == volume.id).cloned().collect();
+        if volume.state == VolumeState::Restoring || !backups.is_empty() {
+            lock(&work.under_way).insert(volume.id);
+            let mark = UnderWay { work: work.clone(), volume: volume.id };
+            shared.tracker.spawn(tend(shared.clone(), places.clone(), mark, volume.clone(), backups));
         }
     }
-    schedule(shared, &volumes).await?;
-    gauge(shared, volumes).await
+    schedule(shared, &volumes).await
 }
 
-/// The instance that uses the volume.
-async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<Home>, StoreError> {
+/// All that is to be done for one volume, when it is its turn.
+async fn tend(shared: Arc<Shared>, places: Arc<Semaphore>, mark: UnderWay, volume: VolumeInstance, backups: Vec<Backup>) {
+    let turn = lock(&mark.work.turns).entry(volume.workspace_id).or_default().clone();
+    let done = async {
+        let _turn = turn.lock().await;
+        let Ok(_place) = places.acquire().await else { return Ok(false) };
+        let mut done = true;
+        if volume.state == VolumeState::Restoring {
+            done = restore(&shared, &volume).await?;
+        }
+        for backup in &backups {
+            back_up(&shared, &volume, backup).await?;
+        }
+        Ok::<bool, StoreError>(done)
+    };
+    let done = tokio::select! {
+        () = shared.shutdown.cancelled() => return,
+        done = done => done,
+    };
+    drop(mark);
+    match done {
+        // More may have been asked for meanwhile.
+        Ok(true) => shared.ops.signals.ring_volumes(),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, volume = %volume.id, "a volume could not be looked after; it is tried again"),
+    }
+}
+
+/// The instance that uses the volume, and the seconds that its replicas may take to end.
+async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<(Home, u32)>, StoreError> {
     let Some(service) = volume.service_id else { return Ok(None) };
+    let tenant = Tenant::system(volume.workspace_id);
     let found = shared.ops.store.instance_of(volume.environment_id, service).await?;
-    let instance = found.and_then(|sealed| sealed.open(Tenant::system(volume.workspace_id)));
-    Ok(instance.map(|instance| (volume.workspace_id, instance.id)))
+    let Some(instance) = found.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
+    let live = shared.ops.store.deployments_live(tenant, &[instance.id]).await?;
+    let graces = live.iter().map(|deployment| deployment.spec.deploy.draining_seconds);
+    let grace = graces.fold(instance.spec.deploy.draining_seconds, u32::max);
+    Ok(Some(((volume.workspace_id, instance.id), grace)))
 }
 
 /// A volume that nothing uses until this is dropped.
@@ -170,11 +225,14 @@ impl Drop for Held {
 
 /// Stops what uses the volume and waits until nothing does. `Err(())` when it does not come to rest.
 async fn hold(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<Result<Held, ()>, StoreError> {
-    let home = user_of(shared, volume).await?;
+    let user = user_of(shared, volume).await?;
+    // First its requests end, then it does: each may take the whole grace.
+    let grace = Duration::from_secs(2 * u64::from(user.map_or(0, |(_, grace)| grace)));
+    let home = user.map(|(home, _)| home);
     lock(&shared.held).insert(volume.id);
     let held = Held { shared: shared.clone(), volume: volume.id, home };
     held.look();
-    let until = tokio::time::Instant::now() + PATIENCE;
+    let until = tokio::time::Instant::now() + (grace + PATIENCE).min(LONGEST);
     while !rests(shared, volume.id).await {
         if tokio::time::Instant::now() >= until {
             return Ok(Err(()));
@@ -225,12 +283,13 @@ async fn back_up(shared: &Arc<Shared>, volume: &VolumeInstance, backup: &Backup)
     }
 }
 
-async fn restore(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<(), StoreError> {
-    let Some(backup) = volume.restoring else { return Ok(()) };
+/// Whether it is over.
+async fn restore(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<bool, StoreError> {
+    let Some(backup) = volume.restoring else { return Ok(true) };
     let tenant = Tenant::system(volume.workspace_id);
     let Ok(held) = hold(shared, volume).await? else {
         tracing::warn!(volume = %volume.id, "a volume is in use and cannot be restored yet; it is tried again");
-        return Ok(());
+        return Ok(false);
     };
     let (from, to) = (copy_of(shared, backup), data_of(shared, volume.id));
     let swapped = tokio::task::spawn_blocking(move || swap(&from, &to)).await.map_err(io::Error::other).flatten();
@@ -246,8 +305,8 @@ async fn restore(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<(), St
     let done = shared.ops.store.commit(tenant, changes).await;
     drop(held);
     match done {
-        Err(StoreError::Stale) => Ok(()),
-        result => result.map(|_| ()),
+        Err(StoreError::Stale) => Ok(true),
+        result => result.map(|_| true),
     }
 }
 
@@ -314,10 +373,27 @@ async fn schedule(shared: &Shared, volumes: &[VolumeInstance]) -> Result<(), Sto
 }
 
 /// Writes down what volumes hold, where that has changed.
-async fn gauge(shared: &Shared, volumes: Vec<VolumeInstance>) -> Result<(), StoreError> {
-    for volume in volumes {
+pub(crate) async fn gauge(shared: Arc<Shared>) {
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            done = gauge_all(&shared) => if let Err(error) = done {
+                tracing::warn!(%error, "what volumes hold could not be written down; it is tried again");
+            }
+        }
+    }
+}
+
+async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {
+    for volume in shared.ops.store.system_volume_instances().await? {
         let path = data_of(shared, volume.id);
-        let Ok(used) = tokio::task::spawn_blocking(move || measure(&path)).await else { continue };
+        let Ok(used) = tokio::task::spawn_blocking(move || measure(&path, GAUGED)).await else { continue };
         let used_bytes = i64::try_from(used).unwrap_or(i64::MAX);
         if used_bytes != volume.used_bytes {
             let change = Change::VolumeInstanceUsed { id: volume.id, used_bytes };
