@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(1800);
 /// Volumes that are copied at the same time; more would only slow one another down.
 const COPIES: usize = 4;
+/// What is said of a backup that has failed can be asked for so long.
+const FAILED_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 /// Files and folders of a volume that are counted, at most.
 const GAUGED: usize = 1_000_000;
 
@@ -354,13 +356,22 @@ async fn schedule(shared: &Shared, volumes: &[VolumeInstance]) -> Result<(), Sto
         let tenant = Tenant::system(volume.workspace_id);
         let backups = shared.ops.store.backups_of(tenant, &[volume.id]).await?;
         let newest = backups.iter().filter(|backup| backup.kind == Some(schedule.kind)).map(|backup| backup.created_at).max();
-        if schedule.kind.is_due(schedule.created_at, newest, now) {
+        let under_way = backups.iter().any(|backup| backup.state == BackupState::Creating);
+        if !under_way && schedule.kind.is_due(schedule.created_at, newest, now) {
             let backup = ops::backup::new_backup(volume, Some(schedule.kind), now);
-            shared.ops.store.commit(tenant, vec![Change::BackupInsert(backup)]).await?;
-            asked = true;
+            match shared.ops.store.commit(tenant, vec![Change::BackupInsert(backup)]).await {
+                // Somebody has asked for one at the same moment; this one is still due after that.
+                Err(StoreError::Conflict { .. }) => {}
+                done => {
+                    done?;
+                    asked = true;
+                }
+            }
         }
     }
-    for backup in shared.ops.store.system_backups_expired(now).await? {
+    let mut over = shared.ops.store.system_backups_expired(now).await?;
+    over.extend(shared.ops.store.system_backups_failed(now - FAILED_KEPT).await?);
+    for backup in over {
         let restoring = volumes.iter().any(|volume| volume.restoring == Some(backup.id));
         if !restoring && backup.state != BackupState::Creating {
             shared.ops.store.commit(Tenant::system(backup.workspace_id), vec![Change::BackupDelete(backup.id)]).await?;

@@ -13,6 +13,8 @@ use crate::{Error, OpCtx};
 /// The most backups of one volume.
 const MAX_BACKUPS: usize = 50;
 
+const UNDER_WAY: &str = "the volume is being backed up or restored: wait until that is done";
+
 /// The backups of a volume, newest first.
 ///
 /// # Errors
@@ -54,9 +56,10 @@ pub async fn volume_instance_backup_create(ctx: &OpCtx, id: VolumeInstanceId, ca
     let opened = volume_instance_for(ctx, id, Permission::Write).await?;
     let before = ctx.ops.store.backups_of(opened.tenant, &[id]).await?;
     if opened.row.state != VolumeState::Ready || before.iter().any(|backup| backup.state == BackupState::Creating) {
-        return Err(Error::conflict("the volume is being backed up or restored: wait until that is done"));
+        return Err(Error::conflict(UNDER_WAY));
     }
-    if before.len() >= MAX_BACKUPS {
+    // Those that have failed hold nothing and go by themselves.
+    if before.iter().filter(|backup| backup.state != BackupState::Failed).count() >= MAX_BACKUPS {
         return Err(Error::conflict(format!("the volume has {MAX_BACKUPS} backups: delete some first")));
     }
     let creator_id = match &ctx.principal {
@@ -67,7 +70,9 @@ pub async fn volume_instance_backup_create(ctx: &OpCtx, id: VolumeInstanceId, ca
     let backup = Backup { name, creator_id, ..new_backup(&opened.row, None, ctx.now) };
     let data = json!({"name": backup.name, "volumeInstance": id});
     let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "volume_instance_backup_create", backup.id, data);
-    ctx.commit(opened.tenant, vec![Change::BackupInsert(backup.clone()), activity]).await?;
+    let made = ctx.commit(opened.tenant, vec![Change::BackupInsert(backup.clone()), activity]).await;
+    // Somebody else has asked at the same moment.
+    made.map_err(|error| if error.code == domain::Code::AlreadyExists { Error::conflict(UNDER_WAY) } else { error })?;
     ctx.ops.signals.ring_volumes();
     Ok(backup)
 }

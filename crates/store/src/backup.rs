@@ -21,6 +21,7 @@ statements! {
     BACKUPS_OF_VOLUME_INSTANCES = select!("WHERE volume_instance_id IN ($instances) AND workspace_id = $workspace");
     SYSTEM_BACKUPS_UNDER_WAY = select!("WHERE state = 'CREATING'");
     SYSTEM_BACKUPS_EXPIRED = select!("WHERE expires_at IS NOT NULL AND expires_at < $now");
+    SYSTEM_BACKUPS_FAILED = select!("WHERE state = 'FAILED' AND created_at < $before");
     SYSTEM_BACKUPS = "SELECT id FROM volume_backups";
     BACKUP_INSERT =
         "INSERT INTO volume_backups (id, workspace_id, project_id, environment_id, volume_instance_id, name, creator_id, kind, state, \
@@ -100,6 +101,14 @@ impl Store {
     /// The database does not answer.
     pub async fn system_backups_expired(&self, now: Timestamp) -> Result<Vec<Backup>, StoreError> {
         self.list(&SYSTEM_BACKUPS_EXPIRED, &params![now = now], row).await
+    }
+
+    /// Every backup that has failed and was asked for before then.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_backups_failed(&self, before: Timestamp) -> Result<Vec<Backup>, StoreError> {
+        self.list(&SYSTEM_BACKUPS_FAILED, &params![before = before], row).await
     }
 
     /// Every backup of the server.

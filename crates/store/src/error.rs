@@ -25,6 +25,8 @@ pub enum Constraint {
     VolumeInstance,
     /// One volume per service and environment, and one service per volume.
     VolumeMount,
+    /// One backup of a volume is made at a time.
+    Backup,
     /// A port of the server.
     TcpPort,
     /// One TCP proxy of a kind per service and environment.
@@ -58,6 +60,7 @@ impl Constraint {
             Self::VolumeName => "volume name in this project",
             Self::VolumeInstance => "instance of this volume in this environment",
             Self::VolumeMount => "volume of this service in this environment",
+            Self::Backup => "backup of this volume that is being made",
             Self::TcpPort => "port",
             Self::TcpProxy => "TCP proxy of this service in this environment",
             Self::DeviceUserCode => "user code",
@@ -136,7 +139,7 @@ impl StoreError {
 /// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`). Ends are compared, so a name
 /// that ends like another one comes before it.
 pub(crate) fn constraint(reported: &str) -> Constraint {
-    const RULES: [(&str, &str, Constraint); 19] = [
+    const RULES: [(&str, &str, Constraint); 20] = [
         ("users_email_key", "users.email", Constraint::UserEmail),
         ("workspaces_username_key", "workspaces.username", Constraint::WorkspaceUsername),
         ("workspaces_personal_of_key", "workspaces.personal_of", Constraint::PersonalWorkspace),
@@ -153,6 +156,7 @@ pub(crate) fn constraint(reported: &str) -> Constraint {
         ("volumes_living_name", "volumes.project_id, volumes.name_key", Constraint::VolumeName),
         ("volume_mounts_service_key", "volume_mounts.environment_id, volume_mounts.service_id", Constraint::VolumeMount),
         ("volume_mounts_pkey", "volume_mounts.volume_instance_id", Constraint::VolumeMount),
+        ("volume_backups_creating", "volume_backups.volume_instance_id", Constraint::Backup),
         ("tcp_proxies_port_key", "tcp_proxies.proxy_port", Constraint::TcpPort),
         ("tcp_proxies_place_key", "tcp_proxies.environment_id, tcp_proxies.service_id, tcp_proxies.kind", Constraint::TcpProxy),
         ("device_grants_user_code_key", "device_grants.user_code", Constraint::DeviceUserCode),

@@ -157,6 +157,9 @@ both! {
         store.commit(tenant, changes).await.unwrap();
         assert_eq!(store.backups_of(tenant, &[at.id]).await.unwrap(), std::slice::from_ref(&made));
         assert_eq!(store.system_backups_under_way().await.unwrap(), std::slice::from_ref(&made));
+        let second = backup(&at);
+        let refused = store.commit(tenant, vec![Change::BackupInsert(second.clone())]).await;
+        assert_eq!(conflict(refused), Constraint::Backup, "one at a time");
         let end = || Change::BackupEnd { id: made.id, state: BackupState::Ready, used_bytes: 5, reason: None };
         store.commit(tenant, vec![end()]).await.unwrap();
         assert!(matches!(store.commit(tenant, vec![end()]).await, Err(StoreError::Stale)), "it has ended already");
@@ -164,6 +167,11 @@ both! {
         assert_eq!(store.system_backups_expired(later(61)).await.unwrap().len(), 1);
         store.commit(tenant, vec![Change::BackupLock(made.id)]).await.unwrap();
         assert!(store.system_backups_expired(later(61)).await.unwrap().is_empty(), "locked ones stay");
+        let failed = Change::BackupEnd { id: second.id, state: BackupState::Failed, used_bytes: 0, reason: Some("no room".into()) };
+        store.commit(tenant, vec![Change::BackupInsert(second.clone()), failed]).await.unwrap();
+        assert!(store.system_backups_failed(now()).await.unwrap().is_empty());
+        assert_eq!(store.system_backups_failed(later(1)).await.unwrap().len(), 1);
+        store.commit(tenant, vec![Change::BackupDelete(second.id)]).await.unwrap();
 
         let (from, to) = (VolumeState::Ready, VolumeState::Restoring);
         let restore = || Change::VolumeInstanceMove { id: at.id, from, to, restoring: Some(made.id), at: now() };
@@ -238,7 +246,7 @@ both! {
             },
             Change::VolumeInstanceDelete(at.id),
             Change::VolumeAttach { id: at.id, service: stolen.id },
-            Change::BackupInsert(Backup { id: BackupId::generate(), workspace_id: mine, ..kept.clone() }),
+            Change::BackupInsert(Backup { id: BackupId::generate(), workspace_id: mine, state: BackupState::Ready, ..kept.clone() }),
             Change::BackupEnd { id: kept.id, state: BackupState::Failed, used_bytes: 0, reason: None },
             Change::BackupLock(kept.id),
             Change::BackupDelete(kept.id),
