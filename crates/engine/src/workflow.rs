@@ -6,6 +6,7 @@
 //! written down before it begins, and keeps its id: whoever it asks can tell a repetition by that.
 
 mod execute;
+mod leftovers;
 mod nodes;
 pub(crate) mod worker;
 
@@ -98,6 +99,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tracing::warn!(%error, "the runs of the last start could not be given back; their holds run out");
     }
     shared.tracker.spawn(keep(flow.clone()));
+    shared.tracker.spawn(leftovers::run(flow.clone()));
     let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
     loop {
         rings.mark_unchanged();

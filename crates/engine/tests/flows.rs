@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::workflow::edit::Place;
 use domain::workflow::run::{Run, RunSource, RunStatus, Subject};
 use domain::workflow::{Graph, Node, NodeData, Policy, PortType, Position, Workflow};
-use domain::{GraphId, RunId, Tenant, Timestamp};
+use domain::{GraphId, RunId, Tenant, Timestamp, UploadId};
 use ops::OpCtx;
 use ops::run::{RunStart, RunView, run_cancel, run_get, run_start};
 use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, workflow_create, workflow_get};
@@ -274,6 +274,29 @@ async fn what_users_write_is_nobodys_process() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), gone).await.expect("workers end with their engine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_no_row_tells_of_are_removed() {
+    let mut app = TestApp::new().await;
+    let ctx = app.person("ada@example.com").await;
+    let known = ops::file::file_add(&now(&ctx), "a.txt", b"known").await.expect("a file").file.id;
+    let (left, fresh) = (UploadId::generate(), UploadId::generate());
+    let path = |id| ops::file::file_path(&app.ops, id);
+    let old = std::time::SystemTime::now() - Duration::from_secs(3 * 86_400);
+    for (id, old) in [(known, Some(old)), (left, Some(old)), (fresh, None)] {
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path(id)).expect("a file");
+        old.map_or(Ok(()), |old| file.set_modified(old)).expect("a time");
+    }
+    let (known, left, fresh) = (path(known), path(left), path(fresh));
+    app.start_engine();
+    let gone = async {
+        while left.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("it is removed");
+    assert!(known.exists() && fresh.exists());
 }
 
 /// Fifty nodes in a row, and an engine that is killed again and again in the middle.

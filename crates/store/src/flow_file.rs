@@ -31,6 +31,10 @@ statements! {
     FLOW_FILES = page_of!("");
     FLOW_FILES_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow");
     SYSTEM_FLOW_FILES_EXPIRED = "SELECT id FROM flow_files WHERE expires_at < $now ORDER BY expires_at LIMIT $limit";
+    SYSTEM_FLOW_FILES_KNOWN = "SELECT id FROM flow_files WHERE id IN ($ids)";
+    /// The rows outlive their workflow until their bytes are deleted.
+    FLOW_FILES_LET_GO =
+        "UPDATE flow_files SET workflow_id = NULL, expires_at = 0 WHERE workflow_id = $workflow AND workspace_id = $workspace";
     SYSTEM_FLOW_FILES_DELETE = "DELETE FROM flow_files WHERE id IN ($ids)";
     /// Only where there is room for it.
     FLOW_FILE_INSERT =
@@ -99,6 +103,14 @@ impl Store {
         self.list(&SYSTEM_FLOW_FILES_EXPIRED, &params![now = now, limit = limit], |r| r.id(UploadId)).await
     }
 
+    /// Those of the files that there are.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_flow_files_known(&self, ids: &[UploadId]) -> Result<Vec<UploadId>, StoreError> {
+        self.list(&SYSTEM_FLOW_FILES_KNOWN, &params![ids = ids], |r| r.id(UploadId)).await
+    }
+
     /// Forgets files.
     ///
     /// # Errors
@@ -106,6 +118,10 @@ impl Store {
     pub async fn system_flow_files_delete(&self, ids: &[UploadId]) -> Result<(), StoreError> {
         self.write_one(&SYSTEM_FLOW_FILES_DELETE, params![ids = ids]).await.map(|_| ())
     }
+}
+
+pub(crate) fn flow_files_let_go(tenant: Tenant, workflow: WorkflowId) -> Statement {
+    Statement::any(&FLOW_FILES_LET_GO, params![workflow = workflow, workspace = tenant])
 }
 
 pub(crate) fn flow_file_insert(row: &FlowFile, most: i64) -> Statement {

@@ -88,7 +88,7 @@ pub enum WorkflowChange {
     Insert(Workflow),
     /// Name, description and graph, if the version is still the one that was read.
     Update(Workflow),
-    /// The workflow with its runs, triggers and files.
+    /// The workflow with its runs and triggers; its files have expired from then on.
     Delete(WorkflowId),
     /// A frozen graph, if it is not there yet.
     GraphKeep {
@@ -280,7 +280,12 @@ fn trigger_insert(row: &FlowTrigger, hash: Option<[u8; 32]>) -> Statement {
     Statement::touch(&TRIGGER_INSERT, params)
 }
 
-pub(crate) fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
+pub(crate) fn statements(tenant: Tenant, change: &WorkflowChange) -> Vec<Statement> {
+    let before = if let WorkflowChange::Delete(id) = change { Some(flow_file::flow_files_let_go(tenant, *id)) } else { None };
+    before.into_iter().chain([statement(tenant, change)]).collect()
+}
+
+fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
     match change {
         WorkflowChange::Insert(row) => workflow_insert(row),
         WorkflowChange::Update(row) => workflow_update(row),

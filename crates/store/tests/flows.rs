@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::page::PageRequest;
-use domain::workflow::run::{FlowFile, FlowTrigger, NodeRun, PlatformEvent, Run, RunSource, RunStatus, Start, Subject, Webhook};
+use domain::workflow::run::{FlowFile, FlowTrigger, Made, NodeRun, PlatformEvent, Run, RunSource, RunStatus, Start, Subject, Webhook};
 use domain::workflow::{Graph, Workflow};
 use domain::*;
 use serde_json::{Map, json};
@@ -179,7 +179,7 @@ both! {
         assert_eq!((page.items.len(), page.items[0].values.clone()), (1, run.values));
     }
 
-    async fn files_and_triggers_go_with_their_workflow(fixture: Fixture) {
+    async fn triggers_go_with_their_workflow_and_files_expire_with_it(fixture: Fixture) {
         let (ada, user) = fixture.tenant("ada").await;
         let flow = workflow(ada, user.id, "mine");
         let trigger = FlowTrigger {
@@ -227,7 +227,13 @@ both! {
         assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [file.id]);
         store.system_flow_files_delete(&[file.id]).await.unwrap();
         assert!(store.flow_file(file.id).await.unwrap().is_none());
+        let by = Made { workflow: Some(flow.id), run: RunId::generate(), node_id: "n".into(), node_type: "t".into(), node_label: "l".into() };
+        let made = FlowFile { id: UploadId::generate(), made: Some(by), expires_at: later(50), ..file };
+        store.commit(ada, vec![Change::Workflow(WorkflowChange::FileInsert { file: made.clone(), most: 10 })]).await.unwrap();
+        assert!(store.system_flow_files_expired(later(6), 10).await.unwrap().is_empty());
         store.commit(ada, vec![Change::Workflow(WorkflowChange::Delete(flow.id))]).await.unwrap();
+        assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [made.id], "its bytes are still there");
+        assert_eq!(store.system_flow_files_known(&[made.id, file.id]).await.unwrap(), [made.id]);
         assert!(store.flow_trigger(trigger.id).await.unwrap().is_none());
     }
 
