@@ -12,6 +12,8 @@ use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, 
 use serde_json::{Map, Value, json};
 use store::{Change, RunChange, WorkflowChange};
 use testkit::TestApp;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 
 fn now(ctx: &OpCtx) -> OpCtx {
     OpCtx { now: Timestamp::now(), ..ctx.clone() }
@@ -403,6 +405,28 @@ async fn a_long_delay_parks_the_run_and_a_cancel_ends_it() {
     assert_eq!(view.run.status, RunStatus::Canceled);
     let delay = view.nodes.iter().find(|node| node.node_type == "delay").expect("its row");
     assert_eq!(delay.status, RunStatus::Canceled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_what_is_under_way() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
+    let flow = workflow(&ctx).await;
+    add(&ctx, &flow, "http_request", json!({"url": format!("http://{address}/")})).await;
+    let run = start(&ctx, &flow, json!({})).await;
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    let mut buffer = [0; 4096];
+    assert!(stream.read(&mut buffer).await.expect("a request") > 0);
+    run_cancel(&now(&ctx), run).await.expect("it goes on");
+    // Nobody answers it: it ends because nobody waits any more.
+    let closed = async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection is closed");
+    let view = run_get(&ctx, run, true).await.expect("the run");
+    assert_eq!(view.run.status, RunStatus::Canceled);
+    let node = view.nodes.iter().find(|node| node.node_type == "http_request").expect("its row");
+    assert_eq!(node.status, RunStatus::Canceled);
 }
 
 #[tokio::test(flavor = "multi_thread")]
