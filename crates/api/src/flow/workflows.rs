@@ -397,7 +397,7 @@ pub(crate) struct PolicyShape {
     backoff_ms: Option<u64>,
     /// How long an attempt may take.
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 86_400_000)]
+    #[schema(minimum = 1, maximum = 3_600_000)]
     timeout_ms: Option<u64>,
     /// Whether the run goes on when the node has failed for good, with `{"error"}` as its output.
     #[serde(default)]

@@ -221,6 +221,9 @@ fn check_policy(policy: &Policy) -> Result<(), Refusal> {
     if policy.timeout_ms.is_some_and(|limit| limit == 0 || limit > 3_600_000) {
         return refuse("a timeout is between 1 and 3,600,000 ms");
     }
+    if policy.backoff_ms > 3_600_000 {
+        return refuse("a pause has at most 3,600,000 ms");
+    }
     Ok(())
 }
 

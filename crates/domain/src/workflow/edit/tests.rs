@@ -137,6 +137,25 @@ fn a_graph_has_a_largest_size() {
 }
 
 #[test]
+fn a_policy_has_limits() {
+    let mut graph = graph();
+    add(&mut graph, "m", "merge");
+    let most = Policy { retries: 10, backoff_ms: 3_600_000, timeout_ms: Some(3_600_000), ..Policy::default() };
+    assert_eq!(graph.set_policy("m", most), Ok(()));
+    let beyond = [
+        Policy { retries: 11, ..most },
+        Policy { backoff_ms: 3_600_001, ..most },
+        Policy { timeout_ms: Some(3_600_001), ..most },
+        Policy { timeout_ms: Some(0), ..most },
+    ];
+    for policy in beyond {
+        // Also in a node that comes with a run and not by an edit.
+        graph.nodes[2].data.policy = policy;
+        assert!(matches!(graph.check(&catalogue()), Err(Refusal::Input { .. })), "{policy:?}");
+    }
+}
+
+#[test]
 fn names_that_cannot_be_kept_are_refused() {
     for bad in ["a\0b".to_owned(), "x".repeat(201)] {
         let (mut one, mut two) = (graph(), graph());
