@@ -1,5 +1,6 @@
 //! Runs: started here, executed by the engine (`contracts/flow.md` 1.1 to 1.3, 1.7).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -188,9 +189,21 @@ pub fn wire_subject(subject: &Subject) -> String {
     }
 }
 
+/// The address that an http URL names by its number. What is on the way there is the operator's to know.
+fn literal(url: &str) -> Option<IpAddr> {
+    let authority = url.strip_prefix("http://")?.split(['/', '?', '#', '\\']).next().filter(|authority| !authority.contains('@'))?;
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0,
+        None => authority.split(':').next()?,
+    };
+    host.parse().ok()
+}
+
 fn check_webhook(ctx: &OpCtx, webhook: Option<&Webhook>) -> Result<(), Error> {
     let Some(webhook) = webhook else { return Ok(()) };
-    let secure = webhook.url.starts_with("https://") || (ctx.ops.settings.flow.private_addresses && webhook.url.starts_with("http://"));
+    let allow = &ctx.ops.settings.flow.outgoing_allow;
+    let allowed = |address| allow.iter().any(|network| network.contains(address));
+    let secure = webhook.url.starts_with("https://") || literal(&webhook.url).is_some_and(allowed);
     if !secure || webhook.url.len() > 2000 || webhook.url.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(Error::bad_input("webhook.url must be an https URL of at most 2000 characters"));
     }
@@ -400,5 +413,22 @@ impl Teller {
             created_at: now,
             updated_at: now,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::literal;
+
+    #[test]
+    fn only_a_number_is_an_address() {
+        let of = |url| literal(url).map(|address| address.to_string());
+        for (url, address) in [("http://127.0.0.1/a", "127.0.0.1"), ("http://10.1.2.3:80?x", "10.1.2.3"), ("http://[::1]:8080/", "::1")] {
+            assert_eq!(of(url).as_deref(), Some(address), "{url}");
+        }
+        for url in ["http://localhost/", "http://127.0.0.1.example.com/", "http://127.0.0.1:x@example.com/", "ftp://127.0.0.1/", "http://"]
+        {
+            assert_eq!(of(url), None, "{url}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use domain::network::Network;
 use domain::page::{Page, PageRequest};
 use domain::workflow::catalogue::Catalogue;
 use domain::workflow::edit::{Connected, NewEdge, NewNode, Place as NodePlace, Refusal};
@@ -28,8 +29,8 @@ pub struct FlowSettings {
     pub max_file_bytes: u64,
     /// All files of one workspace together in bytes.
     pub max_workspace_bytes: u64,
-    /// Nodes and webhooks may reach loopback and private addresses.
-    pub private_addresses: bool,
+    /// Addresses that webhooks may name although they are not of the public internet: there, http will do.
+    pub outgoing_allow: Vec<Network>,
     /// Runs of one workspace at the same time.
     pub runs_per_workspace: u32,
     /// What a node of a type costs, in microcredits; nothing when it is not listed.
@@ -46,7 +47,7 @@ impl Default for FlowSettings {
             files: std::env::temp_dir().join("orrery-files"),
             max_file_bytes: 50_000_000,
             max_workspace_bytes: 5_000_000_000,
-            private_addresses: false,
+            outgoing_allow: vec![],
             runs_per_workspace: 32,
             prices: std::collections::BTreeMap::new(),
             allowance: 1_000_000_000_000,

@@ -112,7 +112,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         },
         flow: ops::workflow::FlowSettings {
             files: config.data_dir.join("files"),
-            private_addresses: !config.outgoing_allow.is_empty(),
+            outgoing_allow: config.outgoing_allow.clone(),
             ..ops::workflow::FlowSettings::default()
         },
     }
