@@ -1,6 +1,8 @@
 //! The audit log as Galaxy tells it (`contracts/galaxy.md` 3.7, 3.14).
 
 use crate::activity::{Activity, Actor};
+use crate::galaxy::ContainerType;
+use crate::spec::{DeploySpec, InstanceSpec, Limits};
 
 /// Where an event is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +79,7 @@ impl ActivityKind {
     /// The entry as a sentence of the feed. `who` is the member's name, `host` the app's.
     #[must_use]
     pub fn sentence(self, activity: &Activity, who: &str, host: &str) -> String {
+        let settings = || Some((settings(&activity.data, "before")?, settings(&activity.data, "after")?));
         let number = |key: &str| activity.data.get(key).and_then(serde_json::Value::as_u64);
         let text = |key: &str| activity.data.get(key).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         let who = if matches!(activity.actor, Actor::System { .. }) { "Galaxy" } else { who };
@@ -91,14 +94,21 @@ impl ActivityKind {
             "appStart" => format!("{who} started {host}"),
             "appStop" => format!("{who} stopped {host}"),
             "appRestart" => format!("{who} restarted {host}"),
-            "appContainers" => match (number("from"), number("to")) {
-                (Some(from), Some(to)) => {
-                    let direction = if to > from { "up" } else { "down" };
-                    format!("{who} scaled {host} {direction} from {from} to {to} containers")
+            "appContainers" => {
+                let counts = settings().map(|(before, after)| (u64::from(before.replicas()), u64::from(after.replicas())));
+                match number("from").zip(number("to")).or(counts) {
+                    Some((from, to)) => {
+                        let direction = if to > from { "up" } else { "down" };
+                        format!("{who} scaled {host} {direction} from {from} to {to} containers")
+                    }
+                    None => format!("{who} scaled {host}"),
                 }
-                _ => format!("{who} scaled {host}"),
-            },
-            "appResize" => format!("{who} resized {host} from {} to {} sized containers", text("from"), text("to")),
+            }
+            "appResize" => {
+                let sizes = settings().map(|(before, after)| (size(before.limits), size(after.limits)));
+                let (from, to) = sizes.unwrap_or_else(|| (text("from"), text("to")));
+                format!("{who} resized {host} from {from} to {to} sized containers")
+            }
             "containerStop" => format!("{who} killed container {} of {host}", text("container")),
             "triggerAddContainersLimitError" => {
                 format!("Trigger {} could not add containers to {host}: the account's limit is reached", text("trigger"))
@@ -110,15 +120,28 @@ impl ActivityKind {
     }
 }
 
+/// What the audit log says of settings before or after a change.
+fn settings(data: &serde_json::Value, side: &str) -> Option<DeploySpec> {
+    let spec: InstanceSpec = serde_json::from_value(data.get(side)?.clone()).ok()?;
+    Some(spec.deploy)
+}
+
+/// Galaxy's name of a size, or how much memory that is.
+fn size(limits: Limits) -> String {
+    let is_it = |one: &ContainerType| (Some(one.memory_bytes), Some(one.cpu_millis)) == (limits.memory_bytes, limits.cpu_millis);
+    let known = ContainerType::galaxy().into_iter().find(is_it).map(|one| one.name);
+    known.unwrap_or_else(|| limits.memory_bytes.map_or_else(|| "custom".to_owned(), |bytes| format!("{} MB", bytes >> 20)))
+}
+
 /// A change of settings that is a scaling is told as one.
 fn of_update(data: &serde_json::Value) -> Option<ActivityKind> {
-    let part = |side: &str, key: &str| data.get(side).and_then(|spec| spec.get("deploy")).and_then(|deploy| deploy.get(key)).cloned();
-    let differs = |key: &str| part("before", key) != part("after", key);
-    if differs("regions") {
+    let (before, after) = (settings(data, "before")?, settings(data, "after")?);
+    let told = |deploy: &DeploySpec| (deploy.draining_seconds, deploy.unhealthy_replacement, deploy.sticky);
+    if before.replicas() != after.replicas() {
         Some(kind("appContainers", "App scaled"))
-    } else if differs("limits") {
+    } else if before.limits != after.limits {
         Some(kind("appResize", "App resized"))
-    } else if differs("drainingSeconds") || differs("unhealthyReplacement") {
+    } else if told(&before) != told(&after) {
         Some(kind("appSettings", "App settings changed"))
     } else {
         None
@@ -128,6 +151,90 @@ fn of_update(data: &serde_json::Value) -> Option<ActivityKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use crate::{ActivityId, InstanceId, ReplicaId, Timestamp, UserId, WorkspaceId};
+    use serde_json::{Value, json};
+
+    fn sentence(verb: &str, data: Value) -> Option<String> {
+        let activity = Activity {
+            id: ActivityId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: None,
+            instance_id: Some(InstanceId::generate()),
+            actor: Actor::User { id: UserId::generate(), name: "Alice".into(), email: "alice@example.com".into() },
+            verb: verb.into(),
+            subject: ReplicaId::generate().to_string(),
+            data,
+            address: None,
+            created_at: Timestamp::UNIX_EPOCH,
+        };
+        ActivityKind::of(&activity).map(|kind| kind.sentence(&activity, "alice", "a.example.com"))
+    }
+
+    #[test]
+    fn every_kind_is_a_sentence_whoever_made_the_change() {
+        let change = |set: fn(&mut DeploySpec)| {
+            let (before, mut after) = (InstanceSpec::default(), InstanceSpec::default());
+            set(&mut after.deploy);
+            json!({"before": before, "after": after})
+        };
+        let reason = || json!({"snapshot": "s", "reason": "it did not answer"});
+        let container = || json!({"container": "x1z2"});
+        for (verb, data, wanted) in [
+            ("deployment_create", json!({}), "alice initiated deploy for a.example.com"),
+            ("deployment_redeploy", json!({}), "alice initiated deploy for a.example.com"),
+            ("service_instance_redeploy", json!({}), "alice initiated deploy for a.example.com"),
+            ("deployment_built", reason(), "alice successfully built a.example.com"),
+            ("deployment_build_failed", reason(), "Build failed for a.example.com: it did not answer"),
+            ("deployment_succeeded", reason(), "alice successfully deployed a.example.com"),
+            ("deployment_failed", reason(), "Deploy failed for a.example.com: it did not answer"),
+            ("deployment_cancel", json!({}), "alice aborted the deploy of a.example.com"),
+            ("deployment_rollback", json!({}), "alice restored a.example.com"),
+            ("deployment_start", json!({}), "alice started a.example.com"),
+            ("deployment_stop", json!({}), "alice stopped a.example.com"),
+            ("deployment_restart", json!({}), "alice restarted a.example.com"),
+            ("deployment_remove", json!({}), "alice stopped a.example.com"),
+            ("container_count_set", json!({"from": 3, "to": 1}), "alice scaled a.example.com down from 3 to 1 containers"),
+            (
+                "service_instance_update",
+                change(|deploy| deploy.regions = [("a".into(), 2), ("b".into(), 1)].into()),
+                "alice scaled a.example.com up from 1 to 3 containers",
+            ),
+            (
+                "container_type_set",
+                json!({"from": "tiny", "to": "double"}),
+                "alice resized a.example.com from tiny to double sized containers",
+            ),
+            (
+                "service_instance_limits_update",
+                change(|deploy| deploy.limits = Limits { memory_bytes: Some(512 << 20), cpu_millis: Some(500) }),
+                "alice resized a.example.com from custom to compact sized containers",
+            ),
+            (
+                "service_instance_limits_update",
+                change(|deploy| deploy.limits.memory_bytes = Some(700 << 20)),
+                "alice resized a.example.com from custom to 700 MB sized containers",
+            ),
+            ("container_kill", container(), "alice killed container x1z2 of a.example.com"),
+            ("app_settings_set", json!({}), "alice changed settings of a.example.com"),
+            ("meteor_settings_set", json!({}), "alice changed settings of a.example.com"),
+            ("service_instance_update", change(|deploy| deploy.sticky = true), "alice changed settings of a.example.com"),
+            ("service_instance_update", change(|deploy| deploy.draining_seconds = 9), "alice changed settings of a.example.com"),
+            (
+                "trigger_over_limit",
+                json!({"trigger": "up", "to": 9}),
+                "Trigger up could not add containers to a.example.com: the account's limit is reached",
+            ),
+            ("container_unhealthy", container(), "Container x1z2 of a.example.com is unhealthy and is replaced"),
+            ("app_unavailable", reason(), "a.example.com is unavailable: none of its containers is healthy"),
+        ] {
+            assert_eq!(sentence(verb, data.clone()).as_deref(), Some(wanted), "{verb} {data}");
+        }
+        // Neither the number nor the size of containers is another one.
+        assert_eq!(sentence("service_instance_update", change(|deploy| deploy.regions = [("a".into(), 1)].into())), None);
+        assert_eq!(sentence("service_instance_update", change(|deploy| deploy.start_command = Some("x".into()))), None);
+        assert_eq!(sentence("project_create", json!({})), None);
+    }
 
     #[test]
     fn every_kind_has_one_label_and_labels_are_in_order() {
