@@ -260,10 +260,8 @@ impl OpCtx {
         subject: impl ToString,
         data: serde_json::Value,
     ) -> Change {
-        match self.activity(tenant, Some(project), verb, subject, data) {
-            Change::Activity(activity) => Change::Activity(Activity { instance_id: Some(instance), ..activity }),
-            other => other,
-        }
+        let entry = self.entry(tenant, Some(project), verb, subject.to_string(), data);
+        Change::Activity(Activity { instance_id: Some(instance), ..entry })
     }
 
     /// The same for a row that is at hand.
@@ -287,18 +285,22 @@ impl OpCtx {
         subject: impl ToString,
         data: serde_json::Value,
     ) -> Change {
-        Change::Activity(Activity {
+        Change::Activity(self.entry(tenant, project, verb, subject.to_string(), data))
+    }
+
+    fn entry(&self, tenant: Tenant, project: Option<ProjectId>, verb: &str, subject: String, data: serde_json::Value) -> Activity {
+        Activity {
             id: ActivityId::generate(),
             workspace_id: tenant.workspace(),
             project_id: project,
             instance_id: None,
             actor: self.actor(),
             verb: verb.to_owned(),
-            subject: subject.to_string(),
+            subject,
             data,
             address: self.address.clone(),
             created_at: self.now,
-        })
+        }
     }
 
     pub(crate) async fn commit(&self, tenant: Tenant, changes: Vec<Change>) -> Result<(), Error> {

@@ -101,6 +101,6 @@ impl User {
     }
     /// Whom the account tells of what; null when nobody.
     fn notification_settings(&self, ctx: &Ctx) -> Result<Option<NotificationSettings>, Fault> {
-        Ok(ctx.wait(ops::app::notification_settings_get(&ctx.op, self.tenant, None))?.map(NotificationSettings))
+        Ok(ctx.wait(ops::app::notification_settings_get(&ctx.op, self.tenant))?.map(NotificationSettings))
     }
 }

@@ -2,27 +2,22 @@
 
 use domain::galaxy::ActivityKind;
 use domain::notification::NotificationSettings;
-use domain::{InstanceId, Permission, Place, Tenant};
+use domain::{Permission, Place, Tenant};
 use serde_json::json;
 use store::Change;
 
 use super::{account_get, app_for};
 use crate::{Error, OpCtx};
 
-/// The settings of an account, or the ones with which an app overrides them; `None` for an app that follows its account.
+/// The settings of an account; `None` when nobody is told of anything.
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn notification_settings_get(
-    ctx: &OpCtx,
-    tenant: Tenant,
-    app: Option<InstanceId>,
-) -> Result<Option<NotificationSettings>, Error> {
+pub async fn notification_settings_get(ctx: &OpCtx, tenant: Tenant) -> Result<Option<NotificationSettings>, Error> {
     // An address of a webhook lets whoever knows it write to the channel.
     let tenant = ctx.allow(tenant.workspace(), Place::Workspace, Permission::ReadSecrets)?;
-    let instances: Vec<InstanceId> = app.into_iter().collect();
-    let found = ctx.ops.store.notification_settings(tenant, &instances).await?;
-    Ok(found.into_iter().find(|(owner, _)| *owner == app).map(|(_, settings)| settings))
+    let found = ctx.ops.store.notification_settings(tenant, &[]).await?;
+    Ok(found.into_iter().find(|(owner, _)| owner.is_none()).map(|(_, settings)| settings))
 }
 
 /// Sets them for an account (by username) or for an app (by id). `None` makes an app follow its account again.
