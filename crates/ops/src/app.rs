@@ -153,8 +153,9 @@ async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&s
         Error::bad_input(format!("containerCount is {count}: it may be 1 to {}; stopApp ends all containers", MAX_REPLICAS))
     })?;
     let from = app.row.instance.spec.deploy.replicas();
+    let mut changes = vec![];
     if count > from {
-        check_growth(ctx, app.tenant, &[(app.row.instance.id, count)]).await?;
+        changes.push(check_growth(ctx, app.tenant, &[(app.row.instance.id, count)]).await?);
     }
     if count == from {
         return Ok(app);
@@ -164,13 +165,18 @@ async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&s
     let instance = app.row.instance.clone();
     let data = json!({"from": from, "to": count, "trigger": trigger});
     let activity = ctx.activity_of(app.tenant, &instance, "container_count_set", instance.id, data);
-    commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
+    let id = instance.id;
+    changes.extend([Change::InstanceUpdate { row: instance, seen }, activity]);
+    commit(ctx, app.tenant, id, changes).await?;
     Ok(app)
 }
 
-/// What the plan and the operator allow, for instances that are to have so many replicas.
-pub(crate) async fn check_growth(ctx: &OpCtx, tenant: Tenant, grown: &[(InstanceId, u32)]) -> Result<(), Error> {
-    if plan_of(ctx, tenant).await? == Plan::Free {
+/// What the plan and the operator allow, for instances that are to have so many replicas. Returns what is committed with them, so that two
+/// who count at the same time do not both find room.
+pub(crate) async fn check_growth(ctx: &OpCtx, tenant: Tenant, grown: &[(InstanceId, u32)]) -> Result<Change, Error> {
+    let account = ctx.ops.store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
+    let account = account.ok_or_else(|| Error::not_found("Workspace"))?;
+    if account.plan == Plan::Free {
         return Err(Error::new(Code::PlanLimit, "An app of a Free account has one container: change the account's plan to scale it"));
     }
     let is_grown = |instance: &Instance| grown.iter().any(|(id, _)| *id == instance.id);
@@ -186,7 +192,7 @@ pub(crate) async fn check_growth(ctx: &OpCtx, tenant: Tenant, grown: &[(Instance
             ),
         ));
     }
-    Ok(())
+    Ok(Change::WorkspaceGrow { seen: account.updated_at, at: ctx.now })
 }
 
 /// Containers that the account's limit leaves for one of its apps.

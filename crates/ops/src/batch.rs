@@ -84,7 +84,7 @@ pub(crate) async fn commit(
         grown.extend((count > earlier.map_or(1, |spec| spec.deploy.replicas())).then_some((instance.id, count)));
     }
     if !grown.is_empty() {
-        app::check_growth(ctx, environment.tenant, &grown).await?;
+        changes.push(app::check_growth(ctx, environment.tenant, &grown).await?);
     }
     if !skip_deploys {
         for deployment in deployments(ctx, environment.tenant, before, after).await? {

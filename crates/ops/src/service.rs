@@ -379,7 +379,7 @@ async fn change_once(
         changes.push(Change::InstanceUpdate { row: instance, seen });
     }
     if !grown.is_empty() {
-        app::check_growth(ctx, instances.tenant, &grown).await?;
+        changes.push(app::check_growth(ctx, instances.tenant, &grown).await?);
     }
     if !changes.is_empty() {
         ctx.commit(instances.tenant, changes).await?;

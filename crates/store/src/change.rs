@@ -242,6 +242,13 @@ pub enum Change {
     },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
+    /// It gets more of what it may have only so much of, if nobody has changed it or given it more since that was counted.
+    WorkspaceGrow {
+        /// The time of its last change that was read.
+        seen: Timestamp,
+        /// When.
+        at: Timestamp,
+    },
     /// Something about a workflow, its files or what starts it.
     Workflow(WorkflowChange),
     /// Something about a run.
@@ -414,6 +421,7 @@ impl Change {
             Self::MemberSet { .. } => "MemberSet",
             Self::MemberRemove { .. } => "MemberRemove",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
+            Self::WorkspaceGrow { .. } => "WorkspaceGrow",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
             Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
             Self::ApiKeyRevoke { .. } => "ApiKeyRevoke",
@@ -490,6 +498,7 @@ impl Change {
             | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
             | Self::MemberRemove { .. }
+            | Self::WorkspaceGrow { .. }
             | Self::ApiKeyRevoke { .. }
             | Self::VolumeDelete(_)
             | Self::VolumeInstanceMountPath { .. }

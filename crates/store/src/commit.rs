@@ -94,6 +94,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::MemberSet { user, role } => return Ok(workspace::member_set(tenant, *user, *role)),
         Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
+        Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),
         Change::Run(change) => return run::statements(vault, tenant, change),
         Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),

@@ -1,7 +1,7 @@
 //! Workspaces and their members.
 
 use domain::account::{Member, Membership, Plan, Workspace};
-use domain::{Role, Sealed, Tenant, UserId, WorkspaceId};
+use domain::{Role, Sealed, Tenant, Timestamp, UserId, WorkspaceId};
 
 use crate::account::user_row;
 use crate::executor::{BadCell, Record, Statement};
@@ -38,6 +38,7 @@ statements! {
         "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
          VALUES ($id, $name, $username, $personal_of, $plan, $created, $updated)";
     WORKSPACE_UPDATE = "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated WHERE id = $workspace";
+    WORKSPACE_GROW = "UPDATE workspaces SET updated_at = $at WHERE id = $workspace AND updated_at = $seen";
     /// Whoever changes members waits for whoever does so at the same time, so that two owners cannot remove each other.
     MEMBERS_LOCK = "UPDATE workspaces SET name = name WHERE id = $workspace";
     MEMBER_SET = concat!(
@@ -135,6 +136,10 @@ pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace) -> Stateme
         &WORKSPACE_UPDATE,
         params![workspace = tenant, name = name, username = username, plan = plan.as_str(), updated = *updated_at],
     )
+}
+
+pub(crate) fn workspace_grow(tenant: Tenant, seen: Timestamp, at: Timestamp) -> Statement {
+    Statement::touch(&WORKSPACE_GROW, params![workspace = tenant, seen = seen, at = at])
 }
 
 pub(crate) fn member_set(tenant: Tenant, user: UserId, role: Role) -> Vec<Statement> {

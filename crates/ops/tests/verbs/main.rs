@@ -106,6 +106,13 @@ async fn the_limit_of_containers_holds_for_every_way_to_scale() {
     scale(2, 2).await.unwrap();
     // What leaves room for others is never refused.
     scale(0, 1).await.unwrap();
+    // Two at the same time do not both find the last room.
+    let room = async |app: usize| {
+        let ctx = OpCtx { now: Timestamp::now(), ..ctx.clone() };
+        container_count_set(&ctx, &domain::galaxy::app_id(apps[app].instance_id), 50).await.err().map(|error| error.code)
+    };
+    let (one, two) = tokio::join!(room(0), room(2));
+    assert!([(None, Some(Code::PlanLimit)), (Some(Code::PlanLimit), None)].contains(&(one, two)), "{one:?} {two:?}");
 }
 
 #[tokio::test]
