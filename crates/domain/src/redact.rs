@@ -25,23 +25,15 @@ const PROVIDED: [&str; 13] = [
     "NODE_ENV",
 ];
 
-/// Parts of the names of variables whose values are secrets, as words of the name.
-const SECRET: [&str; 14] = [
-    "TOKEN",
-    "SECRET",
-    "SECRETS",
-    "PASSWORD",
-    "PASSWD",
-    "PASS",
-    "PASSPHRASE",
-    "PWD",
-    "KEY",
-    "CREDENTIAL",
-    "CREDENTIALS",
-    "DSN",
-    "AUTH",
-    "SIGNATURE",
-];
+/// Words of the names of variables whose values are secrets, and the ends of such words: databases call theirs `PGPASSWORD`.
+const SECRET_ENDS: [&str; 6] = ["TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSWD", "PASSPHRASE"];
+
+/// The same as whole words only: much else ends like them.
+const SECRET_WORDS: [&str; 8] = ["PASS", "PWD", "KEY", "CREDENTIAL", "CREDENTIALS", "DSN", "AUTH", "SIGNATURE"];
+
+fn is_secret(name: &str) -> bool {
+    name.to_ascii_uppercase().split('_').any(|word| SECRET_ENDS.iter().any(|end| word.ends_with(end)) || SECRET_WORDS.contains(&word))
+}
 
 /// Knows the secrets of one environment. The default knows none.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +53,6 @@ impl Redactor {
     /// may speak of its other settings.
     #[must_use]
     pub fn of_secrets(env: &BTreeMap<String, String>) -> Self {
-        let is_secret = |name: &str| name.split('_').any(|word| SECRET.iter().any(|known| word.eq_ignore_ascii_case(known)));
         let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
         Self::new(named.chain(env.values().filter_map(|value| password_in_url(value))))
     }
@@ -111,6 +102,11 @@ mod tests {
         let env = [
             ("API_TOKEN", "sk-canary-123456"),
             ("database_password", "horse-battery"),
+            ("PGPASSWORD", "correct-horse"),
+            ("MYSQLPASSWORD", "battery-staple"),
+            ("REDISPASSWORD", "staple-battery"),
+            ("MONGOPASSWORD", "horse-correct"),
+            ("BYPASS", "international roads"),
             ("CACHE_URL", "redis://default:staple-correct@cache.internal:6379/0"),
             ("GREETING", "hello world"),
             ("KEYBOARD", "international"),
@@ -121,5 +117,7 @@ mod tests {
             "hello world, international, https://example.com/a@b:c: sk-canary-123456 horse-battery redis://default:staple-correct@cache";
         let shown = "hello world, international, https://example.com/a@b:c: ••• ••• redis://default:•••@cache";
         assert_eq!(redactor.apply(said.into()), shown);
+        let said = "international roads correct-horse battery-staple staple-battery horse-correct";
+        assert_eq!(redactor.apply(said.into()), "international roads ••• ••• ••• •••");
     }
 }
