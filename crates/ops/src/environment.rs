@@ -144,7 +144,9 @@ pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Er
         return Err(Error::conflict("This is the project's only environment: delete the project instead"));
     }
     let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, json!({"name": opened.row.name}));
-    ctx.commit(opened.tenant, vec![Change::EnvironmentDelete(id), activity]).await?;
+    let mut changes = volume::removals_with_environment(ctx, opened.tenant, id).await?;
+    changes.extend([Change::EnvironmentDelete(id), activity]);
+    ctx.commit(opened.tenant, changes).await?;
     ctx.ops.signals.ring();
     Ok(())
 }

@@ -400,3 +400,15 @@ pub(crate) async fn copies(
     };
     Ok(instances.into_iter().filter_map(copy).collect())
 }
+
+/// What becomes of the volumes of an environment that is deleted. Their files go with it; a volume that is nowhere else goes too, instead of
+/// staying in the project with nothing in it.
+pub(crate) async fn removals_with_environment(ctx: &OpCtx, tenant: Tenant, environment: EnvironmentId) -> Result<Vec<Change>, Error> {
+    let here = ctx.ops.store.volume_instances_of_environments(tenant, &[environment]).await?;
+    let ids: Vec<VolumeId> = here.iter().map(|instance| instance.volume_id).collect();
+    let all = ctx.ops.store.volume_instances_of_volumes(tenant, &ids).await?;
+    let elsewhere = |id: VolumeId| all.iter().any(|instance| instance.volume_id == id && instance.environment_id != environment);
+    let volumes = ctx.ops.store.volumes_by_id(tenant, &ids).await?.into_iter();
+    let last = volumes.filter(|volume| volume.deleted_at.is_none() && !elsewhere(volume.id));
+    Ok(last.flat_map(|volume| removal(ctx, volume, &[])).collect())
+}

@@ -8,6 +8,7 @@ use ops::deployment::Deployed;
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
 use ops::variable::{Upsert, View, variable_collection_upsert, variables};
+use ops::volume::{VolumeCreate, VolumePlace};
 use ops::{OpCtx, Opened};
 use serde_json::{Value, json};
 use store::Change;
@@ -198,6 +199,25 @@ async fn a_copied_environment_has_its_own_names_and_keeps_sealed_variables() {
     let frozen = live.frozen(made.id).await;
     assert_eq!((frozen["KEY"].as_str(), frozen["WHERE"].as_str()), ("hush", "qa"));
     assert_eq!(frozen["RAILWAY_PUBLIC_DOMAIN"], "app-qa.localhost");
+}
+
+#[tokio::test]
+async fn volumes_go_with_the_last_environment_that_has_them() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let other = live.environment("other", None).await;
+    let create = |place| {
+        let input = VolumeCreate { project, place, service: None, mount_path: "/data".into() };
+        ops::volume::volume_create(&live.ctx, input)
+    };
+    let only = create(VolumePlace::Environment(other)).await.unwrap().row.id;
+    let both = create(VolumePlace::Everywhere).await.unwrap().row.id;
+    ops::environment::environment_delete(&live.ctx, other).await.unwrap();
+    let volumes = live.world.ops.store.volumes_of_projects(live.deployed.tenant, &[project]).await.unwrap();
+    let is_deleted = |id| volumes.iter().find(|volume| volume.id == id).unwrap().deleted_at.is_some();
+    assert!(is_deleted(only) && !is_deleted(both));
+    let left = live.world.ops.store.volume_instances_of_volumes(live.deployed.tenant, &[only, both]).await.unwrap();
+    assert_eq!(left.iter().map(|row| (row.volume_id, row.environment_id)).collect::<Vec<_>>(), [(both, production)]);
 }
 
 #[tokio::test]
