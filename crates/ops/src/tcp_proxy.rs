@@ -6,10 +6,13 @@ use domain::project::Instance;
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{EnvironmentId, Permission, Place, ServiceId, TcpProxyId, Tenant};
 use serde_json::json;
-use store::Change;
+use store::{Change, Constraint, StoreError};
 
 use crate::context::Opened;
 use crate::{Error, OpCtx, environment, service};
+
+/// Ports that are drawn for one TCP proxy, in case that somebody else takes each at the same moment.
+const DRAWS: u32 = 5;
 
 /// The public TCP proxies of a service in an environment, oldest first.
 ///
@@ -76,17 +79,25 @@ pub async fn tcp_proxy_create(
     application_port: u16,
 ) -> Result<TcpProxy, Error> {
     let opened = service::instance_for(ctx, environment, service, Permission::Write).await?;
-    let mut made = new_proxies(ctx, &opened.row, &[ProxyKind::Public], application_port).await?;
-    let Some(proxy) = made.pop() else { return Err(Error::not_found("ServiceInstance")) };
-    let data = json!({"applicationPort": application_port, "proxyPort": proxy.proxy_port});
-    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "tcp_proxy_create", proxy.id, data);
-    ctx.ops
-        .store
-        .commit(opened.tenant, vec![Change::TcpProxyInsert(proxy.clone()), activity])
-        .await
-        .map_err(|error| Error::from(error).when_taken("The service already has a TCP proxy in this environment: delete that one first"))?;
-    ctx.ops.signals.ring();
-    Ok(proxy)
+    for _ in 0..DRAWS {
+        let mut made = new_proxies(ctx, &opened.row, &[ProxyKind::Public], application_port).await?;
+        let Some(proxy) = made.pop() else { return Err(Error::not_found("ServiceInstance")) };
+        let data = json!({"applicationPort": application_port, "proxyPort": proxy.proxy_port});
+        let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "tcp_proxy_create", proxy.id, data);
+        match ctx.ops.store.commit(opened.tenant, vec![Change::TcpProxyInsert(proxy.clone()), activity]).await {
+            Ok(_) => {
+                ctx.ops.signals.ring();
+                return Ok(proxy);
+            }
+            // Somebody was faster with that port.
+            Err(StoreError::Conflict { constraint: Constraint::TcpPort }) => {}
+            Err(error) => {
+                let taken = "The service already has a TCP proxy in this environment: delete that one first";
+                return Err(Error::from(error).when_taken(taken));
+            }
+        }
+    }
+    Err(Error::conflict("Other services took each port that was found: try again"))
 }
 
 /// Takes a port from a service.

@@ -130,7 +130,7 @@ fn first_key(value: &Value, pointer: &str) -> Option<String> {
     value.pointer(pointer).and_then(Value::as_object).and_then(|map| map.keys().next().cloned())
 }
 
-/// Reads the configuration. What a service runs comes from the template's file, whatever the client says.
+/// Reads the configuration. What a service of the template runs comes from the template's file, whatever the client says.
 fn wanted(entry: &Entry, config: &Value) -> Result<Vec<Wanted>, Error> {
     let services = config.pointer("/services").and_then(Value::as_object).filter(|services| !services.is_empty());
     let services = services.ok_or_else(|| Error::bad_input("serializedConfig has no services: send the template's own, completed"))?;
@@ -141,7 +141,7 @@ fn wanted(entry: &Entry, config: &Value) -> Result<Vec<Wanted>, Error> {
 }
 
 fn wanted_service(known: Option<&TemplateService>, given: &Value) -> Result<Wanted, Error> {
-    let image = text(given, "/source/image").or_else(|| known.and_then(|known| known.image.clone()));
+    let image = known.map_or_else(|| text(given, "/source/image"), |known| known.image.clone());
     let files = known.map(|known| known.files.clone()).unwrap_or_default();
     if image.is_none() && files.is_empty() {
         return Err(Error::bad_input("a service of serializedConfig has neither an image nor a source that this server knows"));
@@ -149,14 +149,15 @@ fn wanted_service(known: Option<&TemplateService>, given: &Value) -> Result<Want
     let chosen = text(given, "/name").or_else(|| known.map(|known| known.name.clone())).unwrap_or_else(secret::friendly_name);
     let private = image.as_deref().is_some_and(|image| server_for(image).is_some());
     let mut spec = InstanceSpec { source: image.map(Source::Image), ..InstanceSpec::default() };
-    spec.deploy.start_command = text(given, "/deploy/startCommand").filter(|_| !private);
-    spec.deploy.healthcheck_path = text(given, "/deploy/healthcheckPath").filter(|path| path.starts_with('/'));
+    spec.deploy.start_command = text(given, "/deploy/startCommand").filter(|_| known.is_none() && !private);
+    spec.deploy.healthcheck_path = text(given, "/deploy/healthcheckPath");
     if let Some(seconds) = known.and_then(|known| known.draining_seconds) {
         spec.deploy.draining_seconds = seconds;
     }
     if private {
         spec.deploy.restart_policy_type = RestartPolicy::Always;
     }
+    spec.check()?;
     let mount = given.pointer("/volumeMounts").and_then(Value::as_object).and_then(|mounts| mounts.values().next());
     let mount = mount.and_then(|mount| text(mount, "/mountPath")).map(|path| mount_path(&path)).transpose()?;
     let port = first_key(given, "/networking/tcpProxies");
@@ -188,17 +189,19 @@ fn variables(given: &Value) -> Result<BTreeMap<String, String>, Error> {
     Ok(all)
 }
 
-/// Gives services whose name is taken another one, also where the template's other services refer to it.
+/// Gives services whose name is taken another one, also where the template's other services refer to it. Domains and volumes are called
+/// after the slug, so that no two services of the template may have the same.
 fn rename(wanted: &mut [Wanted], taken: &[Service]) {
     let mut names: Vec<String> = taken.iter().map(|service| service.name.to_lowercase()).collect();
-    let mut renamed = vec![];
+    let (mut renamed, mut slugs) = (vec![], vec![]);
     for one in wanted.iter_mut() {
-        if names.contains(&one.name.to_lowercase()) {
+        if names.contains(&one.name.to_lowercase()) || slugs.contains(&name::slug(&one.name, "service")) {
             let fresh = format!("{}-{}", one.name, secret::suffix());
             renamed.push((format!("${{{{{}.", one.name), format!("${{{{{fresh}.")));
             one.name = fresh;
         }
         names.push(one.name.to_lowercase());
+        slugs.push(name::slug(&one.name, "service"));
     }
     for value in wanted.iter_mut().flat_map(|one| one.variables.values_mut()) {
         for (before, after) in &renamed {

@@ -7,6 +7,7 @@ use domain::{Code, DeploymentId, EnvironmentId, Timestamp};
 use ops::deployment::Deployed;
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
+use ops::template::{TemplateDeploy, template_deploy};
 use ops::variable::{Upsert, View, variable_collection_upsert, variables};
 use ops::volume::{VolumeCreate, VolumePlace};
 use ops::{OpCtx, Opened};
@@ -218,6 +219,37 @@ async fn volumes_go_with_the_last_environment_that_has_them() {
     assert!(is_deleted(only) && !is_deleted(both));
     let left = live.world.ops.store.volume_instances_of_volumes(live.deployed.tenant, &[only, both]).await.unwrap();
     assert_eq!(left.iter().map(|row| (row.volume_id, row.environment_id)).collect::<Vec<_>>(), [(both, production)]);
+}
+
+#[tokio::test]
+async fn what_a_client_completes_of_a_template_is_checked() {
+    let live = live().await;
+    let deploy = |services: Value| {
+        let (project, environment) = (Some(live.deployment().project_id), Some(live.deployment().environment_id));
+        let config = Some(json!({"services": services}));
+        template_deploy(&live.ctx, TemplateDeploy { project, environment, template: "redis".into(), config })
+    };
+    let redis = |more: Value| {
+        let mut service = json!({
+            "source": {"image": "redis:8"},
+            "volumeMounts": {"x": {"mountPath": "/data"}},
+            "networking": {"serviceDomains": {"<hasDomain>": {}}},
+        });
+        domain::config::merge(&mut service, &more);
+        service
+    };
+    for (bad, word) in [
+        (json!({"deploy": {"healthcheckPath": "nope"}}), "healthcheckPath"),
+        (json!({"variables": {"HUGE": {"value": "${{secret(65536)}}${{secret(1)}}"}}}), "HUGE"),
+        (json!({"variables": {"A": {"value": "${{B}}"}, "B": {"value": "${{A}}"}}}), "circle"),
+    ] {
+        let refused = deploy(json!({"a": redis(bad.clone())})).await.unwrap_err();
+        assert!(refused.public.contains(word), "{bad}: {}", refused.public);
+    }
+    let alike = json!({"a": redis(json!({"name": "My App"})), "b": redis(json!({"name": "my-app"}))});
+    let made = deploy(alike).await.unwrap();
+    let names: Vec<&str> = made.services.iter().map(|service| service.name.as_str()).collect();
+    assert!(names[0] == "My App" && names[1].starts_with("my-app-"), "domains and volumes are called alike otherwise: {names:?}");
 }
 
 #[tokio::test]
