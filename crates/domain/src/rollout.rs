@@ -22,7 +22,7 @@ pub struct Observed {
     pub deployments: Vec<DeploymentState>,
     /// Its replicas share a volume: one set at a time may run.
     pub exclusive: bool,
-    /// Nothing may run for the moment: its volume is being copied.
+    /// Nothing may run for the moment: its volume is being copied, or another service still uses it.
     pub paused: bool,
 }
 
@@ -165,7 +165,10 @@ fn runs(replica: &ReplicaState) -> bool {
 /// Everything ends and nothing is decided.
 fn pause(observed: &Observed) -> Plan {
     let all = observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
-    let stop = all.filter(|replica| runs(replica)).map(|replica| (replica.id, "its volume is being copied")).collect();
+    let stop = all
+        .filter(|replica| runs(replica))
+        .map(|replica| (replica.id, "its volume is being copied, or another service still uses it"))
+        .collect();
     Plan { stop, ..Plan::default() }
 }
 

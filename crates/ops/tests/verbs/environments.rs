@@ -294,7 +294,7 @@ async fn circles_are_refused_by_name_and_generators_run_once() {
     let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let refused = live.set(&many).await.unwrap_err();
     assert!(refused.public.contains("1000 variables"), "with the one that is there they are too many: {}", refused.public);
-    let refused = live.set(&[("HUGE", &"${{secret(65536)}}".repeat(3_600))]).await.unwrap_err();
+    let refused = live.set(&[("HUGE", "${{secret(65536)}}".repeat(3_600).as_str())]).await.unwrap_err();
     assert!(refused.public.contains("HUGE"), "{}", refused.public);
     live.set(&[("SECRET", "p-${{secret(12, \"ab\")}}")]).await.unwrap();
     let first = live.read(View::Raw).await["SECRET"].clone().unwrap();
