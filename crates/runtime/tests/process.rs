@@ -15,7 +15,7 @@ use domain::spec::{RestartPolicy, RunPlan};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runtime::process::ProcessDriver;
-use runtime::{Driver, DriverError, Observation, ObservedPhase};
+use runtime::{Driver, DriverError, Observation, ObservedPhase, VolumeMount};
 use support::*;
 
 fn send(pid: u32, signal: Signal) {
@@ -145,6 +145,26 @@ async fn a_killed_app_is_started_again() {
     driver.start(spec).await.expect("no change");
     assert_eq!(supervisor(&place, id), before);
     stop(&driver, id).await;
+}
+
+#[tokio::test]
+async fn a_replica_is_seen_with_its_volume_until_it_is_over() {
+    let place = Place::new();
+    let source = place.data().join("volumes/one/data");
+    std::fs::create_dir_all(&source).expect("a folder");
+    if let Some(user) = place.user {
+        std::os::unix::fs::chown(&source, Some(user.uid), Some(user.gid)).expect("a new owner");
+    }
+    let mut spec = place.spec("echo up; exec sleep 1000");
+    spec.volume = Some(VolumeMount { source: source.clone(), path: "/data".into() });
+    let id = spec.replica_id;
+    place.driver().start(spec).await.expect("a start");
+    // As after a restart of the control plane.
+    let driver = place.driver();
+    hear(&place, &driver, id, "up").await;
+    assert_eq!(wait(&driver, id, |seen| seen.phase == ObservedPhase::Running).await.volume, Some(source));
+    stop(&driver, id).await;
+    assert_eq!(wait(&driver, id, |seen| seen.phase.is_over()).await.volume, None);
 }
 
 #[tokio::test]
