@@ -216,6 +216,9 @@ fn a_restart_over_a_volume_waits_for_the_generation_before() {
     let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, paused: false };
     let first = plan(&observed(&one), at(1));
     assert!(first.start.is_empty() && first.stop.len() == 1);
+    // Also one that somebody has killed has the files open until it is gone.
+    one.replicas = vec![replica(0, Phase::Killed { until: at(5) })];
+    assert!(plan(&observed(&one), at(1)).start.is_empty());
     one.replicas.clear();
     assert_eq!(plan(&observed(&one), at(1)).start, [(one.id, 1, 0)]);
 }
