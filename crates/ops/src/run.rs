@@ -169,11 +169,15 @@ async fn launch(ctx: &OpCtx, launch: Launch) -> Result<RunId, Error> {
     };
     let id = run.id;
     let data = json!({"workflow": wire_subject(&run.subject), "source": source.as_str()});
-    let changes = vec![
+    let mut changes = vec![
         Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body: Arc::from(body), at: ctx.now }),
         Change::Run(RunChange::Insert { run, webhook }),
         ctx.activity(tenant, None, "run_start", id, data),
     ];
+    if estimated > 0 {
+        // Decided by the commit; what was read before makes the better words.
+        changes.push(Change::Run(RunChange::Reserve { credits: estimated, allowance: settings.allowance }));
+    }
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.ring_runs();
     Ok(id)
@@ -275,9 +279,11 @@ pub async fn run_cancel(ctx: &OpCtx, id: RunId) -> Result<Run, Error> {
     let mut changes = vec![Change::Run(RunChange::Cancel { id, at: ctx.now }), activity];
     let teller = Teller::of(&ctx.ops, found.tenant, &found.row).await?;
     let canceled = Run { status: RunStatus::Canceled, finished_at: Some(ctx.now), ..found.row.clone() };
-    changes.extend(
-        teller.and_then(|teller| teller.message(&canceled, "run.canceled", Progress::default(), ctx.now)).map(Change::DeliveryInsert),
-    );
+    if let Some(teller) = teller {
+        let (completed, failed) = ctx.ops.store.node_runs_over(found.tenant, id).await?;
+        let progress = Progress { completed, failed, ..Progress::default() };
+        changes.extend(teller.message(&canceled, "run.canceled", progress, ctx.now).map(Change::DeliveryInsert));
+    }
     match ctx.ops.store.commit(found.tenant, changes).await {
         Ok(_) => {}
         Err(StoreError::Stale) => return Err(over(&run_get(ctx, id, false).await?.run)),

@@ -83,7 +83,9 @@ statements! {
         "UPDATE runs SET status = $status, error = $error, credits = $credits, finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL \
          WHERE id = $id AND workspace_id = $workspace AND holder = $holder";
     RUN_CANCEL =
-        "UPDATE runs SET status = 'CANCELED', finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL \
+        "UPDATE runs SET status = 'CANCELED', finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL, credits = \
+         (SELECT CAST(COALESCE(SUM(node_runs.credits), 0) AS BIGINT) FROM node_runs \
+         WHERE node_runs.run_id = $id AND node_runs.workspace_id = $workspace) \
          WHERE id = $id AND workspace_id = $workspace AND status IN ('QUEUED', 'RUNNING')";
     NODE_RUNS_CANCEL =
         "UPDATE node_runs SET status = 'CANCELED', finished_at = $at \
@@ -99,15 +101,35 @@ statements! {
          failures = excluded.failures, input = excluded.input, output = excluded.output, logs = excluded.logs, error = excluded.error, credits = excluded.credits, \
          started_at = excluded.started_at, finished_at = excluded.finished_at \
          WHERE node_runs.workspace_id = excluded.workspace_id AND node_runs.id = excluded.id";
-    FLOW_CREDITS_USE =
+    /// What a run may cost counts from its start on, so that several starts at once cannot spend the same.
+    FLOW_CREDITS_RESERVE =
         "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, $credits, NULL) \
+         ON CONFLICT (workspace_id) DO UPDATE SET credits = flow_accounts.credits + excluded.credits \
+         WHERE flow_accounts.credits + excluded.credits <= $allowance";
+    /// What it has cost takes the place of what it might have.
+    FLOW_CREDITS_SETTLE =
+        "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) \
+         SELECT runs.workspace_id, runs.credits - runs.estimated, NULL FROM runs \
+         WHERE runs.id = $id AND runs.workspace_id = $workspace AND runs.credits <> runs.estimated \
          ON CONFLICT (workspace_id) DO UPDATE SET credits = flow_accounts.credits + excluded.credits";
+    /// The same for the runs of a workflow that goes with them.
+    FLOW_CREDITS_LET_GO =
+        "UPDATE flow_accounts SET credits = credits \
+         - (SELECT CAST(COALESCE(SUM(runs.estimated), 0) AS BIGINT) FROM runs \
+         WHERE runs.workflow_id = $workflow AND runs.workspace_id = $workspace AND runs.finished_at IS NULL) \
+         + (SELECT CAST(COALESCE(SUM(node_runs.credits), 0) AS BIGINT) FROM runs JOIN node_runs ON node_runs.run_id = runs.id \
+         WHERE runs.workflow_id = $workflow AND runs.workspace_id = $workspace AND runs.finished_at IS NULL) \
+         WHERE workspace_id = $workspace";
     FLOW_CREDITS = "SELECT credits FROM flow_accounts WHERE workspace_id = $workspace";
     FLOW_SECRET = "SELECT sealed_secret FROM flow_accounts WHERE workspace_id = $workspace AND sealed_secret IS NOT NULL";
     /// The first secret stands.
     FLOW_SECRET_KEEP =
         "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, 0, $secret) \
          ON CONFLICT (workspace_id) DO UPDATE SET sealed_secret = COALESCE(flow_accounts.sealed_secret, excluded.sealed_secret)";
+    NODE_RUNS_OVER =
+        "SELECT COALESCE(SUM(CASE WHEN status = 'COMPLETED' THEN 1 ELSE 0 END), 0), \
+         COALESCE(SUM(CASE WHEN status = 'FAILED' THEN 1 ELSE 0 END), 0) \
+         FROM node_runs WHERE run_id = $id AND workspace_id = $workspace";
     NODE_RUNS_BYTES =
         "SELECT COALESCE(SUM(COALESCE(LENGTH(CAST(input AS TEXT)), 0) + COALESCE(LENGTH(CAST(output AS TEXT)), 0)), 0) \
          FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace";
@@ -136,6 +158,13 @@ pub enum RunChange {
         run: Run,
         /// Whom it tells.
         webhook: Option<Webhook>,
+    },
+    /// What a run may cost is set aside, if the account has it; otherwise the commit fails.
+    Reserve {
+        /// In microcredits.
+        credits: i64,
+        /// What all runs of the account may use together.
+        allowance: i64,
     },
     /// The run is still held by `holder`; otherwise the commit fails.
     Hold {
@@ -294,6 +323,15 @@ impl Store {
         Ok(out)
     }
 
+    /// How many nodes of a run have given their output, and how many have failed, as far as that is written down.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn node_runs_over(&self, tenant: Tenant, id: RunId) -> Result<(u32, u32), StoreError> {
+        let counts = self.one(&NODE_RUNS_OVER, &params![workspace = tenant, id = id], |r| Ok((r.number()?, r.number()?))).await?;
+        Ok(counts.unwrap_or_default())
+    }
+
     /// About how many bytes the nodes of runs hold, without reading them.
     ///
     /// # Errors
@@ -313,7 +351,7 @@ impl Store {
         serde_json::from_slice(&plain).map(Some).map_err(|_| StoreError::Corrupt(format!("{}: not a webhook", place(id))))
     }
 
-    /// What the workspace's runs have used, in microcredits.
+    /// What the workspace's runs have used, and those under way may use, in microcredits.
     ///
     /// # Errors
     /// The database does not answer.
@@ -459,9 +497,21 @@ fn node_put(row: &NodeRun) -> Statement {
     Statement::touch(&NODE_RUN_PUT, params)
 }
 
+fn settle(tenant: Tenant, id: RunId) -> Statement {
+    Statement::any(&FLOW_CREDITS_SETTLE, params![workspace = tenant, id = id])
+}
+
+/// Settles what the runs of a workflow that is about to go have set aside.
+pub(crate) fn let_go(tenant: Tenant, workflow: WorkflowId) -> Statement {
+    Statement::any(&FLOW_CREDITS_LET_GO, params![workspace = tenant, workflow = workflow])
+}
+
 pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &RunChange) -> Result<Vec<Statement>, StoreError> {
     let one = match change {
         RunChange::Insert { run, webhook } => insert(vault, run, webhook.as_ref())?,
+        RunChange::Reserve { credits, allowance } => {
+            Statement::touch(&FLOW_CREDITS_RESERVE, params![workspace = tenant, credits = *credits, allowance = *allowance])
+        }
         RunChange::Hold { id, holder, until } => {
             Statement::touch(&RUN_HOLD, params![id = *id, workspace = tenant, holder = *holder, until = *until])
         }
@@ -478,13 +528,12 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &RunChange) -> R
                 credits = *credits,
                 at = *at
             ];
-            let used = Statement::any(&FLOW_CREDITS_USE, params![workspace = tenant, credits = *credits]);
-            let end = Statement::touch(&RUN_END, params);
-            return Ok(if *credits == 0 { vec![end] } else { vec![end, used] });
+            return Ok(vec![Statement::touch(&RUN_END, params), settle(tenant, *id)]);
         }
         RunChange::Cancel { id, at } => {
             let params = params![id = *id, workspace = tenant, at = *at];
-            return Ok(vec![Statement::touch(&RUN_CANCEL, params.clone()), Statement::any(&NODE_RUNS_CANCEL, params)]);
+            let nodes = Statement::any(&NODE_RUNS_CANCEL, params.clone());
+            return Ok(vec![Statement::touch(&RUN_CANCEL, params), nodes, settle(tenant, *id)]);
         }
         RunChange::Node(row) => node_put(row),
     };
@@ -495,6 +544,7 @@ impl RunChange {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Insert { .. } => "RunInsert",
+            Self::Reserve { .. } => "RunReserve",
             Self::Hold { .. } => "RunHold",
             Self::Park { .. } => "RunPark",
             Self::End { .. } => "RunEnd",
@@ -508,7 +558,7 @@ impl RunChange {
             Self::Insert { run, .. } => Some(run.workspace_id),
             Self::Node(row) => Some(row.workspace_id),
             // The statements look for the run in the tenant's workspace.
-            Self::Hold { .. } | Self::Park { .. } | Self::End { .. } | Self::Cancel { .. } => None,
+            Self::Reserve { .. } | Self::Hold { .. } | Self::Park { .. } | Self::End { .. } | Self::Cancel { .. } => None,
         }
     }
 }

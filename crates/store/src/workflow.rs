@@ -9,7 +9,7 @@ use domain::workflow::{Graph, Workflow};
 use domain::{FlowTriggerId, GraphId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement, json};
-use crate::{Store, StoreError, flow_file, page};
+use crate::{Store, StoreError, flow_file, page, run};
 
 macro_rules! columns {
     () => {
@@ -281,8 +281,12 @@ fn trigger_insert(row: &FlowTrigger, hash: Option<[u8; 32]>) -> Statement {
 }
 
 pub(crate) fn statements(tenant: Tenant, change: &WorkflowChange) -> Vec<Statement> {
-    let before = if let WorkflowChange::Delete(id) = change { Some(flow_file::flow_files_let_go(tenant, *id)) } else { None };
-    before.into_iter().chain([statement(tenant, change)]).collect()
+    let mut all = match change {
+        WorkflowChange::Delete(id) => vec![flow_file::flow_files_let_go(tenant, *id), run::let_go(tenant, *id)],
+        _ => vec![],
+    };
+    all.push(statement(tenant, change));
+    all
 }
 
 fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {

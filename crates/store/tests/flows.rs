@@ -144,6 +144,13 @@ both! {
         assert_eq!(store.system_runs_renew(two, &[again[0].id], later(40)).await.unwrap(), [again[0].id]);
         assert_eq!(store.system_runs_expire(later(35)).await.unwrap(), 2, "what nobody has under way is not held for ever");
 
+        let reserve = |allowance| Change::Run(RunChange::Reserve { credits: 5, allowance });
+        store.commit(ada, vec![reserve(9)]).await.unwrap();
+        assert!(matches!(store.commit(ada, vec![reserve(9)]).await, Err(StoreError::Stale)), "the same is not spent twice");
+        store.commit(ada, vec![reserve(10)]).await.unwrap();
+        assert_eq!(store.flow_credits(ada).await.unwrap(), 10);
+        store.commit(ada, vec![Change::Run(RunChange::Cancel { id: runs[4].id, at: later(20) })]).await.unwrap();
+        assert_eq!(store.flow_credits(ada).await.unwrap(), 5, "a run that has cost nothing gives all of it back");
         let end = |holder| RunChange::End { id: runs[0].id, holder, status: RunStatus::Completed, error: None, credits: 7, at: later(16) };
         store.commit(ada, vec![Change::Run(end(one))]).await.unwrap();
         let over = store.run(runs[0].id).await.unwrap().unwrap().open(ada).unwrap();
@@ -172,6 +179,7 @@ both! {
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].input, Some(json!({"items": [1]})));
         assert_eq!(fixture.store.node_runs_bytes(ada, &[run.id]).await.unwrap(), 13);
+        assert_eq!(fixture.store.node_runs_over(ada, run.id).await.unwrap(), (0, 0));
         fixture.store.commit(ada, vec![Change::Run(RunChange::Cancel { id: run.id, at: later(101) })]).await.unwrap();
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].status, RunStatus::Canceled);
