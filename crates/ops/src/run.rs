@@ -282,7 +282,7 @@ pub async fn run_cancel(ctx: &OpCtx, id: RunId) -> Result<Run, Error> {
     if let Some(teller) = teller {
         let (completed, failed) = ctx.ops.store.node_runs_over(found.tenant, id).await?;
         let progress = Progress { completed, failed, ..Progress::default() };
-        changes.extend(teller.message(&canceled, "run.canceled", progress, ctx.now).map(Change::DeliveryInsert));
+        changes.extend(teller.message(&canceled, canceled.status, "run.canceled", progress, ctx.now).map(Change::DeliveryInsert));
     }
     match ctx.ops.store.commit(found.tenant, changes).await {
         Ok(_) => {}
@@ -382,14 +382,14 @@ impl Teller {
         Ok(Some(Self { webhook, secret: ops.store.flow_secret(tenant, &fresh_secret()).await? }))
     }
 
-    /// The message of an event, if the webhook wants to hear of it (`contracts/flow.md` 1.10).
+    /// The message of an event, with the status that the run has then, if the webhook wants to hear of it (`contracts/flow.md` 1.10).
     #[must_use]
-    pub fn message(&self, run: &Run, event: &str, progress: Progress<'_>, now: Timestamp) -> Option<Delivery> {
+    pub fn message(&self, run: &Run, status: RunStatus, event: &str, progress: Progress<'_>, now: Timestamp) -> Option<Delivery> {
         let direct = matches!(run.subject, Subject::Node { .. });
         if !self.webhook.wants(event) || (direct && !matches!(event, "run.started" | "run.completed" | "run.failed")) {
             return None;
         }
-        let mut data = json!({"status": run.status.as_str(), "completedNodes": progress.completed, "failedNodes": progress.failed});
+        let mut data = json!({"status": status.as_str(), "completedNodes": progress.completed, "failedNodes": progress.failed});
         if let Some((id, kind)) = progress.node {
             data["nodeId"] = id.into();
             data["nodeType"] = kind.into();

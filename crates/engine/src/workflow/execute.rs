@@ -405,9 +405,8 @@ impl Execution<'_> {
             "run.failed" => RunStatus::Failed,
             _ => RunStatus::Running,
         };
-        let run = Run { status, ..(*self.run).clone() };
         let progress = ops::run::Progress { completed: self.completed, failed: self.failed, node, error };
-        self.notices.extend(teller.message(&run, event, progress, Timestamp::now()));
+        self.notices.extend(teller.message(&self.run, status, event, progress, Timestamp::now()));
     }
 
     /// Writes the rows, provided that the run is still held.
