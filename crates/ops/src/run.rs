@@ -236,7 +236,7 @@ pub async fn run_get(ctx: &OpCtx, id: RunId, nodes: bool) -> Result<RunView, Err
     Ok(RunView { run: found.row, nodes })
 }
 
-/// Runs of the principal's workspace, newest first.
+/// Runs of the principal's workspace without what they were given, newest first.
 ///
 /// # Errors
 /// A bad cursor, or unauthenticated.

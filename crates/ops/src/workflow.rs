@@ -163,7 +163,7 @@ fn suffix() -> String {
     rand::random::<[u8; 9]>().iter().map(|byte| char::from(ALPHABET[usize::from(*byte) % 36])).collect()
 }
 
-/// Workflows of the principal's workspace, newest first.
+/// Workflows of the principal's workspace without their graphs, newest first.
 ///
 /// # Errors
 /// A bad cursor, or unauthenticated.

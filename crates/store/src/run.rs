@@ -13,9 +13,15 @@ use crate::{Store, StoreError, page};
 
 macro_rules! columns {
     () => {
-        "runs.id, runs.workspace_id, runs.user_id, runs.key_id, runs.workflow_id, runs.name, runs.sub_model, runs.graph_id, runs.input, \
-         runs.source, runs.status, runs.error, runs.node_count, runs.single_node, runs.estimated, \
-         runs.credits, runs.created_at, runs.started_at, runs.finished_at"
+        columns!("runs.input")
+    };
+    ($input:literal) => {
+        concat!(
+            "runs.id, runs.workspace_id, runs.user_id, runs.key_id, runs.workflow_id, runs.name, runs.sub_model, runs.graph_id, ",
+            $input,
+            ", runs.source, runs.status, runs.error, runs.node_count, runs.single_node, runs.estimated, \
+             runs.credits, runs.created_at, runs.started_at, runs.finished_at"
+        )
     };
 }
 
@@ -23,7 +29,7 @@ macro_rules! page_of {
     ($which:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            columns!("'{}'"),
             " FROM runs WHERE workspace_id = $workspace AND id > $above AND id < $below",
             $which,
             " ORDER BY id ",
@@ -43,7 +49,7 @@ macro_rules! node_columns {
 
 statements! {
     RUN = concat!("SELECT ", columns!(), " FROM runs WHERE id = $id");
-    RUNS_BY_ID = concat!("SELECT ", columns!(), " FROM runs WHERE id IN ($ids) AND workspace_id = $workspace");
+    RUNS_BY_ID = concat!("SELECT ", columns!("'{}'"), " FROM runs WHERE id IN ($ids) AND workspace_id = $workspace");
     RUNS = page_of!("", "DESC");
     RUNS_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow", "DESC");
     RUNS_OF_STATUS = page_of!(" AND status = $status", "DESC");
@@ -277,7 +283,7 @@ impl Store {
         self.sealed(&RUN, &params![id = id], row, |run| run.workspace_id).await
     }
 
-    /// Those of the runs that are the workspace's, oldest first.
+    /// Those of the runs that are the workspace's, oldest first, without what they were given.
     ///
     /// # Errors
     /// The database does not answer.
@@ -285,7 +291,7 @@ impl Store {
         self.batch(&RUNS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 
-    /// Runs of the workspace, newest first. A run's cursor is its id.
+    /// Runs of the workspace, newest first, without what they were given. A run's cursor is its id.
     ///
     /// # Errors
     /// [`StoreError::BadCursor`].

@@ -13,8 +13,14 @@ use crate::{Store, StoreError, flow_file, page, run};
 
 macro_rules! columns {
     () => {
-        "workflows.id, workflows.workspace_id, workflows.user_id, workflows.name, workflows.description, workflows.graph, \
-         workflows.version, workflows.created_at, workflows.updated_at"
+        columns!("workflows.graph")
+    };
+    ($graph:literal) => {
+        concat!(
+            "workflows.id, workflows.workspace_id, workflows.user_id, workflows.name, workflows.description, ",
+            $graph,
+            ", workflows.version, workflows.created_at, workflows.updated_at"
+        )
     };
 }
 
@@ -22,7 +28,7 @@ macro_rules! page_of {
     ($which:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            columns!("'{}'"),
             " FROM workflows WHERE workspace_id = $workspace AND id > $above AND id < $below",
             $which,
             " ORDER BY id ",
@@ -165,7 +171,8 @@ impl Store {
         self.sealed(&WORKFLOW, &params![id = id], row, |workflow| workflow.workspace_id).await
     }
 
-    /// Workflows of the workspace, newest first, those whose name contains `search` when that is given. A workflow's cursor is its id.
+    /// Workflows of the workspace without their graphs, newest first, those whose name contains `search` when that is given. A workflow's
+    /// cursor is its id.
     ///
     /// # Errors
     /// [`StoreError::BadCursor`].

@@ -337,7 +337,10 @@ async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refu
             let page = PageRequest { first: Some(20), ..PageRequest::default() };
             let named = ops::workflow::workflows(ctx, Some(&wanted), &page).await?.items;
             let exact = named.iter().position(|workflow| workflow.name.eq_ignore_ascii_case(&wanted));
-            named.into_iter().nth(exact.unwrap_or(0))
+            match named.get(exact.unwrap_or(0)) {
+                Some(workflow) => Some(ops::workflow::workflow_get(ctx, workflow.id).await?),
+                None => None,
+            }
         }
     };
     let values = given.shift_remove("values");
