@@ -59,7 +59,8 @@ impl FlowSettings {
     /// What a node of a type costs, in microcredits.
     #[must_use]
     pub fn price(&self, kind: &str) -> i64 {
-        self.prices.get(kind).copied().unwrap_or_default()
+        let other_name = || self.prices.get(kind.strip_prefix("x_")?);
+        self.prices.get(kind).or_else(other_name).copied().unwrap_or_default()
     }
 }
 
@@ -379,4 +380,15 @@ pub async fn nodes_disconnect(ctx: &OpCtx, id: WorkflowId, edge: &str) -> Result
         return Ok(false);
     }
     Ok(edit(ctx, id, "nodes_disconnect", |workflow| Ok(workflow.graph.disconnect(edge))).await?.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FlowSettings;
+
+    #[test]
+    fn a_type_has_its_price_under_both_names() {
+        let settings = FlowSettings { prices: [("http_request".to_owned(), 7)].into(), ..FlowSettings::default() };
+        assert_eq!(["http_request", "x_http_request", "merge"].map(|kind| settings.price(kind)), [7, 7, 0]);
+    }
 }
