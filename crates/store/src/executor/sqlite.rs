@@ -3,6 +3,7 @@
 //! A read takes microseconds, less than handing it to another thread would; its future is ready when first polled. A write waits for the
 //! disk, and the disk takes as long for sixty writes as for one: whatever has queued up while it worked becomes the next transaction.
 
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +41,50 @@ pub(crate) struct Sqlite {
     readers: Mutex<Vec<Connection>>,
     closed: AtomicBool,
     queue: mpsc::Sender<Job>,
-    /// Never writes and never changes: `data_version` compares what one connection has seen.
-    watcher: Mutex<Option<Connection>>,
+    watcher: Mutex<Option<Watcher>>,
+}
+
+/// Sees that something was committed, by whichever process.
+struct Watcher {
+    /// Never writes: `data_version` compares what one connection has seen. While it is open the index stays what it is.
+    connection: Connection,
+    /// The index of the write-ahead log, which all connections share. Its header changes with every commit.
+    index: Option<std::fs::File>,
+}
+
+/// Bytes of the header of a write-ahead log's index, from the count of commits to the salts: <https://sqlite.org/walformat.html>, 2.1.
+const HEADER: std::ops::Range<usize> = 8..40;
+/// In the header: whether it has been written.
+const IS_INIT: usize = 12;
+
+impl Watcher {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut index = path.as_os_str().to_owned();
+        index.push("-shm");
+        let mut watcher = Self { connection: connect(path)?, index: None };
+        // The index is there from the first read on.
+        watcher.ask();
+        watcher.index = std::fs::File::open(index).ok();
+        Ok(watcher)
+    }
+
+    fn version(&self) -> Option<u64> {
+        let mut header = [0; HEADER.end];
+        let known = self.index.as_ref().is_some_and(|index| index.read_exact_at(&mut header, 0).is_ok() && header[IS_INIT] == 1);
+        if !known {
+            return self.ask();
+        }
+        // A header that is read while it is written is like no other: what is kept under it is not found again.
+        let (words, _) = header[HEADER].as_chunks::<8>();
+        Some(words.iter().fold(0, |mixed: u64, word| mixed.rotate_left(17) ^ u64::from_ne_bytes(*word).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+
+    /// The same from the library, which takes and gives back a lock.
+    fn ask(&self) -> Option<u64> {
+        let mut statement = self.connection.prepare_cached("PRAGMA data_version").ok()?;
+        let version: i64 = statement.query_row([], |row| row.get(0)).ok()?;
+        u64::try_from(version).ok()
+    }
 }
 
 impl Sqlite {
@@ -55,7 +98,7 @@ impl Sqlite {
             .name("store-writer".into())
             .spawn(move || write_all(writer, jobs, &counters))
             .map_err(StoreError::unavailable)?;
-        let watcher = Mutex::new(Some(connect(&path)?));
+        let watcher = Mutex::new(Some(Watcher::open(&path)?));
         Ok(Self { path, readers: Mutex::default(), closed: AtomicBool::new(false), queue, watcher })
     }
 
@@ -80,10 +123,7 @@ impl Sqlite {
 
     /// Changes with every commit to the file, whichever process made it.
     pub(crate) fn version(&self) -> Option<u64> {
-        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut statement = watcher.as_ref()?.prepare_cached("PRAGMA data_version").ok()?;
-        let version: i64 = statement.query_row([], |row| row.get(0)).ok()?;
-        u64::try_from(version).ok()
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.version()
     }
 
     pub(crate) async fn write(&self, statements: Vec<Statement>) -> Reply {
