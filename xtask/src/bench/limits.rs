@@ -25,9 +25,9 @@ struct Guarded {
 }
 
 fn guarded(target: &Path, scratch: &Path, keys: usize) -> anyhow::Result<Guarded> {
-    let folder = scratch.join(format!("guarded-{keys}"));
-    std::fs::create_dir_all(&folder)?;
     let port = free_port()?;
+    let folder = scratch.join(format!("guarded-{port}"));
+    std::fs::create_dir_all(&folder)?;
     let arguments = [port.to_string(), folder.display().to_string(), keys.to_string(), ASKING.to_string()];
     let peer = Peer { child: pinned(0, &target.join("examples/guarded_axum")).args(arguments).spawn()? };
     let begun = std::time::Instant::now();

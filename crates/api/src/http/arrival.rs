@@ -1,6 +1,7 @@
 //! The outermost layer: names a request, finds out where it comes from, survives the panic of a handler, writes the access log.
 
 use std::any::Any;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
@@ -12,9 +13,9 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::rate::State as Standing;
-use domain::{Code, Timestamp};
+use domain::{Code, Timestamp, UserId};
 use futures::FutureExt;
-use ops::OpCtx;
+use ops::{OpCtx, Principal};
 
 use super::answer::refuse;
 use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
@@ -45,7 +46,7 @@ pub(crate) struct Arrival {
 #[derive(Default)]
 struct Found {
     /// Who asks; for the access log.
-    principal: OnceLock<String>,
+    asker: OnceLock<Asker>,
     /// How they stand with their limits.
     standing: OnceLock<Standing>,
     /// What a layer in front of the handler has found out about them.
@@ -54,9 +55,9 @@ struct Found {
 
 impl Arrival {
     /// Notes for the access log who asks; the first word counts.
-    pub(crate) fn asked_by(&self, principal: String) {
+    pub(crate) fn asked_by(&self, asker: Asker) {
         // Set already means that a handler looked twice.
-        let _ = self.found.principal.set(principal);
+        let _ = self.found.asker.set(asker);
     }
 
     /// Spares the handler to find out again who asks, and the one who asks to be counted twice.
@@ -110,7 +111,7 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
 fn access_log(arrival: &Arrival, method: &str, path: &str, status: StatusCode, started: Instant) {
     let ms = started.elapsed().as_secs_f64() * 1000.0;
     let Arrival { request_id, address, .. } = arrival;
-    let principal = arrival.found.principal.get().map_or("-", String::as_str);
+    let principal = arrival.found.asker.get().map(tracing::field::display);
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(target: "orrery::access", method, path, status = status.as_u16(), ms, request_id, %address, principal)
@@ -120,6 +121,26 @@ fn access_log(arrival: &Arrival, method: &str, path: &str, status: StatusCode, s
         500.. => line!(warn),
         400.. => line!(info),
         _ => line!(debug),
+    }
+}
+
+/// Who asks, for a line of the log.
+pub(crate) enum Asker {
+    /// Whoever a credential stands for.
+    Principal(Principal),
+    /// Somebody who has just signed in.
+    Person(UserId),
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Principal(Principal::Anonymous) => f.write_str("anonymous"),
+            Self::Principal(Principal::User(person)) => write!(f, "user:{}", person.user.id),
+            Self::Principal(Principal::Key(key)) => write!(f, "key:{}", key.key.id),
+            Self::Principal(Principal::System(system)) => write!(f, "system:{}", system.part),
+            Self::Person(user) => write!(f, "user:{user}"),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use ops::{Error, OpCtx, Principal};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
 
-use super::{ApiState, Arrival, require_same_origin};
+use super::{ApiState, Arrival, Asker, require_same_origin};
 
 /// The cookie of a signed-in browser.
 pub(crate) const SESSION_COOKIE: &str = "orrery_session";
@@ -127,7 +127,7 @@ pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arr
     let address = arrival.address.to_string();
     let found = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await;
     let principal = found.map_err(|error| failed(state, arrival, error))?;
-    arrival.asked_by(label(&principal));
+    arrival.asked_by(Asker::Principal(principal.clone()));
     count(state, arrival, &principal).await?;
     Ok(OpCtx { ops: state.ops.clone(), principal, request_id: arrival.request_id.clone(), address: Some(address), now: arrival.now })
 }
@@ -151,15 +151,6 @@ fn failed(state: &ApiState, arrival: &Arrival, error: Error) -> Error {
     let standing = state.limits.failed_credential(arrival);
     arrival.stands(standing);
     if standing.refused { refusal(&standing) } else { error }
-}
-
-fn label(principal: &Principal) -> String {
-    match principal {
-        Principal::Anonymous => "anonymous".to_owned(),
-        Principal::User(person) => format!("user:{}", person.user.id),
-        Principal::Key(key) => format!("key:{}", key.key.id),
-        Principal::System(system) => format!("system:{}", system.part),
-    }
 }
 
 #[cfg(test)]

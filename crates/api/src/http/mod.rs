@@ -26,7 +26,7 @@ use ops::Ops;
 use ops::auth::Surface;
 
 pub(crate) use self::answer::{build, json, redirect, refuse, status, text};
-pub(crate) use self::arrival::Arrival;
+pub(crate) use self::arrival::{Arrival, Asker};
 pub(crate) use self::body::{Form, announced, linger, read, read_form};
 pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
 pub(crate) use self::limits::Limits;

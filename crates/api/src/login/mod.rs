@@ -14,7 +14,7 @@ use ops::{Error, Principal, Via, account};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{
-    ApiState, Arrival, Credential, Form, Html, Page, SESSION_COOKIE, context, context_of, cookie, escape, read_form, redirect,
+    ApiState, Arrival, Asker, Credential, Form, Html, Page, SESSION_COOKIE, context, context_of, cookie, escape, read_form, redirect,
     require_same_origin,
 };
 
@@ -85,7 +85,7 @@ async fn password(state: &ApiState, arrival: &Arrival, parts: &Parts, form: &For
     let address = arrival.address.to_string();
     let (session, secret, user) = account::password_login(&state.ops, email, password, arrival.now, Some(&address)).await?;
     attempt.succeeded();
-    arrival.asked_by(format!("user:{}", user.id));
+    arrival.asked_by(Asker::Person(user.id));
     Ok(enter(state, arrival, parts, &session, &secret, next_of(form)).await)
 }
 
@@ -115,7 +115,7 @@ pub(crate) async fn link_submit(State(state): State<ApiState>, Extension(arrival
         let address = arrival.address.to_string();
         let (session, secret, user) = account::login_link_use(&state.ops, &token, arrival.now, Some(&address)).await?;
         state.limits.link_was_right(arrival.address);
-        arrival.asked_by(format!("user:{}", user.id));
+        arrival.asked_by(Asker::Person(user.id));
         Ok(enter(&state, &arrival, &parts, &session, &secret, "/").await)
     };
     done.await.unwrap_or_else(|error: Error| Page::refuse(&error, &arrival.request_id))
