@@ -51,6 +51,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
         tcp_ports: 30_000..=32_767,
         blobs: folder.to_owned(),
         max_upload_bytes: 1,
+        verify_domains: false,
         apps: ops::app::AppSettings::default(),
         flow: ops::workflow::FlowSettings::default(),
     };

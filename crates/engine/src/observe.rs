@@ -9,10 +9,12 @@ use crate::{Shared, lock, replicas};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
 use domain::log::{LogKind, LogSource};
-use domain::project::Instance;
-use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
+use domain::project::{Domain, Instance};
+use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState, Rest};
+use domain::tcp_proxy::TcpProxy;
 use domain::volume::VolumeState;
 use domain::{DeploymentId, InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
+use jiff::SignedDuration;
 use runtime::{Observation, ObservedPhase};
 
 /// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
@@ -92,7 +94,8 @@ pub(crate) async fn view(
 
     let events = events(shared, tenant, &deployments).await?;
     let paused = lock(&shared.held).contains(&id) || volume.as_ref().is_some_and(|volume| volume.state == VolumeState::Restoring);
-    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused };
+    let sleeps = sleeps(&instance, &domains, &proxies);
+    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None };
     let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
@@ -125,7 +128,31 @@ pub(crate) async fn view(
             replicas: states,
         });
     }
+    if sleeps {
+        view.observed.rest = Some(Rest { idle: idle(shared, &view).await, after: signed(shared.config.sleep_after) });
+    }
     Ok(Some(view))
+}
+
+/// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.
+fn sleeps(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
+    instance.spec.deploy.sleep_application
+        && domains.iter().any(|domain| domain.service_id == instance.service_id)
+        && !proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+/// For how long no replica of the instance had a request, if all run and the edge knows.
+async fn idle(shared: &Shared, view: &View) -> Option<SignedDuration> {
+    if view.observed.deployments.iter().all(|deployment| deployment.status != DeploymentStatus::Success) {
+        return None;
+    }
+    let known = shared.edge.idle().await.ok()?;
+    let each = view.replicas.iter().map(|replica| known.get(&replica.id).copied());
+    each.collect::<Option<Vec<Duration>>>()?.into_iter().min().map(signed)
 }
 
 /// The steps of the deployments, unless the instance is at rest: then nothing becomes of them.

@@ -96,6 +96,8 @@ pub struct Settings {
     pub blobs: PathBuf,
     /// The largest upload in bytes.
     pub max_upload_bytes: u64,
+    /// Custom domains are routed only when their owner has proved them by DNS.
+    pub verify_domains: bool,
     /// What holds for Galaxy's apps.
     pub apps: app::AppSettings,
     /// What workflows may use.

@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, PortRange, Role, container_type};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -107,6 +107,9 @@ struct Settings {
     /// Processors of a replica whose service sets no limit; 0 is no limit [default: 0].
     #[arg(long, env = "ORRERY_REPLICA_CPUS", value_name = "NUMBER", hide_short_help = true)]
     replica_cpus: Option<f64>,
+    /// Seconds without a request after which a service that may sleep does so [default: 600].
+    #[arg(long, env = "ORRERY_SLEEP_AFTER_SECONDS", value_name = "SECONDS", hide_short_help = true)]
+    sleep_after_seconds: Option<u64>,
     /// Sizes of containers in the Galaxy API as NAME:MEMORY:CORES, smallest first, separated by commas [default: tiny:256MiB:0.3 to
     /// dozen:12GiB:12.2].
     #[arg(long, env = "ORRERY_CONTAINER_TYPES", value_name = "TYPES", value_delimiter = ',', hide_short_help = true)]
@@ -129,6 +132,10 @@ struct Settings {
     /// Whom mail comes from, like Orrery <orrery@example.com>; its server is ORRERY_MAIL_SERVER.
     #[arg(long, env = "ORRERY_MAIL_FROM", value_name = "ADDRESS", hide_short_help = true)]
     mail_from: Option<String>,
+    /// The name server that is asked who owns a custom domain: system, an address like 127.0.0.1:53, or off, which believes everybody
+    /// [default: system; off while base_domain is localhost].
+    #[arg(long, env = "ORRERY_DNS_RESOLVER", value_name = "ADDRESS", hide_short_help = true)]
+    dns_resolver: Option<NameServer>,
     /// How the server writes its own log [default: text].
     #[arg(long, env = "ORRERY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -172,12 +179,14 @@ pub(crate) struct Config {
     pub(crate) replica_memory_bytes: ByteSize,
     /// 0: no limit.
     pub(crate) replica_cpus: f64,
+    pub(crate) sleep_after_seconds: u64,
     pub(crate) container_types: Vec<String>,
     pub(crate) container_limit: u32,
     pub(crate) trigger_seconds: u32,
     pub(crate) log_retention_days: u32,
     pub(crate) log_retention_bytes: ByteSize,
     pub(crate) outgoing_allow: Vec<Network>,
+    pub(crate) dns_resolver: NameServer,
     /// Empty: no mail is sent.
     pub(crate) mail_from: String,
     /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
@@ -280,12 +289,14 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         replica_memory_bytes: layers
             .pick("replica_memory_bytes", set.replica_memory_bytes, file.replica_memory_bytes, || ByteSize(2_000_000_000)),
         replica_cpus: layers.pick("replica_cpus", set.replica_cpus, file.replica_cpus, || 0.0),
+        sleep_after_seconds: layers.pick("sleep_after_seconds", set.sleep_after_seconds, file.sleep_after_seconds, || 600),
         container_types: layers.pick("container_types", set.container_types, file.container_types, value::container_types_default),
         container_limit: layers.pick("container_limit", set.container_limit, file.container_limit, || 100),
         trigger_seconds: layers.pick("trigger_seconds", set.trigger_seconds, file.trigger_seconds, || 60),
         log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
         log_retention_bytes: layers
             .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
+        dns_resolver: layers.pick("dns_resolver", set.dns_resolver, file.dns_resolver, || NameServer::default_for(&base_domain)),
         outgoing_allow: parse_networks(&layers.pick("outgoing_allow", set.outgoing_allow, file.outgoing_allow, Vec::new))?,
         mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
         mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
@@ -400,6 +411,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.build_concurrency == 0 {
         return refused("build_concurrency", "0".to_owned(), "at least one build must be able to run");
+    }
+    if config.sleep_after_seconds == 0 {
+        return refused("sleep_after_seconds", "0".to_owned(), "at least one second must go by without a request");
     }
     if config.build_seconds == 0 {
         return refused("build_seconds", "0".to_owned(), "a build needs at least one second");

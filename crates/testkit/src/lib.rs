@@ -95,6 +95,8 @@ impl TestApp {
             period: Duration::from_secs(2),
             outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
             watch: engine::WatchConfig::default(),
+            sleep_after: Duration::from_secs(600),
+            dns: engine::DnsConfig::Off,
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }
@@ -428,6 +430,7 @@ async fn ops(dir: &Path) -> Ops {
         tcp_ports: 30_000..=32_767,
         blobs: dir.join("blobs"),
         max_upload_bytes: 1_000_000,
+        verify_domains: false,
         // Few containers and quick triggers, so that tests reach both limits.
         apps: ops::app::AppSettings { trigger_seconds: 1, container_limit: 10, ..ops::app::AppSettings::default() },
         flow: ops::workflow::FlowSettings::default(),

@@ -75,6 +75,7 @@ impl Server {
                 tcp_ports: 30_000..=32_767,
                 blobs: dir.path().join("blobs"),
                 max_upload_bytes: LIMIT,
+                verify_domains: true,
                 apps: ops::app::AppSettings::default(),
                 flow: ops::workflow::FlowSettings::default(),
             },

@@ -32,6 +32,7 @@ pub(crate) async fn world() -> World {
         tcp_ports: 30_000..=32_767,
         blobs: dir.path().join("blobs"),
         max_upload_bytes: 1_000_000,
+        verify_domains: false,
         apps: ops::app::AppSettings::default(),
         flow: ops::workflow::FlowSettings::default(),
     };
