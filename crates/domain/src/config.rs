@@ -10,6 +10,10 @@ use serde_json::{Map, Value, json};
 use crate::name::BadName;
 use crate::spec::{BuildSpec, DeploySpec, InstanceSpec, Limits, RestartPolicy, Source};
 
+mod attached;
+
+pub use attached::{MountPatch, VolumePatch, tcp_proxies, volume_mounts, volumes};
+
 /// Why a document was refused, as a sentence that names the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -75,6 +79,9 @@ pub fn document(spec: &InstanceSpec, region: &str) -> Map<String, Value> {
             "drainingSeconds": deploy.draining_seconds,
             "overlapSeconds": deploy.overlap_seconds,
             "limitOverride": limit_override(&deploy.limits),
+            // These two are this server's own, and are told only where they differ from their defaults.
+            "sticky": deploy.sticky.then_some(true),
+            "unhealthyReplacement": (!deploy.unhealthy_replacement).then_some(false),
         })),
     );
     if let Some(path) = config_file {
@@ -147,9 +154,6 @@ pub fn patched(spec: &InstanceSpec, patch: &Map<String, Value>, region: &str) ->
     }
     let named = |key: &str| patch.get("deploy").and_then(|deploy| deploy.get(key)).is_some_and(|value| !value.is_null());
     let mut next = read(whole, named("multiRegionConfig"), region)?;
-    // The document has no place for it.
-    next.deploy.sticky = spec.deploy.sticky;
-    next.deploy.unhealthy_replacement = spec.deploy.unhealthy_replacement;
     if spec.deploy.regions.is_empty() && next.deploy.regions == BTreeMap::from([(region.to_owned(), 1)]) {
         next.deploy.regions = BTreeMap::new();
     }
@@ -208,12 +212,12 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         restart_policy_max_retries: deploy.number("restartPolicyMaxRetries")?.unwrap_or(default.restart_policy_max_retries),
         regions,
         cron_schedule: deploy.text("cronSchedule")?,
-        sleep_application: deploy.flag("sleepApplication")?,
+        sleep_application: deploy.flag("sleepApplication")?.unwrap_or(default.sleep_application),
         overlap_seconds: deploy.number("overlapSeconds")?.unwrap_or(default.overlap_seconds),
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),
         limits: deploy.limits()?,
-        sticky: default.sticky,
-        unhealthy_replacement: default.unhealthy_replacement,
+        sticky: deploy.flag("sticky")?.unwrap_or(default.sticky),
+        unhealthy_replacement: deploy.flag("unhealthyReplacement")?.unwrap_or(default.unhealthy_replacement),
     })
 }
 
@@ -264,10 +268,10 @@ impl Section {
         number.map(Some).ok_or_else(|| self.wrong(key, "a whole number"))
     }
 
-    fn flag(&mut self, key: &str) -> Result<bool, BadConfig> {
+    fn flag(&mut self, key: &str) -> Result<Option<bool>, BadConfig> {
         match self.take(key) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
             Some(_) => Err(self.wrong(key, "true or false")),
         }
     }

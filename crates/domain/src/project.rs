@@ -158,6 +158,25 @@ pub enum DomainKind {
     Custom,
 }
 
+impl Domain {
+    /// Where a custom domain's owner publishes the token.
+    #[must_use]
+    pub fn verification_host(&self) -> String {
+        format!("{VERIFICATION_LABEL}.{}", self.domain.strip_prefix("*.").unwrap_or(&self.domain))
+    }
+
+    /// Whether DNS is to be asked about a custom domain that is not verified: often while somebody sets it up, then less and less.
+    #[must_use]
+    pub fn is_check_due(&self, now: Timestamp) -> bool {
+        let Some(checked) = self.dns_checked_at else { return true };
+        let age = now.duration_since(self.created_at).as_secs().max(0);
+        now.duration_since(checked).as_secs() >= (age / 8).clamp(5, 3_600)
+    }
+}
+
+/// The label in front of a custom domain that holds its token.
+pub const VERIFICATION_LABEL: &str = "_orrery-verify";
+
 impl DomainKind {
     /// As stored.
     #[must_use]
@@ -196,8 +215,12 @@ pub struct Domain {
     pub target_port: Option<u16>,
     /// What a custom domain's owner puts in a TXT record.
     pub verification_token: Option<String>,
-    /// When the record was last seen to be right.
+    /// When a custom domain's owner was seen to have published the token. The edge routes none without.
     pub verified_at: Option<Timestamp>,
+    /// Where DNS was last seen to lead: a name, or addresses.
+    pub dns_value: Option<String>,
+    /// When DNS was last asked.
+    pub dns_checked_at: Option<Timestamp>,
     /// When it was made.
     pub created_at: Timestamp,
     /// Last change.

@@ -4,7 +4,7 @@
 //! carries the traffic already or is the candidate for it; everything older goes on serving until the candidate is whole, and drains
 //! then. A candidate that fails leaves the older set where it is.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::deployment::DeploymentStatus;
 use crate::{DeploymentId, ReplicaId};
@@ -15,6 +15,9 @@ pub const SCALED_DOWN: &str = "scaled down";
 /// Why a replica ends when its app is stopped; the app is starting again while it lasts.
 pub const STOPPED: &str = "stopped on request";
 
+/// Why a replica ends whose app had no request for long.
+pub const ASLEEP: &str = "asleep";
+
 /// What is known of an instance.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -24,6 +27,17 @@ pub struct Observed {
     pub exclusive: bool,
     /// Nothing may run for the moment: its volume is being copied, or another service still uses it.
     pub paused: bool,
+    /// Whether it may sleep; `None` when it may not.
+    pub rest: Option<Rest>,
+}
+
+/// When an instance sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// For how long none of its replicas had a request; `None` when nobody knows.
+    pub idle: Option<SignedDuration>,
+    /// After how long it sleeps.
+    pub after: SignedDuration,
 }
 
 /// A deployment as the planner sees it.
@@ -147,8 +161,12 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             }
         } else if !superseded {
             converge(&mut plan, deployment, now);
+            if deployment.status == DeploymentStatus::Sleeping && observed.rest.is_none() {
+                announce(&mut plan, deployment, DeploymentStatus::Success, None);
+            }
         }
     }
+    fall_asleep(&mut plan, observed, now);
     route(&mut plan, observed);
     if observed.exclusive {
         one_at_a_time(&mut plan, observed);
@@ -246,10 +264,29 @@ fn retire(plan: &mut Plan, deployment: &DeploymentState, why: &'static str) {
     }
 }
 
+/// An instance that is as it should be, and that nobody has asked for long enough, sleeps from now on.
+fn fall_asleep(plan: &mut Plan, observed: &Observed, now: Timestamp) {
+    let (Some(rest), [only]) = (observed.rest, observed.deployments.as_slice()) else { return };
+    let awake = only.status == DeploymentStatus::Success && !only.stopped;
+    let at_rest = plan.transition.is_empty() && plan.start.is_empty() && plan.stop.is_empty();
+    if !awake || !at_rest || !only.replicas.iter().all(|replica| replica.phase == Phase::Healthy) {
+        return;
+    }
+    // Whoever woke it has not been answered yet.
+    let idle = rest.idle.map_or(SignedDuration::ZERO, |idle| idle.min(now.duration_since(only.since)));
+    if idle >= rest.after {
+        announce(plan, only, DeploymentStatus::Sleeping, None);
+    } else {
+        look_again(plan, now + (rest.after - idle));
+    }
+}
+
 fn converge(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
     match deployment.status {
         DeploymentStatus::Deploying => candidate(plan, deployment, now),
         DeploymentStatus::Success => serving(plan, deployment),
+        // It stays, without replicas.
+        DeploymentStatus::Sleeping => retire(plan, deployment, ASLEEP),
         _ => {}
     }
 }
@@ -372,7 +409,7 @@ fn start_missing(plan: &mut Plan, deployment: &DeploymentState) {
 fn route(plan: &mut Plan, observed: &Observed) {
     let mut sets: Vec<(&DeploymentState, i64, Vec<ReplicaId>, bool)> = vec![];
     for deployment in observed.deployments.iter().rev() {
-        if matches!(deployment.status, DeploymentStatus::Removing) || deployment.stopped {
+        if matches!(deployment.status, DeploymentStatus::Removing | DeploymentStatus::Sleeping) || deployment.stopped {
             continue;
         }
         let mut generations: Vec<i64> = deployment.replicas.iter().map(|replica| replica.generation).collect();

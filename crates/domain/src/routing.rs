@@ -52,6 +52,19 @@ pub struct Route {
     pub targets: Vec<Target>,
     /// Keeps a visitor on the same replica by cookie.
     pub sticky: bool,
+    /// Who sleeps, or is waking up: requests wait, and the control plane is told.
+    #[serde(default)]
+    pub asleep: Option<Asleep>,
+}
+
+/// An app that has no replicas because nobody has asked for it for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asleep {
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// What answers once it is awake.
+    pub deployment_id: DeploymentId,
 }
 
 /// A replica that takes requests.

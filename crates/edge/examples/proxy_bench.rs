@@ -115,6 +115,7 @@ fn table(address: SocketAddr) -> RoutingTable {
         unavailable: None,
         targets: vec![Target { replica_id, deployment_id, name: String::new(), address }],
         sticky: false,
+        asleep: None,
     };
     RoutingTable { version: 1, hosts: [("127.0.0.1".to_owned(), route)].into(), ..RoutingTable::default() }
 }

@@ -5,8 +5,9 @@
 //! | --- | --- |
 //! | `{"op":"reload"}` | `{"version":N}` once every thread uses `table.json` as it is now |
 //! | `{"op":"drain","replica":"…","timeoutMs":3000}` | `{"inFlight":N}` once no request or websocket to the replica is in flight (0), or at the timeout |
-//! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
+//! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"idleMs":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
 //! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
+//! | `{"op":"wanted","timeoutMs":30000}` | `{"apps":[{"workspaceId":"…","deploymentId":"…"}]}` once a request waits for an app that sleeps, or none at the timeout |
 //! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"]}` |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
@@ -59,6 +60,11 @@ pub enum Request {
     Traffic {
         /// Up to where it is stored, in seconds since the epoch: 0 at first, then the last interval of the answer before.
         after: i64,
+    },
+    /// Tell which apps that sleep are asked for, as soon as there is one.
+    Wanted {
+        /// For how long to wait at most, in ms.
+        timeout_ms: u64,
     },
     /// Say that you live.
     Ping,
@@ -183,9 +189,12 @@ async fn perform(control: &Control, request: Request) -> Value {
         Request::Stats => {
             let busy: serde_json::Map<_, _> =
                 control.shared.loads.in_flight().into_iter().map(|(replica, count)| (replica.to_string(), count.into())).collect();
+            let idle: serde_json::Map<_, _> =
+                control.shared.loads.idle().into_iter().map(|(replica, ms)| (replica.to_string(), ms.into())).collect();
             json!({
                 "version": control.version.load(Relaxed),
                 "connections": busy,
+                "idleMs": idle,
                 "requests": control.shared.requests.load(Relaxed),
                 "unlogged": control.shared.unlogged.load(Relaxed),
                 "clients": control.shared.connections.load(Relaxed),
@@ -195,6 +204,10 @@ async fn perform(control: &Control, request: Request) -> Value {
         Request::Traffic { after } => {
             let (slots, more) = control.shared.tally.take(after, domain::Timestamp::now());
             json!({ "slots": slots, "more": more })
+        }
+        Request::Wanted { timeout_ms } => {
+            let apps = tokio::time::timeout(Duration::from_millis(timeout_ms), control.shared.wanted.take()).await;
+            json!({ "apps": apps.unwrap_or_default() })
         }
         Request::Ping => json!({ "version": control.version.load(Relaxed), "pid": std::process::id(), "listen": control.listen }),
         Request::Shutdown => json!({}),

@@ -9,6 +9,7 @@
 
 pub mod access;
 mod answer;
+mod asleep;
 pub mod control;
 mod exchange;
 pub mod files;
@@ -69,6 +70,8 @@ pub struct Limits {
     pub pool_idle: Duration,
     /// How long requests in flight may take to end after the edge was told to stop.
     pub graceful: Duration,
+    /// How long a request waits for an app that sleeps.
+    pub wake: Duration,
 }
 
 impl Default for Limits {
@@ -80,6 +83,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             pool_idle: Duration::from_secs(30),
             graceful: Duration::from_secs(10),
+            wake: Duration::from_secs(120),
         }
     }
 }

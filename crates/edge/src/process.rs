@@ -32,6 +32,7 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
         unlogged: AtomicU64::new(0),
         connections: AtomicUsize::new(0),
         max_connections: listen::max_connections(),
+        wanted: crate::asleep::Wanted::default(),
     });
     // Before listening: a client that can connect must find its app.
     let table = first_table(&config.dir);

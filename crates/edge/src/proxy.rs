@@ -21,7 +21,7 @@ use crate::pool::{Sender, Upload, connect};
 use crate::routes::{Lease, LiveRoute};
 use crate::watch::Watch;
 use crate::worker::Conn;
-use crate::{host, tunnel};
+use crate::{asleep, host, tunnel};
 
 /// A request that must not be sent twice goes only over a connection that was in use so recently: most servers close theirs after 2 to 5 s, and
 /// a request that meets the closing would be lost.
@@ -51,6 +51,7 @@ pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     let Some(route) = worker.table().route(&key).map(Arc::clone) else {
         return own(exchange, Problem::UnknownHost);
     };
+    let route = if route.route.asleep.is_some() { asleep::awake(&worker, &key, route).await } else { route };
     exchange.route = Some(Arc::clone(&route));
 
     let pinned = headers::pinned_replica(request.uri().query()).map(str::to_owned);

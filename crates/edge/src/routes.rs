@@ -21,6 +21,8 @@ pub(crate) struct Load {
     in_flight: AtomicUsize,
     /// In ms since `epoch`.
     avoided_until: AtomicU64,
+    /// When the last request ended, or the replica was first heard of; in ms since `epoch`.
+    used_at: AtomicU64,
     /// Somebody waits for `in_flight` to become 0.
     watched: AtomicBool,
     emptied: Notify,
@@ -29,7 +31,14 @@ pub(crate) struct Load {
 impl Load {
     fn new(epoch: Instant) -> Self {
         let (in_flight, avoided_until, watched) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false));
-        Self { epoch, in_flight, avoided_until, watched, emptied: Notify::new() }
+        let load = Self { epoch, in_flight, avoided_until, used_at: AtomicU64::new(0), watched, emptied: Notify::new() };
+        load.used_at.store(load.now(), Ordering::Relaxed);
+        load
+    }
+
+    /// Milliseconds since the last request ended; 0 while one is in flight.
+    fn idle(&self) -> u64 {
+        if self.in_flight() > 0 { 0 } else { self.now().saturating_sub(self.used_at.load(Ordering::Relaxed)) }
     }
 
     fn now(&self) -> u64 {
@@ -101,6 +110,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let load = &self.target.load;
+        load.used_at.store(load.now(), Ordering::Relaxed);
         if load.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && load.watched.load(Ordering::SeqCst) {
             load.emptied.notify_waiters();
         }
@@ -208,6 +218,12 @@ impl Loads {
 
     pub(crate) fn of(&self, replica: ReplicaId) -> Option<Arc<Load>> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner).get(&replica).map(Arc::clone)
+    }
+
+    /// For how many milliseconds replicas have had no request.
+    pub(crate) fn idle(&self) -> Vec<(ReplicaId, u64)> {
+        let loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.iter().map(|(replica, load)| (*replica, load.idle())).collect()
     }
 
     /// Requests in flight by replica.

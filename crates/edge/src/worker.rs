@@ -16,11 +16,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Record;
+use crate::asleep::Wanted;
 use crate::pool::Pool;
 use crate::routes::{LiveTable, Loads};
 use crate::tally::Tally;
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) unlogged: AtomicU64,
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: usize,
+    pub(crate) wanted: Wanted,
 }
 
 /// What a thread can be told.
@@ -65,6 +67,8 @@ pub(crate) struct Worker {
     log: SyncSender<Vec<Record>>,
     unsent: RefCell<Vec<Record>>,
     stopping: CancellationToken,
+    /// Told when there is another table.
+    pub(crate) changed: Notify,
 }
 
 /// A client's connection.
@@ -89,6 +93,7 @@ impl Worker {
             log,
             unsent: RefCell::default(),
             stopping: CancellationToken::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -189,6 +194,7 @@ async fn work(worker: &Rc<Worker>, listeners: Vec<std::net::TcpListener>, mut co
                 Some(Command::Use(table, done)) => {
                     worker.pool.keep_only(&table);
                     worker.table.replace(table);
+                    worker.changed.notify_waiters();
                     // Whoever asked may have given up waiting.
                     let _ = done.send(());
                 }

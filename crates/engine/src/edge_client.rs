@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use domain::ReplicaId;
 use domain::metric::TrafficSlot;
-use domain::routing::RoutingTable;
+use domain::routing::{Asleep, RoutingTable};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -30,8 +30,16 @@ struct Answer {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Stats {
     connections: HashMap<ReplicaId, u64>,
+    #[serde(default)]
+    idle_ms: HashMap<ReplicaId, u64>,
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    apps: Vec<Asleep>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +86,18 @@ impl EdgeClient {
     /// Requests and websockets that are open now, by replica.
     pub(crate) async fn connections(&self) -> io::Result<HashMap<ReplicaId, u64>> {
         Ok(self.ask::<Stats>(json!({"op": "stats"}), PATIENCE).await?.connections)
+    }
+
+    /// For how long each replica has had no request.
+    pub(crate) async fn idle(&self) -> io::Result<HashMap<ReplicaId, Duration>> {
+        let stats: Stats = self.ask(json!({"op": "stats"}), PATIENCE).await?;
+        Ok(stats.idle_ms.into_iter().map(|(replica, ms)| (replica, Duration::from_millis(ms))).collect())
+    }
+
+    /// Waits until a request waits for an app that sleeps, or for so long; the apps.
+    pub(crate) async fn wanted(&self, limit: Duration) -> io::Result<Vec<Asleep>> {
+        let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        Ok(self.ask::<Wanted>(json!({"op": "wanted", "timeoutMs": millis}), limit + PATIENCE).await?.apps)
     }
 
     /// What was asked and answered in the intervals behind `after` that are over, oldest first.

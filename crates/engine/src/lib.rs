@@ -3,7 +3,9 @@
 //! Everything here is level-triggered: a pass reads what is desired and what is there, and does what is missing. It runs when a bell
 //! rings and by the clock, does nothing when all is well, and may be repeated or interrupted anywhere.
 
+mod asleep;
 mod build;
+mod domain_names;
 mod edge_client;
 mod health;
 mod ingest;
@@ -37,6 +39,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use domain_names::DnsConfig;
 pub use outgoing::OutgoingConfig;
 pub use outgoing::mail::MailConfig;
 pub use watch::WatchConfig;
@@ -65,6 +68,10 @@ pub struct EngineConfig {
     pub outgoing: OutgoingConfig,
     /// How containers are watched.
     pub watch: WatchConfig,
+    /// An app that may sleep does so when it had no request for so long.
+    pub sleep_after: Duration,
+    /// Who is asked about custom domains.
+    pub dns: DnsConfig,
 }
 
 /// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
@@ -180,6 +187,8 @@ impl Engine {
         tracker.spawn(notify::run(shared.clone()));
         tracker.spawn(trigger::run(shared.clone()));
         tracker.spawn(watch::run(shared.clone()));
+        tracker.spawn(domain_names::run(shared.clone()));
+        tracker.spawn(asleep::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }

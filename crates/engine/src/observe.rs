@@ -9,10 +9,12 @@ use crate::{Shared, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
 use domain::log::{LogKind, LogSource};
-use domain::project::Instance;
-use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState};
+use domain::project::{Domain, Instance};
+use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState, Rest};
+use domain::tcp_proxy::TcpProxy;
 use domain::volume::{VolumeInstance, VolumeState};
 use domain::{DeploymentId, InstanceId, ReplicaId, Tenant, Timestamp, WorkspaceId};
+use jiff::SignedDuration;
 use runtime::{Observation, ObservedPhase};
 
 /// Apps that never listen (workers) count as healthy after running so long, unless requests are routed to them.
@@ -87,13 +89,13 @@ pub(crate) async fn view(
     let mut replicas = shared.ops.store.replicas_present(tenant, &ids).await?;
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
     let proxies = shared.ops.store.tcp_proxies_of_environments(tenant, &[instance.environment_id]).await?;
-    let public = domains.iter().any(|domain| domain.service_id == instance.service_id)
-        || proxies.iter().any(|proxy| proxy.service_id == instance.service_id);
+    let public = is_public(&instance, &domains, &proxies);
     let volume = shared.ops.store.volume_instance_of_service(tenant, instance.environment_id, instance.service_id).await?;
 
     let events = events(shared, tenant, &deployments).await?;
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
-    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused };
+    let sleeps = sleeps(&instance, &domains, &proxies);
+    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None };
     let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     let rested = rested(shared, id, paused);
@@ -129,6 +131,7 @@ pub(crate) async fn view(
         });
     }
     view.observed.exclusive |= is_detached(shared, &view);
+    view.observed.rest = if sleeps { Some(rest(shared, &view).await) } else { None };
     Ok(Some(view))
 }
 
@@ -157,6 +160,35 @@ fn is_detached(shared: &Shared, view: &View) -> bool {
         detached.remove(&view.instance.id);
     }
     detached.contains(&view.instance.id)
+}
+
+fn is_public(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
+    domains.iter().any(|domain| domain.service_id == instance.service_id) || proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
+}
+
+/// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.
+fn sleeps(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
+    instance.spec.deploy.sleep_application
+        && domains.iter().any(|domain| domain.service_id == instance.service_id)
+        && !proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
+
+async fn rest(shared: &Shared, view: &View) -> Rest {
+    Rest { idle: idle(shared, view).await, after: signed(shared.config.sleep_after) }
+}
+
+/// For how long no replica of the instance had a request, if all run and the edge knows.
+async fn idle(shared: &Shared, view: &View) -> Option<SignedDuration> {
+    if view.observed.deployments.iter().all(|deployment| deployment.status != DeploymentStatus::Success) {
+        return None;
+    }
+    let known = shared.edge.idle().await.ok()?;
+    let each = view.replicas.iter().map(|replica| known.get(&replica.id).copied());
+    each.collect::<Option<Vec<Duration>>>()?.into_iter().min().map(signed)
 }
 
 /// The steps of the deployments, unless the instance is at rest: then nothing becomes of them.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::log::LogKind;
 use domain::rollout::{self, Phase, Plan, Transition};
+use domain::routing::Asleep;
 use domain::{DeploymentId, ReplicaId, Timestamp};
 use runtime::Observation;
 use store::{Change, StoreError};
@@ -322,7 +323,16 @@ fn offer(view: &View, plan: &Plan) -> Offer {
     let rows = plan.route.iter().filter_map(|id| view.replicas.iter().find(|replica| replica.id == *id));
     let targets: Vec<_> = rows.map(|replica| (replica.id, replica.deployment_id, replica.port)).collect();
     let unavailable = targets.is_empty().then(|| routes::explain(&view.deployments));
-    Offer { serving: plan.serving, targets, sticky: view.instance.spec.deploy.sticky, unavailable }
+    let settings = &view.instance.spec.deploy;
+    let rests = |deployment: &&Deployment| match deployment.status {
+        DeploymentStatus::Sleeping => true,
+        // It is waking up.
+        DeploymentStatus::Success => !deployment.stopped,
+        _ => false,
+    };
+    let asleep = view.deployments.iter().rev().find(rests).filter(|_| targets.is_empty() && settings.sleep_application);
+    let asleep = asleep.map(|of| Asleep { workspace_id: of.workspace_id, deployment_id: of.id });
+    Offer { serving: plan.serving, targets, sticky: settings.sticky, unavailable, asleep }
 }
 
 /// What follows once the table is published: announcements, stops, and leave of what has ended. `routed` is when the publication began,
@@ -341,14 +351,14 @@ async fn perform(shared: &Arc<Shared>, looked: Looked, routed: Option<Timestamp>
             // What succeeds is announced when it can be reached, and what it replaces leaves after that.
             _ if routed.is_none() => {
                 waits = true;
-                if transition.to == DeploymentStatus::Success && transition.from != transition.to {
+                if transition.to == DeploymentStatus::Success && transition.from == DeploymentStatus::Deploying {
                     let switching = steps::switching(&mut view, &deployment, Timestamp::now());
                     write_down(shared, &view, vec![], switching).await?;
                 }
                 continue;
             }
             DeploymentStatus::Removing => leaving.push(deployment.id),
-            DeploymentStatus::Success if transition.from != transition.to => {
+            DeploymentStatus::Success if transition.from == DeploymentStatus::Deploying => {
                 changes.extend(steps::switched(&mut view, &deployment, routed));
                 steps::tell_end(shared, &view, &deployment, None).await;
             }

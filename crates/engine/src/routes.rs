@@ -7,7 +7,7 @@ use std::path::Path;
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::galaxy::container_id;
 use domain::project::Domain;
-use domain::routing::{Route, RoutingTable, Target, TcpRoute};
+use domain::routing::{Asleep, Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 
@@ -22,6 +22,8 @@ pub(crate) struct Offer {
     pub(crate) sticky: bool,
     /// Why there are no targets.
     pub(crate) unavailable: Option<String>,
+    /// There are none because it sleeps.
+    pub(crate) asleep: Option<Asleep>,
 }
 
 /// The table as last written, and what it is made from. Belongs to the reconciler.
@@ -72,6 +74,7 @@ impl Routes {
         self.changed |= self.offers.len() != before;
     }
 
+    /// Requests go to where the app was told to listen, whatever port its owner names: see [`Routes::tcp_route`].
     fn route(&self, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
         if self.doubtful.contains(&instance)
             && let Some(present) = self.table.hosts.get(&domain.domain)
@@ -83,7 +86,7 @@ impl Routes {
             replica_id: *replica_id,
             deployment_id: *deployment_id,
             name: container_id(instance, *replica_id),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, domain.target_port.unwrap_or(*port))),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
         });
         Route {
             workspace_id: domain.workspace_id,
@@ -95,6 +98,7 @@ impl Routes {
             unavailable: offer.unavailable.or_else(|| Some(explain(&[]))).filter(|_| offer.targets.is_empty()),
             targets: targets.collect(),
             sticky: offer.sticky,
+            asleep: offer.asleep,
         }
     }
 
@@ -162,6 +166,7 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
         DeploymentStatus::Crashed => {
             format!("The deployment has crashed: {}.", newest.status_reason.as_deref().unwrap_or("see its log"))
         }
+        DeploymentStatus::Sleeping => "The app sleeps; it did not wake in time.".into(),
         DeploymentStatus::Success if newest.stopped => "The deployment was stopped or has completed.".into(),
         _ => "No replica of the deployment is healthy at the moment.".into(),
     }

@@ -1,7 +1,7 @@
 //! Backups of volumes: asked for here, made by the engine.
 
 use domain::volume::{Backup, BackupKind, BackupSchedule, BackupState, VolumeInstance, VolumeState};
-use domain::{BackupId, Permission, VolumeInstanceId, name};
+use domain::{BackupId, Permission, Tenant, VolumeInstanceId, name};
 use jiff::SignedDuration;
 use serde_json::json;
 use store::Change;
@@ -140,7 +140,7 @@ pub async fn volume_instance_backup_delete(ctx: &OpCtx, volume: VolumeInstanceId
 /// Not found or not allowed.
 pub async fn volume_instance_backup_schedules(ctx: &OpCtx, id: VolumeInstanceId) -> Result<Opened<Vec<BackupSchedule>>, Error> {
     let opened = volume_instance_for(ctx, id, Permission::Read).await?;
-    let rows = ctx.ops.store.backup_schedules(opened.tenant, id).await?;
+    let rows = ctx.ops.store.backup_schedules(opened.tenant, &[id]).await?;
     Ok(opened.with(rows))
 }
 
@@ -150,17 +150,22 @@ pub async fn volume_instance_backup_schedules(ctx: &OpCtx, id: VolumeInstanceId)
 /// Not found or not allowed.
 pub async fn volume_instance_backup_schedule_update(ctx: &OpCtx, id: VolumeInstanceId, kinds: Vec<BackupKind>) -> Result<(), Error> {
     let opened = volume_instance_for(ctx, id, Permission::Write).await?;
-    let before = ctx.ops.store.backup_schedules(opened.tenant, id).await?;
-    let since = |kind: BackupKind| before.iter().find(|schedule| schedule.kind == kind).map_or(ctx.now, |schedule| schedule.created_at);
-    let mut all: Vec<_> = kinds.into_iter().map(|kind| (kind, since(kind))).collect();
-    all.sort_unstable();
-    all.dedup();
-    let data = json!({"kinds": all.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>()});
+    let data = json!({"kinds": kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()});
     let changes = vec![
-        Change::BackupSchedulesSet { instance: opened.row.clone(), kinds: all },
+        schedules_set(ctx, opened.tenant, &opened.row, kinds).await?,
         ctx.activity(opened.tenant, Some(opened.row.project_id), "volume_instance_backup_schedule_update", id, data),
     ];
     ctx.commit(opened.tenant, changes).await
+}
+
+/// The change that sets the schedules of a volume; one that is there already stays as old as it is.
+pub(crate) async fn schedules_set(ctx: &OpCtx, tenant: Tenant, instance: &VolumeInstance, kinds: Vec<BackupKind>) -> Result<Change, Error> {
+    let before = ctx.ops.store.backup_schedules(tenant, &[instance.id]).await?;
+    let since = |kind: BackupKind| before.iter().find(|schedule| schedule.kind == kind).map_or(ctx.now, |schedule| schedule.created_at);
+    let mut kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, since(kind))).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    Ok(Change::BackupSchedulesSet { instance: instance.clone(), kinds })
 }
 
 /// Where the making or the restoring of a backup stands.

@@ -11,7 +11,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::{Surroundings, render_frozen};
-use crate::{Error, OpCtx, app, deployment, volume};
+use crate::{Error, OpCtx, app, deployment, template, volume};
 
 /// What an environment is made of, at one time.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ pub(crate) async fn commit(
     let mut woken: BTreeSet<InstanceId> = BTreeSet::new();
     let mut grown = vec![];
     for instance in &after.instances {
-        volume::check_replicas(&instance.spec, after.surroundings.has_volume(instance.service_id))?;
+        volume::check_replicas(&instance.spec, after.surroundings.mounted(instance.service_id).is_some())?;
         let earlier = before.instances.iter().find(|row| row.id == instance.id).map(|row| &row.spec);
         if earlier.is_some_and(|spec| *spec != instance.spec) {
             woken.insert(instance.id);
@@ -124,6 +124,9 @@ async fn deployments(
         if render_frozen(&old, name) != render_frozen(&new, name) {
             effect = effect.max(Effect::Start);
         }
+        if before.surroundings.mounted(instance.service_id) != after.surroundings.mounted(instance.service_id) {
+            effect = effect.max(Effect::Start);
+        }
         if effect == Effect::None {
             continue;
         }
@@ -141,7 +144,7 @@ async fn deployments(
 }
 
 /// The first deployment of an instance: what the service's newest deployment in the environment that this one was copied from has built
-/// or was made from, or else the newest in any environment whose secrets the principal may see.
+/// or was made from, or else the newest in any environment whose secrets the principal may see. A database is deployed anew.
 async fn first(ctx: &OpCtx, tenant: Tenant, state: &State, instance: &Instance) -> Result<Option<Deployment>, Error> {
     let siblings = ctx.ops.store.instances_of_services(tenant, &[instance.service_id]).await?;
     let visible = |sibling: &&Instance| {
@@ -153,7 +156,11 @@ async fn first(ctx: &OpCtx, tenant: Tenant, state: &State, instance: &Instance) 
     let usable = |row: &&Deployment| row.status == DeploymentStatus::Success && (row.artifact.is_some() || row.source_blob.is_some());
     let source = state.surroundings.source();
     let rank = |row: &&Deployment| (Some(row.environment_id) == source, row.id);
-    let Some(of) = live.iter().filter(usable).max_by_key(rank) else { return Ok(None) };
+    let Some(of) = live.iter().filter(usable).max_by_key(rank) else {
+        // A database that has not come up elsewhere yet needs nothing of what is there.
+        let fresh = !live.is_empty() && template::is_server(&instance.spec);
+        return Ok(fresh.then(|| deployment::fresh(ctx, instance, DeployReason::Deploy, instance.spec.clone())));
+    };
     let spec = deployment::settings_for(instance, of);
     Ok(Some(deployment::again(ctx, of, instance, DeployReason::Deploy, spec)))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use store::{Change, DeploymentQuery};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, Signal, domain_name, environment, project, secret, service, variable};
+use crate::{Error, OpCtx, Signal, domain_name, environment, project, secret, service, template, variable};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -284,7 +284,8 @@ pub(crate) fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec
 /// The deployment that follows from changed settings or variables of an instance that runs; nothing for one that does not. With
 /// `rebuild`, its source is built again where there is one.
 pub(crate) fn redeployment(ctx: &OpCtx, instance: &Instance, live: &[Deployment], rebuild: bool) -> Option<Deployment> {
-    let newest = live.iter().rev().find(|d| d.status != DeploymentStatus::Removing && (d.artifact.is_some() || d.source_blob.is_some()))?;
+    let usable = |d: &&Deployment| d.artifact.is_some() || d.source_blob.is_some() || template::is_server(&d.spec);
+    let newest = live.iter().rev().filter(|d| d.status != DeploymentStatus::Removing).find(usable)?;
     let spec = settings_for(instance, newest);
     let mut next = again(ctx, newest, instance, DeployReason::Redeploy, spec);
     if rebuild && next.source_blob.is_some() {

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use domain::config;
 use domain::project::{DomainKind, Environment, Instance};
+use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::variable::Variable;
-use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, name};
+use domain::volume::{BackupSchedule, VolumeInstance};
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
 use serde_json::{Value, json};
 use store::Change;
 
@@ -162,7 +164,8 @@ pub async fn environment_config(ctx: &OpCtx, id: EnvironmentId, decrypt: bool) -
     let instances = ctx.ops.store.instances_of_environments(tenant, &[id]).await?;
     let domains = ctx.ops.store.domains_of_environments(tenant, &[id]).await?;
     let variables = ctx.ops.store.variables(tenant, id).await?;
-    let variables_of = |service: Option<domain::ServiceId>| -> BTreeMap<&str, Value> {
+    let attached = Attached::load(ctx, &opened).await?;
+    let variables_of = |service: Option<ServiceId>| -> BTreeMap<&str, Value> {
         variables
             .iter()
             .filter(|variable| variable.service_id == service)
@@ -186,12 +189,60 @@ pub async fn environment_config(ctx: &OpCtx, id: EnvironmentId, decrypt: bool) -
             let networking = json!({
                 "serviceDomains": domains_of(instance.service_id, DomainKind::Service),
                 "customDomains": domains_of(instance.service_id, DomainKind::Custom),
+                "tcpProxies": attached.tcp_proxies(instance.service_id),
             });
             let mut document = config::document(&instance.spec, &ctx.ops.settings.region);
             document.insert("networking".into(), networking);
             document.insert("variables".into(), json!(variables_of(Some(instance.service_id))));
+            document.insert("volumeMounts".into(), json!(attached.volume_mounts(instance.service_id)));
             (instance.service_id.to_string(), Value::Object(document))
         })
         .collect();
-    Ok(json!({"services": services, "sharedVariables": variables_of(None)}))
+    Ok(json!({
+        "services": services,
+        "sharedVariables": variables_of(None),
+        "volumes": attached.volumes(&ctx.ops.settings.region),
+    }))
+}
+
+/// Volumes and TCP ports as the document shows them.
+struct Attached {
+    volumes: Vec<VolumeInstance>,
+    schedules: Vec<BackupSchedule>,
+    proxies: Vec<TcpProxy>,
+}
+
+impl Attached {
+    async fn load(ctx: &OpCtx, environment: &Opened<Environment>) -> Result<Self, Error> {
+        let (store, tenant, here) = (&ctx.ops.store, environment.tenant, [environment.row.id]);
+        let living = store.volumes_of_projects(tenant, &[environment.row.project_id]).await?;
+        let mut volumes = store.volume_instances_of_environments(tenant, &here).await?;
+        volumes.retain(|row| living.iter().any(|volume| volume.id == row.volume_id && volume.deleted_at.is_none()));
+        let ids: Vec<_> = volumes.iter().map(|row| row.id).collect();
+        let mut proxies = store.tcp_proxies_of_environments(tenant, &here).await?;
+        // The private ones are how this server gives a database an address, and nobody chooses them.
+        proxies.retain(|row| row.kind == ProxyKind::Public);
+        Ok(Self { schedules: store.backup_schedules(tenant, &ids).await?, volumes, proxies })
+    }
+
+    fn tcp_proxies(&self, service: ServiceId) -> BTreeMap<String, Value> {
+        self.proxies.iter().filter(|row| row.service_id == service).map(|row| (row.application_port.to_string(), json!({}))).collect()
+    }
+
+    fn volume_mounts(&self, service: ServiceId) -> BTreeMap<String, Value> {
+        let entry = |row: &VolumeInstance| {
+            let its = self.schedules.iter().filter(|schedule| schedule.volume_instance_id == row.id);
+            let kinds: Vec<&str> = its.map(|schedule| schedule.kind.as_str()).collect();
+            let mut entry = json!({"mountPath": row.mount_path});
+            if !kinds.is_empty() {
+                entry["backupSchedules"] = json!(kinds);
+            }
+            (row.volume_id.to_string(), entry)
+        };
+        self.volumes.iter().filter(|row| row.service_id == Some(service)).map(entry).collect()
+    }
+
+    fn volumes(&self, region: &str) -> BTreeMap<String, Value> {
+        self.volumes.iter().map(|row| (row.volume_id.to_string(), json!({"sizeMB": row.size_mb, "region": region}))).collect()
+    }
 }

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::config::{self, VariablePatch};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, DomainKind, Environment, EnvironmentPatch, Instance, PatchStatus, Service};
-use domain::spec::InstanceSpec;
+use domain::spec::{DeploySpec, InstanceSpec};
+use domain::tcp_proxy::ProxyKind;
 use domain::variable::{Generator, Variable};
-use domain::{EnvironmentId, EnvironmentPatchId, Permission, ServiceId};
+use domain::{EnvironmentId, EnvironmentPatchId, Permission, ServiceId, Tenant};
 use serde_json::{Map, Value, json};
 use store::Change;
 
 use crate::batch::{self, State};
 use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, domain_name, environment, service, variable};
+
+mod attached;
 
 impl From<config::BadConfig> for Error {
     fn from(bad: config::BadConfig) -> Self {
@@ -55,7 +58,7 @@ pub async fn environment_stage_changes(ctx: &OpCtx, id: EnvironmentId, patch: Va
         _ => patch,
     };
     let mut after = State::load(ctx, &opened).await?;
-    Plan { ctx, environment: &opened.row, after: &mut after, changes: vec![] }.patch(&whole).await?;
+    Plan::new(ctx, &opened, &mut after, vec![]).patch(&whole).await?;
     let mut made = row(ctx, &opened.row, whole, staged.as_ref().and_then(|staged| staged.message.clone()));
     made.status = PatchStatus::Staged;
     let mut changes: Vec<Change> = staged.iter().map(|staged| Change::EnvironmentPatchDelete(staged.id)).collect();
@@ -222,14 +225,14 @@ async fn apply_once(
     let made = EnvironmentPatch { applied_at: Some(ctx.now), ..made };
     let before = State::load(ctx, opened).await?;
     let mut after = before.clone();
-    let mut plan = Plan { ctx, environment: &opened.row, after: &mut after, changes };
+    let mut plan = Plan::new(ctx, opened, &mut after, changes);
     plan.patch(&made.patch).await?;
     let mut changes = plan.changes;
     let made = EnvironmentPatch { patch: marked(made.patch.clone(), &after.variables), ..made };
     changes.push(Change::EnvironmentPatchInsert(made.clone()));
     let data = json!({"changes": made.changes, "message": made.message});
     changes.push(ctx.activity(opened.tenant, Some(made.project_id), "environment_patch_commit", opened.row.id, data));
-    let taken = "A domain of this change is already in use on this server";
+    let taken = "A domain, a TCP port or a place for a volume of this change is already in use: look and try again";
     batch::commit(ctx, opened, &before, &after, changes, skip_deploys).await.map_err(|error| error.when_taken(taken))?;
     // Domains and services may have come or gone.
     ctx.ops.signals.ring();
@@ -239,9 +242,16 @@ async fn apply_once(
 /// A patch on its way to become changes; `after` is the environment as it will be.
 struct Plan<'a> {
     ctx: &'a OpCtx,
+    tenant: Tenant,
     environment: &'a Environment,
     after: &'a mut State,
     changes: Vec<Change>,
+    /// Ports of the server that are to be found: for which instance, who reaches them, and the app's port.
+    ports: Vec<(Instance, Vec<ProxyKind>, u16)>,
+    /// Services that this patch adds.
+    added: Vec<ServiceId>,
+    /// Services that this patch takes out.
+    removed: Vec<ServiceId>,
 }
 
 fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Error> {
@@ -252,9 +262,14 @@ fn unknown(path: &str) -> Error {
     Error::bad_input(format!("{path} is not available on this server: leave it out or set it to null"))
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    fn new(ctx: &'a OpCtx, opened: &'a Opened<Environment>, after: &'a mut State, changes: Vec<Change>) -> Self {
+        Self { ctx, tenant: opened.tenant, environment: &opened.row, after, changes, ports: vec![], added: vec![], removed: vec![] }
+    }
+
     async fn patch(&mut self, patch: &Value) -> Result<(), Error> {
-        for (key, value) in object("the patch", patch)? {
+        let patch = object("the patch", patch)?;
+        for (key, value) in patch {
             match key.as_str() {
                 "services" => {
                     for (id, value) in object(key, value)? {
@@ -262,10 +277,14 @@ impl Plan<'_> {
                     }
                 }
                 "sharedVariables" => self.variables(None, value)?,
+                // They need the services to be there.
+                "volumes" => {}
                 _ if config::is_nothing(value) => {}
                 _ => return Err(unknown(key)),
             }
         }
+        self.volumes(patch).await?;
+        self.find_ports().await?;
         variable::refuse_circles(&self.after.scope(self.ctx), &self.after.surroundings.services, &self.changes)
     }
 
@@ -286,7 +305,9 @@ impl Plan<'_> {
         let at = match instance {
             Some(at) => at,
             None if says("isCreated") => {
-                self.after.instances.push(service::new_instance(self.ctx, self.environment, service.id, InstanceSpec::default()));
+                let spec = self.inherited(service.id).await?;
+                self.after.instances.push(service::new_instance(self.ctx, self.environment, service.id, spec));
+                self.added.push(service.id);
                 self.after.instances.len() - 1
             }
             None => {
@@ -309,19 +330,39 @@ impl Plan<'_> {
             (false, false) => self.changes.push(Change::InstanceUpdate { row: next.clone(), seen }),
             (false, true) => {}
         }
-        self.after.instances[at] = next;
+        self.after.instances[at] = next.clone();
+        if is_new {
+            self.private_port(&next);
+        }
+        self.around(&service, is_new, patch).await
+    }
+
+    /// What of a service's entry is no setting of the instance. Its volumes need all services to be there, and come later.
+    async fn around(&mut self, service: &Service, is_new: bool, patch: &Map<String, Value>) -> Result<(), Error> {
         for (key, value) in patch {
             match key.as_str() {
-                "source" | "build" | "deploy" | "configFile" | "isCreated" | "isDeleted" => {}
+                "source" | "build" | "deploy" | "configFile" | "volumeMounts" | "isCreated" | "isDeleted" => {}
                 "variables" => self.variables(Some(service.id), value)?,
-                "networking" => self.networking(&service, is_new, value).await?,
+                "networking" => self.networking(service, is_new, value).await?,
                 // Where a service stands on a canvas, and what it is a part of there.
                 "groupId" | "parentServiceId" | "clusterRole" | "icon" | "name" => {}
                 _ if config::is_nothing(value) => {}
-                _ => return Err(unknown(&format!("services.{id}.{key}"))),
+                _ => return Err(unknown(&format!("services.{}.{key}", service.id))),
             }
         }
         Ok(())
+    }
+
+    /// What a service that comes to this environment begins with: the settings of its oldest instance elsewhere that clients' types of the
+    /// document have no place for, and that a copied document therefore comes without.
+    async fn inherited(&self, service: ServiceId) -> Result<InstanceSpec, Error> {
+        let siblings = self.ctx.ops.store.instances_of_services(self.tenant, &[service]).await?;
+        let mut spec = InstanceSpec::default();
+        if let Some(Instance { spec: InstanceSpec { deploy: DeploySpec { sticky, unhealthy_replacement, .. }, .. }, .. }) = siblings.first()
+        {
+            (spec.deploy.sticky, spec.deploy.unhealthy_replacement) = (*sticky, *unhealthy_replacement);
+        }
+        Ok(spec)
     }
 
     /// Takes a service out of the environment.
@@ -335,6 +376,8 @@ impl Plan<'_> {
         self.changes.extend(domains.iter().map(|domain| Change::DomainDelete(domain.id)));
         self.changes.push(Change::VariablesClear { environment: self.environment.id, service: Some(service.id) });
         self.changes.push(Change::InstanceDelete(instance.id));
+        self.after.surroundings.proxies.retain(|proxy| proxy.service_id != service.id);
+        self.removed.push(service.id);
         Ok(())
     }
 
@@ -378,6 +421,10 @@ impl Plan<'_> {
             let kind = match key.as_str() {
                 "serviceDomains" => DomainKind::Service,
                 "customDomains" => DomainKind::Custom,
+                "tcpProxies" if !value.is_null() => {
+                    self.tcp_proxies(service, value)?;
+                    continue;
+                }
                 _ if config::is_nothing(value) => continue,
                 _ => return Err(unknown(&format!("networking.{key}"))),
             };

@@ -96,6 +96,8 @@ pub struct Settings {
     pub blobs: PathBuf,
     /// The largest upload in bytes.
     pub max_upload_bytes: u64,
+    /// Custom domains are routed only when their owner has proved them by DNS.
+    pub verify_domains: bool,
     /// What holds for Galaxy's apps.
     pub apps: app::AppSettings,
     /// What workflows may use.
@@ -115,6 +117,7 @@ impl Settings {
             tcp_ports: 30_000..=32_767,
             blobs: folder.join("blobs"),
             max_upload_bytes: 1_000_000,
+            verify_domains: false,
             apps: app::AppSettings::default(),
             flow: workflow::FlowSettings { files: folder.join("files"), ..workflow::FlowSettings::default() },
         }

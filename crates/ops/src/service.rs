@@ -95,7 +95,8 @@ impl InstancePatch {
             spec.deploy.regions = regions.into_iter().filter(|(_, replicas)| *replicas > 0).collect();
         }
         if let Some(replicas) = self.replicas {
-            spec.deploy.regions = BTreeMap::from([(region.to_owned(), replicas)]);
+            let place = spec.deploy.regions.keys().next().cloned().unwrap_or_else(|| region.to_owned());
+            spec.deploy.regions = BTreeMap::from([(place, replicas)]);
         }
         let Self { pre_deploy_command, restart_policy_max_retries, restart_policy_type, sleep_application, source, watch_patterns, .. } =
             self;

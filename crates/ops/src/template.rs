@@ -325,8 +325,8 @@ pub async fn workflow_status(ctx: &OpCtx, workflow: &str) -> Result<Workflow, Er
         return Err(ctx.unauthenticated());
     }
     let found = match workflow.split('/').collect::<Vec<_>>()[..] {
-        // What a template makes is there before its id is.
-        ["deployTemplate", "project", id, _] => match id.parse() {
+        // What a template makes, and what a patch changes, is there before the workflow's id is.
+        ["deployTemplate" | "commitEnvironmentPatch", "project", id, _] => match id.parse() {
             Ok(id) => project::project_get(ctx, id).await.map(|_| Workflow::Complete),
             Err(_) => return Ok(Workflow::NotFound),
         },
@@ -351,6 +351,11 @@ pub async fn plugins_of(ctx: &OpCtx, tenant: Tenant, services: &[Service]) -> Re
     let instances = ctx.ops.store.instances_of_services(tenant, &ids).await?;
     let kind = |service: &Service| instances.iter().filter(|instance| instance.service_id == service.id).find_map(plugin_kind);
     Ok(services.iter().filter_map(|service| Some((service.clone(), kind(service)?))).collect())
+}
+
+/// Whether it runs a server of the machine: then there is nothing to build, and each deployment is as good as the first.
+pub(crate) fn is_server(spec: &InstanceSpec) -> bool {
+    matches!(&spec.source, Some(Source::Image(image)) if server_for(image).is_some())
 }
 
 /// The engine's name, for an instance that is a database.

@@ -6,7 +6,7 @@ use domain::project::{Environment, Service};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::variable::{Scope, Variable, generate};
 use domain::volume::VolumeInstance;
-use domain::{EnvironmentId, Permission, ProjectId, ServiceId, name};
+use domain::{EnvironmentId, Permission, ProjectId, ServiceId, VolumeInstanceId, name};
 use serde_json::json;
 use store::Change;
 
@@ -98,8 +98,8 @@ pub(crate) struct Surroundings {
     pub(crate) services: Vec<Service>,
     pub(crate) domains: Vec<domain::project::Domain>,
     /// Volumes that are attached, with their names.
-    mounts: Vec<(VolumeInstance, String)>,
-    proxies: Vec<TcpProxy>,
+    pub(crate) mounts: Vec<(VolumeInstance, String)>,
+    pub(crate) proxies: Vec<TcpProxy>,
 }
 
 impl Surroundings {
@@ -177,8 +177,10 @@ impl Surroundings {
         map
     }
 
-    pub(crate) fn has_volume(&self, service: ServiceId) -> bool {
-        self.mounts.iter().any(|(mount, _)| mount.service_id == Some(service))
+    /// The volume that the service has, and where.
+    pub(crate) fn mounted(&self, service: ServiceId) -> Option<(VolumeInstanceId, &str)> {
+        let found = self.mounts.iter().find(|(mount, _)| mount.service_id == Some(service));
+        found.map(|(mount, _)| (mount.id, mount.mount_path.as_str()))
     }
 
     /// What the service has mounted from now on.

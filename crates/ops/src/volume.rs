@@ -328,14 +328,14 @@ async fn update_one(
     Ok(woken)
 }
 
-/// Deletes a volume: it is detached at once, and its files go after 48 hours.
+/// Deletes a volume: it is detached at once, and its files go after 48 hours. One that went with its service is on its way already.
 ///
 /// # Errors
-/// Not found, not allowed, or deleted already.
+/// Not found or not allowed.
 pub async fn volume_delete(ctx: &OpCtx, id: VolumeId) -> Result<(), Error> {
     let (opened, instances) = volume_for(ctx, id, Permission::Write).await?;
     if opened.row.deleted_at.is_some() {
-        return Err(Error::not_found("Volume"));
+        return Ok(());
     }
     let mut changes = removal(ctx, opened.row.clone(), &instances);
     let mut woken = vec![];
@@ -367,6 +367,11 @@ pub(crate) async fn removals_with_service(
 ) -> Result<Vec<Change>, Error> {
     let mut held = ctx.ops.store.volume_instances_of_environments(tenant, environments).await?;
     held.retain(|instance| instance.service_id == Some(service));
+    removals(ctx, tenant, &held).await
+}
+
+/// The changes that take volumes out of environments. One that nothing else uses is deleted, and its files are kept for 48 hours.
+pub(crate) async fn removals(ctx: &OpCtx, tenant: Tenant, held: &[VolumeInstance]) -> Result<Vec<Change>, Error> {
     let mut ids: Vec<VolumeId> = held.iter().map(|instance| instance.volume_id).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -21,7 +21,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, PortRange, Role, container_type};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -112,6 +112,9 @@ struct Settings {
     /// Processors of a replica whose service sets no limit; 0 is no limit [default: 0].
     #[arg(long, env = "ORRERY_REPLICA_CPUS", value_name = "NUMBER", hide_short_help = true)]
     replica_cpus: Option<f64>,
+    /// Seconds without a request after which a service that may sleep does so [default: 600].
+    #[arg(long, env = "ORRERY_SLEEP_AFTER_SECONDS", value_name = "SECONDS", hide_short_help = true)]
+    sleep_after_seconds: Option<u64>,
     /// Sizes of containers in the Galaxy API as NAME:MEMORY:CORES, smallest first, separated by commas [default: tiny:256MiB:0.3 to
     /// dozen:12GiB:12.2].
     #[arg(long, env = "ORRERY_CONTAINER_TYPES", value_name = "TYPES", value_delimiter = ',', hide_short_help = true)]
@@ -134,6 +137,10 @@ struct Settings {
     /// Whom mail comes from, like Orrery <orrery@example.com>; its server is ORRERY_MAIL_SERVER.
     #[arg(long, env = "ORRERY_MAIL_FROM", value_name = "ADDRESS", hide_short_help = true)]
     mail_from: Option<String>,
+    /// The name server that is asked who owns a custom domain: system, an address like 127.0.0.1:53, or off, which believes everybody
+    /// [default: system; off while base_domain is localhost].
+    #[arg(long, env = "ORRERY_DNS_RESOLVER", value_name = "ADDRESS", hide_short_help = true)]
+    dns_resolver: Option<NameServer>,
     /// How the server writes its own log [default: text].
     #[arg(long, env = "ORRERY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -178,12 +185,14 @@ pub(crate) struct Config {
     pub(crate) replica_memory_bytes: ByteSize,
     /// 0: no limit.
     pub(crate) replica_cpus: f64,
+    pub(crate) sleep_after_seconds: u64,
     pub(crate) container_types: Vec<String>,
     pub(crate) container_limit: u32,
     pub(crate) trigger_seconds: u32,
     pub(crate) log_retention_days: u32,
     pub(crate) log_retention_bytes: ByteSize,
     pub(crate) outgoing_allow: Vec<Network>,
+    pub(crate) dns_resolver: NameServer,
     /// Empty: no mail is sent.
     pub(crate) mail_from: String,
     /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
@@ -278,10 +287,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         limits_professional: layers
             .pick("limits_professional", set.limits_professional, file.limits_professional, || plan_default(Plan::Professional)),
         limits_cost: layers.pick("limits_cost", set.limits_cost, file.limits_cost, || LimitRules::default().cost.unwrap_or_default()),
-        trusted_proxies: parse_networks(
-            "trusted_proxies",
-            &layers.pick("trusted_proxies", set.trusted_proxies, file.trusted_proxies, Vec::new),
-        )?,
+        trusted_proxies: layers.networks("trusted_proxies", set.trusted_proxies, file.trusted_proxies)?,
         max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
         build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),
         build_unpacked_bytes: layers
@@ -290,16 +296,15 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         replica_memory_bytes: layers
             .pick("replica_memory_bytes", set.replica_memory_bytes, file.replica_memory_bytes, || ByteSize(2_000_000_000)),
         replica_cpus: layers.pick("replica_cpus", set.replica_cpus, file.replica_cpus, || 0.0),
+        sleep_after_seconds: layers.pick("sleep_after_seconds", set.sleep_after_seconds, file.sleep_after_seconds, || 600),
         container_types: layers.pick("container_types", set.container_types, file.container_types, value::container_types_default),
         container_limit: layers.pick("container_limit", set.container_limit, file.container_limit, || 100),
         trigger_seconds: layers.pick("trigger_seconds", set.trigger_seconds, file.trigger_seconds, || 60),
         log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
         log_retention_bytes: layers
             .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
-        outgoing_allow: parse_networks(
-            "outgoing_allow",
-            &layers.pick("outgoing_allow", set.outgoing_allow, file.outgoing_allow, Vec::new),
-        )?,
+        dns_resolver: layers.pick("dns_resolver", set.dns_resolver, file.dns_resolver, || NameServer::default_for(&base_domain)),
+        outgoing_allow: layers.networks("outgoing_allow", set.outgoing_allow, file.outgoing_allow)?,
         mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
         mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
         log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
@@ -329,6 +334,17 @@ impl Layers<'_> {
         };
         self.sources.insert(key, source);
         value
+    }
+
+    fn networks(
+        &mut self,
+        key: &'static str,
+        set: Option<Vec<String>>,
+        file: Option<Vec<String>>,
+    ) -> Result<Vec<Network>, ConfigError> {
+        let rule = "write addresses or networks like 10.1.2.3, 10.0.0.0/8 or fd00::/8";
+        let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key, value: text.clone(), rule });
+        self.pick(key, set, file, Vec::new).iter().map(parse).collect()
     }
 }
 
@@ -377,12 +393,6 @@ fn parse_domain(text: &str) -> Result<String, ConfigError> {
     }
 }
 
-fn parse_networks(key: &'static str, texts: &[String]) -> Result<Vec<Network>, ConfigError> {
-    let rule = "write addresses or networks like 10.1.2.3, 10.0.0.0/8 or fd00::/8";
-    let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key, value: text.clone(), rule });
-    texts.iter().map(parse).collect()
-}
-
 fn check(config: &Config) -> Result<(), ConfigError> {
     let refused = |key, value: String, rule| Err(ConfigError::Refused { key, value, rule });
     if !config.public_url.starts_with("http://") && !config.public_url.starts_with("https://") {
@@ -410,6 +420,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.build_concurrency == 0 {
         return refused("build_concurrency", "0".to_owned(), "at least one build must be able to run");
+    }
+    if config.sleep_after_seconds == 0 {
+        return refused("sleep_after_seconds", "0".to_owned(), "at least one second must go by without a request");
     }
     if config.build_seconds == 0 {
         return refused("build_seconds", "0".to_owned(), "a build needs at least one second");

@@ -11,6 +11,7 @@
 mod background;
 mod certificate;
 mod child;
+mod database;
 mod environment;
 mod proxy;
 mod server;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use background::{ProxyArgs, run_proxy};
 pub(crate) use child::{run_as_shell, run_child};
+pub(crate) use database::run_as_client;
 
 use environment::Connection;
 use proxy::Proxy;
@@ -60,7 +62,7 @@ pub(crate) fn run(args: RailwayArgs) -> anyhow::Result<ExitCode> {
         let authority = certificate::generate()?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let connection = Connection { port: listener.local_addr()?.port(), authority: authority.write(&home)? };
-        let proxy = Proxy::new(args.server.clone(), &authority)?;
+        let proxy = Proxy::new(args.server.clone(), &authority, child::is_connect(&args.args))?;
         let command = child::command(&args.server, &home, &connection, &args.args)?;
         tokio::select! {
             status = child::run(command) => status,

@@ -104,6 +104,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         tcp_ports: config.tcp_ports.0.clone(),
         blobs,
         max_upload_bytes: config.max_upload_bytes.0,
+        verify_domains: config.dns_resolver.0 != engine::DnsConfig::Off,
         apps: ops::app::AppSettings {
             container_types: config.container_types.iter().filter_map(|text| crate::config::container_type(text)).collect(),
             container_limit: config.container_limit,
@@ -165,6 +166,8 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         separate_users: nix::unistd::geteuid().is_root(),
         period: Duration::from_secs(5),
         watch: engine::WatchConfig::default(),
+        sleep_after: Duration::from_secs(config.sleep_after_seconds),
+        dns: config.dns_resolver.0,
         outgoing: engine::OutgoingConfig {
             allow: config.outgoing_allow.clone(),
             mail: config

@@ -46,8 +46,8 @@ ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 
 fn start() -> Server {
     // A place of its own for each test of each run.
-    let first = 30_000 + (std::process::id() % 200) * 12;
-    Server::start_with(&[("ORRERY_TCP_PORTS", &format!("{first}-{}", first + 11))])
+    let first = 30_000 + (std::process::id() % 100) * 24;
+    Server::start_with(&[("ORRERY_TCP_PORTS", &format!("{first}-{}", first + 23))])
 }
 
 fn id_of(server: &Server, name: &str) -> String {
@@ -131,7 +131,108 @@ fn an_app_keeps_its_rows_in_three_databases() {
 
     let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
     assert_eq!(server.ok(&folder, &query).trim(), "4");
+    clients_connect(&server, &folder);
     back_up_and_restore(&server, &databases[1]);
+    three_copies(&server, &folder);
+    another_environment(&server, &folder, &databases);
+}
+
+/// A command with something on its standard input.
+fn piped(server: &Server, folder: &Path, args: &[&str], input: &str) -> harness::Run {
+    let file = server.dir.path().join("input");
+    std::fs::write(&file, input).unwrap();
+    let mut command = server.railway_command(folder, args);
+    command.stdin(std::fs::File::open(&file).unwrap());
+    harness::finish(command, &format!("railway {args:?}"))
+}
+
+/// `railway connect` starts the database's own client, and `railway run` any that is asked for.
+fn clients_connect(server: &Server, folder: &Path) {
+    for (name, question) in [
+        ("Postgres", "\\pset tuples_only on\nSELECT count(*) FROM rows;\n"),
+        ("Redis", "GET rows\n"),
+        ("MySQL", "SELECT count(*) FROM row_list;\n"),
+    ] {
+        for way in [&["connect", name][..], &["connect", name, "--no-ssh"]] {
+            let run = piped(server, folder, way, question);
+            assert_eq!(run.status, 0, "{way:?}: {run:?}");
+            assert!(run.stdout.lines().any(|line| line.trim().trim_matches('"') == "4"), "{way:?}: {run:?}");
+        }
+    }
+    let redis = ["run", "--service", "Redis", "--", "sh", "-c", "redis-cli --no-auth-warning -u \"$REDIS_PUBLIC_URL\" GET rows"];
+    assert_eq!(server.ok(folder, &redis).trim(), "4");
+    let none = server.railway(folder, &["connect", "rows"]);
+    assert_eq!(none.status, 1, "{none:?}");
+    assert!(none.stderr.contains("No supported database found"), "{none:?}");
+}
+
+/// All copies of the app write into the same databases.
+fn three_copies(server: &Server, folder: &Path) {
+    let region = server.graphql("{ regions { name } }")["data"]["regions"][0]["name"].as_str().unwrap().to_owned();
+    server.json(folder, &["scale", &format!("{region}=3"), "--json"]);
+    let rows = id_of(server, "rows");
+    harness::until("three copies that run", || {
+        let query =
+            format!("{{ service(id: \"{rows}\") {{ deployments(first: 1) {{ edges {{ node {{ instances {{ status }} }} }} }} }} }}");
+        let answer = server.graphql(&query);
+        let instances = answer["data"]["service"]["deployments"]["edges"][0]["node"]["instances"].clone();
+        let running = instances.as_array().into_iter().flatten().filter(|instance| instance["status"] == "RUNNING").count();
+        if running == 3 { Ok(()) } else { Err(answer.to_string()) }
+    });
+    for rows in ["6 5 6", "7 6 7", "8 7 8"] {
+        assert_eq!(server.visit("rows-production.localhost", "/write").body, rows);
+    }
+}
+
+/// `environment new --duplicate`: databases of the same name with volumes, ports and rows of their own.
+fn another_environment(server: &Server, folder: &Path, databases: &[String; 3]) {
+    let made = server.json(folder, &["environment", "new", "staging", "--duplicate", "production", "--json"]);
+    let staging = made["id"].as_str().unwrap().to_owned();
+    for id in databases {
+        until_status(server, id, "SUCCESS");
+    }
+    server.visit_until("rows-staging.localhost", "/write", |answer| answer.status == 200 && answer.body == "1 1 1");
+    assert_eq!(server.visit("rows-production.localhost", "/").body, "8 7 8", "the first environment has its own rows");
+    let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
+    assert_eq!(server.ok(folder, &query).trim(), "1", "the CLI is linked to the new environment");
+
+    let environments = server.graphql(
+        "{ projects { edges { node { environments { edges { node { id volumeInstances { edges { node { id serviceId volumeId } } } } } } } } } }",
+    );
+    let environments = environments["data"]["projects"]["edges"][0]["node"]["environments"]["edges"].as_array().unwrap().clone();
+    assert_eq!(environments.len(), 2);
+    let mut folders = std::collections::BTreeSet::new();
+    let mut ports = std::collections::BTreeSet::new();
+    for environment in &environments {
+        let volumes = environment["node"]["volumeInstances"]["edges"].as_array().unwrap();
+        let id = environment["node"]["id"].as_str().unwrap();
+        for database in databases {
+            let volume = volumes.iter().find(|edge| edge["node"]["serviceId"] == *database).unwrap_or_else(|| panic!("{environment}"));
+            folders.insert(volume["node"]["id"].as_str().unwrap().to_owned());
+            let answer = server.graphql(&format!("{{ tcpProxies(environmentId: \"{id}\", serviceId: \"{database}\") {{ proxyPort }} }}"));
+            ports.insert(answer["data"]["tcpProxies"][0]["proxyPort"].as_u64().unwrap_or_else(|| panic!("{answer}")));
+        }
+    }
+    assert_eq!((folders.len(), ports.len()), (6, 6), "volumes and ports of their own: {folders:?} {ports:?}");
+    let document = server.graphql(&format!("{{ environment(id: \"{staging}\") {{ config(decryptVariables: true) }} }}"));
+    assert_eq!(document["data"]["environment"]["config"]["volumes"].as_object().unwrap().len(), 3, "{document}");
+    tcp_proxies(server, folder, &databases[1]);
+}
+
+/// `railway tcp-proxy`: create, list and delete, for an app and for a database that has one already.
+fn tcp_proxies(server: &Server, folder: &Path, postgres: &str) {
+    server.ok(folder, &["service", "link", "rows"]);
+    let made = server.json(folder, &["tcp-proxy", "create", "--port", "7000", "--json"]);
+    assert_eq!((&made["committed"], &made["proxy"]["applicationPort"]), (&true.into(), &7000.into()), "{made}");
+    let again = server.json(folder, &["tcp-proxy", "create", "--port", "5432", "--service", postgres, "--json"]);
+    assert_eq!((&again["committed"], &again["proxy"]["applicationPort"]), (&false.into(), &5432.into()), "{again}");
+    let second = server.railway(folder, &["tcp-proxy", "create", "--port", "7001", "--json"]);
+    assert_eq!(second.status, 1, "{second:?}");
+    let list = server.json(folder, &["tcp-proxy", "list", "--json"]);
+    assert_eq!(list["proxies"].as_array().unwrap().len(), 1, "{list}");
+    let id = made["proxy"]["id"].as_str().unwrap();
+    assert_eq!(server.json(folder, &["tcp-proxy", "delete", id, "--yes", "--json"])["deleted"], true);
+    assert_eq!(server.json(folder, &["tcp-proxy", "list", "--json"])["proxies"].as_array().unwrap().len(), 0);
 }
 
 /// A backup, two rows more, and back.

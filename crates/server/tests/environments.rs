@@ -176,3 +176,269 @@ fn a_deployment_is_repeated_restarted_and_taken_down() {
     server.visit_until("web-production.localhost", "/", |answer| answer.status == 503);
     assert_eq!(server.railway(&site, &["cron", "list", "--json"]).status, 1);
 }
+
+fn service_id(server: &Server) -> String {
+    let all = server.graphql("{ projects { edges { node { services { edges { node { id name } } } } } } }");
+    let edges = all["data"]["projects"]["edges"][0]["node"]["services"]["edges"].as_array().unwrap().clone();
+    edges.iter().find(|edge| edge["node"]["name"] == "web").unwrap()["node"]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
+    let server = Server::start_with(&[("ORRERY_SLEEP_AFTER_SECONDS", "2")]);
+    let (site, host) = (site(&server), "web-production.localhost");
+    let stands = |wanted: &str| {
+        harness::until(wanted, || {
+            let newest = newest(&server, &site);
+            if newest["status"] == *wanted { Ok(()) } else { Err(newest.to_string()) }
+        });
+    };
+    let service = service_id(&server);
+    let may_sleep = |may: bool| {
+        let input = format!("{{sleepApplication: {may}}}");
+        let done = server.graphql(&format!("mutation {{ serviceInstanceUpdate(serviceId: \"{service}\", input: {input}) }}"));
+        assert_eq!(done["data"]["serviceInstanceUpdate"], true, "{done}");
+    };
+    may_sleep(true);
+    stands("SLEEPING");
+    harness::until("the end of its processes", || {
+        let left = server.processes("shim");
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    let woken = server.visit(host, "/");
+    assert_eq!(woken.status, 200, "{woken:?}");
+    stands("SUCCESS");
+    stands("SLEEPING");
+    // Whoever comes while it wakes waits as well.
+    std::thread::scope(|scope| {
+        let visits: Vec<_> = (0..4).map(|_| scope.spawn(|| server.visit(host, "/"))).collect();
+        for visit in visits {
+            let answer = visit.join().unwrap();
+            assert!(answer.status == 200 && answer.body.contains("|production|"), "{answer:?}");
+        }
+    });
+    stands("SLEEPING");
+    may_sleep(false);
+    stands("SUCCESS");
+    server.visit_until(host, "/", |answer| answer.status == 200);
+}
+
+/// A record's name, kind and data.
+type Record = (String, u16, Vec<u8>);
+
+/// A name server that knows what it is told.
+struct Names {
+    address: std::net::SocketAddr,
+    records: std::sync::Arc<std::sync::Mutex<Vec<Record>>>,
+}
+
+const CNAME: u16 = 5;
+const TXT: u16 = 16;
+
+fn labels(name: &str) -> Vec<u8> {
+    let parts = name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat());
+    parts.chain([0]).collect()
+}
+
+impl Names {
+    fn start() -> Self {
+        let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let names = Self { address: socket.local_addr().unwrap(), records: std::sync::Arc::default() };
+        let records = names.records.clone();
+        std::thread::spawn(move || {
+            let mut part = [0; 1500];
+            while let Ok((length, asker)) = socket.recv_from(&mut part) {
+                let answer = answer(&part[..length], &records.lock().unwrap());
+                // An asker that is gone needs no answer.
+                let _ = socket.send_to(&answer, asker);
+            }
+        });
+        names
+    }
+
+    fn set(&self, name: &str, kind: u16, data: Vec<u8>) {
+        self.records.lock().unwrap().push((name.to_owned(), kind, data));
+    }
+}
+
+/// A DNS message with the records that a question asks for: header, the question again, answers that point to its name.
+fn answer(question: &[u8], records: &[Record]) -> Vec<u8> {
+    let (mut at, mut name) = (12, vec![]);
+    while question[at] != 0 {
+        let end = at + 1 + usize::from(question[at]);
+        name.push(String::from_utf8_lossy(&question[at + 1..end]).to_ascii_lowercase());
+        at = end;
+    }
+    let (name, end) = (name.join("."), at + 5);
+    let kind = u16::from_be_bytes([question[at + 1], question[at + 2]]);
+    let found: Vec<_> = records.iter().filter(|(known, of, _)| *known == name && *of == kind).collect();
+    let mut answer = [&question[..2], &[0x81, 0x80, 0, 1, 0, found.len() as u8, 0, 0, 0, 0], &question[12..end]].concat();
+    for (_, kind, data) in found {
+        answer.extend([0xc0, 12]);
+        answer.extend(kind.to_be_bytes());
+        answer.extend([0, 1, 0, 0, 0, 0]);
+        answer.extend((data.len() as u16).to_be_bytes());
+        answer.extend(data);
+    }
+    answer
+}
+
+#[test]
+fn a_custom_domain_is_routed_once_its_owner_has_proved_it() {
+    let names = Names::start();
+    let resolver = names.address.to_string();
+    let server = Server::start_with(&[("ORRERY_BASE_DOMAIN", "apps.test"), ("ORRERY_DNS_RESOLVER", &resolver)]);
+    let (site, host) = (site(&server), "www.example.test");
+    let made = server.json(&site, &["domain", host, "--port", "8080", "--json"])["customDomainCreate"].clone();
+    let record = &made["status"]["dnsRecords"][0];
+    assert_eq!((&record["requiredValue"], &record["currentValue"]), (&json!("apps.test"), &json!("")), "{made}");
+    assert_eq!((&record["status"], &made["status"]["verified"]), (&json!("DNS_RECORD_STATUS_REQUIRES_UPDATE"), &json!(false)));
+    assert_eq!(made["status"]["verificationDnsHost"], "_orrery-verify.www");
+    let place = ["projectId", "environmentId", "serviceId"].map(|key| format!("{key}: {}", made[key])).join(", ");
+    let status = || {
+        let query = format!("{{ domains({place}) {{ customDomains {{ status {{ verified dnsRecords {{ currentValue status }} }} }} }} }}");
+        server.graphql(&query)["data"]["domains"]["customDomains"][0]["status"].clone()
+    };
+
+    names.set(host, CNAME, labels("apps.test"));
+    harness::until("the record that was set", || {
+        let status = status();
+        if status["dnsRecords"][0]["status"] == "DNS_RECORD_STATUS_PROPAGATED" { Ok(()) } else { Err(status.to_string()) }
+    });
+    assert_eq!(status()["verified"], false, "whose domain it is has not been shown");
+    assert_eq!(server.visit(host, "/").status, 404);
+
+    let token = made["status"]["verificationToken"].as_str().unwrap();
+    names.set(&format!("_orrery-verify.{host}"), TXT, [&[token.len() as u8], token.as_bytes()].concat());
+    server.visit_until(host, "/", |answer| answer.status == 200 && answer.body.contains("|production|"));
+    assert_eq!(status()["verified"], true);
+    server.json(&site, &["domain", "delete", host, "--yes", "--json"]);
+    server.visit_until(host, "/", |answer| answer.status == 404);
+}
+
+/// Command lines that the other tests do not come by, in the order of `contracts/railway-cli.md` 8, with their exit status there.
+const COMMANDS: &[(&str, i32)] = &[
+    ("whoami --json", 0),
+    ("list", 0),
+    ("add --service api --variables A=1 --json", 0),
+    ("add --image nginx:latest --service img --json", 0),
+    ("add --repo owner/repo --branch main --service fromrepo --json", 0),
+    ("service link web", 0),
+    ("status --project shop --environment production --json", 0),
+    ("variables --set D=4 --skip-deploys", 0),
+    ("variables --json", 0),
+    ("up", 0),
+    ("up . --path-as-root --detach --no-gitignore", 0),
+    ("deployment list", 0),
+    ("deployment list --json --limit 5", 0),
+    ("deployment up --detach --json", 0),
+    ("logs --lines 5", 0),
+    ("logs --http --json", 0),
+    ("logs --since 1h --until 1m --json", 0),
+    ("logs --deployment --lines 5 --filter @level:error --json", 0),
+    ("domain www.example.test --port 8080 --json", 0),
+    ("domain status www.example.test --json", 0),
+    ("domain update www.example.test --port 9090 --json", 0),
+    ("domain delete www.example.test --yes --json", 0),
+    ("service status --all --json", 0),
+    ("service logs --lines 3 --json", 0),
+    ("service source connect --image nginx:latest --service img --json", 0),
+    ("service source disconnect --service img --json", 0),
+    ("metrics --json", 0),
+    ("metrics --all --json", 0),
+    ("metrics --raw --json --cpu --memory", 0),
+    ("metrics --http --json", 0),
+    ("volume list --json", 0),
+    ("environment list --json", 0),
+    ("environment config --json", 0),
+    ("deploy --template redis", 0),
+    ("service link web", 0),
+    ("run -- env", 0),
+    ("run --service web -- printenv D", 0),
+    ("shell --silent", 0),
+    ("connect web --no-ssh", 1),
+    ("tcp-proxy list --json", 0),
+    ("service Redis", 0),
+    ("variables --service Redis --json", 0),
+    ("service link web", 0),
+    ("templates search postgres --json", 0),
+    ("cron list --json", 1),
+    ("bucket list --json", 0),
+    ("project list --json", 0),
+    ("service delete --service api --yes --json", 0),
+    ("environment edit --json", 0),
+];
+
+#[test]
+fn other_command_lines_end_as_they_were_recorded() {
+    let server = Server::start_unlimited();
+    let site = site(&server);
+    let mut odd = vec![];
+    for (line, wanted) in COMMANDS {
+        let args: Vec<&str> = line.split(' ').collect();
+        let input = if line.starts_with("environment edit") { r#"{"sharedVariables":{"S":{"value":"1"}}}"# } else { "" };
+        let run = piped(&server, &site, &args, input);
+        if run.status != *wanted {
+            odd.push(format!("railway {line}: {run:?}"));
+        }
+    }
+    assert!(odd.is_empty(), "{odd:#?}");
+    tools(&server, &site);
+}
+
+/// `railway mcp local`: each tool of the recording that is about this server, over its standard input and output.
+fn tools(server: &Server, site: &Path) {
+    use std::io::{BufRead as _, Write as _};
+    let region = server.graphql("{ regions { name } }")["data"]["regions"][0]["name"].clone();
+    let calls = [
+        ("whoami", json!({})),
+        ("list_projects", json!({})),
+        ("list_workspaces", json!({})),
+        ("list_services", json!({})),
+        ("list_variables", json!({})),
+        ("set_variables", json!({"variables": {"FROM_MCP": "1"}})),
+        ("get_service_config", json!({})),
+        ("update_service", json!({"health_check_path": "/"})),
+        ("list_deployments", json!({})),
+        ("get_logs", json!({})),
+        ("environment_status", json!({})),
+        ("generate_domain", json!({})),
+        ("scale_service", json!({"replicas": {region.as_str().unwrap(): 1}})),
+        ("service_metrics", json!({})),
+        ("http_requests", json!({})),
+        ("create_service", json!({"name": "frommcp"})),
+        ("search_templates", json!({"query": "redis"})),
+    ];
+    let mut command = server.railway_command(site, &["mcp", "local"]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), std::io::BufReader::new(child.stdout.take().unwrap()));
+    let hello = json!({"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+    let mut ask = |id: usize, method: &str, params: Value| -> Value {
+        if method.starts_with("notifications/") {
+            writeln!(to, "{}", json!({"jsonrpc": "2.0", "method": method})).unwrap();
+            return Value::Null;
+        }
+        writeln!(to, "{}", json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).unwrap();
+        loop {
+            let mut line = String::new();
+            assert!(from.read_line(&mut line).unwrap() > 0, "it ended before it answered {method}");
+            let answer: Value = serde_json::from_str(&line).unwrap();
+            if answer["id"] == id {
+                return answer;
+            }
+        }
+    };
+    ask(0, "initialize", hello);
+    ask(0, "notifications/initialized", json!({}));
+    let mut odd = vec![];
+    for (at, (name, arguments)) in calls.into_iter().enumerate() {
+        let answer = ask(at + 1, "tools/call", json!({"name": name, "arguments": arguments}));
+        if answer["result"].is_null() || answer["result"]["isError"] == true {
+            odd.push(format!("{name}: {answer}"));
+        }
+    }
+    drop(to);
+    assert!(child.wait().unwrap().success());
+    assert!(odd.is_empty(), "{odd:#?}");
+}

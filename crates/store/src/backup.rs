@@ -37,7 +37,7 @@ statements! {
     BACKUP_DELETE = "DELETE FROM volume_backups WHERE id = $id AND workspace_id = $workspace";
     BACKUP_SCHEDULES =
         "SELECT volume_instance_id, kind, created_at FROM volume_backup_schedules \
-         WHERE volume_instance_id = $instance AND workspace_id = $workspace ORDER BY kind";
+         WHERE volume_instance_id IN ($instances) AND workspace_id = $workspace";
     SYSTEM_BACKUP_SCHEDULES = "SELECT volume_instance_id, kind, created_at FROM volume_backup_schedules";
     BACKUP_SCHEDULES_CLEAR =
         "DELETE FROM volume_backup_schedules WHERE volume_instance_id = $instance AND workspace_id = $workspace";
@@ -119,12 +119,13 @@ impl Store {
         self.list(&SYSTEM_BACKUPS, &[], |r| r.id(BackupId)).await
     }
 
-    /// The schedules of a volume instance.
+    /// The schedules of the volume instances.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn backup_schedules(&self, tenant: Tenant, instance: VolumeInstanceId) -> Result<Vec<BackupSchedule>, StoreError> {
-        self.list(&BACKUP_SCHEDULES, &params![workspace = tenant, instance = instance], schedule).await
+    pub async fn backup_schedules(&self, tenant: Tenant, instances: &[VolumeInstanceId]) -> Result<Vec<BackupSchedule>, StoreError> {
+        let params = params![workspace = tenant, instances = instances];
+        self.batch(&BACKUP_SCHEDULES, &params, schedule, |row| (row.volume_instance_id, row.kind)).await
     }
 
     /// Every schedule of the server.

@@ -63,6 +63,17 @@ pub enum Change {
     DomainInsert(Domain),
     /// Name, port, verification.
     DomainUpdate(Domain),
+    /// What DNS says of a custom domain that is not verified yet.
+    DomainChecked {
+        /// Which.
+        id: DomainId,
+        /// Where it leads.
+        value: Option<String>,
+        /// Its owner has proved it.
+        verified: bool,
+        /// When DNS was asked.
+        at: Timestamp,
+    },
     /// A domain.
     DomainDelete(DomainId),
     /// A variable, new or with another value.
@@ -391,6 +402,7 @@ impl Change {
             Self::InstanceDelete(_) => "InstanceDelete",
             Self::DomainInsert(_) => "DomainInsert",
             Self::DomainUpdate(_) => "DomainUpdate",
+            Self::DomainChecked { .. } => "DomainChecked",
             Self::DomainDelete(_) => "DomainDelete",
             Self::VariableSet(_) => "VariableSet",
             Self::VariableDelete { .. } => "VariableDelete",
@@ -477,6 +489,7 @@ impl Change {
             | Self::EnvironmentPatchDelete(_)
             | Self::ServiceDelete(_)
             | Self::InstanceDelete(_)
+            | Self::DomainChecked { .. }
             | Self::DomainDelete(_)
             | Self::VariableDelete { .. }
             | Self::VariablesClear { .. }

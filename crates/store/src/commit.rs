@@ -58,6 +58,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::InstanceDelete(id) => instance::instance_delete(tenant, *id),
         Change::DomainInsert(row) => domain_name::domain_insert(row),
         Change::DomainUpdate(row) => domain_name::domain_update(row),
+        Change::DomainChecked { id, value, verified, at } => domain_name::domain_checked(tenant, *id, value.as_ref(), *verified, *at),
         Change::DomainDelete(id) => domain_name::domain_delete(tenant, *id),
         Change::VariableSet(row) => variable::variable_set(vault, row)?,
         Change::VariableDelete { environment, service, name } => variable::variable_delete(tenant, *environment, *service, name),

@@ -1,7 +1,7 @@
 //! Domains.
 
 use domain::project::{Domain, DomainKind};
-use domain::{DomainId, EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, WorkspaceId};
+use domain::{DomainId, EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError};
@@ -9,7 +9,8 @@ use crate::{Store, StoreError};
 macro_rules! columns {
     () => {
         "domains.id, domains.workspace_id, domains.project_id, domains.environment_id, domains.service_id, domains.kind, \
-         domains.domain, domains.target_port, domains.verification_token, domains.verified_at, domains.created_at, domains.updated_at"
+         domains.domain, domains.target_port, domains.verification_token, domains.verified_at, domains.dns_value, \
+         domains.dns_checked_at, domains.created_at, domains.updated_at"
     };
 }
 
@@ -23,12 +24,18 @@ statements! {
     SYSTEM_ROUTES = concat!(
         "SELECT services.name, instances.id, ", columns!(), " FROM domains \
          JOIN instances ON instances.environment_id = domains.environment_id AND instances.service_id = domains.service_id \
-         JOIN services ON services.id = domains.service_id ORDER BY domains.id"
+         JOIN services ON services.id = domains.service_id \
+         WHERE domains.kind <> 'CUSTOM' OR domains.verified_at IS NOT NULL ORDER BY domains.id"
     );
+    SYSTEM_DOMAINS_UNVERIFIED =
+        concat!("SELECT ", columns!(), " FROM domains WHERE kind = 'CUSTOM' AND verified_at IS NULL ORDER BY id");
     DOMAIN_INSERT =
         "INSERT INTO domains (id, workspace_id, project_id, environment_id, service_id, kind, domain, target_port, \
-         verification_token, verified_at, created_at, updated_at) \
-         VALUES ($id, $workspace, $project, $environment, $service, $kind, $domain, $target_port, $token, $verified, $created, $updated)";
+         verification_token, verified_at, dns_value, dns_checked_at, created_at, updated_at) VALUES ($id, $workspace, $project, \
+         $environment, $service, $kind, $domain, $target_port, $token, $verified, $dns_value, $dns_checked, $created, $updated)";
+    DOMAIN_CHECKED =
+        "UPDATE domains SET dns_value = $dns_value, dns_checked_at = $at, verified_at = $verified \
+         WHERE id = $id AND verified_at IS NULL AND workspace_id = $workspace";
     DOMAIN_UPDATE =
         "UPDATE domains SET domain = $domain, target_port = $target_port, verification_token = $token, verified_at = $verified, \
          updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
@@ -47,6 +54,8 @@ fn row(r: &mut Record) -> Result<Domain, BadCell> {
         target_port: r.maybe_number()?,
         verification_token: r.maybe_text()?,
         verified_at: r.maybe_time()?,
+        dns_value: r.maybe_text()?,
+        dns_checked_at: r.maybe_time()?,
         created_at: r.time()?,
         updated_at: r.time()?,
     })
@@ -85,7 +94,15 @@ impl Store {
         self.batch(&DOMAINS_OF_WORKSPACE, &params![workspace = tenant], row, |row| row.id).await
     }
 
-    /// Every domain of the server with the name of its service and the instance that it routes to, for the edge's table.
+    /// Every custom domain of the server whose owner has not proved it, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_domains_unverified(&self) -> Result<Vec<Domain>, StoreError> {
+        self.list(&SYSTEM_DOMAINS_UNVERIFIED, &[], row).await
+    }
+
+    /// Every domain of the server that is routed, with the name of its service and the instance that it routes to, for the edge's table.
     ///
     /// # Errors
     /// The database does not answer.
@@ -100,7 +117,7 @@ impl Store {
 
 pub(crate) fn domain_insert(row: &Domain) -> Statement {
     let Domain { id, workspace_id, project_id, environment_id, service_id, kind, domain, .. } = row;
-    let Domain { target_port, verification_token, verified_at, created_at, updated_at, .. } = row;
+    let Domain { target_port, verification_token, verified_at, dns_value, dns_checked_at, created_at, updated_at, .. } = row;
     let params = params![
         id = *id,
         workspace = *workspace_id,
@@ -112,6 +129,8 @@ pub(crate) fn domain_insert(row: &Domain) -> Statement {
         target_port = *target_port,
         token = verification_token.as_ref(),
         verified = *verified_at,
+        dns_value = dns_value.as_ref(),
+        dns_checked = *dns_checked_at,
         created = *created_at,
         updated = *updated_at
     ];
@@ -130,6 +149,12 @@ pub(crate) fn domain_update(row: &Domain) -> Statement {
         updated = *updated_at
     ];
     Statement::touch(&DOMAIN_UPDATE, params)
+}
+
+/// One that was verified meanwhile, or is gone, is not touched.
+pub(crate) fn domain_checked(tenant: Tenant, id: DomainId, value: Option<&String>, verified: bool, at: Timestamp) -> Statement {
+    let params = params![id = id, workspace = tenant, dns_value = value, verified = verified.then_some(at), at = at];
+    Statement::touch(&DOMAIN_CHECKED, params)
 }
 
 pub(crate) fn domain_delete(tenant: Tenant, id: DomainId) -> Statement {

@@ -6,10 +6,11 @@ use crate::executor::Sql;
 use crate::{MasterKey, Store, StoreConfig};
 
 /// Statements that look at everything on purpose, and why that is right.
-const WHOLE: [(&str, &str); 18] = [
+const WHOLE: [(&str, &str); 19] = [
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
+    ("SYSTEM_DOMAINS_UNVERIFIED", "walks a partial index that holds nothing else"),
     ("SYSTEM_TCP_ROUTES", "is the other half of the routing table"),
     ("SYSTEM_TCP_PORTS", "is bounded by the number of ports"),
     ("SYSTEM_VOLUME_INSTANCES", "is what is compared with the folders on disk"),

@@ -298,6 +298,8 @@ impl Tree {
             target_port: Some(65_535),
             verification_token: Some("token".into()),
             verified_at: None,
+            dns_value: Some("elsewhere.example.com".into()),
+            dns_checked_at: Some(now()),
             created_at: now(),
             updated_at: now(),
         };

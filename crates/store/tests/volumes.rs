@@ -186,7 +186,7 @@ both! {
 
         let kinds = vec![(BackupKind::Daily, now()), (BackupKind::Monthly, later(1))];
         store.commit(tenant, vec![Change::BackupSchedulesSet { instance: at.clone(), kinds }]).await.unwrap();
-        assert_eq!(store.backup_schedules(tenant, at.id).await.unwrap().len(), 2);
+        assert_eq!(store.backup_schedules(tenant, &[at.id]).await.unwrap().len(), 2);
         store.commit(tenant, vec![Change::BackupSchedulesSet { instance: at.clone(), kinds: vec![] }]).await.unwrap();
         assert!(store.system_backup_schedules().await.unwrap().is_empty());
         store.commit(tenant, vec![Change::VolumeInstanceDelete(at.id)]).await.unwrap();

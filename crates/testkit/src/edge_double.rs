@@ -101,7 +101,9 @@ impl Shared {
                 json!({"inFlight": 0})
             }
             Request::Ping => json!({"version": 0, "pid": std::process::id(), "listen": []}),
-            Request::Stats => json!({"connections": {}}),
+            Request::Stats => json!({"connections": {}, "idleMs": {}}),
+            // Nobody asks for an app here.
+            Request::Wanted { .. } => std::future::pending().await,
             Request::Traffic { .. } => json!({"slots": [], "more": false}),
             Request::Shutdown => json!({}),
         }

@@ -95,6 +95,8 @@ impl TestApp {
             period: Duration::from_secs(2),
             outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
             watch: engine::WatchConfig::default(),
+            sleep_after: Duration::from_secs(600),
+            dns: engine::DnsConfig::Off,
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }

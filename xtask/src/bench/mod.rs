@@ -2,6 +2,7 @@
 
 mod galaxy;
 mod limits;
+mod railway;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -45,6 +46,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     graphql(root, &target, &scratch)?;
     limits::run(root, &target, &scratch)?;
     deploy(&target, &scratch)?;
+    railway::run(&target, &scratch)?;
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
 }

@@ -14,6 +14,9 @@ use super::{Scalar, Types};
 /// Telemetry of clients: taken in any shape and dropped (`contracts/railway.md` 1.7).
 const DROPPED: &[&str] = &["CliEventTrackInput", "CliAuthEventTrackInput", "SetupAgentEventTrackInput"];
 
+/// Fields of which null says something else than absence (`contracts/railway.md` 3.1).
+const NULL_SPEAKS: &[(&str, &str)] = &[("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
+
 /// The variables of a request for its document.
 pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Types) -> Variables<Scalar> {
     let mut variables = Variables::new();
@@ -63,7 +66,8 @@ fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &T
     for (name, value) in fields {
         let known = meta.input_fields.iter().find(|field| field.name == *name);
         // A field that this server does not have is an error when it says something, and nothing when it is null.
-        if value.is_null() && known.is_none_or(|field| !field.arg_type.is_non_null()) {
+        let speaks = NULL_SPEAKS.contains(&(&*meta.name, name.as_str()));
+        if value.is_null() && !speaks && known.is_none_or(|field| !field.arg_type.is_non_null()) {
             continue;
         }
         let type_name = known.map_or("", |field| field.arg_type.innermost_name());

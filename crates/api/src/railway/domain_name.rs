@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::project::Domain;
+use domain::project::{Domain, VERIFICATION_LABEL};
 use juniper::{GraphQLObject, ID, graphql_object};
 
 use super::absent::CertificatePublicData;
@@ -154,9 +154,9 @@ impl CustomDomainStatus {
     }
     fn dns_records(&self) -> Vec<DNSRecords> {
         let (hostlabel, zone) = self.split();
-        let seen = self.domain.verified_at.is_some();
+        let seen = self.domain.dns_value.as_ref() == Some(&self.base);
         vec![DNSRecords {
-            current_value: if seen { self.base.clone() } else { String::new() },
+            current_value: self.domain.dns_value.clone().unwrap_or_default(),
             fqdn: self.domain.domain.clone(),
             hostlabel,
             purpose: DNSRecordPurpose::Traffic,
@@ -168,7 +168,8 @@ impl CustomDomainStatus {
     }
     fn verification_dns_host(&self) -> Option<String> {
         let (label, _) = self.split();
-        Some(if label == "@" { "_orrery-verify".to_owned() } else { format!("_orrery-verify.{label}") })
+        let label = label.strip_prefix("*.").unwrap_or(if label == "*" { "@" } else { &label }).to_owned();
+        Some(if label == "@" { VERIFICATION_LABEL.to_owned() } else { format!("{VERIFICATION_LABEL}.{label}") })
     }
     fn verification_token(&self) -> Option<&str> {
         self.domain.verification_token.as_deref()

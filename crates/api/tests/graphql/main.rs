@@ -7,6 +7,7 @@ mod galaxy;
 mod hostile;
 mod keys;
 mod logs;
+mod read_after_write;
 mod recent;
 #[path = "../server/mod.rs"]
 mod server;

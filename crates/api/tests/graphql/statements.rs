@@ -97,3 +97,49 @@ async fn ten_projects_take_as_many_statements_as_a_thousand() {
     let (_, data) = counted(&world, &many, ALL, json!({"first": 500})).await;
     assert_eq!(data["me"]["workspaces"][0]["projects"]["edges"].as_array().unwrap().len(), 500);
 }
+
+/// What nearly every command of Railway's CLI asks for (`contracts/railway-cli.md` 9).
+const PROJECT: &str = "query Project($id: String!) { project(id: $id) { id name workspaceId deletedAt workspace { name }
+    buckets { edges { node { id name } } } environments { edges { node { id name canAccess deletedAt unmergedChangesCount } } }
+    services { edges { node { id name } } } } }";
+
+const INSTANCES: &str =
+    "query EnvironmentInstances($id: String!, $environmentId: String!) { environment(id: $environmentId, projectId: $id) {
+    id name serviceInstances(first: 500) { edges { node { id serviceId serviceName environmentId numReplicas
+        latestDeployment { canRedeploy id meta status createdAt deploymentStopped instances { id status } }
+        activeDeployments { id status createdAt meta deploymentStopped instances { id status } } source { repo image }
+        domains { serviceDomains { id domain targetPort } customDomains { id domain targetPort } }
+        cronSchedule nextCronRunAt startCommand tracingEnabled autoInstrumentationEnabled } } pageInfo { hasNextPage endCursor } }
+    volumeInstances(first: 500) { edges { node { id serviceId mountPath environmentId currentSizeMB sizeMB state deletedAt
+        isPendingDeletion volume { name id } } } pageInfo { hasNextPage endCursor } } } }";
+
+const CONFIG: &str = "query GetEnvironmentConfig($id: String!, $environmentId: String!) {
+    environment(id: $environmentId, projectId: $id) { id name config(decryptVariables: true) } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_of_many_services_takes_as_many_statements_as_one_of_few() {
+    let world = World::start().await;
+    let (few, many) = (world.estate("few@x.test").await, world.estate("many@x.test").await);
+    let ctx = world.server.ctx(&many.person.token).await;
+    for at in 0..50 {
+        let wanted = ops::service::ServiceCreate {
+            project: many.person.project,
+            environment: None,
+            name: Some(format!("s{at}")),
+            icon: None,
+            source: None,
+            variables: [("A".to_owned(), "1".to_owned())].into(),
+        };
+        let service = ops::service::service_create(&ctx, wanted).await.unwrap();
+        world.deploy(&ctx, &many.person, Some(service.row.id)).await;
+    }
+    for (query, limit) in [(PROJECT, 8), (INSTANCES, 14), (CONFIG, 10)] {
+        let mut counts = vec![];
+        for estate in [&few, &many] {
+            let who = world.bearer(&estate.person.token).await;
+            let asked = json!({"id": estate.person.project.to_string(), "environmentId": estate.person.environment.to_string()});
+            counts.push(counted(&world, &who, query, asked).await.0);
+        }
+        assert!(counts[1] <= counts[0] && counts[0] <= limit, "{counts:?} statements for {query}");
+    }
+}

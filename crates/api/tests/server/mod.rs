@@ -66,7 +66,12 @@ impl Server {
             signals: Signals::default(),
             principals: ops::auth::Principals::default(),
             limits,
-            settings: Settings { dashboard_url: format!("http://{address}"), max_upload_bytes: LIMIT, ..Settings::local(dir.path()) },
+            settings: Settings {
+                dashboard_url: format!("http://{address}"),
+                max_upload_bytes: LIMIT,
+                verify_domains: true,
+                ..Settings::local(dir.path())
+            },
         });
         let stop = CancellationToken::new();
         let mut state = ApiState::new(ops.clone());

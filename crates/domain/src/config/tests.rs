@@ -24,7 +24,7 @@ prop_compose! {
         policy in prop_oneof![Just(RestartPolicy::OnFailure), Just(RestartPolicy::Always), Just(RestartPolicy::Never)],
         regions in prop::collection::btree_map("eu|us|asia", 1u32..9, 0..3),
         limits in (prop::option::of(64u64..100_000), prop::option::of(10u32..32_000)),
-        flags in any::<[bool; 2]>(),
+        flags in any::<[bool; 4]>(),
     ) -> InstanceSpec {
         let [builder, build_command, root_directory, dockerfile_path, config_file, start_command] = texts.try_into().unwrap();
         let [watch_patterns, pre_deploy_command] = lists.try_into().unwrap();
@@ -45,8 +45,8 @@ prop_compose! {
                 overlap_seconds,
                 draining_seconds,
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
-                sticky: false,
-                unhealthy_replacement: true,
+                sticky: flags[2],
+                unhealthy_replacement: flags[3],
             },
         }
     }

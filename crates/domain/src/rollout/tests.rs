@@ -70,6 +70,30 @@ fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
 }
 
 #[test]
+fn an_idle_app_sleeps_and_wakes_when_it_may_sleep_no_longer() {
+    let seconds = SignedDuration::from_secs;
+    let rest = |idle: Option<i64>| Some(Rest { idle: idle.map(seconds), after: seconds(600) });
+    let awake = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let look = |it: &DeploymentState, rest, now| plan(&Observed { deployments: vec![it.clone()], rest, ..Observed::default() }, at(now));
+    let busy = look(&awake, rest(Some(10)), 900);
+    assert!(busy.transition.is_empty() && busy.again_at == Some(at(900 + 590)), "{busy:?}");
+    assert!(look(&awake, rest(None), 900).transition.is_empty(), "the edge does not answer");
+    assert!(look(&awake, rest(Some(900)), 599).transition.is_empty(), "it has been awake for less than that");
+    let idle = look(&awake, rest(Some(700)), 900);
+    assert_eq!((idle.transition[0].to, idle.stop.len()), (DeploymentStatus::Sleeping, 0));
+
+    let mut asleep = DeploymentState { status: DeploymentStatus::Sleeping, ..awake };
+    let ending = look(&asleep, rest(Some(700)), 901);
+    assert!(ending.route.is_empty() && ending.transition.is_empty(), "{ending:?}");
+    assert_eq!(ending.stop, [(asleep.replicas[0].id, ASLEEP)]);
+    asleep.replicas.clear();
+    assert_eq!(look(&asleep, rest(None), 902), Plan::default());
+    assert_eq!(look(&asleep, None, 903).transition[0].to, DeploymentStatus::Success);
+    let woken = DeploymentState { status: DeploymentStatus::Success, ..asleep };
+    assert_eq!(look(&woken, rest(None), 904).start, [(woken.id, 0, 0)]);
+}
+
+#[test]
 fn a_restart_keeps_the_older_generation_until_the_new_one_is_healthy() {
     let mut it = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
     it.generation = 1;
@@ -189,6 +213,7 @@ fn what_shares_a_volume_runs_one_at_a_time() {
         deployments: vec![old.clone(), new.clone()],
         exclusive: true,
         paused: false,
+        rest: None,
     };
     let first = plan(&seen(&old, &new), at(1));
     assert!(first.start.is_empty() && first.route.is_empty());
@@ -213,7 +238,7 @@ fn what_shares_a_volume_runs_one_at_a_time() {
 fn a_restart_over_a_volume_waits_for_the_generation_before() {
     let mut one = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
     one.generation = 1;
-    let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, paused: false };
+    let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, paused: false, rest: None };
     let first = plan(&observed(&one), at(1));
     assert!(first.start.is_empty() && first.stop.len() == 1);
     // Also one that somebody has killed has the files open until it is gone.
@@ -226,6 +251,6 @@ fn a_restart_over_a_volume_waits_for_the_generation_before() {
 #[test]
 fn nothing_runs_while_a_volume_is_copied() {
     let one = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
-    let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true }, at(1));
+    let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true, rest: None }, at(1));
     assert_eq!((plan.stop.len(), plan.route.len(), plan.start.len(), plan.transition.len()), (1, 0, 0, 0));
 }

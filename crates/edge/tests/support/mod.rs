@@ -105,6 +105,7 @@ pub(crate) fn route(targets: Vec<Target>) -> Route {
         unavailable: None,
         targets,
         sticky: false,
+        asleep: None,
     }
 }
 

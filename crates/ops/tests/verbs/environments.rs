@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
-use domain::{Code, DeploymentId, EnvironmentId, Timestamp};
+use domain::tcp_proxy::{ProxyKind, TcpProxy};
+use domain::volume::{BackupKind, VolumeInstance};
+use domain::{Code, DeploymentId, EnvironmentId, ServiceId, Timestamp, VolumeId};
 use ops::deployment::Deployed;
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
@@ -186,6 +188,132 @@ async fn a_document_of_one_environment_makes_another() {
     patches::environment_patch_commit(&live.ctx, other, taken_out, Commit::default()).await.unwrap();
     assert_eq!(live.document(other).await["services"], json!({}));
     assert!(ops::service::service_get(&live.ctx, live.deployment().service_id).await.is_ok());
+}
+
+impl Live {
+    /// A database of the project, as `railway add --database` makes it, with how it is deployed.
+    async fn database(&self, code: &str) -> ServiceId {
+        let deploy = ops::template::TemplateDeploy {
+            project: Some(self.deployment().project_id),
+            environment: Some(self.deployment().environment_id),
+            template: code.into(),
+            config: None,
+        };
+        ops::template::template_deploy(&self.ctx, deploy).await.unwrap().services[0].id
+    }
+
+    /// The public and the private port of a service, and its volume instance.
+    async fn attached(&self, environment: EnvironmentId, service: ServiceId) -> (Vec<TcpProxy>, Option<VolumeInstance>) {
+        let (store, tenant) = (&self.world.ops.store, self.deployed.tenant);
+        let mut proxies = store.tcp_proxies_of_environments(tenant, &[environment]).await.unwrap();
+        proxies.retain(|row| row.service_id == service);
+        proxies.sort_by_key(|row| row.kind);
+        (proxies, store.volume_instance_of_service(tenant, environment, service).await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_copied_by_its_document_has_a_volume_and_ports_of_its_own() {
+    let live = live().await;
+    let production = live.deployment().environment_id;
+    let redis = live.database("redis").await;
+    let (ports, volume) = live.attached(production, redis).await;
+    let volume = volume.unwrap();
+    ops::backup::volume_instance_backup_schedule_update(&live.ctx, volume.id, vec![BackupKind::Daily]).await.unwrap();
+    let mut document = live.document(production).await;
+    let entry = &document["services"][redis.to_string()];
+    let mount = json!({volume.volume_id.to_string(): {"mountPath": volume.mount_path, "backupSchedules": ["DAILY"]}});
+    assert_eq!((&entry["volumeMounts"], &entry["networking"]["tcpProxies"]), (&mount, &json!({"6379": {}})));
+    assert_eq!(document["volumes"], json!({volume.volume_id.to_string(): {"sizeMB": 50_000, "region": "local"}}));
+
+    for part in ["services", "volumes"] {
+        document[part].as_object_mut().unwrap().values_mut().for_each(|entry| entry["isCreated"] = json!(true));
+    }
+    let other = live.environment("staging", None).await;
+    patches::environment_patch_commit(&live.ctx, other, document.clone(), Commit::default()).await.unwrap();
+    let (own_ports, own) = live.attached(other, redis).await;
+    let own = own.unwrap();
+    assert_eq!((own.volume_id, &own.mount_path), (volume.volume_id, &volume.mount_path));
+    assert_ne!(own.id, volume.id);
+    assert_eq!(
+        own_ports.iter().map(|row| (row.kind, row.application_port)).collect::<Vec<_>>(),
+        [(ProxyKind::Public, 6379), (ProxyKind::Private, 6379)]
+    );
+    assert!(own_ports.iter().all(|row| ports.iter().all(|other| other.proxy_port != row.proxy_port)));
+    let again = live.document(other).await;
+    assert_eq!(
+        (&again["volumes"], &again["services"][redis.to_string()]["volumeMounts"]),
+        (&json!({volume.volume_id.to_string(): {"sizeMB": 50_000, "region": "local"}}), &mount)
+    );
+    let read = variables(&live.ctx, live.deployment().project_id, other, Some(redis), View::ForDeployment).await.unwrap();
+    let private = own_ports[1].proxy_port.to_string();
+    assert!(read["REDIS_URL"].as_ref().unwrap().ends_with(&format!(":{private}")), "{read:?}");
+
+    // What is sent back unchanged changes nothing, and what goes takes all of it along.
+    patches::environment_patch_commit(&live.ctx, other, again, Commit::default()).await.unwrap();
+    assert_eq!(live.attached(other, redis).await, (own_ports, Some(own)));
+    let gone = json!({"services": {redis.to_string(): null}});
+    patches::environment_patch_commit(&live.ctx, other, gone, Commit::default()).await.unwrap();
+    assert_eq!(live.attached(other, redis).await, (vec![], None));
+    assert_eq!(live.document(other).await["volumes"], json!({}));
+    assert!(live.attached(production, redis).await.1.is_some(), "the other environment keeps its own");
+}
+
+#[tokio::test]
+async fn volumes_and_ports_are_patched_and_what_cannot_be_is_explained() {
+    let live = live().await;
+    let (here, app) = (live.deployment().environment_id, live.deployment().service_id);
+    live.patch(json!({"networking": {"tcpProxies": {"5432": {}}}})).await.unwrap();
+    assert_eq!(live.attached(here, app).await.0[0].application_port, 5432);
+    let second = live.patch(json!({"networking": {"tcpProxies": {"5433": {}}}})).await.unwrap_err();
+    assert!(second.code == Code::Conflict && second.public.contains("5432"), "{}", second.public);
+    live.patch(json!({"networking": {"tcpProxies": {"5432": null, "5433": {}}}})).await.unwrap();
+    assert_eq!(live.attached(here, app).await.0.iter().map(|row| row.application_port).collect::<Vec<_>>(), [5433]);
+
+    let redis = live.database("redis").await;
+    let volume = live.attached(here, redis).await.1.unwrap().volume_id.to_string();
+    let both = json!({"services": {app.to_string(): {"volumeMounts": {&volume: {"mountPath": "/data"}}}}});
+    let before = live.world.statuses(&live.deployed).await.len();
+    live.commit(both).await.unwrap();
+    let (_, moved) = live.attached(here, app).await;
+    assert_eq!(moved.unwrap().mount_path, "/data");
+    assert_eq!(live.attached(here, redis).await.1, None);
+    assert_eq!(live.world.statuses(&live.deployed).await.len(), before + 1, "the app starts anew with its volume");
+    assert_eq!(live.frozen(live.newest().await.id).await["RAILWAY_VOLUME_MOUNT_PATH"], "/data");
+
+    let scaled = live.patch(json!({"deploy": {"numReplicas": 2}})).await.unwrap_err();
+    assert_eq!(scaled.code, Code::Conflict);
+    let nothing = VolumeId::generate().to_string();
+    for (bad, word) in [
+        (json!({"volumes": {&volume: {"sizeMB": 7}}}), "50000"),
+        (json!({"volumes": {&nothing: {"isCreated": true}}}), nothing.as_str()),
+        (json!({"services": {app.to_string(): {"volumeMounts": {&volume: {"mountPath": "/etc"}}}}}), "/etc"),
+    ] {
+        let refused = live.commit(bad.clone()).await.unwrap_err();
+        assert!(refused.public.contains(word), "{bad}: {}", refused.public);
+    }
+    live.patch(json!({"volumeMounts": {&volume: null}})).await.unwrap();
+    assert_eq!(live.attached(here, app).await.1, None);
+    live.commit(json!({"volumes": {&volume: null}})).await.unwrap();
+    assert_eq!(live.document(here).await["volumes"], json!({}));
+}
+
+#[tokio::test]
+async fn a_copied_service_keeps_the_settings_that_clients_do_not_know() {
+    let live = live().await;
+    live.patch(json!({"deploy": {"sticky": true, "unhealthyReplacement": false}})).await.unwrap();
+    let mut document = live.document(live.deployment().environment_id).await;
+    let service = live.deployment().service_id;
+    let entry = &mut document["services"][service.to_string()];
+    assert_eq!((&entry["deploy"]["sticky"], &entry["deploy"]["unhealthyReplacement"]), (&json!(true), &json!(false)));
+    entry["isCreated"] = json!(true);
+    for key in ["sticky", "unhealthyReplacement"] {
+        entry["deploy"].as_object_mut().unwrap().remove(key);
+    }
+    let other = live.environment("staging", None).await;
+    patches::environment_patch_commit(&live.ctx, other, document, Commit::default()).await.unwrap();
+    let deploy = ops::service::service_instance_get(&live.ctx, other, service).await.unwrap().row.spec.deploy;
+    assert!(deploy.sticky && !deploy.unhealthy_replacement);
 }
 
 #[tokio::test]

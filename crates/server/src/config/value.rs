@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -138,6 +139,65 @@ impl JsonSchema for PortRange {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"description": "The first and the last port, such as \"30000-32767\".", "type": "string", "pattern": "^[0-9]+-[0-9]+$"})
+    }
+}
+
+/// Who is asked who owns a custom domain: `system`, `off`, or an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NameServer(pub(crate) engine::DnsConfig);
+
+impl NameServer {
+    /// Names below `localhost` are this machine's alone, and no name server knows of them.
+    pub(crate) fn default_for(base_domain: &str) -> Self {
+        let local = base_domain.trim_matches('.').eq_ignore_ascii_case("localhost");
+        Self(if local { engine::DnsConfig::Off } else { engine::DnsConfig::System })
+    }
+}
+
+impl FromStr for NameServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let address = |text: &str| text.parse::<SocketAddr>().or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, 53))));
+        match text.trim() {
+            "system" => Ok(Self(engine::DnsConfig::System)),
+            "off" => Ok(Self(engine::DnsConfig::Off)),
+            text => address(text).map(|address| Self(engine::DnsConfig::Server(address))).map_err(|_| NAME_SERVER_RULE.to_owned()),
+        }
+    }
+}
+
+const NAME_SERVER_RULE: &str = "write system, off, or the address of a name server, like 127.0.0.1:53";
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            engine::DnsConfig::System => f.write_str("system"),
+            engine::DnsConfig::Off => f.write_str("off"),
+            engine::DnsConfig::Server(address) => address.fmt(f),
+        }
+    }
+}
+
+impl Serialize for NameServer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NameServer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for NameServer {
+    fn schema_name() -> Cow<'static, str> {
+        "NameServer".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"description": "system, off, or the address of a name server such as \"127.0.0.1:53\".", "type": "string"})
     }
 }
 

@@ -96,7 +96,7 @@ pub(crate) fn run_proxy(args: &ProxyArgs) -> anyhow::Result<ExitCode> {
                 ))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let proxy = Proxy::new(args.server.clone(), &authority)?;
+        let proxy = Proxy::new(args.server.clone(), &authority, false)?;
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&Ready { pid: std::process::id(), changes })?)?;
         tokio::select! {
             end = proxy.serve(listener, Some(IDLE)) => end.map(|()| ExitCode::SUCCESS),

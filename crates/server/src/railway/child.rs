@@ -11,17 +11,27 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::database;
 use super::environment::{self, Connection};
 use super::server::Server;
 
 /// The name under which this program, as `SHELL`, becomes the user's shell.
 const SHELL_NAME: &str = "orrery-railway-shell";
 
+fn verb(args: &[OsString]) -> Option<&OsStr> {
+    args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-")).map(OsString::as_os_str)
+}
+
+/// Whether the CLI is going to start a database's client.
+pub(super) fn is_connect(args: &[OsString]) -> bool {
+    verb(args) == Some(OsStr::new("connect"))
+}
+
 /// The CLI with `args`, ready to start.
 pub(super) fn command(server: &Server, home: &Path, connection: &Connection, args: &[OsString]) -> anyhow::Result<Command> {
     let program = std::env::var_os("ORRERY_RAILWAY_BIN").unwrap_or_else(|| "railway".into());
     let orrery = std::env::current_exe().context("cannot tell where this program is")?;
-    let verb = args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-")).map(OsString::as_os_str);
+    let verb = verb(args);
 
     let mut changes = environment::connecting(connection);
     changes.insert("HOME", Some(home.into()));
@@ -29,7 +39,14 @@ pub(super) fn command(server: &Server, home: &Path, connection: &Connection, arg
         changes.insert("RAILWAY_API_TOKEN", Some(token.into()));
     }
     if verb == Some(OsStr::new("shell")) {
-        changes.insert("SHELL", Some(shell_link(home, &orrery)?.into()));
+        let shell = home.join(SHELL_NAME);
+        link(&shell, &orrery)?;
+        changes.insert("SHELL", Some(shell.into()));
+    }
+    if is_connect(args) {
+        let folder = database::folder(home, &orrery)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        changes.insert("PATH", Some(std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path)))?));
     }
 
     let mut command = Command::new(program);
@@ -140,12 +157,15 @@ pub(crate) fn run_as_shell() -> Option<ExitCode> {
     if name.file_name() != Some(OsStr::new(SHELL_NAME)) {
         return None;
     }
-    let rest: Vec<OsString> = args.collect();
-    let run = || {
+    become_or_tell(|| {
         let shell = environment::restoring()?.remove("SHELL").flatten().unwrap_or_else(|| "/bin/sh".into());
-        become_program(&shell, &rest)
-    };
-    let error = run().err()?;
+        Ok((shell, args.collect()))
+    })
+}
+
+/// Becomes the program that `which` names, with its arguments, in the user's environment; returns only when that fails.
+pub(super) fn become_or_tell(which: impl FnOnce() -> anyhow::Result<(OsString, Vec<OsString>)>) -> Option<ExitCode> {
+    let error = which().and_then(|(program, args)| become_program(&program, &args)).err()?;
     #[expect(clippy::print_stderr, reason = "the error of a command line program")]
     {
         eprintln!("orrery: {error:#}");
@@ -153,14 +173,12 @@ pub(crate) fn run_as_shell() -> Option<ExitCode> {
     Some(ExitCode::FAILURE)
 }
 
-/// A link to this program under the name that [`run_as_shell`] knows.
-fn shell_link(home: &Path, orrery: &Path) -> anyhow::Result<PathBuf> {
-    let link = home.join(SHELL_NAME);
-    let fresh = home.join(format!("{SHELL_NAME}-{}", std::process::id()));
+/// Makes a link to this program, or leads the one that is there to it.
+pub(super) fn link(link: &Path, orrery: &Path) -> anyhow::Result<()> {
+    let fresh = link.with_extension(std::process::id().to_string());
     std::os::unix::fs::symlink(orrery, &fresh)
-        .and_then(|()| std::fs::rename(&fresh, &link))
-        .with_context(|| format!("cannot create {}", link.display()))?;
-    Ok(link)
+        .and_then(|()| std::fs::rename(&fresh, link))
+        .with_context(|| format!("cannot create {}", link.display()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
-use http_body_util::{Either, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{client, server};
@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::certificate::{Authority, HOSTS};
+use super::database;
 use super::server::Server;
 
 type Body = Either<Incoming, Full<Bytes>>;
@@ -27,16 +28,18 @@ pub(super) struct Proxy {
     server: Arc<Server>,
     acceptor: TlsAcceptor,
     tasks: TaskTracker,
+    /// The CLI connects to a database: see [`database`].
+    connects: bool,
 }
 
 impl Proxy {
-    pub(super) fn new(server: Server, authority: &Authority) -> anyhow::Result<Self> {
+    pub(super) fn new(server: Server, authority: &Authority, connects: bool) -> anyhow::Result<Self> {
         let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![authority.leaf.clone()], authority.leaf_key.clone_key())?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { server: Arc::new(server), acceptor: TlsAcceptor::from(Arc::new(config)), tasks: TaskTracker::new() })
+        Ok(Self { server: Arc::new(server), acceptor: TlsAcceptor::from(Arc::new(config)), tasks: TaskTracker::new(), connects })
     }
 
     /// Serves until the future is dropped, or until nothing was connected for `idle`.
@@ -114,6 +117,9 @@ impl Proxy {
         });
         let upgrade = request.headers().contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
         rewrite(&self.server, &mut request)?;
+        if self.connects {
+            request.headers_mut().remove(header::ACCEPT_ENCODING);
+        }
         let mut answer = sender.send_request(request).await?;
         if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (answer.status(), upgrade) {
             let far = hyper::upgrade::on(&mut answer);
@@ -124,7 +130,16 @@ impl Proxy {
                 }
             });
         }
-        Ok(answer.map(Either::Left))
+        if !self.connects || answer.status() != StatusCode::OK {
+            return Ok(answer.map(Either::Left));
+        }
+        let (mut head, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let body = database::disguise(&body, self.server.is_local()).map_or(body, Bytes::from);
+        // It may have another length now; the new one is told by whoever sends it.
+        head.headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(header::TRANSFER_ENCODING);
+        Ok(Response::from_parts(head, Either::Right(Full::from(body))))
     }
 }
 

@@ -1,0 +1,183 @@
+//! Custom domains: whether their owners have proved them, asked of DNS.
+//!
+//! Should be true after each pass: a custom domain whose owner has published its token is verified, and the edge routes it from then on.
+//! One that is verified stays so until it is deleted, so that a name server that fails takes no app offline.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::project::Domain;
+use domain::{Tenant, Timestamp};
+use futures::StreamExt as _;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{RData, RecordType};
+use hickory_resolver::{Resolver, TokioResolver};
+use store::{Change, StoreError};
+
+use crate::Shared;
+
+/// Who is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DnsConfig {
+    /// The name servers of the machine.
+    #[default]
+    System,
+    /// This one.
+    Server(SocketAddr),
+    /// Nobody: every custom domain counts as proved, for machines whose names are nobody else's.
+    Off,
+}
+
+/// A domain may be due so often; a bell names no domain.
+const PERIOD: Duration = Duration::from_secs(5);
+/// Questions at the same time.
+const AT_ONCE: usize = 8;
+/// An answer comes within.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Runs until the engine stops.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let resolver = match resolver(shared.config.dns) {
+        Ok(resolver) => resolver,
+        Err(error) => {
+            tracing::error!(%error, "custom domains cannot be verified: set dns_resolver to the address of a name server");
+            return;
+        }
+    };
+    let mut bell = shared.ops.signals.work();
+    let mut tick = tokio::time::interval(PERIOD);
+    loop {
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = bell.changed() => {}
+            _ = tick.tick() => {}
+        }
+        tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            done = pass(&shared, resolver.as_ref()) => if let Err(error) = done {
+                tracing::warn!(%error, "custom domains could not be looked after; it is tried again");
+            }
+        }
+    }
+}
+
+fn resolver(config: DnsConfig) -> Result<Option<TokioResolver>, NetError> {
+    let mut builder = match config {
+        DnsConfig::Off => return Ok(None),
+        DnsConfig::System => Resolver::builder_tokio()?,
+        DnsConfig::Server(address) => {
+            let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
+                connection.port = address.port();
+                connection
+            });
+            let server = NameServerConfig::new(address.ip(), true, connections.into());
+            Resolver::builder_with_config(ResolverConfig::from_name_servers(vec![server]), TokioRuntimeProvider::default())
+        }
+    };
+    let options = builder.options_mut();
+    // What is remembered would hide what somebody has just set, and a name means the same with and without a dot at its end.
+    (options.cache_size, options.ndots) = (0, 0);
+    builder.build().map(Some)
+}
+
+async fn pass(shared: &Arc<Shared>, resolver: Option<&TokioResolver>) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let unproved = shared.ops.store.system_domains_unverified().await?;
+    let due = unproved.into_iter().filter(|domain| domain.is_check_due(now));
+    let base = &shared.ops.settings.base_domain;
+    let asked = futures::stream::iter(due).map(|domain| async move {
+        let seen = match resolver {
+            Some(resolver) => ask(resolver, &domain, base).await,
+            None => Seen { leads_to: Ok(Some(base.clone())), proved: true },
+        };
+        (domain, seen)
+    });
+    let mut asked = std::pin::pin!(asked.buffer_unordered(AT_ONCE));
+    while let Some((domain, seen)) = asked.next().await {
+        let value = match seen.leads_to {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::debug!(%error, domain = domain.domain, "a custom domain could not be looked up");
+                domain.dns_value.clone()
+            }
+        };
+        let change = Change::DomainChecked { id: domain.id, value, verified: seen.proved, at: now };
+        match shared.ops.store.commit(Tenant::system(domain.workspace_id), vec![change]).await {
+            // Deleted meanwhile.
+            Err(StoreError::Stale) => {}
+            Err(error) => return Err(error),
+            Ok(_) if seen.proved => {
+                tracing::info!(domain = domain.domain, "a custom domain is verified");
+                shared.ops.signals.ring();
+            }
+            Ok(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// What DNS says of a domain.
+struct Seen {
+    /// The name or the addresses that it leads to.
+    leads_to: Result<Option<String>, NetError>,
+    /// Its owner has published the token.
+    proved: bool,
+}
+
+async fn ask(resolver: &TokioResolver, domain: &Domain, base: &str) -> Seen {
+    let proved = match (&domain.verification_token, texts(resolver, &domain.verification_host()).await) {
+        (Some(token), Ok(texts)) => texts.iter().any(|text| text.trim() == token),
+        _ => false,
+    };
+    Seen { leads_to: leads_to(resolver, &domain.domain, base).await, proved }
+}
+
+/// The records of a kind; none when there is no such name.
+async fn records(resolver: &TokioResolver, name: &str, kind: RecordType) -> Result<Vec<RData>, NetError> {
+    match tokio::time::timeout(ANSWER, resolver.lookup(format!("{name}."), kind)).await {
+        Ok(Ok(found)) => Ok(found.answers().iter().map(|record| record.data.clone()).collect()),
+        Ok(Err(error)) if error.is_no_records_found() => Ok(vec![]),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(NetError::Timeout),
+    }
+}
+
+async fn texts(resolver: &TokioResolver, name: &str) -> Result<Vec<String>, NetError> {
+    let joined = |data: RData| match data {
+        // A text is split into parts of at most 255 bytes.
+        RData::TXT(text) => Some(String::from_utf8_lossy(&text.txt_data.concat()).into_owned()),
+        _ => None,
+    };
+    Ok(records(resolver, name, RecordType::TXT).await?.into_iter().filter_map(joined).collect())
+}
+
+async fn addresses(resolver: &TokioResolver, name: &str) -> Result<BTreeSet<String>, NetError> {
+    let (v4, v6) = tokio::join!(records(resolver, name, RecordType::A), records(resolver, name, RecordType::AAAA));
+    let text = |data: RData| match data {
+        RData::A(address) => Some(address.0.to_string()),
+        RData::AAAA(address) => Some(address.0.to_string()),
+        _ => None,
+    };
+    Ok(v4?.into_iter().chain(v6?).filter_map(text).collect())
+}
+
+/// The server's own name when the domain leads there: by a CNAME, or by the same addresses where a zone's top can have none.
+async fn leads_to(resolver: &TokioResolver, name: &str, base: &str) -> Result<Option<String>, NetError> {
+    let target = records(resolver, name, RecordType::CNAME).await?.into_iter().find_map(|data| match data {
+        RData::CNAME(target) => Some(target.0.to_utf8().trim_end_matches('.').to_ascii_lowercase()),
+        _ => None,
+    });
+    if target.is_some() {
+        return Ok(target);
+    }
+    let own = addresses(resolver, name).await?;
+    if own.is_empty() {
+        return Ok(None);
+    }
+    let ours = addresses(resolver, base).await.unwrap_or_default();
+    Ok(Some(if own.is_subset(&ours) { base.to_owned() } else { own.into_iter().collect::<Vec<_>>().join(", ") }))
+}
