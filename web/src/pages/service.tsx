@@ -15,6 +15,7 @@ import { useProject } from "./environment";
 import { Metrics } from "./metrics";
 import { ServiceLogs } from "./logs";
 import { ServiceSettings } from "./service-settings";
+import { Storage } from "./storage";
 import { Variables } from "./variables";
 
 export type Instance = ServiceQuery["serviceInstance"];
@@ -34,7 +35,7 @@ export function addressOf(instance: Instance): string | null {
   return /^https?:/.test(url) ? url : `http://${url}`;
 }
 
-const tabs = ["deployments", "logs", "metrics", "variables", "domains", "settings"] as const;
+const tabs = ["deployments", "logs", "metrics", "variables", "storage", "domains", "settings"] as const;
 
 export function ServicePanel() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service" });
@@ -132,6 +133,8 @@ export function ServiceTab() {
       return <Metrics />;
     case "variables":
       return <Variables />;
+    case "storage":
+      return <Storage />;
     case "domains":
       return <Domains />;
     case "settings":
