@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::account::Workspace;
+use domain::account::{Invite, Workspace};
 use domain::activity::Activity;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
@@ -226,6 +226,27 @@ pub enum Change {
         /// Who.
         user: UserId,
     },
+    /// A one-time link into the workspace.
+    InviteInsert {
+        /// What it leads to.
+        invite: Invite,
+        /// Of its secret.
+        hash: [u8; 32],
+        /// When it is made.
+        at: Timestamp,
+    },
+    /// A link is used up, by the hash of its secret.
+    InviteDelete {
+        /// Of its secret.
+        hash: [u8; 32],
+    },
+    /// A new workspace with its owner.
+    WorkspaceInsert {
+        /// The workspace, which is the commit's tenant.
+        workspace: Workspace,
+        /// Who owns it.
+        owner: UserId,
+    },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
     /// Something about a workflow, its files or what starts it.
@@ -391,6 +412,9 @@ impl Change {
             Self::TriggerRunInsert(_) => "TriggerRunInsert",
             Self::MemberSet { .. } => "MemberSet",
             Self::MemberRemove { .. } => "MemberRemove",
+            Self::InviteInsert { .. } => "InviteInsert",
+            Self::InviteDelete { .. } => "InviteDelete",
+            Self::WorkspaceInsert { .. } => "WorkspaceInsert",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
             Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
@@ -432,7 +456,8 @@ impl Change {
             Self::Activity(row) => Some(row.workspace_id),
             Self::DeliveryInsert(row) => Some(row.workspace_id),
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
-            Self::WorkspaceUpdate(row) => Some(row.id),
+            Self::InviteInsert { invite, .. } => Some(invite.workspace_id),
+            Self::WorkspaceInsert { workspace: row, .. } | Self::WorkspaceUpdate(row) => Some(row.id),
             Self::ApiKeyInsert { key, .. } | Self::ApiKeyUpdate(key) => key.workspace_id,
             Self::VolumeInsert(row) | Self::VolumeUpdate(row) => Some(row.workspace_id),
             Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
@@ -466,6 +491,7 @@ impl Change {
             | Self::DeliveryReplay { .. }
             | Self::MemberSet { .. }
             | Self::MemberRemove { .. }
+            | Self::InviteDelete { .. }
             | Self::ApiKeyRevoke { .. }
             | Self::VolumeDelete(_)
             | Self::VolumeInstanceMountPath { .. }

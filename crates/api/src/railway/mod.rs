@@ -8,6 +8,7 @@ mod account;
 mod api_key;
 mod audit;
 mod connection;
+mod container;
 mod coverage;
 mod deployment;
 mod domain_name;
@@ -20,16 +21,20 @@ mod loader;
 mod log;
 mod metric;
 mod mutation;
+mod notification;
 mod plugin;
 mod project;
 mod query;
 mod region;
 mod service;
+mod session;
 mod subscription;
 mod tcp_proxy;
 mod template;
 mod token;
+mod trigger;
 mod volume;
+mod workspace;
 
 use std::sync::LazyLock;
 

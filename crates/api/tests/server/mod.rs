@@ -66,6 +66,7 @@ impl Server {
             signals: Signals::default(),
             principals: ops::auth::Principals::default(),
             limits,
+            guesses: ops::account::Guesses::default(),
             settings: Settings {
                 base_domain: "localhost".into(),
                 edge_port: Some(8081),
