@@ -194,6 +194,10 @@ const members = createRoute({
   component: lazyRouteComponent(() => import("./pages/members"), "Members"),
 });
 
+const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
+const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
+const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
+
 const flow = createRoute({ getParentRoute: () => root, path: "/flow", component: lazyRouteComponent(() => import("./pages/flow"), "Flow") });
 const flowKeys = createRoute({ getParentRoute: () => root, path: "/flow/keys", component: lazyRouteComponent(() => import("./pages/flow-keys"), "FlowKeys") });
 const operator = createRoute({ getParentRoute: () => root, path: "/operator", component: lazyRouteComponent(() => import("./pages/operator"), "Operator") });
@@ -227,6 +231,9 @@ const tree = root.addChildren([
   account,
   tokens,
   members,
+  notifications,
+  audit,
+  invite,
   flow,
   flowKeys,
   operator,
