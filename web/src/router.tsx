@@ -199,6 +199,10 @@ const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/aud
 const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
 
 const flow = createRoute({ getParentRoute: () => root, path: "/flow", component: lazyRouteComponent(() => import("./pages/flow"), "Flow") });
+const workflow = createRoute({ getParentRoute: () => root, path: "/flow/$workflow", component: lazyRouteComponent(() => import("./pages/workflow"), "WorkflowEditor") });
+const workflowRuns = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/runs", component: lazyRouteComponent(() => import("./pages/workflow-runs"), "WorkflowRuns") });
+const workflowRun = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/runs/$run", component: lazyRouteComponent(() => import("./pages/workflow-run"), "WorkflowRun") });
+const workflowStarts = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/starts", component: lazyRouteComponent(() => import("./pages/workflow-starts"), "WorkflowStarts") });
 const flowKeys = createRoute({ getParentRoute: () => root, path: "/flow/keys", component: lazyRouteComponent(() => import("./pages/flow-keys"), "FlowKeys") });
 const operator = createRoute({ getParentRoute: () => root, path: "/operator", component: lazyRouteComponent(() => import("./pages/operator"), "Operator") });
 
@@ -235,6 +239,10 @@ const tree = root.addChildren([
   audit,
   invite,
   flow,
+  workflow,
+  workflowRuns,
+  workflowRun,
+  workflowStarts,
   flowKeys,
   operator,
   cliProject,

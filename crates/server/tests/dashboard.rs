@@ -54,6 +54,11 @@ fn people_share_a_workspace_as_far_as_their_roles_go() {
     browse("people.mjs", &[]);
 }
 
+#[test]
+fn a_workflow_is_drawn_and_run_in_a_browser() {
+    browse("flow.mjs", &[]);
+}
+
 const APP: &str = r#"
 const http = require("http");
 const page = () => `<!doctype html><title>hello</title><h1>Hello ${process.env.GREETING || "world"}</h1>`;
