@@ -477,40 +477,42 @@ async fn keys_that_no_longer_work_open_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_field_answers_to_a_key_that_has_ended() {
-    let world = World::start().await;
-    let victim = world.estate("victim@x.test").await;
-    let ctx = world.server.ctx(&victim.person.token).await;
-    let mut ended = vec![];
     for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Project, KeyKind::Flow] {
-        let wanted = ApiKeyCreate {
-            kind,
-            label: Some("ended".into()),
-            workspace: (kind != KeyKind::Account).then_some(victim.workspace),
-            environment: (kind == KeyKind::Project).then_some(victim.person.environment),
-            limits: KeyLimits::OF_PLAN,
-            expires_at: None,
-        };
-        let (key, revoked) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
-        ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
-        let (expired, hash, display) = ops::new_secret(kind);
-        let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
-        let change = Change::ApiKeyInsert { key, hash };
-        world.server.ops.store.commit(Tenant::system(victim.workspace), vec![change]).await.unwrap();
-        for secret in [revoked, expired] {
-            let secret = secret.expose_secret().to_owned();
-            let bearer = kind != KeyKind::Project;
-            ended.push(if bearer { ("Authorization", format!("Bearer {secret}")) } else { ("Project-Access-Token", secret) });
+        // A server of its own for each kind: an address may fail a thousand times in ten minutes.
+        let world = World::start().await;
+        let victim = world.estate("victim@x.test").await;
+        for (header, value) in &ended_keys(&world, &victim, kind).await {
+            for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
+                let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
+                let body = reply.json();
+                assert!(code(&body) == "UNAUTHENTICATED" && body["data"].is_null(), "{name}: {body}");
+            }
+            let upload = format!("/project/{}/environment/{}/up", victim.person.project, victim.person.environment);
+            assert_eq!(world.server.call("POST", &upload, &[(header, value)], b"").await.status, 401);
         }
     }
-    for (header, value) in &ended {
-        for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
-            let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
-            let body = reply.json();
-            assert!(code(&body) == "UNAUTHENTICATED" && body["data"].is_null(), "{name}: {body}");
-        }
-        let upload = format!("/project/{}/environment/{}/up", victim.person.project, victim.person.environment);
-        assert_eq!(world.server.call("POST", &upload, &[(header, value)], b"").await.status, 401);
-    }
+}
+
+/// Headers with a key that was revoked and one that has expired.
+async fn ended_keys(world: &World, victim: &Estate, kind: KeyKind) -> [(&'static str, String); 2] {
+    let ctx = world.server.ctx(&victim.person.token).await;
+    let wanted = ApiKeyCreate {
+        kind,
+        label: Some("ended".into()),
+        workspace: (kind != KeyKind::Account).then_some(victim.workspace),
+        environment: (kind == KeyKind::Project).then_some(victim.person.environment),
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+    };
+    let (key, revoked) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
+    ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
+    let (expired, hash, display) = ops::new_secret(kind);
+    let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
+    world.server.ops.store.commit(Tenant::system(victim.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
+    [revoked, expired].map(|secret| {
+        let secret = secret.expose_secret();
+        if kind == KeyKind::Project { ("Project-Access-Token", secret.to_owned()) } else { ("Authorization", format!("Bearer {secret}")) }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

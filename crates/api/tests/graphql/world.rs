@@ -149,7 +149,7 @@ impl World {
             volume_instance: mounted.id,
             backup,
             tcp_proxy,
-            trigger: self.trigger(&ctx, &person, service.row.id).await,
+            trigger: self.trigger(&ctx, &person, plugin).await,
             session: self.session(person.user.id).await,
             account_key: account_key.id,
             project_key: project_key.id,
