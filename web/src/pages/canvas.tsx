@@ -181,7 +181,7 @@ function AddService({ open, onClose, env }: { open: boolean; onClose: () => void
   const navigate = useNavigate();
   const [name, setName] = useState("");
   return (
-    <Dialog title="Add to this environment" open={open} onClose={onClose}>
+    <Dialog title="Add to this environment" open={open} onClose={onClose} className="wide">
       <div className="section">
         <FolderButton place={{ project: project.id, env }}>
           <FolderUp size={14} /> Deploy a folder

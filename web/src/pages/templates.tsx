@@ -1,5 +1,5 @@
 import { useQuery } from "@apollo/client/react";
-import { Database } from "lucide-react";
+import { Box, Database } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { TemplateDeployDocument, TemplatesDocument } from "../gql";
@@ -15,7 +15,7 @@ export function Templates({ env, done }: { env: string; done: () => void }) {
   if (error && !data) return <ErrorBox error={error} />;
   const templates = data?.templates.edges.map((edge) => edge.node) ?? [];
   return (
-    <div className="stack tight">
+    <div className="two-columns" style={{ gap: 8 }}>
       {templates.map((template) => (
         <button
           key={template.id}
@@ -36,7 +36,7 @@ export function Templates({ env, done }: { env: string; done: () => void }) {
             }
           }}
         >
-          <Database size={16} />
+          {template.category === "Storage" ? <Database size={16} /> : <Box size={16} />}
           <span className="grow">
             <strong>{template.name}</strong>
             {template.description && <span className="small quiet" style={{ display: "block" }}>{template.description}</span>}
