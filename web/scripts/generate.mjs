@@ -36,3 +36,41 @@ const text = await codegen({
   pluginMap: { operations, documents },
 });
 writeFileSync(join(root, "src/gql.ts"), `// Written by scripts/generate.mjs.\n${text}`);
+
+// The shapes of the REST API, from the document that describes it.
+const { schemas } = JSON.parse(readFileSync(join(root, "../surface/openapi.json"), "utf8")).components;
+const quoted = (list) => list.map((one) => JSON.stringify(one)).join(" | ");
+
+function typed(schema) {
+  if (!schema || schema === true) return "unknown";
+  if (schema.$ref) return schema.$ref.split("/").at(-1);
+  if (schema.enum) return quoted(schema.enum);
+  const several = schema.oneOf ?? schema.anyOf;
+  if (several) return several.map(typed).join(" | ");
+  if (schema.allOf) return schema.allOf.map(typed).join(" & ");
+  if (Array.isArray(schema.type)) return schema.type.map((type) => typed({ ...schema, type })).join(" | ");
+  switch (schema.type) {
+    case "string":
+      return "string";
+    case "integer":
+    case "number":
+      return "number";
+    case "boolean":
+      return "boolean";
+    case "null":
+      return "null";
+    case "array":
+      return `(${typed(schema.items)})[]`;
+    case "object":
+      if (schema.properties) {
+        const required = new Set(schema.required ?? []);
+        return `{ ${Object.entries(schema.properties).map(([name, inner]) => `${JSON.stringify(name)}${required.has(name) ? "" : "?"}: ${typed(inner)}`).join("; ")} }`;
+      }
+      return `Record<string, ${typed(schema.additionalProperties)}>`;
+    default:
+      return "unknown";
+  }
+}
+
+const shapes = Object.entries(schemas).map(([name, schema]) => `export type ${name} = ${typed(schema)};`);
+writeFileSync(join(root, "src/rest.ts"), `// Written by scripts/generate.mjs.\n${shapes.join("\n")}\n`);

@@ -194,7 +194,15 @@ const members = createRoute({
   component: lazyRouteComponent(() => import("./pages/members"), "Members"),
 });
 
+const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
+const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
+const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
+
 const flow = createRoute({ getParentRoute: () => root, path: "/flow", component: lazyRouteComponent(() => import("./pages/flow"), "Flow") });
+const workflow = createRoute({ getParentRoute: () => root, path: "/flow/$workflow", component: lazyRouteComponent(() => import("./pages/workflow"), "WorkflowEditor") });
+const workflowRuns = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/runs", component: lazyRouteComponent(() => import("./pages/workflow-runs"), "WorkflowRuns") });
+const workflowRun = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/runs/$run", component: lazyRouteComponent(() => import("./pages/workflow-run"), "WorkflowRun") });
+const workflowStarts = createRoute({ getParentRoute: () => root, path: "/flow/$workflow/starts", component: lazyRouteComponent(() => import("./pages/workflow-starts"), "WorkflowStarts") });
 const flowKeys = createRoute({ getParentRoute: () => root, path: "/flow/keys", component: lazyRouteComponent(() => import("./pages/flow-keys"), "FlowKeys") });
 const operator = createRoute({ getParentRoute: () => root, path: "/operator", component: lazyRouteComponent(() => import("./pages/operator"), "Operator") });
 
@@ -227,7 +235,14 @@ const tree = root.addChildren([
   account,
   tokens,
   members,
+  notifications,
+  audit,
+  invite,
   flow,
+  workflow,
+  workflowRuns,
+  workflowRun,
+  workflowStarts,
   flowKeys,
   operator,
   cliProject,

@@ -1,8 +1,9 @@
 // A browser for the tests, and a page that notices what a person would: errors in the console, requests that fail, a policy that is broken.
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { get } from "node:http";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 export const api = process.env.ORRERY_TEST_API ?? "http://localhost:8080";
@@ -67,4 +68,59 @@ export async function reads(address, words) {
     await new Promise((next) => setTimeout(next, 100));
   }
   throw new Error(`${address} did not answer with ${words}; last seen: ${last}`);
+}
+
+/** Runs one part of a story after the other, and tells which one went wrong, with a picture. */
+export function steps(browser, visitor, shots) {
+  return async (name, work) => {
+    const begun = performance.now();
+    try {
+      await work();
+      console.log(`ok    ${name} (${((performance.now() - begun) / 1000).toFixed(1)} s)`);
+    } catch (error) {
+      console.log(`FAIL  ${name}: at ${visitor.page.url()}\n${error.stack}`);
+      if (shots) {
+        mkdirSync(shots, { recursive: true });
+        await visitor.page.screenshot({ path: join(shots, "failed.png") });
+      }
+      console.log(visitor.faults.join("\n"));
+      await browser.close();
+      process.exit(1);
+    }
+  };
+}
+
+/** Drops a folder from outside onto the middle of an element, as a hand would. */
+export async function drop(page, target, folder) {
+  const box = await target.boundingBox();
+  const at = { x: box.x + box.width / 2, y: box.y + Math.min(box.height / 2, 300) };
+  const client = await page.context().newCDPSession(page);
+  const data = { items: [], files: [folder], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"]) await client.send("Input.dispatchDragEvent", { type, ...at, data });
+  await client.detach();
+}
+
+/** Asks the public API with the page's own session. */
+export const asked = (page, query) =>
+  page.evaluate((text) => fetch("/graphql/v2", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ query: text }) }).then((answer) => answer.json()), query);
+
+/** The secret that a page shows this once. */
+export const secretOf = async (page) => (await page.getByTestId("secret").locator("code").textContent()).trim();
+
+/** Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. */
+export async function pictures(browser, page, shots, pages) {
+  const state = await page.context().storageState();
+  mkdirSync(shots, { recursive: true });
+  for (const [name, options] of Object.entries({ light: {}, dark: { colorScheme: "dark" }, phone: { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2 } })) {
+    const one = await visitor(browser, { ...options, storageState: state });
+    for (const [title, path] of Object.entries(pages)) {
+      await one.page.goto(path.startsWith("http") ? path : `${api}${path}`);
+      // Pages go on asking for news, so there is no moment at which one is done: a picture needs a little time, no assertion does.
+      await one.page.waitForTimeout(1500);
+      await one.page.screenshot({ path: join(shots, `${title}-${name}.png`) });
+      const wide = await one.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(wide <= 0, `${title} scrolls sideways by ${wide} px (${name})`);
+    }
+    await one.context.close();
+  }
 }

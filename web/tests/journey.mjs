@@ -1,10 +1,8 @@
 // What people do in the dashboard, in a real browser against a real server. Driven by crates/server/tests/dashboard.rs, which says by
 // environment variables where the server is and which apps and login links there are.
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
-import { api, launch, reads, signIn, tidy, visitor } from "./browser.mjs";
-import { flowKeys, galaxyKey } from "./keys.mjs";
+import { api, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_APP_BROKEN: broken, ORRERY_TEST_SHOTS: shots } = process.env;
 
@@ -12,33 +10,7 @@ const browser = await launch();
 const owner = await visitor(browser);
 const { page } = owner;
 const soon = { timeout: 60_000 };
-
-async function step(name, work) {
-  const begun = performance.now();
-  try {
-    await work();
-    console.log(`ok    ${name} (${((performance.now() - begun) / 1000).toFixed(1)} s)`);
-  } catch (error) {
-    console.log(`FAIL  ${name}: at ${page.url()}\n${error.stack}`);
-    if (shots) {
-      mkdirSync(shots, { recursive: true });
-      await page.screenshot({ path: join(shots, "failed.png") });
-    }
-    console.log(owner.faults.join("\n"));
-    await browser.close();
-    process.exit(1);
-  }
-}
-
-/** Drops a folder from outside onto the middle of an element, as a hand would. */
-async function drop(page, target, folder) {
-  const box = await target.boundingBox();
-  const at = { x: box.x + box.width / 2, y: box.y + Math.min(box.height / 2, 300) };
-  const client = await page.context().newCDPSession(page);
-  const data = { items: [], files: [folder], dragOperationsMask: 1 };
-  for (const type of ["dragEnter", "dragOver", "drop"]) await client.send("Input.dispatchDragEvent", { type, ...at, data });
-  await client.detach();
-}
+const step = steps(browser, owner, shots);
 
 const panel = page.getByRole("complementary");
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
@@ -158,7 +130,12 @@ await step("tokens are shown once, work, and end", async () => {
 
 await step("a key of Flow is made, shown once, changed, expires and is revoked", () => flowKeys(page));
 
-await step("the account's key of Galaxy is generated, and replaced by the next", () => galaxyKey(page));
+let galaxy = "";
+await step("the account's key of Galaxy is generated, and replaced by the next", async () => {
+  galaxy = await galaxyKey(page);
+});
+
+await step("the Explorer asks with that key, and says when a key is wrong", () => explorer(page, galaxy));
 
 await step("changes are staged, read, and deployed together", async () => {
   await page.goto(`${service}/variables`);
@@ -212,20 +189,7 @@ await step("somebody of another workspace sees nothing of it", async () => {
 if (shots) {
   await step("every page looks right in the light, in the dark and on a phone", async () => {
     const pages = { home: "/", new: "/new", deployments: `${service}/deployments`, variables: `${service}/variables`, settings: `${service}/settings`, domains: `${service}/domains`, metrics: `${service}/metrics`, logs: `${service.split("/s/")[0]}/logs`, canvas: service.split("/s/")[0], activity: `${service.split("/s/")[0]}/activity`, project: `${service.split("/").slice(0, 5).join("/")}/settings`, account: "/account", tokens: "/account/tokens", flow: "/flow", keys: "/flow/keys", operator: "/operator", explorer: "/explorer" };
-    const state = await page.context().storageState();
-    mkdirSync(shots, { recursive: true });
-    for (const [name, options] of Object.entries({ light: {}, dark: { colorScheme: "dark" }, phone: { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2 } })) {
-      const one = await visitor(browser, { ...options, storageState: state });
-      for (const [title, path] of Object.entries(pages)) {
-        await one.page.goto(path.startsWith("http") ? path : `${api}${path}`);
-        // Pages go on asking for news, so there is no moment at which one is done: a picture needs a little time, no assertion does.
-        await one.page.waitForTimeout(1500);
-        await one.page.screenshot({ path: join(shots, `${title}-${name}.png`) });
-        const wide = await one.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-        assert.ok(wide <= 0, `${title} scrolls sideways by ${wide} px (${name})`);
-      }
-      await one.context.close();
-    }
+    await pictures(browser, page, shots, pages);
   });
 }
 

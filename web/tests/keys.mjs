@@ -1,12 +1,6 @@
 // The keys of the account's two other APIs: made, read, changed, used up, taken back.
 import assert from "node:assert/strict";
-import { api, tidy } from "./browser.mjs";
-
-const secretOf = async (page) => (await page.getByTestId("secret").locator("code").textContent()).trim();
-
-/** The session's own API, as the page itself would ask it. */
-const asked = (page, query) =>
-  page.evaluate((text) => fetch("/graphql/v2", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ query: text }) }).then((answer) => answer.json()), query);
+import { api, asked, secretOf, tidy } from "./browser.mjs";
 
 export async function flowKeys(page) {
   await page.goto(`${api}/flow`);
@@ -66,4 +60,25 @@ export async function galaxyKey(page) {
   assert.notEqual(second, first);
   assert.equal(await page.getByRole("row").filter({ hasText: "gal_" }).count(), 1, "an account has one key");
   await tidy(page, "the account");
+  return second;
+}
+
+/** The playground of Galaxy's API: the key goes into the box at the bottom right. */
+export async function explorer(page, key) {
+  const asks = (answer) => answer.url().endsWith("/graphql") && answer.request().postData()?.includes("runningAppCount");
+  const run = async (typed, shown) => {
+    await page.getByLabel("API key").fill(typed);
+    await Promise.all([page.waitForResponse(asks), page.getByRole("button", { name: /Execute query/ }).click()]);
+    await page.waitForFunction((words) => document.querySelector(".result-window")?.textContent?.replaceAll("\u00a0", " ").includes(words), shown);
+  };
+  await page.goto(`${api}/explorer`);
+  const box = await page.getByLabel("API key").boundingBox();
+  assert.ok(box.x > 640 && box.y > 600, `the box for the key is at ${box.x}, ${box.y}`);
+  const editor = page.locator(".graphiql-editor .monaco-editor").first();
+  await editor.click();
+  await page.keyboard.press("Control+a");
+  await page.keyboard.insertText('query { user(username: "admin") { username runningAppCount apps { hostname } } }');
+  await run(key, '"username": "admin"');
+  await run("gal_wrong", "Not Authorized");
+  await run(key, '"runningAppCount"');
 }

@@ -292,3 +292,40 @@ async fn codes_never_leave_for_another_machine_or_without_pkce() {
     }
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_person_sets_their_password_and_signs_their_browsers_out() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let (here, there) = (server.browser(&ada).await, server.browser(&ada).await);
+    let origin = server.origin();
+    let ask = async |cookie: &str, query: &str| server.graphql(&[("Cookie", cookie), ("Origin", &origin)], query).await.json();
+    let set =
+        |current: &str, password: &str| format!("mutation {{ passwordSet(input: {{current: {current}, password: \"{password}\"}}) }}");
+
+    let by_key = server.graphql(&[("Authorization", &format!("Bearer {}", ada.token))], &set("null", PASSWORD)).await.json();
+    assert_eq!(by_key["errors"][0]["extensions"]["code"], "FORBIDDEN", "a key becomes a login: {by_key}");
+    assert_eq!(ask(&here, &set("null", "short")).await["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+
+    let listed = ask(&here, "{ me { hasPassword } sessions { edges { node { id isCurrent name } } } }").await;
+    assert_eq!(listed["data"]["me"]["hasPassword"], false);
+    let sessions = listed["data"]["sessions"]["edges"].as_array().unwrap();
+    assert_eq!(sessions.iter().filter(|edge| edge["node"]["isCurrent"] == true).count(), 1);
+    assert_eq!(sessions.len(), 2);
+    let other = sessions.iter().find(|edge| edge["node"]["isCurrent"] == false).unwrap()["node"]["id"].as_str().unwrap();
+    assert_eq!(ask(&here, &format!("mutation {{ sessionDelete(id: \"{other}\") }}")).await["data"]["sessionDelete"], true);
+    assert!(!server.get("/", Some(&there)).await.text().contains("ada@example.com"), "the browser is still signed in");
+
+    let third = server.browser(&ada).await;
+    assert_eq!(ask(&here, &set("null", PASSWORD)).await["data"]["passwordSet"], true);
+    assert!(!server.get("/", Some(&third)).await.text().contains("ada@example.com"), "a new password leaves other browsers signed in");
+    assert_eq!(server.submit("/login", None, &[("email", "ada@example.com"), ("password", PASSWORD)]).await.status, 303);
+
+    // A browser that is found open does not give the password away by trying.
+    let codes = async |current: &str| ask(&here, &set(current, "another horse battery")).await;
+    for _ in 0..5 {
+        assert_eq!(codes("\"wrong\"").await["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
+    }
+    assert_eq!(codes(&format!("\"{PASSWORD}\"")).await["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+    server.end().await;
+}

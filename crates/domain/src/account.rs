@@ -98,6 +98,21 @@ pub struct Session {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Timestamp,
+    /// The address that it began at.
+    pub address: Option<String>,
+    /// What the browser calls itself (`User-Agent`), at most 300 characters.
+    pub agent: Option<String>,
+}
+
+/// A one-time link into a workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// Where it leads.
+    pub workspace_id: WorkspaceId,
+    /// What whoever uses it becomes there.
+    pub role: Role,
+    /// When it ends.
+    pub expires_at: Timestamp,
 }
 
 /// Where a device login stands (`contracts/railway.md` 1.7).

@@ -14,7 +14,7 @@ use domain::galaxy::{self, ContainerType, KILLED};
 use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
-use domain::{Code, EnvironmentId, InstanceId, Permission, ServiceId, Tenant};
+use domain::{Code, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
@@ -24,7 +24,7 @@ use crate::{Error, OpCtx, deployment, environment, service, variable};
 
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
-pub use triggers::{TriggerInput, trigger_over_limit, trigger_remove, trigger_runs, trigger_save};
+pub use triggers::{TriggerInput, service_trigger_save, service_triggers, trigger_over_limit, trigger_remove, trigger_runs, trigger_save};
 
 /// What the operator says about apps.
 #[derive(Clone, Debug)]
@@ -132,7 +132,12 @@ pub async fn app_for(ctx: &OpCtx, app_id: &str, permission: Permission) -> Resul
 /// # Errors
 /// Out of range, beyond the account's limit, not found, or not allowed.
 pub async fn container_count_set(ctx: &OpCtx, app_id: &str, count: i32) -> Result<Opened<App>, Error> {
-    anew(|| async move { scale(ctx, app_for(ctx, app_id, Permission::Write).await?, count, None).await }).await
+    anew(|| async move {
+        let app = app_for(ctx, app_id, Permission::Write).await?;
+        let scaled = scale(ctx, app.with(app.row.instance.clone()), count, None).await?;
+        Ok(app.with(App { instance: scaled.row, ..app.row.clone() }))
+    })
+    .await
 }
 
 /// The same for a trigger, whose name goes into the audit log.
@@ -143,32 +148,32 @@ pub async fn container_count_trigger(ctx: &OpCtx, instance: InstanceId, count: u
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     let set = || async move {
         let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Write)?;
-        scale(ctx, named(ctx, opened).await?, count, Some(trigger)).await
+        scale(ctx, opened, count, Some(trigger)).await
     };
     anew(set).await.map(|_| ())
 }
 
-async fn scale(ctx: &OpCtx, mut app: Opened<App>, count: i32, trigger: Option<&str>) -> Result<Opened<App>, Error> {
+async fn scale(ctx: &OpCtx, mut opened: Opened<Instance>, count: i32, trigger: Option<&str>) -> Result<Opened<Instance>, Error> {
     let count = u32::try_from(count).ok().filter(|count| (1..=MAX_REPLICAS).contains(count)).ok_or_else(|| {
         Error::bad_input(format!("containerCount is {count}: it may be 1 to {}; stopApp ends all containers", MAX_REPLICAS))
     })?;
-    let from = app.row.instance.spec.deploy.replicas();
+    let from = opened.row.spec.deploy.replicas();
     let mut changes = vec![];
     if count > from {
-        changes.push(check_growth(ctx, app.tenant, &[(app.row.instance.id, count)]).await?);
+        changes.push(check_growth(ctx, opened.tenant, &[(opened.row.id, count)]).await?);
     }
     if count == from {
-        return Ok(app);
+        return Ok(opened);
     }
-    app.row.instance.spec.deploy.regions = [(ctx.ops.settings.region.clone(), count)].into();
-    let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
-    let instance = app.row.instance.clone();
+    opened.row.spec.deploy.regions = [(ctx.ops.settings.region.clone(), count)].into();
+    let seen = std::mem::replace(&mut opened.row.updated_at, ctx.now);
+    let instance = opened.row.clone();
     let data = json!({"from": from, "to": count, "trigger": trigger});
-    let activity = ctx.activity_of(app.tenant, &instance, "container_count_set", instance.id, data);
+    let activity = ctx.activity_of(opened.tenant, &instance, "container_count_set", instance.id, data);
     let id = instance.id;
     changes.extend([Change::InstanceUpdate { row: instance, seen }, activity]);
-    commit(ctx, app.tenant, id, changes).await?;
-    Ok(app)
+    commit(ctx, opened.tenant, id, changes).await?;
+    Ok(opened)
 }
 
 /// What the plan and the operator allow, for instances that are to have so many replicas. Returns what is committed with them, so that two
@@ -217,9 +222,13 @@ async fn commit(ctx: &OpCtx, tenant: Tenant, instance: InstanceId, changes: Vec<
 }
 
 async fn live(ctx: &OpCtx, app: &Opened<App>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
-    let deployments = ctx.ops.store.deployments_live(app.tenant, &[app.row.instance.id]).await?;
+    live_of(ctx, &app.with(app.row.instance.clone())).await
+}
+
+async fn live_of(ctx: &OpCtx, opened: &Opened<Instance>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
+    let deployments = ctx.ops.store.deployments_live(opened.tenant, &[opened.row.id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
-    let replicas = ctx.ops.store.replicas_present(app.tenant, &ids).await?;
+    let replicas = ctx.ops.store.replicas_present(opened.tenant, &ids).await?;
     Ok((deployments, replicas))
 }
 
@@ -236,32 +245,61 @@ pub async fn container_kill(ctx: &OpCtx, app_id: &str, container_id: &str) -> Re
     if replica.status == ReplicaStatus::Removing {
         return Err(Error::conflict("This container is being stopped already"));
     }
-    let killed = kill(ctx, &app, replica, None).await?;
+    let killed = kill(ctx, &app.with(app.row.instance.clone()), replica, None).await?;
     Ok(app.with((app.row.clone(), killed)))
+}
+
+/// The containers of a service in an environment that live, with their deployments, oldest first.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn containers(ctx: &OpCtx, environment: EnvironmentId, service: ServiceId) -> Result<Vec<(Replica, Deployment)>, Error> {
+    let opened = service::service_instance_get(ctx, environment, service).await?;
+    let (deployments, replicas) = live_of(ctx, &opened).await?;
+    let living = replicas.into_iter().filter(|replica| replica.status.is_live());
+    let paired = living.filter_map(|replica| {
+        let of = deployments.iter().find(|deployment| deployment.id == replica.deployment_id)?;
+        Some((replica, of.clone()))
+    });
+    Ok(paired.collect())
+}
+
+/// Replaces a container of a service by a fresh one, as [`container_kill`] does for an app.
+///
+/// # Errors
+/// Not found, not allowed, or the container ends already.
+pub async fn service_container_kill(ctx: &OpCtx, environment: EnvironmentId, service: ServiceId, id: ReplicaId) -> Result<(), Error> {
+    let opened = service::instance_for(ctx, environment, service, Permission::Deploy).await?;
+    let (_, replicas) = live_of(ctx, &opened).await?;
+    let replica = replicas.iter().find(|replica| replica.id == id && replica.status.is_live());
+    let replica = replica.ok_or_else(|| Error::not_found("Container"))?;
+    if replica.status == ReplicaStatus::Removing {
+        return Err(Error::conflict("This container is being stopped already"));
+    }
+    kill(ctx, &opened, replica, None).await.map(|_| ())
 }
 
 /// The same for a trigger; a container that has gone meanwhile is no error.
 ///
 /// # Errors
 /// The store does not answer, or not allowed.
-pub async fn container_kill_trigger(ctx: &OpCtx, instance: InstanceId, replica: domain::ReplicaId, trigger: &str) -> Result<(), Error> {
+pub async fn container_kill_trigger(ctx: &OpCtx, instance: InstanceId, replica: ReplicaId, trigger: &str) -> Result<(), Error> {
     let opened = ctx.open(ctx.ops.store.instance(instance).await?, "App", instance_place, Permission::Deploy)?;
-    let app = named(ctx, opened).await?;
-    let (_, replicas) = live(ctx, &app).await?;
+    let (_, replicas) = live_of(ctx, &opened).await?;
     let running = |row: &&Replica| row.id == replica && row.status == ReplicaStatus::Running;
     let Some(replica) = replicas.iter().find(running) else { return Ok(()) };
-    match kill(ctx, &app, replica, Some(trigger)).await {
+    match kill(ctx, &opened, replica, Some(trigger)).await {
         Err(error) if !error.is_stale() => Err(error),
         _ => Ok(()),
     }
 }
 
-async fn kill(ctx: &OpCtx, app: &Opened<App>, replica: &Replica, trigger: Option<&str>) -> Result<Replica, Error> {
+async fn kill(ctx: &OpCtx, opened: &Opened<Instance>, replica: &Replica, trigger: Option<&str>) -> Result<Replica, Error> {
     let end = Change::ReplicaEnd { id: replica.id, reason: KILLED.to_owned(), at: ctx.now };
-    let container = galaxy::container_id(app.row.instance.id, replica.id);
+    let container = galaxy::container_id(opened.row.id, replica.id);
     let data = json!({"container": container, "trigger": trigger});
-    let activity = ctx.activity_of(app.tenant, &app.row.instance, "container_kill", replica.id, data);
-    commit(ctx, app.tenant, app.row.instance.id, vec![end, activity]).await?;
+    let activity = ctx.activity_of(opened.tenant, &opened.row, "container_kill", replica.id, data);
+    commit(ctx, opened.tenant, opened.row.id, vec![end, activity]).await?;
     ctx.ops.signals.deployment_changed(replica.deployment_id);
     Ok(Replica { status: ReplicaStatus::Removing, reason: Some(KILLED.to_owned()), updated_at: ctx.now, ..replica.clone() })
 }

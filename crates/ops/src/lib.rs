@@ -35,6 +35,7 @@ pub mod token;
 pub mod variable;
 pub mod volume;
 pub mod workflow;
+pub mod workspace;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -60,6 +61,8 @@ pub struct Ops {
     pub principals: auth::Principals,
     /// How often keys may ask.
     pub limits: limit::Limiter,
+    /// Who typed a wrong password while changing it.
+    pub guesses: account::Guesses,
 }
 
 impl Ops {
@@ -73,6 +76,7 @@ impl Ops {
             settings,
             principals: auth::Principals::default(),
             limits: limit::Limiter::default(),
+            guesses: account::Guesses::default(),
         }
     }
 }

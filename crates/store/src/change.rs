@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::account::Workspace;
+use domain::account::{Invite, Workspace};
 use domain::activity::Activity;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
@@ -251,6 +251,27 @@ pub enum Change {
         /// Who.
         user: UserId,
     },
+    /// A one-time link into the workspace.
+    InviteInsert {
+        /// What it leads to.
+        invite: Invite,
+        /// Of its secret.
+        hash: [u8; 32],
+        /// When it is made.
+        at: Timestamp,
+    },
+    /// A link is used up, by the hash of its secret.
+    InviteDelete {
+        /// Of its secret.
+        hash: [u8; 32],
+    },
+    /// A new workspace with its owner.
+    WorkspaceInsert {
+        /// The workspace, which is the commit's tenant.
+        workspace: Workspace,
+        /// Who owns it.
+        owner: UserId,
+    },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
     /// It gets more of what it may have only so much of, if nobody has changed it or given it more since that was counted.
@@ -432,6 +453,9 @@ impl Change {
             Self::TriggerRunInsert(_) => "TriggerRunInsert",
             Self::MemberSet { .. } => "MemberSet",
             Self::MemberRemove { .. } => "MemberRemove",
+            Self::InviteInsert { .. } => "InviteInsert",
+            Self::InviteDelete { .. } => "InviteDelete",
+            Self::WorkspaceInsert { .. } => "WorkspaceInsert",
             Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
             Self::WorkspaceGrow { .. } => "WorkspaceGrow",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
@@ -475,7 +499,8 @@ impl Change {
             Self::Activity(row) => Some(row.workspace_id),
             Self::DeliveryInsert(row) => Some(row.workspace_id),
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
-            Self::WorkspaceUpdate(row) => Some(row.id),
+            Self::InviteInsert { invite, .. } => Some(invite.workspace_id),
+            Self::WorkspaceInsert { workspace: row, .. } | Self::WorkspaceUpdate(row) => Some(row.id),
             Self::ApiKeyInsert { key, .. } | Self::ApiKeyUpdate(key) => key.workspace_id,
             Self::VolumeInsert(row) | Self::VolumeUpdate(row) => Some(row.workspace_id),
             Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
@@ -512,6 +537,7 @@ impl Change {
             | Self::MemberSet { .. }
             | Self::MemberRemove { .. }
             | Self::WorkspaceGrow { .. }
+            | Self::InviteDelete { .. }
             | Self::ApiKeyRevoke { .. }
             | Self::VolumeDelete(_)
             | Self::VolumeInstanceMountPath { .. }

@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, notification,
-    project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
+    activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, invite,
+    notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
 
 impl Store {
@@ -94,6 +94,9 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::TriggerRunInsert(row) => trigger::trigger_run_insert(tenant, row),
         Change::MemberSet { user, role } => return Ok(workspace::member_set(tenant, *user, *role)),
         Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
+        Change::InviteInsert { invite, hash, at } => return Ok(invite::invite_insert(invite, *hash, *at)),
+        Change::InviteDelete { hash } => invite::invite_delete(tenant, *hash),
+        Change::WorkspaceInsert { workspace, owner } => return Ok(workspace::workspace_insert(workspace, *owner)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),

@@ -57,6 +57,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::idempotency::ALL,
         crate::flow_file::ALL,
         crate::instance::ALL,
+        crate::invite::ALL,
         crate::notification::ALL,
         crate::oauth::ALL,
         crate::project::ALL,

@@ -41,6 +41,7 @@ mod error;
 mod flow_file;
 mod idempotency;
 mod instance;
+mod invite;
 mod master_key;
 mod notification;
 mod oauth;

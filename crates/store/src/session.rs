@@ -9,7 +9,7 @@ use crate::{Store, StoreError};
 
 macro_rules! columns {
     () => {
-        "sessions.id, sessions.user_id, sessions.created_at, sessions.expires_at"
+        "sessions.id, sessions.user_id, sessions.created_at, sessions.expires_at, sessions.address, sessions.agent"
     };
 }
 
@@ -19,15 +19,23 @@ statements! {
     LOGIN_LINK_USE = "DELETE FROM login_links WHERE hash = $hash AND expires_at > $now RETURNING user_id";
     SESSIONS_PURGE = "DELETE FROM sessions WHERE expires_at < $now";
     SESSION_CREATE =
-        "INSERT INTO sessions (id, user_id, hash, address, created_at, expires_at) \
-         VALUES ($id, $user, $hash, $address, $created, $expires)";
+        "INSERT INTO sessions (id, user_id, hash, address, agent, created_at, expires_at) \
+         VALUES ($id, $user, $hash, $address, $agent, $created, $expires)";
     SESSION_BY_HASH = concat!("SELECT ", columns!(), " FROM sessions WHERE hash = $hash AND expires_at > $now");
     SESSIONS = concat!("SELECT ", columns!(), " FROM sessions WHERE user_id = $user ORDER BY id DESC");
     SESSION_DELETE = "DELETE FROM sessions WHERE id = $id AND user_id = $user";
+    SESSIONS_DELETE_OTHERS = "DELETE FROM sessions WHERE user_id = $user AND id <> $id";
 }
 
 fn row(r: &mut Record) -> Result<Session, BadCell> {
-    Ok(Session { id: r.id(SessionId)?, user_id: r.id(UserId)?, created_at: r.time()?, expires_at: r.time()? })
+    Ok(Session {
+        id: r.id(SessionId)?,
+        user_id: r.id(UserId)?,
+        created_at: r.time()?,
+        expires_at: r.time()?,
+        address: r.maybe_text()?,
+        agent: r.maybe_text()?,
+    })
 }
 
 impl Store {
@@ -53,10 +61,11 @@ impl Store {
     ///
     /// # Errors
     /// There is no such person.
-    pub async fn session_create(&self, session: Session, hash: [u8; 32], address: Option<String>) -> Result<(), StoreError> {
-        let Session { id, user_id, created_at, expires_at } = session;
+    pub async fn session_create(&self, session: Session, hash: [u8; 32]) -> Result<(), StoreError> {
+        let Session { id, user_id, created_at, expires_at, address, agent } = session;
         let purge = Statement::any(&SESSIONS_PURGE, params![now = created_at]);
-        let params = params![id = id, user = user_id, hash = hash, address = address, created = created_at, expires = expires_at];
+        let params =
+            params![id = id, user = user_id, hash = hash, address = address, agent = agent, created = created_at, expires = expires_at];
         self.write(vec![purge, Statement::touch(&SESSION_CREATE, params)]).await.map(|_| ())
     }
 
@@ -82,5 +91,13 @@ impl Store {
     /// The database does not answer.
     pub async fn session_delete(&self, user: UserId, id: SessionId) -> Result<bool, StoreError> {
         Ok(self.write_one(&SESSION_DELETE, params![id = id, user = user]).await? > 0)
+    }
+
+    /// Ends every session of a person but one.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn sessions_delete_others(&self, user: UserId, id: SessionId) -> Result<(), StoreError> {
+        self.write_one(&SESSIONS_DELETE_OTHERS, params![id = id, user = user]).await.map(|_| ())
     }
 }

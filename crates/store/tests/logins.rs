@@ -120,8 +120,15 @@ both! {
         let found = store.api_keys_of_user(user.id, &[KeyKind::Account, KeyKind::Galaxy]).await.unwrap().remove(0);
         assert_eq!((found.last_used_at, found.revoked_at), (Some(later(1)), Some(later(2))));
         assert!(store.api_keys_of_user(user.id, &[KeyKind::Galaxy]).await.unwrap().is_empty());
-        let session = Session { id: SessionId::generate(), user_id: user.id, created_at: now(), expires_at: later(60) };
-        store.session_create(session.clone(), cookie, Some("10.0.0.1".into())).await.unwrap();
+        let session = Session {
+            id: SessionId::generate(),
+            user_id: user.id,
+            created_at: now(),
+            expires_at: later(60),
+            address: Some("10.0.0.1".into()),
+            agent: Some("Mozilla/5.0 (X11; Linux x86_64)".into()),
+        };
+        store.session_create(session.clone(), cookie).await.unwrap();
         assert_eq!(store.session_by_hash(cookie, now()).await.unwrap(), Some(session.clone()));
         assert_eq!(store.session_by_hash(cookie, later(60)).await.unwrap(), None);
         assert!(!store.session_delete(stranger.id, session.id).await.unwrap());

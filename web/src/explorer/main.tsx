@@ -66,6 +66,12 @@ function Explorer() {
           <button type="button" className="explorer-docs" onClick={() => document.querySelector<HTMLButtonElement>('.graphiql-sidebar button[aria-label*="Documentation"]')?.click()}>
             Docs
           </button>
+          <a href={galaxy ? "/graphiql" : "/explorer"} className="explorer-link">
+            {galaxy ? "GraphiQL" : "Explorer"}
+          </a>
+          <a href="/docs/api" className="explorer-link">
+            REST reference
+          </a>
         </GraphiQL.Logo>
         {galaxy ? (
           <GraphiQL.Footer>

@@ -4,10 +4,26 @@ import { CanvasDocument, DeploymentsDocument } from "../gql";
 import { Command, Empty, ErrorBox } from "../ui/basic";
 import { DeploymentState } from "../ui/state";
 import { Ago } from "../ui/time";
+import { Activities } from "./audit";
 import { messageOf } from "./deployments";
+import { useProject } from "./environment";
 
-/** Who did what, newest first. */
+/** Who did what, newest first. Admins see everything; others see the deployments. */
 export function ActivityPage() {
+  const project = useProject();
+  return project.viewerCanAdminister && project.workspaceId ? (
+    <main className="main narrow">
+      <div className="head">
+        <h1>Activity</h1>
+      </div>
+      <Activities workspace={project.workspaceId} project={project.id} />
+    </main>
+  ) : (
+    <DeploymentsMade />
+  );
+}
+
+function DeploymentsMade() {
   const { project, env } = useParams({ from: "/p/$project/$env/activity" });
   const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
   const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));

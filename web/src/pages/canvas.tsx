@@ -13,6 +13,7 @@ import { DeploymentState } from "../ui/state";
 import { Ago, megabytes } from "../ui/time";
 import { useProject } from "./environment";
 import { StagedBar } from "./staged";
+import { Templates } from "./templates";
 
 type Card = ServiceCardFragment & { volume?: string };
 
@@ -180,12 +181,14 @@ function AddService({ open, onClose, env }: { open: boolean; onClose: () => void
   const navigate = useNavigate();
   const [name, setName] = useState("");
   return (
-    <Dialog title="Add to this environment" open={open} onClose={onClose}>
+    <Dialog title="Add to this environment" open={open} onClose={onClose} className="wide">
       <div className="section">
         <FolderButton place={{ project: project.id, env }}>
           <FolderUp size={14} /> Deploy a folder
         </FolderButton>
         <p className="small quiet">You can also drop a folder on the canvas at any time.</p>
+        <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
+        {open && <Templates env={env} done={onClose} />}
         <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
         <Field label="An empty service" hint="Deploy to it later, from a folder or the command line">
           <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="worker" />

@@ -1,8 +1,9 @@
+import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Minus, Plus } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
-import { ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
+import { LimitsDocument, LimitsUpdateDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
 import { Act, Button, ConfirmByName, Field } from "../ui/basic";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
@@ -17,6 +18,7 @@ export function ServiceSettings() {
     <div className="panel-body">
       <fieldset disabled={!viewerCanWrite} style={{ border: 0, margin: 0, padding: 0, minWidth: 0 }} className="stack loose">
         <Scale put={put} />
+        <Limits />
         <Group title="Build" note="Used by the next deployment." put={put} fields={["buildCommand", "rootDirectory", "watchPatterns"]} />
         <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
         <Group title="Health" note="A new deployment gets requests once this path answers with 200; until then the old one keeps them." put={put} fields={["healthcheckPath", "healthcheckTimeout", "drainingSeconds", "overlapSeconds"]} />
@@ -79,6 +81,48 @@ function Scale({ put }: { put: Put }) {
           Scale
         </Act>
       </div>
+    </section>
+  );
+}
+
+/** What each replica may use; `containers` is the wire's word for it. */
+function Limits() {
+  const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { data } = useQuery(LimitsDocument, { variables: { environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
+  const [edited, setEdited] = useState<{ cpu?: string; memory?: string }>({});
+  const of = (value: unknown) => (value as { containers?: { cpu?: number | null; memoryBytes?: number | null } } | null)?.containers;
+  const [own, all] = [of(data?.serviceInstanceLimitOverride), of(data?.serviceInstanceLimits)];
+  const now = { cpu: own?.cpu ? String(own.cpu) : "", memory: own?.memoryBytes ? String(own.memoryBytes / 1e9) : "" };
+  const { cpu = now.cpu, memory = now.memory } = edited;
+  const bad = [cpu, memory].some((text) => text !== "" && !(Number(text) > 0));
+  const changed = (cpu !== "" && cpu !== now.cpu) || (memory !== "" && memory !== now.memory);
+  return (
+    <section className="stack tight">
+      <h2>Limits of a replica</h2>
+      <p className="second small">With the next deployment. A replica that needs more memory is ended and started again.</p>
+      <div className="two-columns">
+        <Field label="vCPU">
+          <input className="input numbers" inputMode="decimal" value={cpu} placeholder={all?.cpu ? String(all.cpu) : "no limit"} onChange={(event) => setEdited({ ...edited, cpu: event.target.value.trim() })} />
+        </Field>
+        <Field label="Memory, GB">
+          <input className="input numbers" inputMode="decimal" value={memory} placeholder={all?.memoryBytes ? String(all.memoryBytes / 1e9) : "no limit"} onChange={(event) => setEdited({ ...edited, memory: event.target.value.trim() })} />
+        </Field>
+      </div>
+      {changed && (
+        <span>
+          <Act
+            kind="primary"
+            disabled={bad}
+            act={async () => {
+              await change(LimitsUpdateDocument, { input: { environmentId: env, serviceId: service, vCPUs: cpu ? Number(cpu) : null, memoryGB: memory ? Number(memory) : null } });
+              setEdited({});
+            }}
+            done="Saved"
+          >
+            Save
+          </Act>
+        </span>
+      )}
     </section>
   );
 }

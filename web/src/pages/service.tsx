@@ -9,12 +9,15 @@ import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
 import { DeploymentState } from "../ui/state";
 import { tell } from "../ui/toast";
+import { Containers } from "./containers";
 import { Deployments } from "./deployments";
 import { Domains } from "./domains";
 import { useProject } from "./environment";
 import { Metrics } from "./metrics";
 import { ServiceLogs } from "./logs";
 import { ServiceSettings } from "./service-settings";
+import { Storage } from "./storage";
+import { Triggers } from "./triggers";
 import { Variables } from "./variables";
 
 export type Instance = ServiceQuery["serviceInstance"];
@@ -34,7 +37,7 @@ export function addressOf(instance: Instance): string | null {
   return /^https?:/.test(url) ? url : `http://${url}`;
 }
 
-const tabs = ["deployments", "logs", "metrics", "variables", "domains", "settings"] as const;
+const tabs = ["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"] as const;
 
 export function ServicePanel() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service" });
@@ -132,6 +135,12 @@ export function ServiceTab() {
       return <Metrics />;
     case "variables":
       return <Variables />;
+    case "containers":
+      return <Containers />;
+    case "triggers":
+      return <Triggers />;
+    case "storage":
+      return <Storage />;
     case "domains":
       return <Domains />;
     case "settings":

@@ -1,10 +1,11 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
-import { useId, useMemo, useState } from "react";
+import { useMemo, useState } from "react";
 import { change } from "../api/client";
-import { CanvasDocument, StageChangesDocument, VariableCollectionUpsertDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
+import { StageChangesDocument, VariableCollectionUpsertDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Button, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { ReferenceInput } from "../ui/reference-input";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
 
@@ -146,25 +147,12 @@ export function VariableList({ project, env, service }: { project: string; env: 
   );
 }
 
-function References({ id }: { id: string }) {
-  const { project, env } = useParams({ strict: false }) as { project: string; env?: string };
-  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env ?? "" }, skip: !env }).data?.environment.serviceInstances.edges ?? [];
-  const common = ["RAILWAY_PUBLIC_DOMAIN", "RAILWAY_PRIVATE_DOMAIN", "DATABASE_URL", "REDIS_URL", "PORT"];
-  return (
-    <datalist id={id}>
-      {services.flatMap(({ node }) => common.map((name) => <option key={`${node.id} ${name}`} value={`\${{${node.serviceName}.${name}}}`} />))}
-      <option value="${{shared.NAME}}" />
-    </datalist>
-  );
-}
-
 type Put = (name: string, value: string) => Promise<unknown>;
 
 function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken: string[] }) {
   const [name, setName] = useState("");
   const [value, setValue] = useState("");
   const [busy, setBusy] = useState(false);
-  const id = useId();
   const wrong = name !== "" && !NAME.test(name);
   return (
     <form
@@ -192,9 +180,8 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
       </div>
       <div style={{ flex: "2 1 180px" }}>
         <Field label="Value">
-          <input className="input mono" value={value} onChange={(event) => setValue(event.target.value)} placeholder="value or ${{Service.NAME}}" list={id} autoComplete="off" spellCheck={false} />
+          <ReferenceInput value={value} onValue={setValue} placeholder="value or ${{Service.NAME}}" />
         </Field>
-        <References id={id} />
       </div>
       <Button type="submit" kind="primary" busy={busy} disabled={!NAME.test(name)}>
         {taken.includes(name) ? "Replace" : "Add"}
@@ -231,7 +218,7 @@ function EditValue({ initial, save, cancel }: { initial: string; save: (value: s
         void save(value).catch(tell.problem);
       }}
     >
-      <input className="input mono grow" autoFocus value={value} aria-label="Value" onChange={(event) => setValue(event.target.value)} onKeyDown={(event) => event.key === "Escape" && (event.stopPropagation(), cancel())} spellCheck={false} />
+      <ReferenceInput autoFocus value={value} aria-label="New value" onValue={setValue} onKeyDown={(event) => event.key === "Escape" && (event.stopPropagation(), cancel())} />
       <Button type="submit" size="small" kind="primary">
         Save
       </Button>

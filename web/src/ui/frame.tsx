@@ -66,6 +66,11 @@ export function WorkspaceCrumb() {
             Members and roles
           </Link>
         </ItemLink>
+        <ItemLink>
+          <Link to="/w/$workspace/notifications" params={{ workspace: shown.id }}>
+            Notifications
+          </Link>
+        </ItemLink>
       </Menu>
     </span>
   );

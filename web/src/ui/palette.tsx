@@ -91,7 +91,7 @@ function Choices({ close }: { close: () => void }) {
         )}
         {service && (
           <Command.Group heading="This service">
-            {["deployments", "logs", "metrics", "variables", "domains", "settings"].map((tab) => (
+            {["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => (
               <Command.Item key={tab} value={`service ${tab}`} onSelect={go(`${here}/s/${service}/${tab}`)}>
                 {tab[0].toUpperCase() + tab.slice(1)}
               </Command.Item>
@@ -123,6 +123,8 @@ function Choices({ close }: { close: () => void }) {
           <Command.Item onSelect={go("/flow")}>Flow</Command.Item>
           <Command.Item onSelect={go("/flow/keys")}>Flow API keys</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/members`)}>Members</Command.Item>
+          <Command.Item onSelect={go(`/w/${workspace.id}/notifications`)}>Notifications</Command.Item>
+          {workspace.viewerCanAdminister && <Command.Item onSelect={go(`/w/${workspace.id}/audit`)}>Audit log</Command.Item>}
           {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}
           <Command.Item onSelect={() => location.assign("/graphiql")}>GraphiQL</Command.Item>
           <Command.Item onSelect={() => location.assign("/explorer")}>Explorer</Command.Item>

@@ -18,7 +18,7 @@ use rust_embed::RustEmbed;
 struct Files;
 
 /// First parts of the paths that belong to the dashboard's map. Any other path keeps its "there is nothing here".
-const PAGES: &[&str] = &["p", "flow", "account", "w", "operator", "new"];
+const PAGES: &[&str] = &["p", "flow", "account", "invite", "w", "operator", "new"];
 
 /// Scripts, styles, pictures and data come from this server and nowhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; \

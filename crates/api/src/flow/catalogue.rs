@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::RunId;
+use domain::workflow::PortType;
 use domain::workflow::catalogue::{Category, NodeType};
+use domain::workflow::field::Input;
 use domain::workflow::run::{RunSource, RunStatus, Subject, Webhook};
 use ops::{Error, OpCtx};
 use serde::{Deserialize, Serialize};
@@ -51,10 +53,71 @@ pub(crate) fn all(ctx: &OpCtx, category: Option<&str>) -> Vec<Model> {
     kinds.filter(|kind| category.is_none_or(|wanted| kind.category.as_str() == wanted)).map(model).collect()
 }
 
+/// A type of node with its ports, for an editor.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ModelPorts {
+    #[serde(flatten)]
+    model: Model,
+    /// Where edges may end.
+    inputs: Vec<InputPort>,
+    /// Whether edges may also end at `in:` and a name of the user's choice.
+    open: bool,
+    /// Where edges may begin.
+    outputs: Vec<OutputPort>,
+}
+
+/// Where an edge may end.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct InputPort {
+    /// `in:<name>`.
+    handle: String,
+    /// What passes through.
+    data_type: &'static str,
+    /// Outputs of these types may be connected.
+    accepts: Vec<&'static str>,
+    /// Whether several edges may end here.
+    many: bool,
+    /// Whether the node cannot work without.
+    required: bool,
+}
+
+/// Where an edge may begin.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OutputPort {
+    /// `out:<name>`.
+    handle: String,
+    /// What passes through.
+    data_type: &'static str,
+}
+
+fn accepted(port: PortType) -> Vec<&'static str> {
+    PortType::ALL.into_iter().filter(|source| port.takes(*source)).map(PortType::as_str).collect()
+}
+
+fn ports(kind: &NodeType) -> ModelPorts {
+    let input = |input: &Input| InputPort {
+        handle: format!("in:{}", input.name),
+        data_type: input.port.as_str(),
+        accepts: accepted(input.port),
+        many: input.many,
+        required: input.required,
+    };
+    let output = |(name, port): &(&str, PortType)| OutputPort { handle: format!("out:{name}"), data_type: port.as_str() };
+    ModelPorts {
+        model: model(kind),
+        inputs: kind.inputs.iter().map(input).collect(),
+        open: kind.open,
+        outputs: kind.outputs.iter().map(output).collect(),
+    }
+}
+
 /// Every type of node.
-#[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models", responses((status = 200, body = Vec<Model>)))]
-pub(crate) async fn list(Caller(ctx): Caller) -> Answer<Vec<Model>> {
-    ok(all(&ctx, None))
+#[utoipa::path(get, path = "/v1/models", operation_id = "listModels", tag = "models", responses((status = 200, body = Vec<ModelPorts>)))]
+pub(crate) async fn list(Caller(ctx): Caller) -> Answer<Vec<ModelPorts>> {
+    ok(ctx.ops.settings.flow.catalogue.addable().map(ports).collect())
 }
 
 /// What is looked for.

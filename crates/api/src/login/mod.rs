@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::SET_COOKIE;
+use axum::http::header::{SET_COOKIE, USER_AGENT};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
@@ -82,8 +82,8 @@ async fn password(state: &ApiState, arrival: &Arrival, parts: &Parts, form: &For
     let email = form.need("email")?;
     let password = form.secret("password").ok_or_else(|| Error::bad_input("Type your password"))?;
     let attempt = state.limits.login(arrival.address, email, arrival.now)?;
-    let address = arrival.address.to_string();
-    let (session, secret, user) = account::password_login(&state.ops, email, password, arrival.now, Some(&address)).await?;
+    let browser = browser(arrival, parts);
+    let (session, secret, user) = account::password_login(&state.ops, email, password, arrival.now, browser).await?;
     attempt.succeeded();
     arrival.asked_by(Asker::Person(user.id));
     Ok(enter(state, arrival, parts, &session, &secret, next_of(form)).await)
@@ -112,8 +112,8 @@ pub(crate) async fn link_submit(State(state): State<ApiState>, Extension(arrival
         let form = own_form(&state, &parts, body).await?;
         let token = form.secret("token").ok_or_else(|| Error::bad_input("The link is not complete: copy all of it"))?;
         state.limits.link(arrival.address, arrival.now)?;
-        let address = arrival.address.to_string();
-        let (session, secret, user) = account::login_link_use(&state.ops, &token, arrival.now, Some(&address)).await?;
+        let browser = browser(&arrival, &parts);
+        let (session, secret, user) = account::login_link_use(&state.ops, &token, arrival.now, browser).await?;
         state.limits.link_was_right(arrival.address);
         arrival.asked_by(Asker::Person(user.id));
         Ok(enter(&state, &arrival, &parts, &session, &secret, "/").await)
@@ -147,6 +147,11 @@ pub(crate) async fn out_submit(State(state): State<ApiState>, Extension(arrival)
 pub(crate) async fn own_form(state: &ApiState, parts: &Parts, body: Body) -> Result<Form, Error> {
     require_same_origin(state, &parts.headers)?;
     read_form(&parts.headers, body).await
+}
+
+fn browser(arrival: &Arrival, parts: &Parts) -> account::Browser {
+    let agent = parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    account::Browser { address: Some(arrival.address.to_string()), agent }
 }
 
 /// Hands the browser its session and ends the one it had: a session never outlives a login.

@@ -10,7 +10,7 @@ use ops::{KeyPrincipal, Principal, UserPrincipal};
 
 use super::absent::{ExternalWorkspace, Team};
 use super::connection::{connection, page, sized};
-use super::enums::{Plan, TeamRole};
+use super::enums::{Plan, TeamRole, WorkspaceRole};
 use super::project::Project;
 use super::rate_limit::{ApiTokenRateLimit, RateLimit};
 use crate::graphql::scalar::DateTime;
@@ -60,6 +60,13 @@ impl User {
             Self::Key(key) => format!("{}@keys.local", key.key.id),
         }
     }
+    /// Whether the person can sign in by password; others sign in by links.
+    fn has_password(&self, ctx: &Ctx) -> Result<bool, Fault> {
+        match self {
+            Self::Person(_) => ctx.wait(ops::account::has_password(&ctx.op)),
+            Self::Key(_) => Ok(false),
+        }
+    }
     fn id(&self) -> ID {
         ID::from(match self {
             Self::Person(person) => person.user.id.to_string(),
@@ -92,6 +99,10 @@ pub(crate) struct Workspace(Arc<domain::account::Workspace>);
 impl Workspace {
     pub(crate) fn find(ctx: &Ctx, id: WorkspaceId) -> Result<Self, Fault> {
         Ok(Self(Arc::new(ctx.wait(ops::account::workspace_get(&ctx.op, id))?.row)))
+    }
+
+    pub(crate) fn new(row: domain::account::Workspace) -> Self {
+        Self(Arc::new(row))
     }
 
     pub(crate) fn plan_set(ctx: &Ctx, id: WorkspaceId, plan: Plan) -> Result<Self, Fault> {
@@ -148,6 +159,11 @@ impl Workspace {
     fn viewer_can_administer(&self, ctx: &Ctx) -> bool {
         ctx.op.may(self.0.id, Place::Workspace, Permission::Administer)
     }
+    /// The person's own role; null for a key.
+    fn viewer_role(&self, ctx: &Ctx) -> Option<WorkspaceRole> {
+        let Principal::User(person) = &ctx.op.principal else { return None };
+        person.memberships.iter().find(|membership| membership.workspace.id == self.0.id).map(|membership| membership.role.into())
+    }
 }
 
 connection! {
@@ -173,6 +189,10 @@ impl WorkspaceMember {
         Some(&self.0.user.name)
     }
     fn role(&self) -> TeamRole {
+        self.0.role.into()
+    }
+    /// The role, of all that this server has.
+    fn workspace_role(&self) -> WorkspaceRole {
         self.0.role.into()
     }
 }

@@ -70,6 +70,18 @@ enums! {
     Plan { Free = "FREE", Hobby = "HOBBY", Pro = "PRO" }
     /// A member's role.
     TeamRole { Admin = "ADMIN", Member = "MEMBER", Viewer = "VIEWER" }
+    /// A member's role, of all that this server has.
+    WorkspaceRole { Admin = "ADMIN", Deployer = "DEPLOYER", Member = "MEMBER", Owner = "OWNER", Viewer = "VIEWER" }
+    /// Where somebody is signed in.
+    SessionType { Browser = "BROWSER", Cli = "CLI", Forums = "FORUMS" }
+    /// What a trigger does when its rules match.
+    TriggerAction { Add = "ADD", Kill = "KILL", Remove = "REMOVE" }
+    /// On which side of its value a rule matches.
+    TriggerComparator { Above = "ABOVE", Below = "BELOW" }
+    /// What a rule measures: percent of the limit, or open connections.
+    TriggerMetric { Connections = "CONNECTIONS", Cpu = "CPU", Memory = "MEMORY" }
+    /// How rules are joined.
+    TriggerOperator { And = "AND", Or = "OR" }
     /// A database's engine.
     PluginType { Mongodb = "mongodb", Mysql = "mysql", Postgresql = "postgresql", Redis = "redis" }
     /// Where a volume stands.
@@ -263,6 +275,30 @@ impl From<domain::Role> for TeamRole {
             domain::Role::Owner | domain::Role::Admin => Self::Admin,
             domain::Role::Member | domain::Role::Deployer => Self::Member,
             domain::Role::Viewer => Self::Viewer,
+        }
+    }
+}
+
+impl From<TeamRole> for domain::Role {
+    fn from(role: TeamRole) -> Self {
+        match role {
+            TeamRole::Admin => Self::Admin,
+            TeamRole::Member => Self::Member,
+            TeamRole::Viewer => Self::Viewer,
+        }
+    }
+}
+
+same!(WorkspaceRole = domain::Role { Owner, Admin, Member, Deployer, Viewer });
+
+impl From<WorkspaceRole> for domain::Role {
+    fn from(role: WorkspaceRole) -> Self {
+        match role {
+            WorkspaceRole::Owner => Self::Owner,
+            WorkspaceRole::Admin => Self::Admin,
+            WorkspaceRole::Member => Self::Member,
+            WorkspaceRole::Deployer => Self::Deployer,
+            WorkspaceRole::Viewer => Self::Viewer,
         }
     }
 }

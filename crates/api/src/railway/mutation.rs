@@ -28,12 +28,19 @@ use super::inputs::{
     SetupAgentEventTrackInput, TCPProxyCreateInput, TemplateDeployV2Input, VariableCollectionUpsertInput, VariableDeleteInput,
     VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
 };
+use super::notification::{NotificationSettings, NotificationSettingsInput};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::service::Service;
+use super::session::PasswordSetInput;
 use super::tcp_proxy::TCPProxy;
 use super::template::TemplateDeployPayload;
+use super::trigger::{Trigger, TriggerInput};
 use super::volume::{Volume, WorkflowId};
+use super::workspace::{
+    self, WorkspaceCreateInput, WorkspaceInviteCodeCreateInput, WorkspacePermissionChangeInput, WorkspaceRoleSetInput,
+    WorkspaceUpdateInput, WorkspaceUserInviteInput, WorkspaceUserRemoveInput,
+};
 use crate::graphql::scalar::EnvironmentConfig;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -95,6 +102,10 @@ impl Mutation {
     fn cli_event_track(input: CliEventTrackInput) -> bool {
         drop(input);
         true
+    }
+    /// Replaces a running copy of a service by a fresh one.
+    fn container_kill(ctx: &Ctx, environment_id: String, id: String, service_id: String) -> Result<bool, Fault> {
+        super::container::container_kill(ctx, &environment_id, &id, &service_id)
     }
     /// Attaches a domain of the user's own.
     fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) -> Result<CustomDomain, Fault> {
@@ -205,6 +216,14 @@ impl Mutation {
         let (environment, service) = pair(&input.environment_id, &input.service_id)?;
         ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
         Ok(true)
+    }
+    /// Says whom a workspace tells of what.
+    fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
+        super::notification::notification_settings_set(ctx, input)
+    }
+    /// Sets the person's password, and signs all of their other browsers out.
+    fn password_set(ctx: &Ctx, input: PasswordSetInput) -> Result<bool, Fault> {
+        super::session::password_set(ctx, input)
     }
     /// Adds a database.
     fn plugin_create(ctx: &Ctx, input: PluginCreateInput) -> Result<Plugin, Fault> {
@@ -366,6 +385,10 @@ impl Mutation {
         let service = inputs::id("Service", &id, ServiceId)?;
         Ok(Service::new(ctx, ctx.wait(ops::service::service_update(&ctx.op, service, input.name, input.icon.map(Some)))?))
     }
+    /// Signs one of the person's browsers out.
+    fn session_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::session::session_delete(ctx, &id)
+    }
     /// Takes a client's report and drops it.
     fn setup_agent_event_track(input: SetupAgentEventTrackInput) -> bool {
         drop(input);
@@ -383,6 +406,14 @@ impl Mutation {
     #[graphql(name = "templateDeployV2")]
     fn template_deploy_v2(ctx: &Ctx, input: TemplateDeployV2Input) -> Result<TemplateDeployPayload, Fault> {
         super::template::deploy(ctx, input)
+    }
+    /// Removes a trigger with the log of its runs.
+    fn trigger_remove(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::trigger::trigger_remove(ctx, &id)
+    }
+    /// Makes a trigger or changes one; it runs in the next round.
+    fn trigger_save(ctx: &Ctx, input: TriggerInput) -> Result<Trigger, Fault> {
+        super::trigger::trigger_save(ctx, input)
     }
     /// Writes variables.
     fn variable_collection_upsert(ctx: &Ctx, input: VariableCollectionUpsertInput) -> Result<bool, Fault> {
@@ -457,8 +488,44 @@ impl Mutation {
     fn volume_update(ctx: &Ctx, input: VolumeUpdateInput, volume_id: String) -> Result<Volume, Fault> {
         super::volume::update(ctx, &volume_id, input)
     }
+    /// Makes a workspace that the person owns.
+    fn workspace_create(ctx: &Ctx, input: WorkspaceCreateInput) -> Result<Workspace, Fault> {
+        workspace::create(ctx, &input).map(Workspace::new)
+    }
+    /// Makes the code of a one-time link into a workspace, good for a week.
+    fn workspace_invite_code_create(ctx: &Ctx, input: WorkspaceInviteCodeCreateInput, workspace_id: String) -> Result<String, Fault> {
+        workspace::invite_code_create(ctx, &workspace_id, &input)
+    }
+    /// Joins a workspace by the code of a link, which is used up.
+    fn workspace_invite_code_use(ctx: &Ctx, code: String) -> Result<Workspace, Fault> {
+        workspace::invite_code_use(ctx, code).map(Workspace::new)
+    }
+    /// Leaves a workspace.
+    fn workspace_leave(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        workspace::leave(ctx, &id)
+    }
+    /// Gives a member another role.
+    fn workspace_permission_change(ctx: &Ctx, input: WorkspacePermissionChangeInput) -> Result<bool, Fault> {
+        workspace::permission_change(ctx, &input)
+    }
     /// Puts a workspace on a plan: for operators of the server.
     fn workspace_plan_set(ctx: &Ctx, id: String, plan: Plan) -> Result<Workspace, Fault> {
         Workspace::plan_set(ctx, inputs::id("Workspace", &id, WorkspaceId)?, plan)
+    }
+    /// Gives a member another role, of all that this server has.
+    fn workspace_role_set(ctx: &Ctx, input: WorkspaceRoleSetInput) -> Result<bool, Fault> {
+        workspace::role_set_to(ctx, &input)
+    }
+    /// Renames a workspace.
+    fn workspace_update(ctx: &Ctx, id: String, input: WorkspaceUpdateInput) -> Result<bool, Fault> {
+        workspace::update(ctx, &id, &input)
+    }
+    /// Adds somebody who has an account here, with the role of a code that was made for it.
+    fn workspace_user_invite(ctx: &Ctx, input: WorkspaceUserInviteInput, workspace_id: String) -> Result<bool, Fault> {
+        workspace::user_invite(ctx, &workspace_id, input)
+    }
+    /// Takes somebody out of a workspace.
+    fn workspace_user_remove(ctx: &Ctx, input: WorkspaceUserRemoveInput, workspace_id: String) -> Result<bool, Fault> {
+        workspace::user_remove(ctx, &workspace_id, &input)
     }
 }

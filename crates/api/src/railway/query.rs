@@ -14,6 +14,7 @@ use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
 use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
 use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
+use super::container::{self, ServiceContainer};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
@@ -25,14 +26,17 @@ use super::log::{Log, Window, between};
 use super::metric::{
     self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
 };
+use super::notification::{self, NotificationKind, NotificationSettings};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::rate_limit::RateLimit;
 use super::region::{Region, regions};
 use super::service::{Service, ServiceInstance};
+use super::session::{self, QuerySessionsConnection, Session};
 use super::tcp_proxy::TCPProxy;
 use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
+use super::trigger::{self, Trigger, TriggerRun};
 use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
 use crate::graphql::scalar::{DateTime, EnvironmentVariables, ServiceInstanceLimit};
 use crate::graphql::{Ctx, Fault, Scalar};
@@ -111,6 +115,10 @@ impl Query {
     ) -> Result<Vec<Log>, Fault> {
         let scope = ctx.wait(ops::logs::build_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
         between(ctx, scope, filter.as_deref(), start_date.map(|at| at.0), end_date.map(|at| at.0), limit)
+    }
+    /// The running copies of a service, oldest first.
+    fn containers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<ServiceContainer>, Fault> {
+        container::containers(ctx, &environment_id, &service_id)
     }
     /// A deployment.
     fn deployment(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
@@ -331,6 +339,14 @@ impl Query {
         };
         metric::metrics(ctx, asked)
     }
+    /// What can be told of by notifications.
+    fn notification_kinds() -> Vec<NotificationKind> {
+        notification::notification_kinds()
+    }
+    /// Whom a workspace tells of what.
+    fn notification_settings(ctx: &Ctx, workspace_id: String) -> Result<NotificationSettings, Fault> {
+        notification::notification_settings(ctx, &workspace_id)
+    }
     /// A database.
     fn plugin(ctx: &Ctx, id: String) -> Result<Plugin, Fault> {
         Plugin::find(ctx, &id)
@@ -415,6 +431,16 @@ impl Query {
         let limits = ServiceInstance::limits(ctx, &environment_id, &service_id)?;
         Ok(if limits.is_null() { json!({"containers": {}}) } else { limits }.into())
     }
+    /// The browsers in which the person is signed in, newest first.
+    fn sessions(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        last: Option<i32>,
+    ) -> Result<QuerySessionsConnection, Fault> {
+        Ok(page(after, before, first, last)?.cut(session::sessions(ctx)?, Session::cursor).into())
+    }
     /// The TCP ports of a service in an environment.
     fn tcp_proxies(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<TCPProxy>, Fault> {
         super::tcp_proxy::list(ctx, &environment_id, &service_id)
@@ -451,6 +477,14 @@ impl Query {
         // All of them are recommended and verified.
         let found = if recommended == Some(false) || verified == Some(false) { vec![] } else { Template::all() };
         Ok(page(after, before, first, last)?.cut(found, Template::cursor).into())
+    }
+    /// The newest runs of a trigger, newest first; 50 when no limit is named.
+    fn trigger_runs(ctx: &Ctx, limit: Option<i32>, trigger_id: String) -> Result<Vec<TriggerRun>, Fault> {
+        trigger::trigger_runs(ctx, limit, &trigger_id)
+    }
+    /// The triggers of a service, oldest first.
+    fn triggers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<Trigger>, Fault> {
+        trigger::triggers(ctx, &environment_id, &service_id)
     }
     /// Whether the person signs in with a second factor.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {

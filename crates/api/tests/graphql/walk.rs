@@ -38,6 +38,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.auditLog", More, "{ auditLog(id: \"$project\", workspaceId: \"$workspace\") { id } }"),
     ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
     ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
+    ("Query.containers", Read, "{ containers(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
     ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
     ("Query.deploymentLogs", Read, "{ deploymentLogs(deploymentId: \"$deployment\") { message } }"),
@@ -76,6 +77,8 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         Read,
         "{ metrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", measurements: [CPU_USAGE]) { values { ts } } }",
     ),
+    ("Query.notificationKinds", Nothing, "{ notificationKinds { type label } }"),
+    ("Query.notificationSettings", More, "{ notificationSettings(workspaceId: \"$workspace\") { slack { url } } }"),
     ("Query.plugin", Read, "{ plugin(id: \"$plugin\") { id name } }"),
     ("Query.project", Read, "{ project(id: \"$project\") { id } }"),
     ("Query.projectFavorites", Read, "{ projectFavorites(workspaceId: \"$workspace\") }"),
@@ -92,10 +95,13 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "{ serviceInstanceLimitOverride(environmentId: \"$environment\", serviceId: \"$service\") }",
     ),
     ("Query.serviceInstanceLimits", Read, "{ serviceInstanceLimits(environmentId: \"$environment\", serviceId: \"$service\") }"),
+    ("Query.sessions", Self_, "{ sessions { edges { node { id name } } } }"),
     ("Query.tcpProxies", Read, "{ tcpProxies(environmentId: \"$environment\", serviceId: \"$plugin\") { id proxyPort } }"),
     ("Query.template", Nothing, "{ template(code: \"redis\") { id name serializedConfig } }"),
     ("Query.templateSearch", Nothing, "{ templateSearch(query: \"sql\") { edges { node { code } } } }"),
     ("Query.templates", Nothing, "{ templates { edges { node { code } } } }"),
+    ("Query.triggerRuns", Read, "{ triggerRuns(triggerId: \"$trigger\") { number log } }"),
+    ("Query.triggers", Read, "{ triggers(environmentId: \"$environment\", serviceId: \"$service\") { id name } }"),
     ("Query.twoFactorInfo", Self_, "{ twoFactorInfo { isVerified } }"),
     ("Query.variables", More, "{ variables(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") }"),
     (
@@ -122,6 +128,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "Mutation.cliEventTrack",
         Nothing,
         "mutation { cliEventTrack(input: {arch: \"x\", cliVersion: \"x\", command: \"x\", durationMs: 1, isCi: true, os: \"x\", success: true}) }",
+    ),
+    (
+        "Mutation.containerKill",
+        More,
+        "mutation { containerKill(environmentId: \"$environment\", id: \"$deployment\", serviceId: \"$service\") }",
     ),
     (
         "Mutation.customDomainCreate",
@@ -163,6 +174,12 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         More,
         "mutation { environmentTriggersDeploy(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\"}) }",
     ),
+    (
+        "Mutation.notificationSettingsSet",
+        More,
+        "mutation { notificationSettingsSet(input: {workspaceId: \"$workspace\"}) { slack { url } } }",
+    ),
+    ("Mutation.passwordSet", More, "mutation { passwordSet(input: {password: \"correct horse battery\"}) }"),
     ("Mutation.pluginCreate", More, "mutation { pluginCreate(input: {name: \"redis\", projectId: \"$project\"}) { id } }"),
     ("Mutation.pluginDelete", More, "mutation { pluginDelete(id: \"$plugin\") }"),
     ("Mutation.pluginReset", More, "mutation { pluginReset(id: \"$plugin\", input: {environmentId: \"$environment\"}) }"),
@@ -220,6 +237,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ),
     ("Mutation.serviceInstanceUpdate", More, "mutation { serviceInstanceUpdate(serviceId: \"$service\", input: {startCommand: \"x\"}) }"),
     ("Mutation.serviceUpdate", More, "mutation { serviceUpdate(id: \"$service\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.sessionDelete", More, "mutation { sessionDelete(id: \"$session\") }"),
     ("Mutation.setupAgentEventTrack", Nothing, "mutation { setupAgentEventTrack(input: {phase: \"x\"}) }"),
     (
         "Mutation.tcpProxyCreate",
@@ -231,6 +249,12 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "Mutation.templateDeployV2",
         More,
         "mutation { templateDeployV2(input: {projectId: \"$project\", templateId: \"redis\", serializedConfig: {}}) { projectId } }",
+    ),
+    ("Mutation.triggerRemove", More, "mutation { triggerRemove(id: \"$trigger\") }"),
+    (
+        "Mutation.triggerSave",
+        More,
+        "mutation { triggerSave(input: {environmentId: \"$environment\", serviceId: \"$service\", name: \"x\", action: ADD, rules: []}) { id } }",
     ),
     (
         "Mutation.variableCollectionUpsert",
@@ -272,13 +296,39 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ),
     ("Mutation.volumeInstanceUpdate", More, "mutation { volumeInstanceUpdate(volumeId: \"$volume\", input: {mountPath: \"/y\"}) }"),
     ("Mutation.volumeUpdate", More, "mutation { volumeUpdate(volumeId: \"$volume\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.workspaceCreate", Self_, "mutation { workspaceCreate(input: {name: \"x\"}) { id } }"),
+    (
+        "Mutation.workspaceInviteCodeCreate",
+        More,
+        "mutation { workspaceInviteCodeCreate(input: {role: \"VIEWER\"}, workspaceId: \"$workspace\") }",
+    ),
+    ("Mutation.workspaceInviteCodeUse", More, "mutation { workspaceInviteCodeUse(code: \"guessed\") { id } }"),
+    (
+        "Mutation.workspacePermissionChange",
+        More,
+        "mutation { workspacePermissionChange(input: {workspaceId: \"$workspace\", userId: \"$person\", role: VIEWER}) }",
+    ),
     ("Mutation.workspacePlanSet", More, "mutation { workspacePlanSet(id: \"$workspace\", plan: FREE) { id } }"),
+    (
+        "Mutation.workspaceRoleSet",
+        More,
+        "mutation { workspaceRoleSet(input: {workspaceId: \"$workspace\", userId: \"$person\", role: VIEWER}) }",
+    ),
+    ("Mutation.workspaceUpdate", More, "mutation { workspaceUpdate(id: \"$workspace\", input: {name: \"x\"}) }"),
+    (
+        "Mutation.workspaceUserInvite",
+        More,
+        "mutation { workspaceUserInvite(input: {code: \"guessed\", email: \"stranger@x.test\"}, workspaceId: \"$workspace\") }",
+    ),
+    ("Mutation.workspaceUserRemove", More, "mutation { workspaceUserRemove(input: {userId: \"$person\"}, workspaceId: \"$workspace\") }"),
     ("Subscription.buildLogs", Read, "subscription { buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.deployment", Read, "subscription { deployment(id: \"$deployment\") { id } }"),
     ("Subscription.deploymentEvents", Read, "subscription { deploymentEvents(id: \"$deployment\") { id } }"),
     ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
     ("Subscription.httpLogs", Read, "subscription { httpLogs(deploymentId: \"$deployment\") { path } }"),
+    // At the end: the viewer's walk is over once they have left.
+    ("Mutation.workspaceLeave", Self_, "mutation { workspaceLeave(id: \"$workspace\") }"),
 ];
 
 fn document(text: &str, victim: &Estate) -> String {
@@ -294,6 +344,9 @@ fn document(text: &str, victim: &Estate) -> String {
         ("$mounted", victim.volume_instance.to_string()),
         ("$backup", victim.backup.to_string()),
         ("$proxy", victim.tcp_proxy.to_string()),
+        ("$session", victim.session.to_string()),
+        ("$trigger", victim.trigger.to_string()),
+        ("$person", victim.person.user.id.to_string()),
         ("$deployment", victim.deployment.to_string()),
         ("$environment", victim.person.environment.to_string()),
         ("$workspace", victim.workspace.to_string()),
@@ -425,40 +478,42 @@ async fn keys_that_no_longer_work_open_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_field_answers_to_a_key_that_has_ended() {
-    let world = World::start().await;
-    let victim = world.estate("victim@x.test").await;
-    let ctx = world.server.ctx(&victim.person.token).await;
-    let mut ended = vec![];
     for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Project, KeyKind::Flow] {
-        let wanted = ApiKeyCreate {
-            kind,
-            label: Some("ended".into()),
-            workspace: (kind != KeyKind::Account).then_some(victim.workspace),
-            environment: (kind == KeyKind::Project).then_some(victim.person.environment),
-            limits: KeyLimits::OF_PLAN,
-            expires_at: None,
-        };
-        let (key, revoked) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
-        ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
-        let (expired, hash, display) = ops::new_secret(kind);
-        let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
-        let change = Change::ApiKeyInsert { key, hash };
-        world.server.ops.store.commit(Tenant::system(victim.workspace), vec![change]).await.unwrap();
-        for secret in [revoked, expired] {
-            let secret = secret.expose_secret().to_owned();
-            let bearer = kind != KeyKind::Project;
-            ended.push(if bearer { ("Authorization", format!("Bearer {secret}")) } else { ("Project-Access-Token", secret) });
+        // A server of its own for each kind: an address may fail a thousand times in ten minutes.
+        let world = World::start().await;
+        let victim = world.estate("victim@x.test").await;
+        for (header, value) in &ended_keys(&world, &victim, kind).await {
+            for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
+                let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
+                let body = reply.json();
+                assert!(code(&body) == "UNAUTHENTICATED" && body["data"].is_null(), "{name}: {body}");
+            }
+            let upload = format!("/project/{}/environment/{}/up", victim.person.project, victim.person.environment);
+            assert_eq!(world.server.call("POST", &upload, &[(header, value)], b"").await.status, 401);
         }
     }
-    for (header, value) in &ended {
-        for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
-            let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
-            let body = reply.json();
-            assert!(code(&body) == "UNAUTHENTICATED" && body["data"].is_null(), "{name}: {body}");
-        }
-        let upload = format!("/project/{}/environment/{}/up", victim.person.project, victim.person.environment);
-        assert_eq!(world.server.call("POST", &upload, &[(header, value)], b"").await.status, 401);
-    }
+}
+
+/// Headers with a key that was revoked and one that has expired.
+async fn ended_keys(world: &World, victim: &Estate, kind: KeyKind) -> [(&'static str, String); 2] {
+    let ctx = world.server.ctx(&victim.person.token).await;
+    let wanted = ApiKeyCreate {
+        kind,
+        label: Some("ended".into()),
+        workspace: (kind != KeyKind::Account).then_some(victim.workspace),
+        environment: (kind == KeyKind::Project).then_some(victim.person.environment),
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+    };
+    let (key, revoked) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
+    ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
+    let (expired, hash, display) = ops::new_secret(kind);
+    let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
+    world.server.ops.store.commit(Tenant::system(victim.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
+    [revoked, expired].map(|secret| {
+        let secret = secret.expose_secret();
+        if kind == KeyKind::Project { ("Project-Access-Token", secret.to_owned()) } else { ("Authorization", format!("Bearer {secret}")) }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,17 @@
 //! A server with people, projects and deployments in it.
 
+use std::time::Duration;
+
 use api::graphql::{Engine, GraphqlRequest};
+use domain::account::Session;
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
 use domain::volume::VolumeInstance;
 use domain::{
-    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, UserId,
-    VolumeId, VolumeInstanceId, WorkspaceId,
+    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, SessionId, TcpProxyId, Tenant, Timestamp,
+    TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
+use ops::app::TriggerInput;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
 use ops::plugin::PluginCreate;
@@ -39,6 +43,9 @@ pub(crate) struct Estate {
     pub(crate) volume_instance: VolumeInstanceId,
     pub(crate) backup: BackupId,
     pub(crate) tcp_proxy: TcpProxyId,
+    pub(crate) trigger: TriggerId,
+    /// A browser in which the person is signed in.
+    pub(crate) session: SessionId,
     pub(crate) account_key: ApiKeyId,
     pub(crate) project_key: ApiKeyId,
     /// A project token's secret.
@@ -142,11 +149,26 @@ impl World {
             volume_instance: mounted.id,
             backup,
             tcp_proxy,
+            trigger: self.trigger(&ctx, &person, plugin).await,
+            session: self.session(person.user.id).await,
             account_key: account_key.id,
             project_key: project_key.id,
             project_token: secret.expose_secret().to_owned(),
             person,
         }
+    }
+
+    async fn trigger(&self, ctx: &OpCtx, person: &Person, service: ServiceId) -> TriggerId {
+        let rules = vec![("cpu".to_owned(), "above".to_owned(), 80.0)];
+        let wanted = TriggerInput { name: "grow".into(), action: "add containers".into(), rules, ..TriggerInput::default() };
+        ops::app::service_trigger_save(ctx, person.environment, service, wanted).await.unwrap().row.id
+    }
+
+    async fn session(&self, user_id: UserId) -> SessionId {
+        let (id, created_at) = (SessionId::generate(), Timestamp::now());
+        let session = Session { id, user_id, created_at, expires_at: created_at + Duration::from_secs(3_600), address: None, agent: None };
+        self.server.ops.store.session_create(session, domain::key::hash(&id.to_string())).await.unwrap();
+        id
     }
 
     async fn database(&self, ctx: &OpCtx, person: &Person) -> (ServiceId, VolumeInstance, BackupId, TcpProxyId) {
@@ -252,6 +274,8 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         estate.volume_instance.to_string(),
         estate.backup.to_string(),
         estate.tcp_proxy.to_string(),
+        estate.trigger.to_string(),
+        estate.session.to_string(),
         account_key.to_string(),
         project_key.to_string(),
         project_token.clone(),

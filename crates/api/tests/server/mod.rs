@@ -66,6 +66,7 @@ impl Server {
             signals: Signals::default(),
             principals: ops::auth::Principals::default(),
             limits,
+            guesses: ops::account::Guesses::default(),
             settings: Settings {
                 dashboard_url: format!("http://{address}"),
                 max_upload_bytes: LIMIT,

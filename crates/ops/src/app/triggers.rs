@@ -1,14 +1,15 @@
 //! Triggers.
 
+use domain::project::Instance;
 use domain::spec::MAX_REPLICAS;
 use domain::trigger::{Action, Comparator, Metric, Operator, Rule, Trigger, TriggerRun, TriggerSpec};
-use domain::{InstanceId, Permission, TriggerId};
+use domain::{EnvironmentId, InstanceId, Permission, ServiceId, TriggerId};
 use serde_json::json;
 use store::Change;
 
 use super::app_for;
 use crate::context::Opened;
-use crate::service::instance_place;
+use crate::service::{instance_for, instance_place};
 use crate::{Error, OpCtx};
 
 /// A trigger as a client writes it, whole: what is absent has its default.
@@ -108,8 +109,34 @@ fn spec(input: &TriggerInput, shortest: u32) -> Result<TriggerSpec, Error> {
 /// Nonsense, too many, not found, or not allowed.
 pub async fn trigger_save(ctx: &OpCtx, input: TriggerInput) -> Result<Opened<Trigger>, Error> {
     let app = app_for(ctx, &input.app_id, Permission::Write).await?;
-    let spec = spec(&input, ctx.ops.settings.apps.trigger_seconds)?;
-    let present = ctx.ops.store.triggers_of_instances(app.tenant, &[app.row.instance.id]).await?;
+    save(ctx, &app.with(app.row.instance.clone()), &input).await
+}
+
+/// The same for a service in an environment, with or without a domain; the input's app is not looked at.
+///
+/// # Errors
+/// As [`trigger_save`].
+pub async fn service_trigger_save(
+    ctx: &OpCtx,
+    environment: EnvironmentId,
+    service: ServiceId,
+    input: TriggerInput,
+) -> Result<Opened<Trigger>, Error> {
+    save(ctx, &instance_for(ctx, environment, service, Permission::Write).await?, &input).await
+}
+
+/// The triggers of a service in an environment, oldest first.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn service_triggers(ctx: &OpCtx, environment: EnvironmentId, service: ServiceId) -> Result<Vec<Trigger>, Error> {
+    let opened = instance_for(ctx, environment, service, Permission::Read).await?;
+    Ok(ctx.ops.store.triggers_of_instances(opened.tenant, &[opened.row.id]).await?)
+}
+
+async fn save(ctx: &OpCtx, opened: &Opened<Instance>, input: &TriggerInput) -> Result<Opened<Trigger>, Error> {
+    let spec = spec(input, ctx.ops.settings.apps.trigger_seconds)?;
+    let present = ctx.ops.store.triggers_of_instances(opened.tenant, &[opened.row.id]).await?;
     let (trigger, change) = match &input.id {
         Some(text) => {
             let found = text.parse::<TriggerId>().ok().and_then(|id| present.into_iter().find(|trigger| trigger.id == id));
@@ -124,8 +151,8 @@ pub async fn trigger_save(ctx: &OpCtx, input: TriggerInput) -> Result<Opened<Tri
         None => {
             let trigger = Trigger {
                 id: TriggerId::generate(),
-                workspace_id: app.tenant.workspace(),
-                instance_id: app.row.instance.id,
+                workspace_id: opened.tenant.workspace(),
+                instance_id: opened.row.id,
                 enabled: input.enabled.unwrap_or(true),
                 spec,
                 runs: 0,
@@ -137,13 +164,13 @@ pub async fn trigger_save(ctx: &OpCtx, input: TriggerInput) -> Result<Opened<Tri
         }
     };
     let data = json!({"name": trigger.spec.name, "action": trigger.spec.action.as_str(), "enabled": trigger.enabled});
-    let activity = ctx.activity_of(app.tenant, &app.row.instance, "trigger_save", trigger.id, data);
-    ctx.commit(app.tenant, vec![change, activity]).await?;
+    let activity = ctx.activity_of(opened.tenant, &opened.row, "trigger_save", trigger.id, data);
+    ctx.commit(opened.tenant, vec![change, activity]).await?;
     ctx.ops.signals.ring();
-    Ok(app.with(trigger))
+    Ok(opened.with(trigger))
 }
 
-async fn trigger_for(ctx: &OpCtx, id: &str, permission: Permission) -> Result<(Opened<Trigger>, domain::project::Instance), Error> {
+async fn trigger_for(ctx: &OpCtx, id: &str, permission: Permission) -> Result<(Opened<Trigger>, Instance), Error> {
     let absent = || Error::not_found("Trigger");
     let id: TriggerId = id.trim().parse().map_err(|_| absent())?;
     let sealed = ctx.ops.store.trigger(id).await?.ok_or_else(absent)?;

@@ -1,6 +1,7 @@
 //! The verbs over a real database: what they leave behind, and what they refuse.
 
 mod environments;
+mod members;
 mod world;
 
 use domain::deployment::{DeployReason, DeploymentStatus};

@@ -1,0 +1,123 @@
+//! The browsers in which a person is signed in, and their password.
+
+use domain::SessionId;
+use juniper::{GraphQLInputObject, ID, graphql_object};
+use ops::{Principal, Via};
+use secrecy::SecretString;
+
+use super::connection::connection;
+use super::enums::SessionType;
+use super::inputs::id;
+use crate::graphql::scalar::DateTime;
+use crate::graphql::{Ctx, Fault, Scalar};
+
+/// A browser in which the person is signed in.
+#[derive(Clone)]
+pub(crate) struct Session(domain::account::Session);
+
+impl Session {
+    pub(crate) fn cursor(&self) -> String {
+        self.0.id.to_string()
+    }
+}
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl Session {
+    fn created_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+    /// When it ends by itself.
+    fn expired_at(&self) -> DateTime {
+        DateTime(self.0.expires_at)
+    }
+    fn id(&self) -> ID {
+        ID::from(self.0.id.to_string())
+    }
+    /// The request came from it.
+    fn is_current(&self, ctx: &Ctx) -> bool {
+        matches!(&ctx.op.principal, Principal::User(person) if person.via == Via::Session(self.0.id))
+    }
+    /// What the browser calls itself, and the address at which it signed in.
+    fn name(&self) -> String {
+        let browser = self.0.agent.as_deref().map_or("A browser".to_owned(), called);
+        match &self.0.address {
+            Some(address) => format!("{browser}, {address}"),
+            None => browser,
+        }
+    }
+    #[graphql(name = "type")]
+    fn kind(&self) -> SessionType {
+        SessionType::Browser
+    }
+    fn updated_at(&self) -> DateTime {
+        DateTime(self.0.created_at)
+    }
+}
+
+connection! {
+    /// The person's sessions.
+    QuerySessionsConnection, QuerySessionsConnectionEdge, Session;
+}
+
+/// `Firefox on Linux`, as far as it can be told. Browsers name those that they imitate, so that the rarer names come first.
+fn called(agent: &str) -> String {
+    let known = |list: &[(&str, &'static str)]| list.iter().find(|(mark, _)| agent.contains(mark)).map(|(_, name)| *name);
+    let browser = known(&[
+        ("Edg/", "Edge"),
+        ("OPR/", "Opera"),
+        ("Firefox/", "Firefox"),
+        ("HeadlessChrome/", "Chrome"),
+        ("Chrome/", "Chrome"),
+        ("Safari/", "Safari"),
+    ]);
+    let system = known(&[
+        ("iPhone", "iPhone"),
+        ("iPad", "iPad"),
+        ("Android", "Android"),
+        ("Windows", "Windows"),
+        ("Mac OS X", "macOS"),
+        ("Linux", "Linux"),
+    ]);
+    match (browser, system) {
+        (Some(browser), Some(system)) => format!("{browser} on {system}"),
+        (Some(name), None) | (None, Some(name)) => name.to_owned(),
+        (None, None) => agent.chars().take(40).collect(),
+    }
+}
+
+/// A new password.
+#[derive(Clone, GraphQLInputObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct PasswordSetInput {
+    /// The present password, for a person who has one.
+    current: Option<String>,
+    /// At least ten characters.
+    password: String,
+}
+
+pub(crate) fn sessions(ctx: &Ctx) -> Result<Vec<Session>, Fault> {
+    Ok(ctx.wait(ops::account::sessions(&ctx.op))?.into_iter().map(Session).collect())
+}
+
+pub(crate) fn session_delete(ctx: &Ctx, session: &str) -> Result<bool, Fault> {
+    ctx.wait(ops::account::session_delete(&ctx.op, id("Session", session, SessionId)?))?;
+    Ok(true)
+}
+
+pub(crate) fn password_set(ctx: &Ctx, input: PasswordSetInput) -> Result<bool, Fault> {
+    let current = input.current.map(SecretString::from);
+    ctx.wait(ops::account::password_set(&ctx.op, current, SecretString::from(input.password)))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_are_called_by_their_names() {
+        let edge = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0 Safari/537.36 Edg/120.0";
+        let safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) AppleWebKit/605.1.15 Version/17.0 Mobile/15E148 Safari/604.1";
+        assert_eq!([called(edge), called(safari), called("curl/8.5.0")], ["Edge on Windows", "Safari on iPhone", "curl/8.5.0"]);
+    }
+}

@@ -1,0 +1,191 @@
+//! Workspaces that people share: who is in them, and as what.
+
+use domain::account::{Invite, Plan, User, Workspace};
+use domain::{Code, Permission, Place, Role, Tenant, UserId, WorkspaceId, key, name};
+use jiff::SignedDuration;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use store::{Change, StoreError};
+
+use crate::context::Opened;
+use crate::{Error, OpCtx, secret};
+
+const INVITE_DAYS: i64 = 7;
+/// Workspaces that one person may own.
+const MAX_OWNED: usize = 20;
+
+/// Makes a workspace that the person owns.
+///
+/// # Errors
+/// Not a person, a bad name, or too many.
+pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Workspace>, Error> {
+    let person = ctx.user()?;
+    let owned = person.memberships.iter().filter(|membership| membership.role == Role::Owner).count();
+    if owned >= MAX_OWNED {
+        return Err(Error::conflict(format!("You own {MAX_OWNED} workspaces, which is the most: use one of them")));
+    }
+    let wanted = name::display("name", wanted)?;
+    let mut username = name::slug(&wanted, "team");
+    if ctx.ops.store.workspace_by_username(&username).await?.is_some() {
+        username = format!("{username}-{}", secret::suffix());
+    }
+    let row = Workspace {
+        id: WorkspaceId::generate(),
+        name: wanted,
+        username,
+        personal_of: None,
+        plan: if person.user.operator { Plan::Professional } else { Plan::Hobby },
+        created_at: ctx.now,
+        updated_at: ctx.now,
+    };
+    let tenant = Tenant::system(row.id);
+    let activity = ctx.activity(tenant, None, "workspace_create", row.id, json!({"name": row.name}));
+    ctx.commit(tenant, vec![Change::WorkspaceInsert { workspace: row.clone(), owner: person.user.id }, activity]).await?;
+    Ok(Opened { tenant, row })
+}
+
+/// Renames a workspace.
+///
+/// # Errors
+/// A bad name, not found, or a role below admin.
+pub async fn workspace_update(ctx: &OpCtx, id: WorkspaceId, wanted: Option<&str>) -> Result<(), Error> {
+    let found = ctx.ops.store.workspace(id).await?;
+    let Opened { tenant, row } = ctx.open(found, "Workspace", |_| Place::Workspace, Permission::Administer)?;
+    let Some(wanted) = wanted else { return Ok(()) };
+    let named = name::display("name", wanted)?;
+    let data = json!({"before": row.name, "after": named});
+    let change = Change::WorkspaceUpdate(Workspace { name: named, updated_at: ctx.now, ..row });
+    ctx.commit(tenant, vec![change, ctx.activity(tenant, None, "workspace_update", id, data)]).await
+}
+
+/// Gives a member another role. Owners are made, and are made something else, by owners.
+///
+/// # Errors
+/// Not a member, a role that one's own does not reach, the last owner, not found, or not allowed.
+pub async fn workspace_permission_change(ctx: &OpCtx, id: WorkspaceId, user: UserId, role: Role) -> Result<(), Error> {
+    let (tenant, member, before) = member_for(ctx, id, user, role).await?;
+    if before == role {
+        return Ok(());
+    }
+    let data = json!({"email": member.email, "before": before.as_str(), "after": role.as_str()});
+    let changes = vec![Change::MemberSet { user, role }, ctx.activity(tenant, None, "workspace_permission_change", user, data)];
+    commit_members(ctx, tenant, changes).await
+}
+
+/// Takes someone out of a workspace.
+///
+/// # Errors
+/// Not a member, the last owner, the person whose own workspace it is, not found, or not allowed.
+pub async fn workspace_user_remove(ctx: &OpCtx, id: WorkspaceId, user: UserId) -> Result<(), Error> {
+    let (tenant, member, role) = member_for(ctx, id, user, Role::Viewer).await?;
+    remove(ctx, tenant, &member, role, "workspace_user_remove").await
+}
+
+/// Leaves a workspace.
+///
+/// # Errors
+/// Not a person, not a member, the last owner, or one's own workspace.
+pub async fn workspace_leave(ctx: &OpCtx, id: WorkspaceId) -> Result<(), Error> {
+    let tenant = ctx.allow(id, Place::Workspace, Permission::Read)?;
+    let person = ctx.user()?;
+    let role = person.memberships.iter().find(|membership| membership.workspace.id == id).map(|membership| membership.role);
+    let role = role.ok_or_else(|| Error::not_found("Workspace"))?;
+    remove(ctx, tenant, &person.user, role, "workspace_leave").await
+}
+
+async fn remove(ctx: &OpCtx, tenant: Tenant, member: &User, role: Role, verb: &str) -> Result<(), Error> {
+    let found = ctx.ops.store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
+    if found.is_some_and(|workspace| workspace.personal_of == Some(member.id)) {
+        return Err(Error::conflict("This is the person's own workspace, which they cannot leave: make another workspace to share"));
+    }
+    let data = json!({"email": member.email, "role": role.as_str()});
+    let changes = vec![Change::MemberRemove { user: member.id }, ctx.activity(tenant, None, verb, member.id, data)];
+    commit_members(ctx, tenant, changes).await
+}
+
+async fn commit_members(ctx: &OpCtx, tenant: Tenant, changes: Vec<Change>) -> Result<(), Error> {
+    ctx.ops.store.commit(tenant, changes).await.map(|_| ()).map_err(|error| match error {
+        StoreError::Stale => Error::conflict("A workspace keeps at least one owner: make somebody else an owner first"),
+        other => other.into(),
+    })
+}
+
+/// A member and their role, for somebody who may give them another.
+async fn member_for(ctx: &OpCtx, id: WorkspaceId, user: UserId, wanted: Role) -> Result<(Tenant, User, Role), Error> {
+    let tenant = ctx.allow(id, Place::Workspace, Permission::Administer)?;
+    let members = ctx.ops.store.members(tenant).await?;
+    let found = members.into_iter().find(|member| member.user.id == user).ok_or_else(|| Error::not_found("Member"))?;
+    if wanted == Role::Owner || found.role == Role::Owner {
+        ctx.allow(id, Place::Workspace, Permission::Own)?;
+    }
+    Ok((tenant, found.user, found.role))
+}
+
+/// Makes a one-time link's code, good for a week.
+///
+/// # Errors
+/// Owner as the role, not found, or a role below admin.
+pub async fn workspace_invite_code_create(ctx: &OpCtx, id: WorkspaceId, role: Role) -> Result<SecretString, Error> {
+    let tenant = ctx.allow(id, Place::Workspace, Permission::Administer)?;
+    if role == Role::Owner {
+        return Err(Error::bad_input("a link makes nobody an owner: invite as ADMIN, and change the role afterwards"));
+    }
+    let (code, hash) = secret::new_opaque();
+    let invite = Invite { workspace_id: id, role, expires_at: ctx.now + SignedDuration::from_hours(24 * INVITE_DAYS) };
+    let data = json!({"role": role.as_str(), "expiresAt": invite.expires_at});
+    let activity = ctx.activity(tenant, None, "workspace_invite_code_create", id, data);
+    ctx.commit(tenant, vec![Change::InviteInsert { invite, hash, at: ctx.now }, activity]).await?;
+    Ok(code)
+}
+
+/// Joins a workspace by a code, which is used up.
+///
+/// # Errors
+/// Not a person, a member already, or a code that is unknown, used or too old.
+pub async fn workspace_invite_code_use(ctx: &OpCtx, code: &SecretString) -> Result<Opened<Workspace>, Error> {
+    let person = ctx.user()?;
+    let hash = key::hash(code.expose_secret().trim());
+    // Whoever holds the code may join: it is the permission.
+    let found = ctx.ops.store.invite_by_hash(hash, ctx.now).await?.ok_or_else(no_invite)?;
+    let tenant = Tenant::system(found.workspace());
+    let invite = found.open(tenant).ok_or_else(no_invite)?;
+    if person.memberships.iter().any(|membership| membership.workspace.id == tenant.workspace()) {
+        return Err(Error::conflict("You are a member of this workspace already: the link is still good for somebody else"));
+    }
+    let data = json!({"email": person.user.email, "role": invite.role.as_str()});
+    let activity = ctx.activity(tenant, None, "workspace_invite_code_use", person.user.id, data);
+    let joined = vec![Change::InviteDelete { hash }, Change::MemberSet { user: person.user.id, role: invite.role }, activity];
+    ctx.ops.store.commit(tenant, joined).await.map_err(|error| match error {
+        StoreError::Stale => no_invite(),
+        other => other.into(),
+    })?;
+    let row = ctx.ops.store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
+    Ok(Opened { tenant, row: row.ok_or_else(no_invite)? })
+}
+
+fn no_invite() -> Error {
+    Error::new(Code::NotFound, "Invitation not found: it was used already or is older than a week. Ask for another link")
+}
+
+/// Adds somebody who has an account here, with the role that the code was made for; the code is used up.
+///
+/// # Errors
+/// No account with the address, a member already, a code of another workspace, not found, or a role below admin.
+pub async fn workspace_user_invite(ctx: &OpCtx, id: WorkspaceId, code: &SecretString, email: &str) -> Result<(), Error> {
+    let tenant = ctx.allow(id, Place::Workspace, Permission::Administer)?;
+    let hash = key::hash(code.expose_secret().trim());
+    let invite = ctx.ops.store.invite_by_hash(hash, ctx.now).await?.and_then(|sealed| sealed.open(tenant)).ok_or_else(no_invite)?;
+    let email = email.trim().to_ascii_lowercase();
+    let user = ctx.ops.store.user_by_email(&email).await?.ok_or_else(|| {
+        Error::new(
+            Code::NotFound,
+            "Account not found: nobody on this server has this address. Send the link, or have the operator make the account",
+        )
+    })?;
+    if ctx.ops.store.members(tenant).await?.iter().any(|member| member.user.id == user.id) {
+        return Err(Error::conflict(format!("{email} is a member already: change the role in the list")));
+    }
+    let data = json!({"email": email, "role": invite.role.as_str()});
+    let activity = ctx.activity(tenant, None, "workspace_user_invite", user.id, data);
+    ctx.commit(tenant, vec![Change::InviteDelete { hash }, Change::MemberSet { user: user.id, role: invite.role }, activity]).await
+}

@@ -1,0 +1,94 @@
+//! Who is in a workspace, and as what.
+
+use domain::page::PageRequest;
+use domain::{Code, Role, WorkspaceId};
+use ops::OpCtx;
+use ops::workspace::{
+    workspace_create, workspace_invite_code_create, workspace_invite_code_use, workspace_leave, workspace_permission_change,
+    workspace_user_invite, workspace_user_remove,
+};
+
+use crate::world::{World, world};
+
+fn home(ctx: &OpCtx) -> WorkspaceId {
+    ctx.user().unwrap().home().unwrap().id
+}
+
+/// The members' roles, oldest account first.
+async fn roles(world: &World, ctx: &OpCtx, workspace: WorkspaceId) -> Vec<Role> {
+    let tenant = ops::account::workspace_get(ctx, workspace).await.unwrap().tenant;
+    world.ops.store.members(tenant).await.unwrap().into_iter().map(|member| member.role).collect()
+}
+
+#[tokio::test]
+async fn an_invitation_is_used_once_and_gives_its_role() {
+    let world = world().await;
+    let (owner, guest, late) =
+        (world.person("a@example.com").await, world.person("b@example.com").await, world.person("c@example.com").await);
+    let code = workspace_invite_code_create(&owner, home(&owner), Role::Viewer).await.unwrap();
+    assert_eq!(workspace_invite_code_use(&owner, &code).await.unwrap_err().code, Code::Conflict, "a member joins again");
+    let joined = workspace_invite_code_use(&guest, &code).await.unwrap();
+    assert_eq!(joined.row.id, home(&owner));
+    assert_eq!(workspace_invite_code_use(&late, &code).await.unwrap_err().code, Code::NotFound, "the code works twice");
+    assert_eq!(roles(&world, &owner, home(&owner)).await, [Role::Owner, Role::Viewer]);
+
+    let old = workspace_invite_code_create(&owner, home(&owner), Role::Admin).await.unwrap();
+    let later = OpCtx { now: late.now + std::time::Duration::from_secs(8 * 86_400), ..late.clone() };
+    assert_eq!(workspace_invite_code_use(&later, &old).await.unwrap_err().code, Code::NotFound, "the code outlives its week");
+    let as_owner = workspace_invite_code_create(&owner, home(&owner), Role::Owner).await.unwrap_err();
+    assert_eq!(as_owner.code, Code::BadUserInput);
+
+    let log = ops::activity::activities(&owner, home(&owner), None, &PageRequest::default()).await.unwrap().row.items;
+    assert!(log.iter().any(|entry| entry.verb == "workspace_invite_code_use" && entry.data["email"] == "b@example.com"));
+}
+
+#[tokio::test]
+async fn an_account_is_added_by_its_address_with_a_code_of_the_same_workspace() {
+    let world = world().await;
+    let (owner, guest) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let code = workspace_invite_code_create(&owner, home(&owner), Role::Member).await.unwrap();
+    let unknown = workspace_user_invite(&owner, home(&owner), &code, "nobody@example.com").await.unwrap_err();
+    assert_eq!(unknown.code, Code::NotFound);
+    let foreign = workspace_invite_code_create(&guest, home(&guest), Role::Admin).await.unwrap();
+    assert_eq!(workspace_user_invite(&owner, home(&owner), &foreign, "b@example.com").await.unwrap_err().code, Code::NotFound);
+    workspace_user_invite(&owner, home(&owner), &code, " B@Example.com ").await.unwrap();
+    assert_eq!(roles(&world, &owner, home(&owner)).await, [Role::Owner, Role::Member]);
+}
+
+#[tokio::test]
+async fn owners_are_made_by_owners_and_one_of_them_stays() {
+    let world = world().await;
+    let (owner, second) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let team = workspace_create(&owner, "Observatory").await.unwrap().row;
+    assert_eq!((team.name.as_str(), team.username.as_str(), team.personal_of), ("Observatory", "observatory", None));
+    let owner = world.again(&owner).await;
+    let code = workspace_invite_code_create(&owner, team.id, Role::Admin).await.unwrap();
+    workspace_invite_code_use(&second, &code).await.unwrap();
+    let second = world.again(&second).await;
+    let [first_id, second_id] = [&owner, &second].map(|ctx| ctx.user().unwrap().user.id);
+
+    for (user, role) in [(second_id, Role::Owner), (first_id, Role::Viewer)] {
+        assert_eq!(workspace_permission_change(&second, team.id, user, role).await.unwrap_err().code, Code::Forbidden, "{role:?}");
+    }
+    assert_eq!(workspace_user_remove(&second, team.id, first_id).await.unwrap_err().code, Code::Forbidden);
+    assert_eq!(workspace_leave(&owner, team.id).await.unwrap_err().code, Code::Conflict, "a workspace without an owner");
+    workspace_permission_change(&owner, team.id, second_id, Role::Owner).await.unwrap();
+    workspace_leave(&owner, team.id).await.unwrap();
+    let second = world.again(&second).await;
+    assert_eq!(roles(&world, &second, team.id).await, [Role::Owner]);
+    assert_eq!(ops::account::workspace_get(&world.again(&owner).await, team.id).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn nobody_leaves_or_is_taken_out_of_their_own_workspace() {
+    let world = world().await;
+    let (owner, admin) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let code = workspace_invite_code_create(&owner, home(&owner), Role::Admin).await.unwrap();
+    workspace_invite_code_use(&admin, &code).await.unwrap();
+    let (own, other) = (owner.user().unwrap().user.id, admin.user().unwrap().user.id);
+    workspace_permission_change(&owner, home(&owner), other, Role::Owner).await.unwrap();
+    let admin = world.again(&admin).await;
+    assert_eq!(workspace_user_remove(&admin, home(&owner), own).await.unwrap_err().code, Code::Conflict);
+    assert_eq!(workspace_leave(&owner, home(&owner)).await.unwrap_err().code, Code::Conflict);
+    assert_eq!(workspace_user_remove(&owner, home(&owner), domain::UserId::generate()).await.unwrap_err().code, Code::NotFound);
+}

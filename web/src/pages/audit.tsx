@@ -1,0 +1,117 @@
+import { useQuery } from "@apollo/client/react";
+import { useParams } from "@tanstack/react-router";
+import { useMemo } from "react";
+import { ActivitiesDocument, type ActivitiesQuery } from "../gql";
+import { Button, Empty, ErrorBox } from "../ui/basic";
+import { Ago } from "../ui/time";
+import { WorkspaceFrame } from "./workspace-frame";
+
+type Entry = ActivitiesQuery["auditLogs"]["edges"][number]["node"];
+type Data = Record<string, unknown>;
+
+/** The audit log of a workspace. */
+export function Audit() {
+  const { workspace } = useParams({ from: "/w/$workspace/audit" });
+  return (
+    <WorkspaceFrame workspace={workspace} title="Audit log">
+      <Activities workspace={workspace} />
+    </WorkspaceFrame>
+  );
+}
+
+/** Verbs that read better as a sentence than by their name. */
+const sentences: Record<string, (data: Data) => string> = {
+  api_key_create: (data) => `made the key ${said(data.label)}`,
+  container_count_set: (data) => `scaled from ${said(data.from)} to ${said(data.to)}`,
+  container_kill: () => "killed a container",
+  container_unhealthy: () => "replaced a container that did not answer",
+  deployment_build_failed: () => "could not build",
+  deployment_built: () => "built",
+  deployment_create: () => "deployed",
+  deployment_failed: () => "gave a deployment up",
+  deployment_redeploy: () => "deployed the same source again",
+  deployment_rollback: () => "rolled back",
+  deployment_succeeded: () => "finished a deployment",
+  environment_patch_commit: () => "deployed staged changes",
+  environment_stage_changes: () => "staged changes",
+  notification_settings_set: () => "changed whom events are told to",
+  project_create: (data) => `made the project ${said(data.name)}`,
+  trigger_save: (data) => `saved the trigger ${said(data.name)}`,
+  variable_collection_upsert: (data) => `set ${Array.isArray(data.names) ? data.names.join(", ") : "variables"}`,
+  workspace_invite_code_create: (data) => `made an invitation as ${said(data.role).toLowerCase()}`,
+  workspace_invite_code_use: (data) => `joined as ${said(data.role).toLowerCase()}`,
+  workspace_leave: () => "left the workspace",
+  workspace_permission_change: (data) => `made ${said(data.email)} ${said(data.after).toLowerCase()}`,
+  workspace_user_invite: (data) => `added ${said(data.email)} as ${said(data.role).toLowerCase()}`,
+  workspace_user_remove: (data) => `removed ${said(data.email)}`,
+};
+
+const said = (value: unknown) => (typeof value === "string" || typeof value === "number" ? String(value) : "");
+
+function sentence({ eventType, payload }: Entry): string {
+  const data = (payload ?? {}) as Data;
+  const own = sentences[eventType]?.(data);
+  if (own) return own;
+  // project_token_delete: "delete" of "project token".
+  const parts = eventType.split("_");
+  const verb = parts.pop() ?? "";
+  const past = verb.endsWith("e") ? `${verb}d` : verb === "set" ? "set" : `${verb}ed`;
+  const name = said(data.name) || said(data.label);
+  return `${past} ${parts.join(" ")}${name && ` ${name}`}`;
+}
+
+function actorOf({ context }: Entry): string {
+  const actor = ((context as Data | null)?.actor ?? {}) as Data;
+  if (actor.kind === "system") return `Orrery (${said(actor.name)})`;
+  return said(actor.name) || said(actor.email) || "Somebody";
+}
+
+export function Activities({ workspace, project }: { workspace: string; project?: string }) {
+  const variables = useMemo(() => ({ workspaceId: workspace, filter: project ? { projectId: project } : null }), [workspace, project]);
+  const { data, error, refetch, fetchMore } = useQuery(ActivitiesDocument, { variables, fetchPolicy: "cache-and-network" });
+  if (!data) return error ? <ErrorBox error={error} retry={() => void refetch()} /> : null;
+  const { edges, pageInfo } = data.auditLogs;
+  if (edges.length === 0) {
+    return (
+      <div className="sheet">
+        <Empty title="Nothing has happened here yet">
+          <p>Whatever changes something is written down here, with who did it.</p>
+        </Empty>
+      </div>
+    );
+  }
+  return (
+    <div className="stack">
+      <ol className="sheet list" aria-label="Activities">
+        {edges.map(({ node }) => {
+          const address = said((node.context as Data | null)?.address);
+          return (
+            <li key={node.id}>
+              <span className="grow cut" title={node.eventType}>
+                <strong>{actorOf(node)}</strong> {sentence(node)}
+              </span>
+              {address && <span className="small quiet phone-hide numbers">{address}</span>}
+              <span className="small quiet" style={{ width: 80, textAlign: "right" }}>
+                <Ago at={node.createdAt} />
+              </span>
+            </li>
+          );
+        })}
+      </ol>
+      {pageInfo.hasNextPage && (
+        <span>
+          <Button
+            onClick={() =>
+              void fetchMore({
+                variables: { ...variables, after: pageInfo.endCursor },
+                updateQuery: (before, { fetchMoreResult }) => ({ ...fetchMoreResult, auditLogs: { ...fetchMoreResult.auditLogs, edges: [...before.auditLogs.edges, ...fetchMoreResult.auditLogs.edges] } }),
+              })
+            }
+          >
+            Older
+          </Button>
+        </span>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,221 @@
+import { useQuery } from "@apollo/client/react";
+import { useParams } from "@tanstack/react-router";
+import { MoreHorizontal, Trash2 } from "lucide-react";
+import { useState } from "react";
+import { ask, change, Problem } from "../api/client";
+import { BackupCreateDocument, BackupDeleteDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
+import { Act, Button, Command, ConfirmByName, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
+import { Item, Menu } from "../ui/menu";
+import { Ago, megabytes, Until } from "../ui/time";
+import { tell } from "../ui/toast";
+import { useProject } from "./environment";
+
+type Instance = StorageQuery["environment"]["volumeInstances"]["edges"][number]["node"];
+
+/** Waits for work that the server has taken on. */
+async function over(workflow: string | null | undefined): Promise<void> {
+  while (workflow) {
+    const { workflowStatus } = await ask(WorkflowDocument, { id: workflow });
+    if (workflowStatus.status === "Error") throw new Problem(workflowStatus.error ?? "The server could not finish this", "");
+    if (workflowStatus.status !== "Running") return;
+    await new Promise((next) => setTimeout(next, 500));
+  }
+}
+
+export function Storage() {
+  const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { viewerCanWrite } = useProject();
+  const { data, error, refetch } = useQuery(StorageDocument, { variables: { projectId: project, environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
+  if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  const volumes = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => one.serviceId === service);
+  return (
+    <div className="panel-body">
+      {volumes.map((volume) => (
+        <Volume key={volume.id} of={volume} refetch={() => void refetch()} />
+      ))}
+      {volumes.length === 0 && (
+        <Empty title="No volume">
+          <p>Files that the app writes are gone with its next deployment. A volume keeps those below one folder, through deployments and restarts.</p>
+          {viewerCanWrite && <NewVolume project={project} env={env} service={service} />}
+        </Empty>
+      )}
+      <Ports env={env} service={service} ports={data.tcpProxies} />
+    </div>
+  );
+}
+
+function NewVolume({ project, env, service }: { project: string; env: string; service: string }) {
+  const [path, setPath] = useState("/data");
+  return (
+    <div className="row" style={{ alignItems: "flex-end" }}>
+      <Field label="Folder in the app">
+        <input className="input mono" value={path} onChange={(event) => setPath(event.target.value)} spellCheck={false} />
+      </Field>
+      <Act kind="primary" disabled={!path.startsWith("/")} act={() => change(VolumeCreateDocument, { input: { projectId: project, environmentId: env, serviceId: service, mountPath: path } })} done="The next deployment has the volume">
+        Add a volume
+      </Act>
+    </div>
+  );
+}
+
+const kinds = { DAILY: "Daily", WEEKLY: "Weekly", MONTHLY: "Monthly" } as const satisfies Record<VolumeInstanceBackupScheduleKind, string>;
+
+function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
+  const { viewerCanWrite } = useProject();
+  const asked = useQuery(BackupsDocument, { variables: { volumeInstanceId: of.id }, fetchPolicy: "cache-and-network" });
+  const backups = asked.data?.volumeInstanceBackupList ?? [];
+  const [wanted, setWanted] = useState<VolumeInstanceBackupScheduleKind[] | null>(null);
+  const scheduled = wanted ?? asked.data?.volumeInstanceBackupScheduleList.map((one) => one.kind) ?? [];
+  const [restoring, setRestoring] = useState<string | null>(null);
+  return (
+    <section className="stack" aria-label={`Volume ${of.volume.name}`}>
+      <div className="row between wrap">
+        <div className="stack" style={{ gap: 2 }}>
+          <h2>{of.volume.name}</h2>
+          <code className="quiet">{of.mountPath}</code>
+        </div>
+        <span className="numbers">
+          {megabytes(of.currentSizeMB)} of {megabytes(of.sizeMB)}
+        </span>
+      </div>
+      <div className="progress" role="meter" aria-label="Space used" aria-valuemin={0} aria-valuemax={of.sizeMB} aria-valuenow={Math.round(of.currentSizeMB)}>
+        <div style={{ width: `${Math.min(100, (of.currentSizeMB / of.sizeMB) * 100)}%` }} />
+      </div>
+      <div className="row between wrap">
+        <h3>Backups</h3>
+        {viewerCanWrite && (
+          <span className="row wrap">
+            {(Object.keys(kinds) as VolumeInstanceBackupScheduleKind[]).map((kind) => (
+              <label key={kind} className="row small" style={{ gap: 4 }}>
+                <input
+                  type="checkbox"
+                  checked={scheduled.includes(kind)}
+                  onChange={(event) => {
+                    const kinds = event.target.checked ? [...scheduled, kind] : scheduled.filter((one) => one !== kind);
+                    setWanted(kinds);
+                    void change(BackupScheduleDocument, { instance: of.id, kinds })
+                      .then(() => asked.refetch(), tell.problem)
+                      .finally(() => setWanted(null));
+                  }}
+                />
+                {kinds[kind]}
+              </label>
+            ))}
+            <Act
+              size="small"
+              act={async () => {
+                await over((await change(BackupCreateDocument, { instance: of.id })).volumeInstanceBackupCreate.workflowId);
+                await asked.refetch();
+              }}
+              done="The backup is made"
+            >
+              Back up now
+            </Act>
+          </span>
+        )}
+      </div>
+      {asked.error && !asked.data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
+      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the app goes on.</p>}
+      {backups.length > 0 && (
+        <ul className="sheet list" aria-label="Backups">
+          {backups.map((backup) => (
+            <li key={backup.id}>
+              <span className="grow stack" style={{ gap: 0 }}>
+                <span className="cut">{backup.name ?? "Backup"}</span>
+                <small className="quiet">
+                  <Ago at={backup.createdAt} />
+                  {backup.expiresAt && (
+                    <>
+                      , kept until <Until at={backup.expiresAt} />
+                    </>
+                  )}
+                </small>
+              </span>
+              {backup.usedMB != null && <span className="small quiet numbers">{megabytes(backup.usedMB)}</span>}
+              {viewerCanWrite && (
+                <Menu
+                  align="end"
+                  trigger={
+                    <button type="button" className="icon-button" aria-label="What can be done with this backup">
+                      <MoreHorizontal size={16} />
+                    </button>
+                  }
+                >
+                  <Item onSelect={() => setRestoring(backup.id)}>Restore…</Item>
+                  <Item tone="danger" onSelect={() => void change(BackupDeleteDocument, { instance: of.id, backup: backup.id }).then((made) => over(made.volumeInstanceBackupDelete.workflowId)).then(() => asked.refetch()).then(() => tell("The backup is deleted"), tell.problem)}>
+                    Delete
+                  </Item>
+                </Menu>
+              )}
+            </li>
+          ))}
+        </ul>
+      )}
+      <Dialog title="Restore this backup?" open={restoring !== null} onClose={() => setRestoring(null)}>
+        <div className="section">
+          <p className="second">
+            The files of {of.volume.name} become what they were then, and what was written since is lost. The service restarts with them.
+          </p>
+        </div>
+        <footer>
+          <Button onClick={() => setRestoring(null)}>Keep the files</Button>
+          <Act
+            kind="danger"
+            act={async () => {
+              await over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId);
+              setRestoring(null);
+            }}
+            done="The backup is restored"
+          >
+            Restore
+          </Act>
+        </footer>
+      </Dialog>
+      {viewerCanWrite && (
+        <div>
+          <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups are deleted in every environment, and do not come back." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
+        </div>
+      )}
+    </section>
+  );
+}
+
+function Ports({ env, service, ports }: { env: string; service: string; ports: StorageQuery["tcpProxies"] }) {
+  const { viewerCanWrite } = useProject();
+  const [port, setPort] = useState("");
+  return (
+    <section className="stack" aria-label="TCP">
+      <h2>TCP from outside</h2>
+      {ports.map((one) => (
+        <div key={one.id} className="row">
+          <Command>{`${one.domain}:${one.proxyPort}`}</Command>
+          <span className="small quiet grow">to port {one.applicationPort} of the app</span>
+          {viewerCanWrite && (
+            <button type="button" className="icon-button" aria-label={`Close port ${one.proxyPort}`} onClick={() => void change(TcpProxyDeleteDocument, { id: one.id }).catch(tell.problem)}>
+              <Trash2 size={14} />
+            </button>
+          )}
+        </div>
+      ))}
+      {ports.length === 0 && <p className="second small">Nothing but HTTP reaches this service from outside. An open port passes TCP on as it is.</p>}
+      {viewerCanWrite && (
+        <div className="row" style={{ alignItems: "flex-end" }}>
+          <div style={{ width: 160 }}>
+            <Field label="Port of the app">
+              <input className="input numbers" inputMode="numeric" value={port} onChange={(event) => setPort(event.target.value.trim())} placeholder="5432" />
+            </Field>
+          </div>
+          <Act
+            disabled={!/^[1-9]\d{0,4}$/.test(port)}
+            act={async () => {
+              await change(TcpProxyCreateDocument, { input: { environmentId: env, serviceId: service, applicationPort: Number(port) } });
+              setPort("");
+            }}
+          >
+            Open
+          </Act>
+        </div>
+      )}
+    </section>
+  );
+}

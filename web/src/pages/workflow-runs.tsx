@@ -1,0 +1,46 @@
+import { Link, useParams } from "@tanstack/react-router";
+import { flow } from "../api/flow";
+import { Empty, ErrorBox } from "../ui/basic";
+import { isOver, RunState } from "../ui/run-state";
+import { Ago, duration } from "../ui/time";
+import { useAsked } from "../ui/use-asked";
+import { WorkflowFrame } from "./workflow-frame";
+
+export function WorkflowRuns() {
+  const { workflow: id } = useParams({ from: "/flow/$workflow/runs" });
+  const workflow = useAsked(() => flow.workflow(id), id);
+  const { data, error, again } = useAsked(() => flow.runs(id), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  return (
+    <WorkflowFrame id={id} workflow={workflow.data}>
+      <main className="main narrow">
+        <div className="head">
+          <h1>Runs</h1>
+        </div>
+        {error !== undefined && !data && <ErrorBox error={error} retry={() => void again()} />}
+        {data?.items.length === 0 && (
+          <div className="sheet">
+            <Empty title="It has not run yet">
+              <p>Start it in the editor, by the API, on a schedule, or by a webhook.</p>
+            </Empty>
+          </div>
+        )}
+        {data && data.items.length > 0 && (
+          <ul className="sheet list" aria-label="Runs">
+            {data.items.map((run) => (
+              <li key={run.id} style={{ padding: 0 }}>
+                <Link to="/flow/$workflow/runs/$run" params={{ workflow: id, run: run.id }} className="item row grow" style={{ padding: "10px 16px", gap: 16, color: "inherit" }}>
+                  <RunState status={run.status} />
+                  <span className="grow cut small second">{run.error ?? `${run.nodeRunCount} ${run.nodeRunCount === 1 ? "step" : "steps"}, by ${run.source === "ui" ? "the editor" : run.source}`}</span>
+                  {run.startedAt && run.finishedAt && <span className="small quiet numbers">{duration(Date.parse(run.finishedAt) - Date.parse(run.startedAt))}</span>}
+                  <span className="small quiet" style={{ width: 80, textAlign: "right" }}>
+                    <Ago at={run.createdAt} />
+                  </span>
+                </Link>
+              </li>
+            ))}
+          </ul>
+        )}
+      </main>
+    </WorkflowFrame>
+  );
+}

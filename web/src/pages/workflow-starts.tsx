@@ -1,0 +1,171 @@
+import { useParams } from "@tanstack/react-router";
+import { MoreHorizontal } from "lucide-react";
+import { useState } from "react";
+import { events, flow, type FlowStart, type NewStart } from "../api/flow";
+import { Act, Empty, ErrorBox, Field, Shown } from "../ui/basic";
+import { Item, Menu } from "../ui/menu";
+import { State } from "../ui/state";
+import { Ago, Until } from "../ui/time";
+import { tell } from "../ui/toast";
+import { useAsked } from "../ui/use-asked";
+import { WorkflowFrame } from "./workflow-frame";
+
+const kinds = { schedule: "Schedule", hook: "Webhook", event: "Event" } as const;
+
+function said(start: FlowStart): string {
+  if (start.kind === "schedule") return `${start.cron} ${start.timezone ?? "UTC"}`;
+  return start.kind === "event" ? (start.event ?? "") : "when its address is called";
+}
+
+/** What starts the workflow by itself. */
+export function WorkflowStarts() {
+  const { workflow: id } = useParams({ from: "/flow/$workflow/starts" });
+  const workflow = useAsked(() => flow.workflow(id), id);
+  const { data, error, again } = useAsked(() => flow.starts(id), `starts ${id}`, () => 10_000);
+  const [url, setUrl] = useState<string | null>(null);
+  const add = async (start: NewStart) => {
+    const made = await flow.startCreate(id, start);
+    setUrl(made.url ?? null);
+    await again();
+  };
+  return (
+    <WorkflowFrame id={id} workflow={workflow.data}>
+      <main className="main narrow">
+        <div className="head">
+          <h1>What starts it</h1>
+        </div>
+        <div className="stack loose">
+          {error !== undefined && !data && <ErrorBox error={error} retry={() => void again()} />}
+          {url && <Shown secret={url} what="address" />}
+          {data && <New add={add} />}
+          {data?.length === 0 && (
+            <div className="sheet">
+              <Empty title="Nothing yet">
+                <p>It runs when somebody starts it here or by the API. A schedule, a webhook or an event of the platform starts it by itself.</p>
+              </Empty>
+            </div>
+          )}
+          {data && data.length > 0 && (
+            <ul className="sheet list" aria-label="Starts">
+              {data.map((start) => (
+                <li key={start.id}>
+                  <span className="badge">{kinds[start.kind]}</span>
+                  <span className="grow stack" style={{ gap: 0, minWidth: 0 }}>
+                    <code className="cut">{said(start)}</code>
+                    <small className="quiet">
+                      {start.nextAt && start.enabled && (
+                        <>
+                          next <Until at={start.nextAt} />{" "}
+                        </>
+                      )}
+                      {start.lastAt ? (
+                        <>
+                          last <Ago at={start.lastAt} />
+                        </>
+                      ) : (
+                        "has not started anything yet"
+                      )}
+                    </small>
+                  </span>
+                  <State tone={start.enabled ? "healthy" : "off"}>{start.enabled ? "Active" : "Paused"}</State>
+                  <Menu
+                    align="end"
+                    trigger={
+                      <button type="button" className="icon-button" aria-label={`What can be done with ${said(start)}`}>
+                        <MoreHorizontal size={16} />
+                      </button>
+                    }
+                  >
+                    <Item onSelect={() => void flow.startSwitch(id, start.id, !start.enabled).then(again, tell.problem)}>{start.enabled ? "Pause" : "Go on"}</Item>
+                    {start.kind === "hook" && (
+                      <Item
+                        onSelect={() =>
+                          void flow.startRotate(id, start.id).then((made) => {
+                            setUrl(made.url ?? null);
+                            return again();
+                          }, tell.problem)
+                        }
+                      >
+                        Give it another address
+                      </Item>
+                    )}
+                    <Item tone="danger" onSelect={() => void flow.startRemove(id, start.id).then(again, tell.problem)}>
+                      Remove
+                    </Item>
+                  </Menu>
+                </li>
+              ))}
+            </ul>
+          )}
+        </div>
+      </main>
+    </WorkflowFrame>
+  );
+}
+
+function New({ add }: { add: (start: NewStart) => Promise<void> }) {
+  const [kind, setKind] = useState<FlowStart["kind"]>("schedule");
+  const [cron, setCron] = useState("0 3 * * *");
+  const [timezone, setTimezone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const [event, setEvent] = useState<string>(events[0]);
+  const [values, setValues] = useState("");
+  const act = () => {
+    if (kind === "hook") return add({ kind });
+    if (kind === "event") return add({ kind, event });
+    let given: Record<string, unknown> | undefined;
+    try {
+      given = values.trim() ? (JSON.parse(values) as Record<string, unknown>) : undefined;
+    } catch {
+      throw new Error('The values are not a JSON object, like {"name": "Ada"}');
+    }
+    return add({ kind, cron: cron.trim(), ...(timezone.trim() && { timezone: timezone.trim() }), ...(given && { values: given }) });
+  };
+  return (
+    <section className="row wrap" style={{ alignItems: "flex-end" }} aria-label="New start">
+      <div style={{ width: 120 }}>
+        <Field label="What">
+          <select className="select" value={kind} onChange={(change) => setKind(change.target.value as FlowStart["kind"])}>
+            {Object.entries(kinds).map(([value, word]) => (
+              <option key={value} value={value}>
+                {word}
+              </option>
+            ))}
+          </select>
+        </Field>
+      </div>
+      {kind === "schedule" && (
+        <>
+          <div style={{ flex: "1 1 120px" }}>
+            <Field label="Cron">
+              <input className="input mono" value={cron} onChange={(change) => setCron(change.target.value)} spellCheck={false} />
+            </Field>
+          </div>
+          <div style={{ flex: "1 1 130px" }}>
+            <Field label="Time zone">
+              <input className="input" value={timezone} onChange={(change) => setTimezone(change.target.value)} placeholder="UTC" />
+            </Field>
+          </div>
+          <div style={{ flex: "2 1 160px" }}>
+            <Field label="Values">
+              <input className="input mono" value={values} onChange={(change) => setValues(change.target.value)} placeholder='{"name": "Ada"}' spellCheck={false} />
+            </Field>
+          </div>
+        </>
+      )}
+      {kind === "event" && (
+        <div style={{ flex: "1 1 200px" }}>
+          <Field label="When">
+            <select className="select" value={event} onChange={(change) => setEvent(change.target.value)}>
+              {events.map((one) => (
+                <option key={one}>{one}</option>
+              ))}
+            </select>
+          </Field>
+        </div>
+      )}
+      <Act kind="primary" act={async () => act()} done={kind === "hook" ? undefined : "It starts by itself from now on"}>
+        Add
+      </Act>
+    </section>
+  );
+}

@@ -1,0 +1,38 @@
+import { useCallback, useEffect, useRef, useState } from "react";
+
+export interface Asked<T> {
+  data: T | undefined;
+  error: unknown;
+  /** Asks again at once. */
+  again: () => Promise<void>;
+}
+
+/** What a question that is not GraphQL was answered, asked again every so often; `null` for never. */
+export function useAsked<T>(ask: () => Promise<T>, key: string, every: ((data: T | undefined) => number | null) | null = null): Asked<T> {
+  const [state, set] = useState<{ key: string; data?: T; error?: unknown }>({ key });
+  const latest = useRef(ask);
+  latest.current = ask;
+  const current = useRef(key);
+  current.current = key;
+  const period = useRef(every);
+  period.current = every;
+  const again = useCallback(async () => {
+    try {
+      const data = await latest.current();
+      if (current.current === key) set({ key, data });
+    } catch (error) {
+      if (current.current === key) set((before) => ({ key, data: before.key === key ? before.data : undefined, error }));
+    }
+  }, [key]);
+  const known = state.key === key ? state.data : undefined;
+  useEffect(() => {
+    void again();
+  }, [again]);
+  const wait = period.current?.(known) ?? null;
+  useEffect(() => {
+    if (wait === null) return;
+    const id = setInterval(() => !document.hidden && void again(), wait);
+    return () => clearInterval(id);
+  }, [wait, again]);
+  return { data: known, error: state.key === key ? state.error : undefined, again };
+}

@@ -1,0 +1,130 @@
+// A workflow in the dashboard, from nothing to a run. Driven by crates/server/tests/dashboard.rs.
+import assert from "node:assert/strict";
+import { api, launch, pictures, signIn, steps, tidy, visitor } from "./browser.mjs";
+
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_SHOTS: shots } = process.env;
+
+const browser = await launch();
+const owner = await visitor(browser);
+const { page } = owner;
+const soon = { timeout: 60_000 };
+const step = steps(browser, owner, shots);
+const node = (title) => page.getByRole("group", { name: `Step ${title}` });
+const edges = page.locator(".react-flow__edge");
+const inspector = page.getByRole("complementary");
+let editor = "";
+
+/** Draws an edge by hand. */
+async function draw(from, output, to, input) {
+  const centre = async (title, handle) => {
+    const box = await node(title).locator(`[data-handleid="${handle}"]`).boundingBox();
+    return [box.x + box.width / 2, box.y + box.height / 2];
+  };
+  await page.mouse.move(...(await centre(from, output)));
+  await page.mouse.down();
+  await page.mouse.move(...(await centre(to, input)), { steps: 12 });
+  await page.mouse.up();
+}
+
+async function move(title, x, y) {
+  const box = await node(title).boundingBox();
+  await page.mouse.move(box.x + 40, box.y + 18);
+  await page.mouse.down();
+  await page.mouse.move(box.x + 40 + x, box.y + 18 + y, { steps: 8 });
+  await page.mouse.up();
+}
+
+await step("a workflow is made with what a caller gives", async () => {
+  await signIn(page, login);
+  await page.goto(`${api}/flow`);
+  await page.getByRole("heading", { name: "No workflows yet" }).waitFor();
+  await tidy(page, "no workflows");
+  await page.getByRole("button", { name: "New workflow" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Name", { exact: true }).fill("Greet a visitor");
+  await dialog.getByLabel("Name of field 1").fill("visitor");
+  await dialog.getByRole("button", { name: "Make it" }).click();
+  await node("Request").waitFor();
+  await node("Response").waitFor();
+  editor = page.url();
+});
+
+await step("a step is added and told what to do", async () => {
+  await page.getByRole("region", { name: "Steps to add" }).getByRole("button", { name: "Text template" }).click();
+  await node("Text template").waitFor();
+  await inspector.getByLabel(/^template/).fill("Hello {{ visitor }}!");
+  await inspector.getByLabel("Name of the step").focus();
+  await page.reload();
+  await node("Text template").click();
+  await page.waitForFunction(() => [...document.querySelectorAll("textarea")].some((one) => one.value === "Hello {{ visitor }}!"));
+  await tidy(page, "the editor");
+});
+
+await step("edges are drawn where types match, and nowhere else", async () => {
+  await move("Text template", 0, 160);
+  await draw("Request", "field_visitor", "Text template", "in:+");
+  await edges.first().waitFor();
+  await draw("Text template", "out:result", "Response", "result");
+  await edges.nth(1).waitFor();
+  await page.getByRole("region", { name: "Steps to add" }).getByRole("button", { name: "Delay" }).click();
+  await node("Delay").waitFor();
+  await inspector.getByLabel("Input", { exact: true }).selectOption({ index: 0 });
+  const milliseconds = await node("Delay").locator(".react-flow__handle-left").first().getAttribute("data-handleid");
+  await move("Delay", 0, -180);
+  await draw("Text template", "out:result", "Delay", milliseconds);
+  await page.reload();
+  await node("Delay").waitFor();
+  assert.equal(await edges.count(), 2, "a text was connected to a number");
+});
+
+await step("what was done is undone", async () => {
+  await node("Delay").click();
+  await inspector.getByRole("button", { name: "Delete the step" }).click();
+  await node("Delay").waitFor({ state: "detached" });
+  await node("Text template").click();
+  await inspector.getByRole("button", { name: "Delete the step" }).click();
+  await node("Text template").waitFor({ state: "detached" });
+  assert.equal(await edges.count(), 0);
+  await page.getByRole("button", { name: "Undo" }).click();
+  await edges.nth(1).waitFor();
+  await node("Text template").waitFor();
+});
+
+await step("a run goes through the graph, step by step, to its output", async () => {
+  await page.getByRole("button", { name: "Run" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("visitor").fill("Ada");
+  await dialog.getByRole("button", { name: "Start the run" }).click();
+  await page.waitForURL(/\/runs\//);
+  const runs = inspector.getByRole("list", { name: "Steps of the run" });
+  await node("Response").getByText("Completed").waitFor(soon);
+  await runs.getByRole("button", { name: /^Text template/ }).click();
+  await runs.getByRole("region", { name: "Output" }).getByText("Hello Ada!").waitFor();
+  await tidy(page, "a run");
+});
+
+await step("runs are listed, and one that fails says why", async () => {
+  await page.goto(editor);
+  await node("Text template").click();
+  await inspector.getByLabel(/^template/).fill("{{ visitor");
+  await inspector.getByLabel("Name of the step").focus();
+  await page.waitForResponse((answer) => answer.request().method() === "GET" && /\/workflows\//.test(answer.url()));
+  await page.getByRole("button", { name: "Run" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Start the run" }).click();
+  await node("Text template").getByText("Failed").waitFor(soon);
+  await inspector.getByRole("alert").waitFor();
+  await page.getByRole("link", { name: "Runs" }).click();
+  const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
+  await runs.filter({ hasText: "Failed" }).waitFor();
+  await runs.filter({ hasText: "Completed" }).waitFor();
+  await tidy(page, "the runs of a workflow");
+});
+
+if (shots) {
+  const run = await page.getByRole("list", { name: "Runs" }).getByRole("link").last().getAttribute("href");
+  await step("pictures", () => pictures(browser, page, shots, { flow: "/flow", workflow: editor, "workflow-runs": `${editor}/runs`, "workflow-run": run }));
+}
+
+await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+
+await browser.close();

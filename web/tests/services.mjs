@@ -1,0 +1,131 @@
+// A database, references to it, containers, triggers and volumes in the dashboard. Driven by crates/server/tests/dashboard.rs.
+import assert from "node:assert/strict";
+import { api, asked, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
+
+const browser = await launch();
+const owner = await visitor(browser);
+const { page } = owner;
+const soon = { timeout: 60_000 };
+const step = steps(browser, owner, shots);
+const panel = page.getByRole("complementary");
+const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
+let address = "";
+let service = "";
+let canvas = "";
+
+await step("an app runs", async () => {
+  await signIn(page, login);
+  await drop(page, page.getByRole("main"), app);
+  await page.locator(".panel-head").getByText("Live").waitFor(soon);
+  service = page.url().split("/deployments/")[0];
+  canvas = service.split("/s/")[0];
+  address = await page.getByRole("link", { name: "Open" }).getAttribute("href");
+});
+
+await step("a database is two clicks away", async () => {
+  await page.goto(canvas);
+  await page.getByRole("button", { name: "Add" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: /^Redis/ }).click();
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
+  await tidy(page, "the canvas with a database");
+});
+
+await step("a variable refers to it, completed while it is typed", async () => {
+  await page.goto(`${service}/variables`);
+  await panel.getByLabel("Name").fill("CACHE_URL");
+  await panel.getByRole("combobox", { name: "Value" }).pressSequentially("${{redis_u");
+  await panel.getByRole("option", { name: "Redis.REDIS_URL" }).waitFor();
+  await tidy(page, "completion of a reference");
+  await page.keyboard.press("Enter");
+  assert.equal(await panel.getByRole("combobox", { name: "Value" }).inputValue(), "${{Redis.REDIS_URL}}");
+  await panel.getByRole("button", { name: "Add" }).click();
+  await panel.getByRole("list", { name: "Variables" }).getByText("CACHE_URL", { exact: true }).waitFor();
+  await reads(new URL("/cache", address).href, "redis://");
+});
+
+await step("its volume is backed up", async () => {
+  await page.goto(canvas);
+  await page.getByRole("link", { name: /Redis/ }).click();
+  await tab("Storage");
+  const volume = panel.getByRole("region", { name: /^Volume/ });
+  await volume.getByRole("button", { name: "Back up now" }).click();
+  await volume.getByRole("list", { name: "Backups" }).getByRole("listitem").first().waitFor(soon);
+  await volume.getByLabel("Daily").check();
+  await page.reload();
+  await volume.getByLabel("Daily", { exact: true }).and(page.locator(":checked")).waitFor();
+  await tidy(page, "storage");
+});
+
+await step("each container is listed and charted, and one that is killed is replaced", async () => {
+  await page.goto(`${service}/settings`);
+  await panel.getByLabel("Replicas", { exact: true }).fill("2");
+  await panel.getByRole("button", { name: "Scale" }).click();
+  await tab("Containers");
+  const rows = panel.getByRole("list", { name: "Containers" }).getByRole("listitem");
+  const running = rows.filter({ hasText: "Running" });
+  await running.nth(1).waitFor(soon);
+  await running.first().getByText(/vCPU, /).waitFor(soon);
+  await running.first().getByRole("button", { name: "Charts" }).click();
+  await panel.getByRole("figure", { name: /^Memory of container \d: [\d.]+ MB/ }).waitFor();
+  await tidy(page, "containers");
+  const ids = async () => (await asked(page, `{ containers(environmentId: "${environment()}", serviceId: "${id()}") { id status } }`)).data.containers.map((one) => one.id);
+  const before = await ids();
+  await running.first().getByRole("button", { name: "Kill" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Kill the container" }).click();
+  for (const until = Date.now() + 60_000; ; ) {
+    const now = await ids();
+    if (now.length === 2 && now.some((one) => !before.includes(one))) break;
+    assert.ok(Date.now() < until, "a killed container is not replaced");
+    await page.waitForTimeout(200);
+  }
+  await running.nth(1).waitFor(soon);
+  await running.first().getByRole("link", { name: "Log" }).click();
+  await page.waitForURL(/filter=%40replica/);
+  await panel.getByRole("log").getByText("listening").first().waitFor(soon);
+});
+
+await step("a trigger is made, runs, and says why it did nothing", async () => {
+  await tab("Triggers");
+  await panel.getByRole("button", { name: "New trigger" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Name").fill("grow under load");
+  await dialog.getByLabel("Value of rule 1").fill("90");
+  await dialog.getByLabel("At most").fill("4");
+  await tidy(page, "editing a trigger");
+  await dialog.getByRole("button", { name: "Save" }).click();
+  const row = panel.getByRole("list", { name: "Triggers" }).getByRole("listitem").filter({ hasText: "grow under load" });
+  await row.getByText("Add containers by 1, 1 to 4, when CPU above 90%").waitFor();
+  await row.getByRole("button", { name: "Log" }).click();
+  await row.getByRole("list", { name: "Runs" }).getByText("not executed").first().waitFor(soon);
+  await tidy(page, "triggers");
+  await row.getByRole("button", { name: "What can be done with grow under load" }).click();
+  await page.getByRole("menuitem", { name: "Pause" }).click();
+  await row.getByText("Paused").waitFor();
+});
+
+await step("limits are set for each replica", async () => {
+  await tab("Settings");
+  await panel.getByLabel("Memory, GB").fill("0.3");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved").waitFor();
+  await page.reload();
+  await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
+});
+
+if (shots) {
+  await step("pictures", () => pictures(browser, page, shots, { "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
+}
+
+await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+
+await browser.close();
+
+function environment() {
+  return canvas.split("/").at(-1);
+}
+
+function id() {
+  return service.split("/").at(-1);
+}
