@@ -171,6 +171,7 @@ impl Engine {
         tracker.spawn(trigger::run(shared.clone()));
         tracker.spawn(watch::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
+        tracker.spawn(workflow::starts::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

@@ -1,8 +1,8 @@
-//! Makes messages of what has happened to apps.
+//! Makes messages of what has happened to apps, and starts the workflows that wait for it.
 //!
-//! Should be true after each pass: every entry of the audit log about an app has been looked at, and for each that somebody wants to be told
-//! of there is a message. Both are one commit, so that none is told twice or forgotten; sending is [`crate::outgoing::post`]'s affair,
-//! and holds up nobody.
+//! Should be true after each pass: every entry of the audit log about an app has been looked at, for each that somebody wants to be told
+//! of there is a message, and for each that a workflow waits for a run. All are one commit, so that none is told twice or forgotten;
+//! sending is [`crate::outgoing::post`]'s affair, and holds up nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -57,7 +57,11 @@ async fn pass(shared: &Arc<Shared>) -> Result<bool, StoreError> {
         let mut changes = vec![Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect())];
         changes.extend(messages(shared, tenant, &activities).await?.into_iter().map(Change::DeliveryInsert));
         made |= changes.len() > 1;
+        let starts = ops::flow_trigger::system_event_starts(&shared.ops, tenant, &activities, Timestamp::now()).await?;
+        let begun = !starts.is_empty();
+        changes.extend(starts);
         match shared.ops.store.commit(tenant, changes).await {
+            Ok(_) if begun => shared.ops.signals.ring_runs(),
             // Somebody else has made them.
             Ok(_) | Err(StoreError::Stale) => {}
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@
 
 mod execute;
 mod nodes;
+pub(crate) mod starts;
 pub(crate) mod worker;
 
 use std::collections::HashMap;

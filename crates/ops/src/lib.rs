@@ -18,6 +18,7 @@ pub mod environment_patch;
 mod error;
 pub mod file;
 pub mod first_run;
+pub mod flow_trigger;
 pub mod idempotency;
 pub mod limit;
 pub mod logs;
