@@ -98,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) sources: ingest::Sources,
     /// The one way to an address that a user chose.
     pub(crate) outgoing: outgoing::Outgoing,
+    /// The way to addresses that the operator chose, wherever they are.
+    pub(crate) operators: outgoing::Outgoing,
     /// Instances that stand still while their volume is copied.
     pub(crate) held: std::sync::Mutex<HashSet<InstanceId>>,
     /// Rung when the engine has written into the audit log.
@@ -157,6 +159,7 @@ impl Engine {
             health: health::Board::default(),
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow),
+            operators: outgoing::Outgoing::new(outgoing::everywhere()),
             held: std::sync::Mutex::default(),
             told: watch_channel::Sender::new(0),
             mail: watch_channel::Sender::new(0),

@@ -24,6 +24,7 @@ pub mod limit;
 pub mod logs;
 pub mod metric;
 pub mod oauth;
+pub mod platform;
 pub mod plugin;
 pub mod project;
 pub mod run;

@@ -151,6 +151,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         takes: &[
             ("workflowId", "string", false, "Of one workflow"),
             ("status", "string", false, "QUEUED, RUNNING, COMPLETED, FAILED or CANCELED"),
+            ("search", "string", false, "A part of the workflow's name"),
             ("limit", "integer", false, "1 to 100"),
             ("cursor", "string", false, "nextCursor of the page before"),
         ],
@@ -187,9 +188,10 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         name: "upload_file",
         about: "Keeps a file and gives its address",
         takes: &[
-            ("filename", "string", true, "What it is called"),
+            ("filename", "string", false, "What it is called; needed with base64 and data_uri"),
             ("base64", "string", false, "Its content"),
             ("data_uri", "string", false, "Its content, as data:…;base64,…"),
+            ("url", "string", false, "Instead of the content: where it is fetched from"),
         ],
     },
 ];
