@@ -25,6 +25,10 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }
 
+/// What every answer must be.
+const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,\
+                      negative_data_rejection,ignored_auth,use_after_free";
+
 /// Schemathesis sends what the document allows and what it does not. No answer is a fault of the server's, and each is one that the document
 /// describes.
 #[test]
@@ -36,8 +40,8 @@ fn no_answer_lies_outside_of_the_document() {
     command
         .args(["-m", "schemathesis.cli", "run", &format!("{address}/v1/openapi.json"), "--url", &address])
         .args(["--header", &format!("Authorization: Bearer {}", server.token)])
-        .args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"])
-        .args(["--phases", "examples,coverage,fuzzing", "--max-examples", "12", "--seed", "1", "--no-shrink"])
+        .args(["--checks", CHECKS])
+        .args(["--phases", "coverage,fuzzing,stateful", "--max-examples", "12", "--seed", "1", "--no-shrink"])
         .args(["--suppress-health-check", "all", "--warnings", "off", "--request-timeout", "40", "--workers", "2", "--no-color"])
         .current_dir(server.dir.path());
     let output = harness::finish(command, "schemathesis");
