@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) sources: ingest::Sources,
     /// The one way to an address that a user chose.
     pub(crate) outgoing: outgoing::Outgoing,
+    /// The way to addresses that the operator chose, wherever they are.
+    pub(crate) operators: outgoing::Outgoing,
     /// Volumes that nothing may use while they are copied.
     pub(crate) held: std::sync::Mutex<HashSet<VolumeInstanceId>>,
     /// Replicas that are being started with a volume: it may be in use although nothing is seen to use it.
@@ -170,6 +172,7 @@ impl Engine {
             health: health::Board::default(),
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow),
+            operators: outgoing::Outgoing::new(outgoing::everywhere()),
             held: std::sync::Mutex::default(),
             mounting: std::sync::Mutex::default(),
             detached: std::sync::Mutex::default(),
@@ -190,6 +193,7 @@ impl Engine {
         tracker.spawn(domain_names::run(shared.clone()));
         tracker.spawn(asleep::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
+        tracker.spawn(workflow::starts::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));
         Self { shutdown: shutdown.drop_guard(), main, tracker }
     }

@@ -1,8 +1,8 @@
-//! Makes messages of what has happened to apps.
+//! Makes messages of what has happened to apps, and starts the workflows that wait for it.
 //!
-//! Should be true after each pass: every entry of the audit log about an app has been looked at, and for each that somebody wants to be told
-//! of there is a message. Both are one commit, so that none is told twice or forgotten; sending is [`crate::outgoing::post`]'s affair,
-//! and holds up nobody.
+//! Should be true after each pass: every entry of the audit log about an app has been looked at, for each that somebody wants to be told
+//! of there is a message, and for each that a workflow waits for a run. All are one commit, so that none is told twice or forgotten;
+//! sending is [`crate::outgoing::post`]'s affair, and holds up nobody.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -81,9 +81,16 @@ async fn tell(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Resul
         made => made?,
     };
     let some = !made.is_empty();
-    let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).collect();
+    let starts = ops::flow_trigger::system_event_starts(&shared.ops, tenant, activities, Timestamp::now()).await?;
+    let begun = !starts.is_empty();
+    let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).chain(starts).collect();
     match shared.ops.store.commit(tenant, changes).await {
-        Ok(_) => Ok(some),
+        Ok(_) => {
+            if begun {
+                shared.ops.signals.ring_runs();
+            }
+            Ok(some)
+        }
         // Somebody else has made some of them.
         Err(StoreError::Stale) => Ok(false),
         Err(error) => Err(error),

@@ -163,7 +163,8 @@ fn is_detached(shared: &Shared, view: &View) -> bool {
 }
 
 fn is_public(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
-    domains.iter().any(|domain| domain.service_id == instance.service_id) || proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
+    domains.iter().any(|domain| domain.service_id == instance.service_id)
+        || proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
 }
 
 /// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.

@@ -8,6 +8,7 @@
 mod execute;
 mod leftovers;
 mod nodes;
+pub(crate) mod starts;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
@@ -50,6 +51,8 @@ pub(crate) struct Flow {
     pub(crate) shared: Arc<Shared>,
     pub(crate) holder: Uuid,
     pub(crate) workers: Workers,
+    /// Turns at ffmpeg, which takes every core that there is.
+    pub(crate) films: tokio::sync::Semaphore,
     under_way: Mutex<HashMap<RunId, UnderWay>>,
     /// Counts executions.
     begun: AtomicU64,
@@ -88,12 +91,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let flow = Arc::new(Flow {
         holder: holder(&shared.config.data_dir),
         workers: Workers::new(&shared.config.data_dir, worker_user(&shared.config)),
+        films: tokio::sync::Semaphore::new(1),
         shared: shared.clone(),
         under_way: Mutex::default(),
         begun: AtomicU64::default(),
         graphs: Mutex::default(),
         landed: watch::Sender::new(0),
     });
+    nodes::clear(&shared.config.data_dir);
     // What an earlier process of this engine has left is taken up at once.
     if let Err(error) = shared.ops.store.system_runs_release(flow.holder, Timestamp::now()).await {
         tracing::warn!(%error, "the runs of the last start could not be given back; their holds run out");

@@ -2,16 +2,20 @@
 
 use std::time::Duration;
 
+use domain::activity::{Activity, Actor};
+use domain::deployment::DeploymentStatus;
 use domain::workflow::edit::Place;
-use domain::workflow::run::{Run, RunSource, RunStatus, Subject};
+use domain::workflow::run::{FlowTrigger, PlatformEvent, Run, RunSource, RunStatus, Start, Subject};
 use domain::workflow::{Graph, Node, NodeData, Policy, PortType, Position, Workflow};
-use domain::{GraphId, RunId, Tenant, Timestamp, UploadId};
+use domain::{ActivityId, FlowTriggerId, GraphId, Role, RunId, Tenant, Timestamp, UploadId};
+use jiff::SignedDuration;
 use ops::OpCtx;
-use ops::run::{RunStart, RunView, run_cancel, run_get, run_start};
+use ops::flow_trigger::{flow_trigger_create, system_schedule_start};
+use ops::run::{RunStart, RunView, node_run_start, run_cancel, run_get, run_start};
 use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, workflow_create, workflow_get};
 use serde_json::{Map, Value, json};
-use store::{Change, RunChange, WorkflowChange};
-use testkit::TestApp;
+use store::{Change, RunChange, RunQuery, WorkflowChange};
+use testkit::{App, TestApp};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
@@ -460,6 +464,199 @@ async fn one_workspace_does_not_hold_up_another() {
     let run = start(&bob, &quick, json!({})).await;
     assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
     let waiting =
-        ops::run::runs(&ada, store::RunQuery { workflow: None, status: Some(RunStatus::Queued) }, 500, None).await.expect("a list");
+        ops::run::runs(&ada, RunQuery { status: Some(RunStatus::Queued), ..RunQuery::default() }, 500, None).await.expect("a list");
     assert!(!waiting.items.is_empty(), "the other's runs are not all through");
+}
+
+async fn runs(ctx: &OpCtx) -> Vec<Run> {
+    ops::run::runs(ctx, RunQuery::default(), 100, None).await.expect("a list").items
+}
+
+/// Waits until so many runs are over.
+async fn until_runs(app: &TestApp, ctx: &OpCtx, count: usize) -> Vec<Run> {
+    let mut rings = app.ops.signals.runs();
+    let found = async {
+        loop {
+            rings.mark_unchanged();
+            let all = runs(ctx).await;
+            if all.len() >= count && all.iter().all(|run| run.status.is_over()) {
+                return all;
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(200), rings.changed()).await;
+        }
+    };
+    match tokio::time::timeout(Duration::from_secs(60), found).await {
+        Ok(all) => all,
+        Err(_) => panic!("{count} runs did not come: {:#?}", runs(ctx).await),
+    }
+}
+
+async fn trigger(app: &TestApp, id: FlowTriggerId, tenant: Tenant) -> FlowTrigger {
+    app.ops.store.flow_trigger(id).await.expect("the store").and_then(|sealed| sealed.open(tenant)).expect("the trigger")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_starts_its_workflow_once_whoever_tries() {
+    let mut app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let tenant = Tenant::system(flow.workspace_id);
+    let values = map(json!({"name": "Ada"}));
+    let start = Start::Schedule { cron: "0 3 * * *".into(), timezone: Some("Europe/Berlin".into()), values };
+    let made = flow_trigger_create(&now(&ctx), flow.id, start).await.expect("a trigger").trigger;
+    let due = |was: Timestamp, at: Timestamp| {
+        vec![Change::Workflow(WorkflowChange::TriggerMove { id: made.id, was, next: Some(at), last: None })]
+    };
+    // Its time came three times while nothing ran: that is made up for once, whichever of two engines is first.
+    app.kill_engine().await;
+    let past = Timestamp::now() - SignedDuration::from_hours(72);
+    app.ops.store.commit(tenant, due(made.next_at.expect("a time"), past)).await.expect("a new time");
+    let found = trigger(&app, made.id, tenant).await;
+    let at = Timestamp::now();
+    let (one, other) = tokio::join!(system_schedule_start(&app.ops, &found, at), system_schedule_start(&app.ops, &found, at));
+    one.and(other).expect("both are content");
+    assert_eq!(runs(&ctx).await.len(), 1);
+    app.start_engine();
+    let all = until_runs(&app, &ctx, 1).await;
+    let view = run_get(&ctx, all[0].id, true).await.expect("the run");
+    assert_eq!((view.run.source, &output(&view, "request")["name"]), (RunSource::Schedule, &json!("Ada")));
+    let moved = trigger(&app, made.id, tenant).await;
+    assert!(moved.next_at.expect("a next time") > at && moved.last_at.is_some(), "{moved:?}");
+
+    // The engine finds by itself what is due, also one that is killed on the way.
+    app.kill_engine().await;
+    app.ops.store.commit(tenant, due(moved.next_at.expect("a time"), past)).await.expect("a new time");
+    for _ in 0..3 {
+        app.start_engine();
+        tokio::time::sleep(Duration::from_millis(rand::random::<u64>() % 20)).await;
+        app.kill_engine().await;
+    }
+    app.start_engine();
+    assert_eq!(until_runs(&app, &ctx, 2).await.len(), 2);
+    let bad = Start::Schedule { cron: "every day".into(), timezone: None, values: Map::new() };
+    assert!(flow_trigger_create(&now(&ctx), flow.id, bad).await.expect_err("no schedule").public.contains("not a schedule"));
+}
+
+async fn on(ctx: &OpCtx, event: PlatformEvent) {
+    let fields = ["event", "deploymentId", "serviceId", "payload"];
+    let fields = fields.map(|name| NewField { name: name.into(), kind: PortType::Any, value: json!(null) }).to_vec();
+    let flow = workflow_create(&now(ctx), event.as_str(), "", fields).await.expect("a workflow");
+    flow_trigger_create(&now(ctx), flow.id, Start::Event { event }).await.expect("a trigger");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_to_an_app_starts_the_workflows_that_wait_for_it() {
+    let app = TestApp::started().await;
+    let shop = app.app("shop").await;
+    let ctx = shop.ctx();
+    on(&ctx, PlatformEvent::DeploymentSucceeded).await;
+    on(&ctx, PlatformEvent::ContainerUnhealthy).await;
+    let stranger = app.person("eve@example.com").await;
+    on(&stranger, PlatformEvent::DeploymentSucceeded).await;
+    let deployment = app.live(&shop).await;
+    let all = until_runs(&app, &ctx, 1).await;
+    assert_eq!((all.len(), all[0].source), (1, RunSource::Event));
+    let view = run_get(&ctx, all[0].id, true).await.expect("the run");
+    let told = output(&view, "request");
+    assert_eq!((&told["event"], &told["deploymentId"]), (&json!("deployment.succeeded"), &json!(deployment.to_string())));
+    assert_eq!(told["serviceId"], json!(shop.service.to_string()));
+    assert_eq!(told["payload"]["environmentId"], json!(shop.environment.to_string()));
+
+    // A build that fails is told of as well, and each entry starts what waits for it once.
+    on(&ctx, PlatformEvent::DeploymentFailed).await;
+    let entry = Activity {
+        id: ActivityId::generate(),
+        workspace_id: shop.tenant.workspace(),
+        project_id: Some(shop.project),
+        instance_id: Some(shop.instance),
+        actor: Actor::System { part: "engine".into() },
+        verb: "deployment_build_failed".into(),
+        subject: deployment.to_string(),
+        data: json!({"reason": "no start command"}),
+        address: None,
+        created_at: Timestamp::now(),
+    };
+    app.ops.store.commit(shop.tenant, vec![Change::Activity(entry)]).await.expect("an entry");
+    app.ops.signals.ring();
+    let all = until_runs(&app, &ctx, 2).await;
+    let view = run_get(&ctx, all[0].id, true).await.expect("the run");
+    assert_eq!(output(&view, "request")["payload"]["reason"], json!("no start command"));
+    assert!(runs(&stranger).await.is_empty(), "events stay in their workspace");
+
+    let person = stranger.user().expect("a person").user.id;
+    assert!(ops::auth::acting(&app.ops, shop.tenant, person).await.is_err(), "who does not belong to the workspace acts for nobody there");
+    let owner = ops::auth::acting(&app.ops, shop.tenant, ctx.user().expect("a person").user.id).await.expect("the owner acts");
+    let ops::Principal::User(owner) = owner else { panic!("a person") };
+    assert!(owner.grants.0.iter().all(|grant| grant.role == Role::Member), "and no further than a member");
+}
+
+/// A node by itself, to its end.
+async fn performed(app: &TestApp, ctx: &OpCtx, kind: &str, input: Value) -> RunView {
+    let run = node_run_start(&now(ctx), kind, None, map(input), None, RunSource::Api).await.expect("a run");
+    ended(app, ctx, run).await
+}
+
+fn of(app: &App) -> Value {
+    json!({"environment_id": app.environment.to_string(), "service_id": app.service.to_string()})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_use_the_platform_with_their_owners_rights() {
+    let app = TestApp::started().await;
+    let shop = app.app("shop").await;
+    let ctx = shop.ctx();
+    let first = app.live(&shop).await;
+    let with = |more: Value| {
+        let mut input = map(of(&shop));
+        input.extend(map(more));
+        Value::Object(input)
+    };
+    let good = async |kind: &str, input: Value| {
+        let view = performed(&app, &ctx, kind, input).await;
+        assert_eq!(view.run.status, RunStatus::Completed, "{kind}: {:?}", view.run.error);
+        output(&view, kind).clone()
+    };
+    good("scale", with(json!({"replicas": 2}))).await;
+    app.until_routed(&shop, first, 2).await;
+    good("restart", of(&shop)).await;
+    app.until_status(&shop, first, DeploymentStatus::Success).await;
+    assert!(good("read_logs", of(&shop)).await["items"].is_array());
+    assert!(good("read_metrics", with(json!({"minutes": 5}))).await["cpu"].is_number());
+    let second = good("redeploy", json!({"deployment_id": first.to_string()})).await["deployment_id"].clone();
+    let second = second.as_str().and_then(|text| text.parse().ok()).expect("a deployment");
+    app.until_status(&shop, second, DeploymentStatus::Success).await;
+    let third = good("rollback", json!({"deployment_id": first.to_string()})).await["deployment_id"].clone();
+    app.until_status(&shop, third.as_str().and_then(|text| text.parse().ok()).expect("a deployment"), DeploymentStatus::Success).await;
+    let fourth = good("deploy", of(&shop)).await["deployment_id"].clone();
+    assert!(fourth.is_string() && fourth != third);
+    good("set_variable", with(json!({"name": "COLOUR", "value": "green", "skip_deploys": true}))).await;
+    let view = ops::variable::View::Raw;
+    let variables =
+        ops::variable::variables(&shop.ctx(), shop.project, shop.environment, Some(shop.service), view).await.expect("variables");
+    assert_eq!(variables["COLOUR"].as_deref(), Some("green"));
+    let made = good("create_environment", json!({"project_id": shop.project.to_string(), "name": "staging"})).await;
+    assert!(made["environment_id"].is_string(), "{made}");
+
+    let stranger = app.person("eve@example.com").await;
+    for (kind, input) in [
+        ("scale", with(json!({"replicas": 1}))),
+        ("deploy", of(&shop)),
+        ("rollback", json!({"deployment_id": first.to_string()})),
+        ("set_variable", with(json!({"name": "A", "value": "b"}))),
+        ("read_logs", json!({"deployment_id": first.to_string()})),
+        ("read_metrics", of(&shop)),
+        ("sql_query", with(json!({"query": "SELECT 1"}))),
+    ] {
+        let view = performed(&app, &stranger, kind, input).await;
+        let error = view.run.error.unwrap_or_default();
+        assert!(view.run.status == RunStatus::Failed && error.contains("not found"), "{kind}: {error}");
+    }
+    let view = performed(&app, &ctx, "sql_query", with(json!({"query": "SELECT 1"}))).await;
+    assert!(view.run.error.is_some_and(|error| error.contains("neither DATABASE_URL nor MYSQL_URL")));
+    // A machine's other ports are nobody's to ask, whatever a variable says.
+    good("set_variable", with(json!({"name": "DATABASE_URL", "value": "postgres://u:canary@127.0.0.1:5432/x", "skip_deploys": true})))
+        .await;
+    let view = performed(&app, &ctx, "sql_query", with(json!({"query": "SELECT 1"}))).await;
+    let error = view.run.error.unwrap_or_default();
+    assert!(error.contains("does not lead to a database") && !error.contains("canary"), "{error}");
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use domain::account::Membership;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::network::visitor;
-use domain::{Grant, Grants, Permission, Place, Role, Timestamp, UserId};
+use domain::workflow::run::Run;
+use domain::{Code, Grant, Grants, Permission, Place, Role, Tenant, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -94,6 +95,41 @@ async fn session(ops: &Arc<Ops>, secret: &SecretString, now: Timestamp) -> Resul
 pub async fn operator_as(ops: &Arc<Ops>, user: UserId) -> Result<Principal, Error> {
     let person = person(ops, user, Via::Server, KeyLimits::OF_PLAN).await?;
     person.ok_or_else(|| Error::not_found("User"))
+}
+
+/// The person whose rights something has that goes on without them: a run, a schedule. They reach the one workspace, no further than a
+/// member does, and only while they belong to it.
+///
+/// # Errors
+/// They do not belong to it any more.
+pub async fn acting(ops: &Arc<Ops>, tenant: Tenant, user: UserId) -> Result<Principal, Error> {
+    let left = || Error::new(Code::Forbidden, "Whoever set this up does not belong to the workspace any more: set it up anew");
+    let user = ops.store.user(user).await?.ok_or_else(left)?;
+    let mut memberships = ops.store.memberships(user.id).await?;
+    memberships.retain(|membership| membership.workspace.id == tenant.workspace());
+    for membership in &mut memberships {
+        // The weaker role is the greater one.
+        membership.role = membership.role.max(Role::Member);
+    }
+    if memberships.is_empty() {
+        return Err(left());
+    }
+    let grants = grants_of(&memberships);
+    Ok(Principal::User(Arc::new(UserPrincipal { user, memberships, grants, via: Via::Absent, limits: KeyLimits::OF_PLAN })))
+}
+
+/// The rights of a run: those of whoever started it, while the key that they started it with works.
+///
+/// # Errors
+/// They do not belong to the workspace any more, or the key was revoked or has expired.
+pub async fn acting_for_run(ops: &Arc<Ops>, tenant: Tenant, run: &Run, now: Timestamp) -> Result<Principal, Error> {
+    if let Some(id) = run.key_id {
+        let key = ops.store.api_key(id).await?;
+        if key.is_none_or(|key| ended(&key, now).is_some()) {
+            return Err(Error::new(Code::Forbidden, "The key that started this run does not work any more: start it anew with another"));
+        }
+    }
+    acting(ops, tenant, run.user_id).await
 }
 
 const GONE: &str = "the account behind this credential no longer exists";

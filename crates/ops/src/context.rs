@@ -41,7 +41,7 @@ impl Principal {
         match self {
             Self::Anonymous | Self::System(_) => None,
             Self::User(person) => match person.via {
-                Via::Session(_) | Via::Server => None,
+                Via::Session(_) | Via::Absent | Via::Server => None,
                 Via::Key(id, _) => Some((id, person.limits, person.home().map_or(Plan::Free, |home| home.plan))),
             },
             Self::Key(key) => Some((key.key.id, key.key.limits, key.workspace.plan)),
@@ -100,6 +100,8 @@ pub enum Via {
     Session(SessionId),
     /// A key.
     Key(ApiKeyId, KeyKind),
+    /// They are not here: something that they have set up works for them.
+    Absent,
     /// They are acted for by a command on the server itself, whose user can read its database and its keys anyway.
     Server,
 }

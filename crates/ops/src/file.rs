@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::page::Page;
-use domain::workflow::run::{FlowFile, Made};
+use domain::workflow::catalogue::FETCH_FILE;
+use domain::workflow::run::{FlowFile, Made, RunSource, RunStatus};
 use domain::workflow::sniff::content_type;
 use domain::{Code, Permission, Tenant, Timestamp, UploadId, WorkflowId};
 use hmac::{Hmac, KeyInit, Mac};
@@ -13,7 +14,7 @@ use jiff::SignedDuration;
 use sha2::Sha256;
 use store::{Change, StoreError, WorkflowChange};
 
-use crate::run::fresh_secret;
+use crate::run::{fresh_secret, node_run_start, run_get};
 use crate::workflow::{home, workflow_get};
 use crate::{Error, OpCtx, Ops};
 
@@ -36,6 +37,45 @@ pub struct FileView {
 pub async fn file_add(ctx: &OpCtx, filename: &str, bytes: &[u8]) -> Result<FileView, Error> {
     let tenant = home(ctx, Permission::Write)?;
     system_file_keep(&ctx.ops, tenant, None, filename, bytes, ctx.now).await
+}
+
+/// How long an upload by address is waited for.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(25);
+/// Between two looks, where the engine is another process and rings no bell here.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Keeps a copy of the file at an address. The engine fetches it, as a run of [`FETCH_FILE`]: only its client may ask what users name.
+///
+/// # Errors
+/// What the run failed of, a role below member, or a timeout: the copy may then still come.
+pub async fn file_fetch(ctx: &OpCtx, url: &str, filename: Option<&str>) -> Result<FileView, Error> {
+    let given = [("url", Some(url)), ("filename", filename)];
+    let input = given.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))).collect();
+    let mut rings = ctx.ops.signals.runs();
+    let id = node_run_start(ctx, FETCH_FILE, None, input, None, RunSource::Api).await?;
+    let over = async {
+        loop {
+            rings.mark_unchanged();
+            let view = run_get(ctx, id, true).await?;
+            if view.run.status.is_over() {
+                return Ok::<_, Error>(view);
+            }
+            // Either will do.
+            let _ = tokio::time::timeout(LOOK, rings.changed()).await;
+        }
+    };
+    let late = || Err(Error::new(Code::Timeout, "The file is still being fetched: look for it in GET /v1/media-library"));
+    let view = tokio::time::timeout(PATIENCE, over).await.unwrap_or_else(|_| late())?;
+    if view.run.status != RunStatus::Completed {
+        let why = view.nodes.into_iter().find_map(|node| node.error).or(view.run.error).unwrap_or_else(|| "it was stopped".to_owned());
+        return Err(Error::bad_input(format!("The file could not be fetched: {why}")));
+    }
+    let told = view.nodes.iter().find_map(|node| node.output.as_ref()?.pointer("/result/fileId")?.as_str());
+    let file = told.and_then(|text| uuid::Uuid::parse_str(text).ok()).map(UploadId).ok_or_else(|| Error::not_found("File"))?;
+    let tenant = home(ctx, Permission::Write)?;
+    let file = ctx.ops.store.flow_file(file).await?.and_then(|sealed| sealed.open(tenant)).ok_or_else(|| Error::not_found("File"))?;
+    let secret = ctx.ops.store.flow_secret(tenant, &fresh_secret()).await?;
+    Ok(FileView { url: address(&ctx.ops, &secret, &file), file })
 }
 
 /// Keeps a file of a workspace, from an upload or from a node.

@@ -207,7 +207,7 @@ impl Limiter {
             Principal::Anonymous | Principal::System(_) => None,
             Principal::User(person) => match person.via {
                 Via::Session(id) => Some(Counted { subject: Subject(id.0), limits: self.rules.session, lasting: false }),
-                Via::Server => None,
+                Via::Absent | Via::Server => None,
                 // A login has a new token every hour: they count together.
                 Via::Key(_, KeyKind::OAuthAccess | KeyKind::OAuthRefresh) => lasting(person.user.id.0, self.of_plan(plan(person))),
                 Via::Key(id, _) => lasting(id.0, self.of_plan(plan(person)).with(own(person.limits))),

@@ -154,7 +154,7 @@ fn signed_in(ctx: &OpCtx) -> Result<UserId, Error> {
     let person = ctx.user()?;
     match person.via {
         crate::Via::Session(_) => Ok(person.user.id),
-        crate::Via::Key(..) | crate::Via::Server => {
+        crate::Via::Key(..) | crate::Via::Absent | crate::Via::Server => {
             Err(Error::new(domain::Code::Forbidden, "Not Authorized: approve logins in a browser, not with a token"))
         }
     }

@@ -56,6 +56,29 @@ const MAX_BATCH_BYTES: i64 = 64 << 20;
 /// # Errors
 /// Not found, a graph that cannot run, or a role below member.
 pub async fn run_start(ctx: &OpCtx, start: RunStart) -> Result<RunId, Error> {
+    prepare(ctx, start).await?.commit(ctx, vec![]).await
+}
+
+/// A run that is checked and not committed.
+pub(crate) struct Prepared {
+    pub(crate) id: RunId,
+    tenant: Tenant,
+    pub(crate) changes: Vec<Change>,
+}
+
+impl Prepared {
+    /// Begins it together with other changes: both, or neither.
+    pub(crate) async fn commit(self, ctx: &OpCtx, more: Vec<Change>) -> Result<RunId, Error> {
+        let Self { id, tenant, mut changes } = self;
+        changes.extend(more);
+        ctx.commit(tenant, changes).await?;
+        ctx.ops.signals.ring_runs();
+        Ok(id)
+    }
+}
+
+/// As [`run_start`], up to what is to be committed.
+pub(crate) async fn prepare(ctx: &OpCtx, start: RunStart) -> Result<Prepared, Error> {
     check_webhook(ctx, start.webhook.as_ref())?;
     let (tenant, subject, mut graph) = subject(ctx, &start.workflow).await?;
     let catalogue = &ctx.ops.settings.flow.catalogue;
@@ -122,7 +145,7 @@ pub async fn node_run_start(
     graph.nodes[0].data = NodeData { inputs: Map::new(), policy: Policy::default(), ..graph.nodes[0].data.clone() };
     let values = Map::from_iter([(id, Value::Object(input))]);
     let subject = Subject::Node { kind: known.key.to_string(), sub_model };
-    launch(ctx, Launch { tenant, subject, graph, values, webhook, source }).await
+    launch(ctx, Launch { tenant, subject, graph, values, webhook, source }).await?.commit(ctx, vec![]).await
 }
 
 struct Launch {
@@ -134,7 +157,7 @@ struct Launch {
     source: RunSource,
 }
 
-async fn launch(ctx: &OpCtx, launch: Launch) -> Result<RunId, Error> {
+async fn launch(ctx: &OpCtx, launch: Launch) -> Result<Prepared, Error> {
     let Launch { tenant, subject, graph, values, webhook, source } = launch;
     let body = serde_json::to_string(&graph).map_err(|error| Error::internal("a graph as text", error))?;
     let hash: [u8; 32] = Sha256::digest(body.as_bytes()).into();
@@ -178,9 +201,7 @@ async fn launch(ctx: &OpCtx, launch: Launch) -> Result<RunId, Error> {
         // Decided by the commit; what was read before makes the better words.
         changes.push(Change::Run(RunChange::Reserve { credits: estimated, allowance: settings.allowance }));
     }
-    ctx.commit(tenant, changes).await?;
-    ctx.ops.signals.ring_runs();
-    Ok(id)
+    Ok(Prepared { id, tenant, changes })
 }
 
 /// What clients call the thing that runs: a workflow's id, a template's slug, a type's key.

@@ -136,7 +136,7 @@ pub(crate) fn owner(ctx: &OpCtx) -> Result<UserId, Error> {
     }
 }
 
-async fn opened(ctx: &OpCtx, id: WorkflowId, permission: Permission) -> Result<Opened<Workflow>, Error> {
+pub(crate) async fn opened(ctx: &OpCtx, id: WorkflowId, permission: Permission) -> Result<Opened<Workflow>, Error> {
     ctx.open(ctx.ops.store.workflow(id).await?, "Workflow", |_| Place::Workspace, permission)
 }
 

@@ -15,13 +15,14 @@ use clap::parser::ValueSource;
 use domain::account::Plan;
 use domain::network::Network;
 use domain::rate::Limits;
+use domain::workflow::catalogue::Catalogue;
 use ops::limit::LimitRules;
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type, pair};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -141,6 +142,18 @@ struct Settings {
     /// [default: system; off while base_domain is localhost].
     #[arg(long, env = "ORRERY_DNS_RESOLVER", value_name = "ADDRESS", hide_short_help = true)]
     dns_resolver: Option<NameServer>,
+    /// Where language models are asked, as OpenAI's interface up to /v1, like http://127.0.0.1:11434/v1; its key is ORRERY_LLM_KEY.
+    #[arg(long, env = "ORRERY_LLM_URL", value_name = "URL", hide_short_help = true)]
+    llm_url: Option<String>,
+    /// The model behind each node type, like gpt_5=gpt-5-mini,claude_sonnet_4_6=sonnet, separated by commas [default: none].
+    #[arg(long, env = "ORRERY_LLM_MODELS", value_name = "TYPE=MODEL", value_delimiter = ',', hide_short_help = true)]
+    llm_models: Option<Vec<String>>,
+    /// What a node of a type costs in microcredits, like gpt_5=2500, separated by commas; others cost nothing [default: none].
+    #[arg(long, env = "ORRERY_NODE_PRICES", value_name = "TYPE=PRICE", value_delimiter = ',', hide_short_help = true)]
+    node_prices: Option<Vec<String>>,
+    /// What the workflows of an account may use, in microcredits [default: 1000000000000].
+    #[arg(long, env = "ORRERY_CREDIT_ALLOWANCE", value_name = "MICROCREDITS", hide_short_help = true)]
+    credit_allowance: Option<u64>,
     /// How the server writes its own log [default: text].
     #[arg(long, env = "ORRERY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -198,6 +211,16 @@ pub(crate) struct Config {
     /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
     #[serde(skip)]
     pub(crate) mail_server: Option<SecretString>,
+    /// Empty: no language models.
+    pub(crate) llm_url: String,
+    /// `TYPE=MODEL`
+    pub(crate) llm_models: Vec<String>,
+    /// `ORRERY_LLM_KEY`
+    #[serde(skip)]
+    pub(crate) llm_key: Option<SecretString>,
+    /// `TYPE=PRICE`
+    pub(crate) node_prices: Vec<String>,
+    pub(crate) credit_allowance: u64,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
 }
@@ -307,6 +330,11 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         outgoing_allow: layers.networks("outgoing_allow", set.outgoing_allow, file.outgoing_allow)?,
         mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
         mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
+        llm_url: layers.pick("llm_url", set.llm_url, file.llm_url, String::new),
+        llm_models: layers.pick("llm_models", set.llm_models, file.llm_models, Vec::new),
+        llm_key: std::env::var("ORRERY_LLM_KEY").ok().filter(|text| !text.is_empty()).map(SecretString::from),
+        node_prices: layers.pick("node_prices", set.node_prices, file.node_prices, Vec::new),
+        credit_allowance: layers.pick("credit_allowance", set.credit_allowance, file.credit_allowance, || 1_000_000_000_000),
         log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
         log_filter: layers.pick("log_filter", set.log_filter, file.log_filter, || "info".to_owned()),
         data_dir,
@@ -336,12 +364,7 @@ impl Layers<'_> {
         value
     }
 
-    fn networks(
-        &mut self,
-        key: &'static str,
-        set: Option<Vec<String>>,
-        file: Option<Vec<String>>,
-    ) -> Result<Vec<Network>, ConfigError> {
+    fn networks(&mut self, key: &'static str, set: Option<Vec<String>>, file: Option<Vec<String>>) -> Result<Vec<Network>, ConfigError> {
         let rule = "write addresses or networks like 10.1.2.3, 10.0.0.0/8 or fd00::/8";
         let parse = |text: &String| text.parse().map_err(|_| ConfigError::Refused { key, value: text.clone(), rule });
         self.pick(key, set, file, Vec::new).iter().map(parse).collect()
@@ -431,6 +454,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
     }
     check_apps(config)?;
+    check_flow(config)?;
     if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
         return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
     }
@@ -461,6 +485,37 @@ fn check_apps(config: &Config) -> Result<(), ConfigError> {
     }
     if config.trigger_seconds == 0 {
         return refused("trigger_seconds", "0".to_owned(), "at least one second must lie between two runs");
+    }
+    Ok(())
+}
+
+/// What holds for workflows.
+fn check_flow(config: &Config) -> Result<(), ConfigError> {
+    let refused = |key, value: &str, rule| Err(ConfigError::Refused { key, value: value.to_owned(), rule });
+    if !config.llm_url.is_empty() && !config.llm_url.starts_with("http://") && !config.llm_url.starts_with("https://") {
+        return refused("llm_url", &config.llm_url, "write it with http:// or https:// in front");
+    }
+    if let Some(bad) = config.llm_models.iter().find(|text| value::pair(text).is_none()) {
+        return refused(
+            "llm_models",
+            bad,
+            "write node types and models like gpt_5=gpt-5-mini; types are of lower case letters, digits and _",
+        );
+    }
+    let taken = Catalogue::new([]);
+    let double = config.llm_models.iter().find(|text| value::pair(text).is_some_and(|(kind, _)| taken.get(kind).is_some()));
+    if let Some(bad) = double {
+        return refused("llm_models", bad, "this type of node is something else: choose another name");
+    }
+    if config.llm_url.is_empty() && !config.llm_models.is_empty() {
+        return refused("llm_models", &config.llm_models.join(","), "say in llm_url where these models are asked");
+    }
+    let priced = |text: &String| value::pair(text).is_some_and(|(_, price)| price.parse::<u32>().is_ok());
+    if let Some(bad) = config.node_prices.iter().find(|text| !priced(text)) {
+        return refused("node_prices", bad, "write node types and microcredits like gpt_5=2500");
+    }
+    if i64::try_from(config.credit_allowance).is_err() {
+        return refused("credit_allowance", &config.credit_allowance.to_string(), "write a smaller number");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod edge_process;
 mod first_start;
 mod logging;
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
@@ -111,11 +112,32 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
             trigger_seconds: config.trigger_seconds,
             default_limits: default_limits(config),
         },
-        flow: ops::workflow::FlowSettings {
-            files: config.data_dir.join("files"),
-            outgoing_allow: config.outgoing_allow.clone(),
-            ..ops::workflow::FlowSettings::default()
-        },
+        flow: flow(config),
+    }
+}
+
+/// What workflows may use.
+fn flow(config: &Config) -> ops::workflow::FlowSettings {
+    use domain::workflow::catalogue::{Catalogue, LLM};
+    let pairs = |texts: &[String]| -> BTreeMap<String, String> {
+        let pairs = texts.iter().filter_map(|text| crate::config::pair(text));
+        pairs.map(|(kind, value)| (kind.to_owned(), value.to_owned())).collect()
+    };
+    let models = pairs(&config.llm_models);
+    let llm = (!config.llm_url.is_empty()).then(|| ops::workflow::LlmSettings {
+        base_url: config.llm_url.clone(),
+        key: config.llm_key.clone(),
+        models: models.clone(),
+    });
+    let of_any_model = llm.is_some().then_some(LLM).filter(|kind| !models.contains_key(*kind));
+    ops::workflow::FlowSettings {
+        catalogue: Arc::new(Catalogue::new(models.keys().map(String::as_str).chain(of_any_model))),
+        llm,
+        files: config.data_dir.join("files"),
+        outgoing_allow: config.outgoing_allow.clone(),
+        prices: pairs(&config.node_prices).into_iter().filter_map(|(kind, price)| Some((kind, price.parse().ok()?))).collect(),
+        allowance: i64::try_from(config.credit_allowance).unwrap_or(i64::MAX),
+        ..ops::workflow::FlowSettings::default()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::executor::Sql;
 use crate::{MasterKey, Store, StoreConfig};
 
 /// Statements that look at everything on purpose, and why that is right.
-const WHOLE: [(&str, &str); 19] = [
+const WHOLE: &[(&str, &str)] = &[
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
@@ -24,12 +24,13 @@ const WHOLE: [(&str, &str); 19] = [
     ("SYSTEM_REPLICAS_PURGE", "keeps the table short, once in ten minutes"),
     ("SYSTEM_ACTIVITIES_PENDING", "walks the partial index of entries without notifications, which holds nothing else"),
     ("SYSTEM_DELIVERY_NEXT", "stops at the first row of the partial index of pending messages"),
+    ("SYSTEM_FLOW_TRIGGER_NEXT", "stops at the first row of the partial index of triggers with a time"),
     ("SYSTEM_TRIGGER_NEXT", "stops at the first row of the partial index of enabled triggers"),
     ("SYSTEM_IN_USE", "both of its kind run once in ten minutes and look at the whole history"),
 ];
 
 /// Statements whose answer grows with the workspace, that look at a few members or keys, or that stop after as many rows as they were asked for.
-const WORKSPACE_WIDE: [&str; 10] = [
+const WORKSPACE_WIDE: &[&str] = &[
     "DOMAINS_OF_WORKSPACE",
     "INSTANCES_OF_WORKSPACE",
     "ACTIVITIES",
@@ -40,6 +41,7 @@ const WORKSPACE_WIDE: [&str; 10] = [
     "MEMBER_REMOVE",
     "MEMBER_SET",
     "PROJECT_COUNT",
+    "TRIGGERS_OF_EVENTS",
 ];
 
 fn all() -> impl Iterator<Item = &'static Sql> {

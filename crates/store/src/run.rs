@@ -54,6 +54,11 @@ statements! {
     RUNS_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow", "DESC");
     RUNS_OF_STATUS = page_of!(" AND status = $status", "DESC");
     RUNS_OF_WORKFLOW_AND_STATUS = page_of!(" AND workflow_id = $workflow AND status = $status", "DESC");
+    RUNS_NAMED = page_of!(" AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    RUNS_OF_WORKFLOW_NAMED = page_of!(" AND workflow_id = $workflow AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    RUNS_OF_STATUS_NAMED = page_of!(" AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    RUNS_OF_WORKFLOW_AND_STATUS_NAMED =
+        page_of!(" AND workflow_id = $workflow AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
     RUN_INSERT =
         "INSERT INTO runs (id, workspace_id, user_id, key_id, workflow_id, name, sub_model, graph_id, input, source, sealed_webhook, \
          status, error, node_count, single_node, estimated, credits, ready_at, holder, held_until, created_at, started_at, finished_at) \
@@ -147,12 +152,14 @@ statements! {
 }
 
 /// Which runs are wanted. What is not said does not narrow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunQuery {
     /// Of one workflow.
     pub workflow: Option<WorkflowId>,
     /// In one status.
     pub status: Option<RunStatus>,
+    /// What ran has this in its name.
+    pub search: Option<String>,
 }
 
 /// A change of a run, as [`crate::Change::Run`] carries it.
@@ -298,16 +305,22 @@ impl Store {
     pub async fn runs(&self, tenant: Tenant, query: RunQuery, first: u32, after: Option<String>) -> Result<Page<Run>, StoreError> {
         let request = PageRequest { first: Some(first), after, ..PageRequest::default() };
         let range = page::range(&request)?;
-        let sql = match (query.workflow.is_some(), query.status.is_some()) {
-            (false, false) => &RUNS,
-            (true, false) => &RUNS_OF_WORKFLOW,
-            (false, true) => &RUNS_OF_STATUS,
-            (true, true) => &RUNS_OF_WORKFLOW_AND_STATUS,
+        let search = query.search.as_deref().map(page::containing);
+        let sql = match (query.workflow.is_some(), query.status.is_some(), search.is_some()) {
+            (false, false, false) => &RUNS,
+            (true, false, false) => &RUNS_OF_WORKFLOW,
+            (false, true, false) => &RUNS_OF_STATUS,
+            (true, true, false) => &RUNS_OF_WORKFLOW_AND_STATUS,
+            (false, false, true) => &RUNS_NAMED,
+            (true, false, true) => &RUNS_OF_WORKFLOW_NAMED,
+            (false, true, true) => &RUNS_OF_STATUS_NAMED,
+            (true, true, true) => &RUNS_OF_WORKFLOW_AND_STATUS_NAMED,
         };
         let params = params![
             workspace = tenant,
             workflow = query.workflow,
             status = query.status.map(RunStatus::as_str),
+            search = search,
             above = range.above,
             below = range.below,
             limit = range.limit

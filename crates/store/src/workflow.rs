@@ -73,6 +73,13 @@ statements! {
         trigger_columns!(),
         " FROM flow_triggers WHERE workflow_id = $workflow AND workspace_id = $workspace ORDER BY id"
     );
+    TRIGGERS_OF_EVENTS = concat!(
+        "SELECT ",
+        trigger_columns!(),
+        " FROM flow_triggers WHERE workspace_id = $workspace AND kind = 'event' AND enabled = TRUE ORDER BY id"
+    );
+    SYSTEM_FLOW_TRIGGER_NEXT =
+        "SELECT next_at FROM flow_triggers WHERE next_at IS NOT NULL AND enabled = TRUE ORDER BY next_at LIMIT 1";
     SYSTEM_TRIGGERS_DUE = concat!(
         "SELECT ",
         trigger_columns!(),
@@ -82,6 +89,9 @@ statements! {
         "INSERT INTO flow_triggers (id, workspace_id, workflow_id, user_id, kind, spec, hash, enabled, next_at, last_at, created_at) \
          VALUES ($id, $workspace, $workflow, $user, $kind, $spec, $hash, $enabled, $next, $last, $created)";
     TRIGGER_DELETE = "DELETE FROM flow_triggers WHERE id = $id AND workspace_id = $workspace";
+    TRIGGER_SWITCH = "UPDATE flow_triggers SET enabled = $enabled, next_at = $next WHERE id = $id AND workspace_id = $workspace";
+    TRIGGER_ROTATE = "UPDATE flow_triggers SET hash = $hash WHERE id = $id AND workspace_id = $workspace AND hash IS NOT NULL";
+    TRIGGER_FIRED = "UPDATE flow_triggers SET last_at = $at WHERE id = $id AND workspace_id = $workspace AND enabled = TRUE";
     /// Of several control planes, one moves it on.
     TRIGGER_MOVE =
         "UPDATE flow_triggers SET next_at = $next, last_at = $last WHERE id = $id AND workspace_id = $workspace AND next_at = $was";
@@ -121,6 +131,29 @@ pub enum WorkflowChange {
     },
     /// A trigger of a workflow.
     TriggerDelete(FlowTriggerId),
+    /// A trigger is switched on or off.
+    TriggerSwitch {
+        /// Which.
+        id: FlowTriggerId,
+        /// Whether it starts something from now on.
+        enabled: bool,
+        /// When next, of a schedule.
+        next: Option<Timestamp>,
+    },
+    /// The URL of a trigger has another secret; the one before is void.
+    TriggerRotate {
+        /// Which.
+        id: FlowTriggerId,
+        /// The secret's hash.
+        hash: [u8; 32],
+    },
+    /// A trigger without a clock starts something, provided that it is still switched on.
+    TriggerFired {
+        /// Which.
+        id: FlowTriggerId,
+        /// When.
+        at: Timestamp,
+    },
     /// A trigger has its next time, if it still has the one that was read.
     TriggerMove {
         /// Which.
@@ -230,6 +263,22 @@ impl Store {
         self.list(&TRIGGERS_OF_WORKFLOW, &params![workspace = tenant, workflow = workflow], trigger_row).await
     }
 
+    /// What starts workflows of a workspace when something happens there, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_triggers_of_events(&self, tenant: Tenant) -> Result<Vec<FlowTrigger>, StoreError> {
+        self.list(&TRIGGERS_OF_EVENTS, &params![workspace = tenant], trigger_row).await
+    }
+
+    /// When the next trigger's time comes.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_flow_trigger_next(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.one(&SYSTEM_FLOW_TRIGGER_NEXT, &[], Record::time).await
+    }
+
     /// The triggers whose time has come, at most so many.
     ///
     /// # Errors
@@ -307,6 +356,13 @@ fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
         WorkflowChange::FileInsert { file, most } => flow_file::flow_file_insert(file, *most),
         WorkflowChange::TriggerInsert { trigger, hash } => trigger_insert(trigger, *hash),
         WorkflowChange::TriggerDelete(id) => Statement::touch(&TRIGGER_DELETE, params![id = *id, workspace = tenant]),
+        WorkflowChange::TriggerSwitch { id, enabled, next } => {
+            Statement::touch(&TRIGGER_SWITCH, params![id = *id, workspace = tenant, enabled = *enabled, next = *next])
+        }
+        WorkflowChange::TriggerRotate { id, hash } => {
+            Statement::touch(&TRIGGER_ROTATE, params![id = *id, workspace = tenant, hash = *hash])
+        }
+        WorkflowChange::TriggerFired { id, at } => Statement::touch(&TRIGGER_FIRED, params![id = *id, workspace = tenant, at = *at]),
         WorkflowChange::TriggerMove { id, was, next, last } => {
             Statement::touch(&TRIGGER_MOVE, params![id = *id, workspace = tenant, was = *was, next = *next, last = *last])
         }
@@ -323,6 +379,9 @@ impl WorkflowChange {
             Self::FileInsert { .. } => "FlowFileInsert",
             Self::TriggerInsert { .. } => "FlowTriggerInsert",
             Self::TriggerDelete(_) => "FlowTriggerDelete",
+            Self::TriggerSwitch { .. } => "FlowTriggerSwitch",
+            Self::TriggerRotate { .. } => "FlowTriggerRotate",
+            Self::TriggerFired { .. } => "FlowTriggerFired",
             Self::TriggerMove { .. } => "FlowTriggerMove",
         }
     }
@@ -333,7 +392,13 @@ impl WorkflowChange {
             Self::FileInsert { file, .. } => Some(file.workspace_id),
             Self::TriggerInsert { trigger, .. } => Some(trigger.workspace_id),
             // The statements look for their row in the tenant's workspace.
-            Self::Delete(_) | Self::GraphKeep { .. } | Self::TriggerDelete(_) | Self::TriggerMove { .. } => None,
+            Self::Delete(_)
+            | Self::GraphKeep { .. }
+            | Self::TriggerDelete(_)
+            | Self::TriggerSwitch { .. }
+            | Self::TriggerRotate { .. }
+            | Self::TriggerFired { .. }
+            | Self::TriggerMove { .. } => None,
         }
     }
 }

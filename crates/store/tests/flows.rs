@@ -183,7 +183,7 @@ both! {
         fixture.store.commit(ada, vec![Change::Run(RunChange::Cancel { id: run.id, at: later(101) })]).await.unwrap();
         let nodes = fixture.store.node_runs_of(ada, &[run.id]).await.unwrap();
         assert_eq!(nodes[&run.id][0].status, RunStatus::Canceled);
-        let page = fixture.store.runs(ada, RunQuery { workflow: None, status: Some(RunStatus::Canceled) }, 10, None).await.unwrap();
+        let page = fixture.store.runs(ada, RunQuery { status: Some(RunStatus::Canceled), ..RunQuery::default() }, 10, None).await.unwrap();
         assert_eq!((page.items.len(), page.items[0].values.clone()), (1, Map::new()), "a list leaves out what was given");
         let found = fixture.store.run(run.id).await.unwrap().unwrap().open(ada).unwrap();
         assert_eq!((found.id, found.values), (page.items[0].id, run.values));
@@ -225,6 +225,22 @@ both! {
         let moved = || Change::Workflow(WorkflowChange::TriggerMove { id: trigger.id, was: now(), next: Some(later(60)), last: Some(now()) });
         store.commit(ada, vec![moved()]).await.unwrap();
         assert!(matches!(store.commit(ada, vec![moved()]).await, Err(StoreError::Stale)), "one of two moves it");
+        assert_eq!(store.system_flow_trigger_next().await.unwrap(), Some(later(60)));
+        let events = |tenant: Tenant| async move { store.flow_triggers_of_events(tenant).await.unwrap().len() };
+        assert_eq!(events(ada).await, 1);
+        let change = |change: WorkflowChange| async move { store.commit(ada, vec![Change::Workflow(change)]).await };
+        let fired = || change(WorkflowChange::TriggerFired { id: trigger.id, at: later(1) });
+        fired().await.unwrap();
+        change(WorkflowChange::TriggerRotate { id: trigger.id, hash: [4; 32] }).await.unwrap();
+        assert!(store.flow_trigger_by_hash([3; 32]).await.unwrap().is_none(), "the old secret is void");
+        change(WorkflowChange::TriggerSwitch { id: trigger.id, enabled: false, next: None }).await.unwrap();
+        assert!(matches!(fired().await, Err(StoreError::Stale)), "it is switched off");
+        assert_eq!((events(ada).await, store.system_flow_trigger_next().await.unwrap()), (0, None));
+        let found = store.flow_trigger_by_hash([4; 32]).await.unwrap().unwrap();
+        assert_eq!((found.last_at, found.enabled), (Some(later(1)), false));
+        let (eve, _) = fixture.tenant("eve").await;
+        let theft = store.commit(eve, vec![Change::Workflow(WorkflowChange::TriggerRotate { id: trigger.id, hash: [5; 32] })]).await;
+        assert!(matches!(theft, Err(StoreError::Stale)), "{theft:?}");
         assert_eq!(store.flow_files(ada, None, 10, None).await.unwrap().items, std::slice::from_ref(&file));
         let another = |bytes| {
             let file = FlowFile { id: UploadId::generate(), bytes, ..file.clone() };

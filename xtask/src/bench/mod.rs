@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Orrery beside its peers, measured in one run. Ratios are the result; single figures only say what machine it was.
 
+mod flow;
 mod galaxy;
 mod limits;
 mod railway;
@@ -47,6 +48,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     limits::run(root, &target, &scratch)?;
     deploy(&target, &scratch)?;
     railway::run(&target, &scratch)?;
+    flow::run(&target, &scratch)?;
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
 }

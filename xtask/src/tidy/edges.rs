@@ -22,10 +22,12 @@ const ROOMS: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that only some rooms may name outside of tests.
-const RESERVED: [(&[&str], &[&str], &str); 7] = [
+const RESERVED: [(&[&str], &[&str], &str); 8] = [
     // telemetry keeps log files of its own, one database per day.
     (&["rusqlite"], &["store", "telemetry"], "SQL belongs to `store`, log files to `telemetry`"),
-    (&["tokio-postgres", "deadpool-postgres", "postgres", "refinery", "sqlx", "diesel"], &["store"], "SQL belongs to `store`"),
+    (&["deadpool-postgres", "postgres", "refinery", "sqlx", "diesel"], &["store"], "SQL belongs to `store`"),
+    // engine asks databases of users for their workflows, with statements that they wrote; its own belongs to `store`.
+    (&["tokio-postgres", "mysql_async"], &["store", "engine"], "SQL belongs to `store`"),
     (&["redis"], &["ops"], "counts that control planes share belong to `ops::limit`"),
     (&["axum", "tower-http"], &["api", "server"], "HTTP is served by `api` and `server`; `edge` speaks bare hyper"),
     // engine asks health checks and talks to the edge's socket: a client, which `names` holds it to.

@@ -19,13 +19,14 @@ use super::runs::{limit, time};
 use super::workflows::workflow_id;
 use crate::http::ApiState;
 
-/// A file. Its content comes in one of `base64` and `data_uri`.
+/// A file. Its content comes in one of `base64`, `data_uri` and `url`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Upload {
-    /// What people call it.
+    /// What people call it. Needed with `base64` and `data_uri`; with `url` its last part when absent.
+    #[serde(default)]
     #[schema(min_length = 1, max_length = 200)]
-    filename: String,
+    filename: Option<String>,
     /// Ignored: the first bytes say what it is.
     #[serde(default, rename = "contentType")]
     _content_type: Option<String>,
@@ -34,6 +35,10 @@ pub(crate) struct Upload {
     /// `data:…;base64,…`
     #[serde(default)]
     data_uri: Option<String>,
+    /// An http or https address that the file is fetched from.
+    #[serde(default)]
+    #[schema(min_length = 1, max_length = 8000)]
+    url: Option<String>,
 }
 
 /// A file that is kept.
@@ -75,16 +80,18 @@ pub(crate) async fn upload(Caller(ctx): Caller, request: Request) -> Answer<File
 }
 
 pub(crate) async fn keep(ctx: &OpCtx, upload: Upload) -> Result<FileView, Error> {
-    let Upload { filename, base64, data_uri, .. } = upload;
-    let encoded = match (base64, data_uri) {
-        (Some(text), None) => text,
-        (None, Some(uri)) => {
+    let Upload { filename, base64, data_uri, url, .. } = upload;
+    let encoded = match (base64, data_uri, url) {
+        (None, None, Some(url)) => return ops::file::file_fetch(ctx, &url, filename.as_deref()).await,
+        (Some(text), None, None) => text,
+        (None, Some(uri), None) => {
             let (_, text) =
                 uri.split_once(";base64,").ok_or_else(|| Error::bad_input("data_uri: data:<type>;base64,<content> is needed"))?;
             text.to_owned()
         }
-        _ => return Err(Error::bad_input("Give the content in exactly one of base64 and data_uri")),
+        _ => return Err(Error::bad_input("Give the content in exactly one of base64, data_uri and url")),
     };
+    let filename = filename.ok_or_else(|| Error::bad_input("filename: required, and nothing was given"))?;
     let bytes = STANDARD.decode(encoded.trim()).map_err(|error| Error::bad_input(format!("The content is no base64: {error}")))?;
     ops::file::file_add(ctx, &filename, &bytes).await
 }

@@ -9,6 +9,7 @@ mod mcp;
 mod openapi;
 mod reference;
 mod runs;
+mod triggers;
 mod workflows;
 
 use axum::routing::{delete, get, patch, post};
@@ -43,6 +44,10 @@ fn version() -> Router<ApiState> {
         .route("/workflows/{workflow}/edges", post(workflows::connect))
         .route("/workflows/{workflow}/edges/{edge}", delete(workflows::disconnect))
         .route("/workflows/{workflow}/media", get(files::media))
+        .route("/workflows/{workflow}/triggers", get(triggers::list).post(triggers::create))
+        .route("/workflows/{workflow}/triggers/{trigger}", patch(triggers::update).delete(triggers::delete))
+        .route("/workflows/{workflow}/triggers/{trigger}/rotate", post(triggers::rotate))
+        .route("/hooks/{secret}", post(triggers::call))
         .route("/system-workflows", get(workflows::system))
         .route("/nodes/estimate-credits", post(catalogue::estimate_nodes))
         .route("/nodes/runs/{run}", get(catalogue::run_get))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::answer::Problem;
-use super::{catalogue, files, hooks, runs, workflows};
+use super::{catalogue, files, hooks, runs, triggers, workflows};
 use crate::http;
 
 #[derive(OpenApi)]
@@ -50,7 +50,13 @@ use crate::http;
         files::media,
         hooks::secret,
         hooks::deliveries,
-        hooks::replay
+        hooks::replay,
+        triggers::list,
+        triggers::create,
+        triggers::update,
+        triggers::rotate,
+        triggers::delete,
+        triggers::call
     )
 )]
 struct Document;

@@ -320,6 +320,9 @@ pub(crate) struct RunFilter {
     #[serde(default)]
     #[param(inline)]
     pub(crate) status: Option<String>,
+    /// A part of the workflow's name, or of the node type of a direct run.
+    #[serde(default)]
+    pub(crate) search: Option<String>,
     /// At most so many, 20 when absent.
     #[serde(default)]
     #[param(minimum = 1, maximum = 100)]
@@ -349,7 +352,11 @@ pub(crate) async fn page(ctx: &OpCtx, filter: RunFilter) -> Result<RunPage, Erro
         let known = RunStatus::parse(&text.to_ascii_uppercase());
         known.ok_or_else(|| Error::bad_input("status is one of QUEUED, RUNNING, COMPLETED, FAILED, CANCELED"))
     });
-    let query = RunQuery { workflow: filter.workflow_id.as_deref().map(workflow_id).transpose()?, status: status.transpose()? };
+    let query = RunQuery {
+        workflow: filter.workflow_id.as_deref().map(workflow_id).transpose()?,
+        status: status.transpose()?,
+        search: filter.search.filter(|text| !text.trim().is_empty()),
+    };
     let found = ops::run::runs(ctx, query, limit(filter.limit)?, filter.cursor).await?;
     let next_cursor = found.items.last().filter(|_| found.has_next).map(|run| run.id.0.to_string());
     let items = found.items.into_iter().map(|run| run_shape(ctx, RunView { run, nodes: vec![] }, false)).collect();

@@ -110,7 +110,7 @@ fn asker(ctx: &OpCtx) -> Option<Uuid> {
         Principal::User(person) => match person.via {
             Via::Session(session) => Some(session.0),
             Via::Key(key, _) => Some(key.0),
-            Via::Server => None,
+            Via::Absent | Via::Server => None,
         },
         Principal::Key(key) => Some(key.key.id.0),
     }

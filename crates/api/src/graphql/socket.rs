@@ -266,7 +266,7 @@ async fn still_valid(ctx: &OpCtx) -> bool {
                     };
                 }
                 Via::Key(key, _) => key,
-                Via::Server => return true,
+                Via::Absent | Via::Server => return true,
             },
             // What cannot be read now is looked at again in a moment.
             Err(_) => return true,

@@ -99,14 +99,14 @@ pub(crate) fn notification_kinds() -> Vec<NotificationKind> {
 
 pub(crate) fn notification_settings(ctx: &Ctx, workspace: &str) -> Result<NotificationSettings, Fault> {
     let tenant = ctx.op.allow(id("Workspace", workspace, WorkspaceId)?, Place::Workspace, Permission::ReadSecrets)?;
-    let found = ctx.wait(ops::app::notification_settings_get(&ctx.op, tenant, None))?;
+    let found = ctx.wait(ops::app::notification_settings_get(&ctx.op, tenant))?;
     Ok(found.unwrap_or_default().into())
 }
 
 pub(crate) fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
     let workspace = ctx.wait(ops::account::workspace_get(&ctx.op, id("Workspace", &input.workspace_id, WorkspaceId)?))?.row;
     let tenant = ctx.op.allow(workspace.id, Place::Workspace, Permission::Write)?;
-    let before = ctx.wait(ops::app::notification_settings_get(&ctx.op, tenant, None))?.unwrap_or_default();
+    let before = ctx.wait(ops::app::notification_settings_get(&ctx.op, tenant))?.unwrap_or_default();
     let channels = before.slack.map(|slack| slack.channels).unwrap_or_default();
     let NotificationSettingsInput { mail, slack, .. } = input;
     let settings = notification::NotificationSettings {

@@ -3,6 +3,7 @@
 mod answers;
 mod commands;
 mod contract;
+mod flow;
 mod galaxy;
 mod hostile;
 mod keys;

@@ -14,7 +14,7 @@ use domain::{EnvironmentId, ProjectId, Timestamp};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
-use ops::{OpCtx, Ops, Settings, Signals, first_run};
+use ops::{OpCtx, Ops, Settings, first_run};
 use secrecy::{ExposeSecret, SecretString};
 use store::{MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
@@ -54,26 +54,18 @@ impl Server {
         let dir = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let ops = Arc::new(Ops {
-            store: Store::open(StoreConfig {
-                url: format!("sqlite://{}", dir.path().join("orrery.db").display()),
-                master_key: MasterKey::from_bytes([7; 32]),
-            })
-            .await
-            .unwrap(),
-            telemetry: Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 })
-                .unwrap(),
-            signals: Signals::default(),
-            principals: ops::auth::Principals::default(),
-            limits,
-            guesses: ops::account::Guesses::default(),
-            settings: Settings {
-                dashboard_url: format!("http://{address}"),
-                max_upload_bytes: LIMIT,
-                verify_domains: true,
-                ..Settings::local(dir.path())
-            },
-        });
+        let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
+        let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
+        let logs = TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 };
+        let settings = Settings {
+            dashboard_url: format!("http://{address}"),
+            max_upload_bytes: LIMIT,
+            verify_domains: true,
+            ..Settings::local(dir.path())
+        };
+        let mut ops = Ops::new(store, Telemetry::open(logs).unwrap(), settings);
+        ops.limits = limits;
+        let ops = Arc::new(ops);
         let stop = CancellationToken::new();
         let mut state = ApiState::new(ops.clone());
         // Tests stand in for a reverse proxy, and so for people elsewhere.

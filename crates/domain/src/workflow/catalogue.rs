@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 
-use super::PortType::{self, Any, Boolean, Image, Number, Select, Text};
+use super::PortType::{self, Any, Audio, Boolean, Image, Number, Select, Text, Video};
 use super::field::{Form, Input};
 
 /// A family of node types.
@@ -106,6 +106,12 @@ impl NodeType {
 #[derive(Clone, Debug)]
 pub struct Catalogue(IndexMap<String, NodeType>);
 
+/// The type that keeps a copy of a file; uploads by address are runs of it.
+pub const FETCH_FILE: &str = "fetch_file";
+
+/// The type whose model is an input, for endpoints of which nobody has said what stands behind which key.
+pub const LLM: &str = "llm";
+
 /// The keys of language models that the contract names. Each works when the operator says which model stands behind it.
 pub const LLM_KEYS: [&str; 13] = [
     "claude_opus_4_6",
@@ -132,7 +138,10 @@ impl Catalogue {
         all.extend(branches());
         all.extend(outside());
         all.extend(media());
-        all.extend(platform());
+        all.extend(films());
+        all.extend(deployments());
+        all.extend(environments());
+        all.extend(readings());
         all.extend(llms.into_iter().map(llm));
         Self(all.into_iter().map(|kind| (kind.key.to_string(), kind)).collect())
     }
@@ -317,6 +326,17 @@ fn outside() -> Vec<NodeType> {
         )
         .gives(&[("body", Any), ("status", Number), ("headers", Any)])
         .reaches_outside(60 * SECOND),
+        utility(
+            FETCH_FILE,
+            "Fetch file",
+            "Keeps a copy of a file from elsewhere with the account's files",
+            vec![
+                field("url", Text, Form::Text(8000), "An http or https address").required(),
+                field("filename", Text, Form::Text(200), "What it is called; as in the address when absent"),
+            ],
+        )
+        .gives(&[("file", PortType::File), ("result", Any)])
+        .reaches_outside(60 * SECOND),
     ]
 }
 
@@ -356,24 +376,143 @@ fn media() -> Vec<NodeType> {
     [crop.of_contract(Category::Utility), resize].map(|kind| kind.gives(&[("image_url", Image)]).reaches_outside(60 * SECOND)).into()
 }
 
-fn platform() -> Vec<NodeType> {
+fn films() -> Vec<NodeType> {
+    let video = || field("video_url", Video, Form::Media(1), "The video").required();
+    let merge = utility(
+        "merge_videos",
+        "Merge videos",
+        "Puts videos one behind the other; the first says how large and fast the result is",
+        vec![
+            field("video_urls", Video, Form::Media(100), "At least two videos, in their order").required(),
+            field("transition", Select, Form::Select(&["none", "fade", "dissolve"]), "What is between two of them").or("\"none\""),
+        ],
+    );
+    let extract = utility("extract_audio", "Extract audio", "Takes the sound out of a video", vec![video()]);
+    let both = utility(
+        "merge_av",
+        "Merge audio and video",
+        "Gives a video another sound; the shorter of both says how long the result is",
+        vec![video(), field("audio_url", Audio, Form::Media(1), "The sound").required()],
+    );
+    let slow = |kind: NodeType| NodeType { timeout_ms: 600 * SECOND, ..kind };
     vec![
-        NodeType {
-            category: Category::Platform,
-            ..utility(
-                "notify",
-                "Notify",
-                "Sends a message to an address that takes Slack's form of webhooks",
-                vec![field("url", Text, TEXT, "The webhook's address").required(), field("text", Text, TEXT, "The message").required()],
-            )
-        }
-        .reaches_outside(60 * SECOND),
+        slow(merge.gives(&[("video_url", Video)]).of_contract(Category::Utility)),
+        slow(extract.gives(&[("audio_url", Audio)]).of_contract(Category::Utility)),
+        slow(both.gives(&[("video_url", Video)]).of_contract(Category::Utility)),
+    ]
+}
+
+fn platform(key: &'static str, name: &'static str, description: &'static str, inputs: Vec<Input>) -> NodeType {
+    NodeType { category: Category::Platform, ..utility(key, name, description, inputs) }.reaches_outside(60 * SECOND)
+}
+
+const ID: Form = Form::Text(100);
+
+fn environment() -> Input {
+    field("environment_id", Text, ID, "The environment's id").required()
+}
+
+fn service() -> Input {
+    field("service_id", Text, ID, "The service's id").required()
+}
+
+/// A deployment, or a service whose newest one is meant.
+fn deployment() -> Vec<Input> {
+    vec![
+        field("deployment_id", Text, ID, "The deployment's id"),
+        field("environment_id", Text, ID, "Without deployment_id: the newest of a service there"),
+        field("service_id", Text, ID, "Without deployment_id: that service"),
+    ]
+}
+
+fn deployments() -> Vec<NodeType> {
+    let deployed = [("deployment_id", Text), ("result", Any)];
+    let replicas = field("replicas", Number, Form::Number(0.0, 1000.0), "How many").required();
+    let exact = field("deployment_id", Text, ID, "The deployment's id").required();
+    vec![
+        platform("deploy", "Deploy", "Deploys the newest source of a service again, with today's settings", vec![environment(), service()])
+            .gives(&deployed),
+        platform("redeploy", "Redeploy", "Deploys a deployment's source again", deployment()).gives(&deployed),
+        platform("rollback", "Roll back", "Goes back to an earlier deployment", vec![exact]).gives(&deployed),
+        platform("restart", "Restart", "Restarts a deployment's replicas", deployment()).gives(&deployed),
+        platform("scale", "Scale", "Sets how many replicas a service has", vec![environment(), service(), replicas]),
+    ]
+}
+
+fn environments() -> Vec<NodeType> {
+    let quiet = |text| field("skip_deploys", Boolean, Form::Switch, text).or("false");
+    vec![
+        platform(
+            "set_variable",
+            "Set variable",
+            "Sets a variable of a service, or of a whole environment, and deploys what it concerns",
+            vec![
+                environment(),
+                field("service_id", Text, ID, "Without it, all services of the environment can refer to the variable"),
+                field("name", Text, Form::Text(256), "The variable's name").required(),
+                field("value", Text, Form::Text(65_536), "Its value").required(),
+                quiet("Whether the change waits for the next deployment"),
+            ],
+        ),
+        platform(
+            "create_environment",
+            "Create environment",
+            "Makes an environment, empty or as a copy of another",
+            vec![
+                field("project_id", Text, ID, "The project's id").required(),
+                field("name", Text, Form::Text(100), "Unique in the project").required(),
+                field("source_environment_id", Text, ID, "Services, settings and variables are copied from there"),
+                quiet("Whether the copies are not started"),
+            ],
+        )
+        .gives(&[("environment_id", Text), ("result", Any)]),
+        platform(
+            "notify",
+            "Notify",
+            "Sends a message to an address that takes Slack's form of webhooks",
+            vec![field("url", Text, TEXT, "The webhook's address").required(), field("text", Text, TEXT, "The message").required()],
+        ),
+    ]
+}
+
+fn readings() -> Vec<NodeType> {
+    let limit = |most, text| field("limit", Number, Form::Number(1.0, most), text);
+    let mut of_logs = deployment();
+    of_logs.extend([
+        field("filter", Text, Form::Text(2000), "Words, or @level:error and the like"),
+        limit(500.0, "Lines at the most").or("100"),
+    ]);
+    let metrics = platform(
+        "read_metrics",
+        "Read metrics",
+        "What a service has used lately: averages, and points",
+        vec![environment(), service(), field("minutes", Number, Form::Number(1.0, 10_080.0), "How far back").or("10")],
+    );
+    let sql = platform(
+        "sql_query",
+        "SQL query",
+        "Asks a PostgreSQL or MySQL database of a project",
+        vec![
+            environment(),
+            field("service_id", Text, ID, "The database's service, or one that refers to it in DATABASE_URL or MYSQL_URL").required(),
+            field("query", Text, TEXT, "One statement; values as $1, $2 in PostgreSQL, as ? in MySQL").required(),
+            field("params", Any, Form::Json, "The list of those values"),
+            field("read_only", Boolean, Form::Switch, "Whether the statement may change nothing").or("true"),
+            field("max_rows", Number, Form::Number(1.0, 10_000.0), "Rows at the most").or("1000"),
+            field("timeout_seconds", Number, Form::Number(1.0, 300.0), "How long the database may take").or("30"),
+        ],
+    );
+    let readable = |kind: NodeType| NodeType { effect: Effect::Pure, ..kind };
+    vec![
+        readable(metrics.gives(&[("cpu", Number), ("memory_bytes", Number), ("connections", Number), ("items", Any), ("result", Any)])),
+        readable(platform("read_logs", "Read logs", "The newest lines of a deployment", of_logs).gives(&[("items", Any), ("result", Any)])),
+        NodeType { timeout_ms: 310 * SECOND, ..sql.gives(&[("rows", Any), ("count", Number), ("truncated", Boolean)]) },
     ]
 }
 
 fn llm(key: &str) -> NodeType {
     let number = |name, min, max, text| field(name, Number, Form::Number(min, max), text);
-    NodeType {
+    let kind = NodeType {
         key: key.to_owned().into(),
         name: key.replace('_', " ").into(),
         ..utility(
@@ -393,10 +532,13 @@ fn llm(key: &str) -> NodeType {
                 field("stop", Any, Form::Json, "Where the answer ends"),
             ],
         )
+    };
+    let mut kind = kind.gives(&[("output", Text)]).reaches_outside(300 * SECOND).of_contract(Category::Llm);
+    kind.own = !LLM_KEYS.contains(&key);
+    if key == LLM {
+        kind.inputs.push(field("model", Text, Form::Text(200), "The model's name at the endpoint").required());
     }
-    .gives(&[("output", Text)])
-    .of_contract(Category::Llm)
-    .reaches_outside(300 * SECOND)
+    kind
 }
 
 #[cfg(test)]

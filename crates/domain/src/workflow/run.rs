@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::activity::Activity;
 use crate::{ApiKeyId, FlowTriggerId, GraphId, NodeRunId, RunId, UploadId, UserId, WorkflowId, WorkspaceId};
 
 /// How far a run, or a node of it, has come.
@@ -282,11 +283,14 @@ pub struct FlowTrigger {
 pub enum Start {
     /// By the clock.
     Schedule {
-        /// Five or six fields of cron.
+        /// Five fields of cron.
         cron: String,
         /// Whose clock, such as `Europe/Berlin`; UTC when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timezone: Option<String>,
+        /// Field -> value of the Request node.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        values: Map<String, Value>,
     },
     /// When somebody calls its URL.
     Hook,
@@ -312,13 +316,73 @@ impl Start {
 /// Something that happens on the platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlatformEvent {
-    /// A deployment of the workspace has failed.
+    /// A deployment of the workspace could not be built or did not come into service.
     #[serde(rename = "deployment.failed")]
     DeploymentFailed,
     /// A deployment of the workspace has come into service.
     #[serde(rename = "deployment.succeeded")]
     DeploymentSucceeded,
-    /// A deployment's replicas keep ending.
+    /// A deployment that was in service has no healthy replica any more.
     #[serde(rename = "deployment.crashed")]
     DeploymentCrashed,
+    /// A trigger of an app has added or removed containers, or wanted to.
+    #[serde(rename = "trigger.fired")]
+    TriggerFired,
+    /// A container has stopped answering and is replaced.
+    #[serde(rename = "container.unhealthy")]
+    ContainerUnhealthy,
+}
+
+impl PlatformEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] =
+        [Self::DeploymentFailed, Self::DeploymentSucceeded, Self::DeploymentCrashed, Self::TriggerFired, Self::ContainerUnhealthy];
+
+    /// As on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeploymentFailed => "deployment.failed",
+            Self::DeploymentSucceeded => "deployment.succeeded",
+            Self::DeploymentCrashed => "deployment.crashed",
+            Self::TriggerFired => "trigger.fired",
+            Self::ContainerUnhealthy => "container.unhealthy",
+        }
+    }
+
+    /// Reads an event.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == text)
+    }
+
+    /// The event that an entry of the audit log tells of, if it is one.
+    #[must_use]
+    pub fn of(activity: &Activity) -> Option<Self> {
+        match activity.verb.as_str() {
+            "deployment_failed" | "deployment_build_failed" => Some(Self::DeploymentFailed),
+            "deployment_succeeded" => Some(Self::DeploymentSucceeded),
+            "app_unavailable" => Some(Self::DeploymentCrashed),
+            "trigger_over_limit" => Some(Self::TriggerFired),
+            // People scale and kill as well.
+            "container_count_set" | "container_kill" => {
+                activity.data.get("trigger").is_some_and(Value::is_string).then_some(Self::TriggerFired)
+            }
+            "container_unhealthy" => Some(Self::ContainerUnhealthy),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_persisted_as_they_are_published() {
+        for event in PlatformEvent::ALL {
+            assert_eq!(serde_json::to_value(event).ok(), Some(Value::from(event.as_str())));
+            assert_eq!(PlatformEvent::parse(event.as_str()), Some(event));
+        }
+    }
 }

@@ -1,21 +1,28 @@
 //! What each kind of node does. Those that execute what a user wrote are performed by a worker; the others reach outside for it.
 
+mod film;
 mod http;
 mod image;
 mod javascript;
 mod json_transform;
+mod llm;
 mod logic;
 mod picture;
+mod platform;
+mod sql;
 mod template;
 
 use std::sync::Arc;
 
+use domain::workflow::catalogue::FETCH_FILE;
 use domain::workflow::run::Run;
 use domain::{NodeRunId, Timestamp};
 use serde_json::{Map, Value};
 
 use super::Flow;
 use super::worker::Given;
+
+pub(super) use film::clear;
 
 /// Why a node gave nothing.
 #[derive(Debug)]
@@ -65,9 +72,13 @@ pub(crate) async fn perform(attempt: &Attempt) -> Result<Given, Failure> {
             attempt.flow.workers.perform(attempt.run.workspace_id, &attempt.kind, &attempt.input).await
         }
         "http_request" => http::request(attempt).await,
+        FETCH_FILE => picture::copy(attempt).await,
         "notify" => http::notify(attempt).await,
         "crop_image" | "resize_image" => picture::work_on(attempt).await,
-        other => Err(Failure::once(format!("{other} is not available on this server yet"))),
+        "merge_videos" | "extract_audio" | "merge_av" => film::work_on(attempt).await,
+        "sql_query" => sql::query(attempt).await,
+        kind if platform::verb(kind).is_some() => platform::perform(attempt).await,
+        kind => llm::ask(attempt, kind).await,
     }
 }
 

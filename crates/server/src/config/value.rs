@@ -411,6 +411,14 @@ pub(crate) enum Role {
     Engine,
 }
 
+/// `TYPE=VALUE`, where the type is one of a node.
+pub(crate) fn pair(text: &str) -> Option<(&str, &str)> {
+    let (kind, value) = text.split_once('=')?;
+    let (kind, value) = (kind.trim(), value.trim());
+    let plain = kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    (plain && !kind.is_empty() && !value.is_empty()).then_some((kind, value))
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -444,6 +452,14 @@ mod tests {
         assert_eq!(read, Some(ContainerType::galaxy()));
         for bad in ["", "tiny", "tiny:256MiB", "tiny:256MiB:0", "Tiny:256MiB:1", "tiny:0:1", "tiny:1GiB:1:1", "a b:1GiB:1", "x:1GiB:NaN"] {
             assert_eq!(container_type(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn pairs_have_a_type_and_a_value() {
+        assert_eq!(pair("gpt_5 = gpt-5=mini"), Some(("gpt_5", "gpt-5=mini")));
+        for bad in ["", "gpt_5", "gpt_5=", "=x", "GPT=x", "gpt-5=x"] {
+            assert_eq!(pair(bad), None, "{bad}");
         }
     }
 

@@ -13,9 +13,9 @@ use super::ToolSpec;
 use crate::flow::answer::{Refused, typed};
 use crate::flow::runs::{self, RunFilter, StartRun, run_id};
 use crate::flow::workflows::{self, AddNode, Connect, CreateWorkflow, UpdateNode, UpdateWorkflow, WorkflowFilter, workflow_id};
-use crate::flow::{catalogue, files};
+use crate::flow::{catalogue, files, triggers};
 
-pub(super) static TOOLS: [ToolSpec; 25] = [
+pub(super) static TOOLS: [ToolSpec; 28] = [
     ToolSpec {
         name: "list_system_workflows",
         about: "Ready-made workflows that can be run by their name",
@@ -151,18 +151,47 @@ pub(super) static TOOLS: [ToolSpec; 25] = [
         takes: &[
             ("workflowId", "string", false, "Of one workflow"),
             ("status", "string", false, "QUEUED, RUNNING, COMPLETED, FAILED or CANCELED"),
+            ("search", "string", false, "A part of the workflow's name"),
             ("limit", "integer", false, "1 to 100"),
             ("cursor", "string", false, "nextCursor of the page before"),
         ],
     },
     ToolSpec { name: "cancel_run", about: "Stops a run", takes: &[("runId", "string", true, "Its id")] },
     ToolSpec {
+        name: "list_triggers",
+        about: "What starts a workflow by itself",
+        takes: &[("workflowId", "string", true, "The workflow's id")],
+    },
+    ToolSpec {
+        name: "create_trigger",
+        about: "Has a workflow start by the clock, by a URL of its own, or when something happens on the platform",
+        takes: &[
+            ("workflowId", "string", true, "The workflow's id"),
+            ("kind", "string", true, "schedule, hook or event"),
+            ("cron", "string", false, "Of a schedule: minute, hour, day, month, weekday"),
+            ("timezone", "string", false, "Of a schedule: such as Europe/Berlin; UTC without"),
+            ("values", "object", false, "Of a schedule: request field -> value"),
+            (
+                "event",
+                "string",
+                false,
+                "Of an event: deployment.failed, deployment.succeeded, deployment.crashed, trigger.fired or container.unhealthy",
+            ),
+        ],
+    },
+    ToolSpec {
+        name: "delete_trigger",
+        about: "Deletes what starts a workflow",
+        takes: &[("workflowId", "string", true, "The workflow's id"), ("triggerId", "string", true, "The trigger's id")],
+    },
+    ToolSpec {
         name: "upload_file",
         about: "Keeps a file and gives its address",
         takes: &[
-            ("filename", "string", true, "What it is called"),
+            ("filename", "string", false, "What it is called; needed with base64 and data_uri"),
             ("base64", "string", false, "Its content"),
             ("data_uri", "string", false, "Its content, as data:…;base64,…"),
+            ("url", "string", false, "Instead of the content: where it is fetched from"),
         ],
     },
 ];
@@ -232,6 +261,16 @@ pub(super) async fn call(ctx: &OpCtx, name: &str, mut given: Map<String, Value>)
             Ok(json!({"success": true}))
         }
         "disconnect_nodes" => disconnect(ctx, given).await,
+        "list_triggers" => value(triggers::all(ctx, &take(g, "workflowId")).await?),
+        "create_trigger" => {
+            let id = take(g, "workflowId");
+            value(triggers::make(ctx, &id, rest::<triggers::CreateTrigger>(given)?).await?)
+        }
+        "delete_trigger" => {
+            let (id, trigger) = (take(g, "workflowId"), take(g, "triggerId"));
+            triggers::remove(ctx, &id, &trigger).await?;
+            Ok(json!({"success": true}))
+        }
         "upload_file" => value(files::shape(files::keep(ctx, rest::<files::Upload>(given)?).await?)),
         _ => runs_and_models(ctx, name, given).await,
     }

@@ -1,6 +1,10 @@
 //! Workflows over REST, as a client of the contract uses them, against the whole program.
 
+mod clients;
+#[path = "../harness/mod.rs"]
 mod harness;
+mod nodes;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -119,6 +123,10 @@ fn the_typical_client_builds_runs_polls_and_reads() {
     let batch = good(&server, "POST", "/v1/runs/batch", json!({"ids": [id, unknown, "nonsense"]}));
     assert_eq!(batch["runs"].as_array().unwrap().len(), 1);
     assert!(batch["runs"][0]["nodeRuns"].as_array().unwrap().len() == 3 && batch["runs"][0]["context"] == json!({}));
+    let named = |search: &str| {
+        good(&server, "GET", &format!("/v1/runs?search={search}&workflowId={workflow}"), Value::Null)["items"].as_array().unwrap().len()
+    };
+    assert_eq!((named("CAR"), named("%25"), named("boats")), (4, 0, 0));
     let first = good(&server, "GET", "/v1/runs?status=completed&limit=3", Value::Null);
     let rest = good(&server, "GET", &format!("/v1/runs?limit=3&cursor={}", text(&first["nextCursor"])), Value::Null);
     assert_eq!((first["items"].as_array().unwrap().len(), rest["items"].as_array().unwrap().len()), (3, 1));
@@ -208,6 +216,16 @@ fn uploads_are_kept_and_read_by_signed_addresses() {
     bad(&server, 400, "POST", "/v1/uploads", json!({"filename": "a"}));
 }
 
+/// A run of one node, to its end.
+fn performed(server: &Server, kind: &str, input: Value) -> Value {
+    let started = good(server, "POST", &format!("/v1/nodes/{kind}/run"), json!({"input": input}));
+    let id = text(&started["runId"]);
+    until("the end of a direct run", || {
+        let run = good(server, "GET", &format!("/v1/nodes/runs/{id}"), Value::Null);
+        if matches!(run["status"].as_str(), Some("COMPLETED" | "FAILED")) { Ok(run) } else { Err(run.to_string()) }
+    })
+}
+
 /// Performs each request once by its `Idempotency-Key`, and remembers how often each key came.
 struct Receiver {
     port: u16,
@@ -215,15 +233,28 @@ struct Receiver {
     bodies: Arc<Mutex<Vec<(String, String)>>>,
 }
 
+/// A server whose nodes may ask this machine, and whose keys have no limits.
+fn open_server(more: &[(&str, &str)]) -> Server {
+    let open = [("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"), ("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")];
+    Server::start_with(&[&open, more].concat())
+}
+
 impl Receiver {
     fn start() -> Self {
+        Self::answering(200, b"ok")
+    }
+
+    /// One that always answers the same.
+    fn answering(status: u16, answer: &[u8]) -> Self {
+        let head = format!("HTTP/1.1 {status} Said\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", answer.len());
+        let answer = Arc::new([head.as_bytes(), answer].concat());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (seen, bodies): (Arc<Mutex<BTreeMap<_, _>>>, Arc<Mutex<Vec<_>>>) = Default::default();
         let (all, texts) = (seen.clone(), bodies.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (all, texts) = (all.clone(), texts.clone());
+                let (all, texts, answer) = (all.clone(), texts.clone(), answer.clone());
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     let mut head = String::new();
@@ -246,7 +277,7 @@ impl Receiver {
                         all.lock().unwrap().entry(key).or_insert_with(|| (path, 0)).1 += 1;
                     }
                     texts.lock().unwrap().push((head, body));
-                    let _ = reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
+                    let _ = reader.get_mut().write_all(&answer);
                 });
             }
         });
@@ -261,11 +292,7 @@ impl Receiver {
 #[test]
 fn a_run_survives_sigkill_and_performs_every_node_once() {
     let receiver = Receiver::start();
-    let mut server = Server::start_with(&[
-        ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
-        ("ORRERY_LIMITS_HOBBY", "none"),
-        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
-    ]);
+    let mut server = open_server(&[]);
     let made = good(&server, "POST", "/v1/workflows", json!({"name": "chain"}));
     let workflow = text(&made["id"]);
     let mut last: Option<String> = None;
@@ -279,12 +306,12 @@ fn a_run_survives_sigkill_and_performs_every_node_once() {
     }
     drop(last);
     bad(&server, 400, "POST", "/v1/runs", json!({"workflowId": workflow, "nope": 1}));
-    for round in 0..3_u64 {
+    for round in 0..5_u64 {
         receiver.seen.lock().unwrap().clear();
         let run = text(&good(&server, "POST", "/v1/runs", json!({"workflowId": workflow}))["runId"]);
-        for kill in 0..3_u64 {
-            // Where in the run it falls differs from round to round and from machine to machine: that is the point.
-            std::thread::sleep(Duration::from_millis(37 * (kill + 1) + 53 * round));
+        for kill in 0..4_u64 {
+            // Twenty points in all. Where in the run they fall differs from round to round and from machine to machine: that is the point.
+            std::thread::sleep(Duration::from_millis(31 * (kill + 1) + 43 * round));
             server.sigkill();
             server.start_again();
         }
@@ -300,11 +327,7 @@ fn a_run_survives_sigkill_and_performs_every_node_once() {
 #[test]
 fn a_webhook_hears_of_a_run_and_can_be_sent_again() {
     let receiver = Receiver::start();
-    let server = Server::start_with(&[
-        ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
-        ("ORRERY_LIMITS_HOBBY", "none"),
-        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
-    ]);
+    let server = open_server(&[]);
     let secret = text(&good(&server, "GET", "/v1/webhooks/secret", Value::Null)["secret"]);
     assert!(secret.starts_with("whsec_"));
     let webhook =
@@ -340,6 +363,24 @@ fn a_webhook_hears_of_a_run_and_can_be_sent_again() {
 }
 
 #[test]
+fn a_webhook_that_never_answers_holds_up_nothing() {
+    // Connections are taken, and nothing is said.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = open_server(&[]);
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let body = json!({"workflowId": "fill-template", "values": {"node_0_request": {"template": "x"}}, "webhook": {"url": url}});
+    let run = text(&good(&server, "POST", "/v1/runs", body)["runId"]);
+    assert_eq!(ended(&server, &run)["status"], "COMPLETED");
+    let sent = until("an attempt that was given up", || {
+        let sent = good(&server, "GET", &format!("/v1/runs/{run}/deliveries"), Value::Null);
+        let tried = sent["items"].as_array().unwrap().iter().any(|one| one["attempts"][0]["error"].is_string());
+        if tried { Ok(sent) } else { Err(sent.to_string()) }
+    });
+    let one = sent["items"].as_array().unwrap().iter().find(|one| one["attempts"][0]["error"].is_string()).unwrap();
+    assert!(one["state"] == "PENDING" && text(&one["attempts"][0]["error"]).contains("no answer within"), "{one}");
+}
+
+#[test]
 fn the_document_describes_what_is_served() {
     let server = Server::start();
     let served = request(server.api, "GET", "localhost", "/api/v1/openapi.json", &[], b"");
@@ -351,7 +392,12 @@ fn the_document_describes_what_is_served() {
             let concrete = format!("/api{path}").replace(['{', '}'], "");
             let answer =
                 request(server.api, &method.to_ascii_uppercase(), "localhost", &concrete, &[("content-type", "application/json")], b"{}");
-            let expected = if path == "/v1/models/catalog" { 200 } else { 401 };
+            let expected = match path.as_str() {
+                "/v1/models/catalog" => 200,
+                // The secret in the path is the credential.
+                "/v1/hooks/{secret}" => 404,
+                _ => 401,
+            };
             assert_eq!(answer.status, expected, "{method} {path}: {}", answer.body);
         }
     }

@@ -1,0 +1,230 @@
+//! Every route of Flow's, asked by everybody who must not have it (`SECURITY.md` rule 4).
+
+use std::collections::BTreeSet;
+
+use domain::workflow::edit::Place;
+use domain::workflow::run::{RunSource, Start};
+use domain::{Role, Timestamp, UserId, WorkspaceId, cuid};
+use ops::OpCtx;
+use ops::run::RunStart;
+use secrecy::ExposeSecret as _;
+use serde_json::{Map, Value};
+
+use crate::server::{Person, Reply};
+use crate::world::World;
+
+/// What a route needs in the workspace of what its path names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// No credential.
+    Nothing,
+    /// Some credential; it answers about the principal itself.
+    Self_,
+    /// To read.
+    Read,
+    /// To change something.
+    Change,
+    /// The same; what is not there is deleted already.
+    Delete,
+}
+use Needs::{Change, Delete, Nothing, Read, Self_};
+
+/// Every route with a body that it takes; `$name` stands for an id of the victim's.
+const ROUTES: &[(&str, &str, Needs, &str)] = &[
+    ("get", "/v1/credits/balance", Self_, ""),
+    ("post", "/v1/hooks/{secret}", Nothing, "{}"),
+    ("get", "/v1/media-library", Self_, ""),
+    ("get", "/v1/models", Self_, ""),
+    ("get", "/v1/models/catalog", Nothing, ""),
+    ("get", "/v1/models/search", Self_, ""),
+    ("get", "/v1/models/{modelId}/pricing", Self_, ""),
+    ("get", "/v1/models/{modelId}/schema", Self_, ""),
+    ("post", "/v1/nodes/estimate-credits", Self_, "{\"nodes\": [{\"type\": \"merge\"}]}"),
+    ("get", "/v1/nodes/runs/{runId}", Read, ""),
+    ("post", "/v1/nodes/{nodeType}/run", Self_, "{\"input\": {}}"),
+    ("get", "/v1/runs", Self_, ""),
+    ("post", "/v1/runs", Change, "{\"workflowId\": \"$workflow\"}"),
+    ("post", "/v1/runs/batch", Self_, "{\"ids\": [\"$run\", \"$direct\"]}"),
+    ("get", "/v1/runs/{runId}", Read, ""),
+    ("post", "/v1/runs/{runId}/cancel", Change, ""),
+    ("get", "/v1/runs/{runId}/deliveries", Read, ""),
+    ("post", "/v1/runs/{runId}/deliveries/{deliveryId}/replay", Change, ""),
+    ("get", "/v1/system-workflows", Self_, ""),
+    ("post", "/v1/uploads", Self_, "{\"filename\": \"a\", \"base64\": \"AAAA\"}"),
+    ("get", "/v1/webhooks/secret", Self_, ""),
+    ("get", "/v1/workflows", Self_, ""),
+    ("post", "/v1/workflows", Self_, "{}"),
+    ("post", "/v1/workflows/estimate-credits", Self_, "{\"nodes\": []}"),
+    ("post", "/v1/workflows/quick-create", Self_, "{}"),
+    ("delete", "/v1/workflows/{workflowId}", Delete, ""),
+    ("get", "/v1/workflows/{workflowId}", Read, ""),
+    ("patch", "/v1/workflows/{workflowId}", Change, "{\"name\": \"x\"}"),
+    (
+        "post",
+        "/v1/workflows/{workflowId}/edges",
+        Change,
+        "{\"sourceNodeId\": \"$node\", \"sourceHandle\": \"out:result\", \"targetNodeId\": \"$node\", \"targetHandle\": \"in:items\"}",
+    ),
+    ("delete", "/v1/workflows/{workflowId}/edges/{edgeId}", Change, ""),
+    ("get", "/v1/workflows/{workflowId}/media", Read, ""),
+    ("post", "/v1/workflows/{workflowId}/nodes", Change, "{\"nodeType\": \"merge\"}"),
+    ("delete", "/v1/workflows/{workflowId}/nodes/{nodeId}", Change, ""),
+    ("patch", "/v1/workflows/{workflowId}/nodes/{nodeId}", Change, "{\"label\": \"x\"}"),
+    ("get", "/v1/workflows/{workflowId}/triggers", Read, ""),
+    ("post", "/v1/workflows/{workflowId}/triggers", Change, "{\"kind\": \"hook\"}"),
+    ("delete", "/v1/workflows/{workflowId}/triggers/{triggerId}", Change, ""),
+    ("patch", "/v1/workflows/{workflowId}/triggers/{triggerId}", Change, "{\"enabled\": false}"),
+    ("post", "/v1/workflows/{workflowId}/triggers/{triggerId}/rotate", Change, ""),
+];
+
+/// What a person has of everything.
+struct Estate {
+    person: Person,
+    workspace: WorkspaceId,
+    user: UserId,
+    workflow: String,
+    node: String,
+    trigger: String,
+    secret: String,
+    run: String,
+    direct: String,
+    file: String,
+}
+
+impl Estate {
+    async fn of(world: &World, email: &str) -> Self {
+        let person = world.server.person(email, None).await;
+        let ctx = OpCtx { now: Timestamp::now(), ..world.server.ctx(&person.token).await };
+        let flow = ops::workflow::workflow_create(&ctx, &format!("{email}'s own"), "", vec![]).await.unwrap();
+        let (_, node) = ops::workflow::node_add(&ctx, flow.id, "merge", Place::default(), Map::new(), None).await.unwrap();
+        let made = ops::flow_trigger::flow_trigger_create(&ctx, flow.id, Start::Hook).await.unwrap();
+        let start = RunStart {
+            workflow: cuid(flow.id.0),
+            values: Map::new(),
+            input_overrides: Map::new(),
+            node_overrides: vec![],
+            webhook: None,
+            source: RunSource::Api,
+        };
+        let run = ops::run::run_start(&ctx, start).await.unwrap();
+        let direct = ops::run::node_run_start(&ctx, "merge", None, Map::new(), None, RunSource::Api).await.unwrap();
+        let file = ops::file::file_add(&ctx, "secret-file.txt", b"canary").await.unwrap();
+        let url = made.url.unwrap().expose_secret().to_owned();
+        Self {
+            workspace: flow.workspace_id,
+            user: person.user.id,
+            workflow: cuid(flow.id.0),
+            node,
+            trigger: cuid(made.trigger.id.0),
+            secret: url.rsplit('/').next().unwrap().to_owned(),
+            run: run.0.to_string(),
+            direct: cuid(direct.0),
+            file: file.file.id.0.to_string(),
+            person,
+        }
+    }
+
+    fn path(&self, path: &str) -> String {
+        let run = if path.starts_with("/v1/nodes/") { &self.direct } else { &self.run };
+        let names = [
+            ("{workflowId}", self.workflow.as_str()),
+            ("{nodeId}", &self.node),
+            ("{edgeId}", "edge_1_x"),
+            ("{runId}", run),
+            ("{triggerId}", &self.trigger),
+            ("{deliveryId}", "00000000-0000-7000-8000-000000000000"),
+            ("{modelId}", "merge"),
+            ("{nodeType}", "merge"),
+            ("{secret}", "wrong"),
+        ];
+        format!("/api{}", names.iter().fold(path.to_owned(), |path, (name, id)| path.replace(name, id)))
+    }
+
+    fn body(&self, body: &str) -> String {
+        let names = [("$workflow", &self.workflow), ("$node", &self.node), ("$run", &self.run), ("$direct", &self.direct)];
+        names.iter().fold(body.to_owned(), |body, (name, id)| body.replace(name, id))
+    }
+
+    /// What a stranger must never see.
+    fn ids(&self) -> [&str; 8] {
+        [&self.workflow, &self.node, &self.trigger, &self.secret, &self.run, &self.direct, &self.file, "victim@x.test's own"]
+    }
+}
+
+/// One request; whether it has written anything.
+async fn ask(world: &World, bearer: Option<&str>, victim: &Estate, route: &(&str, &str, Needs, &str)) -> (Reply, bool) {
+    let (method, path, _, body) = *route;
+    let bearer = bearer.map(|token| format!("Bearer {token}"));
+    let mut headers = vec![("Content-Type", "application/json")];
+    headers.extend(bearer.as_ref().map(|bearer| ("Authorization", bearer.as_str())));
+    let before = world.server.ops.store.generation();
+    let reply = world.server.call(&method.to_ascii_uppercase(), &victim.path(path), &headers, victim.body(body).as_bytes()).await;
+    (reply, world.server.ops.store.generation() != before)
+}
+
+#[test]
+fn the_walk_misses_no_route() {
+    let document: Value = serde_json::from_str(&api::flow::openapi()).unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    let served: BTreeSet<(&str, &str)> = paths
+        .iter()
+        .flat_map(|(path, operations)| operations.as_object().unwrap().keys().map(|method| (method.as_str(), path.as_str())))
+        .collect();
+    let walked: BTreeSet<(&str, &str)> = ROUTES.iter().map(|(method, path, ..)| (*method, *path)).collect();
+    assert_eq!(served, walked);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
+    let world = World::start().await;
+    let (victim, stranger) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "stranger@x.test").await);
+    let revoked = domain::key::encode(domain::key::KeyKind::Flow, &[9; 32]);
+    for route in ROUTES {
+        for bearer in [None, Some(revoked.as_str())] {
+            let (reply, written) = ask(&world, bearer, &victim, route).await;
+            let expected = match (route.2, route.1) {
+                (Nothing, "/v1/models/catalog") => 200,
+                (Nothing, _) => 404,
+                _ => 401,
+            };
+            assert!(reply.status == expected && !written, "{} {}: {} {}", route.0, route.1, reply.status, reply.text());
+        }
+    }
+    // The first use of a key is written down.
+    ask(&world, Some(&stranger.person.token), &victim, &ROUTES[0]).await;
+    for route in ROUTES {
+        let (reply, written) = ask(&world, Some(&stranger.person.token), &victim, route).await;
+        let told = format!("{} {}: {} {}", route.0, route.1, reply.status, reply.text());
+        match route.2 {
+            Read | Change => assert!(reply.status == 404 && !written, "{told}"),
+            Delete => assert!(reply.status == 200 && !written, "{told}"),
+            Nothing | Self_ => assert!([200, 202, 404].contains(&reply.status), "{told}"),
+        }
+        assert!(victim.ids().iter().all(|id| !reply.text().contains(id)), "{told}");
+    }
+    let of_victim = format!("/api/v1/runs?workflowId={}", victim.workflow);
+    let bearer = format!("Bearer {}", stranger.person.token);
+    let listed = world.server.call("GET", &of_victim, &[("Authorization", &bearer)], b"").await.json();
+    assert_eq!(listed["items"], serde_json::json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_looks_at_workflows_and_changes_none() {
+    let world = World::start().await;
+    let (victim, viewer) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "viewer@x.test").await);
+    world.member(victim.workspace, viewer.user, Role::Viewer).await;
+    ask(&world, Some(&viewer.person.token), &victim, &ROUTES[0]).await;
+    for route in ROUTES {
+        let (reply, written) = ask(&world, Some(&viewer.person.token), &victim, route).await;
+        let told = format!("{} {}: {} {}", route.0, route.1, reply.status, reply.text());
+        match route.2 {
+            Read => assert!(reply.status == 200 && !written, "{told}"),
+            Change | Delete => {
+                assert!(reply.status == 403 && !written, "{told}");
+                assert!(reply.text().contains("needs the role MEMBER"), "{told}");
+            }
+            Nothing | Self_ => {}
+        }
+        assert!(!reply.text().contains(&victim.secret), "{told}");
+    }
+}

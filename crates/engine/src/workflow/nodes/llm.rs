@@ -1,0 +1,113 @@
+//! Language models, through the one endpoint of the operator's choice that speaks as OpenAI's does.
+
+use std::time::Duration;
+
+use domain::workflow::catalogue::LLM;
+use hyper::body::Bytes;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::{Method, StatusCode};
+use ops::workflow::LlmSettings;
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
+
+use super::{Attempt, Failure};
+use crate::outgoing::{Ask, Got};
+use crate::workflow::worker::Given;
+
+/// The largest answer in bytes.
+const ANSWER: usize = 8 << 20;
+/// The node's own limit ends it earlier.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// Handed on as they are.
+const PARAMETERS: [&str; 7] = ["max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "stop"];
+
+/// Asks the model behind a type of node.
+pub(super) async fn ask(attempt: &Attempt, kind: &str) -> Result<Given, Failure> {
+    let ops = &attempt.flow.shared.ops;
+    let settings = ops.settings.flow.llm.as_ref();
+    let settings = settings.ok_or_else(|| Failure::once("no language models are configured: the operator sets llm_url and llm_models"))?;
+    let own = || attempt.input.get("model").and_then(Value::as_str).filter(|_| kind == LLM).map(str::to_owned);
+    let model = settings.models.get(kind).cloned().or_else(own);
+    let model = model.ok_or_else(|| Failure::once(format!("{kind} has no model behind it: the operator names one in llm_models")))?;
+    let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    if let Some(key) = &settings.key {
+        let value = HeaderValue::try_from(format!("Bearer {}", key.expose_secret()));
+        headers.insert(AUTHORIZATION, value.map_err(|_| Failure::once("the key of the language models is no text for a header"))?);
+    }
+    if let Ok(key) = HeaderValue::try_from(domain::cuid(attempt.key.0)) {
+        headers.insert("idempotency-key", key);
+    }
+    let request = Ask {
+        method: Method::POST,
+        url: address(settings),
+        headers,
+        body: Bytes::from(body(&model, &attempt.input).to_string()),
+        timeout: PATIENCE,
+        max_bytes: ANSWER,
+        redirects: 0,
+    };
+    // The operator chose the address, not the user: it may well be of this machine.
+    let got = attempt.flow.shared.operators.ask(request).await;
+    let got = got.map_err(|error| Failure::again(format!("the language models do not answer: {error}")))?;
+    read(&got, &model, ops.settings.flow.price(kind))
+}
+
+fn address(settings: &LlmSettings) -> String {
+    format!("{}/chat/completions", settings.base_url.trim_end_matches('/'))
+}
+
+/// The request, as OpenAI's interface for chats takes it.
+fn body(model: &str, input: &Map<String, Value>) -> Value {
+    let text = |name: &str| input.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let mut messages = vec![];
+    if let Some(system) = text("system_prompt") {
+        messages.push(json!({"role": "system", "content": system}));
+    }
+    let images = input.get("image_urls").and_then(Value::as_array).filter(|all| !all.is_empty());
+    let prompt = text("prompt").unwrap_or_default();
+    let content = match images {
+        None => json!(prompt),
+        Some(images) => {
+            let images = images.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+            std::iter::once(json!({"type": "text", "text": prompt})).chain(images).collect()
+        }
+    };
+    messages.push(json!({"role": "user", "content": content}));
+    let mut body = json!({"model": model, "messages": messages});
+    for name in PARAMETERS {
+        if let Some(value) = input.get(name).filter(|value| !value.is_null()) {
+            // Forms send whole numbers as they send others, and endpoints are strict about it.
+            let whole = value.as_f64().filter(|number| matches!(name, "max_tokens" | "seed") && number.fract() == 0.0);
+            #[expect(clippy::cast_possible_truncation, reason = "whole, and bounded by the catalogue")]
+            let value = whole.map_or_else(|| value.clone(), |number| json!(number as i64));
+            body[name] = value;
+        }
+    }
+    body
+}
+
+/// The answer in the contract's form (`contracts/flow.md` 1.2).
+fn read(got: &Got, model: &str, price: i64) -> Result<Given, Failure> {
+    let value: Value = serde_json::from_slice(&got.body).unwrap_or_default();
+    if !got.status.is_success() {
+        let told = value.pointer("/error/message").and_then(Value::as_str).unwrap_or("without a reason");
+        let told: String = told.chars().take(300).collect();
+        let passing = got.status.is_server_error() || matches!(got.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        return Err(Failure { text: format!("the model refused with {}: {told}", got.status.as_u16()), repeatable: passing });
+    }
+    let content = value.pointer("/choices/0/message/content");
+    let output = match content {
+        Some(Value::String(text)) => text.clone(),
+        // Some endpoints answer in parts.
+        Some(Value::Array(parts)) => parts.iter().filter_map(|part| part.get("text")?.as_str()).collect(),
+        _ => return Err(Failure::again("the model's answer has no text in choices[0].message.content")),
+    };
+    let usage = value.get("usage").cloned().unwrap_or_else(|| json!({}));
+    let entries = [
+        ("model", value.get("model").cloned().unwrap_or_else(|| model.into())),
+        ("usage", usage),
+        ("output", output.into()),
+        ("creditUsed", price.into()),
+    ];
+    Ok(Given { output: entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), logs: vec![] })
+}
