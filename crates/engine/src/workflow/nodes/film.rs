@@ -7,9 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use domain::spec::Limits;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use runtime::UnixUser;
 use runtime::sandbox::{DEFAULT_PATH, Sandbox};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
+use tokio::process::Child;
+use uuid::Uuid;
 
 use super::picture::{fetch, keep};
 use super::{Attempt, Failure};
@@ -23,6 +28,8 @@ const TRANSITION: f64 = 0.5;
 const COMPLAINT: u64 = 4096;
 /// What a program may print in bytes.
 const REPORT: u64 = 1 << 20;
+/// Memory of a job in bytes.
+const MEMORY: u64 = 1 << 30;
 /// Where jobs have their folders, below the data directory.
 const SCRATCH: &str = "scratch/films";
 
@@ -47,6 +54,18 @@ impl Drop for Folder {
     }
 }
 
+/// A program that ends with whoever waits for it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
+            // Asked like this it ends everything inside, and takes its control group along. It fails when it has ended already.
+            let _ = kill(Pid::from_raw(guard), Signal::SIGALRM);
+        }
+    }
+}
+
 /// Removes what a killed server has left.
 pub(in crate::workflow) fn clear(data_dir: &Path) {
     // Absent is what it should be.
@@ -60,7 +79,11 @@ pub(super) async fn work_on(attempt: &Attempt) -> Result<Given, Failure> {
     let folder = Folder(data_dir.join(SCRATCH).join(domain::cuid(attempt.key.0)));
     let broken = |error: std::io::Error| Failure::again(format!("no room for the files of this node: {error}"));
     std::fs::create_dir_all(&folder.0).map_err(broken)?;
-    let bench = Bench { folder: &folder.0, data_dir, ffmpeg, ffprobe };
+    let user = attempt.flow.workers.user;
+    if let Some(user) = user {
+        std::os::unix::fs::chown(&folder.0, Some(user.uid), Some(user.gid)).map_err(broken)?;
+    }
+    let bench = Bench { folder: &folder.0, data_dir, user, ffmpeg, ffprobe };
     let mut shown = vec![];
     for (at, (input, url)) in sources(attempt)?.into_iter().enumerate() {
         let most = usize::try_from(attempt.flow.shared.ops.settings.flow.max_file_bytes).unwrap_or(usize::MAX);
@@ -128,6 +151,8 @@ fn program(name: &str) -> Result<PathBuf, Failure> {
 struct Bench<'a> {
     folder: &'a Path,
     data_dir: &'a Path,
+    /// Whom the programs run as: they read what strangers have made.
+    user: Option<UnixUser>,
     ffmpeg: PathBuf,
     ffprobe: PathBuf,
 }
@@ -137,15 +162,17 @@ impl Bench<'_> {
     async fn run(&self, program: &Path, args: &[String]) -> Result<Vec<u8>, Failure> {
         let broken = |error: &dyn std::fmt::Display| Failure::again(format!("ffmpeg could not be started: {error}"));
         let sandbox = Sandbox {
-            user: None,
+            user: self.user,
             root: self.folder.to_owned(),
             hidden: vec![self.data_dir.to_owned()],
-            limits: Limits::default(),
+            limits: Limits { memory_bytes: Some(MEMORY), cpu_millis: None },
+            cgroup: Some(format!("orrery-film-{}", Uuid::new_v4().simple())),
             ..Sandbox::default()
         };
         let mut command = sandbox.command(program, args, &BTreeMap::new(), self.folder).map_err(|error| broken(&error))?;
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().map_err(|error| broken(&error))?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Running(command.spawn().map_err(|error| broken(&error))?);
+        let child = &mut running.0;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (printed, complaint) = tokio::join!(beginning(stdout, REPORT), beginning(stderr, COMPLAINT));
         let status = child.wait().await.map_err(|error| broken(&error))?;
