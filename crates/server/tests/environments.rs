@@ -223,10 +223,13 @@ fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     server.visit_until(host, "/", |answer| answer.status == 200);
 }
 
+/// A record's name, kind and data.
+type Record = (String, u16, Vec<u8>);
+
 /// A name server that knows what it is told.
 struct Names {
     address: std::net::SocketAddr,
-    records: std::sync::Arc<std::sync::Mutex<Vec<(String, u16, Vec<u8>)>>>,
+    records: std::sync::Arc<std::sync::Mutex<Vec<Record>>>,
 }
 
 const CNAME: u16 = 5;
@@ -259,7 +262,7 @@ impl Names {
 }
 
 /// A DNS message with the records that a question asks for: header, the question again, answers that point to its name.
-fn answer(question: &[u8], records: &[(String, u16, Vec<u8>)]) -> Vec<u8> {
+fn answer(question: &[u8], records: &[Record]) -> Vec<u8> {
     let (mut at, mut name) = (12, vec![]);
     while question[at] != 0 {
         let end = at + 1 + usize::from(question[at]);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::activity::Actor;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
-use domain::project::{EnvironmentPatch, Instance, PatchStatus, Project};
+use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
 use domain::*;
 use jiff::SignedDuration;
 use store::{Change, DeploymentQuery, StoreError};
@@ -40,7 +40,16 @@ both! {
         let variables = store.variables(tenant, tree.environment.id).await.unwrap();
         assert!(variables == [tree.variable.clone()]);
         assert_eq!(store.deployment_variables(tenant, tree.deployment.id).await.unwrap()["A"], "b");
-        assert_eq!(store.system_routes().await.unwrap(), [(tree.domain.clone(), "web".to_owned(), tree.instance.id)]);
+        // A custom domain is routed once it is verified, and is verified once.
+        assert!(store.system_routes().await.unwrap().is_empty());
+        assert!(store.system_domains_unverified().await.unwrap().contains(&tree.domain));
+        let value = Some("apps.example.com".to_owned());
+        let checked = |verified, at| Change::DomainChecked { id: tree.domain.id, value: value.clone(), verified, at };
+        store.commit(tree.tenant, vec![checked(false, later(1)), checked(true, later(2))]).await.unwrap();
+        assert!(matches!(store.commit(tree.tenant, vec![checked(false, later(3))]).await, Err(StoreError::Stale)));
+        let proved = Domain { dns_value: value.clone(), dns_checked_at: Some(later(2)), verified_at: Some(later(2)), ..tree.domain.clone() };
+        assert_eq!(store.system_routes().await.unwrap(), [(proved, "web".to_owned(), tree.instance.id)]);
+        assert!(!store.system_domains_unverified().await.unwrap().iter().any(|domain| domain.id == tree.domain.id));
         assert_eq!(store.memberships(tree.user.id).await.unwrap()[0].role, Role::Owner);
         assert_eq!(store.members(tenant).await.unwrap()[0].user, tree.user);
         let ended = Replica { status: ReplicaStatus::Crashed, exit_code: Some(-9), reason: Some("killed".into()), ..tree.replica.clone() };

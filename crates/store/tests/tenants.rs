@@ -27,6 +27,7 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
         Change::ServiceDelete(of.service.id),
         Change::InstanceDelete(of.instance.id),
         Change::DomainDelete(of.domain.id),
+        Change::DomainChecked { id: of.domain.id, value: None, verified: true, at },
         Change::VariableDelete { environment, service, name: of.variable.name.clone() },
         Change::VariablesClear { environment, service },
         Change::DeploymentMove { id, from, to: DeploymentStatus::Failed, reason: None, at },
