@@ -247,7 +247,6 @@ both! {
             Change::Workflow(WorkflowChange::FileInsert { file, most: 10 })
         };
         assert!(matches!(store.commit(ada, vec![another(8)]).await, Err(StoreError::Stale)), "no room");
-        let (eve, _) = fixture.tenant("eve").await;
         let theirs = FlowFile { id: UploadId::generate(), workspace_id: eve.workspace(), bytes: 8, expires_at: later(50), ..file.clone() };
         store.commit(eve, vec![Change::Workflow(WorkflowChange::FileInsert { file: theirs, most: 10 })]).await.unwrap();
         assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [file.id]);
