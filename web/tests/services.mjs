@@ -45,6 +45,23 @@ await step("a variable refers to it, completed while it is typed", async () => {
   await reads(new URL("/cache", address).href, "redis://");
 });
 
+await step("many are changed as text, in one go", async () => {
+  await page.goto(`${service}/variables`);
+  await panel.getByRole("button", { name: "Raw editor" }).click();
+  const text = panel.getByRole("textbox", { name: "Variables as NAME=value lines" });
+  const lines = await text.inputValue();
+  await text.fill(`${lines}\nEXTRA_ONE=1\nEXTRA_TWO="two words"`);
+  await panel.getByRole("button", { name: "Save" }).click();
+  const list = panel.getByRole("list", { name: "Variables" });
+  await list.getByText("EXTRA_TWO", { exact: true }).waitFor();
+  await panel.getByRole("button", { name: "Raw editor" }).click();
+  assert.equal(await text.inputValue().then((now) => now.includes('EXTRA_TWO="two words"')), true);
+  await text.fill(lines);
+  await panel.getByRole("button", { name: "Save" }).click();
+  await list.getByText("CACHE_URL", { exact: true }).waitFor();
+  await list.getByText("EXTRA_ONE", { exact: true }).waitFor({ state: "detached" });
+});
+
 await step("its volume is backed up", async () => {
   await page.goto(canvas);
   await page.getByRole("link", { name: /Redis/ }).click();

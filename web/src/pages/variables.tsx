@@ -3,7 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
 import { useMemo, useState } from "react";
 import { change } from "../api/client";
-import { StageChangesDocument, VariableCollectionUpsertDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
+import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Button, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { ReferenceInput } from "../ui/reference-input";
 import { tell } from "../ui/toast";
@@ -59,7 +59,7 @@ export function VariableList({ project, env, service }: { project: string; env: 
         </Button>
       </div>
       {raw ? (
-        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={(next) => change(VariableCollectionUpsertDocument, { input: { ...variables, variables: next, replace: false } })} remove={(name) => change(VariableDeleteDocument, { input: { ...variables, name } })} done={() => setRaw(false)} />
+        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={(next) => change(CommitPatchDocument, { environmentId: env, patch: service ? { services: { [service]: { variables: next } } } : { sharedVariables: next } })} done={() => setRaw(false)} />
       ) : (
         <>
           <NewVariable put={put} stage={stage} taken={names} />
@@ -255,7 +255,10 @@ export function parseEnv(text: string): Record<string, string> {
   return out;
 }
 
-function RawEditor({ plain, save, remove, done }: { plain: Record<string, string | null>; save: (next: Record<string, string>) => Promise<unknown>; remove: (name: string) => Promise<unknown>; done: () => void }) {
+/** Variables as they are to be; null takes one away. */
+type Patch = Record<string, { value: string } | null>;
+
+function RawEditor({ plain, save, done }: { plain: Record<string, string | null>; save: (next: Patch) => Promise<unknown>; done: () => void }) {
   const initial = useMemo(
     () =>
       Object.entries(plain)
@@ -275,8 +278,9 @@ function RawEditor({ plain, save, remove, done }: { plain: Record<string, string
             const next = parseEnv(text);
             const gone = Object.entries(plain).filter(([name, value]) => value !== null && !(name in next));
             const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => plain[name] !== value));
-            for (const [name] of gone) await remove(name);
-            if (Object.keys(changed).length > 0) await save(changed);
+            // One commit: everything or nothing, and one deployment of each service that is touched.
+            const patch: Patch = Object.fromEntries([...gone.map(([name]) => [name, null] as const), ...Object.entries(changed).map(([name, value]) => [name, { value }] as const)]);
+            if (Object.keys(patch).length > 0) await save(patch);
             tell(`${Object.keys(changed).length} set, ${gone.length} deleted`);
             done();
           }}

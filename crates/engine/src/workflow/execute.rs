@@ -19,7 +19,7 @@ use store::{Change, RunChange, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::nodes::{Attempt, Failure, is_confined, perform, waits_until};
+use super::nodes::{Attempt, Failure, is_confined, is_film, perform, waits_until};
 use super::worker::Given;
 use super::{Flow, HOLD};
 
@@ -462,6 +462,8 @@ async fn perform_within(attempt: &Attempt, limit: Duration) -> Result<Given, Fai
     let confined = is_confined(&attempt.kind);
     let limit = if confined { limit.min(CONFINED) } else { limit };
     let _place = if confined { Some(attempt.flow.workers.place(attempt.run.workspace_id).await?) } else { None };
+    let stopping = |_| Failure::again("the server is stopping");
+    let _turn = if is_film(&attempt.kind) { Some(attempt.flow.films.acquire().await.map_err(stopping)?) } else { None };
     let late = || Err(Failure::again(format!("it took longer than {} ms", limit.as_millis())));
     tokio::time::timeout(limit, perform(attempt)).await.unwrap_or_else(|_| late())
 }

@@ -75,11 +75,16 @@ pub(crate) async fn perform(attempt: &Attempt) -> Result<Given, Failure> {
         FETCH_FILE => picture::copy(attempt).await,
         "notify" => http::notify(attempt).await,
         "crop_image" | "resize_image" => picture::work_on(attempt).await,
-        "merge_videos" | "extract_audio" | "merge_av" => film::work_on(attempt).await,
+        kind if is_film(kind) => film::work_on(attempt).await,
         "sql_query" => sql::query(attempt).await,
         kind if platform::verb(kind).is_some() => platform::perform(attempt).await,
         kind => llm::ask(attempt, kind).await,
     }
+}
+
+/// Whether a kind takes a turn at ffmpeg.
+pub(crate) fn is_film(kind: &str) -> bool {
+    matches!(kind, "merge_videos" | "extract_audio" | "merge_av")
 }
 
 /// Whether a worker performs nodes of a type, at least for a part.

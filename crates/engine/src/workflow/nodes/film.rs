@@ -74,7 +74,6 @@ pub(in crate::workflow) fn clear(data_dir: &Path) {
 
 pub(super) async fn work_on(attempt: &Attempt) -> Result<Given, Failure> {
     let (ffmpeg, ffprobe) = (program("ffmpeg")?, program("ffprobe")?);
-    let _turn = attempt.flow.films.acquire().await.map_err(|_| Failure::again("the server is stopping"))?;
     let data_dir = &attempt.flow.shared.config.data_dir;
     let folder = Folder(data_dir.join(SCRATCH).join(domain::cuid(attempt.key.0)));
     let broken = |error: std::io::Error| Failure::again(format!("no room for the files of this node: {error}"));
