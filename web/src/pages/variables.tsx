@@ -46,8 +46,8 @@ export function VariableList({ project, env, service }: { project: string; env: 
   const remove = async (name: string) => {
     const old = plain[name];
     await change(VariableDeleteDocument, { input: { ...variables, name } });
-    if (old === null) tell(`${name} is gone; the next deployment does without it`);
-    else tell(`${name} is gone; the next deployment does without it`, () => void put(name, old).catch(tell.problem));
+    if (old === null) tell(`${name} is gone`);
+    else tell(`${name} is gone`, () => void put(name, old).catch(tell.problem));
   };
 
   return (
