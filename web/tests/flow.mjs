@@ -31,7 +31,12 @@ async function move(title, x, y) {
   await page.mouse.move(box.x + 40, box.y + 18);
   await page.mouse.down();
   await page.mouse.move(box.x + 40 + x, box.y + 18 + y, { steps: 8 });
+  // Kept, and drawn again from what is kept.
+  const kept = page.waitForResponse((answer) => answer.request().method() === "PATCH");
+  const read = page.waitForResponse((answer) => answer.request().method() === "GET" && new URL(answer.url()).pathname.startsWith("/api/v1/workflows/"));
   await page.mouse.up();
+  await kept;
+  await read;
 }
 
 await step("a workflow is made with what a caller gives", async () => {

@@ -58,7 +58,13 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
 
   useEffect(() => {
     const next = drawn(workflow, models);
-    setNodes((before) => next.nodes.map((node) => ({ ...node, selected: before.find((one) => one.id === node.id)?.selected })));
+    // What was measured stays: a node without it has no handles for a moment, and an edge that is being drawn would be lost.
+    setNodes((before) =>
+      next.nodes.map((node) => {
+        const known = before.find((one) => one.id === node.id);
+        return known ? { ...node, selected: known.selected, measured: known.measured, ...(known.dragging ? { dragging: true, position: known.position } : {}) } : node;
+      }),
+    );
     setEdges((before) => next.edges.map((edge) => ({ ...edge, selected: before.find((one) => one.id === edge.id)?.selected })));
   }, [workflow, models, setNodes, setEdges]);
 
