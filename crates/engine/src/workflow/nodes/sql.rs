@@ -134,9 +134,17 @@ fn refused(error: &tokio_postgres::Error) -> Failure {
     }
 }
 
+/// How PostgreSQL is reached at an address that was checked. Only the parts that were looked at are handed on: the library has a grammar of
+/// its own, in which a query or a second `@` would lead elsewhere.
+fn postgres_config(url: &Url) -> Result<tokio_postgres::Config, Failure> {
+    let bad = || Failure::once("the database's address is no address of PostgreSQL: it needs a user, a port and a database");
+    let (user, port) = (Some(url.username()).filter(|user| !user.is_empty()).ok_or_else(bad)?, url.port().ok_or_else(bad)?);
+    let password = url.password().map_or_else(String::new, |password| format!(":{password}"));
+    format!("postgres://{user}{password}@127.0.0.1:{port}{}", url.path()).parse().map_err(|_| bad())
+}
+
 async fn postgres(url: &Url, query: &Query<'_>) -> Result<Rows, Failure> {
-    let config: tokio_postgres::Config =
-        url.as_str().parse().map_err(|_| Failure::once("the database's address is no address of PostgreSQL"))?;
+    let config = postgres_config(url)?;
     let connected = tokio::time::timeout(CONNECT, config.connect(NoTls)).await;
     let (mut client, connection) =
         connected.map_err(|_| Failure::again("the database does not answer"))?.map_err(|error| refused(&error))?;
@@ -259,6 +267,30 @@ fn of_mysql(column: &mysql_async::Column, value: mysql_async::Value) -> Value {
             let sign = if negative { "-" } else { "" };
             let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
             format!("{sign}{:02}:{minutes:02}:{seconds:02}{fraction}", days * 24 + u32::from(hours)).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn postgres_is_asked_nowhere_else_than_where_it_was_looked_at() {
+        use tokio_postgres::config::Host;
+        for text in [
+            "postgres://u:p%40x@127.0.0.1:5555/db",
+            "postgres://u:p%40x@localhost:5555/db?hostaddr=10.0.0.5&host=/run/postgresql",
+            "postgres://u:p%40x@127.0.0.1:5555/db#?hostaddr=10.0.0.5",
+            "postgres://u:p%40x@127.0.0.1:5555/db@10.0.0.5:5432/db",
+        ] {
+            let config = postgres_config(&text.parse().unwrap()).unwrap_or_else(|failure| panic!("{text}: {}", failure.text));
+            assert_eq!((config.get_hosts(), config.get_ports()), (&[Host::Tcp("127.0.0.1".to_owned())][..], &[5555][..]), "{text}");
+            assert!(config.get_hostaddrs().is_empty(), "{text}");
+            assert_eq!((config.get_user(), config.get_password()), (Some("u"), Some(&b"p@x"[..])), "{text}");
+        }
+        for refused in ["postgres://127.0.0.1:5555/x@10.0.0.5:5432/db?user=postgres", "postgres://u@127.0.0.1/db"] {
+            assert!(postgres_config(&refused.parse().unwrap()).is_err(), "{refused}");
         }
     }
 }
