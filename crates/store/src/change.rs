@@ -61,7 +61,7 @@ pub enum Change {
     InstanceDelete(InstanceId),
     /// A new domain of an existing instance.
     DomainInsert(Domain),
-    /// Name, port, verification.
+    /// Name and port; what DNS says of it is not touched.
     DomainUpdate(Domain),
     /// What DNS says of a custom domain that is not verified yet.
     DomainChecked {

@@ -37,8 +37,7 @@ statements! {
         "UPDATE domains SET dns_value = $dns_value, dns_checked_at = $at, verified_at = $verified \
          WHERE id = $id AND verified_at IS NULL AND workspace_id = $workspace";
     DOMAIN_UPDATE =
-        "UPDATE domains SET domain = $domain, target_port = $target_port, verification_token = $token, verified_at = $verified, \
-         updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+        "UPDATE domains SET domain = $domain, target_port = $target_port, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
     DOMAIN_DELETE = "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -138,16 +137,8 @@ pub(crate) fn domain_insert(row: &Domain) -> Statement {
 }
 
 pub(crate) fn domain_update(row: &Domain) -> Statement {
-    let Domain { id, workspace_id, domain, target_port, verification_token, verified_at, updated_at, .. } = row;
-    let params = params![
-        id = *id,
-        workspace = *workspace_id,
-        domain = domain,
-        target_port = *target_port,
-        token = verification_token.as_ref(),
-        verified = *verified_at,
-        updated = *updated_at
-    ];
+    let Domain { id, workspace_id, domain, target_port, updated_at, .. } = row;
+    let params = params![id = *id, workspace = *workspace_id, domain = domain, target_port = *target_port, updated = *updated_at];
     Statement::touch(&DOMAIN_UPDATE, params)
 }
 
