@@ -380,7 +380,12 @@ pub(crate) async fn removals(ctx: &OpCtx, tenant: Tenant, held: &[VolumeInstance
     for volume in ctx.ops.store.volumes_by_id(tenant, &ids).await? {
         let its: Vec<VolumeInstance> = all.iter().filter(|instance| instance.volume_id == volume.id).cloned().collect();
         let here = |instance: &VolumeInstance| held.iter().any(|row| row.id == instance.id);
-        if its.iter().all(|instance| here(instance) || instance.service_id.is_none()) {
+        // What lies detached in an environment goes along only for somebody who may change that environment too.
+        let idle = |instance: &VolumeInstance| {
+            let place = Place::Environment(instance.project_id, instance.environment_id);
+            instance.service_id.is_none() && ctx.allow(tenant.workspace(), place, Permission::Write).is_ok()
+        };
+        if its.iter().all(|instance| here(instance) || idle(instance)) {
             changes.extend(removal(ctx, volume, &its));
         } else {
             changes.extend(its.iter().filter(|instance| here(instance)).map(|instance| Change::VolumeInstanceDelete(instance.id)));
