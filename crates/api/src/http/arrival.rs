@@ -106,12 +106,14 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
     response
 }
 
-/// A path as the log has it: without the secret that the URL of a workflow's trigger holds.
+/// A path as the log has it: without the secret that the URL of a workflow's trigger holds, or that of an invitation.
 fn shown(path: &str) -> String {
-    match path.split_once("/v1/hooks/") {
-        Some((before, _)) => format!("{before}/v1/hooks/…"),
-        None => path.chars().take(200).collect(),
+    for secret in ["/v1/hooks/", "/invite/"] {
+        if let Some((before, _)) = path.split_once(secret) {
+            return format!("{before}{secret}…");
+        }
     }
+    path.chars().take(200).collect()
 }
 
 /// One line a request, without its query and its headers. What went well is for those who ask for it (`orrery::access=debug`): a line
@@ -217,6 +219,13 @@ mod tests {
         let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
         let text = String::from_utf8(body.to_vec()).unwrap();
         assert!(text.contains("r1") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn secrets_in_paths_stay_out_of_the_log() {
+        assert_eq!(shown("/api/v1/hooks/canary"), "/api/v1/hooks/…");
+        assert_eq!(shown("/invite/canary"), "/invite/…");
+        assert_eq!(shown("/graphql/v2"), "/graphql/v2");
     }
 
     #[test]
