@@ -206,10 +206,16 @@ pub fn encode_opaque(random: &[u8; 32]) -> String {
     format!("{OPAQUE_PREFIX}{}", base62(random, BODY))
 }
 
+/// The kind that a text claims to be a key of: its beginning.
+#[must_use]
+pub fn claimed(secret: &str) -> Option<KeyKind> {
+    KeyKind::ALL.into_iter().find(|kind| secret.starts_with(kind.prefix()))
+}
+
 /// The kind of a well-formed key, or `None` for anything else. Says nothing about whether the key exists.
 #[must_use]
 pub fn recognise(secret: &str) -> Option<KeyKind> {
-    let kind = KeyKind::ALL.into_iter().find(|kind| secret.starts_with(kind.prefix()))?;
+    let kind = claimed(secret)?;
     let body = kind.prefix().len() + BODY;
     let well_formed = secret.len() == body + CHECK && secret.bytes().skip(kind.prefix().len()).all(|byte| byte.is_ascii_alphanumeric());
     (well_formed && checksum(&secret[..body]) == secret[body..]).then_some(kind)

@@ -58,11 +58,14 @@ pub async fn authenticate(
         Presented::ProjectToken(secret) => (Sent::ProjectToken, secret),
         Presented::GalaxyKey(secret) => (Sent::GalaxyKey, secret),
     };
-    let kind = surface.admit(sent, secret.expose_secret())?;
     let slot = key::hash(secret.expose_secret());
     let version = ops.store.version();
     let place = address.map(place_of);
-    if let Some(known) = version.and_then(|version| ops.principals.find(&slot, version, now, place.as_deref())) {
+    let known = version.and_then(|version| ops.principals.find(&slot, version, now, place.as_deref()));
+    // Whatever is remembered was well-formed when it came first.
+    let kind = if known.is_some() { key::claimed(secret.expose_secret()) } else { key::recognise(secret.expose_secret()) };
+    let kind = surface.admit(sent, kind)?;
+    if let Some(known) = known {
         return surface.narrow(known);
     }
     let found = ops.store.api_key_by_hash(slot).await?.filter(|key| key.kind == kind);

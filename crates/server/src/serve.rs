@@ -27,6 +27,9 @@ pub(crate) use counts::limiter;
 use crate::cli::EdgeArgs;
 use crate::config::{Config, Role};
 
+/// Threads that answer requests; the rest of the machine is for the apps. More of them than there are cores would only wake each other.
+const WORKERS: usize = 2;
+
 /// Loopback ports that replicas are given.
 const REPLICA_PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 
@@ -36,7 +39,7 @@ pub(crate) fn serve(config: Config) -> anyhow::Result<ExitCode> {
     let folders = Folders::make(&config.data_dir)?;
     let _alone = folders.lock()?;
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+        .worker_threads(WORKERS.min(std::thread::available_parallelism().map_or(1, usize::from)))
         .enable_all()
         .build()
         .context("the async runtime cannot start")?

@@ -10,6 +10,7 @@ mod sql;
 mod value;
 mod postgres;
 mod sqlite;
+mod wal_index;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use super::check::issues;
 use super::openapi;
-use crate::http::{self, ApiState, Arrival};
+use crate::http::{self, Arrival, Shared};
 
 /// The largest body that is not a file.
 const BODY: usize = 4 << 20;
@@ -156,10 +156,10 @@ impl<T: Serialize> IntoResponse for Good<T> {
 /// Who asks: never nobody.
 pub(crate) struct Caller(pub(crate) OpCtx);
 
-impl FromRequestParts<ApiState> for Caller {
+impl FromRequestParts<Shared> for Caller {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Refused> {
         let arrival = parts.extensions.get::<Arrival>().cloned();
         let arrival = arrival.ok_or_else(|| Error::internal("a request that did not arrive", std::io::Error::other("no Arrival")))?;
         let ctx = http::context(state, Surface::Flow, &arrival, parts).await?;
@@ -173,10 +173,10 @@ impl FromRequestParts<ApiState> for Caller {
 /// A query string.
 pub(crate) struct Query<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Query<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Query<T> {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, _: &ApiState) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Refused> {
         match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(value)) => Ok(Self(value)),
             Err(error) => Err(Error::bad_input(format!("The query is wrong: {}", error.body_text())).into()),
@@ -187,10 +187,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Query<T> {
 /// A part of the path.
 pub(crate) struct Path<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Path<T> {
     type Rejection = Refused;
 
-    async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &Shared) -> Result<Self, Refused> {
         match axum::extract::Path::<T>::from_request_parts(parts, state).await {
             Ok(axum::extract::Path(value)) => Ok(Self(value)),
             // What is not text names nothing.
@@ -202,10 +202,10 @@ impl<T: DeserializeOwned + Send> FromRequestParts<ApiState> for Path<T> {
 /// A body, checked against its schema.
 pub(crate) struct Given<T>(pub(crate) T);
 
-impl<T: DeserializeOwned + ToSchema> FromRequest<ApiState> for Given<T> {
+impl<T: DeserializeOwned + ToSchema> FromRequest<Shared> for Given<T> {
     type Rejection = Refused;
 
-    async fn from_request(request: Request, _: &ApiState) -> Result<Self, Refused> {
+    async fn from_request(request: Request, _: &Shared) -> Result<Self, Refused> {
         let (parts, body) = request.into_parts();
         read(&parts, body, BODY).await.map(Self)
     }

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, Caller, Given, Good, Path, Query, ok};
 use super::runs::{Started, Status, WebhookShape, run_id, time, trigger_run_id};
-use crate::http::ApiState;
+use crate::http::Shared;
 
 /// A type of node.
 #[derive(Serialize, ToSchema)]
@@ -286,7 +286,7 @@ pub(crate) struct PublicModel {
 
 /// Every type with its price, without a key.
 #[utoipa::path(get, path = "/v1/models/catalog", operation_id = "getCatalog", tag = "models", security(()), responses((status = 200, body = PublicCatalogue)))]
-pub(crate) async fn catalog(State(state): State<ApiState>) -> Answer<PublicCatalogue> {
+pub(crate) async fn catalog(State(state): State<Shared>) -> Answer<PublicCatalogue> {
     let settings = &state.ops.settings.flow;
     let one = |kind: &NodeType| (kind.key.to_string(), PublicModel { node_type: kind.key.to_string(), cost: settings.price(&kind.key) });
     ok(PublicCatalogue { models: settings.catalogue.addable().map(one).collect() })

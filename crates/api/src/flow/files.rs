@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::answer::{Answer, Caller, Path, Query, Refused, ok, read};
 use super::runs::{limit, time};
 use super::workflows::workflow_id;
-use crate::http::ApiState;
+use crate::http::Shared;
 
 /// A file. Its content comes in one of `base64`, `data_uri` and `url`.
 #[derive(Deserialize, ToSchema)]
@@ -180,7 +180,7 @@ pub(crate) struct Signed {
 
 /// A file by its signed address. The signature is the permission.
 pub(crate) async fn content(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Path(id): Path<String>,
     Query(signed): Query<Signed>,
 ) -> Result<Response, Refused> {

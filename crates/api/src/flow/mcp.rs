@@ -21,7 +21,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use serde_json::{Map, Value, json};
 
 use super::answer::Caller;
-use crate::http::ApiState;
+use crate::http::Shared;
 
 /// The largest request.
 const BODY: usize = 8 << 20;
@@ -42,7 +42,7 @@ pub(crate) fn service() -> StreamableHttpService<Tools, NeverSessionManager> {
 }
 
 /// Lets in whoever brings a key, and remembers who it is.
-pub(crate) async fn admit(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     match Caller::from_request_parts(&mut parts, &state).await {
         Ok(Caller(ctx)) => {

@@ -16,10 +16,10 @@ use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 
 pub use self::openapi::openapi;
-use crate::http::ApiState;
+use crate::http::Shared;
 
 /// The routes.
-pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
+pub(crate) fn routes(state: &Shared) -> Router<Shared> {
     let tools = Router::new()
         .route_service("/api/mcp", mcp::service())
         .route_layer(middleware::from_fn_with_state(state.clone(), mcp::admit))
@@ -27,7 +27,7 @@ pub(crate) fn routes(state: &ApiState) -> Router<ApiState> {
     Router::new().nest("/api/v1", version()).nest("/v1", version()).merge(tools).route("/docs/api", get(reference::page))
 }
 
-fn version() -> Router<ApiState> {
+fn version() -> Router<Shared> {
     Router::new()
         .route("/runs", get(runs::list).post(runs::start))
         .route("/runs/batch", post(runs::batch))

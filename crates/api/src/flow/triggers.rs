@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::answer::{Answer, Caller, Given, Good, Path, ok};
 use super::runs::{Started, time};
 use super::workflows::{Done, workflow_id};
-use crate::http::{self, ApiState, Arrival};
+use crate::http::{self, Arrival, Shared};
 
 /// The largest payload of a trigger's URL in bytes, and how long it may take to arrive.
 const PAYLOAD: usize = 1 << 20;
@@ -237,7 +237,7 @@ pub(crate) async fn remove(ctx: &OpCtx, workflow: &str, id: &str) -> Result<(), 
 /// names; the whole payload, also when it is something else, is the field `payload`.
 #[utoipa::path(post, path = "/v1/hooks/{secret}", operation_id = "callHook", tag = "triggers", security(()), params(("secret" = String, Path)), request_body(content = Object, description = "Any JSON, or text"), responses((status = 202, body = Started)))]
 pub(crate) async fn call(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Extension(arrival): Extension<Arrival>,
     Path(secret): Path<String>,
     request: Request,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::Response;
 use domain::rate::State as Standing;
@@ -20,7 +20,7 @@ use ops::{OpCtx, Principal};
 use super::answer::refuse;
 use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
 use super::rate::{self, Dialect};
-use super::{ApiState, Peer};
+use super::{ApiState, Peer, Shared};
 
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -78,11 +78,11 @@ impl Arrival {
     }
 }
 
-pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn receive(State(state): State<Shared>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let arrival = arrive(&state, &request);
     let method = request.method().clone();
-    let path = shown(request.uri().path());
+    let uri = request.uri().clone();
     request.extensions_mut().insert(arrival.clone());
 
     let mut response = match ambiguous(request.version(), request.headers()) {
@@ -102,7 +102,7 @@ pub(crate) async fn receive(State(state): State<ApiState>, mut request: Request,
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Caching is opted into by a route; nothing here is the same for everybody.
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    access_log(&arrival, method.as_str(), &path, response.status(), started);
+    access_log(&arrival, &method, &uri, response.status(), started);
     response
 }
 
@@ -118,13 +118,13 @@ fn shown(path: &str) -> String {
 
 /// One line a request, without its query and its headers. What went well is for those who ask for it (`orrery::access=debug`): a line
 /// each would cost more than many of the requests.
-fn access_log(arrival: &Arrival, method: &str, path: &str, status: StatusCode, started: Instant) {
+fn access_log(arrival: &Arrival, method: &Method, uri: &Uri, status: StatusCode, started: Instant) {
     let ms = started.elapsed().as_secs_f64() * 1000.0;
     let Arrival { request_id, address, .. } = arrival;
     let principal = arrival.found.asker.get().map(tracing::field::display);
     macro_rules! line {
         ($level:ident) => {
-            tracing::$level!(target: "orrery::access", method, path, status = status.as_u16(), ms, request_id, %address, principal)
+            tracing::$level!(target: "orrery::access", %method, path = shown(uri.path()), status = status.as_u16(), ms, request_id, %address, principal)
         };
     }
     match status.as_u16() {

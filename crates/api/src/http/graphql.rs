@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{build, refuse, refuse_graphql};
 use super::caller::{Credential, context, context_of, credential, galaxy_credential};
 use super::rate::EXPOSED;
-use super::{ApiState, Arrival, Peer, body, require_same_origin};
+use super::{ApiState, Arrival, Peer, Shared, body, repeat, require_same_origin};
 use crate::graphql::{GraphqlRequest, GraphqlResponse};
 
 /// The largest operation.
@@ -31,12 +31,27 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PROTOCOL: &str = "graphql-transport-ws";
 
 /// `POST /graphql/v2`
-pub(super) async fn execute(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let answer = tokio::time::timeout(super::REQUEST, run(&state, &arrival, &parts, body)).await;
-    let answer = answer.unwrap_or_else(|_| Err(Error::new(Code::Timeout, "The operation took too long: ask for less, or try again")));
-    let response = answer.unwrap_or_else(|error| refuse_graphql(&error, &arrival.request_id));
-    with_cors(&parts.headers, response)
+pub(super) async fn execute(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    operation(&state, Surface::Railway, &arrival, request).await
+}
+
+/// Executes the operation of a request, once when it may be repeated.
+async fn operation(state: &Shared, surface: Surface, arrival: &Arrival, request: Request) -> Response {
+    let foreign = request.headers().contains_key(ORIGIN);
+    let (own, known) = (Shared::clone(state), arrival.clone());
+    let run = move |request: Request| async move {
+        let (parts, body) = request.into_parts();
+        let run = async {
+            match surface {
+                Surface::Galaxy => run_galaxy(&own, &known, &parts, body).await,
+                Surface::Railway | Surface::Flow => run(&own, &known, &parts, body).await,
+            }
+        };
+        let answer = tokio::time::timeout(super::REQUEST, run).await;
+        let answer = answer.unwrap_or_else(|_| Err(Error::new(Code::Timeout, "The operation took too long: ask for less, or try again")));
+        answer.unwrap_or_else(|error| refuse_graphql(&error, &known.request_id))
+    };
+    with_cors(foreign, repeat::once(state, surface, arrival, request, run).await)
 }
 
 async fn run(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
@@ -87,7 +102,7 @@ fn speaks_json(headers: &HeaderMap) -> bool {
 
 /// `GET /graphql/v2`: a websocket, or a hint for a person who opened the address in a browser.
 pub(super) async fn greet(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Extension(arrival): Extension<Arrival>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
@@ -98,7 +113,7 @@ pub(super) async fn greet(
         let mut response = refuse_graphql(&error, &arrival.request_id);
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-        return with_cors(&parts.headers, response);
+        return with_cors(parts.headers.contains_key(ORIGIN), response);
     }
     let shutdown = parts.extensions.get::<Peer>().map(|peer| peer.shutdown.clone()).unwrap_or_default();
     match subscribe(state, &arrival, upgrade, &parts, shutdown).await {
@@ -108,7 +123,7 @@ pub(super) async fn greet(
 }
 
 async fn subscribe(
-    state: ApiState,
+    state: Shared,
     arrival: &Arrival,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     parts: &Parts,
@@ -137,7 +152,7 @@ async fn subscribe(
 }
 
 /// Serves a websocket until it ends, the server stops, or the credential does.
-async fn converse(state: ApiState, ctx: OpCtx, shutdown: CancellationToken, socket: WebSocket) {
+async fn converse(state: Shared, ctx: OpCtx, shutdown: CancellationToken, socket: WebSocket) {
     tokio::select! {
         () = state.engine.serve_transport_ws(ctx, socket) => {}
         () = shutdown.cancelled() => {}
@@ -145,12 +160,8 @@ async fn converse(state: ApiState, ctx: OpCtx, shutdown: CancellationToken, sock
 }
 
 /// `POST /graphql`: Galaxy's API (`contracts/galaxy.md` 2). The key may come among the variables, so the body is read first.
-pub(super) async fn execute_galaxy(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let answer = tokio::time::timeout(super::REQUEST, run_galaxy(&state, &arrival, &parts, body)).await;
-    let answer = answer.unwrap_or_else(|_| Err(Error::new(Code::Timeout, "The operation took too long: ask for less, or try again")));
-    let response = answer.unwrap_or_else(|error| refuse_graphql(&error, &arrival.request_id));
-    with_cors(&parts.headers, response)
+pub(super) async fn execute_galaxy(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    operation(&state, Surface::Galaxy, &arrival, request).await
 }
 
 async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
@@ -173,12 +184,12 @@ pub(super) async fn preflight(headers: HeaderMap) -> Response {
         HeaderValue::from_static("authorization, galaxy-api-key, project-access-token, content-type, idempotency-key, x-source"),
     );
     out.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    with_cors(&headers, response)
+    with_cors(headers.contains_key(ORIGIN), response)
 }
 
 /// A page anywhere may use this API with a token it was given. `*` never lets a browser add its cookies.
-fn with_cors(headers: &HeaderMap, mut response: Response) -> Response {
-    if headers.contains_key(ORIGIN) {
+fn with_cors(foreign: bool, mut response: Response) -> Response {
+    if foreign {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }

@@ -41,8 +41,10 @@ use crate::{flow, login, oauth, upload};
 /// How long a handler that reads no upload may take, its body included.
 const REQUEST: Duration = Duration::from_secs(60);
 
+/// What handlers are given: one count goes up with a request, not one for each of the parts.
+pub(crate) type Shared = Arc<ApiState>;
+
 /// What every handler shares.
-#[derive(Clone)]
 pub struct ApiState {
     /// The verbs.
     pub ops: Arc<Ops>,
@@ -78,12 +80,13 @@ impl ApiState {
 
 /// Every route of the API's port.
 pub fn router(state: ApiState) -> Router {
+    let state = Shared::new(state);
     // An upload has its own limits and deadlines, and a websocket lives as long as it likes.
-    let repeatable = |surface| middleware::from_fn_with_state((state.clone(), surface), repeat::once);
+    let repeatable = middleware::from_fn_with_state((state.clone(), Surface::Flow), repeat::layer);
     let long = Router::new()
         .route("/project/{project}/environment/{environment}/up", post(upload::up))
-        .route("/graphql", post(graphql::execute_galaxy).options(graphql::preflight).layer(repeatable(Surface::Galaxy)))
-        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight).layer(repeatable(Surface::Railway)));
+        .route("/graphql", post(graphql::execute_galaxy).options(graphql::preflight))
+        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight));
     let short = Router::new()
         .route("/", get(pages::start))
         .route("/healthz", get(pages::healthz))
@@ -96,7 +99,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/device", get(oauth::device_form).post(oauth::device_submit))
         .route("/oauth/auth", get(oauth::consent_form).post(oauth::consent_submit))
-        .merge(flow::routes(&state).layer(repeatable(Surface::Flow)))
+        .merge(flow::routes(&state).layer(repeatable))
         .layer(middleware::from_fn(deadline));
     long.merge(short)
         .fallback(absent)
@@ -114,7 +117,7 @@ async fn deadline(Extension(arrival): Extension<Arrival>, request: axum::extract
     }
 }
 
-async fn absent(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: axum::extract::Request) -> Response {
+async fn absent(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: axum::extract::Request) -> Response {
     if request.method().is_safe()
         && let Some(page) = state.dashboard.answer(request.uri().path(), request.headers())
     {

@@ -13,11 +13,11 @@ use ops::deployment::DeploymentFilter;
 use ops::{Error, OpCtx, Principal, deployment, project as projects, service as services};
 
 use super::answer::{refuse, text};
-use super::{ApiState, Arrival, Form, Html, Page, context, escape};
+use super::{ApiState, Arrival, Form, Html, Page, Shared, context, escape};
 use crate::login;
 
 /// `GET /healthz`: the process answers and its store does.
-pub(super) async fn healthz(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>) -> Response {
+pub(super) async fn healthz(State(state): State<Shared>, Extension(arrival): Extension<Arrival>) -> Response {
     match state.ops.store.is_empty().await {
         Ok(_) => text(StatusCode::OK, "ok\n"),
         Err(error) => refuse(&error.into(), &arrival.request_id),
@@ -25,7 +25,7 @@ pub(super) async fn healthz(State(state): State<ApiState>, Extension(arrival): E
 }
 
 /// `GET /`
-pub(super) async fn start(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(super) async fn start(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if let Some(page) = state.dashboard.page(&parts.headers) {
         return page;
@@ -53,7 +53,7 @@ pub(super) async fn start(State(state): State<ApiState>, Extension(arrival): Ext
 
 /// `GET /project/{project}`
 pub(super) async fn project(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Extension(arrival): Extension<Arrival>,
     path: Result<Path<String>, PathRejection>,
     request: Request,
@@ -79,7 +79,7 @@ pub(super) async fn project(
 
 /// `GET /project/{project}/service/{service}?id=&environmentId=`: what `logsUrl` and the client's own links lead to.
 pub(super) async fn service(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Extension(arrival): Extension<Arrival>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,

@@ -27,7 +27,7 @@ use store::KeptAnswer;
 use super::answer::{refuse, refuse_graphql};
 use super::caller::{Credential, context_of, credential, galaxy_credential};
 use super::graphql::BODY_BYTES;
-use super::{ApiState, Arrival, announced, body, require_same_origin};
+use super::{ApiState, Arrival, Shared, announced, body, require_same_origin};
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -44,37 +44,67 @@ fn longest(surface: Surface) -> u64 {
     }
 }
 
-pub(super) async fn once(
-    State((state, surface)): State<(ApiState, Surface)>,
+/// The layer of a surface with many routes.
+pub(super) async fn layer(
+    State((state, surface)): State<(Shared, Surface)>,
     Extension(arrival): Extension<Arrival>,
     request: Request,
     next: Next,
 ) -> Response {
-    let headers = request.headers();
-    let json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
-    let concerned = request.method() == Method::POST && headers.contains_key(&KEY) && json;
-    // An upload in pieces may be larger than what is looked at; every other handler refuses such a body anyway.
-    let looked_at = announced(headers).map_or(!request.uri().path().ends_with("/uploads"), |length| length <= longest(surface));
-    if !concerned || !looked_at {
-        return next.run(request).await;
-    }
-    let request_id = arrival.request_id.clone();
-    let answer = repeatable(state, surface, arrival, request, next).await;
-    answer.unwrap_or_else(|error| if surface == Surface::Flow { refuse(&error, &request_id) } else { refuse_graphql(&error, &request_id) })
+    once(&state, surface, &arrival, request, |request| next.run(request)).await
 }
 
-async fn repeatable(state: ApiState, surface: Surface, arrival: Arrival, request: Request, next: Next) -> Result<Response, Error> {
+/// Answers with `run`, unless the request is the repetition of an earlier one.
+pub(super) async fn once<F>(
+    state: &Shared,
+    surface: Surface,
+    arrival: &Arrival,
+    request: Request,
+    run: impl FnOnce(Request) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = Response> + Send + 'static,
+{
+    if !is_repeatable(surface, &request) {
+        return run(request).await;
+    }
+    let answer = repeatable(state, surface, arrival, request, run).await;
+    let refuse = if surface == Surface::Flow { refuse } else { refuse_graphql };
+    answer.unwrap_or_else(|error| refuse(&error, &arrival.request_id))
+}
+
+fn is_repeatable(surface: Surface, request: &Request) -> bool {
+    let headers = request.headers();
+    if !headers.contains_key(&KEY) || request.method() != Method::POST {
+        return false;
+    }
+    let json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/"));
+    // An upload in pieces may be larger than what is looked at; every other handler refuses such a body anyway.
+    let looked_at = announced(headers).map_or(!request.uri().path().ends_with("/uploads"), |length| length <= longest(surface));
+    json && looked_at
+}
+
+async fn repeatable<F>(
+    state: &Shared,
+    surface: Surface,
+    arrival: &Arrival,
+    request: Request,
+    run: impl FnOnce(Request) -> F + Send + 'static,
+) -> Result<Response, Error>
+where
+    F: Future<Output = Response> + Send + 'static,
+{
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts.headers, body, longest(surface) as usize, PATIENCE).await?;
-    let begun = match begin(&state, surface, &arrival, &parts, &bytes).await? {
-        None => return Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await),
+    let begun = match begin(state, surface, arrival, &parts, &bytes).await? {
+        None => return Ok(run(Request::from_parts(parts, Body::from(bytes))).await),
         Some(Repeat::Again(answer)) => return Ok(replay(answer)),
         Some(Repeat::First(attempt)) => attempt,
     };
-    let request_id = arrival.request_id;
+    let (state, request_id) = (Shared::clone(state), arrival.request_id.clone());
     // A client that goes away does not end what it has begun: the next attempt is told how it went.
     let work = tokio::spawn(async move {
-        let response = next.run(Request::from_parts(parts, Body::from(bytes))).await;
+        let response = run(Request::from_parts(parts, Body::from(bytes))).await;
         keep(&state, surface, &begun, response, &request_id).await
     });
     work.await.map_err(|error| Error::internal("a repeatable request ended abnormally", error))

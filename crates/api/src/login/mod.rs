@@ -14,8 +14,8 @@ use ops::{Error, Principal, Via, account};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{
-    ApiState, Arrival, Asker, Credential, Form, Html, Page, SESSION_COOKIE, context, context_of, cookie, escape, read_form, redirect,
-    require_same_origin,
+    ApiState, Arrival, Asker, Credential, Form, Html, Page, SESSION_COOKIE, Shared, context, context_of, cookie, escape, read_form,
+    redirect, require_same_origin,
 };
 
 /// Sends a visitor to sign in first and back to where they were going.
@@ -62,7 +62,7 @@ fn login_page(next: &str, problem: Option<&str>) -> Page<'static> {
 }
 
 /// `POST /login`
-pub(crate) async fn submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let form = match own_form(&state, &parts, body).await {
         Ok(form) => form,
@@ -106,7 +106,7 @@ pub(crate) async fn link_form(Extension(arrival): Extension<Arrival>, uri: Uri) 
 }
 
 /// `POST /login/link`
-pub(crate) async fn link_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn link_submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let done = async {
         let form = own_form(&state, &parts, body).await?;
@@ -128,7 +128,7 @@ pub(crate) async fn out_form() -> Response {
 }
 
 /// `POST /logout`
-pub(crate) async fn out_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn out_submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let done = async {
         require_same_origin(&state, &parts.headers)?;

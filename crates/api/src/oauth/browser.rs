@@ -9,7 +9,7 @@ use ops::oauth::code_create;
 use ops::{Error, Principal};
 use secrecy::ExposeSecret;
 
-use crate::http::{ApiState, Arrival, Form, Html, Page, context, escape, redirect};
+use crate::http::{Arrival, Form, Html, Page, Shared, context, escape, redirect};
 use crate::login;
 
 /// What the client asked for, checked.
@@ -85,7 +85,7 @@ fn is_challenge(text: &str) -> bool {
 }
 
 /// `GET /oauth/auth`
-pub(crate) async fn consent_form(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn consent_form(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let shown = async {
         let query = Form::parse(parts.uri.query().unwrap_or_default().as_bytes())?;
@@ -119,7 +119,7 @@ pub(crate) async fn consent_form(State(state): State<ApiState>, Extension(arriva
 }
 
 /// `POST /oauth/auth`
-pub(crate) async fn consent_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn consent_submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answered = async {
         let form = login::own_form(&state, &parts, body).await?;

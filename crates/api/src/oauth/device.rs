@@ -10,11 +10,11 @@ use ops::auth::Surface;
 use ops::oauth::{device_answer, device_show};
 use ops::{Error, OpCtx, Principal};
 
-use crate::http::{ApiState, Arrival, Form, Html, Page, context, escape};
+use crate::http::{ApiState, Arrival, Form, Html, Page, Shared, context, escape};
 use crate::login;
 
 /// `GET /oauth/device?user_code=`
-pub(crate) async fn device_form(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn device_form(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let shown = async {
         let ctx = context(&state, Surface::Railway, &arrival, &parts).await?;
@@ -61,7 +61,7 @@ async fn show(state: &ApiState, arrival: &Arrival, ctx: &OpCtx, code: &str) -> R
 }
 
 /// `POST /oauth/device`
-pub(crate) async fn device_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn device_submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let answered = async {
         let form = login::own_form(&state, &parts, body).await?;

@@ -15,10 +15,10 @@ use serde_json::json;
 
 pub(crate) use self::browser::{consent_form, consent_submit};
 pub(crate) use self::device::{device_form, device_submit};
-use crate::http::{ApiState, Arrival, Form, json, read_form};
+use crate::http::{Arrival, Form, Shared, json, read_form};
 
 /// `POST /oauth/device/auth`
-pub(crate) async fn device_auth(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn device_auth(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let started = async {
         state.limits.device_start(arrival.address, arrival.now)?;
@@ -45,7 +45,7 @@ pub(crate) async fn device_auth(State(state): State<ApiState>, Extension(arrival
 }
 
 /// `POST /oauth/token`
-pub(crate) async fn token(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn token(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let exchanged = async {
         let form = read_form(&parts.headers, body).await.map_err(named)?;

@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::spool::sweep;
 use self::spool::{Received, receive};
-use crate::http::{ApiState, Arrival, Form, announced, context, json, linger, refuse, text};
+use crate::http::{ApiState, Arrival, Form, Shared, announced, context, json, linger, refuse, text};
 
 /// One at a time between a blob's arrival under its name and the deployment that uses it: the same archive may come twice at once, and
 /// the one that fails must not take the other's blob away. By the first byte of the hash.
@@ -45,7 +45,7 @@ struct Target {
 
 /// `POST /project/{project}/environment/{environment}/up?serviceId=&message=`
 pub(crate) async fn up(
-    State(state): State<ApiState>,
+    State(state): State<Shared>,
     Extension(arrival): Extension<Arrival>,
     path: Result<Path<(String, String)>, PathRejection>,
     request: Request,
@@ -77,7 +77,7 @@ fn encode(error: &Error, request_id: &str) -> Response {
 }
 
 async fn take(
-    state: &ApiState,
+    state: &Shared,
     arrival: &Arrival,
     parts: &Parts,
     path: Result<Path<(String, String)>, PathRejection>,
@@ -92,7 +92,7 @@ async fn take(
     }
     let received = receive(body, &ctx.ops.settings.blobs, limit).await?;
     // A client that goes away now has sent everything: what follows is finished without it, or undone, but never dropped half way.
-    let (state, ctx) = (state.clone(), ctx);
+    let state = Shared::clone(state);
     let finished = tokio::spawn(async move {
         let deployed = deploy(&state, &ctx, target, received).await?;
         Ok(json(StatusCode::OK, &answer(&ctx.ops.settings, &deployed)))

@@ -1,7 +1,7 @@
 //! Which kinds of keys each surface takes, and what is said of the others.
 
 use domain::account::Plan;
-use domain::key::{self, KeyKind};
+use domain::key::KeyKind;
 use domain::{Code, Grants};
 use std::sync::Arc;
 
@@ -103,9 +103,9 @@ impl Surface {
         }
     }
 
-    /// The kind of a key that came to a place where it belongs.
-    pub(super) fn admit(self, sent: Sent, secret: &str) -> Result<KeyKind, Error> {
-        let Some(kind) = key::recognise(secret) else {
+    /// The kind of a key that came to a place where it belongs; `None` came when it is not well-formed.
+    pub(super) fn admit(self, sent: Sent, kind: Option<KeyKind>) -> Result<KeyKind, Error> {
+        let Some(kind) = kind else {
             return Err(match (self, sent) {
                 // The command-line client looks for these words.
                 (Self::Railway, Sent::ProjectToken) => project_token_not_found(),

@@ -3,7 +3,6 @@
 //! A read takes microseconds, less than handing it to another thread would; its future is ready when first polled. A write waits for the
 //! disk, and the disk takes as long for sixty writes as for one: whatever has queued up while it worked becomes the next transaction.
 
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,7 @@ use rusqlite::{Connection, Statement as Prepared, ffi};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use super::wal_index::WalIndex;
 use super::{Cell, Compiled, Counters, Named, Outcome, Param, Record, Sql, Statement, param};
 use crate::StoreError;
 use crate::error::constraint;
@@ -48,14 +48,8 @@ pub(crate) struct Sqlite {
 struct Watcher {
     /// Never writes: `data_version` compares what one connection has seen. While it is open the index stays what it is.
     connection: Connection,
-    /// The index of the write-ahead log, which all connections share. Its header changes with every commit.
-    index: Option<std::fs::File>,
+    index: Option<WalIndex>,
 }
-
-/// Bytes of the header of a write-ahead log's index, from the count of commits to the salts: <https://sqlite.org/walformat.html>, 2.1.
-const HEADER: std::ops::Range<usize> = 8..40;
-/// In the header: whether it has been written.
-const IS_INIT: usize = 12;
 
 impl Watcher {
     fn open(path: &Path) -> Result<Self, StoreError> {
@@ -64,19 +58,12 @@ impl Watcher {
         let mut watcher = Self { connection: connect(path)?, index: None };
         // The index is there from the first read on.
         watcher.ask();
-        watcher.index = std::fs::File::open(index).ok();
+        watcher.index = WalIndex::open(Path::new(&index));
         Ok(watcher)
     }
 
     fn version(&self) -> Option<u64> {
-        let mut header = [0; HEADER.end];
-        let known = self.index.as_ref().is_some_and(|index| index.read_exact_at(&mut header, 0).is_ok() && header[IS_INIT] == 1);
-        if !known {
-            return self.ask();
-        }
-        // A header that is read while it is written is like no other: what is kept under it is not found again.
-        let (words, _) = header[HEADER].as_chunks::<8>();
-        Some(words.iter().fold(0, |mixed: u64, word| mixed.rotate_left(17) ^ u64::from_ne_bytes(*word).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        self.index.as_ref().and_then(WalIndex::version).or_else(|| self.ask())
     }
 
     /// The same from the library, which takes and gives back a lock.
