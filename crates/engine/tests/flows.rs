@@ -652,6 +652,22 @@ async fn a_trigger_ends_with_the_role_of_whoever_made_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_reaches_no_further_than_the_key_that_started_it() {
+    let mut app = TestApp::new().await;
+    let shop = app.app("shop").await;
+    let ctx = today(&app, &shop.ctx()).await;
+    let ops::Principal::User(person) = &ctx.principal else { panic!("a person") };
+    let ops::Via::Key(key, _) = person.via else { panic!("a key") };
+    let read = json!({"environment_id": shop.environment.to_string(), "service_id": shop.service.to_string()});
+    let run = node_run_start(&now(&ctx), "read_metrics", None, map(read), None, RunSource::Api).await.expect("a run");
+    ops::token::api_token_delete(&now(&ctx), key).await.expect("it is revoked");
+    app.start_engine();
+    let view = ended(&app, &shop.ctx(), run).await;
+    assert_eq!(view.run.status, RunStatus::Failed);
+    assert!(view.run.error.as_deref().is_some_and(|error| error.contains("was revoked or has expired")), "{:?}", view.run.error);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_happens_to_an_app_starts_the_workflows_that_wait_for_it() {
     let app = TestApp::started().await;
     let shop = app.app("shop").await;

@@ -124,9 +124,12 @@ pub async fn acting(ops: &Arc<Ops>, tenant: Tenant, user: UserId) -> Result<Prin
 /// They do not belong to the workspace any more, or the key was revoked or has expired.
 pub async fn acting_for_run(ops: &Arc<Ops>, tenant: Tenant, run: &Run, now: Timestamp) -> Result<Principal, Error> {
     if let Some(id) = run.key_id {
+        // An access token lives an hour and is exchanged for the next one: its run goes on until the login ends.
+        let expires = |key: &ApiKey| key.kind != KeyKind::OAuthAccess && key.is_expired(now);
         let key = ops.store.api_key(id).await?;
-        if key.is_none_or(|key| ended(&key, now).is_some()) {
-            return Err(Error::new(Code::Forbidden, "The key that started this run does not work any more: start it anew with another"));
+        if key.is_none_or(|key| key.revoked_at.is_some() || expires(&key)) {
+            let words = "The key that started this run was revoked or has expired: start the run anew with another key";
+            return Err(Error::new(Code::Forbidden, words));
         }
     }
     acting(ops, tenant, run.user_id).await

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
 
-use crate::context::{Opened, Principal};
+use crate::context::Opened;
 use crate::workflow::{home, owner};
 use crate::{Error, OpCtx, Ops};
 
@@ -196,10 +196,7 @@ async fn launch(ctx: &OpCtx, launch: Launch) -> Result<Prepared, Error> {
         id: RunId::generate(),
         workspace_id: tenant.workspace(),
         user_id: owner(ctx)?,
-        key_id: match &ctx.principal {
-            Principal::Key(key) => Some(key.key.id),
-            Principal::User(_) | Principal::System(_) | Principal::Anonymous => None,
-        },
+        key_id: ctx.principal.limited().map(|(id, ..)| id),
         subject,
         graph_id,
         values,
