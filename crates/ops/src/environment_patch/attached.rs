@@ -195,7 +195,8 @@ impl Plan<'_> {
     /// The changes that lead from how volumes are to how they shall be, in an order in which no service has two at a time.
     async fn settle(&mut self, held: Vec<Held>) -> Result<(), Error> {
         let gone: Vec<VolumeInstance> = held.iter().filter(|row| row.after.is_none()).filter_map(|row| row.before.clone()).collect();
-        let removals = volume::removals(self.ctx, self.tenant, &gone).await?;
+        // What lies in another environment stays there.
+        let removals = volume::removals(self.ctx, self.tenant, &gone, |_| false).await?;
         self.changes.extend(removals);
         let place = |row: &Option<VolumeInstance>| row.as_ref().and_then(|row| row.service_id);
         for row in held.iter().filter(|row| row.after.is_some() && place(&row.before) != place(&row.after)) {

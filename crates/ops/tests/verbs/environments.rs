@@ -350,6 +350,26 @@ async fn volumes_go_with_the_last_environment_that_has_them() {
 }
 
 #[tokio::test]
+async fn a_patch_takes_a_volume_out_of_its_own_environment_only() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let staging = live.environment("staging", None).await;
+    let input = VolumeCreate { project, place: VolumePlace::Everywhere, service: None, mount_path: "/data".into() };
+    let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
+    let patch = json!({"volumes": {volume.to_string(): null}});
+    let left = async || {
+        let store = &live.world.ops.store;
+        let rows = store.volume_instances_of_volumes(live.deployed.tenant, &[volume]).await.unwrap();
+        let deleted = store.volumes_by_id(live.deployed.tenant, &[volume]).await.unwrap()[0].deleted_at.is_some();
+        (rows.into_iter().map(|row| row.environment_id).collect::<Vec<_>>(), deleted)
+    };
+    patches::environment_patch_commit(&live.ctx, staging, patch.clone(), Commit::default()).await.unwrap();
+    assert_eq!(left().await, (vec![production], false), "nothing uses it in production, and it is there");
+    patches::environment_patch_commit(&live.ctx, production, patch, Commit::default()).await.unwrap();
+    assert!(left().await.1, "that was the last place");
+}
+
+#[tokio::test]
 async fn what_a_client_completes_of_a_template_is_checked() {
     let live = live().await;
     let deploy = |services: Value| {
