@@ -358,8 +358,8 @@ pub(crate) fn removal(ctx: &OpCtx, volume: Volume, instances: &[VolumeInstance])
     changes
 }
 
-/// What becomes of the volumes of a service that is deleted, as a whole or in some environments: with the service, unless another service has them in
-/// another environment.
+/// What becomes of the volumes of a service that is deleted, as a whole or in some environments: they go with it, unless another service
+/// has them in another environment.
 pub(crate) async fn removals_with_service(
     ctx: &OpCtx,
     tenant: Tenant,

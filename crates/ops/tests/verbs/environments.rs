@@ -370,6 +370,29 @@ async fn a_patch_takes_a_volume_out_of_its_own_environment_only() {
 }
 
 #[tokio::test]
+async fn a_patch_reads_as_often_for_many_volumes_as_for_one() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let staging = live.environment("staging", None).await;
+    let mut volumes = serde_json::Map::new();
+    for _ in 0..5 {
+        let place = VolumePlace::Environment(production);
+        let input = VolumeCreate { project, place, service: None, mount_path: "/data".into() };
+        let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
+        volumes.insert(volume.to_string(), json!({"isCreated": true}));
+    }
+    let one: serde_json::Map<String, Value> = volumes.clone().into_iter().take(1).collect();
+    let mut statements = vec![];
+    // What is staged takes the place of what was staged before, from the second time on.
+    for volumes in [&one, &one, &volumes] {
+        let before = live.world.ops.store.statements();
+        patches::environment_stage_changes(&live.ctx, staging, json!({"volumes": volumes}), false).await.unwrap();
+        statements.push(live.world.ops.store.statements() - before);
+    }
+    assert_eq!(statements[1], statements[2]);
+}
+
+#[tokio::test]
 async fn what_a_client_completes_of_a_template_is_checked() {
     let live = live().await;
     let deploy = |services: Value| {
