@@ -362,6 +362,21 @@ fn runs_survive_sigkill_and_perform_every_node_once() {
 }
 
 #[test]
+fn a_message_is_sent_with_the_key_of_its_node() {
+    let receiver = Receiver::start();
+    let server = open_server(&[]);
+    let run = performed(&server, "notify", json!({"url": receiver.url(), "text": "It is done"}));
+    assert_eq!((&run["status"], &run["output"]["result"]), (&json!("COMPLETED"), &json!(200)), "{run}");
+    let (head, body) = receiver.bodies.lock().unwrap()[0].clone();
+    assert!(head.starts_with("POST / ") && head.to_ascii_lowercase().contains("content-type: application/json"), "{head}");
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!({"text": "It is done"}));
+    assert_eq!(receiver.seen.lock().unwrap().len(), 1, "a repetition after a kill could be told from a second message");
+    let refusing = Receiver::answering(404, b"no");
+    let run = performed(&server, "notify", json!({"url": refusing.url(), "text": "x"}));
+    assert!(text(&run["error"]).contains("the receiver answered 404"), "{run}");
+}
+
+#[test]
 fn a_webhook_hears_of_a_run_and_can_be_sent_again() {
     let receiver = Receiver::start();
     let server = open_server(&[]);
