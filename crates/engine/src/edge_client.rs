@@ -104,8 +104,10 @@ impl EdgeClient {
             return known.clone();
         }
         let stats = self.ask::<Stats>(json!({"op": "stats"}), PATIENCE).await.ok();
-        let each = |stats: Stats| stats.idle_ms.into_iter().map(|(replica, ms)| (replica, Duration::from_millis(ms))).collect();
-        let known = stats.map(|stats| Arc::new(each(stats)));
+        let known: Idle = stats.map(|stats| {
+            let each = stats.idle_ms.into_iter().map(|(replica, ms)| (replica, Duration::from_millis(ms)));
+            Arc::new(each.collect())
+        });
         *said = Some((Instant::now(), known.clone()));
         known
     }
