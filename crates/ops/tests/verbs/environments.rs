@@ -370,7 +370,7 @@ async fn a_patch_takes_a_volume_out_of_its_own_environment_only() {
 }
 
 #[tokio::test]
-async fn a_patch_reads_as_often_for_many_volumes_as_for_one() {
+async fn a_patch_reads_as_often_for_many_volumes_and_services_as_for_one() {
     let live = live().await;
     let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
     let staging = live.environment("staging", None).await;
@@ -381,12 +381,25 @@ async fn a_patch_reads_as_often_for_many_volumes_as_for_one() {
         let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
         volumes.insert(volume.to_string(), json!({"isCreated": true}));
     }
-    let one: serde_json::Map<String, Value> = volumes.clone().into_iter().take(1).collect();
+    let mut services = serde_json::Map::from_iter([(live.deployment().service_id.to_string(), json!({"isCreated": true}))]);
+    let one = json!({"volumes": volumes.clone().into_iter().take(1).collect::<serde_json::Map<_, _>>(), "services": services.clone()});
+    for name in ["api", "worker"] {
+        let create = ops::service::ServiceCreate {
+            project,
+            environment: Some(production),
+            name: Some(name.into()),
+            icon: None,
+            source: None,
+            variables: BTreeMap::new(),
+        };
+        let made = ops::service::service_create(&live.ctx, create).await.unwrap().row.id;
+        services.insert(made.to_string(), json!({"isCreated": true}));
+    }
     let mut statements = vec![];
     // What is staged takes the place of what was staged before, from the second time on.
-    for volumes in [&one, &one, &volumes] {
+    for patch in [one.clone(), one, json!({"volumes": volumes, "services": services})] {
         let before = live.world.ops.store.statements();
-        patches::environment_stage_changes(&live.ctx, staging, json!({"volumes": volumes}), false).await.unwrap();
+        patches::environment_stage_changes(&live.ctx, staging, patch, false).await.unwrap();
         statements.push(live.world.ops.store.statements() - before);
     }
     assert_eq!(statements[1], statements[2]);
