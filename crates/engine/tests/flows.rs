@@ -619,10 +619,39 @@ async fn a_workflow_is_not_started_by_what_it_has_done_itself() {
     add(&ctx, &flow, "redeploy", of(&shop)).await;
     app.live(&shop).await;
     let told = until_refused(&app, shop.tenant, 1).await;
-    assert!(told[0].contains("its own doing"), "{told:?}");
+    assert!(told[0].contains("was made by a run of the workflow"), "{told:?}");
     let all = until_runs(&app, &ctx, 1).await;
     assert_eq!(all.iter().map(|run| run.status).collect::<Vec<_>>(), [RunStatus::Completed]);
     assert_eq!(trigger(&app, id, shop.tenant).await.last_at, Some(all[0].created_at));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_that_changes_apps_rests_for_a_minute() {
+    let app = TestApp::started().await;
+    let shop = app.app("shop").await;
+    let ctx = shop.ctx();
+    let (acting, _) = on(&ctx, PlatformEvent::ContainerUnhealthy).await;
+    add(
+        &ctx,
+        &acting,
+        "scale",
+        json!({"environment_id": shop.environment.to_string(), "service_id": shop.service.to_string(), "replicas": 2}),
+    )
+    .await;
+    on(&ctx, PlatformEvent::ContainerUnhealthy).await;
+    let happens = async || {
+        let entry = Activity { verb: "container_unhealthy".into(), ..failed(&shop) };
+        app.ops.store.commit(shop.tenant, vec![Change::Activity(entry)]).await.expect("an entry");
+        app.ops.signals.ring();
+    };
+    happens().await;
+    assert_eq!(until_runs(&app, &ctx, 2).await.len(), 2);
+    happens().await;
+    let told = until_refused(&app, shop.tenant, 1).await;
+    assert!(told[0].contains("may be its own doing"), "{told:?}");
+    let all = until_runs(&app, &ctx, 3).await;
+    let of_acting = |run: &&Run| matches!(&run.subject, Subject::Workflow { id, .. } if *id == acting.id);
+    assert_eq!((all.len(), all.iter().filter(of_acting).count()), (3, 1), "the one that only tells of it is started each time");
 }
 
 /// The person as they are today, by a new token.
@@ -747,6 +776,12 @@ async fn nodes_use_the_platform_with_their_owners_rights() {
     assert_eq!(variables["COLOUR"].as_deref(), Some("green"));
     let made = good("create_environment", json!({"project_id": shop.project.to_string(), "name": "staging"})).await;
     assert!(made["environment_id"].is_string(), "{made}");
+    let log = app.ops.store.activities(shop.tenant, Some(shop.project), 100).await.expect("the store");
+    let by_run = |verb: &str| {
+        let entry = log.iter().find(|entry| entry.verb == verb).unwrap_or_else(|| panic!("no {verb}: {log:#?}"));
+        matches!(entry.actor, Actor::User { run: Some(_), .. })
+    };
+    assert!(by_run("environment_create") && !by_run("service_create"), "the log tells a person from a run that acts for them");
 
     let stranger = app.person("eve@example.com").await;
     for (kind, input) in [

@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::activity::Activity;
+use domain::activity::{Activity, Actor};
 use domain::project::Instance;
 use domain::schedule::Schedule;
-use domain::workflow::run::{FlowTrigger, PlatformEvent, RunSource, Start};
+use domain::workflow::run::{FlowTrigger, PlatformEvent, RunSource, Start, Subject};
 use domain::workflow::{Graph, REQUEST, Workflow};
 use domain::{ActivityId, Code, FlowTriggerId, InstanceId, Permission, RunId, Tenant, Timestamp, WorkflowId, key};
 use jiff::SignedDuration;
@@ -315,9 +315,11 @@ impl<'a> Look<'a> {
         }
         let instance = self.instance(activity).await;
         let payload = payload(activity, event, instance.as_ref());
+        let maker = self.maker(activity, event, waiting).await;
         let (mut changes, mut room, mut fired) = (vec![], self.room, vec![]);
         for trigger in waiting {
             let more = match self.ready.get(&trigger.id)? {
+                Ok(ready) if maker == Some(trigger.workflow_id) => self.refused(trigger, activity, &own_doing(&ready.1.row))?,
                 Ok(ready) => match self.prepared(ready, trigger, activity, &payload, room).await {
                     Ok(prepared) => {
                         room -= prepared.reserved();
@@ -347,7 +349,7 @@ impl<'a> Look<'a> {
     ) -> Result<Prepared, Error> {
         // What happened before it started is not its doing.
         let since = trigger.last_at.map(|last| activity.created_at.duration_since(last)).filter(|since| since.is_positive());
-        if since.is_some_and(|since| since < BRAKE) && workflow.row.graph.nodes.iter().any(|node| changes_platform(&node.kind)) {
+        if since.is_some_and(|since| since < BRAKE) && changes_platform(&workflow.row) {
             return Err(Error::conflict(format!(
                 "This workflow changes apps, and this happened less than {} seconds after its last start: it may be its own doing, and is left out",
                 BRAKE.as_secs()
@@ -357,6 +359,27 @@ impl<'a> Look<'a> {
         let prepared = prepare_opened(ctx, workflow, values, RunSource::Event).await?;
         // A start beyond the allowance would undo the commit, and all the others with it.
         if prepared.reserved() > room { Err(insufficient()) } else { Ok(prepared) }
+    }
+
+    /// The workflow whose run has made the deployment that an entry tells the outcome of, where one of those that wait may be it.
+    async fn maker(&self, activity: &Activity, event: PlatformEvent, waiting: &[&FlowTrigger]) -> Option<WorkflowId> {
+        let may = |trigger: &&FlowTrigger| matches!(self.ready.get(&trigger.id), Some(Ok((_, found))) if changes_platform(&found.row));
+        if !matches!(event, PlatformEvent::DeploymentSucceeded | PlatformEvent::DeploymentFailed) || !waiting.iter().any(may) {
+            return None;
+        }
+        let id = activity.subject.parse().ok()?;
+        let read = async {
+            let Some(deployment) = self.ops.store.deployment(id).await?.and_then(|sealed| sealed.open(self.tenant)) else {
+                return Ok(None);
+            };
+            let Actor::User { run: Some(run), .. } = deployment.creator else { return Ok(None) };
+            Ok::<_, StoreError>(self.ops.store.run(run).await?.and_then(|sealed| sealed.open(self.tenant)))
+        };
+        let run = read.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, deployment = %activity.subject, "who has made a deployment cannot be read");
+            None
+        })?;
+        if let Subject::Workflow { id, .. } = run.subject { Some(id) } else { None }
     }
 
     /// What tells of a refusal; nothing when it may pass soon.
@@ -382,12 +405,20 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Whether nodes of a type change what runs on the platform, so that something may happen there because of them.
-fn changes_platform(kind: &str) -> bool {
-    matches!(
-        kind.strip_prefix("x_").unwrap_or(kind),
-        "deploy" | "redeploy" | "rollback" | "restart" | "scale" | "set_variable" | "create_environment"
-    )
+fn own_doing(workflow: &Workflow) -> Error {
+    let name = &workflow.name;
+    Error::conflict(format!("This deployment was made by a run of the workflow {name} itself, which is not started by that"))
+}
+
+/// Whether a workflow has nodes that change what runs on the platform, so that something may happen there because of it.
+fn changes_platform(workflow: &Workflow) -> bool {
+    let changes = |kind: &str| {
+        matches!(
+            kind.strip_prefix("x_").unwrap_or(kind),
+            "deploy" | "redeploy" | "rollback" | "restart" | "scale" | "set_variable" | "create_environment"
+        )
+    };
+    workflow.graph.nodes.iter().any(|node| changes(&node.kind))
 }
 
 /// What a workflow is told of an event.
