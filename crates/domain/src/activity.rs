@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActivityId, ApiKeyId, InstanceId, ProjectId, UserId, WorkspaceId};
+use crate::{ActivityId, ApiKeyId, InstanceId, ProjectId, RunId, UserId, WorkspaceId};
 
 /// Who acts. Persisted as JSON in activities and as the creator of deployments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub enum Actor {
         name: String,
         /// Their address then.
         email: String,
+        /// The run of a workflow that did it in their name, when they did not do it themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
     },
     /// A key that acts for a workspace or a project.
     Key {

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use domain::ReplicaId;
 use domain::metric::TrafficSlot;
@@ -13,12 +14,18 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::Mutex;
 
 /// Speaks to the edge, if there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct EdgeClient {
     dir: PathBuf,
+    /// When the edge was last asked for how long replicas have had no request, and what it said.
+    idle: Arc<Mutex<Option<(Instant, Idle)>>>,
 }
+
+/// For how long each replica has had no request, if the edge knows.
+type Idle = Option<Arc<HashMap<ReplicaId, Duration>>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -50,10 +57,12 @@ struct Traffic {
 
 /// How long the edge may take to count.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long what it has said of idle replicas is used again: a look at many services asks once for all of them.
+const FRESH: Duration = Duration::from_secs(1);
 
 impl EdgeClient {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), idle: Arc::default() }
     }
 
     async fn ask<T: DeserializeOwned>(&self, request: serde_json::Value, limit: Duration) -> io::Result<T> {
@@ -88,10 +97,19 @@ impl EdgeClient {
         Ok(self.ask::<Stats>(json!({"op": "stats"}), PATIENCE).await?.connections)
     }
 
-    /// For how long each replica has had no request.
-    pub(crate) async fn idle(&self) -> io::Result<HashMap<ReplicaId, Duration>> {
-        let stats: Stats = self.ask(json!({"op": "stats"}), PATIENCE).await?;
-        Ok(stats.idle_ms.into_iter().map(|(replica, ms)| (replica, Duration::from_millis(ms))).collect())
+    /// For how long each replica has had no request, as it was a second ago at the most; nothing when nobody answers.
+    pub(crate) async fn idle(&self) -> Idle {
+        let mut said = self.idle.lock().await;
+        if let Some((_, known)) = said.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return known.clone();
+        }
+        let stats = self.ask::<Stats>(json!({"op": "stats"}), PATIENCE).await.ok();
+        let known: Idle = stats.map(|stats| {
+            let each = stats.idle_ms.into_iter().map(|(replica, ms)| (replica, Duration::from_millis(ms)));
+            Arc::new(each.collect())
+        });
+        *said = Some((Instant::now(), known.clone()));
+        known
     }
 
     /// Waits until a request waits for an app that sleeps, or for so long; the apps.
@@ -123,4 +141,36 @@ fn write(dir: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     file.sync_data()?;
     std::fs::rename(fresh, table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_services_ask_once_who_is_idle() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("control.sock")).unwrap();
+        let (replica, asked) = (ReplicaId::generate(), Arc::new(AtomicU32::new(0)));
+        let counter = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counter.fetch_add(1, Ordering::SeqCst);
+                let (mut stream, mut line) = (BufReader::new(stream), String::new());
+                stream.read_line(&mut line).await.unwrap();
+                let answer = json!({"connections": {}, "idleMs": {(replica.to_string()): 1500}});
+                stream.write_all(format!("{answer}\n").as_bytes()).await.unwrap();
+            }
+        });
+        let edge = EdgeClient::new(dir.path());
+        let all = futures::future::join_all((0..50).map(|_| edge.idle())).await;
+        assert!(all.iter().all(|idle| idle.as_ref().is_some_and(|idle| idle[&replica] == Duration::from_millis(1500))));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        let nobody = EdgeClient::new(&dir.path().join("elsewhere"));
+        assert_eq!(nobody.idle().await, None);
+    }
 }

@@ -54,8 +54,11 @@ async fn pass(shared: &Arc<Shared>) -> Result<bool, StoreError> {
     }
     let mut made = false;
     for (workspace, activities) in by_workspace {
-        match tell(shared, Tenant::system(workspace), &activities).await {
-            Ok(some) => made |= some,
+        match tell(shared, Tenant::system(workspace), activities).await {
+            Ok(told) => {
+                made |= told.made;
+                more &= !told.left;
+            }
             // The other workspaces do not wait for it, nor is it asked again and again.
             Err(error) => {
                 tracing::warn!(%error, %workspace, "notifications of an account could not be made; it is tried again");
@@ -69,10 +72,24 @@ async fn pass(shared: &Arc<Shared>) -> Result<bool, StoreError> {
     Ok(more)
 }
 
-/// Makes the messages of one workspace, unless somebody else does. Returns whether there are any.
-async fn tell(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Result<bool, StoreError> {
+/// What a look at one workspace came to.
+struct Told {
+    /// There are messages to send.
+    made: bool,
+    /// Entries are left for another look, which is not to come at once.
+    left: bool,
+}
+
+/// Makes the messages of one workspace, unless somebody else does.
+async fn tell(shared: &Shared, tenant: Tenant, mut activities: Vec<Activity>) -> Result<Told, StoreError> {
+    let starts = ops::flow_trigger::system_event_starts(&shared.ops, tenant, &activities, Timestamp::now()).await?;
+    let left = !starts.later.is_empty();
+    activities.retain(|activity| !starts.later.contains(&activity.id));
+    if activities.is_empty() {
+        return Ok(Told { made: false, left });
+    }
     let noticed = Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect());
-    let made = match messages(shared, tenant, activities).await {
+    let made = match messages(shared, tenant, &activities).await {
         // What nobody can read today, nobody can tomorrow: the entries behind these would wait for ever.
         Err(error @ StoreError::Corrupt(_)) => {
             tracing::error!(%error, workspace = %tenant.workspace(), entries = activities.len(), "notifications are left out");
@@ -81,18 +98,17 @@ async fn tell(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Resul
         made => made?,
     };
     let some = !made.is_empty();
-    let starts = ops::flow_trigger::system_event_starts(&shared.ops, tenant, activities, Timestamp::now()).await?;
-    let begun = !starts.is_empty();
-    let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).chain(starts).collect();
+    let begun = !starts.changes.is_empty();
+    let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).chain(starts.changes).collect();
     match shared.ops.store.commit(tenant, changes).await {
         Ok(_) => {
             if begun {
                 shared.ops.signals.ring_runs();
             }
-            Ok(some)
+            Ok(Told { made: some, left })
         }
-        // Somebody else has made some of them.
-        Err(StoreError::Stale) => Ok(false),
+        // Somebody else has made some of them, or has changed meanwhile what was to start.
+        Err(StoreError::Stale) => Ok(Told { made: false, left: true }),
         Err(error) => Err(error),
     }
 }

@@ -187,7 +187,7 @@ async fn idle(shared: &Shared, view: &View) -> Option<SignedDuration> {
     if view.observed.deployments.iter().all(|deployment| deployment.status != DeploymentStatus::Success) {
         return None;
     }
-    let known = shared.edge.idle().await.ok()?;
+    let known = shared.edge.idle().await?;
     let each = view.replicas.iter().map(|replica| known.get(&replica.id).copied());
     each.collect::<Option<Vec<Duration>>>()?.into_iter().min().map(signed)
 }

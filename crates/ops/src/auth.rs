@@ -11,7 +11,7 @@ use domain::account::Membership;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::network::visitor;
 use domain::workflow::run::Run;
-use domain::{Code, Grant, Grants, Permission, Place, Role, Tenant, Timestamp, UserId};
+use domain::{Code, Grant, Grants, Permission, Place, Role, RunId, Tenant, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
@@ -106,6 +106,10 @@ pub async fn operator_as(ops: &Arc<Ops>, user: UserId) -> Result<Principal, Erro
 /// # Errors
 /// They do not belong to it any more.
 pub async fn acting(ops: &Arc<Ops>, tenant: Tenant, user: UserId) -> Result<Principal, Error> {
+    acting_by(ops, tenant, user, None).await
+}
+
+async fn acting_by(ops: &Arc<Ops>, tenant: Tenant, user: UserId, run: Option<RunId>) -> Result<Principal, Error> {
     let left = || Error::new(Code::Forbidden, "Whoever set this up does not belong to the workspace any more: set it up anew");
     let user = ops.store.user(user).await?.ok_or_else(left)?;
     let mut memberships = ops.store.memberships(user.id).await?;
@@ -118,7 +122,7 @@ pub async fn acting(ops: &Arc<Ops>, tenant: Tenant, user: UserId) -> Result<Prin
         return Err(left());
     }
     let grants = grants_of(&memberships);
-    Ok(Principal::User(Arc::new(UserPrincipal { user, memberships, grants, via: Via::Absent, limits: KeyLimits::OF_PLAN })))
+    Ok(Principal::User(Arc::new(UserPrincipal { user, memberships, grants, via: Via::Absent, limits: KeyLimits::OF_PLAN, run })))
 }
 
 /// The rights of a run: those of whoever started it, while the key that they started it with works.
@@ -127,12 +131,15 @@ pub async fn acting(ops: &Arc<Ops>, tenant: Tenant, user: UserId) -> Result<Prin
 /// They do not belong to the workspace any more, or the key was revoked or has expired.
 pub async fn acting_for_run(ops: &Arc<Ops>, tenant: Tenant, run: &Run, now: Timestamp) -> Result<Principal, Error> {
     if let Some(id) = run.key_id {
+        // An access token lives an hour and is exchanged for the next one: its run goes on until the login ends.
+        let expires = |key: &ApiKey| key.kind != KeyKind::OAuthAccess && key.is_expired(now);
         let key = ops.store.api_key(id).await?;
-        if key.is_none_or(|key| ended(&key, now).is_some()) {
-            return Err(Error::new(Code::Forbidden, "The key that started this run does not work any more: start it anew with another"));
+        if key.is_none_or(|key| key.revoked_at.is_some() || expires(&key)) {
+            let words = "The key that started this run was revoked or has expired: start the run anew with another key";
+            return Err(Error::new(Code::Forbidden, words));
         }
     }
-    acting(ops, tenant, run.user_id).await
+    acting_by(ops, tenant, run.user_id, Some(run.id)).await
 }
 
 const GONE: &str = "the account behind this credential no longer exists";
@@ -233,7 +240,7 @@ async fn person(ops: &Arc<Ops>, id: UserId, via: Via, limits: KeyLimits) -> Resu
     let Some(user) = ops.store.user(id).await? else { return Ok(None) };
     let memberships = ops.store.memberships(id).await?;
     let grants = grants_of(&memberships);
-    Ok(Some(Principal::User(Arc::new(UserPrincipal { user, memberships, grants, via, limits }))))
+    Ok(Some(Principal::User(Arc::new(UserPrincipal { user, memberships, grants, via, limits, run: None }))))
 }
 
 fn grants_of(memberships: &[Membership]) -> Grants {

@@ -1,7 +1,7 @@
 //! Backups of volumes: asked for here, made by the engine.
 
 use domain::volume::{Backup, BackupKind, BackupSchedule, BackupState, VolumeInstance, VolumeState};
-use domain::{BackupId, Permission, Tenant, VolumeInstanceId, name};
+use domain::{BackupId, Permission, VolumeInstanceId, name};
 use jiff::SignedDuration;
 use serde_json::json;
 use store::Change;
@@ -151,21 +151,22 @@ pub async fn volume_instance_backup_schedules(ctx: &OpCtx, id: VolumeInstanceId)
 pub async fn volume_instance_backup_schedule_update(ctx: &OpCtx, id: VolumeInstanceId, kinds: Vec<BackupKind>) -> Result<(), Error> {
     let opened = volume_instance_for(ctx, id, Permission::Write).await?;
     let data = json!({"kinds": kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()});
+    let before = ctx.ops.store.backup_schedules(opened.tenant, &[id]).await?;
     let changes = vec![
-        schedules_set(ctx, opened.tenant, &opened.row, kinds).await?,
+        schedules_set(ctx, &opened.row, &before, kinds),
         ctx.activity(opened.tenant, Some(opened.row.project_id), "volume_instance_backup_schedule_update", id, data),
     ];
     ctx.commit(opened.tenant, changes).await
 }
 
-/// The change that sets the schedules of a volume; one that is there already stays as old as it is.
-pub(crate) async fn schedules_set(ctx: &OpCtx, tenant: Tenant, instance: &VolumeInstance, kinds: Vec<BackupKind>) -> Result<Change, Error> {
-    let before = ctx.ops.store.backup_schedules(tenant, &[instance.id]).await?;
-    let since = |kind: BackupKind| before.iter().find(|schedule| schedule.kind == kind).map_or(ctx.now, |schedule| schedule.created_at);
+/// The change that sets the schedules of a volume; one that was there `before` stays as old as it is.
+pub(crate) fn schedules_set(ctx: &OpCtx, instance: &VolumeInstance, before: &[BackupSchedule], kinds: Vec<BackupKind>) -> Change {
+    let same = |schedule: &&BackupSchedule, kind: BackupKind| schedule.volume_instance_id == instance.id && schedule.kind == kind;
+    let since = |kind: BackupKind| before.iter().find(|row| same(row, kind)).map_or(ctx.now, |schedule| schedule.created_at);
     let mut kinds: Vec<_> = kinds.into_iter().map(|kind| (kind, since(kind))).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    Ok(Change::BackupSchedulesSet { instance: instance.clone(), kinds })
+    Change::BackupSchedulesSet { instance: instance.clone(), kinds }
 }
 
 /// Where the making or the restoring of a backup stands.

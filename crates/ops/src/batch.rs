@@ -113,11 +113,14 @@ async fn deployments(
     for deployment in ctx.ops.store.deployments_live(tenant, &ids).await? {
         live.entry(deployment.instance_id).or_default().push(deployment);
     }
+    let was_here = |instance: &&Instance| before.instances.iter().any(|row| row.id == instance.id);
+    let new: Vec<&Instance> = after.instances.iter().filter(|instance| !was_here(instance)).collect();
+    let elsewhere = elsewhere(ctx, tenant, &new).await?;
     let mut made = vec![];
     for instance in &after.instances {
         let Some(name) = after.name_of(instance.service_id) else { continue };
         let Some(earlier) = before.instances.iter().find(|row| row.id == instance.id) else {
-            made.extend(first(ctx, tenant, after, instance).await?.map(|deployment| (deployment, render_frozen(&frozen, name))));
+            made.extend(first(ctx, after, instance, &elsewhere).map(|deployment| (deployment, render_frozen(&frozen, name))));
             continue;
         };
         let mut effect = effect(&earlier.spec, &instance.spec);
@@ -143,24 +146,33 @@ async fn deployments(
     Ok(made)
 }
 
-/// The first deployment of an instance: what the service's newest deployment in the environment that this one was copied from has built
-/// or was made from, or else the newest in any environment whose secrets the principal may see. A database is deployed anew.
-async fn first(ctx: &OpCtx, tenant: Tenant, state: &State, instance: &Instance) -> Result<Option<Deployment>, Error> {
-    let siblings = ctx.ops.store.instances_of_services(tenant, &[instance.service_id]).await?;
+/// The deployments of the services of new instances, in every other environment whose secrets the principal may see.
+async fn elsewhere(ctx: &OpCtx, tenant: Tenant, new: &[&Instance]) -> Result<Vec<Deployment>, Error> {
+    if new.is_empty() {
+        return Ok(vec![]);
+    }
+    let services: Vec<ServiceId> = new.iter().map(|instance| instance.service_id).collect();
+    let siblings = ctx.ops.store.instances_of_services(tenant, &services).await?;
     let visible = |sibling: &&Instance| {
         let place = crate::service::instance_place(sibling);
-        sibling.id != instance.id && ctx.may(tenant.workspace(), place, Permission::ReadSecrets)
+        new.iter().all(|instance| instance.id != sibling.id) && ctx.may(tenant.workspace(), place, Permission::ReadSecrets)
     };
     let ids: Vec<InstanceId> = siblings.iter().filter(visible).map(|sibling| sibling.id).collect();
-    let live = ctx.ops.store.deployments_live(tenant, &ids).await?;
-    let usable = |row: &&Deployment| row.status == DeploymentStatus::Success && (row.artifact.is_some() || row.source_blob.is_some());
+    Ok(ctx.ops.store.deployments_live(tenant, &ids).await?)
+}
+
+/// The first deployment of an instance: what the service's newest deployment in the environment that this one was copied from has built
+/// or was made from, or else the newest of those `elsewhere`. A database is deployed anew.
+fn first(ctx: &OpCtx, state: &State, instance: &Instance, elsewhere: &[Deployment]) -> Option<Deployment> {
+    let live: Vec<&Deployment> = elsewhere.iter().filter(|row| row.service_id == instance.service_id).collect();
+    let usable = |row: &Deployment| row.status == DeploymentStatus::Success && (row.artifact.is_some() || row.source_blob.is_some());
     let source = state.surroundings.source();
     let rank = |row: &&Deployment| (Some(row.environment_id) == source, row.id);
-    let Some(of) = live.iter().filter(usable).max_by_key(rank) else {
+    let Some(of) = live.iter().copied().filter(|row| usable(row)).max_by_key(rank) else {
         // A database that has not come up elsewhere yet needs nothing of what is there.
         let fresh = !live.is_empty() && template::is_server(&instance.spec);
-        return Ok(fresh.then(|| deployment::fresh(ctx, instance, DeployReason::Deploy, instance.spec.clone())));
+        return fresh.then(|| deployment::fresh(ctx, instance, DeployReason::Deploy, instance.spec.clone()));
     };
     let spec = deployment::settings_for(instance, of);
-    Ok(Some(deployment::again(ctx, of, instance, DeployReason::Deploy, spec)))
+    Some(deployment::again(ctx, of, instance, DeployReason::Deploy, spec))
 }

@@ -6,7 +6,7 @@ use domain::activity::{Activity, Actor};
 use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::project::Instance;
 use domain::{
-    ActivityId, ApiKeyId, Code, Grant, Grants, InstanceId, Permission, Place, ProjectId, Role, Sealed, SessionId, Tenant, Timestamp,
+    ActivityId, ApiKeyId, Code, Grant, Grants, InstanceId, Permission, Place, ProjectId, Role, RunId, Sealed, SessionId, Tenant, Timestamp,
     WorkspaceId,
 };
 use store::Change;
@@ -71,6 +71,8 @@ pub struct UserPrincipal {
     pub via: Via,
     /// The limits of the key that they came with; those of the plan for a session.
     pub limits: KeyLimits,
+    /// The run of a workflow that acts for them.
+    pub run: Option<RunId>,
 }
 
 impl UserPrincipal {
@@ -238,7 +240,10 @@ impl OpCtx {
     pub fn actor(&self) -> Actor {
         match &self.principal {
             Principal::User(person) if person.via == Via::Server => Actor::System { part: "command line".into() },
-            Principal::User(user) => Actor::User { id: user.user.id, name: user.user.name.clone(), email: user.user.email.clone() },
+            Principal::User(person) => {
+                let User { id, name, email, .. } = &person.user;
+                Actor::User { id: *id, name: name.clone(), email: email.clone(), run: person.run }
+            }
             Principal::Key(key) => Actor::Key { id: key.key.id, label: key.key.label.clone() },
             Principal::System(system) => Actor::System { part: system.part.clone() },
             Principal::Anonymous => Actor::System { part: "anonymous".into() },

@@ -248,6 +248,8 @@ struct Plan<'a> {
     changes: Vec<Change>,
     /// Ports of the server that are to be found: for which instance, who reaches them, and the app's port.
     ports: Vec<(Instance, Vec<ProxyKind>, u16)>,
+    /// The instances, here and elsewhere, of services that this patch may add.
+    siblings: Vec<Instance>,
     /// Services that this patch adds.
     added: Vec<ServiceId>,
     /// Services that this patch takes out.
@@ -264,11 +266,22 @@ fn unknown(path: &str) -> Error {
 
 impl<'a> Plan<'a> {
     fn new(ctx: &'a OpCtx, opened: &'a Opened<Environment>, after: &'a mut State, changes: Vec<Change>) -> Self {
-        Self { ctx, tenant: opened.tenant, environment: &opened.row, after, changes, ports: vec![], added: vec![], removed: vec![] }
+        Self {
+            ctx,
+            tenant: opened.tenant,
+            environment: &opened.row,
+            after,
+            changes,
+            ports: vec![],
+            siblings: vec![],
+            added: vec![],
+            removed: vec![],
+        }
     }
 
     async fn patch(&mut self, patch: &Value) -> Result<(), Error> {
         let patch = object("the patch", patch)?;
+        self.siblings = self.siblings_of(patch).await?;
         for (key, value) in patch {
             match key.as_str() {
                 "services" => {
@@ -305,7 +318,7 @@ impl<'a> Plan<'a> {
         let at = match instance {
             Some(at) => at,
             None if says("isCreated") => {
-                let spec = self.inherited(service.id).await?;
+                let spec = self.inherited(service.id);
                 self.after.instances.push(service::new_instance(self.ctx, self.environment, service.id, spec));
                 self.added.push(service.id);
                 self.after.instances.len() - 1
@@ -355,14 +368,23 @@ impl<'a> Plan<'a> {
 
     /// What a service that comes to this environment begins with: the settings of its oldest instance elsewhere that clients' types of the
     /// document have no place for, and that a copied document therefore comes without.
-    async fn inherited(&self, service: ServiceId) -> Result<InstanceSpec, Error> {
-        let siblings = self.ctx.ops.store.instances_of_services(self.tenant, &[service]).await?;
+    fn inherited(&self, service: ServiceId) -> InstanceSpec {
         let mut spec = InstanceSpec::default();
-        if let Some(Instance { spec: InstanceSpec { deploy: DeploySpec { sticky, unhealthy_replacement, .. }, .. }, .. }) = siblings.first()
-        {
+        if let Some(oldest) = self.siblings.iter().find(|row| row.service_id == service) {
+            let DeploySpec { sticky, unhealthy_replacement, .. } = &oldest.spec.deploy;
             (spec.deploy.sticky, spec.deploy.unhealthy_replacement) = (*sticky, *unhealthy_replacement);
         }
-        Ok(spec)
+        spec
+    }
+
+    async fn siblings_of(&self, patch: &Map<String, Value>) -> Result<Vec<Instance>, Error> {
+        let services = patch.get("services").and_then(Value::as_object).into_iter().flatten();
+        let created = services.filter(|(_, value)| value.get("isCreated") == Some(&Value::Bool(true)));
+        let ids: Vec<ServiceId> = created.filter_map(|(id, _)| id.parse().ok()).collect();
+        match ids.as_slice() {
+            [] => Ok(vec![]),
+            ids => Ok(self.ctx.ops.store.instances_of_services(self.tenant, ids).await?),
+        }
     }
 
     /// Takes a service out of the environment.

@@ -60,6 +60,13 @@ impl Error {
         matches!(source, Some(store::StoreError::Stale))
     }
 
+    /// Whether the same may go well another time: the fault is neither the caller's nor that of a stored row, which stays as it is.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<store::StoreError>());
+        matches!(self.code, Code::Internal | Code::Unavailable | Code::Timeout) && !matches!(source, Some(store::StoreError::Corrupt(_)))
+    }
+
     /// Writes context and the chain of causes to the log. Called once, by the protocol encoder.
     pub fn log(&self, request_id: &str) {
         if self.context.is_none() && self.source.is_none() {

@@ -1,25 +1,32 @@
 //! What starts workflows by itself: schedules, URLs, and what happens on the platform.
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use domain::activity::Activity;
+use domain::activity::{Activity, Actor};
 use domain::project::Instance;
 use domain::schedule::Schedule;
-use domain::workflow::run::{FlowTrigger, PlatformEvent, RunSource, Start};
-use domain::workflow::{Graph, REQUEST};
-use domain::{Code, FlowTriggerId, Permission, RunId, Tenant, Timestamp, WorkflowId, key};
+use domain::workflow::run::{FlowTrigger, PlatformEvent, RunSource, Start, Subject};
+use domain::workflow::{Graph, REQUEST, Workflow};
+use domain::{ActivityId, Code, FlowTriggerId, InstanceId, Permission, RunId, Tenant, Timestamp, WorkflowId, key};
+use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use store::{Change, StoreError, WorkflowChange};
 
 use crate::auth::acting;
 use crate::context::Opened;
-use crate::run::{Prepared, RunStart, prepare};
+use crate::run::{Prepared, insufficient, prepare_opened};
 use crate::workflow::{opened, owner};
 use crate::{Error, OpCtx, Ops, secret};
 
 /// Triggers of a workflow at the most.
 pub const MAX_TRIGGERS: usize = 20;
+
+/// A workflow that changes the platform is not started by what happens so soon after its last start: its own run may have caused it.
+const BRAKE: SignedDuration = SignedDuration::from_secs(60);
+/// What cannot start for a reason that may pass is tried for so long.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The field of the Request node that takes all that a trigger brings along.
 const PAYLOAD: &str = "payload";
@@ -150,8 +157,8 @@ fn values(graph: &Graph, payload: Value) -> Map<String, Value> {
     request.map(|node| (node.id.clone(), Value::Object(fields))).into_iter().collect()
 }
 
-/// A run of what a trigger starts, with the rights of whoever made it.
-async fn run_of(ops: &Arc<Ops>, trigger: &FlowTrigger, payload: Value, now: Timestamp) -> Result<(OpCtx, Prepared), Error> {
+/// The workflow that a trigger starts, with the rights of whoever made the trigger.
+async fn ready(ops: &Arc<Ops>, trigger: &FlowTrigger, now: Timestamp) -> Result<(OpCtx, Opened<Workflow>), Error> {
     let tenant = Tenant::system(trigger.workspace_id);
     let ctx = OpCtx {
         ops: ops.clone(),
@@ -160,20 +167,19 @@ async fn run_of(ops: &Arc<Ops>, trigger: &FlowTrigger, payload: Value, now: Time
         address: None,
         now,
     };
-    let workflow = opened(&ctx, trigger.workflow_id, Permission::Write).await?.row;
-    let start = RunStart {
-        workflow: domain::cuid(trigger.workflow_id.0),
-        values: values(&workflow.graph, payload),
-        input_overrides: Map::new(),
-        node_overrides: vec![],
-        webhook: None,
-        source: match trigger.start {
-            Start::Schedule { .. } => RunSource::Schedule,
-            Start::Hook => RunSource::Hook,
-            Start::Event { .. } => RunSource::Event,
-        },
+    let workflow = opened(&ctx, trigger.workflow_id, Permission::Write).await?;
+    Ok((ctx, workflow))
+}
+
+/// A run of what a trigger starts.
+async fn run_of(ops: &Arc<Ops>, trigger: &FlowTrigger, payload: Value, now: Timestamp) -> Result<(OpCtx, Prepared), Error> {
+    let (ctx, workflow) = ready(ops, trigger, now).await?;
+    let source = match trigger.start {
+        Start::Schedule { .. } => RunSource::Schedule,
+        Start::Hook => RunSource::Hook,
+        Start::Event { .. } => RunSource::Event,
     };
-    let prepared = prepare(&ctx, start).await?;
+    let prepared = prepare_opened(&ctx, &workflow, values(&workflow.row.graph, payload), source).await?;
     Ok((ctx, prepared))
 }
 
@@ -206,11 +212,15 @@ pub async fn system_schedule_start(ops: &Arc<Ops>, trigger: &FlowTrigger, now: T
             ctx.ops.signals.ring_runs();
             started
         }
-        Err(error) if error.code == Code::Internal => {
+        // Its time has still come at the next look.
+        Err(error) if error.is_passing() => {
             error.log("schedule");
             return Ok(());
         }
-        Err(error) => ops.store.commit(Tenant::system(trigger.workspace_id), vec![moved, failure(ops, trigger, &error, now)]).await,
+        Err(error) => {
+            let told = failure(ops, trigger, &error, now);
+            ops.store.commit(Tenant::system(trigger.workspace_id), std::iter::once(moved).chain(told).collect()).await
+        }
     };
     match outcome {
         // Another engine was first, or it was changed meanwhile.
@@ -219,39 +229,196 @@ pub async fn system_schedule_start(ops: &Arc<Ops>, trigger: &FlowTrigger, now: T
     }
 }
 
-/// The entry that tells why a trigger has started nothing.
-fn failure(ops: &Arc<Ops>, trigger: &FlowTrigger, error: &Error, now: Timestamp) -> Change {
-    let tenant = Tenant::system(trigger.workspace_id);
-    let data = json!({"workflow": domain::cuid(trigger.workflow_id.0), "kind": trigger.start.kind(), "reason": error.public});
-    OpCtx::system(ops, tenant, "workflow", now).activity(tenant, None, "flow_trigger_failed", trigger.id, data)
+/// The entry that tells why a trigger has started nothing. One whose person may not start it any more is switched off with that.
+fn failure(ops: &Arc<Ops>, trigger: &FlowTrigger, error: &Error, now: Timestamp) -> Vec<Change> {
+    let (id, tenant) = (trigger.id, Tenant::system(trigger.workspace_id));
+    let lost = error.code == Code::Forbidden;
+    let data = json!({
+        "workflow": domain::cuid(trigger.workflow_id.0),
+        "kind": trigger.start.kind(),
+        "reason": error.public,
+        "enabled": !lost,
+    });
+    let entry = OpCtx::system(ops, tenant, "workflow", now).activity(tenant, None, "flow_trigger_failed", id, data);
+    let off = lost.then_some(Change::Workflow(WorkflowChange::TriggerSwitch { id, enabled: false, next: None }));
+    std::iter::once(entry).chain(off).collect()
 }
 
-/// What is to be committed so that workflows start which wait for what has happened. Committed together with the note that the entries were
-/// looked at, each starts once.
+/// What follows for workflows from what has happened.
+#[derive(Default)]
+pub struct EventStarts {
+    /// To be committed together with the note that the entries were looked at: then each starts once.
+    pub changes: Vec<Change>,
+    /// Entries that are to be looked at again: what waits for them could not be started, for a reason that may pass.
+    pub later: BTreeSet<ActivityId>,
+}
+
+/// What is to be committed so that workflows start which wait for what has happened. What cannot start is told in the audit log, and keeps
+/// nothing else from starting.
 ///
 /// # Errors
 /// The database does not answer.
-pub async fn system_event_starts(ops: &Arc<Ops>, tenant: Tenant, entries: &[Activity], now: Timestamp) -> Result<Vec<Change>, StoreError> {
+pub async fn system_event_starts(ops: &Arc<Ops>, tenant: Tenant, entries: &[Activity], now: Timestamp) -> Result<EventStarts, StoreError> {
+    let mut starts = EventStarts::default();
     let events: Vec<(&Activity, PlatformEvent)> =
         entries.iter().filter_map(|activity| Some((activity, PlatformEvent::of(activity)?))).collect();
     if events.is_empty() {
-        return Ok(vec![]);
+        return Ok(starts);
     }
-    let triggers = ops.store.flow_triggers_of_events(tenant).await?;
-    let mut changes = vec![];
+    let mut triggers = ops.store.flow_triggers_of_events(tenant).await?;
+    triggers.retain(|trigger| events.iter().any(|(_, event)| trigger.start == Start::Event { event: *event }));
+    if triggers.is_empty() {
+        return Ok(starts);
+    }
+    let mut look = Look::new(ops, tenant, &triggers, now).await?;
     for (activity, event) in events {
-        for trigger in triggers.iter().filter(|trigger| trigger.start == Start::Event { event }) {
-            let instance = match activity.instance_id {
-                Some(id) => ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant)),
-                None => None,
-            };
-            match run_of(ops, trigger, payload(activity, event, instance.as_ref()), now).await {
-                Ok((_, prepared)) => changes.extend(prepared.changes),
-                Err(error) => changes.push(failure(ops, trigger, &error, now)),
+        let waiting: Vec<&FlowTrigger> = triggers.iter().filter(|trigger| trigger.start == Start::Event { event }).collect();
+        match look.entry(activity, event, &waiting).await {
+            Some(changes) => starts.changes.extend(changes),
+            None => {
+                starts.later.insert(activity.id);
             }
         }
     }
-    Ok(changes)
+    Ok(starts)
+}
+
+/// One look at what has happened in a workspace.
+struct Look<'a> {
+    ops: &'a Arc<Ops>,
+    tenant: Tenant,
+    now: Timestamp,
+    /// What each trigger starts, or why it does not.
+    ready: HashMap<FlowTriggerId, Result<(OpCtx, Opened<Workflow>), Error>>,
+    /// Where things have happened.
+    instances: HashMap<InstanceId, Option<Instance>>,
+    /// What the runs of this look may still cost, in microcredits.
+    room: i64,
+    /// Triggers that have started something in this look.
+    fired: BTreeSet<FlowTriggerId>,
+}
+
+impl<'a> Look<'a> {
+    async fn new(ops: &'a Arc<Ops>, tenant: Tenant, triggers: &[FlowTrigger], now: Timestamp) -> Result<Self, StoreError> {
+        let mut found = HashMap::new();
+        for trigger in triggers {
+            found.insert(trigger.id, ready(ops, trigger, now).await);
+        }
+        let room = ops.settings.flow.allowance - ops.store.flow_credits(tenant).await?;
+        Ok(Self { ops, tenant, now, ready: found, instances: HashMap::new(), room, fired: BTreeSet::new() })
+    }
+
+    /// What is to be committed so that an entry starts all that waits for it; nothing when it is to be looked at again.
+    async fn entry(&mut self, activity: &Activity, event: PlatformEvent, waiting: &[&FlowTrigger]) -> Option<Vec<Change>> {
+        if waiting.is_empty() {
+            return Some(vec![]);
+        }
+        let instance = self.instance(activity).await;
+        let payload = payload(activity, event, instance.as_ref());
+        let maker = self.maker(activity, event, waiting).await;
+        let (mut changes, mut room, mut fired) = (vec![], self.room, vec![]);
+        for trigger in waiting {
+            let more = match self.ready.get(&trigger.id)? {
+                Ok(ready) if maker == Some(trigger.workflow_id) => self.refused(trigger, activity, &own_doing(&ready.1.row))?,
+                Ok(ready) => match self.prepared(ready, trigger, activity, &payload, room).await {
+                    Ok(prepared) => {
+                        room -= prepared.reserved();
+                        fired.push(trigger.id);
+                        prepared.changes
+                    }
+                    Err(error) => self.refused(trigger, activity, &error)?,
+                },
+                Err(error) => self.refused(trigger, activity, error)?,
+            };
+            changes.extend(more);
+        }
+        self.room = room;
+        let at = self.now;
+        fired.retain(|id| self.fired.insert(*id));
+        changes.extend(fired.into_iter().map(|id| Change::Workflow(WorkflowChange::TriggerFired { id, at })));
+        Some(changes)
+    }
+
+    async fn prepared(
+        &self,
+        (ctx, workflow): &(OpCtx, Opened<Workflow>),
+        trigger: &FlowTrigger,
+        activity: &Activity,
+        payload: &Value,
+        room: i64,
+    ) -> Result<Prepared, Error> {
+        // What happened before it started is not its doing.
+        let since = trigger.last_at.map(|last| activity.created_at.duration_since(last)).filter(|since| since.is_positive());
+        if since.is_some_and(|since| since < BRAKE) && changes_platform(&workflow.row) {
+            return Err(Error::conflict(format!(
+                "This workflow changes apps, and this happened less than {} seconds after its last start: it may be its own doing, and is left out",
+                BRAKE.as_secs()
+            )));
+        }
+        let values = values(&workflow.row.graph, payload.clone());
+        let prepared = prepare_opened(ctx, workflow, values, RunSource::Event).await?;
+        // A start beyond the allowance would undo the commit, and all the others with it.
+        if prepared.reserved() > room { Err(insufficient()) } else { Ok(prepared) }
+    }
+
+    /// The workflow whose run has made the deployment that an entry tells the outcome of, where one of those that wait may be it.
+    async fn maker(&self, activity: &Activity, event: PlatformEvent, waiting: &[&FlowTrigger]) -> Option<WorkflowId> {
+        let may = |trigger: &&FlowTrigger| matches!(self.ready.get(&trigger.id), Some(Ok((_, found))) if changes_platform(&found.row));
+        if !matches!(event, PlatformEvent::DeploymentSucceeded | PlatformEvent::DeploymentFailed) || !waiting.iter().any(may) {
+            return None;
+        }
+        let id = activity.subject.parse().ok()?;
+        let read = async {
+            let Some(deployment) = self.ops.store.deployment(id).await?.and_then(|sealed| sealed.open(self.tenant)) else {
+                return Ok(None);
+            };
+            let Actor::User { run: Some(run), .. } = deployment.creator else { return Ok(None) };
+            Ok::<_, StoreError>(self.ops.store.run(run).await?.and_then(|sealed| sealed.open(self.tenant)))
+        };
+        let run = read.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, deployment = %activity.subject, "who has made a deployment cannot be read");
+            None
+        })?;
+        if let Subject::Workflow { id, .. } = run.subject { Some(id) } else { None }
+    }
+
+    /// What tells of a refusal; nothing when it may pass soon.
+    fn refused(&self, trigger: &FlowTrigger, activity: &Activity, error: &Error) -> Option<Vec<Change>> {
+        error.log("event");
+        let soon = error.is_passing() && self.now.duration_since(activity.created_at) < PATIENCE;
+        (!soon).then(|| failure(self.ops, trigger, error, self.now))
+    }
+
+    /// Where something has happened. What cannot be read is left out of what the workflow is told.
+    async fn instance(&mut self, activity: &Activity) -> Option<Instance> {
+        let id = activity.instance_id?;
+        if let Some(known) = self.instances.get(&id) {
+            return known.clone();
+        }
+        let found = self.ops.store.instance(id).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, instance = %id, "a workflow is not told where something has happened");
+            None
+        });
+        let found = found.and_then(|sealed| sealed.open(self.tenant));
+        self.instances.insert(id, found.clone());
+        found
+    }
+}
+
+fn own_doing(workflow: &Workflow) -> Error {
+    let name = &workflow.name;
+    Error::conflict(format!("This deployment was made by a run of the workflow {name} itself, which is not started by that"))
+}
+
+/// Whether a workflow has nodes that change what runs on the platform, so that something may happen there because of it.
+fn changes_platform(workflow: &Workflow) -> bool {
+    let changes = |kind: &str| {
+        matches!(
+            kind.strip_prefix("x_").unwrap_or(kind),
+            "deploy" | "redeploy" | "rollback" | "restart" | "scale" | "set_variable" | "create_environment"
+        )
+    };
+    workflow.graph.nodes.iter().any(|node| changes(&node.kind))
 }
 
 /// What a workflow is told of an event.

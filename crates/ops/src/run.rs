@@ -9,14 +9,14 @@ use domain::page::Page;
 use domain::workflow::edit::Refusal;
 use domain::workflow::run::{EVENTS, NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
 use domain::workflow::template::Template;
-use domain::workflow::{Graph, Node, NodeData, Policy, Position};
+use domain::workflow::{Graph, Node, NodeData, Policy, Position, Workflow};
 use domain::{Code, DeliveryId, GraphId, Permission, Place, RunId, Sealed, Tenant, Timestamp, WorkflowId};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
 
-use crate::context::{Opened, Principal};
+use crate::context::Opened;
 use crate::workflow::{home, owner};
 use crate::{Error, OpCtx, Ops};
 
@@ -51,6 +51,11 @@ pub const MAX_BATCH: usize = 500;
 /// What several runs of a batch may hold together, in bytes.
 const MAX_BATCH_BYTES: i64 = 64 << 20;
 
+/// The refusal of a run that costs more than there is.
+pub(crate) fn insufficient() -> Error {
+    Error::new(Code::PlanLimit, "Insufficient credits: this run costs more than the account has left")
+}
+
 /// Starts a workflow, or a template by its slug.
 ///
 /// # Errors
@@ -67,6 +72,12 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// What it sets aside of the account's allowance, in microcredits.
+    pub(crate) fn reserved(&self) -> i64 {
+        let of = |change: &Change| if let Change::Run(RunChange::Reserve { credits, .. }) = change { *credits } else { 0 };
+        self.changes.iter().map(of).sum()
+    }
+
     /// Begins it together with other changes: both, or neither.
     pub(crate) async fn commit(self, ctx: &OpCtx, more: Vec<Change>) -> Result<RunId, Error> {
         let Self { id, tenant, mut changes } = self;
@@ -96,6 +107,19 @@ pub(crate) async fn prepare(ctx: &OpCtx, start: RunStart) -> Result<Prepared, Er
     }
     graph.check(catalogue)?;
     launch(ctx, Launch { tenant, subject, graph, values: start.values, webhook: start.webhook, source: start.source }).await
+}
+
+/// As [`prepare`], for a workflow that is at hand and runs as it is.
+pub(crate) async fn prepare_opened(
+    ctx: &OpCtx,
+    opened: &Opened<Workflow>,
+    values: Map<String, Value>,
+    source: RunSource,
+) -> Result<Prepared, Error> {
+    let Opened { tenant, row } = opened;
+    row.graph.check(&ctx.ops.settings.flow.catalogue)?;
+    let subject = Subject::Workflow { id: row.id, name: row.name.clone() };
+    launch(ctx, Launch { tenant: *tenant, subject, graph: row.graph.clone(), values, webhook: None, source }).await
 }
 
 /// What a client calls a workflow: an id, or the slug of a template.
@@ -166,16 +190,13 @@ async fn launch(ctx: &OpCtx, launch: Launch) -> Result<Prepared, Error> {
     let settings = &ctx.ops.settings.flow;
     let estimated: i64 = graph.processing().map(|node| settings.price(&node.kind)).sum();
     if estimated > 0 && settings.allowance - ctx.ops.store.flow_credits(tenant).await? < estimated {
-        return Err(Error::new(Code::PlanLimit, "Insufficient credits: this run costs more than the account has left"));
+        return Err(insufficient());
     }
     let run = Run {
         id: RunId::generate(),
         workspace_id: tenant.workspace(),
         user_id: owner(ctx)?,
-        key_id: match &ctx.principal {
-            Principal::Key(key) => Some(key.key.id),
-            Principal::User(_) | Principal::System(_) | Principal::Anonymous => None,
-        },
+        key_id: ctx.principal.limited().map(|(id, ..)| id),
         subject,
         graph_id,
         values,

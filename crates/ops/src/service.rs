@@ -249,12 +249,12 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
             let domains = ctx.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
             changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
             changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
-            changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id]).await?);
+            changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id], false).await?);
             changes.push(Change::InstanceDelete(instance.id));
         }
         _ => {
             let environments: Vec<_> = instances.iter().map(|instance| instance.environment_id).collect();
-            changes.extend(volume::removals_with_service(ctx, tenant, id, &environments).await?);
+            changes.extend(volume::removals_with_service(ctx, tenant, id, &environments, environment.is_none()).await?);
             changes.push(Change::ServiceDelete(id));
         }
     }

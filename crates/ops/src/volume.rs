@@ -358,20 +358,33 @@ pub(crate) fn removal(ctx: &OpCtx, volume: Volume, instances: &[VolumeInstance])
     changes
 }
 
-/// What becomes of the volumes of a service that is deleted: with the service, unless another service has them in another environment.
+/// What becomes of the volumes of a service that is deleted, as a whole or in some environments: they go with it, unless another service
+/// has them in another environment.
 pub(crate) async fn removals_with_service(
     ctx: &OpCtx,
     tenant: Tenant,
     service: ServiceId,
     environments: &[EnvironmentId],
+    whole: bool,
 ) -> Result<Vec<Change>, Error> {
     let mut held = ctx.ops.store.volume_instances_of_environments(tenant, environments).await?;
     held.retain(|instance| instance.service_id == Some(service));
-    removals(ctx, tenant, &held).await
+    // What lies detached in an environment goes along only for somebody who may change that environment too.
+    let idle = |instance: &VolumeInstance| {
+        let place = Place::Environment(instance.project_id, instance.environment_id);
+        whole && instance.service_id.is_none() && ctx.allow(tenant.workspace(), place, Permission::Write).is_ok()
+    };
+    removals(ctx, tenant, &held, idle).await
 }
 
-/// The changes that take volumes out of environments. One that nothing else uses is deleted, and its files are kept for 48 hours.
-pub(crate) async fn removals(ctx: &OpCtx, tenant: Tenant, held: &[VolumeInstance]) -> Result<Vec<Change>, Error> {
+/// The changes that take volumes out of environments, with those instances elsewhere that go `along`. One that nothing else uses is
+/// deleted, and its files are kept for 48 hours.
+pub(crate) async fn removals(
+    ctx: &OpCtx,
+    tenant: Tenant,
+    held: &[VolumeInstance],
+    along: impl Fn(&VolumeInstance) -> bool,
+) -> Result<Vec<Change>, Error> {
     let mut ids: Vec<VolumeId> = held.iter().map(|instance| instance.volume_id).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -380,12 +393,7 @@ pub(crate) async fn removals(ctx: &OpCtx, tenant: Tenant, held: &[VolumeInstance
     for volume in ctx.ops.store.volumes_by_id(tenant, &ids).await? {
         let its: Vec<VolumeInstance> = all.iter().filter(|instance| instance.volume_id == volume.id).cloned().collect();
         let here = |instance: &VolumeInstance| held.iter().any(|row| row.id == instance.id);
-        // What lies detached in an environment goes along only for somebody who may change that environment too.
-        let idle = |instance: &VolumeInstance| {
-            let place = Place::Environment(instance.project_id, instance.environment_id);
-            instance.service_id.is_none() && ctx.allow(tenant.workspace(), place, Permission::Write).is_ok()
-        };
-        if its.iter().all(|instance| here(instance) || idle(instance)) {
+        if its.iter().all(|instance| here(instance) || along(instance)) {
             changes.extend(removal(ctx, volume, &its));
         } else {
             changes.extend(its.iter().filter(|instance| here(instance)).map(|instance| Change::VolumeInstanceDelete(instance.id)));

@@ -72,7 +72,7 @@ fn id(principal: &Principal) -> ApiKeyId {
 /// A person who came in by one of their keys, or with a session.
 fn person(id: UserId, via: Via, limits: KeyLimits) -> Principal {
     let user = User { id, email: "a@example.com".into(), name: "A".into(), operator: false, created_at: morning() };
-    Principal::User(Arc::new(UserPrincipal { user, memberships: vec![], grants: Grants(vec![]), via, limits }))
+    Principal::User(Arc::new(UserPrincipal { user, memberships: vec![], grants: Grants(vec![]), via, limits, run: None }))
 }
 
 fn per_minute(count: u32) -> KeyLimits {

@@ -7,9 +7,15 @@ use domain::{ActivityId, InstanceId, ProjectId, Tenant, WorkspaceId};
 use crate::executor::{BadCell, Record, Statement, json};
 use crate::{Store, StoreError, page};
 
+macro_rules! columns {
+    () => {
+        "id, workspace_id, project_id, instance_id, actor, verb, subject, data, address, created_at FROM activities "
+    };
+}
+
 macro_rules! select {
     () => {
-        "SELECT id, workspace_id, project_id, instance_id, actor, verb, subject, data, address, created_at FROM activities "
+        concat!("SELECT ", columns!())
     };
     ($table:literal, $from:literal) => {
         concat!(
@@ -66,7 +72,8 @@ statements! {
          FROM step WHERE step.id IS NOT NULL AND step.place < $limit) ",
         select!("activities.", "step JOIN activities ON activities.id = step.id")
     );
-    SYSTEM_ACTIVITIES_PENDING = concat!(select!(), "WHERE pending ORDER BY id LIMIT $limit");
+    SYSTEM_ACTIVITIES_PENDING = concat!("SELECT id, ", columns!(), "WHERE pending ORDER BY id LIMIT $limit");
+    SYSTEM_ACTIVITY_GIVE_UP = "UPDATE activities SET pending = $no WHERE id = $id";
     ACTIVITIES_NOTICED = "UPDATE activities SET pending = $no WHERE id IN ($ids) AND pending AND workspace_id = $workspace";
     ACTIVITY_INSERT =
         "INSERT INTO activities (id, workspace_id, project_id, instance_id, actor, verb, subject, data, address, created_at, pending) \
@@ -136,12 +143,27 @@ impl Store {
         self.batch(&ACTIVITIES_OF_INSTANCES, &params, row, |row| std::cmp::Reverse(row.id)).await
     }
 
-    /// Entries of all workspaces that notifications have still to be made of, oldest first.
+    /// Entries of all workspaces that notifications have still to be made of, oldest first. Of one that cannot be read none are made: no
+    /// other waits behind it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn system_activities_pending(&self, limit: u32) -> Result<Vec<Activity>, StoreError> {
-        self.list(&SYSTEM_ACTIVITIES_PENDING, &params![limit = limit], row).await
+        let read = |r: &mut Record| {
+            let id = r.id(ActivityId)?;
+            Ok(row(r).map_err(|bad| (id, bad.0)))
+        };
+        let mut pending = vec![];
+        for found in self.list(&SYSTEM_ACTIVITIES_PENDING, &params![limit = limit], read).await? {
+            match found {
+                Ok(activity) => pending.push(activity),
+                Err((id, error)) => {
+                    tracing::error!(error, activity = %id, "an entry of the audit log cannot be read: nobody is told of it");
+                    self.write_one(&SYSTEM_ACTIVITY_GIVE_UP, params![id = id, no = false]).await?;
+                }
+            }
+        }
+        Ok(pending)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Instances.
 
 use domain::project::Instance;
-use domain::{EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, Timestamp, WorkspaceId};
+use domain::{EnvironmentId, InstanceId, ProjectId, Sealed, ServiceId, Tenant, Timestamp, TriggerId, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement, json};
 use crate::{Store, StoreError};
@@ -18,6 +18,7 @@ statements! {
     INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace");
     INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
     INSTANCES_OF_WORKSPACE = concat!(select!(), "WHERE workspace_id = $workspace ORDER BY id");
+    INSTANCE_OF_TRIGGER = concat!(select!(), "WHERE id = (SELECT triggers.instance_id FROM triggers WHERE triggers.id = $trigger)");
     INSTANCE_BETWEEN = concat!(select!(), "WHERE id >= $first AND id <= $last ORDER BY id LIMIT 1");
     INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
     INSTANCE_INSERT =
@@ -76,6 +77,14 @@ impl Store {
     pub async fn instance_of(&self, environment: EnvironmentId, service: ServiceId) -> Result<Option<Sealed<Instance>>, StoreError> {
         let params = params![environment = environment, service = service];
         self.sealed(&INSTANCE_OF, &params, row, |instance| instance.workspace_id).await
+    }
+
+    /// The instance that a trigger belongs to.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instance_of_trigger(&self, trigger: TriggerId) -> Result<Option<Sealed<Instance>>, StoreError> {
+        self.sealed(&INSTANCE_OF_TRIGGER, &params![trigger = trigger], row, |instance| instance.workspace_id).await
     }
 
     /// The instances in the environments, oldest first.

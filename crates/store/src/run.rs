@@ -79,9 +79,12 @@ statements! {
          started_at = COALESCE(started_at, $now) \
          WHERE ready_at IS NOT NULL AND workspace_id = $workspace AND id IN \
          (SELECT waiting.id FROM runs AS waiting WHERE waiting.workspace_id = $workspace AND waiting.ready_at <= $now \
-         ORDER BY waiting.ready_at, waiting.id LIMIT $limit) RETURNING ",
+         ORDER BY waiting.ready_at, waiting.id LIMIT $limit) RETURNING runs.id, runs.workspace_id, ",
         columns!()
     );
+    SYSTEM_RUN_GIVE_UP =
+        "UPDATE runs SET status = 'FAILED', error = 'this run cannot be read any more: the operator finds the reason in the log', \
+         finished_at = $at, ready_at = NULL, holder = NULL, held_until = NULL WHERE id = $id AND finished_at IS NULL";
     SYSTEM_RUNS_RENEW = "UPDATE runs SET held_until = $until WHERE holder = $holder AND id IN ($ids) RETURNING id";
     SYSTEM_RUNS_RELEASE =
         "UPDATE runs SET ready_at = $now, holder = NULL, held_until = NULL WHERE holder = $holder";
@@ -405,7 +408,8 @@ impl Store {
         self.list(&SYSTEM_RUN_TENANTS, &[], |r| Ok((r.id(WorkspaceId)?, r.time()?))).await
     }
 
-    /// Takes at most so many waiting runs of each workspace, those that have waited longest.
+    /// Takes at most so many waiting runs of each workspace, those that have waited longest. One that cannot be read has failed: no other
+    /// waits behind it.
     ///
     /// # Errors
     /// The database does not answer.
@@ -420,8 +424,21 @@ impl Store {
             Statement::any(&SYSTEM_RUNS_CLAIM, params![workspace = *workspace, limit = *limit, holder = holder, until = until, now = now])
         };
         let outcomes = self.write(shares.iter().map(claim).collect()).await?;
-        let rows = outcomes.into_iter().flat_map(|outcome| outcome.rows);
-        rows.map(|mut record| row(&mut record).map_err(|bad| bad.in_statement(SYSTEM_RUNS_CLAIM.name))).collect()
+        let mut taken = vec![];
+        for mut record in outcomes.into_iter().flat_map(|outcome| outcome.rows) {
+            let whose = record.id(RunId).and_then(|id| Ok((id, record.id(WorkspaceId)?)));
+            let (id, workspace) = whose.map_err(|bad| bad.in_statement(SYSTEM_RUNS_CLAIM.name))?;
+            match row(&mut record) {
+                Ok(run) => taken.push(run),
+                Err(BadCell(error)) => {
+                    tracing::error!(error, run = %id, "a run cannot be read and is given up");
+                    let settle = params![id = id, workspace = workspace];
+                    let given_up = Statement::any(&SYSTEM_RUN_GIVE_UP, params![id = id, at = now]);
+                    self.write(vec![given_up, Statement::any(&FLOW_CREDITS_SETTLE, settle)]).await?;
+                }
+            }
+        }
+        Ok(taken)
     }
 
     /// Puts off the end of a holder's holds of these runs: what it has under way, so that others that bear its name run out. Those of

@@ -8,7 +8,7 @@ use domain::workflow::run::{FlowFile, FlowTrigger, Start};
 use domain::workflow::{Graph, Workflow};
 use domain::{FlowTriggerId, GraphId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
 
-use crate::executor::{BadCell, Record, Statement, json};
+use crate::executor::{BadCell, Named, Record, Sql, Statement, json};
 use crate::{Store, StoreError, flow_file, page, run};
 
 macro_rules! columns {
@@ -74,17 +74,18 @@ statements! {
         " FROM flow_triggers WHERE workflow_id = $workflow AND workspace_id = $workspace ORDER BY id"
     );
     TRIGGERS_OF_EVENTS = concat!(
-        "SELECT ",
+        "SELECT flow_triggers.id, ",
         trigger_columns!(),
         " FROM flow_triggers WHERE workspace_id = $workspace AND kind = 'event' AND enabled = TRUE ORDER BY id"
     );
     SYSTEM_FLOW_TRIGGER_NEXT =
         "SELECT next_at FROM flow_triggers WHERE next_at IS NOT NULL AND enabled = TRUE ORDER BY next_at LIMIT 1";
     SYSTEM_TRIGGERS_DUE = concat!(
-        "SELECT ",
+        "SELECT flow_triggers.id, ",
         trigger_columns!(),
         " FROM flow_triggers WHERE next_at <= $now AND enabled = TRUE ORDER BY next_at LIMIT $limit"
     );
+    SYSTEM_FLOW_TRIGGER_GIVE_UP = "UPDATE flow_triggers SET enabled = FALSE, next_at = NULL WHERE id = $id";
     TRIGGER_INSERT =
         "INSERT INTO flow_triggers (id, workspace_id, workflow_id, user_id, kind, spec, hash, enabled, next_at, last_at, created_at) \
          VALUES ($id, $workspace, $workflow, $user, $kind, $spec, $hash, $enabled, $next, $last, $created)";
@@ -263,12 +264,31 @@ impl Store {
         self.list(&TRIGGERS_OF_WORKFLOW, &params![workspace = tenant, workflow = workflow], trigger_row).await
     }
 
-    /// What starts workflows of a workspace when something happens there, oldest first.
+    /// What starts workflows of a workspace when something happens there, oldest first. One that cannot be read is switched off.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn flow_triggers_of_events(&self, tenant: Tenant) -> Result<Vec<FlowTrigger>, StoreError> {
-        self.list(&TRIGGERS_OF_EVENTS, &params![workspace = tenant], trigger_row).await
+        self.readable_triggers(&TRIGGERS_OF_EVENTS, &params![workspace = tenant]).await
+    }
+
+    /// Those triggers that can be read, of a statement that gives their ids first. The others are switched off: nothing waits behind them.
+    async fn readable_triggers(&self, sql: &'static Sql, params: &[Named]) -> Result<Vec<FlowTrigger>, StoreError> {
+        let read = |r: &mut Record| {
+            let id = r.id(FlowTriggerId)?;
+            Ok(trigger_row(r).map_err(|bad| (id, bad.0)))
+        };
+        let mut readable = vec![];
+        for found in self.list(sql, params, read).await? {
+            match found {
+                Ok(trigger) => readable.push(trigger),
+                Err((id, error)) => {
+                    tracing::error!(error, trigger = %id, "what starts a workflow cannot be read and is switched off");
+                    self.write_one(&SYSTEM_FLOW_TRIGGER_GIVE_UP, params![id = id]).await?;
+                }
+            }
+        }
+        Ok(readable)
     }
 
     /// When the next trigger's time comes.
@@ -279,12 +299,12 @@ impl Store {
         self.one(&SYSTEM_FLOW_TRIGGER_NEXT, &[], Record::time).await
     }
 
-    /// The triggers whose time has come, at most so many.
+    /// The triggers whose time has come, at most so many. One that cannot be read is switched off.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn system_flow_triggers_due(&self, now: Timestamp, limit: u32) -> Result<Vec<FlowTrigger>, StoreError> {
-        self.list(&SYSTEM_TRIGGERS_DUE, &params![now = now, limit = limit], trigger_row).await
+        self.readable_triggers(&SYSTEM_TRIGGERS_DUE, &params![now = now, limit = limit]).await
     }
 }
 

@@ -320,7 +320,7 @@ impl Tree {
             workspace_id: tenant.workspace(),
             project_id: Some(project.id),
             instance_id: Some(instance.id),
-            actor: Actor::User { id: user.id, name: user.name.clone(), email: user.email.clone() },
+            actor: Actor::User { id: user.id, name: user.name.clone(), email: user.email.clone(), run: None },
             verb: "project_create".into(),
             subject: project.id.to_string(),
             data: serde_json::json!({"name": name, "nested": [1, null, "\u{0}"]}),

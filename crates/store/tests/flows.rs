@@ -11,6 +11,7 @@ use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
 use uuid::Uuid;
 
 use crate::fixture::*;
+use crate::messages::spoil;
 
 fn workflow(tenant: Tenant, user: UserId, name: &str) -> Workflow {
     Workflow {
@@ -260,6 +261,47 @@ both! {
         assert_eq!(store.system_flow_files_expired(later(6), 10).await.unwrap(), [made.id], "its bytes are still there");
         assert_eq!(store.system_flow_files_known(&[made.id, file.id]).await.unwrap(), [made.id]);
         assert!(store.flow_trigger(trigger.id).await.unwrap().is_none());
+    }
+
+    async fn what_cannot_be_read_holds_up_no_other_run_and_no_other_trigger(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let store = &fixture.store;
+        let flow = workflow(ada, user.id, "mine");
+        let (lost, good) = (run(&flow), run(&flow));
+        let trigger = |start: Start, next_at| FlowTrigger {
+            id: FlowTriggerId::generate(),
+            workspace_id: ada.workspace(),
+            workflow_id: flow.id,
+            user_id: user.id,
+            start,
+            enabled: true,
+            next_at,
+            last_at: None,
+            created_at: now(),
+        };
+        let event = || trigger(Start::Event { event: PlatformEvent::DeploymentFailed }, None);
+        let schedule = |at| trigger(Start::Schedule { cron: "* * * * *".into(), timezone: None, values: Map::new() }, Some(at));
+        let (deaf, keen, stopped, due) = (event(), event(), schedule(now()), schedule(later(1)));
+        let mut changes = vec![Change::Workflow(WorkflowChange::Insert(flow.clone())), keep(), insert(&lost), insert(&good)];
+        changes.push(Change::Run(RunChange::Reserve { credits: 10, allowance: 10 }));
+        for trigger in [&deaf, &keen, &stopped, &due] {
+            changes.push(Change::Workflow(WorkflowChange::TriggerInsert { trigger: trigger.clone(), hash: None }));
+        }
+        store.commit(ada, changes).await.unwrap();
+        spoil(&fixture, "UPDATE runs SET input = '7' WHERE id = (SELECT id FROM runs ORDER BY id LIMIT 1)").await;
+        for kind in ["event", "schedule"] {
+            let first = format!("(SELECT id FROM flow_triggers WHERE kind = '{kind}' ORDER BY id LIMIT 1)");
+            spoil(&fixture, &format!("UPDATE flow_triggers SET spec = '7' WHERE id = {first}")).await;
+        }
+        assert_eq!(store.flow_triggers_of_events(ada).await.unwrap(), [keen]);
+        // Only one has room: the bad one comes first, and not again.
+        assert!(store.system_flow_triggers_due(later(9), 1).await.unwrap().is_empty());
+        assert_eq!(store.system_flow_triggers_due(later(9), 1).await.unwrap(), [due]);
+        let claim = async || store.system_runs_claim(&[(ada.workspace(), 1)], Uuid::new_v4(), later(60), later(9)).await.unwrap();
+        assert!(claim().await.is_empty());
+        assert_eq!(claim().await.into_iter().map(|run| run.id).collect::<Vec<_>>(), [good.id]);
+        assert_eq!(store.flow_credits(ada).await.unwrap(), 5, "what it would have cost is given back");
+        assert_eq!(store.system_runs_forget(later(99), 9).await.unwrap(), 1, "it is over");
     }
 
     async fn a_webhook_is_sealed(fixture: Fixture) {

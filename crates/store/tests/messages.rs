@@ -37,7 +37,7 @@ fn attempt(delivery: &Delivery, number: u32) -> DeliveryAttempt {
 }
 
 /// Does what no version of the store does.
-async fn spoil(fixture: &Fixture, statement: &str) {
+pub(crate) async fn spoil(fixture: &Fixture, statement: &str) {
     match fixture.kind {
         Kind::Sqlite => rusqlite::Connection::open(fixture.dir.path().join("orrery.db")).unwrap().execute_batch(statement).unwrap(),
         Kind::Postgres => {
@@ -105,6 +105,17 @@ both! {
         assert_eq!(store.system_deliveries_due(later(9), &[], 1).await.unwrap(), [good]);
         assert!(store.system_triggers_due(later(9), 1).await.unwrap().is_empty());
         assert_eq!(store.system_triggers_due(later(9), 1).await.unwrap(), [keen]);
+    }
+
+    async fn an_entry_that_cannot_be_read_keeps_nobody_from_being_told_of_the_next(fixture: Fixture) {
+        let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
+        let store = &fixture.store;
+        let next = Activity { id: ActivityId::generate(), verb: "deployment_failed".into(), ..tree.activity.clone() };
+        store.commit(tree.tenant, vec![Change::Activity(next.clone())]).await.unwrap();
+        spoil(&fixture, &format!("UPDATE activities SET actor = '7' WHERE subject = '{}' AND verb = 'project_create'", tree.project.id)).await;
+        assert!(store.system_activities_pending(1).await.unwrap().is_empty());
+        assert_eq!(store.system_activities_pending(9).await.unwrap(), [other.activity, next.clone()]);
+        store.commit(tree.tenant, vec![Change::ActivitiesNoticed(vec![next.id])]).await.unwrap();
     }
 
     async fn messages_that_are_done_go_and_pending_ones_stay(fixture: Fixture) {

@@ -60,7 +60,10 @@ impl AuditLog {
     /// Who did it and from where.
     fn context(&self) -> Option<JSON> {
         let actor = match &self.row.actor {
-            Actor::User { id, name, email } => json!({"kind": "user", "id": id.to_string(), "name": name, "email": email}),
+            Actor::User { id, name, email, run: None } => json!({"kind": "user", "id": id.to_string(), "name": name, "email": email}),
+            Actor::User { id, name, email, run: Some(run) } => {
+                json!({"kind": "user", "id": id.to_string(), "name": name, "email": email, "run": run.to_string()})
+            }
             Actor::Key { id, label } => json!({"kind": "key", "id": id.to_string(), "name": label}),
             Actor::System { part } => json!({"kind": "system", "name": part}),
         };

@@ -145,7 +145,7 @@ pub(crate) struct AppliedByMember {
 impl AppliedByMember {
     fn of(actor: &Actor) -> Option<Self> {
         let (id, email, name) = match actor {
-            Actor::User { id, name, email } => (id.to_string(), email.clone(), name.clone()),
+            Actor::User { id, name, email, .. } => (id.to_string(), email.clone(), name.clone()),
             Actor::Key { id, label } => (id.to_string(), format!("{id}@keys.local"), label.clone()),
             Actor::System { .. } => return None,
         };

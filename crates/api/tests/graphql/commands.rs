@@ -2,6 +2,7 @@
 
 use domain::deployment::DeploymentStatus as Status;
 use domain::deployment::EventStep;
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -239,4 +240,40 @@ async fn a_project_token_sees_its_environment_and_no_other() {
     let members =
         world.error(&token, "query P($id: String!) { project(id: $id) { workspace { members { email } } } }", json!({"id": project})).await;
     assert!(["NOT_FOUND", "FORBIDDEN"].contains(&members["extensions"]["code"].as_str().unwrap()), "{members}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_token_does_with_triggers_of_its_environment_what_it_may_make() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ctx = world.server.ctx(&estate.person.token).await;
+    let staging = ops::environment::EnvironmentCreate {
+        project: estate.person.project,
+        name: "staging".into(),
+        source: None,
+        ephemeral: false,
+        skip_deploys: true,
+    };
+    let staging = ops::environment::environment_create(&ctx, staging).await.unwrap().row.id;
+    let (_, secret) = ops::token::project_token_create(&ctx, estate.person.project, staging, "other").await.unwrap();
+    let (token, other) = (world.project_token(&estate.project_token).await, world.project_token(secret.expose_secret()).await);
+    let place = format!("environmentId: \"{}\", serviceId: \"{}\"", estate.person.environment, estate.service);
+    let save = |more: &str| {
+        let rules = "rules: [{metric: CPU, comparator: ABOVE, value: 80}]";
+        format!("mutation {{ triggerSave(input: {{{place}, name: \"grow\", action: ADD, {rules}{more}}}) {{ id enabled }} }}")
+    };
+    let id = world.data(&token, &save(""), Value::Null).await["triggerSave"]["id"].as_str().unwrap().to_owned();
+    let changed = world.data(&token, &save(&format!(", id: \"{id}\", enabled: false")), Value::Null).await;
+    assert_eq!(changed["triggerSave"], json!({"id": id, "enabled": false}));
+    let listed = format!("{{ triggers({place}) {{ id }} }}");
+    assert_eq!(world.data(&token, &listed, Value::Null).await["triggers"], json!([{"id": id}]));
+    let (runs, remove) =
+        (format!("{{ triggerRuns(triggerId: \"{id}\") {{ number }} }}"), format!("mutation {{ triggerRemove(id: \"{id}\") }}"));
+    for text in [&save(""), &listed, &runs, &remove] {
+        let refused = world.error(&other, text, Value::Null).await;
+        assert!(["NOT_FOUND", "FORBIDDEN"].contains(&refused["extensions"]["code"].as_str().unwrap()), "{text}: {refused}");
+    }
+    assert_eq!(world.data(&token, &runs, Value::Null).await["triggerRuns"], json!([]));
+    assert_eq!(world.data(&token, &remove, Value::Null).await["triggerRemove"], json!(true));
+    assert_eq!(world.data(&token, &listed, Value::Null).await["triggers"], json!([]));
 }

@@ -161,7 +161,7 @@ mod tests {
             workspace_id: WorkspaceId::generate(),
             project_id: None,
             instance_id: Some(InstanceId::generate()),
-            actor: Actor::User { id: UserId::generate(), name: "Alice".into(), email: "alice@example.com".into() },
+            actor: Actor::User { id: UserId::generate(), name: "Alice".into(), email: "alice@example.com".into(), run: None },
             verb: verb.into(),
             subject: ReplicaId::generate().to_string(),
             data,

@@ -47,7 +47,10 @@ async fn rung_after_a_while(rings: &mut tokio::sync::watch::Receiver<u64>) {
 async fn pass(shared: &Arc<Shared>) -> Result<Duration, StoreError> {
     let store = &shared.ops.store;
     for trigger in store.system_flow_triggers_due(Timestamp::now(), BATCH).await? {
-        ops::flow_trigger::system_schedule_start(&shared.ops, &trigger, Timestamp::now()).await?;
+        // One that cannot be started keeps no other from its time.
+        if let Err(error) = ops::flow_trigger::system_schedule_start(&shared.ops, &trigger, Timestamp::now()).await {
+            tracing::warn!(%error, trigger = %trigger.id, "a schedule could not start its workflow; it is tried again");
+        }
     }
     let next = store.system_flow_trigger_next().await?;
     Ok(next.map_or(PERIOD, |at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO)))

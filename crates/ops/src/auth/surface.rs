@@ -161,6 +161,6 @@ fn professional_part(person: &UserPrincipal) -> Result<Principal, Error> {
     }
     let within = |grant: &domain::Grant| memberships.iter().any(|m| m.workspace.id == grant.workspace);
     let grants = Grants(person.grants.0.iter().copied().filter(within).collect());
-    let UserPrincipal { user, via, limits, .. } = person;
-    Ok(Principal::User(Arc::new(UserPrincipal { user: user.clone(), memberships, grants, via: *via, limits: *limits })))
+    let UserPrincipal { user, via, limits, run, .. } = person;
+    Ok(Principal::User(Arc::new(UserPrincipal { user: user.clone(), memberships, grants, via: *via, limits: *limits, run: *run })))
 }

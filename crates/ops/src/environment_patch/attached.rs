@@ -19,6 +19,8 @@ struct Held {
     volume: Volume,
     before: Option<VolumeInstance>,
     after: Option<VolumeInstance>,
+    /// Where services find it elsewhere.
+    elsewhere: Option<String>,
     schedules: Option<Vec<BackupKind>>,
 }
 
@@ -94,13 +96,13 @@ impl Plan<'_> {
             }
         }
         for (id, wanted) in declared {
-            self.declare(&mut held, &id, wanted).await?;
+            self.declare(&mut held, &id, wanted)?;
         }
         // What is taken away makes room for what comes.
         for detach in [true, false] {
             for (service, mounts) in &mounts {
                 for (id, wanted) in mounts.iter().filter(|(_, wanted)| (**wanted == MountPatch::Detach) == detach) {
-                    self.mount(&mut held, service, id, wanted).await?;
+                    self.mount(&mut held, service, id, wanted)?;
                 }
             }
         }
@@ -110,16 +112,21 @@ impl Plan<'_> {
     /// The living volumes of the project, by the text of their id.
     async fn held(&self) -> Result<BTreeMap<String, Held>, Error> {
         let store = &self.ctx.ops.store;
-        let here = store.volume_instances_of_environments(self.tenant, &[self.environment.id]).await?;
-        let volumes = store.volumes_of_projects(self.tenant, &[self.environment.project_id]).await?;
+        let mut volumes = store.volumes_of_projects(self.tenant, &[self.environment.project_id]).await?;
+        volumes.retain(|volume| volume.deleted_at.is_none());
+        let ids: Vec<VolumeId> = volumes.iter().map(|volume| volume.id).collect();
+        let instances = store.volume_instances_of_volumes(self.tenant, &ids).await?;
         let row = |volume: Volume| {
-            let before = here.iter().find(|instance| instance.volume_id == volume.id).cloned();
-            (volume.id.to_string(), Held { after: before.clone(), before, volume, schedules: None })
+            let is_here = |instance: &&&VolumeInstance| instance.environment_id == self.environment.id;
+            let its: Vec<&VolumeInstance> = instances.iter().filter(|instance| instance.volume_id == volume.id).collect();
+            let before = its.iter().find(is_here).map(|instance| (*instance).clone());
+            let elsewhere = its.first().map(|other| other.mount_path.clone());
+            (volume.id.to_string(), Held { after: before.clone(), before, volume, elsewhere, schedules: None })
         };
-        Ok(volumes.into_iter().filter(|volume| volume.deleted_at.is_none()).map(row).collect())
+        Ok(volumes.into_iter().map(row).collect())
     }
 
-    async fn declare(&self, held: &mut BTreeMap<String, Held>, id: &str, wanted: VolumePatch) -> Result<(), Error> {
+    fn declare(&self, held: &mut BTreeMap<String, Held>, id: &str, wanted: VolumePatch) -> Result<(), Error> {
         let row = held.get_mut(id);
         match wanted {
             // It may have gone with its service.
@@ -131,7 +138,7 @@ impl Plan<'_> {
                     return Err(Error::bad_input(format!("the volume {name} is not in this environment: send isCreated true to add it")));
                 }
                 if row.after.is_none() {
-                    row.after = Some(self.twin(row.volume.id).await?);
+                    row.after = Some(self.twin(row));
                 }
                 let Some(after) = &mut row.after else { return Ok(()) };
                 match size_mb {
@@ -150,13 +157,11 @@ impl Plan<'_> {
     }
 
     /// An empty instance of a volume here, for the place that it has elsewhere.
-    async fn twin(&self, id: VolumeId) -> Result<VolumeInstance, Error> {
-        let others = self.ctx.ops.store.volume_instances_of_volumes(self.tenant, &[id]).await?;
-        let path = others.first().map(|other| other.mount_path.clone()).unwrap_or_default();
-        Ok(volume::new_volume_instance(self.ctx, self.environment, id, None, path))
+    fn twin(&self, row: &Held) -> VolumeInstance {
+        volume::new_volume_instance(self.ctx, self.environment, row.volume.id, None, row.elsewhere.clone().unwrap_or_default())
     }
 
-    async fn mount(&self, held: &mut BTreeMap<String, Held>, service: &Service, id: &str, wanted: &MountPatch) -> Result<(), Error> {
+    fn mount(&self, held: &mut BTreeMap<String, Held>, service: &Service, id: &str, wanted: &MountPatch) -> Result<(), Error> {
         let MountPatch::Attach { mount_path, backup_schedules } = wanted else {
             let row = held.get_mut(id).and_then(|row| row.after.as_mut()).filter(|row| row.service_id == Some(service.id));
             row.into_iter().for_each(|row| row.service_id = None);
@@ -178,7 +183,7 @@ impl Plan<'_> {
                     "the volume {name} is not in this environment: set isCreated of volumes.{id} to true"
                 )));
             }
-            row.after = Some(self.twin(row.volume.id).await?);
+            row.after = Some(self.twin(row));
         }
         let Some(after) = &mut row.after else { return Ok(()) };
         if let Some(path) = mount_path {
@@ -195,14 +200,20 @@ impl Plan<'_> {
     /// The changes that lead from how volumes are to how they shall be, in an order in which no service has two at a time.
     async fn settle(&mut self, held: Vec<Held>) -> Result<(), Error> {
         let gone: Vec<VolumeInstance> = held.iter().filter(|row| row.after.is_none()).filter_map(|row| row.before.clone()).collect();
-        let removals = volume::removals(self.ctx, self.tenant, &gone).await?;
+        // What lies in another environment stays there.
+        let removals = volume::removals(self.ctx, self.tenant, &gone, |_| false).await?;
         self.changes.extend(removals);
         let place = |row: &Option<VolumeInstance>| row.as_ref().and_then(|row| row.service_id);
         for row in held.iter().filter(|row| row.after.is_some() && place(&row.before) != place(&row.after)) {
             self.changes.extend(row.before.iter().filter(|row| row.service_id.is_some()).map(|row| Change::VolumeDetach(row.id)));
         }
         self.after.surroundings.mounts.clear();
-        for Held { volume, before, after, schedules } in held {
+        let scheduled: Vec<_> = held.iter().filter(|row| row.schedules.is_some()).filter_map(|row| Some(row.after.as_ref()?.id)).collect();
+        let earlier = match scheduled.as_slice() {
+            [] => vec![],
+            ids => self.ctx.ops.store.backup_schedules(self.tenant, ids).await?,
+        };
+        for Held { volume, before, after, schedules, .. } in held {
             let Some(after) = after else { continue };
             match before {
                 None => self.changes.push(Change::VolumeInstanceInsert(after.clone())),
@@ -216,7 +227,7 @@ impl Plan<'_> {
                 }
             }
             if let Some(kinds) = schedules {
-                self.changes.push(backup::schedules_set(self.ctx, self.tenant, &after, kinds).await?);
+                self.changes.push(backup::schedules_set(self.ctx, &after, &earlier, kinds));
             }
             if after.service_id.is_some() {
                 self.after.surroundings.mounts.push((after, volume.name));

@@ -350,6 +350,62 @@ async fn volumes_go_with_the_last_environment_that_has_them() {
 }
 
 #[tokio::test]
+async fn a_patch_takes_a_volume_out_of_its_own_environment_only() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let staging = live.environment("staging", None).await;
+    let input = VolumeCreate { project, place: VolumePlace::Everywhere, service: None, mount_path: "/data".into() };
+    let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
+    let patch = json!({"volumes": {volume.to_string(): null}});
+    let left = async || {
+        let store = &live.world.ops.store;
+        let rows = store.volume_instances_of_volumes(live.deployed.tenant, &[volume]).await.unwrap();
+        let deleted = store.volumes_by_id(live.deployed.tenant, &[volume]).await.unwrap()[0].deleted_at.is_some();
+        (rows.into_iter().map(|row| row.environment_id).collect::<Vec<_>>(), deleted)
+    };
+    patches::environment_patch_commit(&live.ctx, staging, patch.clone(), Commit::default()).await.unwrap();
+    assert_eq!(left().await, (vec![production], false), "nothing uses it in production, and it is there");
+    patches::environment_patch_commit(&live.ctx, production, patch, Commit::default()).await.unwrap();
+    assert!(left().await.1, "that was the last place");
+}
+
+#[tokio::test]
+async fn a_patch_reads_as_often_for_many_volumes_and_services_as_for_one() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let staging = live.environment("staging", None).await;
+    let mut volumes = serde_json::Map::new();
+    for _ in 0..5 {
+        let place = VolumePlace::Environment(production);
+        let input = VolumeCreate { project, place, service: None, mount_path: "/data".into() };
+        let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
+        volumes.insert(volume.to_string(), json!({"isCreated": true}));
+    }
+    let mut services = serde_json::Map::from_iter([(live.deployment().service_id.to_string(), json!({"isCreated": true}))]);
+    let one = json!({"volumes": volumes.clone().into_iter().take(1).collect::<serde_json::Map<_, _>>(), "services": services.clone()});
+    for name in ["api", "worker"] {
+        let create = ops::service::ServiceCreate {
+            project,
+            environment: Some(production),
+            name: Some(name.into()),
+            icon: None,
+            source: None,
+            variables: BTreeMap::new(),
+        };
+        let made = ops::service::service_create(&live.ctx, create).await.unwrap().row.id;
+        services.insert(made.to_string(), json!({"isCreated": true}));
+    }
+    let mut statements = vec![];
+    // What is staged takes the place of what was staged before, from the second time on.
+    for patch in [one.clone(), one, json!({"volumes": volumes, "services": services})] {
+        let before = live.world.ops.store.statements();
+        patches::environment_stage_changes(&live.ctx, staging, patch, false).await.unwrap();
+        statements.push(live.world.ops.store.statements() - before);
+    }
+    assert_eq!(statements[1], statements[2]);
+}
+
+#[tokio::test]
 async fn what_a_client_completes_of_a_template_is_checked() {
     let live = live().await;
     let deploy = |services: Value| {

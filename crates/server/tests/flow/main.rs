@@ -9,7 +9,7 @@ mod starts;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use harness::{Answer, Server, request, until};
@@ -231,6 +231,8 @@ struct Receiver {
     port: u16,
     seen: Arc<Mutex<BTreeMap<String, (String, u32)>>>,
     bodies: Arc<Mutex<Vec<(String, String)>>>,
+    /// Requests for a number that is not below this one wait for their answer.
+    gate: Arc<(Mutex<u32>, Condvar)>,
 }
 
 /// A server whose nodes may ask this machine, and whose keys have no limits.
@@ -251,10 +253,11 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let (seen, bodies): (Arc<Mutex<BTreeMap<_, _>>>, Arc<Mutex<Vec<_>>>) = Default::default();
-        let (all, texts) = (seen.clone(), bodies.clone());
+        let gate = Arc::new((Mutex::new(u32::MAX), Condvar::new()));
+        let (all, texts, way) = (seen.clone(), bodies.clone(), gate.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (all, texts, answer) = (all.clone(), texts.clone(), answer.clone());
+                let (all, texts, answer, way) = (all.clone(), texts.clone(), answer.clone(), way.clone());
                 std::thread::spawn(move || {
                     let mut reader = BufReader::new(stream);
                     let mut head = String::new();
@@ -272,16 +275,24 @@ impl Receiver {
                         return;
                     }
                     let body = String::from_utf8_lossy(&body).into_owned();
+                    let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
+                    let number: u32 = path.parse().unwrap_or(0);
                     if let Some(key) = value("idempotency-key:") {
-                        let path = head.split(' ').nth(1).unwrap_or_default().trim_start_matches('/').to_owned();
                         all.lock().unwrap().entry(key).or_insert_with(|| (path, 0)).1 += 1;
                     }
                     texts.lock().unwrap().push((head, body));
+                    drop(way.1.wait_while(way.0.lock().unwrap(), |below| number >= *below).unwrap());
                     let _ = reader.get_mut().write_all(&answer);
                 });
             }
         });
-        Self { port, seen, bodies }
+        Self { port, seen, bodies, gate }
+    }
+
+    /// Answers requests for numbers below this one; those for others wait, in the middle of being performed.
+    fn answer_below(&self, number: u32) {
+        *self.gate.0.lock().unwrap() = number;
+        self.gate.1.notify_all();
     }
 
     fn url(&self) -> String {
@@ -289,39 +300,80 @@ impl Receiver {
     }
 }
 
-#[test]
-fn a_run_survives_sigkill_and_performs_every_node_once() {
-    let receiver = Receiver::start();
-    let mut server = open_server(&[]);
-    let made = good(&server, "POST", "/v1/workflows", json!({"name": "chain"}));
-    let workflow = text(&made["id"]);
+/// A workflow of so many requests in a row, each to the address that is its number.
+fn chain(server: &Server, receiver: &Receiver, steps: u32) -> String {
+    let workflow = text(&good(server, "POST", "/v1/workflows", json!({"name": "chain"}))["id"]);
     let mut last: Option<String> = None;
-    for step in 0..50 {
+    for step in 0..steps {
         let inputs = json!({"url": format!("{}{step}", receiver.url()), "method": "POST"});
-        let node = add(&server, &workflow, "http_request", inputs);
+        let node = add(server, &workflow, "http_request", inputs);
         if let Some(last) = &last {
-            connect(&server, &workflow, (last, "out:body"), (&node, "in:body"));
+            connect(server, &workflow, (last, "out:body"), (&node, "in:body"));
         }
         last = Some(node);
     }
-    drop(last);
+    workflow
+}
+
+/// Twenty runs of fifty nodes, each of which lives through twenty kills of the server.
+#[test]
+fn runs_survive_sigkill_and_perform_every_node_once() {
+    const RUNS: usize = 20;
+    const KILLS: u32 = 20;
+    const STEPS: u32 = 50;
+    let receiver = Receiver::start();
+    let mut server = open_server(&[]);
+    let workflow = chain(&server, &receiver, STEPS);
     bad(&server, 400, "POST", "/v1/runs", json!({"workflowId": workflow, "nope": 1}));
-    for round in 0..5_u64 {
-        receiver.seen.lock().unwrap().clear();
-        let run = text(&good(&server, "POST", "/v1/runs", json!({"workflowId": workflow}))["runId"]);
-        for kill in 0..4_u64 {
-            // Twenty points in all. Where in the run they fall differs from round to round and from machine to machine: that is the point.
-            std::thread::sleep(Duration::from_millis(31 * (kill + 1) + 43 * round));
-            server.sigkill();
-            server.start_again();
-        }
-        let run = ended(&server, &run);
-        assert_eq!(run["status"], "COMPLETED", "{run}");
-        let seen = receiver.seen.lock().unwrap();
-        let mut performed: Vec<u32> = seen.values().map(|(path, _)| path.parse().unwrap()).collect();
-        performed.sort_unstable();
-        assert_eq!(performed, (0..50).collect::<Vec<_>>(), "each node has one key, however often it was begun");
+    receiver.answer_below(2);
+    let runs: Vec<String> = (0..RUNS).map(|_| text(&good(&server, "POST", "/v1/runs", json!({"workflowId": workflow}))["runId"])).collect();
+    let mut before = 0;
+    for kill in 0..KILLS {
+        // Each run asks again for what was under way, or for what comes next: where the twentieth of them is when the first has got there
+        // differs from kill to kill and from machine to machine, and that is the point.
+        let wanted = before + 1 + kill as usize * 7 % RUNS;
+        until("requests of this life of the server", || {
+            let heard = receiver.bodies.lock().unwrap().len();
+            if heard >= wanted { Ok(()) } else { Err(format!("{heard} of {wanted}")) }
+        });
+        std::thread::sleep(Duration::from_millis(u64::from(kill * 37 % 60)));
+        server.sigkill();
+        before = receiver.bodies.lock().unwrap().len();
+        // Two nodes further in each life at the most, so that no run is over before the last.
+        receiver.answer_below(2 * (kill + 2));
+        server.start_again();
     }
+    let under_way = good(&server, "GET", "/v1/runs?status=running&limit=100", Value::Null);
+    assert_eq!(under_way["items"].as_array().unwrap().len(), RUNS, "{under_way}");
+    receiver.answer_below(u32::MAX);
+    for run in &runs {
+        let run = ended(&server, run);
+        assert_eq!(run["status"], "COMPLETED", "{run}");
+    }
+    let seen = receiver.seen.lock().unwrap();
+    let mut performed: BTreeMap<u32, usize> = BTreeMap::new();
+    for (path, _) in seen.values() {
+        *performed.entry(path.parse().unwrap()).or_default() += 1;
+    }
+    // A node that was performed twice would have come under two keys.
+    assert_eq!(performed, (0..STEPS).map(|step| (step, RUNS)).collect());
+    let repeated = seen.values().filter(|(_, times)| *times > 1).count();
+    assert!(repeated > 0, "no kill met a node that was under way");
+}
+
+#[test]
+fn a_message_is_sent_with_the_key_of_its_node() {
+    let receiver = Receiver::start();
+    let server = open_server(&[]);
+    let run = performed(&server, "notify", json!({"url": receiver.url(), "text": "It is done"}));
+    assert_eq!((&run["status"], &run["output"]["result"]), (&json!("COMPLETED"), &json!(200)), "{run}");
+    let (head, body) = receiver.bodies.lock().unwrap()[0].clone();
+    assert!(head.starts_with("POST / ") && head.to_ascii_lowercase().contains("content-type: application/json"), "{head}");
+    assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), json!({"text": "It is done"}));
+    assert_eq!(receiver.seen.lock().unwrap().len(), 1, "a repetition after a kill could be told from a second message");
+    let refusing = Receiver::answering(404, b"no");
+    let run = performed(&server, "notify", json!({"url": refusing.url(), "text": "x"}));
+    assert!(text(&run["error"]).contains("the receiver answered 404"), "{run}");
 }
 
 #[test]

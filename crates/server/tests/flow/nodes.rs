@@ -119,6 +119,11 @@ fn databases_of_a_project_are_asked_in_sql() {
             let refused = ask(service, forbidden, json!({}));
             assert!(text(&refused["error"]).to_lowercase().contains("read"), "{service}: {refused}");
         }
+        // Too large to keep, and too large to be read at all.
+        for (length, said) in [(4_000_000, "the first row is larger"), (9_000_000, "a row is larger")] {
+            let refused = ask(service, &format!("SELECT repeat('x', {length}) AS large"), json!({}));
+            assert!(text(&refused["error"]).contains(said), "{service}: {refused}");
+        }
         let wrong = ask(service, "SELECT nonsense FROM people", json!({}));
         assert!(text(&wrong["error"]).contains("nonsense"), "{service}: {wrong}");
         let slow = if service == "Postgres" { "SELECT pg_sleep(60)::text" } else { "SELECT SLEEP(60) FROM people" };

@@ -42,8 +42,8 @@ pub(super) async fn request(attempt: &Attempt) -> Result<Given, Failure> {
         }
     };
     if !method.is_safe() {
-        let key = HeaderValue::from_str(&domain::cuid(attempt.key.0)).map_err(|error| Failure::once(error.to_string()))?;
-        headers.entry(HeaderName::from_static("idempotency-key")).or_insert(key);
+        let (name, key) = key(attempt)?;
+        headers.entry(name).or_insert(key);
     }
     let url = text("url").unwrap_or_default().to_owned();
     let got = ask(attempt, Ask { method, url, headers, body, timeout: PATIENCE, max_bytes: ANSWER, redirects: 5 }).await?;
@@ -60,6 +60,12 @@ pub(super) async fn request(attempt: &Attempt) -> Result<Given, Failure> {
     let output =
         [("body".to_owned(), body), ("status".to_owned(), json!(status)), ("headers".to_owned(), named.collect::<Map<_, _>>().into())];
     Ok(Given { output: Map::from_iter(output), logs: vec![] })
+}
+
+/// What stays the same when a node is performed again.
+fn key(attempt: &Attempt) -> Result<(HeaderName, HeaderValue), Failure> {
+    let key = HeaderValue::from_str(&domain::cuid(attempt.key.0)).map_err(|error| Failure::once(error.to_string()))?;
+    Ok((HeaderName::from_static("idempotency-key"), key))
 }
 
 fn headers(given: Option<&Value>) -> Result<HeaderMap, Failure> {
@@ -84,10 +90,10 @@ fn content(got: &Got) -> Value {
     parsed.unwrap_or_else(|| Value::String(String::from_utf8_lossy(&got.body).into_owned()))
 }
 
-/// Sends a message in Slack's form.
+/// Sends a message in Slack's form, with the node run's id.
 pub(super) async fn notify(attempt: &Attempt) -> Result<Given, Failure> {
     let text = |name: &str| attempt.input.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json")), key(attempt)?]);
     let body = Bytes::from(json!({"text": text("text")}).to_string());
     let message = Ask { method: Method::POST, url: text("url"), headers, body, timeout: PATIENCE, max_bytes: 64 << 10, redirects: 3 };
     let got = ask(attempt, message).await?;

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::workflow::run::{Made, Subject};
-use domain::{Code, Tenant, Timestamp};
+use domain::{Tenant, Timestamp};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
@@ -68,7 +68,7 @@ async fn keep_file(attempt: &Attempt, filename: &str, bytes: &[u8]) -> Result<Fi
     };
     let ops = &attempt.flow.shared.ops;
     let kept = ops::file::system_file_keep(ops, Tenant::system(run.workspace_id), Some(made), filename, bytes, Timestamp::now()).await;
-    kept.map_err(|error| Failure { repeatable: error.code == Code::Internal, text: error.public })
+    kept.map_err(|error| Failure { repeatable: error.is_passing(), text: error.public })
 }
 
 /// The file at an address: the account's own from the disk, any other through the guarded client.

@@ -22,9 +22,8 @@ pub(super) fn verb(kind: &str) -> Option<&str> {
 }
 
 pub(super) fn failure(error: Error) -> Failure {
-    let passing = matches!(error.code, Code::Internal | Code::Unavailable | Code::Timeout);
     error.log("workflow");
-    Failure { text: error.public, repeatable: passing }
+    Failure { repeatable: error.is_passing(), text: error.public }
 }
 
 /// The circumstances of a run: its owner's rights.

@@ -1,6 +1,8 @@
 //! `sql_query`: a statement that a user wrote, sent to a database of theirs. What the server keeps for itself is out of reach: the address
 //! must lead to a service of the run's own workspace.
 
+mod wire;
+
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -9,12 +11,15 @@ use futures::TryStreamExt as _;
 use mysql_async::prelude::Queryable as _;
 use ops::platform::database_url;
 use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 use url::Url;
 
 use super::{Attempt, Failure, platform};
 use crate::workflow::worker::Given;
+use wire::{MESSAGE, TooMuch, Wire};
 
 /// The largest result in bytes, somewhat below what a node may give.
 const RESULT: usize = 3 << 20;
@@ -81,6 +86,9 @@ pub(super) async fn query(attempt: &Attempt) -> Result<Given, Failure> {
     // The database ends the statement itself; this is for one that does not.
     let late = || Err(Failure::again(format!("the database did not answer within {} seconds", query.timeout.as_secs())));
     let rows = tokio::time::timeout(query.timeout + CONNECT, asked).await.unwrap_or_else(|_| late())?;
+    if rows.truncated && rows.rows.is_empty() && query.read_only {
+        return Err(Failure::once(format!("the first row is larger than {RESULT} bytes: ask for fewer or shorter columns")));
+    }
     let count = if rows.rows.is_empty() { rows.changed } else { rows.rows.len() as u64 };
     let entries = [("rows", Value::Array(rows.rows)), ("count", json!(count)), ("truncated", json!(rows.truncated))];
     Ok(Given { output: entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), logs: vec![] })
@@ -121,6 +129,9 @@ impl From<Value> for Word {
 }
 
 fn refused(error: &tokio_postgres::Error) -> Failure {
+    if let Some(much) = error.source().and_then(TooMuch::behind) {
+        return Failure::once(much.to_string());
+    }
     match error.as_db_error() {
         // Statements that stood in each other's way, a server that is starting or has no room.
         Some(told) => Failure {
@@ -145,15 +156,30 @@ fn postgres_config(url: &Url) -> Result<tokio_postgres::Config, Failure> {
 
 async fn postgres(url: &Url, query: &Query<'_>) -> Result<Rows, Failure> {
     let config = postgres_config(url)?;
-    let connected = tokio::time::timeout(CONNECT, config.connect(NoTls)).await;
-    let (mut client, connection) =
-        connected.map_err(|_| Failure::again("the database does not answer"))?.map_err(|error| refused(&error))?;
-    // Ends with the client, at the end of this function at the latest.
-    let talk = tokio::spawn(connection);
-    let outcome = ask_postgres(&mut client, query).await;
-    drop(client);
-    talk.abort();
-    outcome.map_err(|error| refused(&error))
+    let connected = async {
+        let stream = TcpStream::connect(("127.0.0.1", url.port().unwrap_or_default())).await;
+        let stream = stream.map_err(|error| Failure::again(format!("the database cannot be reached: {error}")))?;
+        // Without it an answer comes somewhat later.
+        let _ = stream.set_nodelay(true);
+        config.connect_raw(Wire::new(stream), NoTls).await.map_err(|error| refused(&error))
+    };
+    let (mut client, connection) = tokio::time::timeout(CONNECT, connected).await.unwrap_or_else(|_| Err(unconnected()))?;
+    // Ends with this function, also when nobody waits for that any more.
+    let mut talk = JoinSet::new();
+    talk.spawn(connection);
+    match ask_postgres(&mut client, query).await {
+        Ok(rows) => Ok(rows),
+        // Who reads from the connection knows why it has ended.
+        Err(error) if error.is_closed() => match talk.join_next().await {
+            Some(Ok(Err(cause))) => Err(refused(&cause)),
+            _ => Err(refused(&error)),
+        },
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn unconnected() -> Failure {
+    Failure::again(format!("the database did not let anybody in within {} seconds", CONNECT.as_secs()))
 }
 
 async fn ask_postgres(client: &mut tokio_postgres::Client, query: &Query<'_>) -> Result<Rows, tokio_postgres::Error> {
@@ -171,9 +197,14 @@ async fn ask_postgres(client: &mut tokio_postgres::Client, query: &Query<'_>) ->
         let statement = transaction.prepare(&text).await?;
         let mut found = std::pin::pin!(transaction.query_raw(&statement, params).await?);
         while let Some(row) = found.try_next().await? {
-            if !rows.take(row.try_get(0)?, query.max_rows) {
-                break;
+            if rows.take(row.try_get(0)?, query.max_rows) {
+                continue;
             }
+            if query.read_only {
+                // There is nothing to commit, and the rest is not waited for.
+                return Ok(rows);
+            }
+            break;
         }
     }
     transaction.commit().await?;
@@ -187,8 +218,14 @@ fn refused_by_mysql(error: &mysql_async::Error) -> Failure {
             // A lock that was not given in time, a deadlock, no room for another connection.
             repeatable: matches!(told.code, 1205 | 1213 | 1040),
         },
+        mysql_async::Error::Io(mysql_async::IoError::Io(error)) if is_too_large(error) => Failure::once(TooMuch::message().to_string()),
         other => Failure::again(format!("the database does not answer: {other}")),
     }
+}
+
+/// The library has refused a message that is larger than it was told to take.
+fn is_too_large(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|cause| cause.to_string().contains("larger than max_allowed_packet"))
 }
 
 async fn mysql(mut url: Url, query: &Query<'_>) -> Result<Rows, Failure> {
@@ -197,10 +234,9 @@ async fn mysql(mut url: Url, query: &Query<'_>) -> Result<Rows, Failure> {
         return Err(Failure::once("the database's address is no address of MySQL"));
     }
     let options = mysql_async::Opts::from_url(url.as_str()).map_err(|_| Failure::once("the database's address is no address of MySQL"))?;
-    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false);
+    let options = mysql_async::OptsBuilder::from_opts(options).prefer_socket(false).max_allowed_packet(Some(MESSAGE));
     let connected = tokio::time::timeout(CONNECT, mysql_async::Conn::new(options)).await;
-    let mut connection =
-        connected.map_err(|_| Failure::again("the database does not answer"))?.map_err(|error| refused_by_mysql(&error))?;
+    let mut connection = connected.map_err(|_| unconnected())?.map_err(|error| refused_by_mysql(&error))?;
     let outcome = ask_mysql(&mut connection, query).await;
     // What is left of a result goes with the connection.
     drop(connection);
