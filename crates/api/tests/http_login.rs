@@ -307,6 +307,9 @@ async fn a_person_sets_their_password_and_signs_their_browsers_out() {
     assert_eq!(by_key["errors"][0]["extensions"]["code"], "FORBIDDEN", "a key becomes a login: {by_key}");
     assert_eq!(ask(&here, &set("null", "short")).await["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
 
+    let bearer = format!("Bearer {}", ada.token);
+    let by_key = server.graphql(&[("Authorization", &bearer)], "{ sessions { edges { node { id } } } }").await.json();
+    assert_eq!(by_key["errors"][0]["extensions"]["code"], "FORBIDDEN", "a key sees the browsers: {by_key}");
     let listed = ask(&here, "{ me { hasPassword } sessions { edges { node { id isCurrent name } } } }").await;
     assert_eq!(listed["data"]["me"]["hasPassword"], false);
     let sessions = listed["data"]["sessions"]["edges"].as_array().unwrap();
@@ -320,6 +323,17 @@ async fn a_person_sets_their_password_and_signs_their_browsers_out() {
     assert_eq!(ask(&here, &set("null", PASSWORD)).await["data"]["passwordSet"], true);
     assert!(!server.get("/", Some(&third)).await.text().contains("ada@example.com"), "a new password leaves other browsers signed in");
     assert_eq!(server.submit("/login", None, &[("email", "ada@example.com"), ("password", PASSWORD)]).await.status, 303);
+
+    let workspaces = ask(&here, "{ me { workspaces { id } } }").await;
+    let home = workspaces["data"]["me"]["workspaces"][0]["id"].as_str().unwrap();
+    let log =
+        ask(&here, &format!("{{ auditLogs(workspaceId: \"{home}\", first: 50) {{ edges {{ node {{ eventType payload }} }} }} }}")).await;
+    let entries = log["data"]["auditLogs"]["edges"].as_array().unwrap();
+    let told = |verb: &str| entries.iter().filter(|edge| edge["node"]["eventType"] == verb).count();
+    assert_eq!((told("session_delete"), told("password_set")), (1, 1), "{log}");
+    let methods: Vec<_> =
+        entries.iter().filter(|edge| edge["node"]["eventType"] == "login").map(|edge| &edge["node"]["payload"]["method"]).collect();
+    assert_eq!(methods, ["password", "link", "link", "link"], "{log}");
 
     // A browser that is found open does not give the password away by trying.
     let codes = async |current: &str| ask(&here, &set(current, "another horse battery")).await;

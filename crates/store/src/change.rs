@@ -19,7 +19,7 @@ use domain::{
     ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
-use crate::{RunChange, WorkflowChange};
+use crate::{AccountChange, RunChange, WorkflowChange};
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
@@ -265,12 +265,16 @@ pub enum Change {
         /// Of its secret.
         hash: [u8; 32],
     },
-    /// A new workspace with its owner.
+    /// Something about a person: how they sign in, or what ends with their role.
+    Account(AccountChange),
+    /// A new workspace with its owner, who owns less than `most`; otherwise that is [`crate::StoreError::Stale`].
     WorkspaceInsert {
         /// The workspace, which is the commit's tenant.
         workspace: Workspace,
         /// Who owns it.
         owner: UserId,
+        /// Workspaces that they may own.
+        most: u32,
     },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
@@ -479,6 +483,7 @@ impl Change {
             Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
             Self::TcpProxyInsert(_) => "TcpProxyInsert",
             Self::TcpProxyDelete(_) => "TcpProxyDelete",
+            Self::Account(change) => change.kind(),
             Self::Workflow(change) => change.kind(),
             Self::Run(change) => change.kind(),
         }
@@ -538,6 +543,7 @@ impl Change {
             | Self::MemberRemove { .. }
             | Self::WorkspaceGrow { .. }
             | Self::InviteDelete { .. }
+            | Self::Account(_)
             | Self::ApiKeyRevoke { .. }
             | Self::VolumeDelete(_)
             | Self::VolumeInstanceMountPath { .. }

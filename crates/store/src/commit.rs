@@ -6,7 +6,7 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, invite,
+    account, activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, invite,
     notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
 
@@ -96,7 +96,8 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
         Change::InviteInsert { invite, hash, at } => return Ok(invite::invite_insert(invite, *hash, *at)),
         Change::InviteDelete { hash } => invite::invite_delete(tenant, *hash),
-        Change::WorkspaceInsert { workspace, owner } => return Ok(workspace::workspace_insert(workspace, *owner)),
+        Change::Account(change) => return Ok(account::statements(tenant, change)),
+        Change::WorkspaceInsert { workspace, owner, most } => return Ok(workspace::workspace_insert_below(workspace, *owner, *most)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),

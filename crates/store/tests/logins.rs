@@ -1,10 +1,10 @@
 //! Logins: what may be used once is used once, however many try.
 
-use domain::account::{DeviceGrant, Session};
+use domain::account::{DeviceGrant, Invite, Session};
 use domain::key::{ApiKey, KeyKind};
-use domain::{SessionId, UserId};
+use domain::{Role, SessionId, Tenant, UserId};
 use futures::future::join_all;
-use store::{Change, OAuthCode, RefreshUse, Store, StoreError};
+use store::{AccountChange, Change, OAuthCode, RefreshUse, Store, StoreError};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -128,14 +128,53 @@ both! {
             address: Some("10.0.0.1".into()),
             agent: Some("Mozilla/5.0 (X11; Linux x86_64)".into()),
         };
-        store.session_create(session.clone(), cookie).await.unwrap();
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
+        change(AccountChange::SessionInsert { session: session.clone(), hash: cookie }).await.unwrap();
         assert_eq!(store.session_by_hash(cookie, now()).await.unwrap(), Some(session.clone()));
         assert_eq!(store.session_by_hash(cookie, later(60)).await.unwrap(), None);
-        assert!(!store.session_delete(stranger.id, session.id).await.unwrap());
-        assert!(store.session_delete(user.id, session.id).await.unwrap());
+        let ends = |user| AccountChange::SessionDelete { user, id: session.id };
+        assert!(matches!(change(ends(stranger.id)).await, Err(StoreError::Stale)));
+        change(ends(user.id)).await.unwrap();
         assert!(store.sessions(user.id).await.unwrap().is_empty());
-        store.user_password_set(user.id, Some("$argon2".into())).await.unwrap();
+        let password = |user| AccountChange::PasswordSet { user, hash: "$argon2".into(), stays: session.id };
+        change(password(user.id)).await.unwrap();
         assert_eq!(store.user_password_hash(user.id).await.unwrap().as_deref(), Some("$argon2"));
-        assert!(matches!(store.user_password_set(UserId::generate(), None).await, Err(StoreError::Stale)));
+        assert!(matches!(change(password(UserId::generate())).await, Err(StoreError::Stale)));
+    }
+
+    async fn invitations_and_keys_end_with_whoever_made_them(fixture: Fixture) {
+        let (tenant, owner) = fixture.tenant("owner").await;
+        let (elsewhere, gone) = fixture.tenant("gone").await;
+        let store = &fixture.store;
+        let invite = |tenant: Tenant, made_by, hash| {
+            let invite = Invite { workspace_id: tenant.workspace(), made_by, role: Role::Admin, expires_at: later(60) };
+            Change::InviteInsert { invite, hash, at: now() }
+        };
+        let [stays, ends, other] = [hash(), hash(), hash()];
+        store.commit(tenant, vec![invite(tenant, owner.id, stays), invite(tenant, gone.id, ends)]).await.unwrap();
+        store.commit(elsewhere, vec![invite(elsewhere, gone.id, other)]).await.unwrap();
+        assert_eq!(store.invites_made_by(tenant, gone.id, now()).await.unwrap().len(), 1);
+        let mut keys = vec![];
+        for (kind, place, user) in
+            [(KeyKind::Workspace, tenant, gone.id), (KeyKind::Flow, tenant, gone.id), (KeyKind::Workspace, tenant, owner.id), (KeyKind::Workspace, elsewhere, gone.id)]
+        {
+            let secret = hash();
+            let key = ApiKey { workspace_id: Some(place.workspace()), ..api_key(kind, user) };
+            store.api_key_create(key, secret).await.unwrap();
+            keys.push(secret);
+        }
+        let revoke = AccountChange::KeysRevoke { user: gone.id, kinds: vec![KeyKind::Workspace, KeyKind::Galaxy], at: now() };
+        let changes = vec![Change::Account(AccountChange::InvitesDelete { user: gone.id }), Change::Account(revoke)];
+        store.commit(tenant, changes).await.unwrap();
+        let mut open = vec![];
+        for link in [stays, ends, other] {
+            open.push(store.invite_by_hash(link, now()).await.unwrap().is_some());
+        }
+        assert_eq!(open, [true, false, true]);
+        let mut ended = vec![];
+        for key in keys {
+            ended.push(revoked(store, key).await);
+        }
+        assert_eq!(ended, [true, false, false, false]);
     }
 }
