@@ -76,6 +76,8 @@ pub enum Change {
     },
     /// A domain.
     DomainDelete(DomainId),
+    /// A custom domain that nobody has proved.
+    DomainLapse(DomainId),
     /// A variable, new or with another value.
     VariableSet(Variable),
     /// One variable.
@@ -429,6 +431,7 @@ impl Change {
             Self::DomainUpdate(_) => "DomainUpdate",
             Self::DomainChecked { .. } => "DomainChecked",
             Self::DomainDelete(_) => "DomainDelete",
+            Self::DomainLapse(_) => "DomainLapse",
             Self::VariableSet(_) => "VariableSet",
             Self::VariableDelete { .. } => "VariableDelete",
             Self::VariablesClear { .. } => "VariablesClear",
@@ -521,6 +524,7 @@ impl Change {
             | Self::InstanceDelete(_)
             | Self::DomainChecked { .. }
             | Self::DomainDelete(_)
+            | Self::DomainLapse(_)
             | Self::VariableDelete { .. }
             | Self::VariablesClear { .. }
             | Self::DeploymentMove { .. }

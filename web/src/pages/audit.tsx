@@ -32,6 +32,7 @@ const sentences: Record<string, (data: Data) => string> = {
   deployment_redeploy: () => "deployed the same source again",
   deployment_rollback: () => "rolled back",
   deployment_succeeded: () => "finished a deployment",
+  domain_lapse: (data) => `gave up ${said(data.domain)}, which nobody proved`,
   environment_patch_commit: () => "deployed staged changes",
   environment_stage_changes: () => "staged changes",
   login: (data) => `signed in by ${said(data.method)}`,
