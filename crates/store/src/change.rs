@@ -344,6 +344,13 @@ pub enum Change {
         /// Bytes of files.
         used_bytes: i64,
     },
+    /// The files of a volume instance that goes away, and those of its backups, are kept for their grace.
+    VolumeFilesKeep {
+        /// Which.
+        id: VolumeInstanceId,
+        /// When it goes.
+        at: Timestamp,
+    },
     /// A volume in one environment.
     VolumeInstanceDelete(VolumeInstanceId),
     /// Attaches a volume instance that is attached to nothing.
@@ -475,6 +482,7 @@ impl Change {
             Self::VolumeInstanceMountPath { .. } => "VolumeInstanceMountPath",
             Self::VolumeInstanceMove { .. } => "VolumeInstanceMove",
             Self::VolumeInstanceUsed { .. } => "VolumeInstanceUsed",
+            Self::VolumeFilesKeep { .. } => "VolumeFilesKeep",
             Self::VolumeInstanceDelete(_) => "VolumeInstanceDelete",
             Self::VolumeAttach { .. } => "VolumeAttach",
             Self::VolumeDetach(_) => "VolumeDetach",
@@ -553,6 +561,7 @@ impl Change {
             | Self::VolumeInstanceMountPath { .. }
             | Self::VolumeInstanceMove { .. }
             | Self::VolumeInstanceUsed { .. }
+            | Self::VolumeFilesKeep { .. }
             | Self::VolumeInstanceDelete(_)
             | Self::VolumeAttach { .. }
             | Self::VolumeDetach(_)

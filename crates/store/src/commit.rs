@@ -115,6 +115,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
             volume::volume_instance_move(tenant, *id, (*from, *to), *restoring, *at)
         }
         Change::VolumeInstanceUsed { id, used_bytes } => volume::volume_instance_used(tenant, *id, *used_bytes),
+        Change::VolumeFilesKeep { id, at } => return Ok(volume::volume_files_keep(tenant, *id, *at)),
         Change::VolumeInstanceDelete(id) => volume::volume_instance_delete(tenant, *id),
         Change::VolumeAttach { id, service } => volume::volume_attach(tenant, *id, *service),
         Change::VolumeDetach(id) => volume::volume_detach(tenant, *id),

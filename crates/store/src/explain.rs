@@ -13,6 +13,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("SYSTEM_DOMAINS_UNVERIFIED", "walks a partial index that holds nothing else"),
     ("SYSTEM_TCP_ROUTES", "is the other half of the routing table"),
     ("SYSTEM_TCP_PORTS", "is bounded by the number of ports"),
+    ("SYSTEM_VOLUME_FILES_KEPT", "is what is compared with the folders on disk"),
     ("SYSTEM_VOLUME_INSTANCES", "is what is compared with the folders on disk"),
     ("SYSTEM_BACKUPS", "is what is compared with the folders on disk"),
     ("SYSTEM_BACKUPS_UNDER_WAY", "walks a partial index that holds nothing else"),

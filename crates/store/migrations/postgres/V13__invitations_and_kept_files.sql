@@ -11,3 +11,12 @@ CREATE TABLE workspace_invites (
 CREATE INDEX workspace_invites_workspace ON workspace_invites (workspace_id, made_by);
 CREATE INDEX workspace_invites_maker ON workspace_invites (made_by);
 CREATE INDEX workspace_invites_expiry ON workspace_invites (expires_at);
+
+-- Folders of volumes and backups that went with their environment: what lies in them is kept as long as that of a deleted volume.
+CREATE TABLE volume_files_kept (
+    id UUID NOT NULL PRIMARY KEY,
+    workspace_id UUID NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
+    deleted_at BIGINT NOT NULL
+);
+CREATE INDEX volume_files_kept_workspace ON volume_files_kept (workspace_id);
+CREATE INDEX volume_files_kept_since ON volume_files_kept (deleted_at);
