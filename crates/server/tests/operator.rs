@@ -150,3 +150,12 @@ fn a_data_directory_has_one_server_and_one_key() {
     server.start_again();
     assert!(projects(&server, &server.token)["data"]["projects"].is_object());
 }
+
+#[test]
+fn a_first_start_warns_of_nothing_that_settles_by_itself() {
+    let server = Server::start();
+    // The edge, which starts together with the engine, answers: the engine has tried to reach it before.
+    server.visit_until("nobody.localhost", "/", |answer| answer.status == 404);
+    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    assert!(!log.contains("the edge did not take"), "{log}");
+}
