@@ -343,3 +343,23 @@ async fn a_person_sets_their_password_and_signs_their_browsers_out() {
     assert_eq!(codes(&format!("\"{PASSWORD}\"")).await["errors"][0]["extensions"]["code"], "RATE_LIMITED");
     server.end().await;
 }
+
+#[tokio::test]
+async fn a_person_changes_their_name_and_an_operator_their_address() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let (cookie, origin) = (server.browser(&ada).await, server.origin());
+    let set = async |input: &str| {
+        let query = format!("mutation {{ accountUpdate(input: {{{input}}}) }}");
+        server.graphql(&[("Cookie", &cookie), ("Origin", &origin)], &query).await.json()
+    };
+    assert_eq!(set("name: \"Ada Lovelace\"").await["data"]["accountUpdate"], true);
+    let me = server.graphql(&[("Authorization", &format!("Bearer {}", ada.token))], "{ me { name email } }").await.json();
+    assert_eq!(me["data"]["me"]["name"], "Ada Lovelace");
+    let code = |answer: &Value| answer["errors"][0]["extensions"]["code"].as_str().unwrap_or("none").to_owned();
+    assert_eq!(code(&set("name: \" \"").await), "BAD_USER_INPUT");
+    let foreign = set(&format!("email: \"someone@example.com\", password: \"{PASSWORD}\"")).await;
+    assert_eq!(code(&foreign), "FORBIDDEN", "somebody gives themselves an address that others trust: {foreign}");
+    assert_eq!(server.submit("/login", None, &[("email", "ada@example.com"), ("password", PASSWORD)]).await.status, 303);
+    server.end().await;
+}

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use domain::account::{Plan, Session, User, Workspace};
-use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key};
+use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key, name};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{AccountChange, Change};
 
 use crate::context::{Opened, UserPrincipal, Via};
-use crate::{Error, OpCtx, Ops, auth, secret};
+use crate::{Error, OpCtx, Ops, auth, first_run, secret};
 
 const SESSION_DAYS: i64 = 30;
 
@@ -203,16 +203,70 @@ pub async fn has_password(ctx: &OpCtx) -> Result<bool, Error> {
 pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: SecretString) -> Result<(), Error> {
     let (person, session) = in_browser(ctx)?;
     let user = person.user.id;
-    if let Some(stored) = ctx.ops.store.user_password_hash(user).await? {
-        ctx.ops.guesses.take(user, ctx.now)?;
-        let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
-        if !verify_password(current, Some(stored)).await? {
-            return Err(Error::bad_input("the present password is another one: type it again, or sign in by a login link"));
-        }
-        ctx.ops.guesses.was_right(user);
-    }
+    confirm(ctx, user, current).await?;
     let hash = password_hash(password).await?;
     commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session }, "password_set", user, json!({})).await
+}
+
+/// Whoever has a password types it once more before something changes by which they sign in.
+async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
+    let Some(stored) = ctx.ops.store.user_password_hash(user).await? else { return Ok(()) };
+    ctx.ops.guesses.take(user, ctx.now)?;
+    let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
+    if !verify_password(current, Some(stored)).await? {
+        return Err(Error::bad_input("the present password is another one: type it again, or sign in by a login link"));
+    }
+    ctx.ops.guesses.was_right(user);
+    Ok(())
+}
+
+/// Changes of a person. What is `None` stays.
+#[derive(Debug, Default)]
+pub struct AccountPatch {
+    /// What others see.
+    pub name: Option<String>,
+    /// What they sign in with and are found by.
+    pub email: Option<String>,
+    /// The present password, for another address.
+    pub password: Option<SecretString>,
+}
+
+/// Changes the person's name, or the e-mail address that they sign in with. Others are added to workspaces by their address, so that it is not
+/// for everybody to choose: an operator changes their own, and those of others with a command on the server.
+///
+/// # Errors
+/// Neither a session nor a command on the server, a bad name, a bad or taken address, not an operator, or a wrong present password.
+pub async fn account_update(ctx: &OpCtx, patch: AccountPatch) -> Result<(), Error> {
+    let person = ctx.user()?;
+    let on_server = person.via == Via::Server;
+    if !on_server {
+        in_browser(ctx)?;
+    }
+    let before = &person.user;
+    let mut after = before.clone();
+    if let Some(text) = &patch.name {
+        after.name = name::display("name", text)?;
+    }
+    if let Some(text) = &patch.email {
+        (after.email, _) = first_run::address(text)?;
+    }
+    if after.email != before.email && !on_server {
+        if !before.operator {
+            return Err(Error::new(
+                Code::Forbidden,
+                "Not Authorized: your address is what others add you to workspaces by. Ask an operator of this server for another one",
+            ));
+        }
+        confirm(ctx, before.id, patch.password).await?;
+    }
+    if after == *before {
+        return Ok(());
+    }
+    let told = |user: &User| json!({"name": user.name, "email": user.email});
+    let data = json!({"before": told(before), "after": told(&after)});
+    let change = AccountChange::ProfileSet { user: before.id, name: after.name, email: after.email };
+    let done = commit_own(ctx, change, "account_update", before.id, data).await;
+    done.map_err(|error| error.when_taken("An account with this e-mail address already exists on this server"))
 }
 
 /// Wrong passwords of people who are signed in: whoever finds a browser open must not try them all.

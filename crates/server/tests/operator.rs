@@ -47,6 +47,11 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     assert!(server.orrery(&["plan", "set", "bob", "hobby"]).stdout.contains("HOBBY"));
     let wrong = server.orrery(&["plan", "set", "bob", "diamond"]);
     assert!(wrong.status == 1 && wrong.stderr.contains("free, hobby or professional"), "{wrong:?}");
+    assert!(server.orrery(&["user", "email", "bob@example.test", "Rob@example.test"]).stdout.contains("rob@example.test"));
+    assert!(server.orrery(&["login-link", "--user", "bob@example.test"]).stderr.contains("no user has the address"));
+    server.sign_in(server.orrery(&["login-link", "--user", "rob@example.test"]).stdout.trim());
+    let taken = server.orrery(&["user", "email", "rob@example.test", "admin@localhost"]);
+    assert!(taken.status == 1 && taken.stderr.contains("already exists"), "{taken:?}");
     let again = server.orrery(&["login-link"]);
     server.sign_in(again.stdout.trim());
 }

@@ -18,7 +18,7 @@ statements! {
         "INSERT INTO users (id, email, name, operator, password_hash, created_at) \
          VALUES ($id, $email, $name, $operator, $password_hash, $created)";
     USER_PASSWORD_SET = "UPDATE users SET password_hash = $password_hash WHERE id = $id";
-    USER_NAME_SET = "UPDATE users SET name = $name WHERE id = $id";
+    USER_PROFILE_SET = "UPDATE users SET name = $name, email = $email WHERE id = $id";
 }
 
 /// A new account with its personal workspace.
@@ -64,12 +64,14 @@ pub enum AccountChange {
         /// The session that stays.
         stays: SessionId,
     },
-    /// Another name.
-    NameSet {
+    /// Another name, or another e-mail address, which may be taken.
+    ProfileSet {
         /// Whose.
         user: UserId,
         /// The name.
         name: String,
+        /// The address, in lower case.
+        email: String,
     },
     /// The links into the workspace that a person made end. There may be none.
     InvitesDelete {
@@ -94,7 +96,7 @@ impl AccountChange {
             Self::SessionInsert { .. } => "SessionInsert",
             Self::SessionDelete { .. } => "SessionDelete",
             Self::PasswordSet { .. } => "PasswordSet",
-            Self::NameSet { .. } => "NameSet",
+            Self::ProfileSet { .. } => "ProfileSet",
             Self::InvitesDelete { .. } => "InvitesDelete",
             Self::KeysRevoke { .. } => "KeysRevoke",
         }
@@ -109,7 +111,9 @@ pub(crate) fn statements(tenant: Tenant, change: &AccountChange) -> Vec<Statemen
             let set = Statement::touch(&USER_PASSWORD_SET, params![id = *user, password_hash = hash]);
             vec![set, session::sessions_delete_others(*user, *stays)]
         }
-        AccountChange::NameSet { user, name } => vec![Statement::touch(&USER_NAME_SET, params![id = *user, name = name])],
+        AccountChange::ProfileSet { user, name, email } => {
+            vec![Statement::touch(&USER_PROFILE_SET, params![id = *user, name = name, email = email])]
+        }
         AccountChange::InvitesDelete { user } => vec![invite::invites_delete(tenant, *user)],
         AccountChange::KeysRevoke { user, kinds, at } => vec![api_key::api_keys_revoke(tenant, *user, kinds, *at)],
     }

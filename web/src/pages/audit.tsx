@@ -21,6 +21,7 @@ export function Audit() {
 
 /** Verbs that read better as a sentence than by their name. */
 const sentences: Record<string, (data: Data) => string> = {
+  account_update: () => "changed their profile",
   api_key_create: (data) => `made the key ${said(data.label)}`,
   container_count_set: (data) => `scaled from ${said(data.from)} to ${said(data.to)}`,
   container_kill: () => "killed a container",
