@@ -162,6 +162,11 @@ async fn a_device_login_is_approved_in_a_browser_and_its_tokens_rotate() {
     assert_eq!(refresh(&second["refresh_token"]).await.json()["error"], "invalid_grant");
     let refused = me(&server, &second["access_token"]).await;
     assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+    let ctx = server.ctx(&ada.token).await;
+    let home = ctx.user().unwrap().home().unwrap().id;
+    let log = ops::activity::activities(&ctx, home, None, &domain::page::PageRequest::default()).await.unwrap().row.items;
+    assert_eq!(log.iter().filter(|entry| entry.verb == "login").count(), 2, "the browser's and the client's");
+    drop(ctx);
     server.end().await;
 }
 

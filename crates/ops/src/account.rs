@@ -129,7 +129,7 @@ async fn session_start(
 }
 
 /// Changes something of the person's own, which their own workspace's audit log tells.
-async fn commit_own(ctx: &OpCtx, change: AccountChange, verb: &str, subject: impl ToString, data: serde_json::Value) -> Result<(), Error> {
+pub(crate) async fn commit_own(ctx: &OpCtx, change: AccountChange, verb: &str, subject: impl ToString, data: serde_json::Value) -> Result<(), Error> {
     let home = ctx.user()?.home().map(|home| home.id);
     let home = home.ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
     let tenant = ctx.allow(home, Place::Workspace, Permission::Read)?;
@@ -137,7 +137,7 @@ async fn commit_own(ctx: &OpCtx, change: AccountChange, verb: &str, subject: imp
 }
 
 /// The person and their session. Only a browser reaches how somebody signs in: a key that leaks must not become a login.
-fn in_browser(ctx: &OpCtx) -> Result<(&UserPrincipal, SessionId), Error> {
+pub(crate) fn in_browser(ctx: &OpCtx) -> Result<(&UserPrincipal, SessionId), Error> {
     let person = ctx.user()?;
     match person.via {
         Via::Session(session) => Ok((person, session)),

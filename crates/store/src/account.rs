@@ -6,7 +6,7 @@ use domain::{SessionId, Tenant, Timestamp, UserId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::workspace::workspace_insert;
-use crate::{Store, StoreError, api_key, invite, session};
+use crate::{OAuthCode, Store, StoreError, api_key, invite, oauth, session};
 
 statements! {
     ANY_USER = "SELECT id FROM users LIMIT 1";
@@ -47,6 +47,24 @@ pub enum AccountChange {
         session: Session,
         /// Of its cookie.
         hash: [u8; 32],
+    },
+    /// A device login is approved, if it has no answer yet.
+    DeviceApprove {
+        /// Whose it becomes.
+        user: UserId,
+        /// What the client shows.
+        user_code: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A browser login of the command-line client is approved.
+    CodeInsert {
+        /// What its code stands for.
+        code: OAuthCode,
+        /// Of the code.
+        hash: [u8; 32],
+        /// When it ends.
+        expires_at: Timestamp,
     },
     /// A session of a person ends.
     SessionDelete {
@@ -94,6 +112,8 @@ impl AccountChange {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::SessionInsert { .. } => "SessionInsert",
+            Self::DeviceApprove { .. } => "DeviceApprove",
+            Self::CodeInsert { .. } => "CodeInsert",
             Self::SessionDelete { .. } => "SessionDelete",
             Self::PasswordSet { .. } => "PasswordSet",
             Self::ProfileSet { .. } => "ProfileSet",
@@ -106,6 +126,8 @@ impl AccountChange {
 pub(crate) fn statements(tenant: Tenant, change: &AccountChange) -> Vec<Statement> {
     match change {
         AccountChange::SessionInsert { session, hash } => session::session_insert(session, *hash),
+        AccountChange::DeviceApprove { user, user_code, at } => vec![oauth::device_approve(user_code, *user, *at)],
+        AccountChange::CodeInsert { code, hash, expires_at } => oauth::code_insert(code, *hash, *expires_at),
         AccountChange::SessionDelete { user, id } => vec![session::session_delete(*user, *id)],
         AccountChange::PasswordSet { user, hash, stays } => {
             let set = Statement::touch(&USER_PASSWORD_SET, params![id = *user, password_hash = hash]);

@@ -32,15 +32,17 @@ async fn revoked(store: &Store, hash: [u8; 32]) -> bool {
 
 both! {
     async fn links_codes_and_grants_are_used_once(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
         let (link, code, device) = (hash(), hash(), hash());
         store.login_link_create(link, user.id, later(60)).await.unwrap();
-        store.oauth_code_create(code, user.id, "http://127.0.0.1:1/callback", "challenge", later(60)).await.unwrap();
+        let of_login = OAuthCode { user_id: user.id, redirect_uri: "http://127.0.0.1:1/callback".into(), challenge: "challenge".into() };
+        change(AccountChange::CodeInsert { code: of_login, hash: code, expires_at: later(60) }).await.unwrap();
         store.device_create(device, "ABCD-EFGH", later(60)).await.unwrap();
         assert_eq!(store.device_exchange(device, now()).await.unwrap(), Some(DeviceGrant::Pending));
-        assert!(store.device_answer("ABCD-EFGH", Some(user.id), now()).await.unwrap());
-        assert!(!store.device_answer("ABCD-EFGH", None, now()).await.unwrap(), "an answer was changed");
+        change(AccountChange::DeviceApprove { user: user.id, user_code: "ABCD-EFGH".into(), at: now() }).await.unwrap();
+        assert!(!store.device_deny("ABCD-EFGH", now()).await.unwrap(), "an answer was changed");
         assert_eq!(store.login_link_use(link, later(61)).await.unwrap(), None, "too late");
         assert_eq!(race(store, move |store| async move { store.login_link_use(link, now()).await.unwrap() }).await, 1);
         assert_eq!(race(store, move |store| async move { store.oauth_code_use(code, now()).await.unwrap() }).await, 1);
@@ -53,20 +55,23 @@ both! {
     }
 
     async fn a_device_login_ends_as_it_was_answered(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
         let (denied, late, code) = (hash(), hash(), hash());
         store.device_create(denied, "NO", later(60)).await.unwrap();
         store.device_create(late, "LATE", later(60)).await.unwrap();
         assert!(matches!(store.device_create(hash(), "NO", later(60)).await, Err(StoreError::Conflict { .. })));
         assert_eq!(store.device_by_user_code("NO", now()).await.unwrap(), Some(DeviceGrant::Pending));
-        assert!(store.device_answer("NO", None, now()).await.unwrap());
+        assert!(store.device_deny("NO", now()).await.unwrap());
+        let yes = |user_code: &str, at| AccountChange::DeviceApprove { user: user.id, user_code: user_code.into(), at };
+        assert!(matches!(change(yes("NO", now())).await, Err(StoreError::Stale)), "an answer was changed");
         assert_eq!(store.device_exchange(denied, now()).await.unwrap(), Some(DeviceGrant::Denied));
-        assert!(!store.device_answer("LATE", Some(user.id), later(61)).await.unwrap());
+        assert!(matches!(change(yes("LATE", later(61))).await, Err(StoreError::Stale)));
         assert_eq!(store.device_exchange(late, later(61)).await.unwrap(), Some(DeviceGrant::Expired));
-        store.oauth_code_create(code, user.id, "u", "c", later(60)).await.unwrap();
-        let used = store.oauth_code_use(code, now()).await.unwrap();
-        assert_eq!(used, Some(OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() }));
+        let of_login = OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() };
+        change(AccountChange::CodeInsert { code: of_login.clone(), hash: code, expires_at: later(60) }).await.unwrap();
+        assert_eq!(store.oauth_code_use(code, now()).await.unwrap(), Some(of_login));
         // What is long over is cleared out by what begins later.
         store.device_create(hash(), "NEXT", later(60 + 3 * 86_400)).await.unwrap();
         assert_eq!(store.device_exchange(late, now()).await.unwrap(), None);
