@@ -40,8 +40,8 @@ fn is_secret(name: &str) -> bool {
     name.to_ascii_uppercase().split('_').any(|word| SECRET_ENDS.iter().any(|end| word.ends_with(end)) || SECRET_WORDS.contains(&word))
 }
 
-/// The values of sealed variables that an app or a build may print: its service's and the shared ones, as they are and as `env` was frozen with
-/// them, and those of other services that it refers to.
+/// The values of sealed variables that an app or a build may print: its service's and the shared ones, as they are and as `env` was
+/// frozen with them, and those of other services that it refers to.
 #[must_use]
 pub fn sealed(variables: &[Variable], service: ServiceId, env: &BTreeMap<String, String>) -> Vec<String> {
     let mut found = vec![];
@@ -71,8 +71,8 @@ impl Redactor {
         Self::new(own.flat_map(|(_, value)| value.lines()), sealed)
     }
 
-    /// The values of variables that are sealed or whose names say that they are secret, and passwords within URLs: for what an app says about
-    /// itself, which may speak of its other settings.
+    /// The values of variables that are sealed or whose names say that they are secret, and passwords within URLs: for what an app says
+    /// about itself, which may speak of its other settings.
     #[must_use]
     pub fn of_secrets(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
         let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());

@@ -129,7 +129,13 @@ async fn session_start(
 }
 
 /// Changes something of the person's own, which their own workspace's audit log tells.
-pub(crate) async fn commit_own(ctx: &OpCtx, change: AccountChange, verb: &str, subject: impl ToString, data: serde_json::Value) -> Result<(), Error> {
+pub(crate) async fn commit_own(
+    ctx: &OpCtx,
+    change: AccountChange,
+    verb: &str,
+    subject: impl ToString,
+    data: serde_json::Value,
+) -> Result<(), Error> {
     let home = ctx.user()?.home().map(|home| home.id);
     let home = home.ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
     let tenant = ctx.allow(home, Place::Workspace, Permission::Read)?;
@@ -231,8 +237,8 @@ pub struct AccountPatch {
     pub password: Option<SecretString>,
 }
 
-/// Changes the person's name, or the e-mail address that they sign in with. Others are added to workspaces by their address, so that it is not
-/// for everybody to choose: an operator changes their own, and those of others with a command on the server.
+/// Changes the person's name, or the e-mail address that they sign in with. Others are added to workspaces by their address, so that it is
+/// not for everybody to choose: an operator changes their own, and those of others with a command on the server.
 ///
 /// # Errors
 /// Neither a session nor a command on the server, a bad name, a bad or taken address, not an operator, or a wrong present password.

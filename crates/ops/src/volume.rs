@@ -418,8 +418,8 @@ pub(crate) async fn copies(
     Ok(instances.into_iter().filter_map(copy).collect())
 }
 
-/// What becomes of the volumes of an environment that is deleted. Their files are kept for 48 hours; a volume that is nowhere else is deleted,
-/// too, instead of staying in the project with nothing in it.
+/// What becomes of the volumes of an environment that is deleted. Their files are kept for 48 hours; a volume that is nowhere else is
+/// deleted, too, instead of staying in the project with nothing in it.
 pub(crate) async fn removals_with_environment(ctx: &OpCtx, tenant: Tenant, environment: EnvironmentId) -> Result<Vec<Change>, Error> {
     let here = ctx.ops.store.volume_instances_of_environments(tenant, &[environment]).await?;
     let ids: Vec<VolumeId> = here.iter().map(|instance| instance.volume_id).collect();

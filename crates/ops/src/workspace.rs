@@ -59,8 +59,8 @@ pub async fn workspace_update(ctx: &OpCtx, id: WorkspaceId, wanted: Option<&str>
     ctx.commit(tenant, vec![change, ctx.activity(tenant, None, "workspace_update", id, data)]).await
 }
 
-/// Gives a member another role. Owners are made, and are made something else, by owners. What the member made that reaches further than their
-/// new role ends with the old one.
+/// Gives a member another role. Owners are made, and are made something else, by owners. What the member made that reaches further than
+/// their new role ends with the old one.
 ///
 /// # Errors
 /// Not a member, a role that one's own does not reach, the last owner, the person whose own workspace it is, not found, or not allowed.
@@ -115,8 +115,8 @@ async fn is_own(ctx: &OpCtx, tenant: Tenant, user: UserId) -> Result<bool, Error
     Ok(found.is_some_and(|workspace| workspace.personal_of == Some(user)))
 }
 
-/// What ends with a member's role: the open invitations and the keys that they made and that reach further than the role that is left to them.
-/// They know these secrets, and would come back by them as what they were.
+/// What ends with a member's role: the open invitations and the keys that they made and that reach further than the role that is left to
+/// them. They know these secrets, and would come back by them as what they were.
 async fn ways_back(ctx: &OpCtx, tenant: Tenant, member: &User, left: Option<Role>) -> Result<Vec<Change>, Error> {
     let user = member.id;
     // The weaker role is the greater one.

@@ -160,9 +160,13 @@ both! {
         store.commit(elsewhere, vec![invite(elsewhere, gone.id, other)]).await.unwrap();
         assert_eq!(store.invites_made_by(tenant, gone.id, now()).await.unwrap().len(), 1);
         let mut keys = vec![];
-        for (kind, place, user) in
-            [(KeyKind::Workspace, tenant, gone.id), (KeyKind::Flow, tenant, gone.id), (KeyKind::Workspace, tenant, owner.id), (KeyKind::Workspace, elsewhere, gone.id)]
-        {
+        let made = [
+            (KeyKind::Workspace, tenant, gone.id),
+            (KeyKind::Flow, tenant, gone.id),
+            (KeyKind::Workspace, tenant, owner.id),
+            (KeyKind::Workspace, elsewhere, gone.id),
+        ];
+        for (kind, place, user) in made {
             let secret = hash();
             let key = ApiKey { workspace_id: Some(place.workspace()), ..api_key(kind, user) };
             store.api_key_create(key, secret).await.unwrap();

@@ -169,9 +169,9 @@ fn the_one<T>(what: &'static str, rows: &Children<T>) -> Result<Arc<T>, Fault> {
 /// For rows below which nothing is looked up.
 fn leaf<T>(_: &Loader, _: Tenant, _: &[Arc<T>]) {}
 
-/// `NAME(KEY) -> ROW = CELLS below KNOWN by FIELD: READ(MORE) if PLACE, SEE;`: the rows of a key, which their FIELD says, are kept in CELLS. The
-/// first of them is read together with those of all KNOWN keys, by the store's READ; a narrowed key sees those of its environment, which PLACE
-/// says; and SEE takes them in before any of them is looked into.
+/// `NAME(KEY) -> ROW = CELLS below KNOWN by FIELD: READ(MORE) if PLACE, SEE;`: the rows of a key, which their FIELD says, are kept in
+/// CELLS. The first of them is read together with those of all KNOWN keys, by the store's READ; a narrowed key sees those of its
+/// environment, which PLACE says; and SEE takes them in before any of them is looked into.
 macro_rules! relations {
     (@read $found:expr) => { $found };
     (@read $found:expr, $ctx:ident, $tenant:ident, $place:ident) => {

@@ -1,5 +1,5 @@
--- Whose invitations these are, so that they end with their maker's rights. Of those that are open nobody knows it, so they end now: they live
--- a week at most.
+-- Whose invitations these are, so that they end with their maker's rights. Of those that are open nobody knows it, so they end now: they
+-- live a week at most.
 DROP TABLE workspace_invites;
 CREATE TABLE workspace_invites (
     hash BYTEA NOT NULL PRIMARY KEY,
