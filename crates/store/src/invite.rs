@@ -10,7 +10,11 @@ statements! {
     INVITES_PURGE = "DELETE FROM workspace_invites WHERE expires_at < $over";
     INVITE_INSERT =
         "INSERT INTO workspace_invites (hash, workspace_id, made_by, role, expires_at) VALUES ($hash, $workspace, $user, $role, $expires)";
-    INVITE_BY_HASH = "SELECT workspace_id, made_by, role, expires_at FROM workspace_invites WHERE hash = $hash AND expires_at > $now";
+    /// One that was made while its maker lost the right to is worth nothing.
+    INVITE_BY_HASH =
+        "SELECT workspace_id, made_by, role, expires_at FROM workspace_invites WHERE hash = $hash AND expires_at > $now \
+         AND EXISTS (SELECT 1 FROM memberships WHERE memberships.workspace_id = workspace_invites.workspace_id \
+         AND memberships.user_id = workspace_invites.made_by AND memberships.role IN ('OWNER', 'ADMIN'))";
     INVITES_MADE_BY =
         "SELECT workspace_id, made_by, role, expires_at FROM workspace_invites WHERE workspace_id = $workspace AND made_by = $user \
          AND expires_at > $now";
@@ -23,7 +27,7 @@ fn row(r: &mut Record) -> Result<Invite, BadCell> {
 }
 
 impl Store {
-    /// The invitation of a link, unless it was used or has ended.
+    /// The invitation of a link, unless it was used or has ended, or its maker is no admin any more.
     ///
     /// # Errors
     /// The database does not answer.

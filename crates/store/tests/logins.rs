@@ -156,9 +156,15 @@ both! {
             Change::InviteInsert { invite, hash, at: now() }
         };
         let [stays, ends, other] = [hash(), hash(), hash()];
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Admin }]).await.unwrap();
         store.commit(tenant, vec![invite(tenant, owner.id, stays), invite(tenant, gone.id, ends)]).await.unwrap();
         store.commit(elsewhere, vec![invite(elsewhere, gone.id, other)]).await.unwrap();
         assert_eq!(store.invites_made_by(tenant, gone.id, now()).await.unwrap().len(), 1);
+        assert!(store.invite_by_hash(ends, now()).await.unwrap().is_some());
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Member }]).await.unwrap();
+        let worthless = store.invite_by_hash(ends, now()).await.unwrap().is_none();
+        assert!(worthless, "it was made in the moment in which its maker lost the right to");
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Admin }]).await.unwrap();
         let mut keys = vec![];
         let made = [
             (KeyKind::Workspace, tenant, gone.id),
