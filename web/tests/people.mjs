@@ -23,6 +23,16 @@ await step("an app runs", async () => {
   workspace = (await asked(page, "{ me { workspaces { id } } }")).data.me.workspaces[0].id;
 });
 
+await step("a person changes what they are called", async () => {
+  await page.goto(`${api}/account`);
+  const form = page.getByRole("form", { name: "Profile" });
+  await form.getByLabel("Your name").fill("Grace Hopper");
+  await form.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved").waitFor();
+  await page.reload();
+  assert.equal(await form.getByLabel("Your name").inputValue(), "Grace Hopper");
+});
+
 await step("a password is set, signs in elsewhere, and that browser is signed out from here", async () => {
   await page.goto(`${api}/account`);
   const form = page.getByRole("form", { name: "Password" });

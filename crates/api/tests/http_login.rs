@@ -162,6 +162,11 @@ async fn a_device_login_is_approved_in_a_browser_and_its_tokens_rotate() {
     assert_eq!(refresh(&second["refresh_token"]).await.json()["error"], "invalid_grant");
     let refused = me(&server, &second["access_token"]).await;
     assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+    let ctx = server.ctx(&ada.token).await;
+    let home = ctx.user().unwrap().home().unwrap().id;
+    let log = ops::activity::activities(&ctx, home, None, &domain::page::PageRequest::default()).await.unwrap().row.items;
+    assert_eq!(log.iter().filter(|entry| entry.verb == "login").count(), 2, "the browser's and the client's");
+    drop(ctx);
     server.end().await;
 }
 
@@ -307,6 +312,9 @@ async fn a_person_sets_their_password_and_signs_their_browsers_out() {
     assert_eq!(by_key["errors"][0]["extensions"]["code"], "FORBIDDEN", "a key becomes a login: {by_key}");
     assert_eq!(ask(&here, &set("null", "short")).await["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
 
+    let bearer = format!("Bearer {}", ada.token);
+    let by_key = server.graphql(&[("Authorization", &bearer)], "{ sessions { edges { node { id } } } }").await.json();
+    assert_eq!(by_key["errors"][0]["extensions"]["code"], "FORBIDDEN", "a key sees the browsers: {by_key}");
     let listed = ask(&here, "{ me { hasPassword } sessions { edges { node { id isCurrent name } } } }").await;
     assert_eq!(listed["data"]["me"]["hasPassword"], false);
     let sessions = listed["data"]["sessions"]["edges"].as_array().unwrap();
@@ -321,11 +329,42 @@ async fn a_person_sets_their_password_and_signs_their_browsers_out() {
     assert!(!server.get("/", Some(&third)).await.text().contains("ada@example.com"), "a new password leaves other browsers signed in");
     assert_eq!(server.submit("/login", None, &[("email", "ada@example.com"), ("password", PASSWORD)]).await.status, 303);
 
+    let workspaces = ask(&here, "{ me { workspaces { id } } }").await;
+    let home = workspaces["data"]["me"]["workspaces"][0]["id"].as_str().unwrap();
+    let log =
+        ask(&here, &format!("{{ auditLogs(workspaceId: \"{home}\", first: 50) {{ edges {{ node {{ eventType payload }} }} }} }}")).await;
+    let entries = log["data"]["auditLogs"]["edges"].as_array().unwrap();
+    let told = |verb: &str| entries.iter().filter(|edge| edge["node"]["eventType"] == verb).count();
+    assert_eq!((told("session_delete"), told("password_set")), (1, 1), "{log}");
+    let methods: Vec<_> =
+        entries.iter().filter(|edge| edge["node"]["eventType"] == "login").map(|edge| &edge["node"]["payload"]["method"]).collect();
+    assert_eq!(methods, ["password", "link", "link", "link"], "{log}");
+
     // A browser that is found open does not give the password away by trying.
     let codes = async |current: &str| ask(&here, &set(current, "another horse battery")).await;
     for _ in 0..5 {
         assert_eq!(codes("\"wrong\"").await["errors"][0]["extensions"]["code"], "BAD_USER_INPUT");
     }
     assert_eq!(codes(&format!("\"{PASSWORD}\"")).await["errors"][0]["extensions"]["code"], "RATE_LIMITED");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_person_changes_their_name_and_an_operator_their_address() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let (cookie, origin) = (server.browser(&ada).await, server.origin());
+    let set = async |input: &str| {
+        let query = format!("mutation {{ accountUpdate(input: {{{input}}}) }}");
+        server.graphql(&[("Cookie", &cookie), ("Origin", &origin)], &query).await.json()
+    };
+    assert_eq!(set("name: \"Ada Lovelace\"").await["data"]["accountUpdate"], true);
+    let me = server.graphql(&[("Authorization", &format!("Bearer {}", ada.token))], "{ me { name email } }").await.json();
+    assert_eq!(me["data"]["me"]["name"], "Ada Lovelace");
+    let code = |answer: &Value| answer["errors"][0]["extensions"]["code"].as_str().unwrap_or("none").to_owned();
+    assert_eq!(code(&set("name: \" \"").await), "BAD_USER_INPUT");
+    let foreign = set(&format!("email: \"someone@example.com\", password: \"{PASSWORD}\"")).await;
+    assert_eq!(code(&foreign), "FORBIDDEN", "somebody gives themselves an address that others trust: {foreign}");
+    assert_eq!(server.submit("/login", None, &[("email", "ada@example.com"), ("password", PASSWORD)]).await.status, 303);
     server.end().await;
 }

@@ -26,7 +26,7 @@ use crate::{BuildRequest, Built, Cancel, CommandRequest, Lines, environment, too
 pub async fn build(request: BuildRequest, lines: Lines, cancel: Cancel) -> Result<Built, BuildFailure> {
     let begun = Instant::now();
     let stop = Stop::new(request.limits.seconds, cancel.clone());
-    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env), request.limits.output_lines_per_second);
+    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env, &request.sealed), request.limits.output_lines_per_second);
     let mut folders = Folders::new(vec![request.artifact.clone(), request.scratch.clone(), manifest_path(&request.artifact)]);
     let result = build_in(&request, &stop, &mut output).await;
     if result.is_ok() {
@@ -48,7 +48,7 @@ pub async fn build(request: BuildRequest, lines: Lines, cancel: Cancel) -> Resul
 /// See [`BuildFailure`].
 pub async fn run_command(request: CommandRequest, lines: Lines, cancel: Cancel) -> Result<(), BuildFailure> {
     let stop = Stop::new(request.limits.seconds, cancel.clone());
-    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env), request.limits.output_lines_per_second);
+    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env, &request.sealed), request.limits.output_lines_per_second);
     let folders = Folders::new(vec![request.scratch.clone()]);
     let result = async {
         fresh(&request.scratch).await?;

@@ -47,6 +47,8 @@ pub struct BuildRequest {
     pub environment_name: String,
     /// The rendered variables.
     pub env: BTreeMap<String, String>,
+    /// Values that are redacted in what is printed, whatever their names and however short.
+    pub sealed: Vec<String>,
     /// Who owns the artifact and runs the commands; `None` is the server's own user.
     pub user: Option<UnixUser>,
     /// See [`BuildLimits`].
@@ -67,6 +69,8 @@ pub struct CommandRequest {
     pub command: String,
     /// Rendered variables and those of the run plan.
     pub env: BTreeMap<String, String>,
+    /// As in [`BuildRequest::sealed`].
+    pub sealed: Vec<String>,
     /// Who runs it.
     pub user: Option<UnixUser>,
     /// Of these, time, memory and lines count.

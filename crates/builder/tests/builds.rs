@@ -245,11 +245,12 @@ async fn a_command_runs_in_a_finished_artifact() {
         root: place.request.artifact.clone(),
         scratch: place.request.scratch.clone(),
         command: command.into(),
-        env: BTreeMap::from([("SECRET".into(), "canary-of-the-command".into())]),
+        env: BTreeMap::from([("SECRET".into(), "canary-of-the-command".into()), ("WORD".into(), "sealed".into())]),
+        sealed: vec!["sealed".into()],
         user: place.request.user,
         limits: place.request.limits.clone(),
     };
-    builder::run_command(request("ls; echo $SECRET"), sender.clone(), CancellationToken::new()).await.unwrap();
+    builder::run_command(request("ls; echo $SECRET; echo $WORD"), sender.clone(), CancellationToken::new()).await.unwrap();
     let failure = builder::run_command(request("exit 7"), sender, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(failure, BuildFailure::Command { status, .. } if status == "failed with status 7"));
     let mut lines = vec![];
@@ -257,7 +258,7 @@ async fn a_command_runs_in_a_finished_artifact() {
         lines.push(line);
     }
     let log = text(&lines);
-    assert!(log.contains("index.html\n•••\n") && !log.contains("canary"), "{log}");
+    assert!(log.contains("index.html\n•••\n•••\n") && !log.contains("canary"), "{log}");
     assert!(!exists(&place.request.scratch));
 }
 

@@ -109,6 +109,8 @@ pub struct Session {
 pub struct Invite {
     /// Where it leads.
     pub workspace_id: WorkspaceId,
+    /// Who made it, themselves or by a key of theirs: it ends with their right to.
+    pub made_by: UserId,
     /// What whoever uses it becomes there.
     pub role: Role,
     /// When it ends.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::name::BadName;
-use crate::{ApiKeyId, EnvironmentId, ProjectId, UserId, WorkspaceId};
+use crate::{ApiKeyId, EnvironmentId, ProjectId, Role, UserId, WorkspaceId};
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +64,16 @@ impl KeyKind {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// What such a key is in the workspace that it belongs to; `None` for one that has the rights of its person.
+    #[must_use]
+    pub fn role(self) -> Option<Role> {
+        match self {
+            Self::Account | Self::OAuthAccess | Self::OAuthRefresh => None,
+            Self::Workspace | Self::Galaxy => Some(Role::Admin),
+            Self::Project | Self::Flow => Some(Role::Member),
+        }
     }
 
     /// The kind's name in sentences to users.

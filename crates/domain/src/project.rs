@@ -165,6 +165,14 @@ impl Domain {
         format!("{VERIFICATION_LABEL}.{}", self.domain.strip_prefix("*.").unwrap_or(&self.domain))
     }
 
+    /// Whether a custom domain that was not proved gives way to a workspace that claims the same name: a name is of whoever proves it.
+    #[must_use]
+    pub fn gives_way(&self, to: WorkspaceId, now: Timestamp) -> bool {
+        let patience = if self.workspace_id == to { 7 * 86_400 } else { 3_600 };
+        let unproved = self.kind == DomainKind::Custom && self.verified_at.is_none();
+        unproved && now.duration_since(self.created_at).as_secs() >= patience
+    }
+
     /// Whether DNS is to be asked about a custom domain that is not verified: often while somebody sets it up, then less and less.
     #[must_use]
     pub fn is_check_due(&self, now: Timestamp) -> bool {

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::ServiceId;
+use crate::variable::Variable;
+
 /// What stands in the place of a secret.
 const MASK: &str = "•••";
 /// Shorter values are words that occur everywhere.
 const SHORTEST: usize = 8;
+/// The same where somebody has said that it is a secret.
+const SHORTEST_SEALED: usize = 6;
 
 /// Names and ids that the platform itself provides (`contracts/railway.md` 3.6). They are no secrets, and a log without the word
 /// "production" would be of no use.
@@ -35,6 +40,23 @@ fn is_secret(name: &str) -> bool {
     name.to_ascii_uppercase().split('_').any(|word| SECRET_ENDS.iter().any(|end| word.ends_with(end)) || SECRET_WORDS.contains(&word))
 }
 
+/// The values of sealed variables that an app or a build may print: its service's and the shared ones, as they are and as `env` was
+/// frozen with them, and those of other services that it refers to.
+#[must_use]
+pub fn sealed(variables: &[Variable], service: ServiceId, env: &BTreeMap<String, String>) -> Vec<String> {
+    let mut found = vec![];
+    for row in variables.iter().filter(|row| row.is_sealed && !row.value.is_empty()) {
+        let own = row.service_id.is_none_or(|of| of == service);
+        if own {
+            found.extend(env.get(&row.name).cloned());
+        }
+        if own || env.values().any(|value| value.contains(&row.value)) {
+            found.push(row.value.clone());
+        }
+    }
+    found
+}
+
 /// Knows the secrets of one environment. The default knows none.
 #[derive(Clone, Debug, Default)]
 pub struct Redactor {
@@ -44,22 +66,24 @@ pub struct Redactor {
 impl Redactor {
     /// Every value of at least eight bytes, line by line where it has several: for the log of a build, whose tools print what they like.
     #[must_use]
-    pub fn of_values(env: &BTreeMap<String, String>) -> Self {
+    pub fn of_values(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
         let own = env.iter().filter(|(name, _)| !PROVIDED.iter().any(|prefix| name.starts_with(prefix)));
-        Self::new(own.flat_map(|(_, value)| value.lines()))
+        Self::new(own.flat_map(|(_, value)| value.lines()), sealed)
     }
 
-    /// The values of variables whose names say that they are secret, and passwords within URLs: for what an app says about itself, which
-    /// may speak of its other settings.
+    /// The values of variables that are sealed or whose names say that they are secret, and passwords within URLs: for what an app says
+    /// about itself, which may speak of its other settings.
     #[must_use]
-    pub fn of_secrets(env: &BTreeMap<String, String>) -> Self {
+    pub fn of_secrets(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
         let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
-        Self::new(named.chain(env.values().filter_map(|value| password_in_url(value))))
+        Self::new(named.chain(env.values().filter_map(|value| password_in_url(value))), sealed)
     }
 
     /// Longest first, so that no remainder stays.
-    fn new<'a>(values: impl Iterator<Item = &'a str>) -> Self {
-        let mut secrets: Vec<String> = values.map(str::trim).filter(|line| line.len() >= SHORTEST).map(str::to_owned).collect();
+    fn new<'a>(values: impl Iterator<Item = &'a str>, sealed: &[String]) -> Self {
+        let values = values.map(str::trim).filter(|line| line.len() >= SHORTEST);
+        let sealed = sealed.iter().flat_map(|value| value.lines()).map(str::trim).filter(|line| line.len() >= SHORTEST_SEALED);
+        let mut secrets: Vec<String> = values.map(str::to_owned).chain(sealed.map(str::to_owned)).collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
         Self { secrets }
@@ -92,7 +116,7 @@ mod tests {
             ("RAILWAY_ENVIRONMENT_NAME", "production"),
             ("RAILWAY_TOKEN", "railway-canary"),
         ];
-        let redactor = Redactor::of_values(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let redactor = Redactor::of_values(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into(), &[]);
         let shown = redactor.apply("yes sk-canary-123456789 MIIcanary production railway-canary".into());
         assert_eq!(shown, "yes ••• ••• production •••");
     }
@@ -112,12 +136,41 @@ mod tests {
             ("KEYBOARD", "international"),
             ("HOMEPAGE", "https://example.com/a@b:c"),
         ];
-        let redactor = Redactor::of_secrets(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
+        let redactor = Redactor::of_secrets(&env.map(|(k, v)| (k.to_owned(), v.to_owned())).into(), &[]);
         let said =
             "hello world, international, https://example.com/a@b:c: sk-canary-123456 horse-battery redis://default:staple-correct@cache";
         let shown = "hello world, international, https://example.com/a@b:c: ••• ••• redis://default:•••@cache";
         assert_eq!(redactor.apply(said.into()), shown);
         let said = "international roads correct-horse battery-staple staple-battery horse-correct";
         assert_eq!(redactor.apply(said.into()), "international roads ••• ••• ••• •••");
+    }
+
+    #[test]
+    fn what_is_sealed_goes_whatever_its_name() {
+        use crate::{EnvironmentId, ProjectId, WorkspaceId};
+        let (here, elsewhere) = (ServiceId::generate(), ServiceId::generate());
+        let row = |service_id, name: &str, value: &str, is_sealed| Variable {
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id,
+            name: name.into(),
+            value: value.into(),
+            is_sealed,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let rows = [
+            row(Some(here), "GREETING", "new-ahoy", true),
+            row(None, "SHARED", "of-all", true),
+            row(Some(elsewhere), "WORD", "referred", true),
+            row(Some(elsewhere), "OTHER", "unrelated", true),
+            row(Some(here), "OPEN", "daylight", false),
+            row(Some(here), "TINY", "yes", true),
+        ];
+        let env = [("GREETING", "old-ahoy"), ("URL", "x://referred@y"), ("OPEN", "daylight"), ("TINY", "yes")];
+        let env: BTreeMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let redactor = Redactor::of_secrets(&env, &sealed(&rows, here, &env));
+        let said = "old-ahoy new-ahoy of-all x://referred@y unrelated daylight yes";
+        assert_eq!(redactor.apply(said.into()), "••• ••• ••• x://•••@y unrelated daylight yes");
     }
 }

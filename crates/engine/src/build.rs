@@ -129,8 +129,8 @@ impl Job {
         }
         let blob = self.deployment.source_blob.as_deref();
         let blob = blob.ok_or_else(|| BuildFailure::Source("nothing was uploaded for this deployment: deploy the source again".into()))?;
-        let variables = self.shared.ops.store.deployment_variables(self.tenant, id).await;
-        let env = variables.map_err(|error| BuildFailure::Internal(format!("the variables cannot be read: {error}")))?;
+        let variables = replicas::variables(&self.shared, self.tenant, &self.deployment).await;
+        let (env, sealed) = variables.map_err(|error| BuildFailure::Internal(format!("the variables cannot be read: {error}")))?;
         let request = BuildRequest {
             archive: config.blobs.join(blob),
             artifact: config.data_dir.join("artifacts").join(id.to_string()),
@@ -139,6 +139,7 @@ impl Job {
             spec: self.deployment.spec.clone(),
             environment_name: env.get("RAILWAY_ENVIRONMENT_NAME").cloned().unwrap_or_default(),
             env,
+            sealed,
             user: self.user,
             limits: config.build_limits.clone(),
             previous: self.previous_manifest().await,
@@ -316,8 +317,8 @@ async fn run_pre_deploy(
     user: Option<UnixUser>,
     cancel: CancellationToken,
 ) -> Result<(), BuildFailure> {
-    let variables = shared.ops.store.deployment_variables(tenant, deployment.id).await;
-    let mut env: BTreeMap<String, String> = variables.map_err(|error| BuildFailure::Internal(error.to_string()))?;
+    let variables = replicas::variables(shared, tenant, deployment).await;
+    let (mut env, sealed) = variables.map_err(|error| BuildFailure::Internal(error.to_string()))?;
     if let Some(RunPlan::Command { env: more, .. }) = &deployment.run {
         env.extend(more.clone());
     }
@@ -326,7 +327,7 @@ async fn run_pre_deploy(
     let (sender, receiver) = mpsc::channel(256);
     let log = tokio::spawn(store_lines(shared.clone(), deployment.clone(), receiver));
     let scratch = shared.config.data_dir.join("scratch").join(format!("{}-pre", deployment.id));
-    let result = pre_deploy_commands(deployment, &root, &scratch, env, user, shared, sender, cancel).await;
+    let result = pre_deploy_commands(deployment, &root, &scratch, (env, sealed), user, shared, sender, cancel).await;
     if let Err(error) = log.await {
         tracing::error!(%error, "the log of a pre-deploy command ended abnormally");
     }
@@ -338,7 +339,7 @@ async fn pre_deploy_commands(
     deployment: &Deployment,
     root: &Path,
     scratch: &Path,
-    env: BTreeMap<String, String>,
+    (env, sealed): (BTreeMap<String, String>, Vec<String>),
     user: Option<UnixUser>,
     shared: &Shared,
     lines: mpsc::Sender<BuildLine>,
@@ -350,6 +351,7 @@ async fn pre_deploy_commands(
             scratch: scratch.to_owned(),
             command: command.clone(),
             env: env.clone(),
+            sealed: sealed.clone(),
             user,
             limits: shared.config.build_limits.clone(),
         };

@@ -34,10 +34,13 @@ pub enum DnsConfig {
 
 /// A domain may be due so often; a bell names no domain.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Questions at the same time.
-const AT_ONCE: usize = 8;
-/// An answer comes within.
+/// Domains at the same time, and in one pass: name servers that are silent hold up a pass for ten seconds at most.
+const AT_ONCE: usize = 16;
+const AT_MOST: usize = 2 * AT_ONCE;
+/// Both questions about a domain are answered within.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Addresses of a name that are shown.
+const SHOWN: usize = 8;
 
 /// Runs until the engine stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -86,9 +89,9 @@ fn resolver(config: DnsConfig) -> Result<Option<TokioResolver>, NetError> {
 
 async fn pass(shared: &Arc<Shared>, resolver: Option<&TokioResolver>) -> Result<(), StoreError> {
     let now = Timestamp::now();
-    let unproved = shared.ops.store.system_domains_unverified().await?;
-    let due = unproved.into_iter().filter(|domain| domain.is_check_due(now));
+    let due = due(shared.ops.store.system_domains_unverified().await?, now);
     let base = &shared.ops.settings.base_domain;
+    let mut problem = None;
     let asked = futures::stream::iter(due).map(|domain| async move {
         let seen = match resolver {
             Some(resolver) => ask(resolver, &domain, base).await,
@@ -109,7 +112,8 @@ async fn pass(shared: &Arc<Shared>, resolver: Option<&TokioResolver>) -> Result<
         match shared.ops.store.commit(Tenant::system(domain.workspace_id), vec![change]).await {
             // Deleted meanwhile.
             Err(StoreError::Stale) => {}
-            Err(error) => return Err(error),
+            // The others are written down all the same.
+            Err(error) => problem = Some(error),
             Ok(_) if seen.proved => {
                 tracing::info!(domain = domain.domain, "a custom domain is verified");
                 shared.ops.signals.ring();
@@ -117,7 +121,15 @@ async fn pass(shared: &Arc<Shared>, resolver: Option<&TokioResolver>) -> Result<
             Ok(_) => {}
         }
     }
-    Ok(())
+    problem.map_or(Ok(()), Err)
+}
+
+/// What one pass asks about: those of which nothing is known first, then those that were asked about longest ago.
+fn due(mut unproved: Vec<Domain>, now: Timestamp) -> Vec<Domain> {
+    unproved.retain(|domain| domain.is_check_due(now));
+    unproved.sort_by_key(|domain| (domain.dns_checked_at, domain.id));
+    unproved.truncate(AT_MOST);
+    unproved
 }
 
 /// What DNS says of a domain.
@@ -129,20 +141,25 @@ struct Seen {
 }
 
 async fn ask(resolver: &TokioResolver, domain: &Domain, base: &str) -> Seen {
-    let proved = match (&domain.verification_token, texts(resolver, &domain.verification_host()).await) {
+    let host = domain.verification_host();
+    let (texts, leads_to) = tokio::join!(in_time(texts(resolver, &host)), in_time(leads_to(resolver, &domain.domain, base)));
+    let proved = match (&domain.verification_token, texts) {
         (Some(token), Ok(texts)) => texts.iter().any(|text| text.trim() == token),
         _ => false,
     };
-    Seen { leads_to: leads_to(resolver, &domain.domain, base).await, proved }
+    Seen { leads_to, proved }
+}
+
+async fn in_time<T>(answer: impl Future<Output = Result<T, NetError>>) -> Result<T, NetError> {
+    tokio::time::timeout(ANSWER, answer).await.unwrap_or(Err(NetError::Timeout))
 }
 
 /// The records of a kind; none when there is no such name.
 async fn records(resolver: &TokioResolver, name: &str, kind: RecordType) -> Result<Vec<RData>, NetError> {
-    match tokio::time::timeout(ANSWER, resolver.lookup(format!("{name}."), kind)).await {
-        Ok(Ok(found)) => Ok(found.answers().iter().map(|record| record.data.clone()).collect()),
-        Ok(Err(error)) if error.is_no_records_found() => Ok(vec![]),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(NetError::Timeout),
+    match resolver.lookup(format!("{name}."), kind).await {
+        Ok(found) => Ok(found.answers().iter().map(|record| record.data.clone()).collect()),
+        Err(error) if error.is_no_records_found() => Ok(vec![]),
+        Err(error) => Err(error),
     }
 }
 
@@ -179,5 +196,46 @@ async fn leads_to(resolver: &TokioResolver, name: &str, base: &str) -> Result<Op
         return Ok(None);
     }
     let ours = addresses(resolver, base).await.unwrap_or_default();
-    Ok(Some(if own.is_subset(&ours) { base.to_owned() } else { own.into_iter().collect::<Vec<_>>().join(", ") }))
+    Ok(Some(if own.is_subset(&ours) { base.to_owned() } else { own.into_iter().take(SHOWN).collect::<Vec<_>>().join(", ") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::project::DomainKind;
+    use domain::{DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
+
+    use super::*;
+
+    fn domain(checked: Option<i64>) -> Domain {
+        let created_at = Timestamp::UNIX_EPOCH;
+        Domain {
+            id: DomainId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind: DomainKind::Custom,
+            domain: "www.example.com".into(),
+            target_port: None,
+            verification_token: None,
+            verified_at: None,
+            dns_value: None,
+            dns_checked_at: checked.map(|at| created_at + Duration::from_secs(at.unsigned_abs())),
+            created_at,
+            updated_at: created_at,
+        }
+    }
+
+    #[test]
+    fn a_new_domain_does_not_wait_for_many_old_ones() {
+        let old = (0..100).map(|at| domain(Some(1_000 - at)));
+        let mut all: Vec<Domain> = old.collect();
+        let new = domain(None);
+        all.push(new.clone());
+        let asked = due(all, Timestamp::UNIX_EPOCH + Duration::from_secs(100_000));
+        assert_eq!((asked.len(), asked[0].id), (AT_MOST, new.id));
+        let seconds: Vec<_> = asked[1..].iter().filter_map(|domain| domain.dns_checked_at).map(|at| at.as_second()).collect();
+        assert_eq!(seconds[0], 901, "the one that was asked about longest ago comes next");
+        assert!(seconds.is_sorted());
+    }
 }

@@ -1,6 +1,6 @@
 //! Starts, ends and forgets single replicas. What takes time runs beside the reconciler and rings when it is done.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use domain::log::LogKind;
 use domain::rollout::{Phase, Plan};
 use domain::spec::Limits;
 use domain::volume::{VolumeInstance, VolumeState};
-use domain::{ReplicaId, Sealed, Tenant, Timestamp};
+use domain::{ReplicaId, Sealed, Tenant, Timestamp, redact};
 use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
 
@@ -32,6 +32,18 @@ pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
 /// Whom nodes of workflows are performed as: a user that no instance has.
 pub(crate) fn worker_user(config: &EngineConfig) -> Option<UnixUser> {
     config.separate_users.then_some(UnixUser { uid: FIRST_UID - 1, gid: FIRST_UID - 1 })
+}
+
+/// The variables that a deployment was frozen with, and what of them is sealed.
+pub(crate) async fn variables(
+    shared: &Shared,
+    tenant: Tenant,
+    deployment: &Deployment,
+) -> Result<(BTreeMap<String, String>, Vec<String>), StoreError> {
+    let env = shared.ops.store.deployment_variables(tenant, deployment.id).await?;
+    let rows = shared.ops.store.variables(tenant, deployment.environment_id).await?;
+    let sealed = redact::sealed(&rows, deployment.service_id, &env);
+    Ok((env, sealed))
 }
 
 /// What a replica of the deployment may use: its own limits, or the installation's.
@@ -221,7 +233,7 @@ impl Launch {
     }
 
     /// What Galaxy's apps find in their environment.
-    async fn add_galaxy(&self, env: &mut std::collections::BTreeMap<String, String>) -> Result<(), StoreError> {
+    async fn add_galaxy(&self, env: &mut BTreeMap<String, String>) -> Result<(), StoreError> {
         let (ops, deployment) = (&self.shared.ops, &self.deployment);
         let domains = ops.store.domains_of_environments(self.tenant, &[deployment.environment_id]).await?;
         let Some(domain) = domains.iter().find(|domain| domain.service_id == deployment.service_id) else { return Ok(()) };
@@ -248,7 +260,7 @@ impl Launch {
         if !root.is_dir() {
             return Ok(None);
         }
-        let mut env = shared.ops.store.deployment_variables(self.tenant, deployment.id).await?;
+        let (mut env, sealed) = variables(shared, self.tenant, deployment).await?;
         env.insert("RAILWAY_DEPLOYMENT_ID".into(), deployment.id.to_string());
         env.insert("RAILWAY_SNAPSHOT_ID".into(), deployment.snapshot_id.to_string());
         env.insert("RAILWAY_REPLICA_ID".into(), replica.id.to_string());
@@ -261,6 +273,7 @@ impl Launch {
             root,
             run: run.clone(),
             env,
+            sealed,
             port: 0,
             restart: deploy.restart_policy_type,
             max_retries: deploy.restart_policy_max_retries,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::galaxy::container_id;
@@ -12,6 +13,9 @@ use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 
 use crate::Shared;
+
+/// An edge that starts together with the engine listens within.
+const EDGE_STARTS: Duration = Duration::from_secs(15);
 
 /// What an instance offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub(crate) struct Routes {
     acknowledged: bool,
     /// An offer is not in the table yet.
     changed: bool,
+    begun: Instant,
 }
 
 impl Routes {
@@ -43,7 +48,7 @@ impl Routes {
     pub(crate) fn new(edge_dir: &Path) -> Self {
         let last = std::fs::read(edge_dir.join("table.json")).ok().and_then(|text| serde_json::from_slice::<RoutingTable>(&text).ok());
         let table = last.unwrap_or_default();
-        Self { offers: HashMap::new(), doubtful: HashSet::new(), table, acknowledged: false, changed: true }
+        Self { offers: HashMap::new(), doubtful: HashSet::new(), table, acknowledged: false, changed: true, begun: Instant::now() }
     }
 
     pub(crate) fn offer(&mut self, instance: InstanceId, offer: Offer) {
@@ -146,6 +151,9 @@ impl Routes {
         if !self.acknowledged {
             match shared.edge.publish(&self.table).await {
                 Ok(()) => self.acknowledged = true,
+                Err(error) if self.begun.elapsed() < EDGE_STARTS => {
+                    tracing::debug!(%error, "the edge does not listen yet; it is tried again");
+                }
                 Err(error) => tracing::warn!(%error, "the edge did not take the new table; it is tried again"),
             }
         }

@@ -424,8 +424,10 @@ pub(crate) async fn sweep(shared: &Arc<Shared>, now: Timestamp) -> Result<(), Bo
     let (volume_folders, backup_folders) = (folders("volumes"), folders("backups"));
     let volumes: HashSet<String> = shared.ops.store.system_volume_instances().await?.iter().map(|row| row.id.to_string()).collect();
     let backups: HashSet<String> = shared.ops.store.system_backups().await?.iter().map(ToString::to_string).collect();
+    let kept: HashSet<String> = shared.ops.store.system_volume_files_kept(now).await?.iter().map(ToString::to_string).collect();
     let unknown = |found: Vec<PathBuf>, known: HashSet<String>| {
-        let name = |path: &PathBuf| path.file_name().is_some_and(|name| !known.contains(&*name.to_string_lossy()));
+        let is_known = |name: &str| known.contains(name) || kept.contains(name);
+        let name = |path: &PathBuf| path.file_name().is_some_and(|name| !is_known(&name.to_string_lossy()));
         found.into_iter().filter(name).collect::<Vec<_>>()
     };
     let gone: Vec<PathBuf> = unknown(volume_folders, volumes).into_iter().chain(unknown(backup_folders, backups)).collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
 use ops::deployment as verbs;
+use ops::environment::{EnvironmentCreate, environment_create, environment_delete};
 use ops::service::{InstancePatch, ServiceCreate, service_create, service_instance_get, service_instance_update};
 use ops::volume::{VolumeCreate, VolumeInstancePatch, VolumePlace, volume_create, volume_instance_update};
 use runtime::Driver;
@@ -379,4 +380,28 @@ async fn a_deleted_project_leaves_nothing_running() {
     test.until("no route", async || test.edge.route(&app.host).is_none().then_some(())).await;
     test.assert_always_served(&other);
     test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_a_deleted_environment_are_kept_for_a_while() {
+    let mut test = TestApp::new().await;
+    let app = test.app("keeper").await;
+    let create = EnvironmentCreate { project: app.project, name: "staging".into(), source: None, ephemeral: false, skip_deploys: true };
+    let staging = environment_create(&app.ctx(), create).await.unwrap().row.id;
+    let mut folders = vec![];
+    for (place, gone) in [(VolumePlace::Environment(staging), true), (VolumePlace::Everywhere, true), (VolumePlace::Everywhere, false)] {
+        let create = VolumeCreate { project: app.project, place, service: None, mount_path: "/data".into() };
+        let volume = volume_create(&app.ctx(), create).await.unwrap().row.id;
+        let its = test.ops.store.volume_instances_of_volumes(app.tenant, &[volume]).await.unwrap();
+        let its = its.into_iter().find(|row| (row.environment_id == staging) == gone).unwrap();
+        folders.push(test.dir().join("volumes").join(its.id.to_string()));
+    }
+    let stranger = test.dir().join("volumes/stranger");
+    for folder in folders.iter().chain([&stranger]) {
+        std::fs::create_dir_all(folder.join("data")).unwrap();
+    }
+    environment_delete(&app.ctx(), staging).await.unwrap();
+    test.start_engine();
+    test.until("the clean-up", async || (!stranger.exists()).then_some(())).await;
+    assert_eq!(folders.iter().filter(|folder| folder.exists()).count(), 3, "what somebody deleted by mistake is lost");
 }

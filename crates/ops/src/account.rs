@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use domain::account::{Plan, Session, User, Workspace};
-use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key};
+use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key, name};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::Change;
+use store::{AccountChange, Change};
 
-use crate::context::{Opened, Via};
-use crate::{Error, OpCtx, Ops, secret};
+use crate::context::{Opened, UserPrincipal, Via};
+use crate::{Error, OpCtx, Ops, auth, first_run, secret};
 
 const SESSION_DAYS: i64 = 30;
 
@@ -42,7 +42,7 @@ pub async fn login_link_use(
     let user = user.ok_or_else(|| {
         Error::new(Code::Unauthenticated, "This link was used already or is too old: make a new one with `orrery login-link`")
     })?;
-    let (session, cookie) = session_start(ops, &user, now, browser).await?;
+    let (session, cookie) = session_start(ops, &user, "link", now, browser).await?;
     Ok((session, cookie, user))
 }
 
@@ -64,7 +64,7 @@ pub async fn password_login(
     };
     let matches = verify_password(password, stored).await?;
     let user = user.filter(|_| matches).ok_or_else(|| Error::new(Code::Unauthenticated, "Wrong e-mail address or password"))?;
-    let (session, cookie) = session_start(ops, &user, now, browser).await?;
+    let (session, cookie) = session_start(ops, &user, "password", now, browser).await?;
     Ok((session, cookie, user))
 }
 
@@ -105,7 +105,14 @@ pub async fn password_hash(password: SecretString) -> Result<String, Error> {
     .map_err(|error| Error::internal("password hashing", error))
 }
 
-async fn session_start(ops: &Arc<Ops>, user: &User, now: Timestamp, browser: Browser) -> Result<(Session, SecretString), Error> {
+/// Begins a session, with how the person proved who they are.
+async fn session_start(
+    ops: &Arc<Ops>,
+    user: &User,
+    method: &str,
+    now: Timestamp,
+    browser: Browser,
+) -> Result<(Session, SecretString), Error> {
     let (cookie, hash) = secret::new_opaque();
     let session = Session {
         id: SessionId::generate(),
@@ -115,8 +122,36 @@ async fn session_start(ops: &Arc<Ops>, user: &User, now: Timestamp, browser: Bro
         address: browser.address,
         agent: browser.agent.map(|agent| agent.chars().filter(|c| !c.is_control()).take(300).collect()),
     };
-    ops.store.session_create(session.clone(), hash).await?;
+    let from = auth::signing_in(ops, &session, now).await?;
+    let data = json!({"method": method, "browser": session.agent});
+    commit_own(&from, AccountChange::SessionInsert { session: session.clone(), hash }, "login", session.id, data).await?;
     Ok((session, cookie))
+}
+
+/// Changes something of the person's own, which their own workspace's audit log tells.
+pub(crate) async fn commit_own(
+    ctx: &OpCtx,
+    change: AccountChange,
+    verb: &str,
+    subject: impl ToString,
+    data: serde_json::Value,
+) -> Result<(), Error> {
+    let home = ctx.user()?.home().map(|home| home.id);
+    let home = home.ok_or_else(|| Error::conflict("Your account has no workspace: ask the operator to create one"))?;
+    let tenant = ctx.allow(home, Place::Workspace, Permission::Read)?;
+    ctx.commit(tenant, vec![Change::Account(change), ctx.activity(tenant, None, verb, subject, data)]).await
+}
+
+/// The person and their session. Only a browser reaches how somebody signs in: a key that leaks must not become a login.
+pub(crate) fn in_browser(ctx: &OpCtx) -> Result<(&UserPrincipal, SessionId), Error> {
+    let person = ctx.user()?;
+    match person.via {
+        Via::Session(session) => Ok((person, session)),
+        _ => Err(Error::new(
+            Code::Forbidden,
+            "Not Authorized: how you sign in is seen and changed in the dashboard, by somebody who is signed in there",
+        )),
+    }
 }
 
 /// Ends the session that the request came with.
@@ -126,16 +161,19 @@ async fn session_start(ops: &Arc<Ops>, user: &User, now: Timestamp, browser: Bro
 pub async fn session_end(ctx: &OpCtx) -> Result<(), Error> {
     let person = ctx.user()?;
     let Via::Session(id) = person.via else { return Err(Error::bad_input("there is no session to end: the request came with a key")) };
-    ctx.ops.store.session_delete(person.user.id, id).await?;
-    Ok(())
+    match commit_own(ctx, AccountChange::SessionDelete { user: person.user.id, id }, "logout", id, json!({})).await {
+        // Another browser has ended it meanwhile.
+        Err(error) if error.is_stale() => Ok(()),
+        done => done,
+    }
 }
 
 /// The browsers in which the person is signed in, newest first.
 ///
 /// # Errors
-/// Not a person.
+/// Not a session.
 pub async fn sessions(ctx: &OpCtx) -> Result<Vec<Session>, Error> {
-    let person = ctx.user()?;
+    let (person, _) = in_browser(ctx)?;
     let mut found = ctx.ops.store.sessions(person.user.id).await?;
     found.retain(|session| session.expires_at > ctx.now);
     Ok(found)
@@ -144,12 +182,16 @@ pub async fn sessions(ctx: &OpCtx) -> Result<Vec<Session>, Error> {
 /// Signs one of the person's browsers out.
 ///
 /// # Errors
-/// Not a person, or it is signed out already.
+/// Not a session, or it is signed out already.
 pub async fn session_delete(ctx: &OpCtx, id: SessionId) -> Result<(), Error> {
-    let user = ctx.user()?.user.id;
+    let (person, _) = in_browser(ctx)?;
+    let user = person.user.id;
     // A deletion counts as a write even when there is nothing to delete: whoever guesses ids must not make others read again.
-    let known = ctx.ops.store.sessions(user).await?.iter().any(|session| session.id == id);
-    if known && ctx.ops.store.session_delete(user, id).await? { Ok(()) } else { Err(Error::not_found("Session")) }
+    let known = ctx.ops.store.sessions(user).await?.into_iter().find(|session| session.id == id);
+    let session = known.ok_or_else(|| Error::not_found("Session"))?;
+    let data = json!({"browser": session.agent, "address": session.address});
+    let ended = commit_own(ctx, AccountChange::SessionDelete { user, id }, "session_delete", id, data).await;
+    ended.map_err(|error| if error.is_stale() { Error::not_found("Session") } else { error })
 }
 
 /// Whether the person can sign in by password.
@@ -165,23 +207,72 @@ pub async fn has_password(ctx: &OpCtx) -> Result<bool, Error> {
 /// # Errors
 /// Not a session, a wrong present password, too many of these, or a new one that is too short.
 pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: SecretString) -> Result<(), Error> {
-    let person = ctx.user()?;
-    let Via::Session(session) = person.via else {
-        return Err(Error::new(Code::Forbidden, "Not Authorized: a password is set in the dashboard, by somebody who is signed in there"));
-    };
+    let (person, session) = in_browser(ctx)?;
     let user = person.user.id;
-    if let Some(stored) = ctx.ops.store.user_password_hash(user).await? {
-        ctx.ops.guesses.take(user, ctx.now)?;
-        let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
-        if !verify_password(current, Some(stored)).await? {
-            return Err(Error::bad_input("the present password is another one: type it again, or sign in by a login link"));
-        }
-        ctx.ops.guesses.was_right(user);
-    }
+    confirm(ctx, user, current).await?;
     let hash = password_hash(password).await?;
-    ctx.ops.store.user_password_set(user, Some(hash)).await?;
-    ctx.ops.store.sessions_delete_others(user, session).await?;
+    commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session }, "password_set", user, json!({})).await
+}
+
+/// Whoever has a password types it once more before something changes by which they sign in.
+async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
+    let Some(stored) = ctx.ops.store.user_password_hash(user).await? else { return Ok(()) };
+    ctx.ops.guesses.take(user, ctx.now)?;
+    let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
+    if !verify_password(current, Some(stored)).await? {
+        return Err(Error::bad_input("the present password is another one: type it again, or sign in by a login link"));
+    }
+    ctx.ops.guesses.was_right(user);
     Ok(())
+}
+
+/// Changes of a person. What is `None` stays.
+#[derive(Debug, Default)]
+pub struct AccountPatch {
+    /// What others see.
+    pub name: Option<String>,
+    /// What they sign in with and are found by.
+    pub email: Option<String>,
+    /// The present password, for another address.
+    pub password: Option<SecretString>,
+}
+
+/// Changes the person's name, or the e-mail address that they sign in with. Others are added to workspaces by their address, so that it is
+/// not for everybody to choose: an operator changes their own, and those of others with a command on the server.
+///
+/// # Errors
+/// Neither a session nor a command on the server, a bad name, a bad or taken address, not an operator, or a wrong present password.
+pub async fn account_update(ctx: &OpCtx, patch: AccountPatch) -> Result<(), Error> {
+    let person = ctx.user()?;
+    let on_server = person.via == Via::Server;
+    if !on_server {
+        in_browser(ctx)?;
+    }
+    let before = &person.user;
+    let mut after = before.clone();
+    if let Some(text) = &patch.name {
+        after.name = name::display("name", text)?;
+    }
+    if let Some(text) = &patch.email {
+        (after.email, _) = first_run::address(text)?;
+    }
+    if after.email != before.email && !on_server {
+        if !before.operator {
+            return Err(Error::new(
+                Code::Forbidden,
+                "Not Authorized: your address is what others add you to workspaces by. Ask an operator of this server for another one",
+            ));
+        }
+        confirm(ctx, before.id, patch.password).await?;
+    }
+    if after == *before {
+        return Ok(());
+    }
+    let told = |user: &User| json!({"name": user.name, "email": user.email});
+    let data = json!({"before": told(before), "after": told(&after)});
+    let change = AccountChange::ProfileSet { user: before.id, name: after.name, email: after.email };
+    let done = commit_own(ctx, change, "account_update", before.id, data).await;
+    done.map_err(|error| error.when_taken("An account with this e-mail address already exists on this server"))
 }
 
 /// Wrong passwords of people who are signed in: whoever finds a browser open must not try them all.

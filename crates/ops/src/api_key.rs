@@ -171,7 +171,7 @@ async fn plan_of(ctx: &OpCtx, tenant: Tenant) -> Result<Option<Plan>, Error> {
 }
 
 /// Who a key is of: the person, or whoever made the key that makes it.
-fn owner(ctx: &OpCtx) -> Result<UserId, Error> {
+pub(crate) fn owner(ctx: &OpCtx) -> Result<UserId, Error> {
     match &ctx.principal {
         Principal::User(person) => Ok(person.user.id),
         Principal::Key(key) => Ok(key.key.user_id),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use domain::account::Membership;
+use domain::account::{Membership, Session};
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::network::visitor;
 use domain::workflow::run::Run;
@@ -89,6 +89,13 @@ async fn session(ops: &Arc<Ops>, secret: &SecretString, now: Timestamp) -> Resul
     let Some(session) = ops.store.session_by_hash(key::hash(secret.expose_secret()), now).await? else { return Ok(Principal::Anonymous) };
     let person = person(ops, session.user_id, Via::Session(session.id), KeyLimits::OF_PLAN).await?;
     person.ok_or_else(|| Surface::Railway.refused(GONE))
+}
+
+/// The circumstances of somebody who has just proved who they are, in the session that begins with it.
+pub(crate) async fn signing_in(ops: &Arc<Ops>, session: &Session, now: Timestamp) -> Result<OpCtx, Error> {
+    let person = person(ops, session.user_id, Via::Session(session.id), KeyLimits::OF_PLAN).await?;
+    let principal = person.ok_or_else(|| Surface::Railway.refused(GONE))?;
+    Ok(OpCtx { ops: ops.clone(), principal, request_id: String::new(), address: session.address.clone(), now })
 }
 
 /// The person, for whoever runs a command on the server itself and so can read its database and its keys anyway.
@@ -219,15 +226,11 @@ async fn note(from: &OpCtx, key: &ApiKey, verb: &str, data: serde_json::Value) {
 
 /// Whom a key acts for: its user, or the workspace, project or account that it belongs to.
 async fn principal_of(ops: &Arc<Ops>, surface: Surface, key: &ApiKey) -> Result<Principal, Error> {
-    let (role, within) = match (key.kind, key.project) {
-        (KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh, _) => {
-            let person = person(ops, key.user_id, Via::Key(key.id, key.kind), key.limits).await?;
-            return person.ok_or_else(|| surface.refused(GONE));
-        }
-        (KeyKind::Project, Some((project, environment))) => (Role::Member, Place::Environment(project, environment)),
-        (KeyKind::Workspace | KeyKind::Galaxy, _) => (Role::Admin, Place::Workspace),
-        (KeyKind::Flow | KeyKind::Project, _) => (Role::Member, Place::Workspace),
+    let Some(role) = key.kind.role() else {
+        let person = person(ops, key.user_id, Via::Key(key.id, key.kind), key.limits).await?;
+        return person.ok_or_else(|| surface.refused(GONE));
     };
+    let within = key.project.map_or(Place::Workspace, |(project, environment)| Place::Environment(project, environment));
     let lost = || Error::internal("a key without what it belongs to", std::io::Error::other(key.id.to_string()));
     let workspace = key.workspace_id.filter(|_| key.kind != KeyKind::Project || key.project.is_some()).ok_or_else(lost)?;
     let grants = Grants(vec![Grant { workspace, role, within }]);

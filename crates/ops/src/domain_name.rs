@@ -1,10 +1,9 @@
 //! Domains that route to an instance.
 
 use domain::project::{Domain, DomainKind, Environment, Service};
-use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, name};
-use secrecy::ExposeSecret;
+use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, Tenant, key, name};
 use serde_json::json;
-use store::Change;
+use store::{Change, StoreError};
 
 use crate::context::Opened;
 use crate::{Error, OpCtx, Settings, environment, secret, service};
@@ -129,10 +128,12 @@ fn custom_name(base: &str, text: &str) -> Result<String, Error> {
     Ok(name)
 }
 
-/// Gives a custom domain the token that its owner publishes; where DNS is not asked, it counts as proved at once.
+/// Gives a custom domain the token that its owner publishes; where DNS is not asked, it counts as proved at once. The token is no secret,
+/// and a workspace's for a name stays the same, so that whoever has published it proves the name whenever they claim it.
 fn to_be_proved(ctx: &OpCtx, domain: &mut Domain) {
-    let (token, _) = secret::new_opaque();
-    domain.verification_token = Some(format!("orrery-verify={}", &token.expose_secret()[..32]));
+    let proof = key::hash(&format!("{}/{}", domain.workspace_id, domain.domain));
+    let token: String = proof[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    domain.verification_token = Some(format!("orrery-verify={token}"));
     if !ctx.ops.settings.verify_domains {
         (domain.verified_at, domain.dns_value) = (Some(ctx.now), Some(ctx.ops.settings.base_domain.clone()));
     }
@@ -175,13 +176,36 @@ pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Res
     insert(ctx, instance, domain, "custom_domain_create").await
 }
 
+/// Makes room for the custom domains among the changes: claims on their names that others did not prove give way.
+pub(crate) async fn claim(ctx: &OpCtx, changes: &[Change]) -> Result<(), Error> {
+    for change in changes {
+        let Change::DomainInsert(wanted) = change else { continue };
+        if wanted.kind != DomainKind::Custom {
+            continue;
+        }
+        // Nothing of what is found is told, but that the name is in use.
+        let Some(found) = ctx.ops.store.domain_by_name(&wanted.domain).await? else { continue };
+        let holder = Tenant::system(found.workspace());
+        let Some(held) = found.open(holder).filter(|held| held.gives_way(wanted.workspace_id, ctx.now)) else { continue };
+        let own = OpCtx::system(&ctx.ops, holder, "domains", ctx.now);
+        let activity = own.activity(holder, Some(held.project_id), "domain_lapse", held.id, json!({"domain": held.domain}));
+        match ctx.ops.store.commit(holder, vec![Change::DomainLapse(held.id), activity]).await {
+            // Proved or deleted meanwhile.
+            Ok(_) | Err(StoreError::Stale) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str) -> Result<Domain, Error> {
     let activity = ctx.activity(opened.tenant, Some(domain.project_id), verb, domain.id, json!({"domain": domain.domain}));
-    ctx.ops
-        .store
-        .commit(opened.tenant, vec![Change::DomainInsert(domain.clone()), activity])
-        .await
-        .map_err(|error| Error::from(error).when_taken(format!("The domain {} is already in use on this server", domain.domain)))?;
+    let changes = vec![Change::DomainInsert(domain.clone()), activity];
+    claim(ctx, &changes).await?;
+    ctx.ops.store.commit(opened.tenant, changes).await.map_err(|error| {
+        let taken = "is already in use on this server. If nobody proves that it is theirs, it is free an hour after it was claimed";
+        Error::from(error).when_taken(format!("The domain {} {taken}", domain.domain))
+    })?;
     ctx.ops.signals.ring();
     Ok(domain)
 }

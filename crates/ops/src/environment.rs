@@ -145,8 +145,10 @@ pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Er
     if all.len() <= 1 {
         return Err(Error::conflict("This is the project's only environment: delete the project instead"));
     }
-    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, json!({"name": opened.row.name}));
     let mut changes = volume::removals_with_environment(ctx, opened.tenant, id).await?;
+    let kept = |change: &Change| if let Change::VolumeFilesKeep { id, .. } = change { Some(id.to_string()) } else { None };
+    let data = json!({"name": opened.row.name, "volumesKept": changes.iter().filter_map(kept).collect::<Vec<_>>()});
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, data);
     changes.extend([Change::EnvironmentDelete(id), activity]);
     ctx.commit(opened.tenant, changes).await?;
     ctx.ops.signals.ring();

@@ -48,9 +48,7 @@ pub async fn user_create(
     password: Option<SecretString>,
     now: Timestamp,
 ) -> Result<User, Error> {
-    let email = email.trim().to_ascii_lowercase();
-    let local = email.split_once('@').filter(|(local, host)| !local.is_empty() && !host.is_empty()).map(|(local, _)| local.to_owned());
-    let Some(local) = local else { return Err(Error::bad_input(format!("{email:?} is not an e-mail address"))) };
+    let (email, local) = address(email)?;
     let password_hash = match password {
         Some(password) => Some(crate::account::password_hash(password).await?),
         None => None,
@@ -73,6 +71,14 @@ pub async fn user_create(
         Error::from(error).when_taken("An account with this e-mail address already exists: `orrery login-link --user` prints a link for it")
     })?;
     Ok(user)
+}
+
+/// An e-mail address as it is stored, and what stands before its `@`.
+pub(crate) fn address(text: &str) -> Result<(String, String), Error> {
+    let email = text.trim().to_ascii_lowercase();
+    let local = email.split_once('@').filter(|(local, host)| !local.is_empty() && !host.is_empty()).map(|(local, _)| local.to_owned());
+    let Some(local) = local else { return Err(Error::bad_input(format!("{email:?} is not an e-mail address"))) };
+    Ok((email, local))
 }
 
 /// A one-time login link's secret, good for a day.

@@ -8,10 +8,12 @@ use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Timestamp, UserId};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use sha2::Digest;
-use store::RefreshUse;
+use store::{AccountChange, OAuthCode, RefreshUse};
 use uuid::Uuid;
 
+use crate::account::{commit_own, in_browser};
 use crate::{Error, OpCtx, Ops, secret};
 
 const DEVICE_SECONDS: u32 = 900;
@@ -144,20 +146,14 @@ pub async fn device_show(ops: &Arc<Ops>, user_code: &str, now: Timestamp) -> Res
 /// # Errors
 /// Not signed in, or the code is unknown, answered or too old.
 pub async fn device_answer(ctx: &OpCtx, user_code: &str, approve: bool) -> Result<(), Error> {
-    let person = signed_in(ctx)?;
-    let answered = ctx.ops.store.device_answer(&normal(user_code), approve.then_some(person), ctx.now).await?;
-    if answered { Ok(()) } else { Err(Error::not_found("Code")) }
-}
-
-/// A key must not be able to mint logins: only a browser session may.
-fn signed_in(ctx: &OpCtx) -> Result<UserId, Error> {
-    let person = ctx.user()?;
-    match person.via {
-        crate::Via::Session(_) => Ok(person.user.id),
-        crate::Via::Key(..) | crate::Via::Absent | crate::Via::Server => {
-            Err(Error::new(domain::Code::Forbidden, "Not Authorized: approve logins in a browser, not with a token"))
-        }
+    let user = in_browser(ctx)?.0.user.id;
+    let user_code = normal(user_code);
+    if !approve {
+        return if ctx.ops.store.device_deny(&user_code, ctx.now).await? { Ok(()) } else { Err(Error::not_found("Code")) };
     }
+    let approval = AccountChange::DeviceApprove { user, user_code, at: ctx.now };
+    let approved = commit_own(ctx, approval, "login", user, json!({"method": "the command line's code"})).await;
+    approved.map_err(|error| if error.is_stale() { Error::not_found("Code") } else { error })
 }
 
 /// A code for a browser login that the person has approved.
@@ -165,10 +161,12 @@ fn signed_in(ctx: &OpCtx) -> Result<UserId, Error> {
 /// # Errors
 /// Not signed in.
 pub async fn code_create(ctx: &OpCtx, redirect_uri: &str, code_challenge: &str) -> Result<SecretString, Error> {
-    let person = signed_in(ctx)?;
-    let (code, hash) = secret::new_opaque();
-    ctx.ops.store.oauth_code_create(hash, person, redirect_uri, code_challenge, ctx.now + SignedDuration::from_secs(CODE_SECONDS)).await?;
-    Ok(code)
+    let user_id = in_browser(ctx)?.0.user.id;
+    let (secret, hash) = secret::new_opaque();
+    let code = OAuthCode { user_id, redirect_uri: redirect_uri.to_owned(), challenge: code_challenge.to_owned() };
+    let insert = AccountChange::CodeInsert { code, hash, expires_at: ctx.now + SignedDuration::from_secs(CODE_SECONDS) };
+    commit_own(ctx, insert, "login", user_id, json!({"method": "the command line's browser"})).await?;
+    Ok(secret)
 }
 
 /// Exchanges a grant for tokens.

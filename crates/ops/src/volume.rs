@@ -377,8 +377,13 @@ pub(crate) async fn removals_with_service(
     removals(ctx, tenant, &held, idle).await
 }
 
+/// The files of a volume that is taken out of an environment lie on disk for as long as those of one that is deleted.
+fn kept(ctx: &OpCtx, instance: &VolumeInstance) -> Change {
+    Change::VolumeFilesKeep { id: instance.id, at: ctx.now }
+}
+
 /// The changes that take volumes out of environments, with those instances elsewhere that go `along`. One that nothing else uses is
-/// deleted, and its files are kept for 48 hours.
+/// deleted; the files are kept for 48 hours in any case.
 pub(crate) async fn removals(
     ctx: &OpCtx,
     tenant: Tenant,
@@ -396,7 +401,9 @@ pub(crate) async fn removals(
         if its.iter().all(|instance| here(instance) || along(instance)) {
             changes.extend(removal(ctx, volume, &its));
         } else {
-            changes.extend(its.iter().filter(|instance| here(instance)).map(|instance| Change::VolumeInstanceDelete(instance.id)));
+            for instance in its.iter().filter(|instance| here(instance)) {
+                changes.extend([kept(ctx, instance), Change::VolumeInstanceDelete(instance.id)]);
+            }
         }
     }
     Ok(changes)
@@ -419,8 +426,8 @@ pub(crate) async fn copies(
     Ok(instances.into_iter().filter_map(copy).collect())
 }
 
-/// What becomes of the volumes of an environment that is deleted. Their files go with it; a volume that is nowhere else goes too, instead of
-/// staying in the project with nothing in it.
+/// What becomes of the volumes of an environment that is deleted. Their files are kept for 48 hours; a volume that is nowhere else is
+/// deleted, too, instead of staying in the project with nothing in it.
 pub(crate) async fn removals_with_environment(ctx: &OpCtx, tenant: Tenant, environment: EnvironmentId) -> Result<Vec<Change>, Error> {
     let here = ctx.ops.store.volume_instances_of_environments(tenant, &[environment]).await?;
     let ids: Vec<VolumeId> = here.iter().map(|instance| instance.volume_id).collect();
@@ -428,5 +435,5 @@ pub(crate) async fn removals_with_environment(ctx: &OpCtx, tenant: Tenant, envir
     let elsewhere = |id: VolumeId| all.iter().any(|instance| instance.volume_id == id && instance.environment_id != environment);
     let volumes = ctx.ops.store.volumes_by_id(tenant, &ids).await?.into_iter();
     let last = volumes.filter(|volume| volume.deleted_at.is_none() && !elsewhere(volume.id));
-    Ok(last.flat_map(|volume| removal(ctx, volume, &[])).collect())
+    Ok(here.iter().map(|instance| kept(ctx, instance)).chain(last.flat_map(|volume| removal(ctx, volume, &[]))).collect())
 }

@@ -1,18 +1,19 @@
 //! Workspaces that people share: who is in them, and as what.
 
 use domain::account::{Invite, Plan, User, Workspace};
-use domain::{Code, Permission, Place, Role, Tenant, UserId, WorkspaceId, key, name};
+use domain::key::{self, KeyKind};
+use domain::{Code, Permission, Place, Role, Tenant, UserId, WorkspaceId, name};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::{Change, StoreError};
+use store::{AccountChange, Change, StoreError};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, secret};
+use crate::{Error, OpCtx, api_key, secret};
 
 const INVITE_DAYS: i64 = 7;
 /// Workspaces that one person may own.
-const MAX_OWNED: usize = 20;
+const MAX_OWNED: u32 = 20;
 
 /// Makes a workspace that the person owns.
 ///
@@ -20,10 +21,6 @@ const MAX_OWNED: usize = 20;
 /// Not a person, a bad name, or too many.
 pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Workspace>, Error> {
     let person = ctx.user()?;
-    let owned = person.memberships.iter().filter(|membership| membership.role == Role::Owner).count();
-    if owned >= MAX_OWNED {
-        return Err(Error::conflict(format!("You own {MAX_OWNED} workspaces, which is the most: use one of them")));
-    }
     let wanted = name::display("name", wanted)?;
     let mut username = name::slug(&wanted, "team");
     if ctx.ops.store.workspace_by_username(&username).await?.is_some() {
@@ -40,7 +37,11 @@ pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Worksp
     };
     let tenant = Tenant::system(row.id);
     let activity = ctx.activity(tenant, None, "workspace_create", row.id, json!({"name": row.name}));
-    ctx.commit(tenant, vec![Change::WorkspaceInsert { workspace: row.clone(), owner: person.user.id }, activity]).await?;
+    let insert = Change::WorkspaceInsert { workspace: row.clone(), owner: person.user.id, most: MAX_OWNED };
+    ctx.ops.store.commit(tenant, vec![insert, activity]).await.map_err(|error| match error {
+        StoreError::Stale => Error::conflict(format!("You own {MAX_OWNED} workspaces, which is the most: use one of them")),
+        other => other.into(),
+    })?;
     Ok(Opened { tenant, row })
 }
 
@@ -58,21 +59,26 @@ pub async fn workspace_update(ctx: &OpCtx, id: WorkspaceId, wanted: Option<&str>
     ctx.commit(tenant, vec![change, ctx.activity(tenant, None, "workspace_update", id, data)]).await
 }
 
-/// Gives a member another role. Owners are made, and are made something else, by owners.
+/// Gives a member another role. Owners are made, and are made something else, by owners. What the member made that reaches further than
+/// their new role ends with the old one.
 ///
 /// # Errors
-/// Not a member, a role that one's own does not reach, the last owner, not found, or not allowed.
+/// Not a member, a role that one's own does not reach, the last owner, the person whose own workspace it is, not found, or not allowed.
 pub async fn workspace_permission_change(ctx: &OpCtx, id: WorkspaceId, user: UserId, role: Role) -> Result<(), Error> {
     let (tenant, member, before) = member_for(ctx, id, user, role).await?;
     if before == role {
         return Ok(());
     }
+    if role != Role::Owner && is_own(ctx, tenant, user).await? {
+        return Err(Error::conflict("This is the person's own workspace, of which they stay an owner"));
+    }
     let data = json!({"email": member.email, "before": before.as_str(), "after": role.as_str()});
-    let changes = vec![Change::MemberSet { user, role }, ctx.activity(tenant, None, "workspace_permission_change", user, data)];
+    let mut changes = vec![Change::MemberSet { user, role }, ctx.activity(tenant, None, "workspace_permission_change", user, data)];
+    changes.extend(ways_back(ctx, tenant, &member, Some(role)).await?);
     commit_members(ctx, tenant, changes).await
 }
 
-/// Takes someone out of a workspace.
+/// Takes someone out of a workspace, with the keys and the open invitations that they made for it.
 ///
 /// # Errors
 /// Not a member, the last owner, the person whose own workspace it is, not found, or not allowed.
@@ -81,7 +87,7 @@ pub async fn workspace_user_remove(ctx: &OpCtx, id: WorkspaceId, user: UserId) -
     remove(ctx, tenant, &member, role, "workspace_user_remove").await
 }
 
-/// Leaves a workspace.
+/// Leaves a workspace, with the keys and the open invitations that one made for it.
 ///
 /// # Errors
 /// Not a person, not a member, the last owner, or one's own workspace.
@@ -94,13 +100,48 @@ pub async fn workspace_leave(ctx: &OpCtx, id: WorkspaceId) -> Result<(), Error> 
 }
 
 async fn remove(ctx: &OpCtx, tenant: Tenant, member: &User, role: Role, verb: &str) -> Result<(), Error> {
-    let found = ctx.ops.store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
-    if found.is_some_and(|workspace| workspace.personal_of == Some(member.id)) {
+    if is_own(ctx, tenant, member.id).await? {
         return Err(Error::conflict("This is the person's own workspace, which they cannot leave: make another workspace to share"));
     }
     let data = json!({"email": member.email, "role": role.as_str()});
-    let changes = vec![Change::MemberRemove { user: member.id }, ctx.activity(tenant, None, verb, member.id, data)];
+    let mut changes = vec![Change::MemberRemove { user: member.id }, ctx.activity(tenant, None, verb, member.id, data)];
+    changes.extend(ways_back(ctx, tenant, member, None).await?);
     commit_members(ctx, tenant, changes).await
+}
+
+/// Whether the workspace is the person's own.
+async fn is_own(ctx: &OpCtx, tenant: Tenant, user: UserId) -> Result<bool, Error> {
+    let found = ctx.ops.store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
+    Ok(found.is_some_and(|workspace| workspace.personal_of == Some(user)))
+}
+
+/// What ends with a member's role: the open invitations and the keys that they made and that reach further than the role that is left to
+/// them. They know these secrets, and would come back by them as what they were.
+async fn ways_back(ctx: &OpCtx, tenant: Tenant, member: &User, left: Option<Role>) -> Result<Vec<Change>, Error> {
+    let user = member.id;
+    // The weaker role is the greater one.
+    let beyond = |role: Role| left.is_none_or(|left| role < left);
+    let mut changes = vec![];
+    if beyond(Role::Admin) {
+        let open = ctx.ops.store.invites_made_by(tenant, user, ctx.now).await?.len();
+        changes.push(Change::Account(AccountChange::InvitesDelete { user }));
+        if open > 0 {
+            let data = json!({"email": member.email, "count": open});
+            changes.push(ctx.activity(tenant, None, "workspace_invite_codes_end", user, data));
+        }
+    }
+    let kinds: Vec<KeyKind> = KeyKind::ALL.into_iter().filter(|kind| kind.role().is_some_and(beyond)).collect();
+    if kinds.is_empty() {
+        return Ok(changes);
+    }
+    for key in ctx.ops.store.api_keys_of_workspaces(&[tenant]).await? {
+        if key.user_id == user && kinds.contains(&key.kind) {
+            let data = json!({"label": key.label, "kind": key.kind.as_str()});
+            changes.push(ctx.activity(tenant, key.project.map(|(project, _)| project), "api_key_revoke", key.id, data));
+        }
+    }
+    changes.push(Change::Account(AccountChange::KeysRevoke { user, kinds, at: ctx.now }));
+    Ok(changes)
 }
 
 async fn commit_members(ctx: &OpCtx, tenant: Tenant, changes: Vec<Change>) -> Result<(), Error> {
@@ -131,7 +172,8 @@ pub async fn workspace_invite_code_create(ctx: &OpCtx, id: WorkspaceId, role: Ro
         return Err(Error::bad_input("a link makes nobody an owner: invite as ADMIN, and change the role afterwards"));
     }
     let (code, hash) = secret::new_opaque();
-    let invite = Invite { workspace_id: id, role, expires_at: ctx.now + SignedDuration::from_hours(24 * INVITE_DAYS) };
+    let made_by = api_key::owner(ctx)?;
+    let invite = Invite { workspace_id: id, made_by, role, expires_at: ctx.now + SignedDuration::from_hours(24 * INVITE_DAYS) };
     let data = json!({"role": role.as_str(), "expiresAt": invite.expires_at});
     let activity = ctx.activity(tenant, None, "workspace_invite_code_create", id, data);
     ctx.commit(tenant, vec![Change::InviteInsert { invite, hash, at: ctx.now }, activity]).await?;

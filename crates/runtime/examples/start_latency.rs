@@ -125,6 +125,7 @@ async fn run_replica(
         root: root.to_owned(),
         run: RunPlan::Static { root: ".".into(), spa: false },
         env: BTreeMap::new(),
+        sealed: vec![],
         port: free_port()?,
         restart: RestartPolicy::Never,
         max_retries: 0,

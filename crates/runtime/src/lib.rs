@@ -69,6 +69,9 @@ pub struct ReplicaSpec {
     pub run: RunPlan,
     /// The rendered variables. `PORT` is set by the driver.
     pub env: BTreeMap<String, String>,
+    /// Values that are redacted in what it prints, whatever their names.
+    #[serde(default)]
+    pub sealed: Vec<String>,
     /// The loopback port that the app shall listen on; 0 lets the driver choose.
     pub port: u16,
     /// When it is started again.

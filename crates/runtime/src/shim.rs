@@ -119,7 +119,7 @@ impl Supervisor {
         };
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
-            spool: Spool::open(&folder.logs(), Redactor::of_secrets(&replica.env))?,
+            spool: Spool::open(&folder.logs(), Redactor::of_secrets(&replica.env, &replica.sealed))?,
             ringer: Ringer::new(&bell, &name),
             group: Group::prepare(&name, &replica.limits).map(|(group, _)| group),
             sandbox: Sandbox {

@@ -82,6 +82,17 @@ pub(crate) fn user_create(config: Config, email: &str, name: Option<&str>) -> an
     })
 }
 
+/// Gives a user another address.
+pub(crate) fn user_email(config: Config, email: &str, new: &str) -> anyhow::Result<ExitCode> {
+    with_store(config, async |store, config| {
+        let user = find_user(&store, Some(email)).await?;
+        let acting = Acting::as_user(store, &config, user.id).await?;
+        let patch = ops::account::AccountPatch { email: Some(new.to_owned()), ..Default::default() };
+        ops::account::account_update(&acting.ctx, patch).await?;
+        Ok(format!("{} signs in as {} now", user.name, new.trim().to_ascii_lowercase()))
+    })
+}
+
 /// Sets the plan of a workspace.
 pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::Result<ExitCode> {
     with_store(config, async |store, config| {

@@ -177,6 +177,15 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         settings: ConfigArgs,
     },
+    /// Give a user another e-mail address.
+    Email {
+        /// The user's present e-mail address.
+        email: String,
+        /// The new one.
+        new: String,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
 }
 
 /// Arguments of `orrery plan …`.
@@ -259,6 +268,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::Create { email, name, settings }) => {
             admin::user_create(resolve(settings)?.config, &email, name.as_deref())
         }
+        Command::User(UserCommand::Email { email, new, settings }) => admin::user_email(resolve(settings)?.config, &email, &new),
         Command::Plan(PlanCommand::Set { workspace, plan, settings }) => admin::plan_set(resolve(settings)?.config, &workspace, &plan),
         Command::LoginLink(args) => admin::login_link(resolve(args.settings)?.config, args.user.as_deref()),
         Command::Surface { name } => surface::print(&name),

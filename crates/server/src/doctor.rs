@@ -58,13 +58,15 @@ pub(crate) fn run(effective: &Effective, json: bool) -> anyhow::Result<ExitCode>
     let mut checks = vec![];
     checks.extend(machine::protections());
     checks.extend(machine::tools());
+    checks.extend(machine::servers());
     checks.push(machine::railway_cli());
     checks.extend(place::files(effective));
     checks.push(place::disk(&config.data_dir));
     checks.extend(network::ports(config));
     checks.push(network::names(&config.base_domain));
+    checks.push(network::name_server(config));
     checks.extend(network::database(&config.database));
-    checks.extend(network::limits(config));
+    checks.push(network::limits(config));
     checks.extend(unknown_variables());
 
     let failed = checks.iter().any(|check| check.state == State::Fail);

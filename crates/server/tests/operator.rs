@@ -47,6 +47,11 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     assert!(server.orrery(&["plan", "set", "bob", "hobby"]).stdout.contains("HOBBY"));
     let wrong = server.orrery(&["plan", "set", "bob", "diamond"]);
     assert!(wrong.status == 1 && wrong.stderr.contains("free, hobby or professional"), "{wrong:?}");
+    assert!(server.orrery(&["user", "email", "bob@example.test", "Rob@example.test"]).stdout.contains("rob@example.test"));
+    assert!(server.orrery(&["login-link", "--user", "bob@example.test"]).stderr.contains("no user has the address"));
+    server.sign_in(server.orrery(&["login-link", "--user", "rob@example.test"]).stdout.trim());
+    let taken = server.orrery(&["user", "email", "rob@example.test", "admin@localhost"]);
+    assert!(taken.status == 1 && taken.stderr.contains("already exists"), "{taken:?}");
     let again = server.orrery(&["login-link"]);
     server.sign_in(again.stdout.trim());
 }
@@ -149,4 +154,13 @@ fn a_data_directory_has_one_server_and_one_key() {
     harness::set_mode(&key, 0o600);
     server.start_again();
     assert!(projects(&server, &server.token)["data"]["projects"].is_object());
+}
+
+#[test]
+fn a_first_start_warns_of_nothing_that_settles_by_itself() {
+    let server = Server::start();
+    // The edge, which starts together with the engine, answers: the engine has tried to reach it before.
+    server.visit_until("nobody.localhost", "/", |answer| answer.status == 404);
+    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    assert!(!log.contains("the edge did not take"), "{log}");
 }

@@ -5,14 +5,16 @@ mod harness;
 use std::path::{Path, PathBuf};
 
 use harness::{Live, Server, finish, raw, request, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const CANARY: &str = "canary-7f3a9c5e1b-do-not-print";
+/// The value of a sealed variable with a harmless name.
+const SEALED: &str = "ahoy-7b";
 
 /// Starts and says what it should not.
 const APP: &str = r#"
 import http.server, os
-print("starting with", os.environ["SECRET_WORD"], flush=True)
+print("starting with", os.environ["SECRET_WORD"], "and", os.environ["GREETING"], flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -60,7 +62,7 @@ fn no_secret_comes_out_anywhere() {
         &app,
         &[(
             "railway.json",
-            r#"{"build":{"buildCommand":"echo building with $SECRET_WORD"},"deploy":{"preDeployCommand":"echo before $SECRET_WORD"}}"#,
+            r#"{"build":{"buildCommand":"echo building with $SECRET_WORD $GREETING"},"deploy":{"preDeployCommand":"echo before $SECRET_WORD $GREETING"}}"#,
         )],
     );
     let made = server.json(&app, &["init", "--name", "app", "--json"]);
@@ -80,13 +82,17 @@ fn no_secret_comes_out_anywhere() {
     secrets.push(server.graphql(&mutation)["data"]["projectTokenCreate"].as_str().unwrap().to_owned());
     secrets.push(server.orrery(&["login-link"]).stdout.split_once("token=").unwrap().1.trim().to_owned());
 
+    seal(&server, &environment);
+    secrets.push(SEALED.to_owned());
+
     let up = server.ok(&app, &["up", "--ci"]);
-    assert!(up.contains("Deploy complete") && up.contains("building with") && !up.contains(CANARY), "{up}");
+    assert!(up.contains("Deploy complete") && up.contains("building with ••• •••") && !up.contains(CANARY), "{up}");
     assert_eq!(server.visit("app-production.localhost", "/").body, CANARY.len().to_string());
     let logs = server.ok(&app, &["logs", "--build", "--json"]) + &server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert!(logs.contains("before") && logs.contains("starting with •••") && !logs.contains(CANARY), "{logs}");
+    assert!(logs.contains("before ••• •••") && logs.contains("starting with ••• and •••"), "{logs}");
+    assert!(!logs.contains(CANARY) && !logs.contains(SEALED), "{logs}");
     let shown = server.ok(&app, &["variables", "--kv"]);
-    assert!(shown.contains(CANARY), "its owner may read it");
+    assert!(shown.contains(CANARY) && !shown.contains(SEALED), "its owner may read what is not sealed");
 
     answers_repeat_nothing(&server, &app, &home, &secrets);
     server.json(&app, &["redeploy", "-y", "--json"]);
@@ -101,6 +107,19 @@ fn no_secret_comes_out_anywhere() {
     for secret in &secrets {
         assert!(!log.contains(secret.as_str()), "{secret} is in the server's log");
     }
+}
+
+/// Gives the only service a sealed variable.
+fn seal(server: &Server, environment: &str) {
+    let all = server.graphql("{ projects { edges { node { services { edges { node { id } } } } } } }");
+    let service = all["data"]["projects"]["edges"][0]["node"]["services"]["edges"][0]["node"]["id"].as_str().unwrap();
+    let patch = json!({"services": {service: {"variables": {"GREETING": {"value": SEALED, "isSealed": true}}}}});
+    let query = "mutation P($id: String!, $patch: EnvironmentConfig!) { environmentPatchCommit(environmentId: $id, patch: $patch) }";
+    let body = json!({"query": query, "variables": {"id": environment, "patch": patch}}).to_string();
+    let bearer = format!("Bearer {}", server.token);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let answer = request(server.api, "POST", "localhost", "/graphql/v2", &headers, body.as_bytes());
+    assert!(answer.status == 200 && !answer.body.contains("errors"), "{}", answer.body);
 }
 
 /// Secrets in places where they do not belong, and refusals of requests that hold them.

@@ -93,3 +93,38 @@ fn doctor_fails_when_a_secret_is_open_or_a_port_is_taken() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(doctor(0o600, &taken.local_addr().unwrap().to_string())("port of the API"), "fail");
 }
+
+#[test]
+fn doctor_names_every_program_and_the_name_server() {
+    let home = tempfile::tempdir().unwrap();
+    let names = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let resolver = names.local_addr().unwrap().to_string();
+    let doctor = || {
+        let args = ["doctor", "--json", "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0"];
+        let output = orrery(home.path(), &args, &[("ORRERY_DNS_RESOLVER", &resolver)]);
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        report["checks"].as_array().unwrap().clone()
+    };
+    let server = std::thread::spawn(move || {
+        let mut question = [0; 512];
+        let (length, client) = names.recv_from(&mut question).unwrap();
+        names.send_to(&question[..length], client).unwrap();
+        question[..length].to_vec()
+    });
+    let checks = doctor();
+    let asked = server.join().unwrap();
+    assert!(asked.windows(11).any(|part| part == b"\x09localhost\0"), "{asked:?}");
+    let check = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name} in {checks:#?}"));
+    for program in
+        ["node", "python3", "go", "cargo", "git", "ffmpeg", "ffprobe", "postgres", "mongod", "redis-server", "valkey-server", "mariadbd"]
+    {
+        check(program);
+    }
+    assert!(check("disk space")["found"].as_str().unwrap().contains("GB free"));
+    assert!(check("rate limits")["found"].as_str().unwrap().contains("this control plane"));
+    assert_eq!(check("custom domains")["state"], "ok");
+    // The socket is closed with its thread.
+    let silent = doctor();
+    let silent = silent.iter().find(|check| check["name"] == "custom domains").unwrap();
+    assert!(silent["state"] == "warn" && silent["found"].as_str().unwrap().contains(&resolver), "{silent}");
+}

@@ -1,11 +1,12 @@
 //! People.
 
-use domain::account::{User, Workspace};
-use domain::{Timestamp, UserId};
+use domain::account::{Session, User, Workspace};
+use domain::key::KeyKind;
+use domain::{SessionId, Tenant, Timestamp, UserId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::workspace::workspace_insert;
-use crate::{Store, StoreError};
+use crate::{OAuthCode, Store, StoreError, api_key, invite, oauth, session};
 
 statements! {
     ANY_USER = "SELECT id FROM users LIMIT 1";
@@ -17,6 +18,7 @@ statements! {
         "INSERT INTO users (id, email, name, operator, password_hash, created_at) \
          VALUES ($id, $email, $name, $operator, $password_hash, $created)";
     USER_PASSWORD_SET = "UPDATE users SET password_hash = $password_hash WHERE id = $id";
+    USER_PROFILE_SET = "UPDATE users SET name = $name, email = $email WHERE id = $id";
 }
 
 /// A new account with its personal workspace.
@@ -33,6 +35,109 @@ pub struct NewUser {
 impl std::fmt::Debug for NewUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("NewUser").field("user", &self.user.id).finish_non_exhaustive()
+    }
+}
+
+/// A change of a person that is recorded in a workspace of theirs.
+#[derive(Clone)]
+pub enum AccountChange {
+    /// A session begins, kept by the hash of its cookie.
+    SessionInsert {
+        /// The session.
+        session: Session,
+        /// Of its cookie.
+        hash: [u8; 32],
+    },
+    /// A device login is approved, if it has no answer yet.
+    DeviceApprove {
+        /// Whose it becomes.
+        user: UserId,
+        /// What the client shows.
+        user_code: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// A browser login of the command-line client is approved.
+    CodeInsert {
+        /// What its code stands for.
+        code: OAuthCode,
+        /// Of the code.
+        hash: [u8; 32],
+        /// When it ends.
+        expires_at: Timestamp,
+    },
+    /// A session of a person ends.
+    SessionDelete {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        id: SessionId,
+    },
+    /// A new password, with which every session but one ends.
+    PasswordSet {
+        /// Whose.
+        user: UserId,
+        /// In PHC form.
+        hash: String,
+        /// The session that stays.
+        stays: SessionId,
+    },
+    /// Another name, or another e-mail address, which may be taken.
+    ProfileSet {
+        /// Whose.
+        user: UserId,
+        /// The name.
+        name: String,
+        /// The address, in lower case.
+        email: String,
+    },
+    /// The links into the workspace that a person made end. There may be none.
+    InvitesDelete {
+        /// Who made them.
+        user: UserId,
+    },
+    /// The keys that a person made for the workspace stop working. There may be none.
+    KeysRevoke {
+        /// Who made them.
+        user: UserId,
+        /// Of these kinds.
+        kinds: Vec<KeyKind>,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl AccountChange {
+    /// The variant's name.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::SessionInsert { .. } => "SessionInsert",
+            Self::DeviceApprove { .. } => "DeviceApprove",
+            Self::CodeInsert { .. } => "CodeInsert",
+            Self::SessionDelete { .. } => "SessionDelete",
+            Self::PasswordSet { .. } => "PasswordSet",
+            Self::ProfileSet { .. } => "ProfileSet",
+            Self::InvitesDelete { .. } => "InvitesDelete",
+            Self::KeysRevoke { .. } => "KeysRevoke",
+        }
+    }
+}
+
+pub(crate) fn statements(tenant: Tenant, change: &AccountChange) -> Vec<Statement> {
+    match change {
+        AccountChange::SessionInsert { session, hash } => session::session_insert(session, *hash),
+        AccountChange::DeviceApprove { user, user_code, at } => vec![oauth::device_approve(user_code, *user, *at)],
+        AccountChange::CodeInsert { code, hash, expires_at } => oauth::code_insert(code, *hash, *expires_at),
+        AccountChange::SessionDelete { user, id } => vec![session::session_delete(*user, *id)],
+        AccountChange::PasswordSet { user, hash, stays } => {
+            let set = Statement::touch(&USER_PASSWORD_SET, params![id = *user, password_hash = hash]);
+            vec![set, session::sessions_delete_others(*user, *stays)]
+        }
+        AccountChange::ProfileSet { user, name, email } => {
+            vec![Statement::touch(&USER_PROFILE_SET, params![id = *user, name = name, email = email])]
+        }
+        AccountChange::InvitesDelete { user } => vec![invite::invites_delete(tenant, *user)],
+        AccountChange::KeysRevoke { user, kinds, at } => vec![api_key::api_keys_revoke(tenant, *user, kinds, *at)],
     }
 }
 
@@ -91,15 +196,6 @@ impl Store {
         let mut statements = vec![Statement::touch(&USER_INSERT, params)];
         statements.extend(workspace_insert(&workspace, id));
         self.write(statements).await.map(|_| ())
-    }
-
-    /// Sets or, with `None`, removes a person's password.
-    ///
-    /// # Errors
-    /// [`StoreError::Stale`] when there is no such person.
-    pub async fn user_password_set(&self, id: UserId, password_hash: Option<String>) -> Result<(), StoreError> {
-        let statement = Statement::touch(&USER_PASSWORD_SET, params![id = id, password_hash = password_hash]);
-        self.write(vec![statement]).await.map(|_| ())
     }
 }
 

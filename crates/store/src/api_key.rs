@@ -63,6 +63,10 @@ statements! {
         "UPDATE api_keys SET revoked_at = $now WHERE id = $id AND revoked_at IS NULL AND (workspace_id = $workspace OR \
          (workspace_id IS NULL AND EXISTS \
          (SELECT 1 FROM memberships WHERE memberships.workspace_id = $workspace AND memberships.user_id = api_keys.user_id)))";
+    /// Keys of some kinds that a person made for the workspace.
+    API_KEYS_REVOKE =
+        "UPDATE api_keys SET revoked_at = $now WHERE user_id = $user AND workspace_id = $workspace AND kind IN ($kinds) \
+         AND revoked_at IS NULL";
     API_KEY_ADDRESS =
         "INSERT INTO api_key_addresses (key_id, address, first_used_at) VALUES ($id, $address, $now) ON CONFLICT (key_id, address) DO NOTHING";
     /// A key that moves about is remembered at its newest hundred addresses.
@@ -180,6 +184,11 @@ pub(crate) fn api_key_update(tenant: Tenant, key: &ApiKey) -> Statement {
 
 pub(crate) fn api_key_revoke(tenant: Tenant, id: ApiKeyId, now: Timestamp) -> Statement {
     Statement::touch(&API_KEY_REVOKE, params![id = id, workspace = tenant, now = now])
+}
+
+pub(crate) fn api_keys_revoke(tenant: Tenant, user: UserId, kinds: &[KeyKind], now: Timestamp) -> Statement {
+    let kinds: Vec<&'static str> = kinds.iter().map(|kind| kind.as_str()).collect();
+    Statement::any(&API_KEYS_REVOKE, params![workspace = tenant, user = user, kinds = kinds, now = now])
 }
 
 /// A new key, of a login's family when it is an OAuth token.

@@ -19,7 +19,7 @@ use domain::{
     ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
-use crate::{RunChange, WorkflowChange};
+use crate::{AccountChange, RunChange, WorkflowChange};
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
@@ -76,6 +76,8 @@ pub enum Change {
     },
     /// A domain.
     DomainDelete(DomainId),
+    /// A custom domain that nobody has proved.
+    DomainLapse(DomainId),
     /// A variable, new or with another value.
     VariableSet(Variable),
     /// One variable.
@@ -265,12 +267,16 @@ pub enum Change {
         /// Of its secret.
         hash: [u8; 32],
     },
-    /// A new workspace with its owner.
+    /// Something about a person: how they sign in, or what ends with their role.
+    Account(AccountChange),
+    /// A new workspace with its owner, who owns less than `most`; otherwise that is [`crate::StoreError::Stale`].
     WorkspaceInsert {
         /// The workspace, which is the commit's tenant.
         workspace: Workspace,
         /// Who owns it.
         owner: UserId,
+        /// Workspaces that they may own.
+        most: u32,
     },
     /// Name, username, plan.
     WorkspaceUpdate(Workspace),
@@ -337,6 +343,13 @@ pub enum Change {
         id: VolumeInstanceId,
         /// Bytes of files.
         used_bytes: i64,
+    },
+    /// The files of a volume instance that goes away, and those of its backups, are kept for their grace.
+    VolumeFilesKeep {
+        /// Which.
+        id: VolumeInstanceId,
+        /// When it goes.
+        at: Timestamp,
     },
     /// A volume in one environment.
     VolumeInstanceDelete(VolumeInstanceId),
@@ -425,6 +438,7 @@ impl Change {
             Self::DomainUpdate(_) => "DomainUpdate",
             Self::DomainChecked { .. } => "DomainChecked",
             Self::DomainDelete(_) => "DomainDelete",
+            Self::DomainLapse(_) => "DomainLapse",
             Self::VariableSet(_) => "VariableSet",
             Self::VariableDelete { .. } => "VariableDelete",
             Self::VariablesClear { .. } => "VariablesClear",
@@ -468,6 +482,7 @@ impl Change {
             Self::VolumeInstanceMountPath { .. } => "VolumeInstanceMountPath",
             Self::VolumeInstanceMove { .. } => "VolumeInstanceMove",
             Self::VolumeInstanceUsed { .. } => "VolumeInstanceUsed",
+            Self::VolumeFilesKeep { .. } => "VolumeFilesKeep",
             Self::VolumeInstanceDelete(_) => "VolumeInstanceDelete",
             Self::VolumeAttach { .. } => "VolumeAttach",
             Self::VolumeDetach(_) => "VolumeDetach",
@@ -479,6 +494,7 @@ impl Change {
             Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
             Self::TcpProxyInsert(_) => "TcpProxyInsert",
             Self::TcpProxyDelete(_) => "TcpProxyDelete",
+            Self::Account(change) => change.kind(),
             Self::Workflow(change) => change.kind(),
             Self::Run(change) => change.kind(),
         }
@@ -516,6 +532,7 @@ impl Change {
             | Self::InstanceDelete(_)
             | Self::DomainChecked { .. }
             | Self::DomainDelete(_)
+            | Self::DomainLapse(_)
             | Self::VariableDelete { .. }
             | Self::VariablesClear { .. }
             | Self::DeploymentMove { .. }
@@ -538,11 +555,13 @@ impl Change {
             | Self::MemberRemove { .. }
             | Self::WorkspaceGrow { .. }
             | Self::InviteDelete { .. }
+            | Self::Account(_)
             | Self::ApiKeyRevoke { .. }
             | Self::VolumeDelete(_)
             | Self::VolumeInstanceMountPath { .. }
             | Self::VolumeInstanceMove { .. }
             | Self::VolumeInstanceUsed { .. }
+            | Self::VolumeFilesKeep { .. }
             | Self::VolumeInstanceDelete(_)
             | Self::VolumeAttach { .. }
             | Self::VolumeDetach(_)

@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance, invite,
-    notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
+    account, activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance,
+    invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
 
 impl Store {
@@ -60,6 +60,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::DomainUpdate(row) => domain_name::domain_update(row),
         Change::DomainChecked { id, value, verified, at } => domain_name::domain_checked(tenant, *id, value.as_ref(), *verified, *at),
         Change::DomainDelete(id) => domain_name::domain_delete(tenant, *id),
+        Change::DomainLapse(id) => domain_name::domain_lapse(tenant, *id),
         Change::VariableSet(row) => variable::variable_set(vault, row)?,
         Change::VariableDelete { environment, service, name } => variable::variable_delete(tenant, *environment, *service, name),
         Change::VariablesClear { environment, service } => variable::variables_clear(tenant, *environment, *service),
@@ -96,7 +97,8 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::MemberRemove { user } => return Ok(workspace::member_remove(tenant, *user)),
         Change::InviteInsert { invite, hash, at } => return Ok(invite::invite_insert(invite, *hash, *at)),
         Change::InviteDelete { hash } => invite::invite_delete(tenant, *hash),
-        Change::WorkspaceInsert { workspace, owner } => return Ok(workspace::workspace_insert(workspace, *owner)),
+        Change::Account(change) => return Ok(account::statements(tenant, change)),
+        Change::WorkspaceInsert { workspace, owner, most } => return Ok(workspace::workspace_insert_below(workspace, *owner, *most)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),
@@ -113,6 +115,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
             volume::volume_instance_move(tenant, *id, (*from, *to), *restoring, *at)
         }
         Change::VolumeInstanceUsed { id, used_bytes } => volume::volume_instance_used(tenant, *id, *used_bytes),
+        Change::VolumeFilesKeep { id, at } => return Ok(volume::volume_files_keep(tenant, *id, *at)),
         Change::VolumeInstanceDelete(id) => volume::volume_instance_delete(tenant, *id),
         Change::VolumeAttach { id, service } => volume::volume_attach(tenant, *id, *service),
         Change::VolumeDetach(id) => volume::volume_detach(tenant, *id),

@@ -38,6 +38,9 @@ statements! {
          WHERE id = $id AND verified_at IS NULL AND workspace_id = $workspace";
     DOMAIN_UPDATE =
         "UPDATE domains SET domain = $domain, target_port = $target_port, updated_at = $updated WHERE id = $id AND workspace_id = $workspace";
+    /// One that was proved meanwhile stays.
+    DOMAIN_LAPSE =
+        "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace AND kind = 'CUSTOM' AND verified_at IS NULL";
     DOMAIN_DELETE = "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -150,4 +153,8 @@ pub(crate) fn domain_checked(tenant: Tenant, id: DomainId, value: Option<&String
 
 pub(crate) fn domain_delete(tenant: Tenant, id: DomainId) -> Statement {
     Statement::touch(&DOMAIN_DELETE, params![id = id, workspace = tenant])
+}
+
+pub(crate) fn domain_lapse(tenant: Tenant, id: DomainId) -> Statement {
+    Statement::touch(&DOMAIN_LAPSE, params![id = id, workspace = tenant])
 }

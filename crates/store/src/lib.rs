@@ -70,7 +70,7 @@ use std::sync::Arc;
 use domain::Sealed;
 use domain::WorkspaceId;
 
-pub use account::NewUser;
+pub use account::{AccountChange, NewUser};
 pub use change::{Change, Committed};
 pub use deployment::DeploymentQuery;
 pub use environment_patch::StagedCount;

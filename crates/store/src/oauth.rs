@@ -97,13 +97,12 @@ impl Store {
         self.one(&DEVICE_BY_USER_CODE, &params![user_code = user_code, now = now], grant).await
     }
 
-    /// Records the answer to a device login: the person who approves it, or `None` for no. Whether it was still open; the first answer
-    /// stands.
+    /// Refuses a device login. Whether it was still open; the first answer stands.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn device_answer(&self, user_code: &str, approved_by: Option<UserId>, now: Timestamp) -> Result<bool, StoreError> {
-        let params = params![user_code = user_code, user = approved_by, denied = approved_by.is_none(), now = now];
+    pub async fn device_deny(&self, user_code: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let params = params![user_code = user_code, user = None::<UserId>, denied = true, now = now];
         Ok(self.write_one(&DEVICE_ANSWER, params).await? > 0)
     }
 
@@ -121,23 +120,6 @@ impl Store {
         let found = first(&DEVICE_BY_HASH, outcomes.next(), grant)?;
         // Approved between the two statements: the next poll takes it.
         Ok(found.map(|grant| if matches!(grant, DeviceGrant::Approved(_)) { DeviceGrant::Pending } else { grant }))
-    }
-
-    /// Keeps the code of a browser login that the person has approved. Codes live at most two days.
-    ///
-    /// # Errors
-    /// There is no such person.
-    pub async fn oauth_code_create(
-        &self,
-        hash: [u8; 32],
-        user: UserId,
-        redirect_uri: &str,
-        challenge: &str,
-        expires_at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let purge = Statement::any(&CODE_PURGE, params![over = long_over(expires_at)]);
-        let params = params![hash = hash, user = user, redirect_uri = redirect_uri, challenge = challenge, expires = expires_at];
-        self.write(vec![purge, Statement::touch(&CODE_CREATE, params)]).await.map(|_| ())
     }
 
     /// Uses a code up. Of any number of uses at once, one gets it.
@@ -192,4 +174,17 @@ impl Store {
         let spent = first(&REFRESH_SPENT, outcomes.nth(1), |r| r.id(|id| id))?;
         Ok(if spent.is_some() { RefreshUse::Reused } else { RefreshUse::Unknown })
     }
+}
+
+/// The answer of a person who approves; the first answer stands.
+pub(crate) fn device_approve(user_code: &str, user: UserId, now: Timestamp) -> Statement {
+    Statement::touch(&DEVICE_ANSWER, params![user_code = user_code, user = user, denied = false, now = now])
+}
+
+/// The code of a browser login that the person has approved. Codes live at most two days.
+pub(crate) fn code_insert(code: &OAuthCode, hash: [u8; 32], expires_at: Timestamp) -> Vec<Statement> {
+    let OAuthCode { user_id, redirect_uri, challenge } = code;
+    let purge = Statement::any(&CODE_PURGE, params![over = long_over(expires_at)]);
+    let params = params![hash = hash, user = *user_id, redirect_uri = redirect_uri, challenge = challenge, expires = expires_at];
+    vec![purge, Statement::touch(&CODE_CREATE, params)]
 }

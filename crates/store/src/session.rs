@@ -57,18 +57,6 @@ impl Store {
         self.write_returning(&LOGIN_LINK_USE, params![hash = hash, now = now], |r| r.id(UserId)).await
     }
 
-    /// Begins a session, kept by the hash of its cookie.
-    ///
-    /// # Errors
-    /// There is no such person.
-    pub async fn session_create(&self, session: Session, hash: [u8; 32]) -> Result<(), StoreError> {
-        let Session { id, user_id, created_at, expires_at, address, agent } = session;
-        let purge = Statement::any(&SESSIONS_PURGE, params![now = created_at]);
-        let params =
-            params![id = id, user = user_id, hash = hash, address = address, agent = agent, created = created_at, expires = expires_at];
-        self.write(vec![purge, Statement::touch(&SESSION_CREATE, params)]).await.map(|_| ())
-    }
-
     /// The session of a cookie, unless it has ended.
     ///
     /// # Errors
@@ -84,20 +72,28 @@ impl Store {
     pub async fn sessions(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
         self.list(&SESSIONS, &params![user = user], row).await
     }
+}
 
-    /// Ends a session of a person. Whether there was one.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn session_delete(&self, user: UserId, id: SessionId) -> Result<bool, StoreError> {
-        Ok(self.write_one(&SESSION_DELETE, params![id = id, user = user]).await? > 0)
-    }
+pub(crate) fn session_insert(session: &Session, hash: [u8; 32]) -> Vec<Statement> {
+    let Session { id, user_id, created_at, expires_at, address, agent } = session;
+    let purge = Statement::any(&SESSIONS_PURGE, params![now = *created_at]);
+    let params = params![
+        id = *id,
+        user = *user_id,
+        hash = hash,
+        address = address.as_ref(),
+        agent = agent.as_ref(),
+        created = *created_at,
+        expires = *expires_at
+    ];
+    vec![purge, Statement::touch(&SESSION_CREATE, params)]
+}
 
-    /// Ends every session of a person but one.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn sessions_delete_others(&self, user: UserId, id: SessionId) -> Result<(), StoreError> {
-        self.write_one(&SESSIONS_DELETE_OTHERS, params![id = id, user = user]).await.map(|_| ())
-    }
+pub(crate) fn session_delete(user: UserId, id: SessionId) -> Statement {
+    Statement::touch(&SESSION_DELETE, params![id = id, user = user])
+}
+
+/// Ends every session of a person but one.
+pub(crate) fn sessions_delete_others(user: UserId, id: SessionId) -> Statement {
+    Statement::any(&SESSIONS_DELETE_OTHERS, params![id = id, user = user])
 }

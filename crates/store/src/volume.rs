@@ -1,8 +1,9 @@
 //! Volumes, their instances and where these are attached. A deleted volume's rows go when its grace is over; an instance goes with its
-//! environment; an attachment goes with either of its ends.
+//! environment; an attachment goes with either of its ends; what is kept on disk for a while goes when [`GRACE`] is over.
 
 use domain::volume::{GRACE, Volume, VolumeInstance, VolumeState};
 use domain::{BackupId, EnvironmentId, ProjectId, Sealed, ServiceId, Tenant, Timestamp, VolumeId, VolumeInstanceId, WorkspaceId};
+use uuid::Uuid;
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError};
@@ -63,6 +64,14 @@ statements! {
          WHERE id = $id AND state = $from AND workspace_id = $workspace";
     VOLUME_INSTANCE_USED = "UPDATE volume_instances SET used_bytes = $used WHERE id = $id AND workspace_id = $workspace";
     VOLUME_INSTANCE_DELETE = "DELETE FROM volume_instances WHERE id = $id AND workspace_id = $workspace";
+    VOLUME_FILES_KEEP =
+        "INSERT INTO volume_files_kept (id, workspace_id, deleted_at) SELECT id, workspace_id, $at FROM volume_instances \
+         WHERE id = $id AND workspace_id = $workspace";
+    BACKUP_FILES_KEEP =
+        "INSERT INTO volume_files_kept (id, workspace_id, deleted_at) SELECT id, workspace_id, $at FROM volume_backups \
+         WHERE volume_instance_id = $id AND workspace_id = $workspace";
+    SYSTEM_VOLUME_FILES_KEPT = "SELECT id FROM volume_files_kept";
+    SYSTEM_VOLUME_FILES_PURGE = "DELETE FROM volume_files_kept WHERE deleted_at < $over";
     VOLUME_ATTACH =
         "INSERT INTO volume_mounts (volume_instance_id, workspace_id, project_id, environment_id, service_id, single) \
          SELECT id, workspace_id, project_id, environment_id, $service, $single FROM volume_instances \
@@ -185,6 +194,16 @@ impl Store {
     pub async fn system_volume_instances(&self) -> Result<Vec<VolumeInstance>, StoreError> {
         self.list(&SYSTEM_VOLUME_INSTANCES, &[], instance).await
     }
+
+    /// The folders of volumes and backups without a row that are kept, once those are left out whose grace is over.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_volume_files_kept(&self, now: Timestamp) -> Result<Vec<Uuid>, StoreError> {
+        let over = now.checked_sub(GRACE).unwrap_or(Timestamp::MIN);
+        self.write_one(&SYSTEM_VOLUME_FILES_PURGE, params![over = over]).await?;
+        self.list(&SYSTEM_VOLUME_FILES_KEPT, &[], |r| r.id(std::convert::identity)).await
+    }
 }
 
 pub(crate) fn volume_insert(row: &Volume) -> Statement {
@@ -273,6 +292,12 @@ pub(crate) fn volume_instance_move(
 /// A volume that is gone needs no measure.
 pub(crate) fn volume_instance_used(tenant: Tenant, id: VolumeInstanceId, used_bytes: i64) -> Statement {
     Statement::any(&VOLUME_INSTANCE_USED, params![id = id, workspace = tenant, used = used_bytes])
+}
+
+/// What a volume instance that goes away has on disk, with its backups.
+pub(crate) fn volume_files_keep(tenant: Tenant, id: VolumeInstanceId, at: Timestamp) -> Vec<Statement> {
+    let params = params![id = id, workspace = tenant, at = at];
+    vec![Statement::touch(&VOLUME_FILES_KEEP, params.clone()), Statement::any(&BACKUP_FILES_KEEP, params)]
 }
 
 pub(crate) fn volume_instance_delete(tenant: Tenant, id: VolumeInstanceId) -> Statement {

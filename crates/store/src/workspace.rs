@@ -37,6 +37,11 @@ statements! {
     WORKSPACE_INSERT =
         "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
          VALUES ($id, $name, $username, $personal_of, $plan, $created, $updated)";
+    /// Whoever makes a workspace waits for what the same person does at the same time, so that the count that follows holds.
+    OWNER_LOCK = "UPDATE users SET name = name WHERE id = $user";
+    OWNER_ROOM =
+        "UPDATE users SET name = name WHERE id = $user AND (SELECT COUNT(*) FROM memberships WHERE memberships.user_id = $user \
+         AND memberships.role = 'OWNER') < $most";
     WORKSPACE_UPDATE = "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated WHERE id = $workspace";
     WORKSPACE_GROW = "UPDATE workspaces SET updated_at = $at WHERE id = $workspace AND updated_at = $seen";
     /// Whoever changes members waits for whoever does so at the same time, so that two owners cannot remove each other.
@@ -111,6 +116,14 @@ impl Store {
     pub async fn workspace_create(&self, workspace: Workspace, owner: UserId) -> Result<(), StoreError> {
         self.write(workspace_insert(&workspace, owner)).await.map(|_| ())
     }
+}
+
+/// A workspace for a person who owns less than `most`.
+pub(crate) fn workspace_insert_below(workspace: &Workspace, owner: UserId, most: u32) -> Vec<Statement> {
+    let mut statements =
+        vec![Statement::touch(&OWNER_LOCK, params![user = owner]), Statement::touch(&OWNER_ROOM, params![user = owner, most = most])];
+    statements.extend(workspace_insert(workspace, owner));
+    statements
 }
 
 /// A workspace and its owner.

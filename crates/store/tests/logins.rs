@@ -1,10 +1,10 @@
 //! Logins: what may be used once is used once, however many try.
 
-use domain::account::{DeviceGrant, Session};
+use domain::account::{DeviceGrant, Invite, Session};
 use domain::key::{ApiKey, KeyKind};
-use domain::{SessionId, UserId};
+use domain::{Role, SessionId, Tenant, UserId};
 use futures::future::join_all;
-use store::{Change, OAuthCode, RefreshUse, Store, StoreError};
+use store::{AccountChange, Change, OAuthCode, RefreshUse, Store, StoreError};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -32,15 +32,17 @@ async fn revoked(store: &Store, hash: [u8; 32]) -> bool {
 
 both! {
     async fn links_codes_and_grants_are_used_once(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
         let (link, code, device) = (hash(), hash(), hash());
         store.login_link_create(link, user.id, later(60)).await.unwrap();
-        store.oauth_code_create(code, user.id, "http://127.0.0.1:1/callback", "challenge", later(60)).await.unwrap();
+        let of_login = OAuthCode { user_id: user.id, redirect_uri: "http://127.0.0.1:1/callback".into(), challenge: "challenge".into() };
+        change(AccountChange::CodeInsert { code: of_login, hash: code, expires_at: later(60) }).await.unwrap();
         store.device_create(device, "ABCD-EFGH", later(60)).await.unwrap();
         assert_eq!(store.device_exchange(device, now()).await.unwrap(), Some(DeviceGrant::Pending));
-        assert!(store.device_answer("ABCD-EFGH", Some(user.id), now()).await.unwrap());
-        assert!(!store.device_answer("ABCD-EFGH", None, now()).await.unwrap(), "an answer was changed");
+        change(AccountChange::DeviceApprove { user: user.id, user_code: "ABCD-EFGH".into(), at: now() }).await.unwrap();
+        assert!(!store.device_deny("ABCD-EFGH", now()).await.unwrap(), "an answer was changed");
         assert_eq!(store.login_link_use(link, later(61)).await.unwrap(), None, "too late");
         assert_eq!(race(store, move |store| async move { store.login_link_use(link, now()).await.unwrap() }).await, 1);
         assert_eq!(race(store, move |store| async move { store.oauth_code_use(code, now()).await.unwrap() }).await, 1);
@@ -53,20 +55,23 @@ both! {
     }
 
     async fn a_device_login_ends_as_it_was_answered(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
         let (denied, late, code) = (hash(), hash(), hash());
         store.device_create(denied, "NO", later(60)).await.unwrap();
         store.device_create(late, "LATE", later(60)).await.unwrap();
         assert!(matches!(store.device_create(hash(), "NO", later(60)).await, Err(StoreError::Conflict { .. })));
         assert_eq!(store.device_by_user_code("NO", now()).await.unwrap(), Some(DeviceGrant::Pending));
-        assert!(store.device_answer("NO", None, now()).await.unwrap());
+        assert!(store.device_deny("NO", now()).await.unwrap());
+        let yes = |user_code: &str, at| AccountChange::DeviceApprove { user: user.id, user_code: user_code.into(), at };
+        assert!(matches!(change(yes("NO", now())).await, Err(StoreError::Stale)), "an answer was changed");
         assert_eq!(store.device_exchange(denied, now()).await.unwrap(), Some(DeviceGrant::Denied));
-        assert!(!store.device_answer("LATE", Some(user.id), later(61)).await.unwrap());
+        assert!(matches!(change(yes("LATE", later(61))).await, Err(StoreError::Stale)));
         assert_eq!(store.device_exchange(late, later(61)).await.unwrap(), Some(DeviceGrant::Expired));
-        store.oauth_code_create(code, user.id, "u", "c", later(60)).await.unwrap();
-        let used = store.oauth_code_use(code, now()).await.unwrap();
-        assert_eq!(used, Some(OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() }));
+        let of_login = OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() };
+        change(AccountChange::CodeInsert { code: of_login.clone(), hash: code, expires_at: later(60) }).await.unwrap();
+        assert_eq!(store.oauth_code_use(code, now()).await.unwrap(), Some(of_login));
         // What is long over is cleared out by what begins later.
         store.device_create(hash(), "NEXT", later(60 + 3 * 86_400)).await.unwrap();
         assert_eq!(store.device_exchange(late, now()).await.unwrap(), None);
@@ -128,14 +133,63 @@ both! {
             address: Some("10.0.0.1".into()),
             agent: Some("Mozilla/5.0 (X11; Linux x86_64)".into()),
         };
-        store.session_create(session.clone(), cookie).await.unwrap();
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
+        change(AccountChange::SessionInsert { session: session.clone(), hash: cookie }).await.unwrap();
         assert_eq!(store.session_by_hash(cookie, now()).await.unwrap(), Some(session.clone()));
         assert_eq!(store.session_by_hash(cookie, later(60)).await.unwrap(), None);
-        assert!(!store.session_delete(stranger.id, session.id).await.unwrap());
-        assert!(store.session_delete(user.id, session.id).await.unwrap());
+        let ends = |user| AccountChange::SessionDelete { user, id: session.id };
+        assert!(matches!(change(ends(stranger.id)).await, Err(StoreError::Stale)));
+        change(ends(user.id)).await.unwrap();
         assert!(store.sessions(user.id).await.unwrap().is_empty());
-        store.user_password_set(user.id, Some("$argon2".into())).await.unwrap();
+        let password = |user| AccountChange::PasswordSet { user, hash: "$argon2".into(), stays: session.id };
+        change(password(user.id)).await.unwrap();
         assert_eq!(store.user_password_hash(user.id).await.unwrap().as_deref(), Some("$argon2"));
-        assert!(matches!(store.user_password_set(UserId::generate(), None).await, Err(StoreError::Stale)));
+        assert!(matches!(change(password(UserId::generate())).await, Err(StoreError::Stale)));
+    }
+
+    async fn invitations_and_keys_end_with_whoever_made_them(fixture: Fixture) {
+        let (tenant, owner) = fixture.tenant("owner").await;
+        let (elsewhere, gone) = fixture.tenant("gone").await;
+        let store = &fixture.store;
+        let invite = |tenant: Tenant, made_by, hash| {
+            let invite = Invite { workspace_id: tenant.workspace(), made_by, role: Role::Admin, expires_at: later(60) };
+            Change::InviteInsert { invite, hash, at: now() }
+        };
+        let [stays, ends, other] = [hash(), hash(), hash()];
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Admin }]).await.unwrap();
+        store.commit(tenant, vec![invite(tenant, owner.id, stays), invite(tenant, gone.id, ends)]).await.unwrap();
+        store.commit(elsewhere, vec![invite(elsewhere, gone.id, other)]).await.unwrap();
+        assert_eq!(store.invites_made_by(tenant, gone.id, now()).await.unwrap().len(), 1);
+        assert!(store.invite_by_hash(ends, now()).await.unwrap().is_some());
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Member }]).await.unwrap();
+        let worthless = store.invite_by_hash(ends, now()).await.unwrap().is_none();
+        assert!(worthless, "it was made in the moment in which its maker lost the right to");
+        store.commit(tenant, vec![Change::MemberSet { user: gone.id, role: Role::Admin }]).await.unwrap();
+        let mut keys = vec![];
+        let made = [
+            (KeyKind::Workspace, tenant, gone.id),
+            (KeyKind::Flow, tenant, gone.id),
+            (KeyKind::Workspace, tenant, owner.id),
+            (KeyKind::Workspace, elsewhere, gone.id),
+        ];
+        for (kind, place, user) in made {
+            let secret = hash();
+            let key = ApiKey { workspace_id: Some(place.workspace()), ..api_key(kind, user) };
+            store.api_key_create(key, secret).await.unwrap();
+            keys.push(secret);
+        }
+        let revoke = AccountChange::KeysRevoke { user: gone.id, kinds: vec![KeyKind::Workspace, KeyKind::Galaxy], at: now() };
+        let changes = vec![Change::Account(AccountChange::InvitesDelete { user: gone.id }), Change::Account(revoke)];
+        store.commit(tenant, changes).await.unwrap();
+        let mut open = vec![];
+        for link in [stays, ends, other] {
+            open.push(store.invite_by_hash(link, now()).await.unwrap().is_some());
+        }
+        assert_eq!(open, [true, false, true]);
+        let mut ended = vec![];
+        for key in keys {
+            ended.push(revoked(store, key).await);
+        }
+        assert_eq!(ended, [true, false, false, false]);
     }
 }

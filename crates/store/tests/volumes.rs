@@ -89,6 +89,31 @@ fn conflict(result: Result<store::Committed, StoreError>) -> Constraint {
 }
 
 both! {
+    async fn the_files_of_what_goes_with_its_environment_are_kept(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        let row = volume(&tree, "data");
+        let at = mounted(&tree, &row, None);
+        let copy = backup(&at);
+        let made = vec![
+            Change::VolumeInsert(row.clone()),
+            Change::VolumeInstanceInsert(at.clone()),
+            Change::BackupInsert(copy.clone()),
+        ];
+        store.commit(tenant, made).await.unwrap();
+        let keep = Change::VolumeFilesKeep { id: at.id, at: now() };
+        let (stranger, _) = fixture.tenant("stranger").await;
+        assert!(matches!(store.commit(stranger, vec![keep.clone()]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![keep, Change::EnvironmentDelete(tree.environment.id)]).await.unwrap();
+        assert!(store.system_volume_instances().await.unwrap().is_empty());
+        let mut kept = store.system_volume_files_kept(later(2 * 86_400)).await.unwrap();
+        kept.sort_unstable();
+        let mut all = [at.id.0, copy.id.0];
+        all.sort_unstable();
+        assert_eq!(kept, all);
+        assert!(store.system_volume_files_kept(later(2 * 86_400 + 60)).await.unwrap().is_empty(), "48 hours of grace");
+    }
+
     async fn a_volume_is_attached_moved_and_deleted(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let (store, tenant) = (&fixture.store, tree.tenant);

@@ -1,7 +1,7 @@
 import { useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
-import { WorkspaceCreateDocument } from "../gql";
+import { AccountUpdateDocument, WorkspaceCreateDocument } from "../gql";
 import { Act, Field } from "../ui/basic";
 import { useViewer } from "../viewer";
 import { AccountFrame } from "./account-frame";
@@ -12,19 +12,55 @@ export function Account() {
   const viewer = useViewer();
   return (
     <AccountFrame title="Account">
-      <section className="sheet">
-        <div className="section stack tight">
-          <strong>{viewer.name}</strong>
-          <span className="second">{viewer.email}</span>
-          <span className="small quiet">
-            <code>{viewer.id}</code>
-          </span>
-        </div>
-      </section>
+      <Profile key={`${viewer.name} ${viewer.email}`} />
       <Security />
       <GalaxyKey />
       <NewWorkspace />
     </AccountFrame>
+  );
+}
+
+/** What others see. An operator chooses the address that they sign in with; others ask one. */
+function Profile() {
+  const viewer = useViewer();
+  const [name, setName] = useState(viewer.name ?? "");
+  const [email, setEmail] = useState(viewer.email);
+  const [password, setPassword] = useState("");
+  const moves = email.trim() !== viewer.email;
+  return (
+    <form className="stack tight" aria-label="Profile" onSubmit={(event) => event.preventDefault()}>
+      <h2>Profile</h2>
+      <span className="small quiet">
+        <code>{viewer.id}</code>
+      </span>
+      <div className="row wrap" style={{ alignItems: "flex-end" }}>
+        <div style={{ flex: "1 1 180px" }}>
+          <Field label="Your name">
+            <input className="input" autoComplete="name" value={name} onChange={(event) => setName(event.target.value)} maxLength={64} />
+          </Field>
+        </div>
+        <div style={{ flex: "1 1 180px" }}>
+          <Field label="Your address" hint={viewer.isAdmin ? undefined : "An operator of this server changes it."}>
+            <input className="input" type="email" autoComplete="email" value={email} readOnly={!viewer.isAdmin} onChange={(event) => setEmail(event.target.value)} />
+          </Field>
+        </div>
+        {moves && (
+          <div style={{ flex: "1 1 180px" }}>
+            <Field label="Your password, if you have one">
+              <input className="input" type="password" autoComplete="current-password" value={password} onChange={(event) => setPassword(event.target.value)} />
+            </Field>
+          </div>
+        )}
+        <Act
+          type="submit"
+          disabled={!name.trim() || !email.trim() || (name === viewer.name && !moves)}
+          act={() => change(AccountUpdateDocument, { input: { name: name.trim(), email: moves ? email.trim() : null, password: password || null } })}
+          done="Saved"
+        >
+          Save
+        </Act>
+      </div>
+    </form>
   );
 }
 

@@ -21,6 +21,7 @@ export function Audit() {
 
 /** Verbs that read better as a sentence than by their name. */
 const sentences: Record<string, (data: Data) => string> = {
+  account_update: () => "changed their profile",
   api_key_create: (data) => `made the key ${said(data.label)}`,
   container_count_set: (data) => `scaled from ${said(data.from)} to ${said(data.to)}`,
   container_kill: () => "killed a container",
@@ -32,14 +33,20 @@ const sentences: Record<string, (data: Data) => string> = {
   deployment_redeploy: () => "deployed the same source again",
   deployment_rollback: () => "rolled back",
   deployment_succeeded: () => "finished a deployment",
+  domain_lapse: (data) => `gave up ${said(data.domain)}, which nobody proved`,
   environment_patch_commit: () => "deployed staged changes",
   environment_stage_changes: () => "staged changes",
+  login: (data) => `signed in by ${said(data.method)}`,
+  logout: () => "signed out",
   notification_settings_set: () => "changed whom events are told to",
+  password_set: () => "set a password",
   project_create: (data) => `made the project ${said(data.name)}`,
+  session_delete: () => "signed another browser out",
   trigger_save: (data) => `saved the trigger ${said(data.name)}`,
   variable_collection_upsert: (data) => `set ${Array.isArray(data.names) ? data.names.join(", ") : "variables"}`,
   workspace_invite_code_create: (data) => `made an invitation as ${said(data.role).toLowerCase()}`,
   workspace_invite_code_use: (data) => `joined as ${said(data.role).toLowerCase()}`,
+  workspace_invite_codes_end: (data) => `ended what ${said(data.email)} invited to`,
   workspace_leave: () => "left the workspace",
   workspace_permission_change: (data) => `made ${said(data.email)} ${said(data.after).toLowerCase()}`,
   workspace_user_invite: (data) => `added ${said(data.email)} as ${said(data.role).toLowerCase()}`,

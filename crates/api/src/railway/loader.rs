@@ -102,198 +102,37 @@ impl Loader {
         self.services.announce(tenant, rows.filter_map(|row| row.service_id));
     }
 
-    pub(crate) fn volumes_of(&self, ctx: &Ctx, tenant: Tenant, project: ProjectId) -> Result<Children<Volume>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ProjectId>| async move { store.volumes_of_projects(tenant, &ids).await };
-        self.project_volumes.get(
-            ctx,
-            tenant,
-            project,
-            &self.projects,
-            load,
-            |row| row.project_id,
-            |rows| {
-                self.announce_volumes(tenant, rows.iter().map(AsRef::as_ref));
-                for row in rows {
-                    self.volume_by_id.seed(tenant, row.id, Arc::clone(row));
-                }
-            },
-        )
+    fn see_environments(&self, tenant: Tenant, rows: &[Arc<Environment>]) {
+        self.announce_environments(tenant, rows.iter().map(AsRef::as_ref));
+        for row in rows {
+            self.environment_by_id.seed(tenant, row.id, Arc::clone(row));
+        }
     }
 
-    pub(crate) fn volume_instances_of(
-        &self,
-        ctx: &Ctx,
-        tenant: Tenant,
-        environment: EnvironmentId,
-    ) -> Result<Children<VolumeInstance>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<EnvironmentId>| async move { store.volume_instances_of_environments(tenant, &ids).await };
-        self.environment_volumes.get(
-            ctx,
-            tenant,
-            environment,
-            &self.environments,
-            load,
-            |row| row.environment_id,
-            |rows| self.announce_volume_instances(tenant, rows.iter().map(AsRef::as_ref)),
-        )
+    fn see_services(&self, tenant: Tenant, rows: &[Arc<Service>]) {
+        self.announce_services(tenant, rows.iter().map(AsRef::as_ref));
+        for row in rows {
+            self.service_by_id.seed(tenant, row.id, Arc::clone(row));
+        }
     }
 
-    pub(crate) fn instances_of_volume(&self, ctx: &Ctx, tenant: Tenant, id: VolumeId) -> Result<Children<VolumeInstance>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<VolumeId>| async move {
-            only(store.volume_instances_of_volumes(tenant, &ids).await, |row| reads(ctx, tenant, row.project_id, row.environment_id))
-        };
-        self.volume_instances.get(
-            ctx,
-            tenant,
-            id,
-            &self.volumes,
-            load,
-            |row| row.volume_id,
-            |rows| self.announce_volume_instances(tenant, rows.iter().map(AsRef::as_ref)),
-        )
+    fn see_instances(&self, tenant: Tenant, rows: &[Arc<Instance>]) {
+        self.announce_instances(tenant, rows.iter().map(AsRef::as_ref));
     }
 
-    pub(crate) fn volume(&self, ctx: &Ctx, tenant: Tenant, id: VolumeId) -> Result<Arc<Volume>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<VolumeId>| async move { store.volumes_by_id(tenant, &ids).await };
-        let rows = self.volume_by_id.get(ctx, tenant, id, &self.volumes, load, |row| row.id, |_| {})?;
-        rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("Volume"))
+    fn see_deployments(&self, tenant: Tenant, rows: &[Arc<Deployment>]) {
+        self.announce_deployments(tenant, rows.iter().map(AsRef::as_ref));
     }
 
-    pub(crate) fn environments_of(&self, ctx: &Ctx, tenant: Tenant, project: ProjectId) -> Result<Children<Environment>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ProjectId>| async move {
-            only(store.environments_of(tenant, &ids).await, |row| reads(ctx, tenant, row.project_id, row.id))
-        };
-        self.project_environments.get(
-            ctx,
-            tenant,
-            project,
-            &self.projects,
-            load,
-            |row| row.project_id,
-            |rows| {
-                self.announce_environments(tenant, rows.iter().map(AsRef::as_ref));
-                for row in rows {
-                    self.environment_by_id.seed(tenant, row.id, Arc::clone(row));
-                }
-            },
-        )
+    fn see_volumes(&self, tenant: Tenant, rows: &[Arc<Volume>]) {
+        self.announce_volumes(tenant, rows.iter().map(AsRef::as_ref));
+        for row in rows {
+            self.volume_by_id.seed(tenant, row.id, Arc::clone(row));
+        }
     }
 
-    pub(crate) fn services_of(&self, ctx: &Ctx, tenant: Tenant, project: ProjectId) -> Result<Children<Service>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ProjectId>| async move { store.services_of(tenant, &ids).await };
-        self.project_services.get(
-            ctx,
-            tenant,
-            project,
-            &self.projects,
-            load,
-            |row| row.project_id,
-            |rows| {
-                self.announce_services(tenant, rows.iter().map(AsRef::as_ref));
-                for row in rows {
-                    self.service_by_id.seed(tenant, row.id, Arc::clone(row));
-                }
-            },
-        )
-    }
-
-    pub(crate) fn instances_of_environment(&self, ctx: &Ctx, tenant: Tenant, id: EnvironmentId) -> Result<Children<Instance>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<EnvironmentId>| async move { store.instances_of_environments(tenant, &ids).await };
-        self.environment_instances.get(
-            ctx,
-            tenant,
-            id,
-            &self.environments,
-            load,
-            |row| row.environment_id,
-            |rows| self.announce_instances(tenant, rows.iter().map(AsRef::as_ref)),
-        )
-    }
-
-    pub(crate) fn instances_of_service(&self, ctx: &Ctx, tenant: Tenant, id: ServiceId) -> Result<Children<Instance>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ServiceId>| async move {
-            only(store.instances_of_services(tenant, &ids).await, |row| reads(ctx, tenant, row.project_id, row.environment_id))
-        };
-        self.service_instances.get(
-            ctx,
-            tenant,
-            id,
-            &self.services,
-            load,
-            |row| row.service_id,
-            |rows| self.announce_instances(tenant, rows.iter().map(AsRef::as_ref)),
-        )
-    }
-
-    pub(crate) fn deployments_of_service(&self, ctx: &Ctx, tenant: Tenant, id: ServiceId) -> Result<Children<Deployment>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ServiceId>| async move {
-            let found = store.deployments_of_services(tenant, &ids, HISTORY).await;
-            only(found, |row| reads(ctx, tenant, row.project_id, row.environment_id))
-        };
-        self.service_deployments.get(
-            ctx,
-            tenant,
-            id,
-            &self.services,
-            load,
-            |row| row.service_id,
-            |rows| self.announce_deployments(tenant, rows.iter().map(AsRef::as_ref)),
-        )
-    }
-
-    pub(crate) fn domains_of(&self, ctx: &Ctx, tenant: Tenant, id: EnvironmentId) -> Result<Children<Domain>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<EnvironmentId>| async move { store.domains_of_environments(tenant, &ids).await };
-        self.environment_domains.get(ctx, tenant, id, &self.environments, load, |row| row.environment_id, |_| {})
-    }
-
-    pub(crate) fn staged_of(&self, ctx: &Ctx, tenant: Tenant, id: EnvironmentId) -> Result<Children<StagedCount>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<EnvironmentId>| async move { store.staged_counts(tenant, &ids).await };
-        self.environment_staged.get(ctx, tenant, id, &self.environments, load, |row| row.environment_id, |_| {})
-    }
-
-    pub(crate) fn latest_deployment(&self, ctx: &Ctx, tenant: Tenant, id: InstanceId) -> Result<Children<Deployment>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<InstanceId>| async move { store.deployments_latest(tenant, &ids).await };
-        self.instance_latest.get(
-            ctx,
-            tenant,
-            id,
-            &self.instances,
-            load,
-            |row| row.instance_id,
-            |rows| self.announce_deployments(tenant, rows.iter().map(AsRef::as_ref)),
-        )
-    }
-
-    pub(crate) fn live_deployments(&self, ctx: &Ctx, tenant: Tenant, id: InstanceId) -> Result<Children<Deployment>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<InstanceId>| async move { store.deployments_live(tenant, &ids).await };
-        self.instance_live.get(
-            ctx,
-            tenant,
-            id,
-            &self.instances,
-            load,
-            |row| row.instance_id,
-            |rows| self.announce_deployments(tenant, rows.iter().map(AsRef::as_ref)),
-        )
-    }
-
-    pub(crate) fn replicas_of(&self, ctx: &Ctx, tenant: Tenant, id: DeploymentId) -> Result<Children<Replica>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<DeploymentId>| async move { store.replicas_of(tenant, &ids).await };
-        self.deployment_replicas.get(ctx, tenant, id, &self.deployments, load, |row| row.deployment_id, |_| {})
+    fn see_volume_instances(&self, tenant: Tenant, rows: &[Arc<VolumeInstance>]) {
+        self.announce_volume_instances(tenant, rows.iter().map(AsRef::as_ref));
     }
 
     pub(crate) fn workspace(&self, ctx: &Ctx, tenant: Tenant) -> Result<Option<Arc<Workspace>>, Fault> {
@@ -307,33 +146,75 @@ impl Loader {
     }
 
     pub(crate) fn project(&self, ctx: &Ctx, tenant: Tenant, id: ProjectId) -> Result<Arc<Project>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ProjectId>| async move { store.projects_by_id(tenant, &ids).await };
-        let rows = self.project_by_id.get(ctx, tenant, id, &self.projects, load, |row| row.id, |_| {})?;
-        rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("Project"))
+        the_one("Project", &self.projects_called(ctx, tenant, id)?)
     }
 
     pub(crate) fn environment(&self, ctx: &Ctx, tenant: Tenant, id: EnvironmentId) -> Result<Arc<Environment>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<EnvironmentId>| async move {
-            only(store.environments_by_id(tenant, &ids).await, |row| reads(ctx, tenant, row.project_id, row.id))
-        };
-        let rows = self.environment_by_id.get(
-            ctx,
-            tenant,
-            id,
-            &self.environments,
-            load,
-            |row| row.id,
-            |rows| self.announce_environments(tenant, rows.iter().map(AsRef::as_ref)),
-        )?;
-        rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("Environment"))
+        the_one("Environment", &self.environments_called(ctx, tenant, id)?)
     }
 
     pub(crate) fn service(&self, ctx: &Ctx, tenant: Tenant, id: ServiceId) -> Result<Arc<Service>, Fault> {
-        let store = ctx.op.ops.store.clone();
-        let load = |ids: Vec<ServiceId>| async move { store.services_by_id(tenant, &ids).await };
-        let rows = self.service_by_id.get(ctx, tenant, id, &self.services, load, |row| row.id, |_| {})?;
-        rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("Service"))
+        the_one("Service", &self.services_called(ctx, tenant, id)?)
     }
+
+    pub(crate) fn volume(&self, ctx: &Ctx, tenant: Tenant, id: VolumeId) -> Result<Arc<Volume>, Fault> {
+        the_one("Volume", &self.volumes_called(ctx, tenant, id)?)
+    }
+}
+
+fn the_one<T>(what: &'static str, rows: &Children<T>) -> Result<Arc<T>, Fault> {
+    rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found(what))
+}
+
+/// For rows below which nothing is looked up.
+fn leaf<T>(_: &Loader, _: Tenant, _: &[Arc<T>]) {}
+
+/// `NAME(KEY) -> ROW = CELLS below KNOWN by FIELD: READ(MORE) if PLACE, SEE;`: the rows of a key, which their FIELD says, are kept in
+/// CELLS. The first of them is read together with those of all KNOWN keys, by the store's READ; a narrowed key sees those of its
+/// environment, which PLACE says; and SEE takes them in before any of them is looked into.
+macro_rules! relations {
+    (@read $found:expr) => { $found };
+    (@read $found:expr, $ctx:ident, $tenant:ident, $place:ident) => {
+        only($found, |row| reads($ctx, $tenant, row.project_id, row.$place))
+    };
+    ($($name:ident($key:ty) -> $row:ty = $cells:ident below $known:ident by $field:ident:
+        $read:ident($($more:expr),*) $(if $place:ident)?, $see:path;)+) => {
+        impl Loader {$(
+            pub(crate) fn $name(&self, ctx: &Ctx, tenant: Tenant, id: $key) -> Result<Children<$row>, Fault> {
+                let store = ctx.op.ops.store.clone();
+                let load = |ids: Vec<$key>| async move {
+                    relations!(@read store.$read(tenant, &ids $(, $more)*).await $(, ctx, tenant, $place)?)
+                };
+                self.$cells.get(ctx, tenant, id, &self.$known, load, |row| row.$field, |rows| $see(self, tenant, rows))
+            }
+        )+}
+    };
+}
+
+relations! {
+    projects_called(ProjectId) -> Project = project_by_id below projects by id: projects_by_id(), leaf;
+    environments_called(EnvironmentId) -> Environment = environment_by_id below environments by id:
+        environments_by_id() if id, Loader::see_environments;
+    services_called(ServiceId) -> Service = service_by_id below services by id: services_by_id(), leaf;
+    volumes_called(VolumeId) -> Volume = volume_by_id below volumes by id: volumes_by_id(), leaf;
+    environments_of(ProjectId) -> Environment = project_environments below projects by project_id:
+        environments_of() if id, Loader::see_environments;
+    services_of(ProjectId) -> Service = project_services below projects by project_id: services_of(), Loader::see_services;
+    volumes_of(ProjectId) -> Volume = project_volumes below projects by project_id: volumes_of_projects(), Loader::see_volumes;
+    instances_of_environment(EnvironmentId) -> Instance = environment_instances below environments by environment_id:
+        instances_of_environments(), Loader::see_instances;
+    volume_instances_of(EnvironmentId) -> VolumeInstance = environment_volumes below environments by environment_id:
+        volume_instances_of_environments(), Loader::see_volume_instances;
+    domains_of(EnvironmentId) -> Domain = environment_domains below environments by environment_id: domains_of_environments(), leaf;
+    staged_of(EnvironmentId) -> StagedCount = environment_staged below environments by environment_id: staged_counts(), leaf;
+    instances_of_service(ServiceId) -> Instance = service_instances below services by service_id:
+        instances_of_services() if environment_id, Loader::see_instances;
+    deployments_of_service(ServiceId) -> Deployment = service_deployments below services by service_id:
+        deployments_of_services(HISTORY) if environment_id, Loader::see_deployments;
+    instances_of_volume(VolumeId) -> VolumeInstance = volume_instances below volumes by volume_id:
+        volume_instances_of_volumes() if environment_id, Loader::see_volume_instances;
+    latest_deployment(InstanceId) -> Deployment = instance_latest below instances by instance_id:
+        deployments_latest(), Loader::see_deployments;
+    live_deployments(InstanceId) -> Deployment = instance_live below instances by instance_id: deployments_live(), Loader::see_deployments;
+    replicas_of(DeploymentId) -> Replica = deployment_replicas below deployments by deployment_id: replicas_of(), leaf;
 }

@@ -32,7 +32,7 @@ use super::notification::{NotificationSettings, NotificationSettingsInput};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::service::Service;
-use super::session::PasswordSetInput;
+use super::session::{AccountUpdateInput, PasswordSetInput};
 use super::tcp_proxy::TCPProxy;
 use super::template::TemplateDeployPayload;
 use super::trigger::{Trigger, TriggerInput};
@@ -70,6 +70,10 @@ fn upsert(
 
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Mutation {
+    /// Changes what the person is called, or the address that they sign in with.
+    fn account_update(ctx: &Ctx, input: AccountUpdateInput) -> Result<bool, Fault> {
+        super::session::account_update(ctx, input)
+    }
     /// Makes a key of any kind. Its text is shown this once.
     fn api_key_create(ctx: &Ctx, input: ApiKeyCreateInput) -> Result<ApiKeyCreatePayload, Fault> {
         api_key::api_key_create(ctx, input)

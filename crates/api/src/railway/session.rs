@@ -1,4 +1,4 @@
-//! The browsers in which a person is signed in, and their password.
+//! The browsers in which a person is signed in, their password, and what they are called.
 
 use domain::SessionId;
 use juniper::{GraphQLInputObject, ID, graphql_object};
@@ -85,6 +85,18 @@ fn called(agent: &str) -> String {
     }
 }
 
+/// Changes of the person.
+#[derive(Clone, GraphQLInputObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct AccountUpdateInput {
+    /// Another e-mail address: for operators of the server, who know everybody by theirs.
+    email: Option<String>,
+    /// Another name.
+    name: Option<String>,
+    /// The present password, which another address needs from a person who has one.
+    password: Option<String>,
+}
+
 /// A new password.
 #[derive(Clone, GraphQLInputObject)]
 #[graphql(context = Ctx, scalar = Scalar)]
@@ -101,6 +113,13 @@ pub(crate) fn sessions(ctx: &Ctx) -> Result<Vec<Session>, Fault> {
 
 pub(crate) fn session_delete(ctx: &Ctx, session: &str) -> Result<bool, Fault> {
     ctx.wait(ops::account::session_delete(&ctx.op, id("Session", session, SessionId)?))?;
+    Ok(true)
+}
+
+pub(crate) fn account_update(ctx: &Ctx, input: AccountUpdateInput) -> Result<bool, Fault> {
+    let AccountUpdateInput { email, name, password } = input;
+    let patch = ops::account::AccountPatch { name, email, password: password.map(SecretString::from) };
+    ctx.wait(ops::account::account_update(&ctx.op, patch))?;
     Ok(true)
 }
 

@@ -9,6 +9,7 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// Beyond the contract: how clients before 2026 name a workspace, the shape of 2022 for databases (`contracts/railway.md` 5), and what this
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
+    "Mutation.accountUpdate",
     "Mutation.apiKeyCreate",
     "Mutation.apiKeyRevoke",
     "Mutation.apiKeyUpdate",
@@ -44,6 +45,7 @@ const EXTRAS: &[&str] = &[
 
 /// Types that this server adds; none of them may be called like one of the contract.
 const OWN_TYPES: &[&str] = &[
+    "AccountUpdateInput",
     "ApiKey",
     "ApiKeyCreateInput",
     "ApiKeyCreatePayload",

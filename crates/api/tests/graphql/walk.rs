@@ -114,6 +114,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.volumeInstanceBackupScheduleList", Read, "{ volumeInstanceBackupScheduleList(volumeInstanceId: \"$mounted\") { id } }"),
     ("Query.workflowStatus", Self_, "{ workflowStatus(workflowId: \"deployTemplate/project/$project/x\") { status } }"),
     ("Query.workspace", Read, "{ workspace(workspaceId: \"$workspace\") { id members { email } } }"),
+    ("Mutation.accountUpdate", More, "mutation { accountUpdate(input: {name: \"x\"}) }"),
     (
         "Mutation.apiKeyCreate",
         More,

@@ -19,7 +19,7 @@ use ops::service::ServiceCreate;
 use ops::{OpCtx, Principal};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
-use store::Change;
+use store::{AccountChange, Change};
 
 use crate::server::{Person, Server};
 
@@ -150,7 +150,7 @@ impl World {
             backup,
             tcp_proxy,
             trigger: self.trigger(&ctx, &person, plugin).await,
-            session: self.session(person.user.id).await,
+            session: self.session(service.tenant.workspace(), person.user.id).await,
             account_key: account_key.id,
             project_key: project_key.id,
             project_token: secret.expose_secret().to_owned(),
@@ -164,10 +164,11 @@ impl World {
         ops::app::service_trigger_save(ctx, person.environment, service, wanted).await.unwrap().row.id
     }
 
-    async fn session(&self, user_id: UserId) -> SessionId {
+    async fn session(&self, workspace: WorkspaceId, user_id: UserId) -> SessionId {
         let (id, created_at) = (SessionId::generate(), Timestamp::now());
         let session = Session { id, user_id, created_at, expires_at: created_at + Duration::from_secs(3_600), address: None, agent: None };
-        self.server.ops.store.session_create(session, domain::key::hash(&id.to_string())).await.unwrap();
+        let begins = AccountChange::SessionInsert { session, hash: domain::key::hash(&id.to_string()) };
+        self.server.ops.store.commit(Tenant::system(workspace), vec![Change::Account(begins)]).await.unwrap();
         id
     }
 

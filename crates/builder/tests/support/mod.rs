@@ -55,6 +55,7 @@ impl Place {
             spec: InstanceSpec::default(),
             environment_name: "production".into(),
             env: BTreeMap::new(),
+            sealed: vec![],
             user: is_root().then_some(USER),
             limits: BuildLimits { seconds: 60, ..BuildLimits::default() },
             previous: None,

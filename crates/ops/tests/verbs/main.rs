@@ -17,7 +17,7 @@ use ops::variable::{Upsert, View};
 use serde_json::json;
 use store::Change;
 
-use crate::world::world;
+use crate::world::{world, world_with};
 
 #[tokio::test]
 async fn an_upload_makes_service_domain_and_deployment() {
@@ -246,4 +246,37 @@ async fn project_tokens_see_their_environment_only() {
     assert!(ci.user().unwrap_err().public.contains("project token was sent"));
     let misplaced = authenticate(&world.ops, Surface::Railway, Presented::Bearer(secret), ctx.now, None).await.unwrap_err();
     assert!(misplaced.public.contains("Project-Access-Token"), "{}", misplaced.public);
+}
+
+#[tokio::test]
+async fn a_name_is_of_whoever_proves_it() {
+    let world = world_with(|settings| settings.verify_domains = true).await;
+    let (first, second) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let (theirs, mine) = (world.uploaded(&first, "theirs").await, world.uploaded(&second, "mine").await);
+    let claim = async |ctx: &OpCtx, app: &domain::deployment::Deployment, hours: u64| {
+        let input = ops::domain_name::CustomDomainCreate {
+            project: app.project_id,
+            environment: app.environment_id,
+            service: app.service_id,
+            domain: "www.example.com".into(),
+            target_port: None,
+        };
+        let then = OpCtx { now: ctx.now + std::time::Duration::from_secs(hours * 3_600), ..ctx.clone() };
+        ops::domain_name::custom_domain_create(&then, input).await
+    };
+    let (theirs, mine) = (&theirs.row.deployment, &mine.row.deployment);
+    let squatted = claim(&first, theirs, 0).await.unwrap();
+    assert_eq!(claim(&second, mine, 0).await.unwrap_err().code, Code::AlreadyExists, "nobody has an hour to prove it");
+    assert_eq!(claim(&first, theirs, 2).await.unwrap_err().code, Code::AlreadyExists, "one's own claim stands in the way for a week");
+    let claimed = claim(&second, mine, 2).await.unwrap();
+    assert_ne!(claimed.verification_token, squatted.verification_token);
+    let again = claim(&first, theirs, 4).await.unwrap();
+    assert_eq!(again.verification_token, squatted.verification_token, "a token that was published proves later claims, too");
+
+    let proved = Change::DomainChecked { id: again.id, value: None, verified: true, at: first.now };
+    world.ops.store.commit(Tenant::system(again.workspace_id), vec![proved]).await.unwrap();
+    assert_eq!(claim(&second, mine, 10_000).await.unwrap_err().code, Code::AlreadyExists, "a proved name gives way");
+    let home = second.user().unwrap().home().unwrap().id;
+    let log = ops::activity::activities(&second, home, None, &PageRequest::default()).await.unwrap().row.items;
+    assert!(log.iter().any(|entry| entry.verb == "domain_lapse" && entry.data["domain"] == "www.example.com"), "nobody tells them");
 }

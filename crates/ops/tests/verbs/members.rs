@@ -1,12 +1,17 @@
 //! Who is in a workspace, and as what.
 
+use domain::key::{KeyKind, KeyLimits};
 use domain::page::PageRequest;
 use domain::{Code, Role, WorkspaceId};
 use ops::OpCtx;
+use ops::api_key::{ApiKeyCreate, api_key_create};
+use ops::auth::{Presented, Surface, authenticate};
+use ops::token::api_token_create;
 use ops::workspace::{
     workspace_create, workspace_invite_code_create, workspace_invite_code_use, workspace_leave, workspace_permission_change,
     workspace_user_invite, workspace_user_remove,
 };
+use secrecy::SecretString;
 
 use crate::world::{World, world};
 
@@ -90,5 +95,78 @@ async fn nobody_leaves_or_is_taken_out_of_their_own_workspace() {
     let admin = world.again(&admin).await;
     assert_eq!(workspace_user_remove(&admin, home(&owner), own).await.unwrap_err().code, Code::Conflict);
     assert_eq!(workspace_leave(&owner, home(&owner)).await.unwrap_err().code, Code::Conflict);
+    let demoted = workspace_permission_change(&admin, home(&owner), own, Role::Viewer).await.unwrap_err();
+    assert_eq!(demoted.code, Code::Conflict, "somebody is a guest in their own workspace");
     assert_eq!(workspace_user_remove(&owner, home(&owner), domain::UserId::generate()).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn whoever_has_to_go_finds_no_way_back() {
+    let world = world().await;
+    let (owner, admin, third) =
+        (world.person("a@example.com").await, world.person("b@example.com").await, world.person("c@example.com").await);
+    let team = home(&owner);
+    let code = workspace_invite_code_create(&owner, team, Role::Admin).await.unwrap();
+    workspace_invite_code_use(&admin, &code).await.unwrap();
+    let admin = world.again(&admin).await;
+    let user = admin.user().unwrap().user.id;
+    let enters = async |secret: &SecretString| {
+        let presented = Presented::Bearer(secret.clone());
+        authenticate(&world.ops, Surface::Railway, presented, admin.now, None).await.is_ok()
+    };
+    let theirs = workspace_invite_code_create(&admin, team, Role::Admin).await.unwrap();
+    let kept = workspace_invite_code_create(&owner, team, Role::Viewer).await.unwrap();
+    let (_, token) = api_token_create(&admin, "mine", Some(team)).await.unwrap();
+    let (_, of_owner) = api_token_create(&owner, "theirs", Some(team)).await.unwrap();
+    // A token that was made with a token of theirs is theirs.
+    let principal = authenticate(&world.ops, Surface::Railway, Presented::Bearer(token.clone()), admin.now, None).await.unwrap();
+    let by_token = OpCtx { principal, ..admin.clone() };
+    let second = ApiKeyCreate {
+        kind: KeyKind::Workspace,
+        label: Some("second".into()),
+        workspace: Some(team),
+        environment: None,
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+    };
+    let (_, second) = api_key_create(&by_token, second).await.unwrap();
+    assert!(enters(&token).await && enters(&second).await);
+
+    workspace_permission_change(&owner, team, user, Role::Member).await.unwrap();
+    assert!(!enters(&token).await && !enters(&second).await, "a token reaches further than the member who made it");
+    assert!(enters(&of_owner).await);
+    assert_eq!(
+        workspace_invite_code_use(&third, &theirs).await.unwrap_err().code,
+        Code::NotFound,
+        "an admin's invitation outlives the admin"
+    );
+
+    workspace_permission_change(&owner, team, user, Role::Admin).await.unwrap();
+    let admin = world.again(&admin).await;
+    let theirs = workspace_invite_code_create(&admin, team, Role::Admin).await.unwrap();
+    let (_, token) = api_token_create(&admin, "again", Some(team)).await.unwrap();
+    workspace_user_remove(&owner, team, user).await.unwrap();
+    assert!(!enters(&token).await, "a token outlives its maker's membership");
+    assert_eq!(workspace_invite_code_use(&world.again(&admin).await, &theirs).await.unwrap_err().code, Code::NotFound);
+    workspace_invite_code_use(&third, &kept).await.unwrap();
+
+    let log = ops::activity::activities(&owner, team, None, &PageRequest::default()).await.unwrap().row.items;
+    let labels: Vec<&str> =
+        log.iter().filter(|entry| entry.verb == "api_key_revoke").filter_map(|entry| entry.data["label"].as_str()).collect();
+    assert_eq!(labels.len(), 3, "{labels:?}");
+    assert_eq!(log.iter().filter(|entry| entry.verb == "workspace_invite_codes_end").count(), 2);
+}
+
+#[tokio::test]
+async fn one_document_does_not_make_more_workspaces_than_a_person_may_own() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    // One snapshot of the person for all of them, as one request with many aliases has.
+    let mut made = vec![];
+    for at in 0..25 {
+        made.push(workspace_create(&ctx, &format!("Team {at}")).await.map_err(|error| error.code).err());
+    }
+    let allowed = made.iter().filter(|error| error.is_none()).count();
+    assert_eq!(allowed, 19, "their own workspace counts");
+    assert!(made[allowed..].iter().all(|error| *error == Some(Code::Conflict)), "{made:?}");
 }

@@ -18,12 +18,17 @@ pub(crate) struct World {
 }
 
 pub(crate) async fn world() -> World {
+    world_with(|_| ()).await
+}
+
+pub(crate) async fn world_with(change: impl FnOnce(&mut Settings)) -> World {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
     let telemetry =
         Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 }).unwrap();
-    let settings = Settings::local(dir.path());
+    let mut settings = Settings::local(dir.path());
+    change(&mut settings);
     World { ops: Arc::new(Ops::new(store, telemetry, settings)), dir }
 }
 

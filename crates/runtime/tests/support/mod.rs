@@ -66,6 +66,7 @@ impl Place {
             root: self.artifact.clone(),
             run: RunPlan::Command { command: command.to_owned(), env: BTreeMap::new() },
             env: BTreeMap::new(),
+            sealed: vec![],
             port: 0,
             restart: RestartPolicy::Never,
             max_retries: 0,

@@ -33,6 +33,30 @@ pub(super) fn tools() -> Vec<Check> {
     known.chain([compiler]).collect()
 }
 
+/// The programs behind the templates, and behind workflows' nodes for films.
+pub(super) fn servers() -> Vec<Check> {
+    let mut checks = vec![];
+    for entry in ops::template::catalogue() {
+        for plan in entry.template.services.values().filter_map(|service| service.server.as_ref()) {
+            let needed_for = format!("the template {}", entry.template.name);
+            checks.push(server(&plan.programs, &plan.folders, &needed_for, &plan.package));
+        }
+    }
+    for program in ["ffmpeg", "ffprobe"] {
+        checks.push(server(&[program.to_owned()], &[], "workflows that cut and join films and sound", "ffmpeg"));
+    }
+    checks
+}
+
+/// Looks where the engine looks, which is not this user's PATH.
+fn server(programs: &[String], folders: &[String], needed_for: &str, package: &str) -> Check {
+    let name = programs.first().map_or("", String::as_str);
+    match runtime::find_server(folders, programs, None) {
+        Some(path) => Check::ok(name, path.display().to_string()),
+        None => Check::warn(name, "not found", format!("needed for {needed_for}"), format!("apt-get install {package}")),
+    }
+}
+
 /// Whether `orrery railway` has something to run.
 pub(super) fn railway_cli() -> Check {
     let named = std::env::var_os("ORRERY_RAILWAY_BIN").map(PathBuf::from);

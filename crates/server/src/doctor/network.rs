@@ -1,7 +1,7 @@
 //! Ports, names, and the database's server.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
 use std::time::Duration;
 
 use super::Check;
@@ -82,6 +82,54 @@ pub(super) fn names(base_domain: &str) -> Check {
     }
 }
 
+/// Whether the name server answers that is asked whose a custom domain is.
+pub(super) fn name_server(config: &Config) -> Check {
+    let title = "custom domains";
+    let address = match config.dns_resolver.0 {
+        engine::DnsConfig::Off if config.base_domain == "localhost" => {
+            return Check::ok(title, "count as proved at once: dns_resolver is off");
+        }
+        engine::DnsConfig::Off => {
+            let meaning = "whoever writes a name down gets its requests, whoever owns it";
+            return Check::warn(title, "count as proved at once: dns_resolver is off", meaning, "set dns_resolver to system or an address");
+        }
+        engine::DnsConfig::System => {
+            let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let first = text.lines().find_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok());
+            // Without a line, the resolver of the C library asks this machine.
+            SocketAddr::from((first.unwrap_or(IpAddr::from(Ipv4Addr::LOCALHOST)), 53))
+        }
+        engine::DnsConfig::Server(address) => address,
+    };
+    match answers(address, &config.base_domain) {
+        Ok(()) => Check::ok(title, format!("{address} answers")),
+        Err(error) => Check::warn(
+            title,
+            format!("{address}: {error}"),
+            "nobody can prove that a domain is theirs, and new custom domains are not routed",
+            "correct dns_resolver, or let the machine reach its name server",
+        ),
+    }
+}
+
+/// Asks for an address of the name; any answer will do.
+fn answers(server: SocketAddr, name: &str) -> std::io::Result<()> {
+    const RECURSION_DESIRED: u16 = 0x0100;
+    let here = if server.is_ipv4() { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { IpAddr::from(Ipv6Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((here, 0))?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let mut question: Vec<u8> = [0x4f52, RECURSION_DESIRED, 1, 0, 0, 0].iter().flat_map(|word: &u16| word.to_be_bytes()).collect();
+    for label in name.split('.').filter(|label| !label.is_empty()) {
+        question.push(u8::try_from(label.len()).unwrap_or(63));
+        question.extend(label.bytes().take(63));
+    }
+    // The root, an address, of the internet.
+    question.extend([0, 0, 1, 0, 1]);
+    socket.send(&question)?;
+    socket.recv(&mut [0; 512]).map(|_| ())
+}
+
 /// Whether a configured PostgreSQL server accepts connections.
 pub(super) fn database(url: &DatabaseUrl) -> Option<Check> {
     let name = "database";
@@ -103,14 +151,16 @@ pub(super) fn database(url: &DatabaseUrl) -> Option<Check> {
     Some(Check::fail(name, format!("{url} does not answer"), "`orrery serve` cannot start", remedy))
 }
 
-/// Whether the Redis that requests are counted in answers.
-pub(super) fn limits(config: &Config) -> Option<Check> {
-    let address = config.limits.redis()?;
+/// Where requests are counted, and whether a Redis that is to do so answers.
+pub(super) fn limits(config: &Config) -> Check {
+    let Some(address) = config.limits.redis() else {
+        return Check::ok("rate limits", "requests are counted by this control plane alone");
+    };
     let meaning = match config.limits_fallback {
         Fallback::Local => "each control plane counts requests by itself, so that a key may ask more often than its limit says",
         Fallback::Refuse => "requests with a key are refused",
     };
-    Some(match ops::limit::Shared::probe(address) {
+    match ops::limit::Shared::probe(address) {
         Ok(()) => Check::ok("rate limits", format!("{} answers", config.limits)),
         Err(error) => Check::warn(
             "rate limits",
@@ -118,7 +168,7 @@ pub(super) fn limits(config: &Config) -> Option<Check> {
             meaning,
             "start it, or correct `limits` (Debian: redis-server)",
         ),
-    })
+    }
 }
 
 #[cfg(test)]
