@@ -8,12 +8,15 @@ import { chromium } from "playwright-core";
 
 export const api = process.env.ORRERY_TEST_API ?? "http://localhost:8080";
 
-export async function launch() {
-  return chromium.launch({
-    executablePath: process.env.ORRERY_TEST_CHROMIUM ?? "/usr/bin/chromium",
-    args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=Translate"],
-  });
-}
+const settings = {
+  executablePath: process.env.ORRERY_TEST_CHROMIUM ?? "/usr/bin/chromium",
+  args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=Translate"],
+};
+
+export const launch = () => chromium.launch(settings);
+
+/** A browser with one visitor, whose windows another program can open too, at a port. */
+export const attachable = (folder, port) => chromium.launchPersistentContext(folder, { ...settings, args: [...settings.args, `--remote-debugging-port=${port}`] });
 
 export async function visitor(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });

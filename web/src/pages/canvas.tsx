@@ -103,7 +103,7 @@ function Graph({ cards, links, selected }: { cards: Card[]; links: [string, stri
     return () => clearTimeout(id);
   }, [open, selected, flow, ids]);
   return (
-    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.2} maxZoom={1.5} nodesConnectable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={{ hideAttribution: true }} deleteKeyCode={null} panOnScroll>
+    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.1} maxZoom={1.5} nodesConnectable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={{ hideAttribution: true }} deleteKeyCode={null} panOnScroll>
       <Background gap={24} size={1} color="var(--line)" />
       <Controls showInteractive={false} position="bottom-left" />
     </ReactFlow>
