@@ -1,13 +1,15 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDownToLine, Download, Pause, Play } from "lucide-react";
-import { useEffect, useId, useRef, useState } from "react";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import type { LogLineFragment } from "../gql";
 import { ansi, withoutAnsi } from "./ansi";
 import { Button, ErrorBox } from "./basic";
 import { State } from "./state";
-import { useLog, type LogSource } from "./stream";
+import { useLog, type Lines, type LogSource } from "./stream";
 
 const HEIGHT = 20;
+/** How often older lines are asked for to find the one that the address points to. */
+const SEARCHES = 50;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@service:", "@deployment:"];
@@ -46,7 +48,7 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
           <ErrorBox error={lines.problem} />
         </div>
       )}
-      <Rows lines={lines.all} version={lines.version} names={names} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
+      <Rows of={lines} names={names} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
     </section>
   );
 }
@@ -85,13 +87,22 @@ function Filter({ value, onChange }: { value: string; onChange: (filter: string)
   );
 }
 
-function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; version: number; names?: Record<string, string>; empty: string }) {
+function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>; empty: string }) {
+  const { all: lines, version, added, older } = of;
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const following = useRef(true);
   const marked = useMarked();
   const rows = useVirtualizer({ count: lines.length, getScrollElement: () => box.current, estimateSize: () => HEIGHT, overscan: 20, initialRect: { width: 600, height: 800 } });
 
+  // What was before the eyes stays there when lines are put above it.
+  const above = useRef(0);
+  useLayoutEffect(() => {
+    if (added > above.current && box.current && !following.current) box.current.scrollTop += (added - above.current) * HEIGHT;
+    above.current = added;
+  }, [added]);
+
+  const searches = useRef(0);
   useEffect(() => {
     const element = box.current;
     if (!element) return;
@@ -103,9 +114,12 @@ function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; vers
         rows.scrollToIndex(at, { align: "center" });
         return;
       }
+      if (lines.length > 0 && marked < lines[0].timestamp && searches.current < SEARCHES) {
+        void older().then((more) => (searches.current += Number(more)));
+      }
     }
     if (following.current) element.scrollTop = element.scrollHeight;
-  }, [version, lines, marked, rows]);
+  }, [version, lines, marked, rows, older]);
 
   if (lines.length === 0) return <div className="empty quiet">{empty}</div>;
   return (
@@ -123,6 +137,7 @@ function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; vers
             following.current = atEnd;
             setFollows(atEnd);
           }
+          if (!atEnd && element.scrollTop < element.clientHeight * 2) void older();
         }}
       >
         <div style={{ height: rows.getTotalSize(), position: "relative" }}>
