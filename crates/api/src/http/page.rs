@@ -13,7 +13,7 @@ use super::answer::build;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem;overflow-wrap:anywhere}\
 h1{font-size:1.4rem}\
 code{font-size:1.1em;padding:.1em .3em;border:1px solid #8886;border-radius:.3em}\
 label{display:block;margin:.8rem 0}\
