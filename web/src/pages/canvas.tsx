@@ -113,7 +113,7 @@ function Graph({ cards, links, selected }: { cards: Card[]; links: [string, stri
 
 function CardNode({ data }: NodeProps) {
   const { card } = data as { card: Card };
-  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service === card.serviceId });
+  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service === card.serviceId }) === true;
   return (
     <>
       <Handle type="target" position={Position.Left} isConnectable={false} />
