@@ -117,7 +117,17 @@ async function log(page) {
   await watch(page);
   await during(page, 6000, () => page.mouse.wheel(0, -500));
   moved("scrolled back through it", await watched(page));
-  say("", await page.locator(".log-tools").getByText(/ lines$/).textContent());
+  const held = async () => Number((await page.locator(".log-tools").getByText(/ lines$/).textContent()).replace(/\D/g, ""));
+  for (const until = Date.now() + 60_000; (await held()) < 100_000 && Date.now() < until; ) {
+    await lines.evaluate((element) => (element.scrollTop = 0));
+    await page.waitForTimeout(30);
+  }
+  await lines.evaluate((element) => (element.scrollTop = element.scrollHeight / 2));
+  await lines.hover();
+  await watch(page);
+  await during(page, 3000, () => page.mouse.wheel(0, -500));
+  await during(page, 3000, () => page.mouse.wheel(0, 500));
+  moved(`scrolled with ${(await held()).toLocaleString("en")} lines in the page`, await watched(page));
 
   const filter = page.getByLabel("Filter lines");
   await filter.click();

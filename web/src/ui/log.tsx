@@ -1,13 +1,18 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
 import { ArrowDownToLine, Download, Pause, Play } from "lucide-react";
-import { useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import type { LogLineFragment } from "../gql";
 import { ansi, withoutAnsi } from "./ansi";
 import { Button, ErrorBox } from "./basic";
 import { State } from "./state";
 import { useLog, type Lines, type LogSource } from "./stream";
 
+/** Of every line: where one stands is known without looking at those before it, be they a million. */
 const HEIGHT = 20;
+/** Lines that are drawn above and below those in sight. */
+const AROUND = 30;
+/** A new part of the log is drawn after so many lines. */
+const STRIDE = 10;
 /** How often older lines are asked for to find the one that the address points to. */
 const SEARCHES = 50;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
@@ -92,36 +97,72 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const following = useRef(true);
+  const [seen, see] = useState({ first: 0, rows: 60 });
   const marked = useMarked();
-  const rows = useVirtualizer({ count: lines.length, getScrollElement: () => box.current, estimateSize: () => HEIGHT, overscan: 20, initialRect: { width: 600, height: 800 } });
+  const count = lines.length;
+  const some = count > 0;
 
-  // What was before the eyes stays there when lines are put above it.
-  const above = useRef(0);
-  useLayoutEffect(() => {
-    if (added > above.current && box.current && !following.current) box.current.scrollTop += (added - above.current) * HEIGHT;
-    above.current = added;
-  }, [added]);
+  const follow = useCallback((now: boolean) => {
+    following.current = now;
+    setFollows(now);
+  }, []);
 
-  const searches = useRef(0);
+  const look = useCallback(() => {
+    const element = box.current;
+    if (!element) return;
+    const first = Math.floor(element.scrollTop / HEIGHT / STRIDE) * STRIDE;
+    const rows = Math.ceil(element.clientHeight / HEIGHT) + STRIDE;
+    see((before) => (before.first === first && before.rows === rows ? before : { first, rows }));
+  }, []);
+
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    if (marked && following.current) {
-      const at = lines.findIndex((line) => line.timestamp === marked);
-      if (at >= 0) {
-        following.current = false;
-        setFollows(false);
-        rows.scrollToIndex(at, { align: "center" });
-        return;
-      }
-      if (lines.length > 0 && marked < lines[0].timestamp && searches.current < SEARCHES) {
-        void older().then((more) => (searches.current += Number(more)));
-      }
-    }
-    if (following.current) element.scrollTop = element.scrollHeight;
-  }, [version, lines, marked, rows, older]);
+    const sized = new ResizeObserver(() => {
+      if (following.current) element.scrollTop = element.scrollHeight;
+      look();
+    });
+    sized.observe(element);
+    return () => sized.disconnect();
+  }, [some, look]);
 
-  if (lines.length === 0) return <div className="empty quiet">{empty}</div>;
+  const above = useRef(0);
+  const searches = useRef(0);
+  const found = useRef("");
+  useLayoutEffect(() => {
+    const element = box.current;
+    const more = added - above.current;
+    above.current = added;
+    if (!element) {
+      // Another log, or another filter: it begins at its end.
+      follow(true);
+      return;
+    }
+    // What was before the eyes stays there when lines are put above it.
+    if (more > 0 && !following.current) {
+      element.scrollTop += more * HEIGHT;
+      look();
+    }
+    if (!following.current) return;
+    // Once is enough: who goes on to the newest line stays there.
+    const sought = marked && marked !== found.current;
+    const at = sought ? lines.findIndex((line) => line.timestamp === marked) : -1;
+    if (at >= 0) {
+      found.current = marked;
+      follow(false);
+      element.scrollTop = at * HEIGHT - element.clientHeight / 2;
+      look();
+      return;
+    }
+    if (sought && marked < lines[0].timestamp && searches.current < SEARCHES) {
+      void older().then((more) => (searches.current += Number(more)));
+    }
+    element.scrollTop = element.scrollHeight;
+  }, [version, lines, added, marked, older, follow, look]);
+
+  if (!some) return <div className="empty quiet">{empty}</div>;
+  const first = follows ? Math.max(0, count - seen.rows) : seen.first;
+  const from = Math.max(0, first - AROUND);
   return (
     <div style={{ position: "relative", flex: 1, minHeight: 0, display: "flex" }}>
       <div
@@ -133,16 +174,18 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
         onScroll={(event) => {
           const element = event.currentTarget;
           const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < HEIGHT * 2;
-          if (atEnd !== following.current) {
-            following.current = atEnd;
-            setFollows(atEnd);
-          }
-          if (!atEnd && element.scrollTop < element.clientHeight * 2) void older();
+          // Drawn before the next frame, so that none shows a gap.
+          flushSync(() => {
+            if (atEnd !== following.current) follow(atEnd);
+            look();
+          });
+          if (!atEnd && element.scrollTop < element.clientHeight * 8) void older();
         }}
       >
-        <div style={{ height: rows.getTotalSize(), position: "relative" }}>
-          {rows.getVirtualItems().map((item) => (
-            <Row key={item.index} line={lines[item.index]} top={item.start} names={names} marked={lines[item.index].timestamp === marked} />
+        <div style={{ height: count * HEIGHT, position: "relative" }}>
+          {lines.slice(from, first + seen.rows + AROUND).map((line, at) => (
+            // Lines keep their place on the page when others are put above them.
+            <Row key={from + at - added} line={line} top={(from + at) * HEIGHT} names={names} marked={line.timestamp === marked} />
           ))}
         </div>
       </div>
@@ -151,9 +194,8 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
           size="small"
           style={{ position: "absolute", right: 16, bottom: 16, boxShadow: "var(--shadow)" }}
           onClick={() => {
-            following.current = true;
-            setFollows(true);
-            rows.scrollToIndex(lines.length - 1, { align: "end" });
+            follow(true);
+            if (box.current) box.current.scrollTop = box.current.scrollHeight;
           }}
         >
           <ArrowDownToLine size={14} /> Newest
@@ -163,7 +205,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
   );
 }
 
-function Row({ line, top, names, marked }: { line: LogLineFragment; top: number; names?: Record<string, string>; marked: boolean }) {
+const Row = memo(function Row({ line, top, names, marked }: { line: LogLineFragment; top: number; names?: Record<string, string>; marked: boolean }) {
   const service = line.tags?.serviceId;
   const at = new Date(line.timestamp);
   return (
@@ -177,7 +219,7 @@ function Row({ line, top, names, marked }: { line: LogLineFragment; top: number;
       <span className="text">{ansi(line.message)}</span>
     </div>
   );
-}
+});
 
 /** The line that the address points to. */
 function useMarked(): string {
