@@ -134,7 +134,7 @@ await step("it starts by the clock, when its address is called, and when somethi
   const nightly = starts.filter({ hasText: "0 3 * * * Europe/Berlin" });
   await nightly.getByText(/next .*has not started anything yet/).waitFor();
 
-  await form.getByLabel("What", { exact: true }).selectOption("hook");
+  await form.getByRole("combobox", { name: "What", exact: true }).selectOption("hook");
   await add.click();
   const address = new URL(await secretOf(page));
   const call = (body) => fetch(`${api}${address.pathname}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
@@ -145,8 +145,8 @@ await step("it starts by the clock, when its address is called, and when somethi
     await page.waitForTimeout(200);
   }
 
-  await form.getByLabel("What", { exact: true }).selectOption("event");
-  await form.getByLabel("When").selectOption("deployment.failed");
+  await form.getByRole("combobox", { name: "What", exact: true }).selectOption("event");
+  await form.getByRole("combobox", { name: "When", exact: true }).selectOption("deployment.failed");
   await add.click();
   const failing = starts.filter({ hasText: "deployment.failed" });
   await failing.getByText("Active").waitFor();
@@ -179,7 +179,7 @@ await step("runs are listed, and one that fails says why", async () => {
   await page.getByRole("link", { name: "Runs" }).click();
   const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
   await runs.filter({ hasText: "Failed" }).waitFor();
-  await runs.filter({ hasText: "Completed" }).waitFor();
+  await runs.filter({ hasText: "Completed" }).first().waitFor();
   await tidy(page, "the runs of a workflow");
 });
 
