@@ -119,11 +119,18 @@ await step("it scales to three and back", async () => {
 });
 
 await step("a broken deployment says why and changes nothing; going back works", async () => {
+  await page.goto(`${service}/settings`);
+  await panel.getByLabel("Start command").fill("node server.js");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved").waitFor();
   await page.goto(`${service}/deployments`);
   await panel.locator(".panel-head input[type=file]").setInputFiles(broken);
   await page.getByRole("list", { name: "Steps" }).waitFor(soon);
   await page.locator(".panel-body").getByText("Failed", { exact: true }).first().waitFor(soon);
   await page.getByRole("log").getByText("this build is broken").first().waitFor(soon);
+  await page.getByText("Compared with what ran before: another source, one setting changed").click();
+  await page.getByRole("list", { name: "What is different" }).getByRole("listitem").filter({ hasText: "deploy.startCommand" }).locator("ins", { hasText: "node server.js" }).waitFor();
+  await tidy(page, "a broken deployment");
   await reads(address, "Hello");
   await page.getByRole("link", { name: "All deployments" }).click();
   const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
