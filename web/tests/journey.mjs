@@ -203,8 +203,10 @@ await step("the palette goes to a project by name", async () => {
   await page.getByRole("heading", { name: "Projects" }).waitFor();
   await page.keyboard.press("Control+k");
   await page.keyboard.type("hello");
+  await page.waitForFunction(() => document.title.startsWith("Projects · "));
   await page.getByRole("option", { name: "hello-shop" }).click();
   await page.getByRole("link", { name: /hello-shop.*Live/ }).waitFor();
+  await page.waitForFunction(() => document.title === "hello-shop · Orrery");
   await tidy(page, "the canvas");
 });
 

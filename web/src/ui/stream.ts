@@ -28,6 +28,13 @@ async function upTo(end: string, source: LogSource, filter: string): Promise<Log
   return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
 }
 
+type Told = { message: string; extensions?: Record<string, unknown> };
+
+function told({ message, extensions }: Told): Problem {
+  const id = extensions?.requestId ?? extensions?.traceId;
+  return new Problem(message, String(extensions?.code ?? ""), id ? String(id) : undefined);
+}
+
 export interface Lines {
   /** The same array as before with more in it: look at `version`. */
   all: LogLineFragment[];
@@ -114,7 +121,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
         next: (message) => {
           setState("live");
           if (message.errors?.length) {
-            setProblem(new Problem(message.errors[0].message, String(message.errors[0].extensions?.code ?? "")));
+            setProblem(told(message.errors[0]));
             return;
           }
           let lines = message.data?.[field] ?? [];
@@ -125,8 +132,8 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
           frame ||= requestAnimationFrame(flush);
         },
         error: (error) => {
-          const first = Array.isArray(error) ? (error[0] as { message: string; extensions?: Record<string, unknown> }) : undefined;
-          setProblem(first ? new Problem(first.message, String(first.extensions?.code ?? "")) : new Problem("The log cannot be followed just now", "OFFLINE"));
+          const first = Array.isArray(error) ? (error[0] as Told) : undefined;
+          setProblem(first ? told(first) : new Problem("The log cannot be followed just now", "OFFLINE"));
           setState("lost");
         },
         complete: () => setState("over"),
