@@ -154,18 +154,7 @@ export const asked = (page, query) =>
 /** The secret that a page shows this once. */
 export const secretOf = async (page) => (await page.getByTestId("secret").locator("code").textContent()).trim();
 
-/** What is looked at of every page. Narrow windows are checked again as if they were long: what is below counts too. */
-const looks = {
-  light: { width: 1280, height: 800, axe: true },
-  dark: { width: 1280, height: 800, axe: true, colorScheme: "dark" },
-  phone: { width: 360, height: 740, axe: true, long: 2400 },
-  wide: { width: 2560, height: 1440 },
-};
-
-/** Pages of others, of which only the width is ours. */
-const foreign = new Set(["explorer", "graphiql", "reference"]);
-
-/** Every page in the light, in the dark, on a phone and on a wide screen: pictures for people, and what a program finds wrong by itself. */
+/** Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. */
 export async function pictures(browser, page, shots, pages) {
   const state = await page.context().storageState();
   mkdirSync(shots, { recursive: true });
@@ -197,3 +186,14 @@ export async function pictures(browser, page, shots, pages) {
   await context.close();
   assert.deepEqual(wrong, []);
 }
+
+/** What is looked at of every page. Narrow windows are checked again as if they were long: what is below counts too. */
+const looks = {
+  light: { width: 1280, height: 800, axe: true },
+  dark: { width: 1280, height: 800, axe: true, colorScheme: "dark" },
+  phone: { width: 360, height: 740, axe: true, long: 2400 },
+  wide: { width: 2560, height: 1440 },
+};
+
+/** Pages of others, of which only the width is ours. */
+const foreign = new Set(["explorer", "graphiql", "reference"]);
