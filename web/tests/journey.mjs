@@ -77,6 +77,15 @@ await step("older lines come as one goes back, and each has an address", async (
   const elsewhere = await page.context().newPage();
   await elsewhere.goto(`${service}/logs${link}`);
   await elsewhere.locator(".log-line[data-marked=true]").getByText("1500 to go", { exact: true }).waitFor();
+  const begun = await elsewhere.locator(".log-line[data-marked=true] time").getAttribute("datetime");
+  await elsewhere.goto("about:blank");
+  await elsewhere.goto(`${service}/logs`);
+  await elsewhere.locator(".log-line").first().waitFor();
+  await elsewhere.getByRole("button", { name: "Go to a moment" }).click();
+  const local = new Date(Math.floor(Date.parse(begun) / 1000) * 1000 - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+  await elsewhere.getByLabel("Go to a moment").fill(local);
+  await elsewhere.keyboard.press("Enter");
+  await elsewhere.getByText("1500 to go", { exact: true }).waitFor();
   await elsewhere.close();
   await page.keyboard.press("/");
   await page.keyboard.type("1500");

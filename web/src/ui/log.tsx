@@ -1,4 +1,4 @@
-import { ArrowDownToLine, Download, Pause, Play } from "lucide-react";
+import { ArrowDownToLine, Clock, Download, Pause, Play } from "lucide-react";
 import { memo, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { flushSync } from "react-dom";
 import type { LogLineFragment } from "../gql";
@@ -13,11 +13,11 @@ const HEIGHT = 20;
 const AROUND = 30;
 /** A new part of the log is drawn after so many lines. */
 const STRIDE = 10;
-/** How often older lines are asked for to find the one that the address points to. */
+/** How often older lines are asked for to find the moment that the address names. */
 const SEARCHES = 50;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@service:", "@deployment:"];
+const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
 
 export interface LogProps {
   source: LogSource;
@@ -35,8 +35,9 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
   return (
     <section className="log" aria-label="Log">
       <div className="log-tools">
-        {onFilter && <Filter value={filter} onChange={onFilter} />}
+        {onFilter && <Filter value={filter} onChange={onFilter} names={names} />}
         {tools}
+        <Moment />
         <span className="grow" />
         <LiveState state={lines.state} paused={paused} count={lines.all.length} />
         <Button size="small" kind="plain" aria-pressed={paused} onClick={() => setPaused(!paused)} title={paused ? "Go on" : "Hold still"}>
@@ -71,7 +72,26 @@ function LiveState({ state, paused, count }: { state: string; paused: boolean; c
   );
 }
 
-function Filter({ value, onChange }: { value: string; onChange: (filter: string) => void }) {
+/** Goes to the first line since a moment, which then stands in the address. */
+function Moment() {
+  const [asking, setAsking] = useState(false);
+  const go = (value: string) => {
+    setAsking(false);
+    // As lines have it: of a fixed width, so that moments sort as text.
+    if (value) location.hash = new Date(value).toISOString().replace("Z", "000000Z");
+  };
+  if (asking) {
+    return <input className="input" style={{ width: 190, height: 28, fontSize: 12 }} type="datetime-local" step={1} aria-label="Go to a moment" autoFocus onBlur={(event) => go(event.target.value)} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />;
+  }
+  return (
+    <Button size="small" kind="plain" title="Go to a moment" onClick={() => setAsking(true)}>
+      <Clock size={14} />
+      <span className="hidden">Go to a moment</span>
+    </Button>
+  );
+}
+
+function Filter({ value, onChange, names = {} }: { value: string; onChange: (filter: string) => void; names?: Record<string, string> }) {
   const [text, set] = useState(value);
   const id = useId();
   useEffect(() => set(value), [value]);
@@ -87,9 +107,21 @@ function Filter({ value, onChange }: { value: string; onChange: (filter: string)
         {suggestions.map((one) => (
           <option key={one} value={one} />
         ))}
+        {Object.entries(names).map(([service, name]) => (
+          <option key={service} value={`@service:${service}`}>
+            {name}
+          </option>
+        ))}
       </datalist>
     </>
   );
+}
+
+/** Where a moment is: its own line, or the first one after it. Behind what is here, and before it, there is none. */
+function placeOf(moment: string, lines: LogLineFragment[]): number {
+  if (moment < lines[0].timestamp || moment > lines[lines.length - 1].timestamp) return -1;
+  const own = lines.findIndex((line) => line.timestamp === moment);
+  return own >= 0 ? own : lines.findIndex((line) => line.timestamp > moment);
 }
 
 function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>; empty: string }) {
@@ -127,8 +159,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
   }, [some, look]);
 
   const above = useRef(0);
-  const searches = useRef(0);
-  const found = useRef("");
+  const search = useRef({ for: "", found: true, asked: 0 });
   useLayoutEffect(() => {
     const element = box.current;
     const more = added - above.current;
@@ -143,21 +174,23 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
       element.scrollTop += more * HEIGHT;
       look();
     }
-    if (!following.current) return;
+    if (search.current.for !== marked) search.current = { for: marked, found: marked === "", asked: 0 };
     // Once is enough: who goes on to the newest line stays there.
-    const sought = marked && marked !== found.current;
-    const at = sought ? lines.findIndex((line) => line.timestamp === marked) : -1;
-    if (at >= 0) {
-      found.current = marked;
-      follow(false);
-      element.scrollTop = at * HEIGHT - element.clientHeight / 2;
-      look();
-      return;
+    if (!search.current.found) {
+      const at = placeOf(marked, lines);
+      if (at >= 0) {
+        search.current.found = true;
+        const top = at * HEIGHT;
+        if (following.current || top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) {
+          follow(false);
+          element.scrollTop = top - element.clientHeight / 2;
+          look();
+        }
+        return;
+      }
+      if (marked < lines[0].timestamp && search.current.asked < SEARCHES) void older().then((more) => (search.current.asked += Number(more)));
     }
-    if (sought && marked < lines[0].timestamp && searches.current < SEARCHES) {
-      void older().then((more) => (searches.current += Number(more)));
-    }
-    element.scrollTop = element.scrollHeight;
+    if (following.current) element.scrollTop = element.scrollHeight;
   }, [version, lines, added, marked, older, follow, look]);
 
   if (!some) return <div className="empty quiet">{empty}</div>;
