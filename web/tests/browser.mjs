@@ -196,4 +196,4 @@ const looks = {
 };
 
 /** Pages of others, of which only the width is ours. */
-const foreign = new Set(["explorer", "graphiql", "reference"]);
+const foreign = new Set(["explorer", "graphiql"]);

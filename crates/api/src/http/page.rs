@@ -20,7 +20,7 @@ label{display:block;margin:.8rem 0}\
 input{display:block;width:100%;box-sizing:border-box;font:inherit;padding:.4rem}\
 button{font:inherit;padding:.4rem 1rem;margin:.4rem .4rem 0 0}\
 dt{font-weight:600}dd{margin:0 0 .5rem}\
-footer{margin-top:3rem;opacity:.7;font-size:.9rem}";
+footer{margin-top:3rem;opacity:.8;font-size:.9rem}";
 
 /// The style's hash is in the policy, so that no other style, planted or ours, is applied.
 static STYLE_HASH: LazyLock<String> = LazyLock::new(|| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes())));
