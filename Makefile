@@ -42,7 +42,7 @@ test: lint tools web
 	cargo xtask generate --check
 	cargo nextest run --locked --workspace --no-fail-fast
 
-bench:
+bench: web
 	scripts/need $(TESTS) taskset:util-linux
 	cargo xtask bench
 

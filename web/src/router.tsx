@@ -251,6 +251,12 @@ const tree = root.addChildren([
 
 export const router = createRouter({ routeTree: tree, defaultPreload: "intent", defaultPreloadStaleTime: 5000, defaultErrorComponent: Failed, defaultNotFoundComponent: NotFound, defaultPendingMs: 400, scrollRestoration: true });
 
+// Tabs and the browser's history are told apart by what a page is about, and where that is.
+router.subscribe("onRendered", () => {
+  const words = [document.querySelector("h1"), document.querySelector(".crumb")].map((one) => one?.textContent?.trim()).filter(Boolean);
+  document.title = [...new Set(words), "Orrery"].join(" · ");
+});
+
 declare module "@tanstack/react-router" {
   interface Register {
     router: typeof router;

@@ -8,12 +8,15 @@ import { chromium } from "playwright-core";
 
 export const api = process.env.ORRERY_TEST_API ?? "http://localhost:8080";
 
-export async function launch() {
-  return chromium.launch({
-    executablePath: process.env.ORRERY_TEST_CHROMIUM ?? "/usr/bin/chromium",
-    args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=Translate"],
-  });
-}
+const settings = {
+  executablePath: process.env.ORRERY_TEST_CHROMIUM ?? "/usr/bin/chromium",
+  args: [...(process.getuid?.() === 0 ? ["--no-sandbox"] : []), "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-features=Translate"],
+};
+
+export const launch = () => chromium.launch(settings);
+
+/** A browser with one visitor, whose windows another program can open too, at a port. */
+export const attachable = (folder, port) => chromium.launchPersistentContext(folder, { ...settings, args: [...settings.args, `--remote-debugging-port=${port}`] });
 
 export async function visitor(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", ...options });
@@ -37,15 +40,59 @@ export async function signIn(page, link) {
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** No serious fault of accessibility, and nothing wider than the window. */
-export async function tidy(page, what) {
+/** What is wrong for people who do not see, or use no mouse. */
+async function barriers(page) {
   const session = await page.context().newCDPSession(page);
   // The page's own policy lets no foreign script in; the debugger's way past it is not the page's.
-  await session.send("Runtime.evaluate", { expression: axe });
+  await session.send("Runtime.evaluate", { expression: `typeof window.axe === "undefined" && (() => {\n${axe}\n})()` });
   const { result } = await session.send("Runtime.evaluate", { expression: "axe.run(document, { resultTypes: ['violations'] }).then((r) => JSON.stringify(r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? '')).join(' | '))))", awaitPromise: true });
   await session.detach();
-  assert.deepEqual(JSON.parse(result.value), [], `accessibility of ${what}`);
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  return JSON.parse(result.value);
+}
+
+const sideways = (page) => page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+
+/** Texts that are drawn over each other. What an opaque box hides is not drawn. */
+const overlaps = (page) =>
+  page.evaluate(() => {
+    const texts = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const element = node.parentElement;
+      const text = node.data.trim();
+      if (!text || element.closest("script, style, option, datalist")) continue;
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      for (const { left, right, top, bottom } of range.getClientRects()) {
+        // Letters fill less than their line.
+        const air = (bottom - top) / 4;
+        if (right - left > 4 && bottom > 0 && right > 0 && top < innerHeight && left < innerWidth) texts.push({ element, text, left: left + 1, right: right - 1, top: top + air, bottom: bottom - air });
+      }
+    }
+    const isOpaque = (element) => {
+      const colour = getComputedStyle(element).backgroundColor;
+      const alpha = /(?:rgba\(.*,|\/)\s*([\d.]+)\)$/.exec(colour);
+      return colour !== "transparent" && (alpha === null || Number(alpha[1]) > 0.9);
+    };
+    const found = new Set();
+    texts.forEach((one, at) => {
+      for (const other of texts.slice(at + 1)) {
+        const [left, right, top, bottom] = [Math.max(one.left, other.left), Math.min(one.right, other.right), Math.max(one.top, other.top), Math.min(one.bottom, other.bottom)];
+        if (one.element === other.element || right - left < 2 || bottom - top < 1) continue;
+        const stack = document.elementsFromPoint((left + right) / 2, (top + bottom) / 2);
+        const [over, under] = [stack.indexOf(one.element), stack.indexOf(other.element)].sort((first, second) => first - second);
+        // Cut off, or scrolled out of sight.
+        if (over < 0) continue;
+        if (!stack.slice(over, under).some((element) => !element.contains(stack[under]) && isOpaque(element))) found.add(`"${one.text.slice(0, 40)}" and "${other.text.slice(0, 40)}"`);
+      }
+    });
+    return [...found];
+  });
+
+/** No serious fault of accessibility, and nothing wider than the window. */
+export async function tidy(page, what) {
+  assert.deepEqual(await barriers(page), [], `accessibility of ${what}`);
+  const wide = await sideways(page);
   assert.ok(wide <= 0, `${what} scrolls sideways by ${wide} px`);
 }
 
@@ -111,16 +158,42 @@ export const secretOf = async (page) => (await page.getByTestId("secret").locato
 export async function pictures(browser, page, shots, pages) {
   const state = await page.context().storageState();
   mkdirSync(shots, { recursive: true });
-  for (const [name, options] of Object.entries({ light: {}, dark: { colorScheme: "dark" }, phone: { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2 } })) {
-    const one = await visitor(browser, { ...options, storageState: state });
-    for (const [title, path] of Object.entries(pages)) {
-      await one.page.goto(path.startsWith("http") ? path : `${api}${path}`);
-      // Pages go on asking for news, so there is no moment at which one is done: a picture needs a little time, no assertion does.
-      await one.page.waitForTimeout(1500);
-      await one.page.screenshot({ path: join(shots, `${title}-${name}.png`) });
-      const wide = await one.page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      assert.ok(wide <= 0, `${title} scrolls sideways by ${wide} px (${name})`);
+  const { context, page: shown } = await visitor(browser, { storageState: state, reducedMotion: "reduce" });
+  const wrong = [];
+  const drawn = () => shown.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  const size = async ({ width, height }) => {
+    await shown.setViewportSize({ width, height });
+    await drawn();
+  };
+  for (const [title, path] of Object.entries(pages)) {
+    await size(looks.light);
+    await shown.emulateMedia({ colorScheme: "light" });
+    await shown.goto(path.startsWith("http") ? path : `${api}${path}`);
+    // Pages go on asking for news: a pause between two questions is enough.
+    await shown.waitForLoadState("networkidle");
+    for (const [name, look] of Object.entries(looks)) {
+      await shown.emulateMedia({ colorScheme: look.colorScheme ?? "light" });
+      await size(look);
+      await shown.screenshot({ path: join(shots, `${title}-${name}.png`), animations: "disabled" });
+      const wide = await sideways(shown);
+      if (wide > 0) wrong.push(`${title} (${name}) scrolls sideways by ${wide} px`);
+      if (foreign.has(title)) continue;
+      if (look.axe) wrong.push(...(await barriers(shown)).map((one) => `${title} (${name}): ${one}`));
+      if (look.long) await size({ width: look.width, height: look.long });
+      wrong.push(...(await overlaps(shown)).map((one) => `${title} (${name}): overlapping ${one}`));
     }
-    await one.context.close();
   }
+  await context.close();
+  assert.deepEqual(wrong, []);
 }
+
+/** What is looked at of every page. Narrow windows are checked again as if they were long: what is below counts too. */
+const looks = {
+  light: { width: 1280, height: 800, axe: true },
+  dark: { width: 1280, height: 800, axe: true, colorScheme: "dark" },
+  phone: { width: 360, height: 740, axe: true, long: 2400 },
+  wide: { width: 2560, height: 1440 },
+};
+
+/** Pages of others, of which only the width is ours. */
+const foreign = new Set(["explorer", "graphiql"]);

@@ -1,8 +1,8 @@
 // A workflow in the dashboard, from nothing to a run. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, launch, pictures, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, launch, pictures, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_SHOTS: shots } = process.env;
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_SHOTS: shots } = process.env;
 
 const browser = await launch();
 const owner = await visitor(browser);
@@ -13,6 +13,7 @@ const node = (title) => page.getByRole("group", { name: `Step ${title}` });
 const edges = page.locator(".react-flow__edge");
 const inspector = page.getByRole("complementary");
 let editor = "";
+let run = "";
 
 /** Draws an edge by hand. */
 async function draw(from, output, to, input) {
@@ -105,7 +106,64 @@ await step("a run goes through the graph, step by step, to its output", async ()
   await node("Response").getByText("Completed").waitFor(soon);
   await runs.getByRole("button", { name: /^Text template/ }).click();
   await runs.getByRole("region", { name: "Output" }).getByText("Hello Ada!").waitFor();
+  run = page.url();
   await tidy(page, "a run");
+});
+
+await step("it starts by the clock, when its address is called, and when something happens", async () => {
+  await page.goto(editor);
+  await page.getByRole("navigation", { name: "Workflow" }).getByRole("link", { name: "Starts" }).click();
+  await page.getByRole("heading", { name: "Nothing yet" }).waitFor();
+  await tidy(page, "no starts");
+  const form = page.getByRole("region", { name: "New start" });
+  const starts = page.getByRole("list", { name: "Starts" }).getByRole("listitem");
+  const add = form.getByRole("button", { name: "Add" });
+  const choose = async (start, verb) => {
+    await page.getByRole("button", { name: `What can be done with ${start}` }).click();
+    await page.getByRole("menuitem", { name: verb }).click();
+  };
+
+  await form.getByLabel("Cron").fill("every night");
+  await add.click();
+  await page.locator(".toast[data-tone=failed]").waitFor();
+  await page.getByRole("button", { name: "Dismiss" }).click();
+  await form.getByLabel("Cron").fill("0 3 * * *");
+  await form.getByLabel("Time zone").fill("Europe/Berlin");
+  await form.getByLabel("Values").fill('{"visitor": "Night"}');
+  await add.click();
+  const nightly = starts.filter({ hasText: "0 3 * * * Europe/Berlin" });
+  await nightly.getByText(/next .*has not started anything yet/).waitFor();
+
+  await form.getByRole("combobox", { name: "What", exact: true }).selectOption("hook");
+  await add.click();
+  const address = new URL(await secretOf(page));
+  const call = (body) => fetch(`${api}${address.pathname}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  const { runId } = await (await call({ visitor: "Grace" })).json();
+  const outcome = () => page.evaluate((id) => fetch(`/api/v1/runs/${id}?inDetails=true`).then((answer) => answer.text()), runId);
+  for (const until = Date.now() + 60_000; !(await outcome()).includes("Hello Grace!"); ) {
+    assert.ok(Date.now() < until, `a called webhook starts nothing: ${await outcome()}`);
+    await page.waitForTimeout(200);
+  }
+
+  await form.getByRole("combobox", { name: "What", exact: true }).selectOption("event");
+  await form.getByRole("combobox", { name: "When", exact: true }).selectOption("deployment.failed");
+  await add.click();
+  const failing = starts.filter({ hasText: "deployment.failed" });
+  await failing.getByText("Active").waitFor();
+  await choose("deployment.failed", "Pause");
+  await failing.getByText("Paused").waitFor();
+  await tidy(page, "starts");
+
+  await choose("0 3 * * * Europe/Berlin", "Remove");
+  await nightly.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await nightly.waitFor();
+  await choose("when its address is called", "Remove");
+  await starts.filter({ hasText: "when its address is called" }).waitFor({ state: "detached" });
+  assert.equal((await call({ visitor: "Nobody" })).ok, false, "a removed webhook starts a run");
+
+  await page.getByRole("navigation", { name: "Workflow" }).getByRole("link", { name: "Runs" }).click();
+  await page.getByRole("list", { name: "Runs" }).getByRole("listitem").filter({ hasText: "by hook" }).getByText("Completed").waitFor();
 });
 
 await step("runs are listed, and one that fails says why", async () => {
@@ -121,14 +179,26 @@ await step("runs are listed, and one that fails says why", async () => {
   await page.getByRole("link", { name: "Runs" }).click();
   const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
   await runs.filter({ hasText: "Failed" }).waitFor();
-  await runs.filter({ hasText: "Completed" }).waitFor();
+  await runs.filter({ hasText: "Completed" }).first().waitFor();
   await tidy(page, "the runs of a workflow");
 });
 
-if (shots) {
-  const run = await page.getByRole("list", { name: "Runs" }).getByRole("link").last().getAttribute("href");
-  await step("pictures", () => pictures(browser, page, shots, { flow: "/flow", workflow: editor, "workflow-runs": `${editor}/runs`, "workflow-run": run }));
-}
+await step("somebody of another workspace sees no workflow of it", async () => {
+  const other = await visitor(browser);
+  await signIn(other.page, secondLogin);
+  await other.page.goto(`${api}/flow`);
+  await other.page.getByRole("heading", { name: "No workflows yet" }).waitFor();
+  for (const path of [editor, `${editor}/starts`, run]) {
+    await other.page.goto(path);
+    await other.page.getByRole("alert").waitFor();
+    assert.equal(await other.page.getByText("Greet a visitor").count(), 0, `${path} tells a stranger of the workflow`);
+  }
+  const asked = await other.page.evaluate((paths) => Promise.all(paths.map((path) => fetch(path).then((answer) => answer.status))), [`/api/v1/workflows/${editor.split("/").at(-1)}`, `/api/v1/runs/${run.split("/").at(-1)}`]);
+  assert.deepEqual(asked, [404, 404]);
+  await other.context.close();
+});
+
+if (shots) await step("pictures", () => pictures(browser, page, shots, { flow: "/flow", workflow: editor, "workflow-runs": `${editor}/runs`, "workflow-run": run, "workflow-starts": `${editor}/starts`, keys: "/flow/keys" }));
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
 

@@ -1,7 +1,8 @@
 // What people do in the dashboard, in a real browser against a real server. Driven by crates/server/tests/dashboard.rs, which says by
 // environment variables where the server is and which apps and login links there are.
 import assert from "node:assert/strict";
-import { api, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { readFileSync } from "node:fs";
+import { api, asked, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
 import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_APP_BROKEN: broken, ORRERY_TEST_SHOTS: shots } = process.env;
@@ -16,6 +17,7 @@ const panel = page.getByRole("complementary");
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
 let address = "";
 let service = "";
+let rollout = "";
 
 await step("a visitor sees how to sign in, and nothing else", async () => {
   await page.goto(`${api}/`);
@@ -24,11 +26,15 @@ await step("a visitor sees how to sign in, and nothing else", async () => {
   await page.waitForURL(/\/login\?next=%2Faccount%2Ftokens/);
 });
 
+if (shots) await step("what a visitor sees looks right", () => pictures(browser, page, shots, { welcome: "/", login: "/login" }));
+
 await step("the first login link signs in once", async () => {
   await signIn(page, login);
   await page.getByRole("heading", { name: "Deploy your first app" }).waitFor();
   await tidy(page, "an empty workspace");
 });
+
+if (shots) await step("the first page looks right", () => pictures(browser, page, shots, { empty: "/" }));
 
 await step("a dropped folder becomes a project with a live app", async () => {
   await drop(page, page.getByRole("main"), app);
@@ -36,7 +42,8 @@ await step("a dropped folder becomes a project with a live app", async () => {
   await page.getByRole("link", { name: "Build log" }).click();
   await page.getByRole("log").getByText("Build time").waitFor(soon);
   await page.locator(".panel-head").getByText("Live").waitFor(soon);
-  service = page.url().split("/deployments/")[0];
+  rollout = page.url();
+  service = rollout.split("/deployments/")[0];
   await tidy(page, "a deployment");
 });
 
@@ -50,6 +57,42 @@ await step("its log is followed while it is written", async () => {
   await page.getByRole("searchbox", { name: "Filter lines" }).or(page.getByLabel("Filter lines")).fill("listening");
   await page.waitForURL(/filter=listening/);
   await log.getByText("seen=by-the-log").waitFor({ state: "detached" });
+});
+
+await step("older lines come as one goes back, and each has an address", async () => {
+  await reads(new URL("/many", address).href, "Hello");
+  const lines = page.locator(".log-line");
+  const line = (words) => lines.filter({ has: page.getByText(words, { exact: true }) });
+  await page.goto(`${service}/logs`);
+  await line("1 to go").waitFor(soon);
+  await page.reload();
+  await panel.getByText(/^1,0\d\d lines$/).waitFor();
+  assert.equal(await line("1500 to go").count(), 0);
+  for (const until = Date.now() + 30_000; (await line("1500 to go").count()) === 0; ) {
+    assert.ok(Date.now() < until, "older lines do not come");
+    await page.getByRole("log").evaluate((element) => (element.scrollTop = 0));
+    await page.waitForTimeout(100);
+  }
+  const link = await line("1500 to go").getByRole("link").getAttribute("href");
+  const elsewhere = await page.context().newPage();
+  await elsewhere.goto(`${service}/logs${link}`);
+  await elsewhere.locator(".log-line[data-marked=true]").getByText("1500 to go", { exact: true }).waitFor();
+  const begun = await elsewhere.locator(".log-line[data-marked=true] time").getAttribute("datetime");
+  await elsewhere.goto("about:blank");
+  await elsewhere.goto(`${service}/logs`);
+  await elsewhere.locator(".log-line").first().waitFor();
+  await elsewhere.getByRole("button", { name: "Go to a moment" }).click();
+  const local = new Date(Math.floor(Date.parse(begun) / 1000) * 1000 - new Date().getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+  await elsewhere.getByLabel("Go to a moment").fill(local);
+  await elsewhere.keyboard.press("Enter");
+  await elsewhere.getByText("1500 to go", { exact: true }).waitFor();
+  await elsewhere.close();
+  await page.keyboard.press("/");
+  await page.keyboard.type("1500");
+  await page.waitForURL(/filter=1500/);
+  await panel.getByText("1 lines", { exact: true }).waitFor();
+  const [kept] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download what is shown" }).click()]);
+  assert.match(readFileSync(await kept.path(), "utf8"), /^\S+Z info +1500 to go$/m);
 });
 
 await step("the app opens", async () => {
@@ -85,11 +128,18 @@ await step("it scales to three and back", async () => {
 });
 
 await step("a broken deployment says why and changes nothing; going back works", async () => {
+  await page.goto(`${service}/settings`);
+  await panel.getByLabel("Start command").fill("node server.js");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved").waitFor();
   await page.goto(`${service}/deployments`);
   await panel.locator(".panel-head input[type=file]").setInputFiles(broken);
   await page.getByRole("list", { name: "Steps" }).waitFor(soon);
   await page.locator(".panel-body").getByText("Failed", { exact: true }).first().waitFor(soon);
   await page.getByRole("log").getByText("this build is broken").first().waitFor(soon);
+  await page.getByText("Compared with what ran before: another source, one setting changed").click();
+  await page.getByRole("list", { name: "What is different" }).getByRole("listitem").filter({ hasText: "deploy.startCommand" }).locator("ins", { hasText: "node server.js" }).waitFor();
+  await tidy(page, "a broken deployment");
   await reads(address, "Hello");
   await page.getByRole("link", { name: "All deployments" }).click();
   const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
@@ -162,9 +212,37 @@ await step("the palette goes to a project by name", async () => {
   await page.getByRole("heading", { name: "Projects" }).waitFor();
   await page.keyboard.press("Control+k");
   await page.keyboard.type("hello");
+  await page.waitForFunction(() => document.title.startsWith("Projects · "));
   await page.getByRole("option", { name: "hello-shop" }).click();
   await page.getByRole("link", { name: /hello-shop.*Live/ }).waitFor();
+  await page.waitForFunction(() => document.title === "hello-shop · Orrery");
   await tidy(page, "the canvas");
+});
+
+await step("the palette reaches what is around, and ? tells of keys", async () => {
+  await page.goto(`${service}/deployments`);
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
+  await page.keyboard.press("Control+k");
+  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Copy the service id", "Canvas", "All logs", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
+    await page.getByRole("option", { name, exact: true }).waitFor();
+  }
+  await tidy(page, "the palette");
+  await page.getByRole("option", { name: "Shortcuts" }).click();
+  const shortcuts = page.getByRole("dialog", { name: "Shortcuts" });
+  await shortcuts.getByText("Filter the log").waitFor();
+  await tidy(page, "the shortcuts");
+  await page.keyboard.press("Escape");
+  await shortcuts.waitFor({ state: "detached" });
+  await page.keyboard.press("?");
+  await shortcuts.waitFor();
+  await page.keyboard.press("Escape");
+});
+
+await step("a browser without a connection says so, and goes on when it is back", async () => {
+  await page.context().setOffline(true);
+  await page.getByText("This browser is offline").waitFor();
+  await page.context().setOffline(false);
+  await page.getByText("This browser is offline").waitFor({ state: "detached" });
 });
 
 await step("the API's playground runs with the session", async () => {
@@ -178,17 +256,24 @@ await step("somebody of another workspace sees nothing of it", async () => {
   const other = await visitor(browser);
   await signIn(other.page, secondLogin);
   await other.page.getByRole("heading", { name: "Deploy your first app" }).waitFor();
-  for (const path of [service, service.split("/s/")[0], `${service.split("/").slice(0, 5).join("/")}/settings`]) {
+  const canvas = service.split("/s/")[0];
+  const { workspaces } = (await asked(page, "{ me { workspaces { id } } }")).data.me;
+  const own = [`${api}/w/${workspaces[0].id}/members`, `${api}/w/${workspaces[0].id}/notifications`, `${api}/w/${workspaces[0].id}/audit`];
+  for (const path of [service, rollout, `${service}/logs`, `${service}/variables`, canvas, `${canvas}/logs`, `${canvas}/activity`, `${service.split("/").slice(0, 5).join("/")}/settings`, ...own]) {
     await other.page.goto(path);
     await other.page.getByRole("alert").waitFor();
     assert.equal(await other.page.getByText("hello-shop").count(), 0, `${path} tells a stranger of the project`);
+  }
+  for (const field of [`service(id: "${service.split("/").at(-1)}") { id }`, `deployment(id: "${rollout.split("/deployments/")[1].split("?")[0]}") { id }`, `workspace(workspaceId: "${workspaces[0].id}") { id }`]) {
+    const answer = await asked(other.page, `{ ${field} }`);
+    assert.ok(answer.errors && !answer.data?.[field.split("(")[0]], `a stranger is answered to ${field}`);
   }
   await other.context.close();
 });
 
 if (shots) {
   await step("every page looks right in the light, in the dark and on a phone", async () => {
-    const pages = { home: "/", new: "/new", deployments: `${service}/deployments`, variables: `${service}/variables`, settings: `${service}/settings`, domains: `${service}/domains`, metrics: `${service}/metrics`, logs: `${service.split("/s/")[0]}/logs`, canvas: service.split("/s/")[0], activity: `${service.split("/s/")[0]}/activity`, project: `${service.split("/").slice(0, 5).join("/")}/settings`, account: "/account", tokens: "/account/tokens", flow: "/flow", keys: "/flow/keys", operator: "/operator", explorer: "/explorer" };
+    const pages = { home: "/", new: "/new", deployment: rollout, deployments: `${service}/deployments`, "service-logs": `${service}/logs`, variables: `${service}/variables`, settings: `${service}/settings`, domains: `${service}/domains`, metrics: `${service}/metrics`, logs: `${service.split("/s/")[0]}/logs`, canvas: service.split("/s/")[0], activity: `${service.split("/s/")[0]}/activity`, project: `${service.split("/").slice(0, 5).join("/")}/settings`, account: "/account", tokens: "/account/tokens", flow: "/flow", keys: "/flow/keys", operator: "/operator", "not-found": "/account/nothing", explorer: "/explorer", graphiql: "/graphiql", reference: "/docs/api" };
     await pictures(browser, page, shots, pages);
   });
 }

@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { api, asked, secretOf, tidy } from "./browser.mjs";
 
+/** What the REST API answers to a program that has the key. */
+const status = async (key) => (await fetch(`${api}/api/v1/workflows`, { headers: { authorization: `Bearer ${key}` } })).status;
+
 export async function flowKeys(page) {
   await page.goto(`${api}/flow`);
   await page.getByRole("link", { name: "API Keys" }).click();
@@ -16,6 +19,7 @@ export async function flowKeys(page) {
   await row.getByText("expires").waitFor();
   assert.ok(secret.startsWith((await row.locator("code").textContent()).split(/[^\w]/)[0]), "the prefix is not the key's");
   await tidy(page, "API keys");
+  assert.equal(await status(secret), 200);
 
   await page.reload();
   await row.waitFor();
@@ -29,12 +33,20 @@ export async function flowKeys(page) {
   await dialog.getByRole("button", { name: "Save" }).click();
   const changed = page.getByRole("row").filter({ hasText: "hourly import" });
   await changed.getByText("30 a minute, 500 a day", { exact: true }).waitFor();
-  await changed.getByRole("button", { name: "Usage of hourly import" }).click();
-  await dialog.getByRole("figure", { name: /^Requests per day: 0 in 30 days/ }).waitFor();
+  // A use is counted within a second.
+  const used = dialog.getByRole("figure", { name: /^Requests per day: [1-9]\d* in 30 days/ });
+  for (const until = Date.now() + 20_000; ; ) {
+    await changed.getByRole("button", { name: "Usage of hourly import" }).click();
+    await dialog.getByRole("figure", { name: /^Requests per day/ }).waitFor();
+    if ((await used.count()) > 0) break;
+    assert.ok(Date.now() < until, "the use of a key is not counted");
+    await dialog.getByRole("button", { name: "Close" }).click();
+  }
+  await tidy(page, "the usage of a key");
   await dialog.getByRole("button", { name: "Close" }).click();
 
   const soon = new Date(Date.now() + 2000).toISOString();
-  const made = await asked(page, `mutation { apiKeyCreate(input: {kind: FLOW, label: "short lived", expiresAt: "${soon}"}) { apiKey { id } } }`);
+  const made = await asked(page, `mutation { apiKeyCreate(input: {kind: FLOW, label: "short lived", expiresAt: "${soon}"}) { key } }`);
   assert.ok(made.data, JSON.stringify(made));
   const expired = page.getByRole("row").filter({ hasText: "short lived" }).getByText("Expired");
   for (const until = Date.now() + 20_000; (await expired.count()) === 0; ) {
@@ -42,10 +54,12 @@ export async function flowKeys(page) {
     await page.reload();
     await changed.waitFor();
   }
+  assert.equal(await status(made.data.apiKeyCreate.key), 401);
 
   await changed.getByRole("button", { name: "Revoke hourly import" }).click();
   await page.getByRole("button", { name: "Revoke the key" }).click();
   await changed.waitFor({ state: "detached" });
+  assert.equal(await status(secret), 401);
 }
 
 export async function galaxyKey(page) {

@@ -77,6 +77,60 @@ await step("somebody with an account is added as a viewer, and sees what runs", 
   await other.page.locator(".panel-head").getByText("Live").waitFor(soon);
 });
 
+/** What a page lets somebody press or type into, but for its frame. */
+const offered = (page) =>
+  page.evaluate(() => {
+    const controls = [...document.querySelectorAll("button, input, select, textarea, [contenteditable]")].filter((one) => !one.matches(":disabled") && one.checkVisibility() && !one.closest("header, .toasts"));
+    return controls.map((one) => one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent ?? (one.textContent.trim() || one.title || one.outerHTML.slice(0, 120)));
+  });
+
+/** Looking closer, taking along what one sees, and leaving. */
+const harmless = /^(Copy|Copied|Filter lines|Go to a moment|Hold still|Download|Newest|Charts|Older|Close|Try again|Zoom|Fit View|More$|What can be done with this deployment|Leave the workspace)/;
+
+await step("no page offers a viewer a change", async () => {
+  const { page: viewer } = other;
+  const canvas = service.split("/s/")[0];
+  const tabs = ["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => `${service}/${tab}`);
+  const [row] = (await asked(page, `{ deployments(first: 1, input: {serviceId: "${service.split("/").at(-1)}"}) { edges { node { id } } } }`)).data.deployments.edges;
+  const own = ["members", "notifications", "audit"].map((name) => `${api}/w/${workspace}/${name}`);
+  for (const path of [`${api}/?workspace=${workspace}`, canvas, ...tabs, `${service}/deployments/${row.node.id}`, `${canvas}/logs`, `${canvas}/activity`, `${service.split("/").slice(0, 5).join("/")}/settings`, ...own]) {
+    await viewer.goto(path);
+    await viewer.getByRole("banner").waitFor();
+    await viewer.waitForLoadState("networkidle");
+    assert.deepEqual((await offered(viewer)).filter((name) => !harmless.test(name)), [], `${path} offers a viewer a change`);
+    for (const menu of await viewer.getByRole("button", { name: /^(More|What can be done with)/ }).all()) {
+      await menu.click();
+      const items = viewer.getByRole("menuitem");
+      await items.first().waitFor();
+      for (const item of await items.allTextContents()) assert.match(item, /^Copy/, `${path} offers a viewer: ${item}`);
+      await items.first().click();
+      await items.first().waitFor({ state: "detached" });
+    }
+  }
+});
+
+await step("a viewer's changes are refused by the API too", async () => {
+  const [project, environment, , id] = service.split("/").slice(-4);
+  const place = `projectId: "${project}", environmentId: "${environment}"`;
+  const refusals = {
+    projectUpdate: `projectUpdate(id: "${project}", input: {name: "x"}) { id }`,
+    projectDelete: `projectDelete(id: "${project}")`,
+    projectTokenCreate: `projectTokenCreate(input: {${place}, name: "x"})`,
+    environmentCreate: `environmentCreate(input: {projectId: "${project}", name: "x"}) { id }`,
+    environmentStageChanges: `environmentStageChanges(environmentId: "${environment}", input: {}) { id }`,
+    serviceCreate: `serviceCreate(input: {${place}, name: "x"}) { id }`,
+    serviceDelete: `serviceDelete(id: "${id}", environmentId: "${environment}")`,
+    serviceInstanceUpdate: `serviceInstanceUpdate(serviceId: "${id}", environmentId: "${environment}", input: {numReplicas: 2})`,
+    serviceDomainCreate: `serviceDomainCreate(input: {environmentId: "${environment}", serviceId: "${id}"}) { id }`,
+    volumeCreate: `volumeCreate(input: {${place}, serviceId: "${id}", mountPath: "/data"}) { id }`,
+    workspaceInviteCodeCreate: `workspaceInviteCodeCreate(workspaceId: "${workspace}", input: {role: "ADMIN"})`,
+  };
+  for (const [name, mutation] of Object.entries(refusals)) {
+    const answer = await asked(other.page, `mutation { ${mutation} }`);
+    assert.equal(answer.errors?.[0].extensions.code, "FORBIDDEN", `${name}: ${JSON.stringify(answer)}`);
+  }
+});
+
 await step("a viewer cannot change anything", async () => {
   const { page: viewer } = other;
   const panel = viewer.getByRole("complementary");

@@ -120,6 +120,11 @@ await step("a trigger is made, runs, and says why it did nothing", async () => {
   await row.getByRole("button", { name: "What can be done with grow under load" }).click();
   await page.getByRole("menuitem", { name: "Pause" }).click();
   await row.getByText("Paused").waitFor();
+  await row.getByRole("button", { name: "What can be done with grow under load" }).click();
+  await page.getByRole("menuitem", { name: "Remove" }).click();
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await row.getByText("Paused").waitFor();
 });
 
 await step("limits are set for each replica", async () => {

@@ -4,8 +4,12 @@ mod harness;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use harness::{Server, finish, write};
+use harness::{Server, finish_within, write};
+
+/// A script visits every page in four sizes and colours when it has done what it is about.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Runs a script of `web/tests` in a browser on a server of its own, with an app to deploy and a second account.
 fn browse(script: &str, settings: &[(&str, &str)]) {
@@ -15,6 +19,7 @@ fn browse(script: &str, settings: &[(&str, &str)]) {
     let [app, broken] = apps(&server);
     let second = server.orrery(&["user", "create", "second@example.test"]).stdout;
     let second = second.split_whitespace().find(|word| word.contains("/login/link?token=")).expect("a new user gets a login link");
+    let shots = std::env::var_os("ORRERY_TEST_SHOTS").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages"), PathBuf::from);
 
     let mut journey = Command::new("node");
     journey
@@ -24,8 +29,9 @@ fn browse(script: &str, settings: &[(&str, &str)]) {
         .env("ORRERY_TEST_LOGIN_SECOND", second)
         .env("ORRERY_TEST_APP", &app)
         .env("ORRERY_TEST_APP_BROKEN", &broken)
+        .env("ORRERY_TEST_SHOTS", shots.join(script.trim_end_matches(".mjs")))
         .stdin(Stdio::null());
-    let run = finish(journey, script);
+    let run = finish_within(journey, script, PATIENCE);
     assert_eq!(run.status, 0, "{}\n{}", run.stdout, run.stderr);
 }
 
@@ -61,9 +67,15 @@ fn a_workflow_is_drawn_and_run_in_a_browser() {
 
 const APP: &str = r#"
 const http = require("http");
+let many = 0;
+const count = () => {
+  for (let n = 0; n < 20 && many > 0; n++) console.log(`${many--} to go`);
+  if (many > 0) setTimeout(count, 50);
+};
 const page = () => `<!doctype html><title>hello</title><h1>Hello ${process.env.GREETING || "world"}</h1>`;
 http.createServer((request, response) => {
   console.log(`${request.method} ${request.url}`);
+  if (request.url === "/many") { many = 1500; count(); }
   response.end(request.url === "/cache" ? `cache ${process.env.CACHE_URL}` : page());
 }).listen(process.env.PORT, () => console.log("listening"));
 "#;

@@ -92,8 +92,9 @@ function Graph({ cards, links, selected }: { cards: Card[]; links: [string, stri
   const flow = useReactFlow();
   const ids = cards.map((card) => card.serviceId).join(" ");
   const positions = useMemo(() => place(ids.split(" ").filter(Boolean), links, Math.max(2, Math.ceil(Math.sqrt(ids.split(" ").length * 1.2)))), [ids, links]);
-  const nodes: Node[] = cards.map((card) => ({ id: card.serviceId, type: "card", position: positions.get(card.serviceId) ?? { x: 0, y: 0 }, data: { card, selected: card.serviceId === selected }, draggable: true, focusable: false, width: 232, height: 92 }));
-  const edges: Edge[] = links.map(([from, to]) => ({ id: `${from} ${to}`, source: from, target: to, focusable: false, selectable: false, style: { strokeWidth: 1.5 } }));
+  // The same objects as long as nothing has changed: hundreds of cards are not drawn again because one is opened.
+  const nodes = useMemo<Node[]>(() => cards.map((card) => ({ id: card.serviceId, type: "card", position: positions.get(card.serviceId) ?? { x: 0, y: 0 }, data: { card }, draggable: true, focusable: false, width: 232, height: 92 })), [cards, positions]);
+  const edges = useMemo<Edge[]>(() => links.map(([from, to]) => ({ id: `${from} ${to}`, source: from, target: to, focusable: false, selectable: false, style: { strokeWidth: 1.5 } })), [links]);
   const open = Boolean(selected);
   useEffect(() => {
     // The panel has taken a part of the canvas, or has given it back.
@@ -103,7 +104,7 @@ function Graph({ cards, links, selected }: { cards: Card[]; links: [string, stri
     return () => clearTimeout(id);
   }, [open, selected, flow, ids]);
   return (
-    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.2} maxZoom={1.5} nodesConnectable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={{ hideAttribution: true }} deleteKeyCode={null} panOnScroll>
+    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.1} maxZoom={1.5} nodesConnectable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={{ hideAttribution: true }} deleteKeyCode={null} panOnScroll>
       <Background gap={24} size={1} color="var(--line)" />
       <Controls showInteractive={false} position="bottom-left" />
     </ReactFlow>
@@ -111,7 +112,8 @@ function Graph({ cards, links, selected }: { cards: Card[]; links: [string, stri
 }
 
 function CardNode({ data }: NodeProps) {
-  const { card, selected } = data as { card: Card; selected: boolean };
+  const { card } = data as { card: Card };
+  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service === card.serviceId }) === true;
   return (
     <>
       <Handle type="target" position={Position.Left} isConnectable={false} />

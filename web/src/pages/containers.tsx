@@ -3,12 +3,13 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
 import { change } from "../api/client";
 import { ContainerKillDocument, ContainerMetricsDocument, ContainersDocument, type ContainerMetricsQuery, type ContainersQuery } from "../gql";
-import { Act, Button, Dialog, Empty, ErrorBox } from "../ui/basic";
+import { Act, Button, Command, Dialog, Empty, ErrorBox } from "../ui/basic";
 import { Chart } from "../ui/chart";
 import { bytes, lastOf, momentsOf, onto, short, type Sample, type Window } from "../ui/series";
 import { State, type Tone } from "../ui/state";
 import { Ago } from "../ui/time";
 import { useProject } from "./environment";
+import { useInstance } from "./service";
 
 type Container = ContainersQuery["containers"][number];
 
@@ -38,6 +39,8 @@ function useLately(): Window {
 /** The running copies of a service, each with what it uses. */
 export function Containers() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { viewerCanDeploy } = useProject();
+  const { serviceName } = useInstance();
   const place = { environmentId: env, serviceId: service };
   const { data, error, refetch } = useQuery(ContainersDocument, { variables: place, fetchPolicy: "cache-and-network", pollInterval: 2000, skipPollAttempt: () => document.hidden });
   const window = useLately();
@@ -50,6 +53,7 @@ export function Containers() {
       <div className="panel-body">
         <Empty title="No container runs">
           <p>Each replica of the service is a container. They appear here once something is deployed.</p>
+          {viewerCanDeploy && <Command>{`orrery railway -- up --service ${serviceName}`}</Command>}
         </Empty>
       </div>
     );

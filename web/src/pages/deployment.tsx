@@ -3,14 +3,16 @@ import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router"
 import { ChevronLeft } from "lucide-react";
 import { useCallback } from "react";
 import { change } from "../api/client";
-import { DeploymentCancelDocument, DeploymentChangesDocument, DeploymentDocument, DeploymentRollbackDocument, DeploymentStepsDocument, type DeploymentEventStep, type DeploymentQuery } from "../gql";
+import { DeploymentCancelDocument, DeploymentChangesDocument, DeploymentDocument, DeploymentRollbackDocument, DeploymentsDocument, DeploymentStepsDocument, type DeploymentEventStep, type DeploymentQuery, type DeploymentRowFragment, type DeploymentStatus } from "../gql";
 import { Act, ErrorBox } from "../ui/basic";
+import { between } from "../ui/difference";
 import { Log } from "../ui/log";
 import { DeploymentState, isUnderWay, Shape, type Tone } from "../ui/state";
 import { Ago, duration, Elapsed } from "../ui/time";
 import { DeploymentMenu, messageOf } from "./deployments";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
+import { Differences } from "./staged";
 
 type Step = DeploymentQuery["deploymentEvents"]["edges"][number]["node"];
 
@@ -75,6 +77,7 @@ export function DeploymentPage() {
             <StepRow key={step.id} step={step} last={index === steps.length - 1} under={isUnderWay(deployment.status)} />
           ))}
         </ol>
+        <Compared of={deployment} />
       </div>
       <Log
         key={`${shown} ${deployment.id}`}
@@ -93,6 +96,32 @@ export function DeploymentPage() {
         }
       />
     </div>
+  );
+}
+
+/** What has answered requests, or does. */
+const ran: readonly DeploymentStatus[] = ["SUCCESS", "SLEEPING", "CRASHED", "REMOVING", "REMOVED"];
+
+const settingsOf = (deployment: DeploymentRowFragment) => (deployment.meta as { serviceManifest?: unknown } | null)?.serviceManifest;
+
+/** What is different from what ran before. */
+function Compared({ of }: { of: DeploymentRowFragment }) {
+  const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/deployments/$deployment" });
+  const { data } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env, serviceId: service } }, fetchPolicy: "cache-and-network" });
+  const rows = data?.deployments.edges.map((edge) => edge.node) ?? [];
+  const at = rows.findIndex((row) => row.id === of.id);
+  const before = at < 0 ? undefined : rows.slice(at + 1).find((row) => ran.includes(row.status));
+  if (!before) return null;
+  const changes = between(settingsOf(before), settingsOf(of));
+  const said = `Compared with what ran before: ${before.snapshotId === of.snapshotId ? "the same" : "another"} source, ${changes.length === 0 ? "the same settings" : changes.length === 1 ? "one setting changed" : `${changes.length} settings changed`}`;
+  if (changes.length === 0) return <p className="small second">{said}</p>;
+  return (
+    <details>
+      <summary className="small second" style={{ cursor: "pointer" }}>
+        {said}
+      </summary>
+      <Differences of={changes} label="What is different" />
+    </details>
   );
 }
 

@@ -4,7 +4,7 @@ import { Trash2 } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument, ServiceDomainCreateDocument, ServiceDomainDeleteDocument } from "../gql";
-import { Act, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { State } from "../ui/state";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
@@ -36,6 +36,7 @@ export function Domains() {
           <div className="sheet">
             <Empty title="Not reachable from outside">
               <p>Give the service an address under this server's own domain, or attach one of yours below.</p>
+              {viewerCanWrite && <Command>{`orrery railway -- domain --service ${instance.serviceName}`}</Command>}
             </Empty>
           </div>
         ) : (

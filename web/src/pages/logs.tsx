@@ -2,7 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useCallback } from "react";
 import { CanvasDocument } from "../gql";
-import { Empty } from "../ui/basic";
+import { Command, Empty } from "../ui/basic";
 import { Log } from "../ui/log";
 import { useInstance } from "./service";
 
@@ -37,6 +37,7 @@ export function ServiceLogs() {
       <div className="panel-body">
         <Empty title="No log yet">
           <p>What the app writes to standard output appears here once it is deployed.</p>
+          <Command>{`orrery railway -- up --service ${instance.serviceName}`}</Command>
         </Empty>
       </div>
     );

@@ -5,6 +5,7 @@ import { useState } from "react";
 import { change } from "../api/client";
 import { LimitsDocument, LimitsUpdateDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
 import { Act, Button, ConfirmByName, Field } from "../ui/basic";
+import { tell } from "../ui/toast";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
 
@@ -196,19 +197,20 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
 
 function Restart({ put }: { put: Put }) {
   const instance = useInstance();
+  const save = (input: ServiceInstanceUpdateInput) => void put(input).then(() => tell("Saved"), tell.problem);
   return (
     <section className="stack tight">
       <h2>When the app ends</h2>
       <div className="two-columns">
         <Field label="Start it again">
-          <select className="select" value={instance.restartPolicyType} onChange={(event) => void put({ restartPolicyType: event.target.value as "ALWAYS" })}>
+          <select className="select" value={instance.restartPolicyType} onChange={(event) => save({ restartPolicyType: event.target.value as "ALWAYS" })}>
             <option value="ALWAYS">Always</option>
             <option value="ON_FAILURE">When it failed</option>
             <option value="NEVER">Never</option>
           </select>
         </Field>
         <Field label="At most, times">
-          <input className="input" inputMode="numeric" defaultValue={instance.restartPolicyMaxRetries} onBlur={(event) => Number(event.target.value) !== instance.restartPolicyMaxRetries && void put({ restartPolicyMaxRetries: Number(event.target.value) })} />
+          <input className="input" inputMode="numeric" defaultValue={instance.restartPolicyMaxRetries} onBlur={(event) => Number(event.target.value) !== instance.restartPolicyMaxRetries && save({ restartPolicyMaxRetries: Number(event.target.value) })} />
         </Field>
       </div>
     </section>

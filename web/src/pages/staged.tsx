@@ -34,6 +34,21 @@ export function StagedBar({ project, env, count, names }: Props) {
   );
 }
 
+/** Settings with what they were and what they are. */
+export function Differences({ of, label }: { of: Difference[]; label: string }) {
+  return (
+    <ul className="sheet difference" aria-label={label}>
+      {of.map((one) => (
+        <li key={one.path}>
+          <code className="path">{one.path}</code>
+          {one.before !== null && <del>{one.before}</del>}
+          {one.after === null ? <em className="quiet">removed</em> : <ins>{one.after}</ins>}
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 function Review({ project, env, names, onClose }: Omit<Props, "count"> & { onClose: () => void }) {
   const { viewerCanWrite } = useProject();
   const { data, error, refetch } = useQuery(StagedChangesDocument, { variables: { environmentId: env, projectId: project }, fetchPolicy: "no-cache" });
@@ -53,15 +68,7 @@ function Review({ project, env, names, onClose }: Omit<Props, "count"> & { onClo
         {groups.map(([title, changes]) => (
           <section key={title} className="stack tight">
             <h3>{title}</h3>
-            <ul className="sheet difference" aria-label={`Changes of ${title}`}>
-              {changes.map((one) => (
-                <li key={one.path}>
-                  <code className="path">{one.path}</code>
-                  {one.before !== null && <del>{one.before}</del>}
-                  {one.after === null ? <em className="quiet">removed</em> : <ins>{one.after}</ins>}
-                </li>
-              ))}
-            </ul>
+            <Differences of={changes} label={`Changes of ${title}`} />
           </section>
         ))}
         {data && groups.length === 0 && <p className="second">Nothing is staged any more.</p>}

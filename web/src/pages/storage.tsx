@@ -9,6 +9,7 @@ import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
+import { useInstance } from "./service";
 
 type Instance = StorageQuery["environment"]["volumeInstances"]["edges"][number]["node"];
 
@@ -25,6 +26,7 @@ async function over(workflow: string | null | undefined): Promise<void> {
 export function Storage() {
   const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const { viewerCanWrite } = useProject();
+  const { serviceName } = useInstance();
   const { data, error, refetch } = useQuery(StorageDocument, { variables: { projectId: project, environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const volumes = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => one.serviceId === service);
@@ -37,6 +39,7 @@ export function Storage() {
         <Empty title="No volume">
           <p>Files that the app writes are gone with its next deployment. A volume keeps those below one folder, through deployments and restarts.</p>
           {viewerCanWrite && <NewVolume project={project} env={env} service={service} />}
+          {viewerCanWrite && <Command>{`orrery railway -- volume --service ${serviceName} add --mount-path /data`}</Command>}
         </Empty>
       )}
       <Ports env={env} service={service} ports={data.tcpProxies} />

@@ -30,6 +30,10 @@ export function Triggers() {
   const [editing, setEditing] = useState<TriggerRowFragment | "new" | null>(null);
   const [open, setOpen] = useState<string | null>(null);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  const remove = async (trigger: TriggerRowFragment) => {
+    await change(TriggerRemoveDocument, { id: trigger.id });
+    tell(`${trigger.name} is removed`, () => void change(TriggerSaveDocument, { input: { ...inputOf(trigger, env, service), id: null } }).catch(tell.problem));
+  };
   const save = (trigger: TriggerRowFragment, enabled: boolean) => change(TriggerSaveDocument, { input: { ...inputOf(trigger, env, service), enabled } });
   return (
     <div className="panel-body">
@@ -77,7 +81,7 @@ export function Triggers() {
                 >
                   <Item onSelect={() => setEditing(trigger)}>Edit…</Item>
                   <Item onSelect={() => void save(trigger, !trigger.enabled).catch(tell.problem)}>{trigger.enabled ? "Pause" : "Go on"}</Item>
-                  <Item tone="danger" onSelect={() => void change(TriggerRemoveDocument, { id: trigger.id }).then(() => tell(`${trigger.name} is removed`), tell.problem)}>
+                  <Item tone="danger" onSelect={() => void remove(trigger).catch(tell.problem)}>
                     Remove
                   </Item>
                 </Menu>

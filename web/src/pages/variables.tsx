@@ -4,10 +4,11 @@ import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
 import { useMemo, useState } from "react";
 import { change } from "../api/client";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
-import { Act, Button, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { ReferenceInput } from "../ui/reference-input";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
+import { useInstance } from "./service";
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
@@ -15,12 +16,12 @@ export function Variables() {
   const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   return (
     <div className="panel-body">
-      <VariableList project={project} env={env} service={service} />
+      <VariableList project={project} env={env} service={service} name={useInstance().serviceName} />
     </div>
   );
 }
 
-export function VariableList({ project, env, service }: { project: string; env: string; service: string | null }) {
+export function VariableList({ project, env, service, name: of }: { project: string; env: string; service: string | null; name?: string }) {
   const { viewerCanWrite } = useProject();
   const variables = { projectId: project, environmentId: env, serviceId: service };
   const { data, error, refetch } = useQuery(VariablesDocument, { variables, skip: !viewerCanWrite, fetchPolicy: "cache-and-network" });
@@ -68,6 +69,7 @@ export function VariableList({ project, env, service }: { project: string; env: 
               <p>
                 Add one above, or paste a whole <code>.env</code> file into the raw editor. <code>{"${{Name.VARIABLE}}"}</code> refers to another service's.
               </p>
+              {of && <Command>{`orrery railway -- variable set NAME=value --service ${of}`}</Command>}
             </Empty>
           ) : (
             <ul className="sheet list" aria-label="Variables">

@@ -17,6 +17,13 @@ function said(start: FlowStart): string {
   return start.kind === "event" ? (start.event ?? "") : "when its address is called";
 }
 
+/** The same once more. A webhook would have another address. */
+function sameAs({ kind, cron, timezone, values, event }: FlowStart): NewStart | null {
+  if (kind === "hook") return null;
+  if (kind === "event") return { kind, event: event ?? "" };
+  return { kind, cron: cron ?? "", ...(timezone && { timezone }), ...(values && { values }) };
+}
+
 /** What starts the workflow by itself. */
 export function WorkflowStarts() {
   const { workflow: id } = useParams({ from: "/flow/$workflow/starts" });
@@ -27,6 +34,18 @@ export function WorkflowStarts() {
     const made = await flow.startCreate(id, start);
     setUrl(made.url ?? null);
     await again();
+  };
+  const remove = async (start: FlowStart) => {
+    await flow.startRemove(id, start.id);
+    await again();
+    const same = sameAs(start);
+    if (!same) return tell("The webhook is removed");
+    const back = async () => {
+      const made = await flow.startCreate(id, same);
+      if (!start.enabled) await flow.startSwitch(id, made.id, false);
+      await again();
+    };
+    tell(`${said(start)} is removed`, () => void back().catch(tell.problem));
   };
   return (
     <WorkflowFrame id={id} workflow={workflow.data}>
@@ -89,7 +108,7 @@ export function WorkflowStarts() {
                         Give it another address
                       </Item>
                     )}
-                    <Item tone="danger" onSelect={() => void flow.startRemove(id, start.id).then(again, tell.problem)}>
+                    <Item tone="danger" onSelect={() => void remove(start).catch(tell.problem)}>
                       Remove
                     </Item>
                   </Menu>

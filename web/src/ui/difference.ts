@@ -40,3 +40,10 @@ export function differences(patch: unknown, document: unknown): Difference[] {
   if (isTree(patch)) visit(patch, []);
   return found;
 }
+
+/** What is not the same in two documents, for reading. */
+export function between(before: unknown, after: unknown): Difference[] {
+  const changed = differences(after, before).filter((one) => one.before !== one.after);
+  const gone = differences(before, after).filter((one) => one.before === null && one.after !== null);
+  return [...changed, ...gone.map(({ path, after: value }) => ({ path, before: value, after: null }))];
+}

@@ -28,14 +28,17 @@ export function place(ids: string[], edges: [from: string, to: string][], column
   for (const id of linked) visit(id, new Set());
   const most = Math.max(0, ...[...linked].map((id) => depth.get(id) ?? 0));
   const out = new Map<string, Placed>();
-  const rows: number[] = [];
-  for (const id of ids.filter((one) => linked.has(one))) {
-    const column = most - (depth.get(id) ?? 0);
-    const row = rows[column] ?? 0;
-    rows[column] = row + 1;
-    out.set(id, { x: column * STEP_X, y: row * STEP_Y });
+  const levels: string[][] = [];
+  for (const id of ids.filter((one) => linked.has(one))) (levels[most - (depth.get(id) ?? 0)] ??= []).push(id);
+  // A hundred that refer to one database would be a column that no window shows.
+  const tall = Math.max(8, Math.ceil(Math.sqrt(ids.length)));
+  let [left, rows] = [0, 0];
+  for (const level of levels) {
+    level?.forEach((id, index) => out.set(id, { x: (left + Math.floor(index / tall)) * STEP_X, y: (index % tall) * STEP_Y }));
+    left += Math.max(1, Math.ceil((level?.length ?? 0) / tall));
+    rows = Math.max(rows, Math.min(level?.length ?? 0, tall));
   }
-  const below = Math.max(0, ...rows.filter(Boolean)) * STEP_Y + (rows.length > 0 ? 24 : 0);
+  const below = rows * STEP_Y + (rows > 0 ? 24 : 0);
   ids.filter((one) => !linked.has(one)).forEach((id, index) => out.set(id, { x: (index % columns) * (STEP_X - 48), y: below + Math.floor(index / columns) * STEP_Y }));
   return out;
 }

@@ -1,16 +1,23 @@
-import { useVirtualizer } from "@tanstack/react-virtual";
-import { ArrowDownToLine, Download, Pause, Play } from "lucide-react";
-import { useEffect, useId, useRef, useState } from "react";
+import { ArrowDownToLine, Clock, Download, Pause, Play } from "lucide-react";
+import { memo, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import { flushSync } from "react-dom";
 import type { LogLineFragment } from "../gql";
 import { ansi, withoutAnsi } from "./ansi";
 import { Button, ErrorBox } from "./basic";
 import { State } from "./state";
-import { useLog, type LogSource } from "./stream";
+import { useLog, type Lines, type LogSource } from "./stream";
 
+/** Of every line: where one stands is known without looking at those before it, be they a million. */
 const HEIGHT = 20;
+/** Lines that are drawn above and below those in sight. */
+const AROUND = 30;
+/** A new part of the log is drawn after so many lines. */
+const STRIDE = 10;
+/** How often older lines are asked for to find the moment that the address names. */
+const SEARCHES = 50;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@service:", "@deployment:"];
+const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
 
 export interface LogProps {
   source: LogSource;
@@ -28,8 +35,9 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
   return (
     <section className="log" aria-label="Log">
       <div className="log-tools">
-        {onFilter && <Filter value={filter} onChange={onFilter} />}
+        {onFilter && <Filter value={filter} onChange={onFilter} names={names} />}
         {tools}
+        <Moment />
         <span className="grow" />
         <LiveState state={lines.state} paused={paused} count={lines.all.length} />
         <Button size="small" kind="plain" aria-pressed={paused} onClick={() => setPaused(!paused)} title={paused ? "Go on" : "Hold still"}>
@@ -46,7 +54,7 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
           <ErrorBox error={lines.problem} />
         </div>
       )}
-      <Rows lines={lines.all} version={lines.version} names={names} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
+      <Rows of={lines} names={names} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
     </section>
   );
 }
@@ -64,7 +72,26 @@ function LiveState({ state, paused, count }: { state: string; paused: boolean; c
   );
 }
 
-function Filter({ value, onChange }: { value: string; onChange: (filter: string) => void }) {
+/** Goes to the first line since a moment, which then stands in the address. */
+function Moment() {
+  const [asking, setAsking] = useState(false);
+  const go = (value: string) => {
+    setAsking(false);
+    // As lines have it: of a fixed width, so that moments sort as text.
+    if (value) location.hash = new Date(value).toISOString().replace("Z", "000000Z");
+  };
+  if (asking) {
+    return <input className="input" style={{ width: 190, height: 28, fontSize: 12 }} type="datetime-local" step={1} aria-label="Go to a moment" autoFocus onBlur={(event) => go(event.target.value)} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />;
+  }
+  return (
+    <Button size="small" kind="plain" title="Go to a moment" onClick={() => setAsking(true)}>
+      <Clock size={14} />
+      <span className="hidden">Go to a moment</span>
+    </Button>
+  );
+}
+
+function Filter({ value, onChange, names = {} }: { value: string; onChange: (filter: string) => void; names?: Record<string, string> }) {
   const [text, set] = useState(value);
   const id = useId();
   useEffect(() => set(value), [value]);
@@ -80,34 +107,95 @@ function Filter({ value, onChange }: { value: string; onChange: (filter: string)
         {suggestions.map((one) => (
           <option key={one} value={one} />
         ))}
+        {Object.entries(names).map(([service, name]) => (
+          <option key={service} value={`@service:${service}`}>
+            {name}
+          </option>
+        ))}
       </datalist>
     </>
   );
 }
 
-function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; version: number; names?: Record<string, string>; empty: string }) {
+/** Where a moment is: its own line, or the first one after it. Behind what is here, and before it, there is none. */
+function placeOf(moment: string, lines: LogLineFragment[]): number {
+  if (moment < lines[0].timestamp || moment > lines[lines.length - 1].timestamp) return -1;
+  const own = lines.findIndex((line) => line.timestamp === moment);
+  return own >= 0 ? own : lines.findIndex((line) => line.timestamp > moment);
+}
+
+function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>; empty: string }) {
+  const { all: lines, version, added, older } = of;
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const following = useRef(true);
+  const [seen, see] = useState({ first: 0, rows: 60 });
   const marked = useMarked();
-  const rows = useVirtualizer({ count: lines.length, getScrollElement: () => box.current, estimateSize: () => HEIGHT, overscan: 20, initialRect: { width: 600, height: 800 } });
+  const count = lines.length;
+  const some = count > 0;
+
+  const follow = useCallback((now: boolean) => {
+    following.current = now;
+    setFollows(now);
+  }, []);
+
+  const look = useCallback(() => {
+    const element = box.current;
+    if (!element) return;
+    const first = Math.floor(element.scrollTop / HEIGHT / STRIDE) * STRIDE;
+    const rows = Math.ceil(element.clientHeight / HEIGHT) + STRIDE;
+    see((before) => (before.first === first && before.rows === rows ? before : { first, rows }));
+  }, []);
 
   useEffect(() => {
     const element = box.current;
     if (!element) return;
-    if (marked && following.current) {
-      const at = lines.findIndex((line) => line.timestamp === marked);
+    const sized = new ResizeObserver(() => {
+      if (following.current) element.scrollTop = element.scrollHeight;
+      look();
+    });
+    sized.observe(element);
+    return () => sized.disconnect();
+  }, [some, look]);
+
+  const above = useRef(0);
+  const search = useRef({ for: "", found: true, asked: 0 });
+  useLayoutEffect(() => {
+    const element = box.current;
+    const more = added - above.current;
+    above.current = added;
+    if (!element) {
+      // Another log, or another filter: it begins at its end.
+      follow(true);
+      return;
+    }
+    // What was before the eyes stays there when lines are put above it.
+    if (more > 0 && !following.current) {
+      element.scrollTop += more * HEIGHT;
+      look();
+    }
+    if (search.current.for !== marked) search.current = { for: marked, found: marked === "", asked: 0 };
+    // Once is enough: who goes on to the newest line stays there.
+    if (!search.current.found) {
+      const at = placeOf(marked, lines);
       if (at >= 0) {
-        following.current = false;
-        setFollows(false);
-        rows.scrollToIndex(at, { align: "center" });
+        search.current.found = true;
+        const top = at * HEIGHT;
+        if (following.current || top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) {
+          follow(false);
+          element.scrollTop = top - element.clientHeight / 2;
+          look();
+        }
         return;
       }
+      if (marked < lines[0].timestamp && search.current.asked < SEARCHES) void older().then((more) => (search.current.asked += Number(more)));
     }
     if (following.current) element.scrollTop = element.scrollHeight;
-  }, [version, lines, marked, rows]);
+  }, [version, lines, added, marked, older, follow, look]);
 
-  if (lines.length === 0) return <div className="empty quiet">{empty}</div>;
+  if (!some) return <div className="empty quiet">{empty}</div>;
+  const first = follows ? Math.max(0, count - seen.rows) : seen.first;
+  const from = Math.max(0, first - AROUND);
   return (
     <div style={{ position: "relative", flex: 1, minHeight: 0, display: "flex" }}>
       <div
@@ -119,15 +207,18 @@ function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; vers
         onScroll={(event) => {
           const element = event.currentTarget;
           const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < HEIGHT * 2;
-          if (atEnd !== following.current) {
-            following.current = atEnd;
-            setFollows(atEnd);
-          }
+          // Drawn before the next frame, so that none shows a gap.
+          flushSync(() => {
+            if (atEnd !== following.current) follow(atEnd);
+            look();
+          });
+          if (!atEnd && element.scrollTop < element.clientHeight * 8) void older();
         }}
       >
-        <div style={{ height: rows.getTotalSize(), position: "relative" }}>
-          {rows.getVirtualItems().map((item) => (
-            <Row key={item.index} line={lines[item.index]} top={item.start} names={names} marked={lines[item.index].timestamp === marked} />
+        <div style={{ height: count * HEIGHT, position: "relative" }}>
+          {lines.slice(from, first + seen.rows + AROUND).map((line, at) => (
+            // Lines keep their place on the page when others are put above them.
+            <Row key={from + at - added} line={line} top={(from + at) * HEIGHT} names={names} marked={line.timestamp === marked} />
           ))}
         </div>
       </div>
@@ -136,9 +227,8 @@ function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; vers
           size="small"
           style={{ position: "absolute", right: 16, bottom: 16, boxShadow: "var(--shadow)" }}
           onClick={() => {
-            following.current = true;
-            setFollows(true);
-            rows.scrollToIndex(lines.length - 1, { align: "end" });
+            follow(true);
+            if (box.current) box.current.scrollTop = box.current.scrollHeight;
           }}
         >
           <ArrowDownToLine size={14} /> Newest
@@ -148,7 +238,7 @@ function Rows({ lines, version, names, empty }: { lines: LogLineFragment[]; vers
   );
 }
 
-function Row({ line, top, names, marked }: { line: LogLineFragment; top: number; names?: Record<string, string>; marked: boolean }) {
+const Row = memo(function Row({ line, top, names, marked }: { line: LogLineFragment; top: number; names?: Record<string, string>; marked: boolean }) {
   const service = line.tags?.serviceId;
   const at = new Date(line.timestamp);
   return (
@@ -162,7 +252,7 @@ function Row({ line, top, names, marked }: { line: LogLineFragment; top: number;
       <span className="text">{ansi(line.message)}</span>
     </div>
   );
-}
+});
 
 /** The line that the address points to. */
 function useMarked(): string {

@@ -2,7 +2,8 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
 import { useEffect, useRef, useState } from "react";
-import { CanvasDocument, ProjectsDocument } from "../gql";
+import { change } from "../api/client";
+import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ProjectDocument, ProjectsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
 import { tell } from "./toast";
@@ -13,7 +14,7 @@ export function openPalette() {
   open?.();
 }
 
-/** Ctrl-K reaches every page, project and service, and copies ids; ? lists the shortcuts. */
+/** Ctrl-K reaches every page, project, service and verb, and copies ids; ? lists the shortcuts. */
 export function Palette() {
   const [shown, setShown] = useState(false);
   const [help, setHelp] = useState(false);
@@ -25,8 +26,13 @@ export function Palette() {
         event.preventDefault();
         setShown((now) => !now);
       }
-      const target = event.target as HTMLElement;
-      if (event.key === "?" && !target.matches("input, textarea, select, [contenteditable]")) setHelp(true);
+      if ((event.target as HTMLElement).matches("input, textarea, select, [contenteditable]")) return;
+      if (event.key === "?") setHelp(true);
+      const filter = event.key === "/" && document.querySelector<HTMLInputElement>("input[type=search]");
+      if (filter) {
+        event.preventDefault();
+        filter.focus();
+      }
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
@@ -38,13 +44,15 @@ export function Palette() {
     <>
       {shown && (
         <dialog ref={dialog} className="palette" aria-label="Search" onClose={() => setShown(false)} onMouseDown={(event) => event.target === dialog.current && setShown(false)}>
-          <Choices close={() => setShown(false)} />
+          <Choices close={() => setShown(false)} help={() => setHelp(true)} />
         </dialog>
       )}
       <Dialog title="Shortcuts" open={help} onClose={() => setHelp(false)}>
         <div className="section">
           {[
-            ["Ctrl K", "Search pages, projects and services"],
+            ["Ctrl K", "Search pages, projects, services and what can be done"],
+            ["/", "Filter the log"],
+            ["Ctrl Z", "Take back a change of a workflow"],
             ["?", "This list"],
             ["Esc", "Close a panel or a dialog"],
           ].map(([key, what]) => (
@@ -59,13 +67,20 @@ export function Palette() {
   );
 }
 
-function Choices({ close }: { close: () => void }) {
+function Choices({ close, help }: { close: () => void; help: () => void }) {
   const viewer = useViewer();
   const workspace = useWorkspace();
   const navigate = useNavigate();
-  const { project, env, service } = useParams({ strict: false }) as { project?: string; env?: string; service?: string };
+  const { project, env, service, workflow } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; workflow?: string };
   const projects = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [];
   const canvas = useQuery(CanvasDocument, { variables: { projectId: project ?? "", environmentId: env ?? "" }, skip: !project || !env }).data;
+  const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
+  const instance = canvas?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === service)?.node;
+  const [latest, active] = [instance?.latestDeployment, instance?.activeDeployments.at(0)];
+  const act = (work: () => Promise<unknown>, said: string) => () => {
+    close();
+    void work().then(() => tell(said), tell.problem);
+  };
   const go = (to: string) => () => {
     close();
     void navigate({ to });
@@ -96,6 +111,8 @@ function Choices({ close }: { close: () => void }) {
                 {tab[0].toUpperCase() + tab.slice(1)}
               </Command.Item>
             ))}
+            {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
+            {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
             <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
           </Command.Group>
         )}
@@ -107,6 +124,21 @@ function Choices({ close }: { close: () => void }) {
             <Command.Item onSelect={go(`/p/${project}/settings`)}>Project settings</Command.Item>
             <Command.Item onSelect={copy("project id", project)}>Copy the project id</Command.Item>
             <Command.Item onSelect={copy("environment id", env)}>Copy the environment id</Command.Item>
+            {found?.environments.edges
+              .filter(({ node }) => node.id !== env)
+              .map(({ node }) => (
+                <Command.Item key={node.id} value={`environment ${node.name}`} onSelect={go(`/p/${project}/${node.id}`)}>
+                  Environment {node.name}
+                </Command.Item>
+              ))}
+          </Command.Group>
+        )}
+        {workflow && (
+          <Command.Group heading="This workflow">
+            <Command.Item onSelect={go(`/flow/${workflow}`)}>Editor</Command.Item>
+            <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
+            <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
+            <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
           </Command.Group>
         )}
         <Command.Group heading="Projects">
@@ -128,6 +160,15 @@ function Choices({ close }: { close: () => void }) {
           {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}
           <Command.Item onSelect={() => location.assign("/graphiql")}>GraphiQL</Command.Item>
           <Command.Item onSelect={() => location.assign("/explorer")}>Explorer</Command.Item>
+          <Command.Item onSelect={() => location.assign("/docs/api")}>API reference</Command.Item>
+          <Command.Item
+            onSelect={() => {
+              close();
+              help();
+            }}
+          >
+            Shortcuts
+          </Command.Item>
         </Command.Group>
       </Command.List>
     </Command>

@@ -1,13 +1,15 @@
 import { print } from "graphql";
-import { useEffect, useRef, useState } from "react";
-import { Problem, socket } from "../api/client";
-import { AppLogStreamDocument, BuildLogStreamDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
+import { useCallback, useEffect, useRef, useState } from "react";
+import { client, Problem, problemOf, socket } from "../api/client";
+import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
 
 export type LogSource = { build: string } | { app: string } | { environment: string };
 
 /** Lines kept in memory; older ones are dropped from the front. */
 const MOST = 1_000_000;
 const FIRST = 1000;
+/** Older lines that are asked for at once. */
+const PAGE = 2000;
 
 function request(source: LogSource, filter: string): { query: string; variables: Record<string, unknown>; field: string } {
   const common = { filter: filter || null };
@@ -16,12 +18,33 @@ function request(source: LogSource, filter: string): { query: string; variables:
   return { query: print(EnvironmentLogStreamDocument), variables: { ...common, environmentId: source.environment, beforeLimit: FIRST }, field: "environmentLogs" };
 }
 
+/** Lines up to a moment, oldest first. Not for the cache: nobody asks for them twice. */
+async function upTo(end: string, source: LogSource, filter: string): Promise<LogLineFragment[]> {
+  const of = { filter: filter || null, endDate: end, limit: PAGE };
+  const fetchPolicy = "no-cache";
+  if ("build" in source) return (await client.query({ query: BuildLogBeforeDocument, variables: { ...of, deploymentId: source.build }, fetchPolicy })).data?.buildLogs ?? [];
+  if ("app" in source) return (await client.query({ query: AppLogBeforeDocument, variables: { ...of, deploymentId: source.app }, fetchPolicy })).data?.deploymentLogs ?? [];
+  const variables = { filter: of.filter, environmentId: source.environment, anchorDate: end, beforeLimit: PAGE };
+  return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
+}
+
+type Told = { message: string; extensions?: Record<string, unknown> };
+
+function told({ message, extensions }: Told): Problem {
+  const id = extensions?.requestId ?? extensions?.traceId;
+  return new Problem(message, String(extensions?.code ?? ""), id ? String(id) : undefined);
+}
+
 export interface Lines {
   /** The same array as before with more in it: look at `version`. */
   all: LogLineFragment[];
   version: number;
   state: "connecting" | "live" | "lost" | "over";
   problem: Problem | null;
+  /** How many lines have been put before those that came first. */
+  added: number;
+  /** Asks for lines before the oldest one. False when there is none, or not now. */
+  older: () => Promise<boolean>;
 }
 
 /** A log as it grows. Drawn at most once a frame, however fast lines come. */
@@ -33,9 +56,35 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
   const hold = useRef(paused);
   hold.current = paused;
   const key = JSON.stringify(source);
+  const back = useRef({ added: 0, asking: false, whole: false });
+
+  const older = useCallback(async () => {
+    const [into, now] = [all.current, back.current];
+    const first = into[0]?.timestamp;
+    // Fewer than were asked for first are all that there are.
+    if (!first || now.asking || now.whole || into.length < FIRST || into.length >= MOST) return false;
+    now.asking = true;
+    try {
+      const found = (await upTo(first, JSON.parse(key) as LogSource, filter)).filter((line) => line.timestamp < first);
+      // Meanwhile another log, or another filter, may be shown.
+      if (all.current !== into) return false;
+      now.whole = found.length === 0;
+      now.added += found.length;
+      all.current = found.concat(into);
+      redraw((n) => n + 1);
+      return found.length > 0;
+    } catch (error) {
+      now.whole = true;
+      if (all.current === into) setProblem(problemOf(error));
+      return false;
+    } finally {
+      now.asking = false;
+    }
+  }, [key, filter]);
 
   useEffect(() => {
     all.current = [];
+    back.current = { added: 0, asking: false, whole: false };
     redraw((n) => n + 1);
     setState("connecting");
     setProblem(null);
@@ -62,14 +111,17 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
       fresh = true;
       setState((now) => (now === "over" ? now : "lost"));
     });
-    const back = socket.on("connected", () => setState((now) => (now === "over" ? now : "live")));
+    const found = socket.on("connected", () => {
+      back.current.whole = false;
+      setState((now) => (now === "over" ? now : "live"));
+    });
     const end = socket.subscribe<Record<string, LogLineFragment[]>>(
       { query, variables },
       {
         next: (message) => {
           setState("live");
           if (message.errors?.length) {
-            setProblem(new Problem(message.errors[0].message, String(message.errors[0].extensions?.code ?? "")));
+            setProblem(told(message.errors[0]));
             return;
           }
           let lines = message.data?.[field] ?? [];
@@ -80,8 +132,8 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
           frame ||= requestAnimationFrame(flush);
         },
         error: (error) => {
-          const first = Array.isArray(error) ? (error[0] as { message: string; extensions?: Record<string, unknown> }) : undefined;
-          setProblem(first ? new Problem(first.message, String(first.extensions?.code ?? "")) : new Problem("The log cannot be followed just now", "OFFLINE"));
+          const first = Array.isArray(error) ? (error[0] as Told) : undefined;
+          setProblem(first ? told(first) : new Problem("The log cannot be followed just now", "OFFLINE"));
           setState("lost");
         },
         complete: () => setState("over"),
@@ -93,10 +145,10 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
       clearTimeout(quiet);
       cancelAnimationFrame(frame);
       lost();
-      back();
+      found();
       end();
     };
   }, [key, filter]);
 
-  return { all: all.current, version, state, problem };
+  return { all: all.current, version, state, problem, added: back.current.added, older };
 }

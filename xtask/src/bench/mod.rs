@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Orrery beside its peers, measured in one run. Ratios are the result; single figures only say what machine it was.
 
+mod browser;
 mod flow;
 mod galaxy;
 mod limits;
@@ -49,6 +50,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     deploy(&target, &scratch)?;
     railway::run(&target, &scratch)?;
     flow::run(&target, &scratch)?;
+    browser::run(root, &target, &scratch)?;
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
 }
@@ -67,7 +69,7 @@ fn build(root: &Path) -> anyhow::Result<()> {
     let arguments = ["build", "--release", "--workspace", "--bins", "--examples"];
     let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status()?;
     anyhow::ensure!(status.success(), "cargo {arguments:?} failed");
-    for peer in ["bench/mercurius", "bench/rate-limiter-flexible"] {
+    for peer in ["bench/browser", "bench/mercurius", "bench/rate-limiter-flexible"] {
         let folder = root.join(peer);
         if !folder.join("node_modules").exists() {
             let status =
@@ -115,18 +117,8 @@ impl Drop for Server {
 fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> anyhow::Result<Server> {
     let (api, edge) = (free_port()?, free_port()?);
     let data = scratch.join(name);
-    let program = target.join("orrery");
-    let mut command = if pin { pinned(0, &program) } else { Command::new(&program) };
-    command
-        .arg("serve")
-        .args(["--role", role, "--listen", &format!("127.0.0.1:{api}"), "--edge-listen", &format!("127.0.0.1:{edge}")])
-        .arg("--data-dir")
-        .arg(&data)
-        .env("XDG_CONFIG_HOME", scratch.join("config"))
-        .env("ORRERY_LOG_FILTER", "warn")
-        // Requests are counted as ever; none is refused.
-        .env("ORRERY_LIMITS_PROFESSIONAL", "1000000000/second,1000000000/hour")
-        .stdout(Stdio::piped());
+    let mut command = serve(target, &data, (api, edge), role, pin);
+    command.stdout(Stdio::piped());
     let mut child = command.spawn().context("orrery cannot be started")?;
     let mut lines = BufReader::new(child.stdout.take().context("no output")?).lines();
     let token = loop {
@@ -137,6 +129,22 @@ fn orrery(target: &Path, scratch: &Path, name: &str, role: &str, pin: bool) -> a
     };
     std::thread::spawn(move || lines.for_each(drop));
     Ok(Server { peer: Some(Peer { child }), data, api, edge, token })
+}
+
+/// How a server is started; once more over the same folder, it goes on where it was.
+fn serve(target: &Path, data: &Path, (api, edge): (u16, u16), role: &str, pin: bool) -> Command {
+    let program = target.join("orrery");
+    let mut command = if pin { pinned(0, &program) } else { Command::new(&program) };
+    command
+        .arg("serve")
+        .args(["--role", role, "--listen", &format!("127.0.0.1:{api}"), "--edge-listen", &format!("127.0.0.1:{edge}")])
+        .arg("--data-dir")
+        .arg(data)
+        .env("XDG_CONFIG_HOME", data.with_file_name("config"))
+        .env("ORRERY_LOG_FILTER", "warn")
+        // Requests are counted as ever; none is refused.
+        .env("ORRERY_LIMITS_PROFESSIONAL", "1000000000/second,1000000000/hour");
+    command
 }
 
 fn post(port: u16, token: &str, query: &str) -> anyhow::Result<String> {

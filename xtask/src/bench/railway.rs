@@ -46,7 +46,7 @@ fn documents(project: &str, environment: &str) -> [(&'static str, String); 2] {
 }
 
 /// The ids in an answer, in their order.
-fn ids(answer: &str) -> Vec<&str> {
+pub(super) fn ids(answer: &str) -> Vec<&str> {
     answer.match_indices("\"id\":\"").map(|(at, _)| &answer[at + 6..at + 42]).collect()
 }
 
@@ -88,7 +88,7 @@ fn large_project(target: &Path, scratch: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn archive(scratch: &Path, name: &str, files: &[(&str, &str)]) -> anyhow::Result<Vec<u8>> {
+pub(super) fn archive(scratch: &Path, name: &str, files: &[(&str, &str)]) -> anyhow::Result<Vec<u8>> {
     let (folder, path) = (scratch.join(name), scratch.join(format!("{name}.tar.gz")));
     std::fs::create_dir_all(&folder)?;
     for (file, text) in files {

@@ -13,14 +13,14 @@ use super::answer::build;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
-body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem;overflow-wrap:anywhere}\
 h1{font-size:1.4rem}\
 code{font-size:1.1em;padding:.1em .3em;border:1px solid #8886;border-radius:.3em}\
 label{display:block;margin:.8rem 0}\
 input{display:block;width:100%;box-sizing:border-box;font:inherit;padding:.4rem}\
 button{font:inherit;padding:.4rem 1rem;margin:.4rem .4rem 0 0}\
 dt{font-weight:600}dd{margin:0 0 .5rem}\
-footer{margin-top:3rem;opacity:.7;font-size:.9rem}";
+footer{margin-top:3rem;opacity:.8;font-size:.9rem}";
 
 /// The style's hash is in the policy, so that no other style, planted or ours, is applied.
 static STYLE_HASH: LazyLock<String> = LazyLock::new(|| base64::engine::general_purpose::STANDARD.encode(Sha256::digest(STYLE.as_bytes())));

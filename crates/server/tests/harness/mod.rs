@@ -310,7 +310,12 @@ pub struct Run {
 }
 
 /// Runs a command to its end, or fails the test when it does not end.
-pub fn finish(mut command: Command, what: &str) -> Run {
+pub fn finish(command: Command, what: &str) -> Run {
+    finish_within(command, what, PATIENCE)
+}
+
+/// As [`finish`], for what may take longer.
+pub fn finish_within(mut command: Command, what: &str, patience: Duration) -> Run {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
     let reader = std::thread::spawn(move || {
@@ -330,7 +335,7 @@ pub fn finish(mut command: Command, what: &str) -> Run {
         let _ = sender.send(());
         status
     });
-    if receiver.recv_timeout(PATIENCE).is_err() {
+    if receiver.recv_timeout(patience).is_err() {
         let _ = kill(pid, Signal::SIGKILL);
         let status = waiter.join().unwrap();
         let text = String::from_utf8_lossy(&reader.join().unwrap()).into_owned();
