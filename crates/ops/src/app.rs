@@ -14,7 +14,7 @@ use domain::galaxy::{self, ContainerType, KILLED};
 use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
-use domain::{Code, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant};
+use domain::{Code, DeploymentId, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant, Timestamp};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
@@ -311,11 +311,14 @@ async fn kill(ctx: &OpCtx, opened: &Opened<Instance>, replica: &Replica, trigger
 pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let (deployments, _) = live(ctx, &app).await?;
-    let running = deployments.iter().rev().find(|d| d.status == DeploymentStatus::Success && !d.stopped);
+    let running = |d: &&Deployment| matches!(d.status, DeploymentStatus::Success | DeploymentStatus::Sleeping) && !d.stopped;
+    let running = deployments.iter().rev().find(running);
     let running = running.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
     let stopped = Change::DeploymentStopped { id: running.id, stopped: true, at: ctx.now };
     let activity = ctx.activity_of(app.tenant, &app.row.instance, "deployment_stop", running.id, json!({}));
-    commit(ctx, app.tenant, app.row.instance.id, vec![stopped, activity]).await?;
+    // No request wakes what somebody has stopped.
+    let woken = (running.status == DeploymentStatus::Sleeping).then(|| awake(running.id, ctx.now));
+    commit(ctx, app.tenant, app.row.instance.id, woken.into_iter().chain([stopped, activity]).collect()).await?;
     ctx.ops.signals.deployment_changed(running.id);
     Ok(app)
 }
@@ -338,6 +341,12 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
         ctx.ops.signals.deployment_changed(stopped.id);
         return Ok(app);
     }
+    if let Some(asleep) = newest.filter(|d| d.status == DeploymentStatus::Sleeping) {
+        let activity = ctx.activity_of(app.tenant, instance, "deployment_start", asleep.id, json!({}));
+        commit(ctx, app.tenant, instance.id, vec![awake(asleep.id, ctx.now), activity]).await?;
+        ctx.ops.signals.deployment_changed(asleep.id);
+        return Ok(app);
+    }
     if newest.is_some_and(|d| !d.stopped && d.status != DeploymentStatus::Crashed) {
         return Err(Error::conflict("The app runs or is being started already"));
     }
@@ -347,6 +356,11 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
     commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
     Ok(app)
+}
+
+/// The change that takes a deployment out of its sleep.
+fn awake(id: DeploymentId, at: Timestamp) -> Change {
+    Change::DeploymentMove { id, from: DeploymentStatus::Sleeping, to: DeploymentStatus::Success, reason: None, at }
 }
 
 async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deployment>, Error> {

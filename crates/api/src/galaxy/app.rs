@@ -185,6 +185,10 @@ impl App {
     fn sticky_sessions(&self) -> bool {
         self.row.instance.spec.deploy.sticky
     }
+    /// It stops after the operator's `sleep_after_seconds` without a connection, and the next request starts it.
+    fn cold_start(&self) -> bool {
+        self.row.instance.spec.deploy.sleep_application
+    }
     /// What overrides the account's; null when the app follows its account.
     fn notification_settings(&self, ctx: &Ctx) -> Result<Option<NotificationSettings>, Fault> {
         let place = domain::Place::Environment(self.row.instance.project_id, self.row.instance.environment_id);

@@ -93,9 +93,9 @@ impl Loader {
         self.versions.get(ctx, tenant, app, &self.apps, load, |row| row.1.instance_id, announce)
     }
 
-    /// Whether a source is one of an app's versions that are listed.
-    pub(crate) fn has_version(&self, ctx: &Ctx, tenant: Tenant, app: InstanceId, snapshot: SnapshotId) -> Result<bool, Fault> {
-        Ok(self.versions(ctx, tenant, app)?.iter().any(|row| row.1.snapshot_id == snapshot))
+    /// The number of a source among an app's versions, if it is listed there.
+    pub(crate) fn version_number(&self, ctx: &Ctx, tenant: Tenant, app: InstanceId, snapshot: SnapshotId) -> Result<Option<u32>, Fault> {
+        Ok(self.versions(ctx, tenant, app)?.iter().find(|row| row.1.snapshot_id == snapshot).map(|row| row.0))
     }
 
     /// The audit log, newest first.

@@ -455,10 +455,10 @@ async fn what_is_saved_is_read_back() {
     assert_eq!(galaxy.data(&who, &read, json!({})).await["app"]["notificationSettings"], Value::Null);
 
     let settings = format!(
-        "mutation {{ setAppSettings(appId: \"{id}\", settings: {{containerStopGracePeriod: 60, unhealthyContainerReplacement: false}}) {{ containerStopGracePeriod unhealthyContainerReplacement }} }}"
+        "mutation {{ setAppSettings(appId: \"{id}\", settings: {{containerStopGracePeriod: 60, unhealthyContainerReplacement: false, coldStart: true}}) {{ containerStopGracePeriod unhealthyContainerReplacement coldStart }} }}"
     );
     let set = galaxy.data(&who, &settings, json!({})).await;
-    assert_eq!(set["setAppSettings"], json!({"containerStopGracePeriod": 60, "unhealthyContainerReplacement": false}));
+    assert_eq!(set["setAppSettings"], json!({"containerStopGracePeriod": 60, "unhealthyContainerReplacement": false, "coldStart": true}));
     let domain = format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"Www.Shop-Of-Ann.test\"}}) {{ name }} }}");
     for _ in 0..2 {
         assert_eq!(galaxy.data(&who, &domain, json!({})).await["saveDomain"]["name"], json!("www.shop-of-ann.test"));

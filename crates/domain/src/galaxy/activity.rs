@@ -32,8 +32,17 @@ const fn quiet(wire: &'static str, label: &'static str) -> ActivityKind {
     ActivityKind { wire, label, told: Told::Notified }
 }
 
+/// An app stopped for lack of connections: the engine's entry in the audit log.
+pub const APP_SLEPT: &str = "app_slept";
+/// A request came for an app that had stopped so.
+pub const APP_WOKEN: &str = "app_woken";
+/// All containers of an app ended by themselves and well, so that it counts as stopped.
+pub const APP_ENDED: &str = "app_ended";
+/// Who starts an app that had stopped for lack of connections.
+const CONNECTION: &str = "A new connection";
+
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 21] = [
+const KINDS: [(&str, ActivityKind); 24] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -44,9 +53,12 @@ const KINDS: [(&str, ActivityKind); 21] = [
     ("deployment_cancel", kind("appDeployAbort", "Deploy aborted")),
     ("deployment_rollback", kind("appRestore", "App restored")),
     ("deployment_start", kind("appStart", "App started")),
+    (APP_WOKEN, kind("appStart", "App started")),
     ("deployment_stop", kind("appStop", "App stopped")),
     ("deployment_restart", kind("appRestart", "App restarted")),
     ("deployment_remove", kind("appStop", "App stopped")),
+    (APP_SLEPT, kind("coldStart", "App stopped by cold start")),
+    (APP_ENDED, kind("appAutoStop", "App automatically stopped")),
     ("container_count_set", kind("appContainers", "App scaled")),
     ("container_type_set", kind("appResize", "App resized")),
     ("container_kill", kind("containerStop", "Container killed")),
@@ -76,6 +88,17 @@ impl ActivityKind {
         KINDS.iter().find(|(verb, _)| *verb == activity.verb).map(|(_, kind)| *kind)
     }
 
+    /// Who did it, as clients read it (`contracts/galaxy.md` 3.14): `name` is what the actor is called. Nobody stopped what had no
+    /// connections, and it is a connection that starts it again.
+    #[must_use]
+    pub fn user_name<'a>(self, activity: &Activity, name: &'a str) -> Option<&'a str> {
+        match activity.verb.as_str() {
+            APP_SLEPT => None,
+            APP_WOKEN => Some(CONNECTION),
+            _ => Some(name),
+        }
+    }
+
     /// The entry as a sentence of the feed. `who` is the member's name, `host` the app's.
     #[must_use]
     pub fn sentence(self, activity: &Activity, who: &str, host: &str) -> String {
@@ -91,8 +114,11 @@ impl ActivityKind {
             "appDeployFailed" => format!("Deploy failed for {host}: {}", text("reason")),
             "appDeployAbort" => format!("{who} aborted the deploy of {host}"),
             "appRestore" => format!("{who} restored {host}"),
+            "appStart" if activity.verb == APP_WOKEN => format!("{CONNECTION} started {host}"),
             "appStart" => format!("{who} started {host}"),
             "appStop" => format!("{who} stopped {host}"),
+            "coldStart" => "Cold start app stopped due to lack of connections".to_owned(),
+            "appAutoStop" => format!("{host} stopped: all of its containers have ended"),
             "appRestart" => format!("{who} restarted {host}"),
             "appContainers" => {
                 let counts = settings().map(|(before, after)| (u64::from(before.replicas()), u64::from(after.replicas())));
@@ -136,7 +162,7 @@ fn size(limits: Limits) -> String {
 /// A change of settings that is a scaling is told as one.
 fn of_update(data: &serde_json::Value) -> Option<ActivityKind> {
     let (before, after) = (settings(data, "before")?, settings(data, "after")?);
-    let told = |deploy: &DeploySpec| (deploy.draining_seconds, deploy.unhealthy_replacement, deploy.sticky);
+    let told = |deploy: &DeploySpec| (deploy.draining_seconds, deploy.unhealthy_replacement, deploy.sticky, deploy.sleep_application);
     if before.replicas() != after.replicas() {
         Some(kind("appContainers", "App scaled"))
     } else if before.limits != after.limits {
@@ -194,6 +220,9 @@ mod tests {
             ("deployment_stop", json!({}), "alice stopped a.example.com"),
             ("deployment_restart", json!({}), "alice restarted a.example.com"),
             ("deployment_remove", json!({}), "alice stopped a.example.com"),
+            (APP_SLEPT, reason(), "Cold start app stopped due to lack of connections"),
+            (APP_WOKEN, reason(), "A new connection started a.example.com"),
+            (APP_ENDED, reason(), "a.example.com stopped: all of its containers have ended"),
             ("container_count_set", json!({"from": 3, "to": 1}), "alice scaled a.example.com down from 3 to 1 containers"),
             (
                 "service_instance_update",
@@ -219,6 +248,7 @@ mod tests {
             ("app_settings_set", json!({}), "alice changed settings of a.example.com"),
             ("meteor_settings_set", json!({}), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.sticky = true), "alice changed settings of a.example.com"),
+            ("service_instance_update", change(|deploy| deploy.sleep_application = true), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.draining_seconds = 9), "alice changed settings of a.example.com"),
             (
                 "trigger_over_limit",

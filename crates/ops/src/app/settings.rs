@@ -19,6 +19,8 @@ pub struct AppPatch {
     pub unhealthy_replacement: Option<bool>,
     /// Visitors stay on the same container by cookie.
     pub sticky: Option<bool>,
+    /// It stops for lack of connections, and the next request starts it.
+    pub cold_start: Option<bool>,
 }
 
 /// Changes settings of an app. They hold at once, without a restart.
@@ -40,6 +42,7 @@ async fn set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, 
     }
     deploy.unhealthy_replacement = patch.unhealthy_replacement.unwrap_or(deploy.unhealthy_replacement);
     deploy.sticky = patch.sticky.unwrap_or(deploy.sticky);
+    deploy.sleep_application = patch.cold_start.unwrap_or(deploy.sleep_application);
     if app.row.instance.spec == before {
         return Ok(app);
     }
@@ -49,6 +52,7 @@ async fn set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, 
         "stopGraceSeconds": instance.spec.deploy.draining_seconds,
         "unhealthyReplacement": instance.spec.deploy.unhealthy_replacement,
         "sticky": instance.spec.deploy.sticky,
+        "coldStart": instance.spec.deploy.sleep_application,
     });
     let activity = ctx.activity_of(app.tenant, &instance, "app_settings_set", instance.id, data);
     commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
