@@ -14,7 +14,7 @@ use domain::galaxy::{self, ContainerType, KILLED};
 use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
-use domain::{Code, DeploymentId, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant, Timestamp};
+use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant, Timestamp};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
@@ -467,4 +467,19 @@ pub async fn domain_save(ctx: &OpCtx, app_id: &str, name: &str) -> Result<Domain
 
 fn is_of(domain: &Domain, environment: EnvironmentId, service: ServiceId) -> bool {
     domain.environment_id == environment && domain.service_id == service
+}
+
+/// Takes a hostname from an app, all but the one that names it.
+///
+/// # Errors
+/// Not found, not allowed, or it names the app.
+pub async fn domain_remove(ctx: &OpCtx, domain_id: &str) -> Result<(), Error> {
+    let id: DomainId = domain_id.trim().parse().map_err(|_| Error::not_found("Domain"))?;
+    let found = crate::domain_name::domain_for(ctx, id).await?;
+    let Domain { environment_id, service_id, kind, .. } = found.row;
+    let all = ctx.ops.store.domains_of_environments(found.tenant, &[environment_id]).await?;
+    if all.iter().find(|domain| domain.service_id == service_id).is_some_and(|first| first.id == id) {
+        return Err(Error::conflict(format!("{} names the app and stays with it: deploy the app anew for another name", found.row.domain)));
+    }
+    crate::domain_name::domain_delete(ctx, id, kind).await
 }

@@ -158,6 +158,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Query.triggerRuns", true, "{ triggerRuns(triggerId: \"$trigger\") { number log } }"),
     ("Query.user", true, "{ user(username: \"$user\") { _id username apps { _id hostname activities { type userName } } } }"),
     ("Mutation.killContainer", false, "mutation { killContainer(appId: \"$app\", containerId: \"$container\") { _id status } }"),
+    ("Mutation.removeDomain", false, "mutation { removeDomain(domainId: \"$domain\") }"),
     ("Mutation.removeNotificationSettings", false, "mutation { removeNotificationSettings(appId: \"$app\") }"),
     ("Mutation.removeTrigger", false, "mutation { removeTrigger(triggerId: \"$trigger\") }"),
     ("Mutation.restoreVersion", false, "mutation { restoreVersion(appId: \"$app\", versionId: \"$version\") { _id } }"),
@@ -196,6 +197,7 @@ impl Galaxy {
         let user = self.username(app).await;
         [
             ("$host", app.host.clone()),
+            ("$domain", app.estate.custom_domain.to_string()),
             ("$container", container_id(app.instance, container)),
             ("$trigger", trigger.to_owned()),
             ("$user", user),
@@ -465,4 +467,21 @@ async fn what_is_saved_is_read_back() {
     }
     let by_other = galaxy.data(&who, "{ app(hostname: \"www.shop-of-ann.test\") { _id hostname } }", json!({})).await;
     assert_eq!(by_other["app"], json!({"_id": id, "hostname": host}));
+
+    let listed = format!("{{ app(hostname: \"{host}\") {{ domains {{ _id name primary }} }} }}");
+    let domains = galaxy.data(&who, &listed, json!({})).await["app"]["domains"].clone();
+    let remove = "mutation($id: String!) { removeDomain(domainId: $id) }";
+    let of = |name: &str| domains.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{domains}")).clone();
+    galaxy.data(&who, remove, json!({"id": of("www.shop-of-ann.test")["_id"]})).await;
+    let gone = galaxy.ask(&who, "{ app(hostname: \"www.shop-of-ann.test\") { _id } }", json!({})).await;
+    assert_eq!(code(&gone), "NOT_FOUND", "{gone}");
+    let primary = of(host);
+    assert_eq!(primary["primary"], true);
+    for (wanted, domain) in [("CONFLICT", &primary["_id"]), ("NOT_FOUND", &json!("www"))] {
+        assert_eq!(code(&galaxy.ask(&who, remove, json!({"id": domain})).await), wanted);
+    }
+    assert_eq!(
+        galaxy.data(&who, &listed, json!({})).await["app"]["domains"].as_array().unwrap().len(),
+        domains.as_array().unwrap().len() - 1
+    );
 }
