@@ -1,5 +1,7 @@
 //! Galaxy's API over a real store: what its clients require (`contracts/galaxy.md` 1), who gets nothing, and what is refused.
 
+mod clients;
+
 use std::collections::BTreeSet;
 
 use api::graphql::{Engine, GraphqlRequest};
@@ -381,6 +383,7 @@ async fn nonsense_is_refused_by_name() {
     };
     let metrics = |arguments: &str| format!("{{ app(hostname: \"{host}\") {{ metrics({arguments}) {{ cpu }} }} }}");
     let count = |count: &str| format!("mutation {{ setContainerCountForApp(appId: \"{id}\", containerCount: {count}) {{ _id }} }}");
+    let domain = |name: &str| format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"{name}\"}}) {{ _id }} }}");
     let slack = |url: &str, kind: &str| {
         format!(
             "mutation {{ saveNotificationSettings(notificationSettings: {{appId: \"{id}\", slack: {{enabled: true, url: \"{url}\", activityTypes: [\"{kind}\"]}}}}) {{ slack {{ url }} }} }}"
@@ -396,8 +399,11 @@ async fn nonsense_is_refused_by_name() {
         (count("-1"), "BAD_USER_INPUT", "containerCount is -1"),
         (count("1000000"), "BAD_USER_INPUT", "containerCount is 1000000"),
         (format!("{{ app(hostname: \"{}\") {{ _id }} }}", other.host), "NOT_FOUND", "App"),
+        (domain("www.bob.test"), "ALREADY_EXISTS", "already in use"),
+        (domain("not a name"), "BAD_USER_INPUT", "name"),
         ("{ app(hostname: \"no-such-app.test\") { _id } }".to_owned(), "NOT_FOUND", "App"),
         (trigger("action: \"add containers\", min: 5, max: 2"), "BAD_USER_INPUT", "min is 5 and max is 2"),
+        (trigger("action: \"add containers\", seriesName: \"1d\""), "BAD_USER_INPUT", "5s, 3m or 1h"),
         (trigger("action: \"explode\""), "BAD_USER_INPUT", "kill containers"),
         (trigger("action: \"add containers\", runEverySeconds: 5"), "BAD_USER_INPUT", "60"),
         (trigger("action: \"add containers\", utcOffset: 20"), "BAD_USER_INPUT", "utcOffset is 20"),
