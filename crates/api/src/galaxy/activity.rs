@@ -95,8 +95,7 @@ impl Activity {
         let Some(snapshot) = self.snapshot() else { return Ok(None) };
         Ok(ctx.galaxy.version_number(ctx, self.tenant, self.app, snapshot)?.map(|_| version_id(snapshot)))
     }
-    /// A member's username; empty for Galaxy itself; null when an app stopped for lack of connections, and `A new connection` when one
-    /// started it again.
+    /// A member's username; empty for Galaxy itself, null for the stop of a cold start, `A new connection` for its start.
     fn user_name(&self, ctx: &Ctx) -> Result<Option<String>, Fault> {
         let name = ctx.galaxy.user_name(ctx, self.tenant, &self.row.actor)?;
         Ok(self.kind.user_name(&self.row, &name).map(str::to_owned))
