@@ -120,7 +120,7 @@ async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
     test.ops.store.commit(app.tenant, vec![Change::DomainDelete(domain.id)]).await.unwrap();
     let account = test.ops.store.workspace(app.tenant.workspace()).await.unwrap().unwrap().open(app.tenant).unwrap();
     let (url, mut texts) = receiver().await;
-    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned()].into(), ..Slack::default() };
+    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned(), "appRemove".to_owned()].into(), ..Slack::default() };
     let settings = NotificationSettings { slack: Some(slack), mail: None };
     verbs::notification_settings_set(&app.ctx(), Some(&account.username), None, Some(settings)).await.unwrap();
     for one in [&worker, &app] {
@@ -131,6 +131,11 @@ async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
     assert!(text.contains(&app.host), "{text}");
     let about = async |app: &App| test.ops.store.deliveries(app.tenant, "notification", &app.instance.to_string(), 9).await.unwrap().len();
     assert_eq!((about(&app).await, about(&worker).await), (1, 0));
+    for one in [&worker, &app] {
+        ops::service::service_delete(&one.ctx(), one.service, None).await.unwrap();
+    }
+    let text = tokio::time::timeout(Duration::from_secs(30), texts.recv()).await.expect("another message").unwrap();
+    assert!(text.ends_with(&format!("removed {}", app.host)), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

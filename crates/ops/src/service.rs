@@ -250,11 +250,13 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
             changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
             changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
             changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id]).await?);
+            changes.extend(app::tell_of_removal(ctx, tenant, std::slice::from_ref(instance)).await?);
             changes.push(Change::InstanceDelete(instance.id));
         }
         _ => {
             let environments: Vec<_> = instances.iter().map(|instance| instance.environment_id).collect();
             changes.extend(volume::removals_with_service(ctx, tenant, id, &environments).await?);
+            changes.extend(app::tell_of_removal(ctx, tenant, &instances).await?);
             changes.push(Change::ServiceDelete(id));
         }
     }

@@ -171,7 +171,7 @@ impl App {
     }
     /// `free`, `hobby` or `professional`: that of its account.
     fn plan(&self, ctx: &Ctx) -> Result<String, Fault> {
-        Ok(ctx.galaxy.workspace(ctx, self.tenant)?.plan.as_str().to_owned())
+        Ok(ctx.galaxy.workspace(ctx, self.tenant)?.plan.as_str().to_ascii_lowercase())
     }
     /// Seconds between SIGTERM and SIGKILL.
     fn container_stop_grace_period(&self) -> i32 {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use domain::account::Workspace;
 use domain::activity::{Activity, Actor};
 use domain::deployment::{Deployment, Replica};
+use domain::galaxy::{APP_REMOVED, ActivityKind};
 use domain::notification::NotificationSettings;
 use domain::project::Domain;
 use domain::trigger::Trigger;
@@ -106,6 +107,19 @@ impl Loader {
         // A row without an app is of none that was asked for.
         let parent = move |row: &Activity| row.instance_id.unwrap_or(app);
         self.activities.get(ctx, tenant, app, &self.apps, load, parent, announce)
+    }
+
+    /// What the account's audit log says of apps that are gone, newest first.
+    pub(crate) fn removed_apps(&self, ctx: &Ctx, tenant: Tenant) -> Result<Vec<super::activity::Activity>, Fault> {
+        let rows = ctx.read(ctx.op.ops.store.activities(tenant, None, ENTRIES))?;
+        ctx.charge(rows.len())?;
+        self.announce_actors(tenant, rows.iter().map(|row| &row.actor));
+        let removed = rows.into_iter().filter(|row| row.verb == APP_REMOVED).filter_map(|row| {
+            let (app, kind) = (row.instance_id?, ActivityKind::of(&row)?);
+            let host = row.data.get("host")?.as_str()?.into();
+            Some(super::activity::Activity { tenant, app, host, kind, row: Arc::new(row) })
+        });
+        Ok(removed.collect())
     }
 
     /// Triggers, oldest first.

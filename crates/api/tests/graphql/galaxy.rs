@@ -491,3 +491,16 @@ async fn what_is_saved_is_read_back() {
         domains.as_array().unwrap().len() - 1
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_told_which_of_its_apps_were_removed() {
+    let galaxy = Galaxy::start().await;
+    let app = galaxy.app("ann@x.test").await;
+    let (who, user) = (galaxy.bearer(&app.estate.person.token).await, galaxy.username(&app).await);
+    let ctx = OpCtx { now: Timestamp::now(), ..galaxy.world.ctx(who.clone()) };
+    ops::service::service_delete(&ctx, app.estate.service, None).await.unwrap();
+    let asked = format!("{{ user(username: \"{user}\") {{ plan apps {{ _id }} activities {{ type userName message }} }} }}");
+    let removed = json!({"type": "appRemove", "userName": user, "message": format!("{user} removed {}", app.host)});
+    let wanted = json!({"plan": "professional", "apps": [], "activities": [removed]});
+    assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], wanted);
+}

@@ -1,5 +1,6 @@
 //! The audit log as Galaxy tells it (`contracts/galaxy.md` 3.7, 3.14).
 
+use crate::account::Plan;
 use crate::activity::{Activity, Actor};
 use crate::galaxy::ContainerType;
 use crate::spec::{DeploySpec, InstanceSpec, Limits};
@@ -38,11 +39,15 @@ pub const APP_SLEPT: &str = "app_slept";
 pub const APP_WOKEN: &str = "app_woken";
 /// All containers of an app ended by themselves and well, so that it counts as stopped.
 pub const APP_ENDED: &str = "app_ended";
+/// An app was deleted; its entry knows its hostname.
+pub const APP_REMOVED: &str = "app_removed";
+/// The account of an app is on another plan.
+pub const APP_PLAN: &str = "app_plan";
 /// Who starts an app that had stopped for lack of connections.
 const CONNECTION: &str = "A new connection";
 
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 24] = [
+const KINDS: [(&str, ActivityKind); 26] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -59,6 +64,8 @@ const KINDS: [(&str, ActivityKind); 24] = [
     ("deployment_remove", kind("appStop", "App stopped")),
     (APP_SLEPT, kind("coldStart", "App stopped by cold start")),
     (APP_ENDED, kind("appAutoStop", "App automatically stopped")),
+    (APP_REMOVED, kind("appRemove", "App removed")),
+    (APP_PLAN, kind("appTierChange", "App plan changed")),
     ("container_count_set", kind("appContainers", "App scaled")),
     ("container_type_set", kind("appResize", "App resized")),
     ("container_kill", kind("containerStop", "Container killed")),
@@ -117,6 +124,13 @@ impl ActivityKind {
             "appStart" if activity.verb == APP_WOKEN => format!("{CONNECTION} started {host}"),
             "appStart" => format!("{who} started {host}"),
             "appStop" => format!("{who} stopped {host}"),
+            "appRemove" => format!("{who} removed {host}"),
+            "appTierChange" => {
+                let plan = |key: &str| serde_json::from_value::<Plan>(activity.data.get(key).cloned().unwrap_or_default()).ok();
+                let better = plan("to") > plan("from");
+                let name = |key: &str| plan(key).map_or("none", Plan::label);
+                format!("{who} {} {host} from {} to {}", if better { "upgraded" } else { "downgraded" }, name("from"), name("to"))
+            }
             "coldStart" => "Cold start app stopped due to lack of connections".to_owned(),
             "appAutoStop" => format!("{host} stopped: all of its containers have ended"),
             "appRestart" => format!("{who} restarted {host}"),
@@ -220,6 +234,9 @@ mod tests {
             ("deployment_stop", json!({}), "alice stopped a.example.com"),
             ("deployment_restart", json!({}), "alice restarted a.example.com"),
             ("deployment_remove", json!({}), "alice stopped a.example.com"),
+            (APP_REMOVED, json!({"host": "a.example.com"}), "alice removed a.example.com"),
+            (APP_PLAN, json!({"from": Plan::Professional, "to": Plan::Hobby}), "alice downgraded a.example.com from Professional to Hobby"),
+            (APP_PLAN, json!({"from": "FREE", "to": "HOBBY"}), "alice upgraded a.example.com from Free to Hobby"),
             (APP_SLEPT, reason(), "Cold start app stopped due to lack of connections"),
             (APP_WOKEN, reason(), "A new connection started a.example.com"),
             (APP_ENDED, reason(), "a.example.com stopped: all of its containers have ended"),
