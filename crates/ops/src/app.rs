@@ -7,7 +7,7 @@ mod settings;
 mod told;
 mod triggers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::account::{Plan, Workspace};
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
@@ -15,7 +15,7 @@ use domain::galaxy::{self, ContainerType, KILLED};
 use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
-use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant, Timestamp};
+use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission, ProjectId, ReplicaId, ServiceId, Tenant, Timestamp};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
@@ -81,13 +81,18 @@ pub async fn account_get(ctx: &OpCtx, username: &str) -> Result<Opened<Workspace
     ctx.open(found, "User", |_| domain::Place::Workspace, Permission::Read)
 }
 
-/// The apps of an account, oldest first.
+/// The apps of an account, oldest first. Those of a project that waits to be purged are gone.
 ///
 /// # Errors
 /// The store does not answer.
 pub async fn apps(ctx: &OpCtx, tenant: Tenant) -> Result<Vec<App>, Error> {
     let mut instances = ctx.ops.store.instances_of_workspace(tenant).await?;
-    instances.retain(|instance| ctx.may(tenant.workspace(), instance_place(instance), Permission::Read));
+    let projects: BTreeSet<ProjectId> = instances.iter().map(|instance| instance.project_id).collect();
+    let projects = ctx.ops.store.projects_by_id(tenant, &projects.into_iter().collect::<Vec<_>>()).await?;
+    let living: BTreeSet<ProjectId> = projects.iter().filter(|project| project.deleted_at.is_none()).map(|project| project.id).collect();
+    instances.retain(|instance| {
+        living.contains(&instance.project_id) && ctx.may(tenant.workspace(), instance_place(instance), Permission::Read)
+    });
     let domains = ctx.ops.store.domains_of_workspace(tenant).await?;
     let named = |instance: Instance| {
         let domain = domains.iter().find(|d| d.environment_id == instance.environment_id && d.service_id == instance.service_id)?;

@@ -503,4 +503,13 @@ async fn an_account_is_told_which_of_its_apps_were_removed() {
     let removed = json!({"type": "appRemove", "userName": user, "message": format!("{user} removed {}", app.host)});
     let wanted = json!({"plan": "professional", "apps": [], "activities": [removed]});
     assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], wanted);
+
+    // A project takes its apps with it as soon as it is told to go.
+    let app = galaxy.app("bob@x.test").await;
+    let (who, user) = (galaxy.bearer(&app.estate.person.token).await, galaxy.username(&app).await);
+    let ctx = OpCtx { now: Timestamp::now(), ..galaxy.world.ctx(who.clone()) };
+    ops::project::project_schedule_delete(&ctx, app.estate.person.project).await.unwrap();
+    let asked = format!("{{ user(username: \"{user}\") {{ appCount activities {{ type message }} }} }}");
+    let removed = json!({"type": "appRemove", "message": format!("{user} removed {}", app.host)});
+    assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], json!({"appCount": 0, "activities": [removed]}));
 }
