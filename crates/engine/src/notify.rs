@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use domain::activity::{Activity, Actor};
 use domain::delivery::{Delivery, DeliveryState, Target};
-use domain::galaxy::{APP_REMOVED, ActivityKind};
+use domain::galaxy::ActivityKind;
 use domain::notification::NotificationSettings;
 use domain::project::Domain;
 use domain::{DeliveryId, InstanceId, Tenant, Timestamp, UserId, WorkspaceId};
@@ -116,8 +116,9 @@ async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> R
     let mut deliveries = vec![];
     for (activity, kind, instance) in told {
         // A database or a worker is no app.
-        let removed = (activity.verb == APP_REMOVED).then(|| activity.data.get("host")?.as_str()).flatten();
-        let Some(host) = removed.or_else(|| hosts.get(&instance).map(String::as_str)) else { continue };
+        // One that is gone is called what its last entry says.
+        let host = hosts.get(&instance).map(String::as_str).or_else(|| activity.data.get("host")?.as_str());
+        let Some(host) = host else { continue };
         // An app's own settings override all of the account's.
         let Some(settings) = settings.get(&Some(instance)).or_else(|| settings.get(&None)) else { continue };
         let (slack, mail) = (settings.slack_for(kind.wire), settings.mail_for(kind.wire));

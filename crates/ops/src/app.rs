@@ -5,6 +5,7 @@
 mod notifications;
 mod settings;
 mod told;
+mod transfer;
 mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::{Error, OpCtx, deployment, environment, service, variable};
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
 pub(crate) use told::{tell_of_apps, tell_of_removal};
+pub use transfer::app_transfer;
 pub use triggers::{TriggerInput, service_trigger_save, service_triggers, trigger_over_limit, trigger_remove, trigger_runs, trigger_save};
 
 /// What the operator says about apps.

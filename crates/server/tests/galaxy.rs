@@ -306,6 +306,18 @@ fn hostnames_settings_and_the_account_of_a_running_app() {
     let tiny = &kinds["containerTypes"][0];
     assert_eq!((&tiny["_id"], &tiny["name"]), (&json!("tiny-pro-v2"), &json!("Tiny (Pro)")));
     assert_eq!((tiny["memory"].as_f64(), tiny["cpu"].as_f64()), (Some(256.0 * MB), Some(0.3)));
+
+    let team = server.graphql("mutation { workspaceCreate(input: {name: \"Team\"}) { id username } }")["data"]["workspaceCreate"].clone();
+    let plan = server.graphql(&format!("mutation {{ workspacePlanSet(id: {}, plan: PRO) {{ plan }} }}", team["id"]));
+    assert_eq!(plan["data"]["workspacePlanSet"]["plan"], "PRO", "{plan}");
+    let transfer = format!("transferApp(appId: \"{id}\", username: {}) {{ _id hostname }}", team["username"]);
+    let moved = act(&server, &transfer)["transferApp"].clone();
+    assert!(moved["hostname"] == HOST && moved["_id"] != id.as_str(), "{moved}");
+    until("the app in its new account", || {
+        let env = environment(&server);
+        if env["GALAXY_APP_ID"] == moved["_id"] { Ok(()) } else { Err(env.to_string()) }
+    });
+    until_running(&server, 1);
 }
 
 /// A receiver of webhooks: its address, and the texts that come.

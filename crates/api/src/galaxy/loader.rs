@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use domain::account::Workspace;
 use domain::activity::{Activity, Actor};
 use domain::deployment::{Deployment, Replica};
-use domain::galaxy::{APP_REMOVED, ActivityKind};
+use domain::galaxy::{APP_REMOVED, APP_TRANSFERRED, ActivityKind};
 use domain::notification::NotificationSettings;
 use domain::project::Domain;
 use domain::trigger::Trigger;
@@ -114,7 +114,8 @@ impl Loader {
         let rows = ctx.read(ctx.op.ops.store.activities(tenant, None, ENTRIES))?;
         ctx.charge(rows.len())?;
         self.announce_actors(tenant, rows.iter().map(|row| &row.actor));
-        let removed = rows.into_iter().filter(|row| row.verb == APP_REMOVED).filter_map(|row| {
+        let gone = |row: &Activity| [APP_REMOVED, APP_TRANSFERRED].contains(&row.verb.as_str());
+        let removed = rows.into_iter().filter(gone).filter_map(|row| {
             let (app, kind) = (row.instance_id?, ActivityKind::of(&row)?);
             let host = row.data.get("host")?.as_str()?.into();
             Some(super::activity::Activity { tenant, app, host, kind, row: Arc::new(row) })

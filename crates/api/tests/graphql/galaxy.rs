@@ -1,6 +1,7 @@
 //! Galaxy's API over a real store: what its clients require (`contracts/galaxy.md` 1), who gets nothing, and what is refused.
 
 mod clients;
+mod transfer;
 
 use std::collections::BTreeSet;
 
@@ -185,6 +186,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Mutation.setMeteorSettings", false, "mutation { setMeteorSettings(appId: \"$app\", settings: \"{}\") { _id } }"),
     ("Mutation.startApp", false, "mutation { startApp(appId: \"$app\") { _id } }"),
     ("Mutation.stopApp", false, "mutation { stopApp(appId: \"$app\") { _id } }"),
+    ("Mutation.transferApp", false, "mutation { transferApp(appId: \"$app\", username: \"$user\") { _id } }"),
 ];
 
 /// Fields that tell of nobody.

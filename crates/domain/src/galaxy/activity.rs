@@ -41,13 +41,15 @@ pub const APP_WOKEN: &str = "app_woken";
 pub const APP_ENDED: &str = "app_ended";
 /// An app was deleted; its entry knows its hostname.
 pub const APP_REMOVED: &str = "app_removed";
+/// An app went to another account; the entries of both know its hostname.
+pub const APP_TRANSFERRED: &str = "app_transferred";
 /// The account of an app is on another plan.
 pub const APP_PLAN: &str = "app_plan";
 /// Who starts an app that had stopped for lack of connections.
 const CONNECTION: &str = "A new connection";
 
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 26] = [
+const KINDS: [(&str, ActivityKind); 27] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -65,6 +67,7 @@ const KINDS: [(&str, ActivityKind); 26] = [
     (APP_SLEPT, kind("coldStart", "App stopped by cold start")),
     (APP_ENDED, kind("appAutoStop", "App automatically stopped")),
     (APP_REMOVED, kind("appRemove", "App removed")),
+    (APP_TRANSFERRED, kind("appTransfer", "App transferred")),
     (APP_PLAN, kind("appTierChange", "App plan changed")),
     ("container_count_set", kind("appContainers", "App scaled")),
     ("container_type_set", kind("appResize", "App resized")),
@@ -125,6 +128,7 @@ impl ActivityKind {
             "appStart" => format!("{who} started {host}"),
             "appStop" => format!("{who} stopped {host}"),
             "appRemove" => format!("{who} removed {host}"),
+            "appTransfer" => format!("{who} transferred {host} from {} to {}", text("from"), text("to")),
             "appTierChange" => {
                 let plan = |key: &str| serde_json::from_value::<Plan>(activity.data.get(key).cloned().unwrap_or_default()).ok();
                 let better = plan("to") > plan("from");
@@ -235,6 +239,7 @@ mod tests {
             ("deployment_restart", json!({}), "alice restarted a.example.com"),
             ("deployment_remove", json!({}), "alice stopped a.example.com"),
             (APP_REMOVED, json!({"host": "a.example.com"}), "alice removed a.example.com"),
+            (APP_TRANSFERRED, json!({"from": "alice", "to": "team"}), "alice transferred a.example.com from alice to team"),
             (APP_PLAN, json!({"from": Plan::Professional, "to": Plan::Hobby}), "alice downgraded a.example.com from Professional to Hobby"),
             (APP_PLAN, json!({"from": "FREE", "to": "HOBBY"}), "alice upgraded a.example.com from Free to Hobby"),
             (APP_SLEPT, reason(), "Cold start app stopped due to lack of connections"),

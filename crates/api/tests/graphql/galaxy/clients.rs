@@ -15,7 +15,7 @@ use super::{App, Galaxy, code};
 
 impl Galaxy {
     /// Another deployment of the app, of a source of its own that was built.
-    async fn version(&self, app: &App, status: DeploymentStatus) -> Deployment {
+    pub(super) async fn version(&self, app: &App, status: DeploymentStatus) -> Deployment {
         let store = &self.world.server.ops.store;
         let first = store.deployment(app.estate.deployment).await.unwrap().unwrap().open(app.tenant).unwrap();
         let id = DeploymentId::generate();
