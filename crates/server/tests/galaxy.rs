@@ -450,7 +450,7 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
     let server = Server::start_with(&[
         ("ORRERY_TRIGGER_SECONDS", "1"),
         ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
-        ("ORRERY_MAIL_SERVER", &mail_server),
+        ("ORRERY_MAIL_SERVER", mail_server.as_str()),
         ("ORRERY_MAIL_FROM", "Orrery <orrery@example.test>"),
         ("ORRERY_LIMITS_HOBBY", "none"),
         ("ORRERY_LIMITS_PROFESSIONAL", "none"),
