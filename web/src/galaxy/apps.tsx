@@ -21,6 +21,8 @@ const states: Record<string, [Tone, string]> = {
   startingFailed: ["failed", "Failed to start"],
 };
 
+const stateOf = (status: string): [Tone, string] => states[status] ?? ["off", status];
+
 /** The apps of an account, as Galaxy's clients see them. */
 export function GalaxyApps({ username }: { username: string }) {
   const { data, error, stopPolling } = useQuery(AccountAppsDocument, {
@@ -43,7 +45,7 @@ export function GalaxyApps({ username }: { username: string }) {
       </div>
       <ul className="sheet list" aria-labelledby="galaxy-apps">
         {apps.map((app) => {
-          const [tone, word] = states[app.status] ?? ["off", app.status];
+          const [tone, word] = stateOf(app.status);
           return (
             <li key={app._id}>
               <a className="grow cut" href={app.url} target="_blank" rel="noreferrer">

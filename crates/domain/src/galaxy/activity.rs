@@ -159,8 +159,20 @@ impl ActivityKind {
             }
             "containerUnhealthy" => format!("Container {} of {host} is unhealthy and is replaced", text("container")),
             "appUnavailable" => format!("{host} is unavailable: none of its containers is healthy"),
-            _ => format!("{who} changed settings of {host}"),
+            _ => match (activity.data.as_object().map(serde_json::Map::len), number("stopGraceSeconds")) {
+                (Some(1), Some(seconds)) => format!("{who} set the container stop grace period of {host} to {}", span(seconds)),
+                _ => format!("{who} changed settings of {host}"),
+            },
         }
+    }
+}
+
+/// `30s`, `1m`, `1m 30s`.
+fn span(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m {seconds}s"),
     }
 }
 
@@ -267,7 +279,9 @@ mod tests {
                 "alice resized a.example.com from custom to 700 MB sized containers",
             ),
             ("container_kill", container(), "alice killed container x1z2 of a.example.com"),
-            ("app_settings_set", json!({}), "alice changed settings of a.example.com"),
+            ("app_settings_set", json!({"stopGraceSeconds": 60}), "alice set the container stop grace period of a.example.com to 1m"),
+            ("app_settings_set", json!({"stopGraceSeconds": 90}), "alice set the container stop grace period of a.example.com to 1m 30s"),
+            ("app_settings_set", json!({"stopGraceSeconds": 9, "sticky": true}), "alice changed settings of a.example.com"),
             ("meteor_settings_set", json!({}), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.sticky = true), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.sleep_application = true), "alice changed settings of a.example.com"),

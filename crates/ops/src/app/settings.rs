@@ -2,7 +2,8 @@
 
 use domain::Permission;
 use domain::galaxy::settings_check;
-use serde_json::json;
+use domain::spec::DeploySpec;
+use serde_json::{Value, json};
 use store::Change;
 
 use super::{App, app_for, commit};
@@ -48,15 +49,24 @@ async fn set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, 
     }
     let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
     let instance = app.row.instance.clone();
-    let data = json!({
-        "stopGraceSeconds": instance.spec.deploy.draining_seconds,
-        "unhealthyReplacement": instance.spec.deploy.unhealthy_replacement,
-        "sticky": instance.spec.deploy.sticky,
-        "coldStart": instance.spec.deploy.sleep_application,
-    });
+    let data = difference(&before.deploy, &instance.spec.deploy);
     let activity = ctx.activity_of(app.tenant, &instance, "app_settings_set", instance.id, data);
     commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
     Ok(app)
+}
+
+/// What is another setting now.
+fn difference(before: &DeploySpec, after: &DeploySpec) -> Value {
+    let settings = |deploy: &DeploySpec| {
+        [
+            ("stopGraceSeconds", json!(deploy.draining_seconds)),
+            ("unhealthyReplacement", json!(deploy.unhealthy_replacement)),
+            ("sticky", json!(deploy.sticky)),
+            ("coldStart", json!(deploy.sleep_application)),
+        ]
+    };
+    let changed = settings(before).into_iter().zip(settings(after)).filter(|(before, after)| before != after);
+    changed.map(|(_, (name, value))| (name.to_owned(), value)).collect()
 }
 
 /// Sets `METEOR_SETTINGS`, which is deployed at once.
