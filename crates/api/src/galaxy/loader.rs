@@ -158,11 +158,11 @@ impl Loader {
         rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("User"))
     }
 
-    /// What Galaxy calls who did something: a member by username, itself by nothing.
+    /// What Galaxy calls who did something: a member by username, a key by that of its account, itself by nothing.
     pub(crate) fn user_name(&self, ctx: &Ctx, tenant: Tenant, actor: &Actor) -> Result<String, Fault> {
         let id = match actor {
             Actor::User { id, .. } => *id,
-            Actor::Key { label, .. } => return Ok(label.clone()),
+            Actor::Key { .. } => return Ok(self.workspace(ctx, tenant)?.username.clone()),
             Actor::System { .. } => return Ok(String::new()),
         };
         let store = ctx.op.ops.store.clone();

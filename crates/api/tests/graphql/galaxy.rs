@@ -297,6 +297,15 @@ async fn a_key_comes_as_header_or_variable_and_the_body_may_hold_more() {
     let (status, body) = galaxy.post(&[], json!({"query": declared, "variables": variables, "operationName": null})).await;
     assert_eq!((status, &body["data"]), (200, &wanted), "{body}");
 
+    // What is done with a key, its account has done.
+    let set = format!(
+        "mutation {{ setAppSettings(appId: \"{}\", settings: {{stickySessions: true}}) {{ activities {{ type userName }} }} }}",
+        app.id()
+    );
+    let (_, body) = galaxy.post(&[("galaxy-api-key", key)], json!({"query": set})).await;
+    let wanted = json!({"type": "appSettings", "userName": galaxy.username(&app).await});
+    assert_eq!(body["data"]["setAppSettings"]["activities"][0], wanted, "{body}");
+
     let (status, body) = galaxy.post(&[("galaxy-api-key", "gal_wrong")], json!({"query": query})).await;
     assert_eq!((status, code(&body)), (200, "UNAUTHENTICATED"), "{body}");
     let (_, body) = galaxy.post(&[], json!({"query": query})).await;
