@@ -160,15 +160,15 @@ impl Loader {
 
     /// What Galaxy calls who did something: a member by username, a key by that of its account, itself by nothing.
     pub(crate) fn user_name(&self, ctx: &Ctx, tenant: Tenant, actor: &Actor) -> Result<String, Fault> {
-        let id = match actor {
-            Actor::User { id, .. } => *id,
+        let (id, name) = match actor {
+            Actor::User { id, name, .. } => (*id, name),
             Actor::Key { .. } => return Ok(self.workspace(ctx, tenant)?.username.clone()),
             Actor::System { .. } => return Ok(String::new()),
         };
         let store = ctx.op.ops.store.clone();
         let load = |ids: Vec<UserId>| async move { store.usernames(&ids).await };
         let rows = self.names.get(ctx, tenant, id, &self.people, load, |row| row.0, |_| {})?;
-        Ok(rows.first().map_or_else(|| actor_name(actor), |row| row.1.clone()))
+        Ok(rows.first().map_or_else(|| name.clone(), |row| row.1.clone()))
     }
 
     /// The newest points of one series, newest first. The first question of a request reads all series that it has met.
@@ -210,12 +210,4 @@ impl Loader {
 /// The series of a whole app.
 pub(crate) fn series_of(app: &App) -> Series {
     Series::Instance(app.instance.environment_id, app.instance.service_id)
-}
-
-fn actor_name(actor: &Actor) -> String {
-    match actor {
-        Actor::User { name, .. } => name.clone(),
-        Actor::Key { label, .. } => label.clone(),
-        Actor::System { .. } => String::new(),
-    }
 }
