@@ -1,4 +1,4 @@
-// Types and documents of the operations in src/**/*.graphql, from the schema that the server publishes in surface/.
+// Types and documents of the operations in src/**/*.graphql, from the schemas that the server publishes in surface/.
 import { readFileSync, writeFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { codegen } from "@graphql-codegen/core";
@@ -7,35 +7,41 @@ import * as documents from "@graphql-codegen/typed-document-node";
 import { buildSchema, parse, printSchema, validate } from "graphql";
 
 const root = new URL("..", import.meta.url).pathname;
-const schema = buildSchema(readFileSync(join(root, "../surface/railway.graphql"), "utf8"));
 
-const files = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".graphql")).sort();
-const parsed = files.map((name) => ({ location: name, document: parse(readFileSync(join(root, "src", name), "utf8")) }));
+async function generate(surface, mine, target) {
+  const schema = buildSchema(readFileSync(join(root, "../surface", surface), "utf8"));
+  const files = readdirSync(join(root, "src"), { recursive: true }).filter((name) => name.endsWith(".graphql") && mine(name)).sort();
+  const parsed = files.map((name) => ({ location: name, document: parse(readFileSync(join(root, "src", name), "utf8")) }));
 
-const whole = { kind: "Document", definitions: parsed.flatMap((one) => one.document.definitions) };
-const faults = validate(schema, whole);
-if (faults.length > 0) {
-  for (const fault of faults) console.error(fault.message);
-  process.exit(1);
+  const whole = { kind: "Document", definitions: parsed.flatMap((one) => one.document.definitions) };
+  const faults = validate(schema, whole);
+  if (faults.length > 0) {
+    for (const fault of faults) console.error(fault.message);
+    process.exit(1);
+  }
+
+  const config = {
+    scalars: { DateTime: "string", JSON: "any", DeploymentMeta: "any", EnvironmentConfig: "any", EnvironmentVariables: "Record<string, string | null>" },
+    enumsAsTypes: true,
+    skipTypename: false,
+    useTypeImports: true,
+    documentMode: "documentNode",
+  };
+  const text = await codegen({
+    schema: parse(printSchema(schema)),
+    schemaAst: schema,
+    documents: parsed,
+    filename: target,
+    config,
+    plugins: [{ operations: {} }, { documents: {} }],
+    pluginMap: { operations, documents },
+  });
+  writeFileSync(join(root, target), `// Written by scripts/generate.mjs.\n${text}`);
 }
 
-const config = {
-  scalars: { DateTime: "string", JSON: "any", DeploymentMeta: "any", EnvironmentConfig: "any", EnvironmentVariables: "Record<string, string | null>" },
-  enumsAsTypes: true,
-  skipTypename: false,
-  useTypeImports: true,
-  documentMode: "documentNode",
-};
-const text = await codegen({
-  schema: parse(printSchema(schema)),
-  schemaAst: schema,
-  documents: parsed,
-  filename: "src/gql.ts",
-  config,
-  plugins: [{ operations: {} }, { documents: {} }],
-  pluginMap: { operations, documents },
-});
-writeFileSync(join(root, "src/gql.ts"), `// Written by scripts/generate.mjs.\n${text}`);
+const ofGalaxy = (name) => name.startsWith("galaxy/");
+await generate("railway.graphql", (name) => !ofGalaxy(name), "src/gql.ts");
+await generate("galaxy.graphql", ofGalaxy, "src/galaxy-gql.ts");
 
 // The shapes of the REST API, from the document that describes it.
 const { schemas } = JSON.parse(readFileSync(join(root, "../surface/openapi.json"), "utf8")).components;

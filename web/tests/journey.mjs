@@ -207,6 +207,17 @@ await step("changes are staged, read, and deployed together", async () => {
   await reads(address, "Hello staged");
 });
 
+await step("Galaxy's API lists the account's apps, and Apollo DevTools see who asks it", async () => {
+  await page.goto(`${api}/`);
+  const apps = page.getByRole("list", { name: "Apps" });
+  await apps.getByText("Running").waitFor(soon);
+  const link = await apps.getByRole("link", { name: /^hello-shop/ }).getAttribute("href");
+  assert.equal(new URL(link).host, new URL(address).host);
+  const clients = await page.evaluate(() => (window[Symbol.for("apollo.devtools")] ?? []).map((client) => client.devtoolsConfig?.name));
+  assert.deepEqual(clients.sort(), ["Galaxy", "Orrery"]);
+  await tidy(page, "the account's apps");
+});
+
 await step("the palette goes to a project by name", async () => {
   await page.goto(`${api}/`);
   await page.getByRole("heading", { name: "Projects" }).waitFor();

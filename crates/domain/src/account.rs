@@ -21,7 +21,7 @@ pub struct User {
 }
 
 /// What a workspace may use; limits are configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Plan {
     /// Documented default limits.
@@ -40,6 +40,16 @@ impl Plan {
             Self::Free => "FREE",
             Self::Hobby => "HOBBY",
             Self::Professional => "PROFESSIONAL",
+        }
+    }
+
+    /// As people read it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Free => "Free",
+            Self::Hobby => "Hobby",
+            Self::Professional => "Professional",
         }
     }
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use domain::Tenant;
 use domain::Timestamp;
 use domain::deployment::DeploymentStatus;
+use domain::galaxy::APP_WOKEN;
 use domain::routing::Asleep;
 use store::{Change, StoreError};
 
-use crate::Shared;
+use crate::{Shared, record};
 
 /// One question to the edge waits so long for news.
 const LISTEN: Duration = Duration::from_secs(30);
@@ -47,11 +48,12 @@ async fn wake(shared: &Shared, app: Asleep) -> Result<(), StoreError> {
     let (from, to) = (DeploymentStatus::Sleeping, DeploymentStatus::Success);
     tracing::info!(deployment = %deployment.id, "an app that slept is asked for and wakes");
     let change = Change::DeploymentMove { id: deployment.id, from, to, reason: None, at: Timestamp::now() };
-    match shared.ops.store.commit(tenant, vec![change]).await {
+    match shared.ops.store.commit(tenant, vec![change, record::about_app(&deployment, APP_WOKEN)]).await {
         // It was woken or replaced meanwhile.
         Err(StoreError::Stale) => return Ok(()),
         done => done?,
     };
+    shared.tell();
     shared.ops.signals.deployment_changed(deployment.id);
     shared.look(app.workspace_id, deployment.instance_id);
     Ok(())

@@ -132,7 +132,9 @@ async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> R
     let mut deliveries = vec![];
     for (activity, kind, instance) in told {
         // A database or a worker is no app.
-        let Some(host) = hosts.get(&instance) else { continue };
+        // One that is gone is called what its last entry says.
+        let host = hosts.get(&instance).map(String::as_str).or_else(|| activity.data.get("host")?.as_str());
+        let Some(host) = host else { continue };
         // An app's own settings override all of the account's.
         let Some(settings) = settings.get(&Some(instance)).or_else(|| settings.get(&None)) else { continue };
         let (slack, mail) = (settings.slack_for(kind.wire), settings.mail_for(kind.wire));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::galaxy::APP_ENDED;
 use domain::log::LogKind;
 use domain::rollout::{self, Phase, Plan, Transition};
 use domain::routing::Asleep;
@@ -413,6 +414,9 @@ fn transition_changes(deployment: &Deployment, transition: &Transition) -> Vec<C
         tracing::info!(deployment = %id, from = from.as_str(), to = to.as_str(), reason, "deployment moves");
         changes.extend(record::of_move(deployment, to, reason.as_deref()));
         changes.push(Change::DeploymentMove { id, from, to, reason, at: now });
+    }
+    if completed && !deployment.stopped {
+        changes.push(record::about_app(deployment, APP_ENDED));
     }
     changes
 }

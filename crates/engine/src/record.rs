@@ -2,6 +2,7 @@
 
 use domain::activity::{Activity, Actor};
 use domain::deployment::{Deployment, DeploymentStatus};
+use domain::galaxy::APP_SLEPT;
 use domain::project::Instance;
 use domain::{ActivityId, InstanceId, ProjectId, Timestamp, WorkspaceId};
 use serde_json::{Value, json};
@@ -11,6 +12,12 @@ use store::Change;
 pub(crate) fn about(deployment: &Deployment, verb: &str, reason: Option<&str>) -> Change {
     let home = (deployment.workspace_id, deployment.project_id, deployment.instance_id);
     entry(home, verb, deployment.id.to_string(), json!({"snapshot": deployment.snapshot_id, "reason": reason}))
+}
+
+/// An entry about an app, whichever version it runs.
+pub(crate) fn about_app(deployment: &Deployment, verb: &str) -> Change {
+    let home = (deployment.workspace_id, deployment.project_id, deployment.instance_id);
+    entry(home, verb, deployment.id.to_string(), json!({}))
 }
 
 /// An entry about a part of an instance.
@@ -33,7 +40,7 @@ fn entry((workspace, project, instance): (WorkspaceId, ProjectId, InstanceId), v
     })
 }
 
-/// How a rollout ended, if this move ends one.
+/// How a rollout ended, if this move ends one; what becomes of an app afterwards.
 pub(crate) fn of_move(deployment: &Deployment, to: DeploymentStatus, reason: Option<&str>) -> Option<Change> {
     let first = deployment.status == DeploymentStatus::Deploying && deployment.generation == 0;
     match (deployment.status, to) {
@@ -41,6 +48,7 @@ pub(crate) fn of_move(deployment: &Deployment, to: DeploymentStatus, reason: Opt
         (DeploymentStatus::Deploying, DeploymentStatus::Failed | DeploymentStatus::Crashed) => {
             Some(about(deployment, "deployment_failed", reason))
         }
+        (DeploymentStatus::Success, DeploymentStatus::Sleeping) => Some(about_app(deployment, APP_SLEPT)),
         (DeploymentStatus::Success, DeploymentStatus::Crashed) => Some(about(deployment, "app_unavailable", reason)),
         _ => None,
     }

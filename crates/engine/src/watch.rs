@@ -23,6 +23,8 @@ use crate::{Shared, health, record};
 pub struct WatchConfig {
     /// Between two checks of a container.
     pub every: Duration,
+    /// A container answers within.
+    pub answer: Duration,
     /// A container that was healthy is replaced after failing for so long.
     pub patience: Duration,
     /// One that never was is replaced after so long.
@@ -31,12 +33,15 @@ pub struct WatchConfig {
 
 impl Default for WatchConfig {
     fn default() -> Self {
-        Self { every: Duration::from_secs(15), patience: Duration::from_secs(300), start_patience: Duration::from_secs(600) }
+        Self {
+            every: Duration::from_secs(15),
+            answer: Duration::from_secs(5),
+            patience: Duration::from_secs(300),
+            start_patience: Duration::from_secs(600),
+        }
     }
 }
 
-/// A container answers within.
-const ANSWER: Duration = Duration::from_secs(5);
 /// Checks at the same time.
 const AT_ONCE: usize = 32;
 
@@ -61,7 +66,7 @@ async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -
     rows.retain(|(_, instance)| instance.spec.deploy.unhealthy_replacement);
     let running: Vec<(ReplicaId, u16)> =
         rows.iter().filter(|(row, _)| row.status == ReplicaStatus::Running && row.port != 0).map(|(row, _)| (row.id, row.port)).collect();
-    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port).await) });
+    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port, config.answer).await) });
     let answers: Vec<(ReplicaId, bool)> = checks.buffer_unordered(AT_ONCE).collect().await;
     failing.retain(|id, _| answers.iter().any(|(known, answered)| known == id && !answered));
     let now = Instant::now();
@@ -102,7 +107,7 @@ async fn replace(shared: &Arc<Shared>, row: &Replica, instance: &Instance) -> Re
 }
 
 /// Whether `GET /` has any well-formed answer in time.
-async fn answers(port: u16) -> bool {
+async fn answers(port: u16, limit: Duration) -> bool {
     let ask = health::get(port, "/", "localhost", "Galaxybot/1.0 (Orrery)");
-    matches!(tokio::time::timeout(ANSWER, ask).await, Ok(Some(_)))
+    matches!(tokio::time::timeout(limit, ask).await, Ok(Some(_)))
 }

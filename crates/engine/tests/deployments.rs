@@ -307,6 +307,7 @@ async fn an_app_that_ends_well_has_completed_and_one_that_does_not_has_crashed()
         test.until("it to be completed", async || Some(test.deployment(&app, id).await).filter(|deployment| deployment.stopped)).await;
     assert_eq!(row.status, DeploymentStatus::Success);
     assert_eq!(test.replicas(&app, id).await[0].status, ReplicaStatus::Exited);
+    assert!(test.activities(&app).await.contains(&"app_ended".to_owned()));
     assert!(test.targets(&app).is_empty());
 
     let next = test.live(&app).await;

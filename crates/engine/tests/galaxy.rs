@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use domain::activity::Actor;
-use domain::galaxy::{app_id, container_id};
+use domain::galaxy::{ActivityKind, app_id, container_id};
 use domain::notification::{NotificationSettings, Slack};
-use ops::app::{self as verbs, TriggerInput};
+use engine::WatchConfig;
+use ops::app::{self as verbs, AppPatch, TriggerInput};
 use ops::service::{InstancePatch, service_instance_update};
 use store::Change;
 use testkit::{App, TestApp};
@@ -119,7 +120,7 @@ async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
     test.ops.store.commit(app.tenant, vec![Change::DomainDelete(domain.id)]).await.unwrap();
     let account = test.ops.store.workspace(app.tenant.workspace()).await.unwrap().unwrap().open(app.tenant).unwrap();
     let (url, mut texts) = receiver().await;
-    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned()].into(), ..Slack::default() };
+    let slack = Slack { enabled: true, url, kinds: ["appContainers".to_owned(), "appRemove".to_owned()].into(), ..Slack::default() };
     let settings = NotificationSettings { slack: Some(slack), mail: None };
     verbs::notification_settings_set(&app.ctx(), Some(&account.username), None, Some(settings)).await.unwrap();
     for one in [&worker, &app] {
@@ -130,6 +131,11 @@ async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
     assert!(text.contains(&app.host), "{text}");
     let about = async |app: &App| test.ops.store.deliveries(app.tenant, "notification", &app.instance.to_string(), 9).await.unwrap().len();
     assert_eq!((about(&app).await, about(&worker).await), (1, 0));
+    for one in [&worker, &app] {
+        ops::service::service_delete(&one.ctx(), one.service, None).await.unwrap();
+    }
+    let text = tokio::time::timeout(Duration::from_secs(30), texts.recv()).await.expect("another message").unwrap();
+    assert!(text.ends_with(&format!("removed {}", app.host)), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,4 +189,39 @@ async fn an_account_limit_stops_a_trigger_and_says_so() {
     .await;
     let runs = verbs::trigger_runs(&app.ctx(), &saved.id.to_string(), 10).await.unwrap();
     assert!(runs.iter().all(|run| run.outcome != "executed"), "{runs:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_hangs_is_replaced_unless_that_is_switched_off() {
+    let mut test = TestApp::new().await;
+    let every = Duration::from_millis(100);
+    test.set_watch(WatchConfig { every, answer: Duration::from_secs(2), patience: every, ..WatchConfig::default() });
+    test.start_engine();
+    let app = test.app("hangs").await;
+    let left = test.app_of(&app.ctx(), "left").await;
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&left.ctx(), &app_id(left.instance), patch).await.unwrap();
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
+    let ids = (test.live(&app).await, test.live(&left).await);
+    let (two, only) = (test.until_routed(&app, ids.0, 2).await, test.until_routed(&left, ids.1, 1).await);
+    test.stage.sim.hang(only[0]);
+    test.stage.sim.hang(two[0]);
+    test.until("another container", async || {
+        let targets = test.targets(&app);
+        (targets.len() == 2 && !targets.contains(&two[0])).then_some(())
+    })
+    .await;
+    assert!(test.targets(&app).contains(&two[1]), "a container that answers was replaced");
+    assert_eq!(test.targets(&left), only);
+
+    let entries = test.ops.store.activities_of_instances(app.tenant, &[app.instance, left.instance], 50).await.unwrap();
+    let told: Vec<_> = entries.iter().filter(|entry| entry.verb == "container_unhealthy").collect();
+    let [told] = told[..] else { panic!("{told:#?}") };
+    assert_eq!(
+        (told.instance_id, told.data["container"].as_str()),
+        (Some(app.instance), Some(container_id(app.instance, two[0]).as_str()))
+    );
+    let kind = ActivityKind::of(told).unwrap();
+    assert_eq!(kind.wire, "containerUnhealthy");
+    assert!(kind.sentence(told, "", &app.host).contains("is unhealthy and is replaced"));
 }

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
 use domain::account::{Plan, Session, User, Workspace};
+use domain::galaxy::APP_PLAN;
 use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key, name};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{AccountChange, Change};
 
 use crate::context::{Opened, UserPrincipal, Via};
-use crate::{Error, OpCtx, Ops, auth, first_run, secret};
+use crate::{Error, OpCtx, Ops, app, auth, first_run, secret};
 
 const SESSION_DAYS: i64 = 30;
 
@@ -316,7 +317,13 @@ pub async fn workspace_plan_set(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Res
     let row = Workspace { plan, updated_at: ctx.now, ..before.clone() };
     let data = json!({"before": before.plan.as_str(), "after": plan.as_str()});
     let activity = ctx.activity(tenant, None, "workspace_plan_set", id, data);
-    ctx.commit(tenant, vec![Change::WorkspaceUpdate(row.clone()), activity]).await?;
+    let mut changes = vec![Change::WorkspaceUpdate(row.clone()), activity];
+    if plan != before.plan {
+        let instances = ctx.ops.store.instances_of_workspace(tenant).await?;
+        let (from, to) = (before.plan, plan);
+        changes.extend(app::tell_of_apps(ctx, tenant, &instances, APP_PLAN, |_| json!({"from": from, "to": to})).await?);
+    }
+    ctx.commit(tenant, changes).await?;
     Ok(Opened { tenant, row })
 }
 

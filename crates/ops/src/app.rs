@@ -4,9 +4,11 @@
 
 mod notifications;
 mod settings;
+mod told;
+mod transfer;
 mod triggers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::account::{Plan, Workspace};
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
@@ -14,7 +16,7 @@ use domain::galaxy::{self, ContainerType, KILLED};
 use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
-use domain::{Code, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId, Tenant};
+use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission, ProjectId, ReplicaId, ServiceId, Tenant, Timestamp};
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
@@ -24,6 +26,8 @@ use crate::{Error, OpCtx, deployment, environment, service, variable};
 
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
+pub(crate) use told::{tell_of_apps, tell_of_removal};
+pub use transfer::app_transfer;
 pub use triggers::{TriggerInput, service_trigger_save, service_triggers, trigger_over_limit, trigger_remove, trigger_runs, trigger_save};
 
 /// What the operator says about apps.
@@ -79,13 +83,18 @@ pub async fn account_get(ctx: &OpCtx, username: &str) -> Result<Opened<Workspace
     ctx.open(found, "User", |_| domain::Place::Workspace, Permission::Read)
 }
 
-/// The apps of an account, oldest first.
+/// The apps of an account, oldest first. Those of a project that waits to be purged are gone.
 ///
 /// # Errors
 /// The store does not answer.
 pub async fn apps(ctx: &OpCtx, tenant: Tenant) -> Result<Vec<App>, Error> {
     let mut instances = ctx.ops.store.instances_of_workspace(tenant).await?;
-    instances.retain(|instance| ctx.may(tenant.workspace(), instance_place(instance), Permission::Read));
+    let projects: BTreeSet<ProjectId> = instances.iter().map(|instance| instance.project_id).collect();
+    let projects = ctx.ops.store.projects_by_id(tenant, &projects.into_iter().collect::<Vec<_>>()).await?;
+    let living: BTreeSet<ProjectId> = projects.iter().filter(|project| project.deleted_at.is_none()).map(|project| project.id).collect();
+    instances.retain(|instance| {
+        living.contains(&instance.project_id) && ctx.may(tenant.workspace(), instance_place(instance), Permission::Read)
+    });
     let domains = ctx.ops.store.domains_of_workspace(tenant).await?;
     let named = |instance: Instance| {
         let domain = domains.iter().find(|d| d.environment_id == instance.environment_id && d.service_id == instance.service_id)?;
@@ -311,11 +320,14 @@ async fn kill(ctx: &OpCtx, opened: &Opened<Instance>, replica: &Replica, trigger
 pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let (deployments, _) = live(ctx, &app).await?;
-    let running = deployments.iter().rev().find(|d| d.status == DeploymentStatus::Success && !d.stopped);
+    let running = |d: &&Deployment| matches!(d.status, DeploymentStatus::Success | DeploymentStatus::Sleeping) && !d.stopped;
+    let running = deployments.iter().rev().find(running);
     let running = running.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
     let stopped = Change::DeploymentStopped { id: running.id, stopped: true, at: ctx.now };
     let activity = ctx.activity_of(app.tenant, &app.row.instance, "deployment_stop", running.id, json!({}));
-    commit(ctx, app.tenant, app.row.instance.id, vec![stopped, activity]).await?;
+    // No request wakes what somebody has stopped.
+    let woken = (running.status == DeploymentStatus::Sleeping).then(|| awake(running.id, ctx.now));
+    commit(ctx, app.tenant, app.row.instance.id, woken.into_iter().chain([stopped, activity]).collect()).await?;
     ctx.ops.signals.deployment_changed(running.id);
     Ok(app)
 }
@@ -338,6 +350,12 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
         ctx.ops.signals.deployment_changed(stopped.id);
         return Ok(app);
     }
+    if let Some(asleep) = newest.filter(|d| d.status == DeploymentStatus::Sleeping) {
+        let activity = ctx.activity_of(app.tenant, instance, "deployment_start", asleep.id, json!({}));
+        commit(ctx, app.tenant, instance.id, vec![awake(asleep.id, ctx.now), activity]).await?;
+        ctx.ops.signals.deployment_changed(asleep.id);
+        return Ok(app);
+    }
     if newest.is_some_and(|d| !d.stopped && d.status != DeploymentStatus::Crashed) {
         return Err(Error::conflict("The app runs or is being started already"));
     }
@@ -347,6 +365,11 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
     commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
     Ok(app)
+}
+
+/// The change that takes a deployment out of its sleep.
+fn awake(id: DeploymentId, at: Timestamp) -> Change {
+    Change::DeploymentMove { id, from: DeploymentStatus::Sleeping, to: DeploymentStatus::Success, reason: None, at }
 }
 
 async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deployment>, Error> {
@@ -453,4 +476,19 @@ pub async fn domain_save(ctx: &OpCtx, app_id: &str, name: &str) -> Result<Domain
 
 fn is_of(domain: &Domain, environment: EnvironmentId, service: ServiceId) -> bool {
     domain.environment_id == environment && domain.service_id == service
+}
+
+/// Takes a hostname from an app, all but the one that names it.
+///
+/// # Errors
+/// Not found, not allowed, or it names the app.
+pub async fn domain_remove(ctx: &OpCtx, domain_id: &str) -> Result<(), Error> {
+    let id: DomainId = domain_id.trim().parse().map_err(|_| Error::not_found("Domain"))?;
+    let found = crate::domain_name::domain_for(ctx, id).await?;
+    let Domain { environment_id, service_id, kind, .. } = found.row;
+    let all = ctx.ops.store.domains_of_environments(found.tenant, &[environment_id]).await?;
+    if all.iter().find(|domain| domain.service_id == service_id).is_some_and(|first| first.id == id) {
+        return Err(Error::conflict(format!("{} names the app and stays with it: deploy the app anew for another name", found.row.domain)));
+    }
+    crate::domain_name::domain_delete(ctx, id, kind).await
 }

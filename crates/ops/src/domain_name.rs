@@ -210,7 +210,7 @@ async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str) -
     Ok(domain)
 }
 
-async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> {
+pub(crate) async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> {
     let place = |domain: &Domain| Place::Environment(domain.project_id, domain.environment_id);
     ctx.open(ctx.ops.store.domain(id).await?, "Domain", place, Permission::Write)
 }

@@ -13,7 +13,7 @@ use store::Change;
 
 use crate::batch::{self, State};
 use crate::context::Opened;
-use crate::{Error, OpCtx, domain_name, project, tcp_proxy, volume};
+use crate::{Error, OpCtx, app, domain_name, project, tcp_proxy, volume};
 
 /// What a new environment is to be.
 #[derive(Clone, Debug)]
@@ -149,6 +149,8 @@ pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Er
     let kept = |change: &Change| if let Change::VolumeFilesKeep { id, .. } = change { Some(id.to_string()) } else { None };
     let data = json!({"name": opened.row.name, "volumesKept": changes.iter().filter_map(kept).collect::<Vec<_>>()});
     let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_delete", id, data);
+    let instances = ctx.ops.store.instances_of_environments(opened.tenant, &[id]).await?;
+    changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances).await?);
     changes.extend([Change::EnvironmentDelete(id), activity]);
     ctx.commit(opened.tenant, changes).await?;
     ctx.ops.signals.ring();

@@ -2,13 +2,13 @@
 
 use domain::deployment::DeploymentStatus;
 use domain::page::{Page, PageRequest};
-use domain::project::{Environment, Project};
+use domain::project::{Environment, Instance, Project};
 use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, WorkspaceId, name};
 use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, Principal};
-use crate::{Error, OpCtx, secret};
+use crate::{Error, OpCtx, app, secret};
 
 /// What a new project is to be.
 #[derive(Clone, Debug, Default)]
@@ -164,19 +164,30 @@ pub async fn project_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
     let opened = project_for(ctx, id, Permission::Administer).await?;
     // The audit entry outlives the project, so it is filed under the workspace alone.
     let activity = ctx.activity(opened.tenant, None, "project_delete", id, json!({"name": opened.row.name}));
-    ctx.commit(opened.tenant, vec![Change::ProjectDelete(id), activity]).await?;
+    let mut changes = vec![Change::ProjectDelete(id), activity];
+    // Of one that waits to be purged this was told before.
+    if opened.row.deleted_at.is_none() {
+        changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances_of(ctx, &opened).await?).await?);
+    }
+    ctx.commit(opened.tenant, changes).await?;
     ctx.ops.signals.ring();
     Ok(())
 }
 
 /// What takes every deployment of a project out of service, and the instances to wake once that is committed.
 async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<(Vec<Change>, Vec<InstanceId>), Error> {
-    let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
-    let ids: Vec<_> = environments.iter().map(|environment| environment.id).collect();
-    let instances = ctx.ops.store.instances_of_environments(project.tenant, &ids).await?;
+    let instances = instances_of(ctx, project).await?;
     let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
     let live = ctx.ops.store.deployments_live(project.tenant, &ids).await?;
-    Ok((live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect(), ids))
+    let mut changes: Vec<_> = live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect();
+    changes.extend(app::tell_of_removal(ctx, project.tenant, &instances).await?);
+    Ok((changes, ids))
+}
+
+async fn instances_of(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Instance>, Error> {
+    let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
+    let ids: Vec<_> = environments.iter().map(|environment| environment.id).collect();
+    Ok(ctx.ops.store.instances_of_environments(project.tenant, &ids).await?)
 }
 
 /// Whether a status still has to be taken out of service.

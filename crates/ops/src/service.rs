@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::project::{Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, Limits, RestartPolicy, Source};
-use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, Tenant, name};
 use serde_json::json;
 use store::Change;
 
@@ -238,29 +238,42 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
         }
         None => service_for(ctx, id, Permission::Write).await?,
     };
-    let tenant = opened.tenant;
-    let instances = ctx.ops.store.instances_of_services(tenant, &[id]).await?;
-    let project = opened.row.project_id;
+    let (tenant, project) = (opened.tenant, opened.row.project_id);
     let data = json!({"name": opened.row.name, "environment": environment});
-    let mut changes = vec![ctx.activity(tenant, Some(project), "service_delete", id, data)];
+    let (mut changes, gone) = deletion(ctx, tenant, id, environment).await?;
+    changes.push(ctx.activity(tenant, Some(project), "service_delete", id, data));
+    changes.extend(app::tell_of_removal(ctx, tenant, &gone).await?);
+    ctx.commit(tenant, changes).await?;
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+/// What deletes a service as [`service_delete`] does, and the instances that go.
+pub(crate) async fn deletion(
+    ctx: &OpCtx,
+    tenant: Tenant,
+    id: ServiceId,
+    environment: Option<EnvironmentId>,
+) -> Result<(Vec<Change>, Vec<Instance>), Error> {
+    let instances = ctx.ops.store.instances_of_services(tenant, &[id]).await?;
+    let mut changes = vec![];
     match environment.map(|environment| instances.iter().find(|instance| instance.environment_id == environment)) {
-        Some(None) => return Err(Error::not_found("Service")),
+        Some(None) => Err(Error::not_found("Service")),
         Some(Some(instance)) if instances.len() > 1 => {
             let domains = ctx.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
             changes.extend(domains.iter().filter(|domain| domain.service_id == id).map(|domain| Change::DomainDelete(domain.id)));
             changes.push(Change::VariablesClear { environment: instance.environment_id, service: Some(id) });
             changes.extend(volume::removals_with_service(ctx, tenant, id, &[instance.environment_id], false).await?);
             changes.push(Change::InstanceDelete(instance.id));
+            Ok((changes, vec![instance.clone()]))
         }
         _ => {
             let environments: Vec<_> = instances.iter().map(|instance| instance.environment_id).collect();
             changes.extend(volume::removals_with_service(ctx, tenant, id, &environments, environment.is_none()).await?);
             changes.push(Change::ServiceDelete(id));
+            Ok((changes, instances.clone()))
         }
     }
-    ctx.commit(tenant, changes).await?;
-    ctx.ops.signals.ring();
-    Ok(())
 }
 
 pub(crate) fn instance_place(instance: &Instance) -> Place {

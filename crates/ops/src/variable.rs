@@ -103,6 +103,12 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
+    /// Those of an environment that is being made, with one service.
+    pub(crate) fn alone(environment: &Environment, project_name: &str, service: Service, domains: Vec<domain::project::Domain>) -> Self {
+        let (environment, project_name) = (environment.clone(), project_name.to_owned());
+        Self { environment, project_name, services: vec![service], domains, mounts: vec![], proxies: vec![] }
+    }
+
     pub(crate) async fn load(ctx: &OpCtx, environment: &Opened<Environment>) -> Result<Self, Error> {
         let (tenant, row) = (environment.tenant, &environment.row);
         let projects = ctx.ops.store.projects_by_id(tenant, &[row.project_id]).await?;

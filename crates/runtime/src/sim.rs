@@ -3,7 +3,7 @@
 //!
 //! A played app answers any HTTP request with 200 and its replica's id. How the next ones behave is said with [`SimDriver::script`] or
 //! [`SimDriver::script_next`]; running ones are steered with [`SimDriver::crash`], [`SimDriver::exit`], [`SimDriver::restart`],
-//! [`SimDriver::lose`], [`SimDriver::answer`] and [`SimDriver::load`].
+//! [`SimDriver::lose`], [`SimDriver::answer`], [`SimDriver::hang`] and [`SimDriver::load`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -21,6 +21,9 @@ use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaS
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
+
+/// No status: instead of an answer, nothing.
+const SILENT: u16 = 0;
 
 /// How a played app behaves from its start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +155,11 @@ impl SimDriver {
         if let Some(actor) = self.stage().replicas.get(&replica) {
             actor.status.send_replace(status);
         }
+    }
+
+    /// Connections are taken from now on, and no request is answered.
+    pub fn hang(&self, replica: ReplicaId) {
+        self.answer(replica, SILENT);
     }
 
     /// The app uses so many cores and so much memory from now on. At its start it uses nothing.
@@ -343,7 +351,7 @@ async fn converse(stream: TcpStream, replica: ReplicaId, status: u16) -> io::Res
     let mut line = String::new();
     while stream.read_line(&mut line).await? > 0 {
         // The blank line ends the head.
-        if line.trim_end().is_empty() {
+        if line.trim_end().is_empty() && status != SILENT {
             stream.write_all(answer.as_bytes()).await?;
         }
         line.clear();

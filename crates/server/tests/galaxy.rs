@@ -1,21 +1,36 @@
-//! Galaxy's API over running containers: what the Railway CLI deployed is scaled, killed, stopped and restored through it.
+//! Galaxy's API over running containers: what the Railway CLI deployed is scaled, killed, stopped and restored through it, under load.
 
 mod harness;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use harness::{Server, request, until, write};
-use serde_json::Value;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
 const HOST: &str = "shop-production.localhost";
+const MB: f64 = 1_048_576.0;
 
-/// Shows its environment.
+/// Shows its environment. It takes its time, burns processor time or takes memory, as it is asked to.
 const APP: &str = r#"
-import http.server, json, os
+import http.server, json, os, time
+kept = []
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
+        if self.path == "/slow":
+            time.sleep(0.1)
+        elif self.path == "/burn":
+            end = time.monotonic() + 0.1
+            while time.monotonic() < end:
+                pass
+        elif self.path == "/grow":
+            kept.append(bytearray(os.urandom(1)) * (80 << 20))
         body = json.dumps(dict(os.environ)).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -29,7 +44,7 @@ Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
 
 fn galaxy(server: &Server, query: &str) -> Value {
-    let body = serde_json::json!({"query": query}).to_string();
+    let body = json!({"query": query}).to_string();
     let bearer = format!("Bearer {}", server.token);
     let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
     let answer = request(server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
@@ -61,6 +76,13 @@ fn until_running(server: &Server, count: usize) -> Vec<String> {
     })
 }
 
+fn until_stopped(server: &Server) {
+    until("a stopped app", || {
+        let app = app(server);
+        if app["status"] == "stopped" && app["containers"] == json!([]) { Ok(()) } else { Err(app.to_string()) }
+    });
+}
+
 fn environment(server: &Server) -> Value {
     let answer = server.visit_until(HOST, "/", |answer| answer.status == 200);
     let env: Value = serde_json::from_str(&answer.body).unwrap();
@@ -68,57 +90,58 @@ fn environment(server: &Server) -> Value {
     env
 }
 
-/// Visitors that go on until the load ends.
-struct Load {
-    on: Arc<AtomicBool>,
-    visitors: Vec<std::thread::JoinHandle<()>>,
-    served: Arc<AtomicU32>,
-    failed: Arc<std::sync::Mutex<Vec<String>>>,
-}
-
-impl Load {
-    fn start(edge: u16) -> Self {
-        let (on, served, failed) =
-            (Arc::new(AtomicBool::new(true)), Arc::<AtomicU32>::default(), Arc::<std::sync::Mutex<Vec<_>>>::default());
-        let visitors = (0..4).map(|_| {
-            let (on, served, failed) = (on.clone(), served.clone(), failed.clone());
-            std::thread::spawn(move || {
-                while on.load(Ordering::Relaxed) {
-                    let answer = request(edge, "GET", HOST, "/", &[], b"");
-                    if answer.status == 200 {
-                        served.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        failed.lock().unwrap().push(format!("{answer:?}"));
-                    }
-                }
-            })
-        });
-        let visitors = visitors.collect();
-        Self { on, visitors, served, failed }
-    }
-
-    fn end(self) {
-        self.on.store(false, Ordering::Relaxed);
-        for visitor in self.visitors {
-            visitor.join().unwrap();
-        }
-        let failed = self.failed.lock().unwrap();
-        assert!(failed.is_empty() && self.served.load(Ordering::Relaxed) > 0, "{} requests failed: {failed:?}", failed.len());
-    }
-}
-
-#[test]
-fn an_app_is_scaled_killed_stopped_resized_and_restored() {
-    let server = Server::start();
+/// Deploys the app by the Railway CLI; its folder and its id.
+fn deployed(server: &Server) -> (PathBuf, String) {
     let folder = server.dir.path().join("shop");
     write(&folder, &[("main.py", APP), ("Procfile", "web: python3 main.py\n")]);
     server.json(&folder, &["init", "--name", "shop", "--json"]);
     server.ok(&folder, &["up", "--ci"]);
     server.ok(&folder, &["service", "link", "shop"]);
+    until_running(server, 1);
+    let id = app(server)["_id"].as_str().unwrap().to_owned();
+    (folder, id)
+}
 
+/// Visitors that go on until the load ends.
+struct Load(Child);
+
+impl Load {
+    fn start(server: &Server, visitors: u32, path: &str) -> Self {
+        let (count, host) = (format!("-c{visitors}"), format!("Host: {HOST}"));
+        let url = format!("http://127.0.0.1:{}{path}", server.edge);
+        let load = Command::new("wrk")
+            .args(["-t1", &count, "-d600s", "--timeout", "30s", "-H", &host, &url])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("wrk is not installed: apt-get install wrk");
+        Self(load)
+    }
+
+    /// None of its requests may have failed.
+    fn end(mut self) {
+        // It reports what it has seen.
+        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
+        let mut report = String::new();
+        self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
+        self.0.wait().unwrap();
+        assert!(report.contains("requests in") && !report.contains(" 0 requests in"), "{report}");
+        assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // It has ended, or the test has failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_app_is_scaled_killed_stopped_resized_and_restored() {
+    let server = Server::start_unlimited();
+    let (folder, id) = deployed(&server);
     let first = until_running(&server, 1);
-    let found = app(&server);
-    let id = found["_id"].as_str().unwrap().to_owned();
     let env = environment(&server);
     assert_eq!((env["GALAXY_CONTAINER_ID"].as_str(), env["GALAXY_APP_ID"].as_str()), (Some(first[0].as_str()), Some(id.as_str())));
     assert_eq!(env["GALAXY_APP_VERSION_ID"], "1");
@@ -148,7 +171,9 @@ fn an_app_is_scaled_killed_stopped_resized_and_restored() {
         let by_galaxy = ["appBuildSuccess", "appDeploySuccess"].contains(&activity["type"].as_str().unwrap());
         assert_eq!(activity["userName"] == "", by_galaxy, "{activity}");
     }
-    assert!(feed.to_string().contains("up from 1 to 3 containers"), "{feed}");
+    for words in ["up from 1 to 3 containers", &format!("deploy for {HOST} v2"), &format!("restored {HOST} to v1")] {
+        assert!(feed.to_string().contains(words), "{words}: {feed}");
+    }
 }
 
 fn scale_and_kill(server: &Server, id: &str, first: &str) {
@@ -156,15 +181,21 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
         let answer = act(server, &format!("setContainerCountForApp(appId: \"{id}\", containerCount: {count}) {{ status containerCount }}"));
         assert_eq!(answer["setContainerCountForApp"]["status"], "updating", "{answer}");
     };
-    let load = Load::start(server.edge);
+    let load = Load::start(server, 8, "/slow");
     scale(3);
     let three = until_running(server, 3);
     assert!(three.iter().any(|container| container == first), "{first} was restarted: {three:?}");
+    load.end();
+
+    let load = Load::start(server, 8, "/slow");
     act(server, &format!("killContainer(appId: \"{id}\", containerId: \"{first}\") {{ _id status }}"));
     until("another container", || {
         let now = until_running(server, 3);
         if now.iter().any(|container| container == first) { Err(format!("{now:?}")) } else { Ok(()) }
     });
+    load.end();
+
+    let load = Load::start(server, 8, "/slow");
     scale(1);
     let one = until_running(server, 1);
     load.end();
@@ -178,17 +209,14 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
 
 fn stop_and_start(server: &Server, id: &str) {
     act(server, &format!("stopApp(appId: \"{id}\") {{ _id }}"));
-    until("a stopped app", || {
-        let app = app(server);
-        if app["status"] == "stopped" && app["containers"] == serde_json::json!([]) { Ok(()) } else { Err(app.to_string()) }
-    });
+    until_stopped(server);
     assert_ne!(server.visit(HOST, "/").status, 200);
     act(server, &format!("startApp(appId: \"{id}\") {{ _id }}"));
     until_running(server, 1);
     server.visit_until(HOST, "/", |answer| answer.status == 200);
 }
 
-fn settings_and_versions(server: &Server, id: &str, folder: &std::path::Path) {
+fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
     let before = until_running(server, 1);
     act(server, &format!("setContainerType(appId: \"{id}\", containerType: \"compact\") {{ _id }}"));
     until("another container", || if until_running(server, 1) == before { Err(format!("{before:?}")) } else { Ok(()) });
@@ -215,4 +243,282 @@ fn settings_and_versions(server: &Server, id: &str, folder: &std::path::Path) {
     });
     until_running(server, 1);
     assert_eq!(app(server)["activeVersion"]["version"], 1);
+}
+
+#[test]
+fn an_app_without_connections_stops_and_a_new_connection_starts_it() {
+    let server =
+        Server::start_with(&[("ORRERY_SLEEP_AFTER_SECONDS", "3"), ("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")]);
+    let (_, id) = deployed(&server);
+    let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {{coldStart: true}}) {{ coldStart }}"));
+    assert_eq!(set["setAppSettings"]["coldStart"], true);
+    until_stopped(&server);
+    let slept = app(&server)["activities"][0].clone();
+    assert_eq!((&slept["type"], &slept["userName"], &slept["versionId"]), (&json!("coldStart"), &Value::Null, &Value::Null), "{slept}");
+
+    assert_eq!(server.visit(HOST, "/").status, 200, "who comes first waits, and is answered");
+    let starts = |server: &Server| {
+        let feed = app(server)["activities"].clone();
+        let starts = feed.as_array().unwrap().iter().filter(|one| one["type"] == "appStart");
+        starts.map(|one| one["userName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(starts(&server), ["A new connection"]);
+
+    // By hand it starts, too; and what somebody stops is not started by a connection.
+    until_stopped(&server);
+    act(&server, &format!("startApp(appId: \"{id}\") {{ _id }}"));
+    server.visit_until(HOST, "/", |answer| answer.status == 200);
+    assert_eq!(starts(&server).len(), 2);
+    until_stopped(&server);
+    act(&server, &format!("stopApp(appId: \"{id}\") {{ _id }}"));
+    assert_ne!(server.visit(HOST, "/").status, 200);
+    assert_eq!(app(&server)["status"], "stopped");
+    assert_eq!(starts(&server).len(), 2);
+}
+
+#[test]
+fn hostnames_settings_and_the_account_of_a_running_app() {
+    let server = Server::start_unlimited();
+    let (_, id) = deployed(&server);
+    let other = "www.shop-of-admin.test";
+    let saved = act(&server, &format!("saveDomain(domain: {{appId: \"{id}\", name: \"{other}\"}}) {{ _id name }}"))["saveDomain"].clone();
+    server.visit_until(other, "/", |answer| answer.status == 200);
+    act(&server, &format!("removeDomain(domainId: {})", saved["_id"]));
+    server.visit_until(other, "/", |answer| answer.status != 200);
+
+    let settings = "{containerStopGracePeriod: 10, unhealthyContainerReplacement: false, stickySessions: true}";
+    let fields = "containerStopGracePeriod unhealthyContainerReplacement stickySessions";
+    let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {settings}) {{ {fields} }}"));
+    let wanted = json!({"containerStopGracePeriod": 10, "unhealthyContainerReplacement": false, "stickySessions": true});
+    assert_eq!(set["setAppSettings"], wanted);
+    server.visit_until(HOST, "/", |answer| {
+        answer.status == 200 && answer.header("set-cookie").is_some_and(|it| it.contains("galaxy-sticky"))
+    });
+
+    let account =
+        galaxy(&server, "{ user(username: \"admin\") { username appCount runningAppCount apps { hostname status } activities { type } } }");
+    let account = &account["user"];
+    assert_eq!((&account["appCount"], &account["runningAppCount"]), (&json!(1), &json!(1)), "{account}");
+    assert_eq!(account["apps"], json!([{"hostname": HOST, "status": "running"}]));
+    assert!(account["activities"].as_array().unwrap().contains(&json!({"type": "appDeploySuccess"})), "{account}");
+    let kinds = galaxy(&server, "{ activityTypes { _id label } containerTypes { _id name memory cpu } }");
+    assert!(kinds["activityTypes"].as_array().unwrap().contains(&json!({"_id": "appContainers", "label": "App scaled"})), "{kinds}");
+    let tiny = &kinds["containerTypes"][0];
+    assert_eq!((&tiny["_id"], &tiny["name"]), (&json!("tiny-pro-v2"), &json!("Tiny (Pro)")));
+    assert_eq!((tiny["memory"].as_f64(), tiny["cpu"].as_f64()), (Some(256.0 * MB), Some(0.3)));
+
+    let team = server.graphql("mutation { workspaceCreate(input: {name: \"Team\"}) { id username } }")["data"]["workspaceCreate"].clone();
+    let plan = server.graphql(&format!("mutation {{ workspacePlanSet(id: {}, plan: PRO) {{ plan }} }}", team["id"]));
+    assert_eq!(plan["data"]["workspacePlanSet"]["plan"], "PRO", "{plan}");
+    let transfer = format!("transferApp(appId: \"{id}\", username: {}) {{ _id hostname }}", team["username"]);
+    let moved = act(&server, &transfer)["transferApp"].clone();
+    assert!(moved["hostname"] == HOST && moved["_id"] != id.as_str(), "{moved}");
+    until("the app in its new account", || {
+        let env = environment(&server);
+        if env["GALAXY_APP_ID"] == moved["_id"] { Ok(()) } else { Err(env.to_string()) }
+    });
+    until_running(&server, 1);
+}
+
+/// A receiver of webhooks: its address, and the texts that come.
+fn webhook() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let texts = Arc::<Mutex<Vec<String>>>::default();
+    let kept = texts.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap_or(0);
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if lines.read_exact(&mut body).is_ok() {
+                kept.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
+                // Whoever does not read the answer sends again.
+                let _ = lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            }
+        }
+    });
+    (url, texts)
+}
+
+/// A mail server: its address, and what it is told, envelope and letter.
+fn mailbox() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let mails = Arc::<Mutex<Vec<String>>>::default();
+    let kept = mails.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let kept = kept.clone();
+            std::thread::spawn(move || take_mail(stream, &kept));
+        }
+    });
+    (url, mails)
+}
+
+fn take_mail(stream: TcpStream, kept: &Mutex<Vec<String>>) {
+    let mut lines = BufReader::new(stream);
+    let (mut line, mut mail, mut inside) = (String::new(), String::new(), false);
+    let mut answer = Some("220 mail.test");
+    loop {
+        if let Some(text) = answer
+            && lines.get_mut().write_all(format!("{text}\r\n").as_bytes()).is_err()
+        {
+            return;
+        }
+        line.clear();
+        if !lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+            return;
+        }
+        answer = match (inside, line.trim_end()) {
+            (true, ".") => {
+                inside = false;
+                kept.lock().unwrap().push(std::mem::take(&mut mail));
+                Some("250 taken")
+            }
+            (false, "DATA") => {
+                inside = true;
+                Some("354 go on")
+            }
+            (false, "QUIT") => Some("221 bye"),
+            _ => {
+                mail.push_str(&line);
+                (!inside).then_some("250 mail.test")
+            }
+        };
+    }
+}
+
+/// The newest point of the app that is measured.
+fn newest(server: &Server) -> Option<Value> {
+    let points = "{ metrics(seriesName: \"5s\", limit: 3) { timestamp cpu cpuCap memory memoryCap connections } }";
+    let found = galaxy(server, &format!("{{ app(hostname: \"{HOST}\") {points} }}"))["app"]["metrics"].clone();
+    assert_eq!(found.as_array().unwrap().len(), 3, "{found}");
+    found.as_array().unwrap().iter().find(|point| point["memory"].as_f64().unwrap() > 0.0).cloned()
+}
+
+fn until_measured(server: &Server, what: &str, wanted: impl Fn(f64, f64, f64) -> bool) -> (f64, f64, f64) {
+    until(what, || {
+        let point = newest(server).ok_or("nothing is measured yet")?;
+        let number = |name: &str| point[name].as_f64().unwrap();
+        let (cpu, memory, connections) = (number("cpu"), number("memory"), number("connections"));
+        if wanted(cpu, memory, connections) { Ok((cpu, memory, connections)) } else { Err(point.to_string()) }
+    })
+}
+
+/// Waits for an interval in which so many containers were measured: the app's point is their sum.
+fn until_summed(server: &Server, count: usize) {
+    let points = "metrics(seriesName: \"5s\", limit: 4) { timestamp memory cpuCap }";
+    until(&format!("a point that is the sum of {count} containers'"), || {
+        let app = galaxy(server, &format!("{{ app(hostname: \"{HOST}\") {{ {points} containers {{ {points} }} }} }}"))["app"].clone();
+        let containers = app["containers"].as_array().unwrap();
+        let of = |at: &Value| -> Vec<&Value> {
+            let all = containers.iter().flat_map(|container| container["metrics"].as_array().unwrap());
+            all.filter(|point| point["timestamp"] == *at && point["memory"].as_f64().unwrap() > 0.0).collect()
+        };
+        let whole = app["metrics"].as_array().unwrap().iter().find(|point| of(&point["timestamp"]).len() == count);
+        let whole = whole.ok_or_else(|| app.to_string())?;
+        for name in ["memory", "cpuCap"] {
+            let sum: f64 = of(&whole["timestamp"]).iter().map(|point| point[name].as_f64().unwrap()).sum();
+            let told = whole[name].as_f64().unwrap();
+            assert!((sum - told).abs() <= 0.01 * told, "{name}: {sum} and {told} in {app}");
+        }
+        Ok(())
+    });
+}
+
+fn save_trigger(server: &Server, id: &str, name: &str, action: &str, rules: &str) -> String {
+    let limits = "min: 1, max: 3, seriesName: \"5s\", sampleQuantity: 1, runEverySeconds: 1";
+    let trigger = format!("{{appId: \"{id}\", name: \"{name}\", action: \"{action}\", {rules}, {limits}}}");
+    act(server, &format!("saveTrigger(trigger: {trigger}) {{ _id }}"))["saveTrigger"]["_id"].as_str().unwrap().to_owned()
+}
+
+fn runs(server: &Server, trigger: &str) -> Vec<Value> {
+    let found = galaxy(server, &format!("{{ triggerRuns(triggerId: \"{trigger}\", limit: 1000) {{ number outcome log }} }}"));
+    found["triggerRuns"].as_array().unwrap().clone()
+}
+
+#[test]
+fn usage_moves_with_the_load_and_triggers_follow_it() {
+    let ((hook, texts), (mail_server, mails)) = (webhook(), mailbox());
+    let server = Server::start_with(&[
+        ("ORRERY_TRIGGER_SECONDS", "1"),
+        ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
+        ("ORRERY_MAIL_SERVER", mail_server.as_str()),
+        ("ORRERY_MAIL_FROM", "Orrery <orrery@example.test>"),
+        ("ORRERY_LIMITS_HOBBY", "none"),
+        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
+    ]);
+    let (_, id) = deployed(&server);
+
+    let rest = until_measured(&server, "an app at rest", |cpu, _, connections| cpu < 0.2 && connections == 0.0);
+    assert_eq!(server.visit(HOST, "/grow").status, 200);
+    let load = Load::start(&server, 8, "/burn");
+    let busy = until_measured(&server, "an app under load", |cpu, memory, connections| {
+        cpu > rest.0 + 0.1 && memory > rest.1 + 60.0 * MB && connections >= 4.0
+    });
+    load.end();
+    until_measured(&server, "an app at rest again", |cpu, memory, connections| {
+        cpu < busy.0 / 2.0 && memory > rest.1 + 60.0 * MB && connections == 0.0
+    });
+
+    let slack = format!("slack: {{enabled: true, url: \"{hook}\", activityTypes: [\"appContainers\"]}}");
+    let mail = "email: {enabled: true, to: [\"ops@example.test\"], activityTypes: [\"appContainers\"]}";
+    let told = format!("notificationSettings: {{appId: \"{id}\", {slack}, {mail}}}");
+    act(&server, &format!("saveNotificationSettings({told}) {{ slack {{ url }} email {{ to }} }}"));
+    let up = "operator: \"OR\", rules: [{metric: \"cpu\", comparator: \"above\", value: 95}, {metric: \"connections\", comparator: \"above\", value: 3}]";
+    let down = "rules: [{metric: \"cpu\", comparator: \"below\", value: 50}, {metric: \"connections\", comparator: \"below\", value: 1}]";
+    let load = Load::start(&server, 24, "/slow");
+    let up = save_trigger(&server, &id, "up", "add containers", up);
+    let down = save_trigger(&server, &id, "down", "remove containers", down);
+    until_running(&server, 3);
+    until_summed(&server, 3);
+    until("a run at the maximum", || {
+        let runs = runs(&server, &up);
+        if json!(runs).to_string().contains("it has its maximum of 3 containers") { Ok(()) } else { Err(format!("{runs:?}")) }
+    });
+    load.end();
+    until_running(&server, 1);
+    explained(&server, (up.as_str(), down.as_str()), &texts, &mails);
+
+    act(&server, &format!("removeNotificationSettings(appId: \"{id}\")"));
+    for trigger in [up, down] {
+        act(&server, &format!("removeTrigger(triggerId: \"{trigger}\")"));
+    }
+    let left =
+        galaxy(&server, &format!("{{ app(hostname: \"{HOST}\") {{ triggers {{ _id }} notificationSettings {{ slack {{ url }} }} }} }}"));
+    assert_eq!(left["app"], json!({"triggers": [], "notificationSettings": null}));
+}
+
+/// Each step is told by the trigger's log, by the feed, by the webhook and by mail.
+fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String>>, mails: &Mutex<Vec<String>>) {
+    let feed = app(server)["activities"].clone();
+    for (trigger, steps) in [(up, ["up from 1 to 2", "up from 2 to 3"]), (down, ["down from 3 to 2", "down from 2 to 1"])] {
+        let runs = runs(server, trigger);
+        for step in steps {
+            let run = runs.iter().find(|run| run["log"].to_string().contains(&format!("executing to scale {step} containers")));
+            let run = run.unwrap_or_else(|| panic!("{step}: {runs:?}"));
+            assert!(run["outcome"] == "executed" && run["log"].to_string().contains("matched rules: "), "{run}");
+            let sentence = format!("Galaxy scaled {HOST} {step} containers");
+            let entry = feed.as_array().unwrap().iter().find(|entry| entry["message"] == sentence.as_str());
+            assert!(entry.is_some_and(|entry| entry["type"] == "appContainers" && entry["userName"] == ""), "{sentence}: {feed}");
+            until(&format!("a webhook that says: {sentence}"), || {
+                let texts = texts.lock().unwrap();
+                if texts.iter().any(|text| text.contains(&sentence)) { Ok(()) } else { Err(format!("{texts:?}")) }
+            });
+            until(&format!("a mail that says: {sentence}"), || {
+                let mails = mails.lock().unwrap();
+                let is_it = |mail: &&String| mail.contains("RCPT TO:<ops@example.test>") && mail.contains(&sentence);
+                let mail = mails.iter().find(is_it).ok_or_else(|| format!("{mails:?}"))?;
+                assert!(mail.contains(&format!("Subject: App scaled: {HOST}")) && mail.contains("orrery@example.test"), "{mail}");
+                Ok(())
+            });
+        }
+    }
 }

@@ -17,12 +17,20 @@ impl Store {
     /// [`StoreError::Conflict`], [`StoreError::Stale`] when a row to change or to build on is not in this workspace (any more),
     /// [`StoreError::ForeignTenant`] when a row says that it belongs to another one. Then nothing has changed.
     pub async fn commit(&self, tenant: Tenant, changes: Vec<Change>) -> Result<Committed, StoreError> {
-        if changes.iter().any(|change| !change.belongs_to(tenant)) {
+        self.commit_across(vec![(tenant, changes)]).await
+    }
+
+    /// The same for what goes from one workspace to another: each change is held to the tenant that it stands with.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]. Then nothing has changed in any of them.
+    pub async fn commit_across(&self, parts: Vec<(Tenant, Vec<Change>)>) -> Result<Committed, StoreError> {
+        if parts.iter().any(|(tenant, changes)| changes.iter().any(|change| !change.belongs_to(*tenant))) {
             return Err(StoreError::ForeignTenant);
         }
         let mut statements = vec![];
         let mut instances = vec![];
-        for change in changes {
+        for (tenant, change) in parts.into_iter().flat_map(|(tenant, changes)| changes.into_iter().map(move |change| (tenant, change))) {
             statements.extend(into_statements(&self.inner.vault, tenant, &change)?);
             if matches!(change, Change::InstanceInsert(_)) {
                 instances.push(statements.len() - 1);

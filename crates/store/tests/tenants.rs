@@ -118,6 +118,23 @@ async fn sight(fixture: &Fixture, tenant: Tenant, tree: &Tree) -> String {
 }
 
 both! {
+    async fn what_goes_from_one_tenant_to_another_goes_at_once_and_each_is_held_to_its_own(fixture: Fixture) {
+        let (from, to) = (fixture.tree("from").await, fixture.tree("to").await);
+        let leave = || Change::DomainDelete(from.domain.id);
+        let come = || Change::DomainInsert(Domain { id: DomainId::generate(), domain: from.domain.domain.clone(), ..to.domain.clone() });
+        let store = &fixture.store;
+        let foreign = store.commit_across(vec![(from.tenant, vec![leave(), come()])]).await;
+        assert!(matches!(foreign, Err(StoreError::ForeignTenant)), "{foreign:?}");
+        let stale = store.commit_across(vec![(to.tenant, vec![leave()]), (to.tenant, vec![come()])]).await;
+        assert!(matches!(stale, Err(StoreError::Stale)), "{stale:?}");
+        let taken = store.commit_across(vec![(to.tenant, vec![come()]), (from.tenant, vec![leave()])]).await;
+        assert!(taken.is_err(), "{taken:?}");
+        let name = from.domain.domain.as_str();
+        assert_eq!(store.domain_by_name(name).await.unwrap().unwrap().workspace(), from.tenant.workspace());
+        store.commit_across(vec![(from.tenant, vec![leave()]), (to.tenant, vec![come()])]).await.unwrap();
+        assert_eq!(store.domain_by_name(name).await.unwrap().unwrap().workspace(), to.tenant.workspace());
+    }
+
     async fn another_tenant_reaches_nothing(fixture: Fixture) {
         let victim = fixture.tree("victim").await;
         let thief = fixture.tree("thief").await;

@@ -2,6 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { Link } from "@tanstack/react-router";
 import { FolderUp } from "lucide-react";
 import { ProjectsDocument, type ProjectsQuery } from "../gql";
+import { GalaxyApps } from "../galaxy/apps";
 import { Command, Empty, ErrorBox } from "../ui/basic";
 import { DropArea, FolderButton } from "../ui/deploy-folder";
 import { Bar, NewProject } from "../ui/frame";
@@ -59,6 +60,7 @@ export function Home() {
               ))}
             </ul>
           )}
+          {workspace.plan === "PRO" && <GalaxyApps key={workspace.id} username={workspace.username} />}
         </main>
       </DropArea>
     </>

@@ -1,4 +1,4 @@
-//! Galaxy's API: the metrics of an app and of its twenty containers, as its clients ask for them.
+//! Galaxy's API: the metrics of an app and of its twenty containers, as its clients ask for them; and what it costs to measure a hundred.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,9 @@ use super::{Server, post_to, say};
 
 const CONTAINERS: usize = 20;
 const REQUESTS: usize = 1_000;
+/// Containers that do nothing while it is seen what their control plane does; an app has half of them at the most.
+const IDLE: usize = 100;
+const WATCHED: Duration = Duration::from_secs(60);
 const POINT: &str = "{ timestamp cpu cpuCap memory memoryCap connections }";
 
 /// Scales the app of the deploys to twenty containers and measures how long an answer takes.
@@ -39,4 +42,44 @@ pub(super) fn containers(server: &Server) -> anyhow::Result<()> {
     times.sort_by(f64::total_cmp);
     let (half, p99) = (times[REQUESTS / 2], times[REQUESTS * 99 / 100]);
     say(&format!("metrics of {CONTAINERS} containers, 60 points each: {half:.1} ms, p99 {p99:.1} ms (≤ 15)"))
+}
+
+/// Scales the two apps of the deploys to a hundred idle containers and measures the processor time of the control plane: sampling them
+/// every five seconds is a part of it.
+pub(super) fn sampling(server: &Server) -> anyhow::Result<()> {
+    let ask = |query: &str| post_to("/graphql", server.api, &server.token, query);
+    let account = ask("{ user(username: \"admin\") { apps { _id } } }")?;
+    let apps: Vec<&str> = account.split("\"_id\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    anyhow::ensure!(apps.len() == 2, "{account}");
+    for app in &apps {
+        ask(&format!("mutation {{ setContainerCountForApp(appId: \"{app}\", containerCount: {}) {{ _id }} }}", IDLE / apps.len()))?;
+    }
+    let begun = Instant::now();
+    loop {
+        let up = ask("{ user(username: \"admin\") { apps { containers { up } } } }")?.matches("\"up\":true").count();
+        if up == IDLE {
+            break;
+        }
+        anyhow::ensure!(begun.elapsed() < Duration::from_secs(180), "{up} of {IDLE} containers run");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    // What their start has left to do.
+    std::thread::sleep(Duration::from_secs(20));
+    let pid = server.peer.as_ref().context("the server has ended")?.child.id();
+    let (begun, before) = (Instant::now(), cpu_seconds(pid)?);
+    std::thread::sleep(WATCHED);
+    let share = (cpu_seconds(pid)? - before) / begun.elapsed().as_secs_f64() * 100.0;
+    say(&format!("control plane beside {IDLE} idle containers, their sampling included: {share:.2} % of a core (≤ 1.00)"))
+}
+
+/// Processor time of a process: user and system, in ticks of which Linux tells a hundred a second.
+fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let times = fields.get(11..13).with_context(|| stat.clone())?;
+    let mut ticks = 0.0;
+    for time in times {
+        ticks += time.parse::<f64>()?;
+    }
+    Ok(ticks / 100.0)
 }

@@ -61,8 +61,8 @@ impl User {
         false
     }
     /// `free`, `hobby` or `professional`.
-    fn plan(&self) -> &str {
-        self.row.plan.as_str()
+    fn plan(&self) -> String {
+        self.row.plan.as_str().to_ascii_lowercase()
     }
     /// Containers that the account may have over all its apps.
     fn container_limit(&self, ctx: &Ctx) -> i32 {
@@ -87,15 +87,17 @@ impl User {
     fn apps(&self, ctx: &Ctx) -> Result<Vec<App>, Fault> {
         self.all(ctx)
     }
-    /// What happened to its apps, newest first, at most 100 entries.
+    /// What happened to its apps, and which were removed, newest first, at most 100 entries.
     fn activities(&self, ctx: &Ctx) -> Result<Vec<Activity>, Fault> {
         let apps = self.all(ctx)?;
         let mut feed = vec![];
         for app in &apps {
             feed.extend(app.feed(ctx)?);
         }
+        feed.extend(ctx.galaxy.removed_apps(ctx, self.tenant)?);
         feed.retain(|activity| activity.kind.told == Told::Everywhere);
         feed.sort_by_key(|activity| std::cmp::Reverse(activity.row.id));
+        feed.dedup_by_key(|activity| activity.row.id);
         feed.truncate(FEED as usize);
         Ok(feed)
     }

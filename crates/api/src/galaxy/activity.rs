@@ -71,6 +71,13 @@ pub(crate) struct Activity {
     pub(crate) row: Arc<domain::activity::Activity>,
 }
 
+impl Activity {
+    /// The source that it was about.
+    fn snapshot(&self) -> Option<SnapshotId> {
+        self.row.data.get("snapshot")?.as_str()?.parse().ok()
+    }
+}
+
 /// Something that happened.
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Activity {
@@ -85,13 +92,13 @@ impl Activity {
     }
     /// The version that it was about, when that is among the app's versions.
     fn version_id(&self, ctx: &Ctx) -> Result<Option<String>, Fault> {
-        let snapshot = self.row.data.get("snapshot").and_then(|id| id.as_str()).and_then(|id| id.parse::<SnapshotId>().ok());
-        let Some(snapshot) = snapshot else { return Ok(None) };
-        Ok(ctx.galaxy.has_version(ctx, self.tenant, self.app, snapshot)?.then(|| version_id(snapshot)))
+        let Some(snapshot) = self.snapshot() else { return Ok(None) };
+        Ok(ctx.galaxy.version_number(ctx, self.tenant, self.app, snapshot)?.map(|_| version_id(snapshot)))
     }
-    /// A member's username; empty for Galaxy itself.
-    fn user_name(&self, ctx: &Ctx) -> Result<String, Fault> {
-        ctx.galaxy.user_name(ctx, self.tenant, &self.row.actor)
+    /// A member's username; empty for Galaxy itself, null for the stop of a cold start, `A new connection` for its start.
+    fn user_name(&self, ctx: &Ctx) -> Result<Option<String>, Fault> {
+        let name = ctx.galaxy.user_name(ctx, self.tenant, &self.row.actor)?;
+        Ok(self.kind.user_name(&self.row, &name).map(str::to_owned))
     }
     fn created_at(&self) -> String {
         DateTime(self.row.created_at).text()
@@ -99,6 +106,15 @@ impl Activity {
     /// As a sentence.
     fn message(&self, ctx: &Ctx) -> Result<String, Fault> {
         let who = ctx.galaxy.user_name(ctx, self.tenant, &self.row.actor)?;
-        Ok(self.kind.sentence(&self.row, &who, &self.host))
+        let version = match self.snapshot() {
+            Some(snapshot) => ctx.galaxy.version_number(ctx, self.tenant, self.app, snapshot)?,
+            None => None,
+        };
+        let host = match (self.kind.wire, version) {
+            ("appRestore", Some(number)) => format!("{} to v{number}", self.host),
+            ("appDeploy" | "appBuildSuccess" | "appDeploySuccess", Some(number)) => format!("{} v{number}", self.host),
+            _ => self.host.to_string(),
+        };
+        Ok(self.kind.sentence(&self.row, &who, &host))
     }
 }

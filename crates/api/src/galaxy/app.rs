@@ -171,7 +171,7 @@ impl App {
     }
     /// `free`, `hobby` or `professional`: that of its account.
     fn plan(&self, ctx: &Ctx) -> Result<String, Fault> {
-        Ok(ctx.galaxy.workspace(ctx, self.tenant)?.plan.as_str().to_owned())
+        Ok(ctx.galaxy.workspace(ctx, self.tenant)?.plan.as_str().to_ascii_lowercase())
     }
     /// Seconds between SIGTERM and SIGKILL.
     fn container_stop_grace_period(&self) -> i32 {
@@ -184,6 +184,10 @@ impl App {
     /// Visitors stay on the same container, by the cookie `galaxy-sticky`.
     fn sticky_sessions(&self) -> bool {
         self.row.instance.spec.deploy.sticky
+    }
+    /// It stops after the operator's `sleep_after_seconds` without a connection, and the next request starts it.
+    fn cold_start(&self) -> bool {
+        self.row.instance.spec.deploy.sleep_application
     }
     /// What overrides the account's; null when the app follows its account.
     fn notification_settings(&self, ctx: &Ctx) -> Result<Option<NotificationSettings>, Fault> {

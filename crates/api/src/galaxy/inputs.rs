@@ -71,6 +71,8 @@ inputs! {
         unhealthy_container_replacement: Option<bool>,
         /// Visitors stay on the same container by cookie.
         sticky_sessions: Option<bool>,
+        /// It stops after the operator's `sleep_after_seconds` without a connection, and the next request starts it.
+        cold_start: Option<bool>,
     }
     /// Whom an account (by username) or an app (by id) tells of what.
     NotificationSettingsInput {
@@ -130,6 +132,7 @@ impl From<AppSettingsInput> for AppPatch {
             stop_grace_seconds: input.container_stop_grace_period,
             unhealthy_replacement: input.unhealthy_container_replacement,
             sticky: input.sticky_sessions,
+            cold_start: input.cold_start,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use domain::account::Workspace;
 use domain::activity::{Activity, Actor};
 use domain::deployment::{Deployment, Replica};
+use domain::galaxy::{APP_REMOVED, APP_TRANSFERRED, ActivityKind};
 use domain::notification::NotificationSettings;
 use domain::project::Domain;
 use domain::trigger::Trigger;
@@ -93,9 +94,9 @@ impl Loader {
         self.versions.get(ctx, tenant, app, &self.apps, load, |row| row.1.instance_id, announce)
     }
 
-    /// Whether a source is one of an app's versions that are listed.
-    pub(crate) fn has_version(&self, ctx: &Ctx, tenant: Tenant, app: InstanceId, snapshot: SnapshotId) -> Result<bool, Fault> {
-        Ok(self.versions(ctx, tenant, app)?.iter().any(|row| row.1.snapshot_id == snapshot))
+    /// The number of a source among an app's versions, if it is listed there.
+    pub(crate) fn version_number(&self, ctx: &Ctx, tenant: Tenant, app: InstanceId, snapshot: SnapshotId) -> Result<Option<u32>, Fault> {
+        Ok(self.versions(ctx, tenant, app)?.iter().find(|row| row.1.snapshot_id == snapshot).map(|row| row.0))
     }
 
     /// The audit log, newest first.
@@ -106,6 +107,20 @@ impl Loader {
         // A row without an app is of none that was asked for.
         let parent = move |row: &Activity| row.instance_id.unwrap_or(app);
         self.activities.get(ctx, tenant, app, &self.apps, load, parent, announce)
+    }
+
+    /// What the account's audit log says of apps that are gone, newest first.
+    pub(crate) fn removed_apps(&self, ctx: &Ctx, tenant: Tenant) -> Result<Vec<super::activity::Activity>, Fault> {
+        let rows = ctx.read(ctx.op.ops.store.activities(tenant, None, ENTRIES))?;
+        ctx.charge(rows.len())?;
+        self.announce_actors(tenant, rows.iter().map(|row| &row.actor));
+        let gone = |row: &Activity| [APP_REMOVED, APP_TRANSFERRED].contains(&row.verb.as_str());
+        let removed = rows.into_iter().filter(gone).filter_map(|row| {
+            let (app, kind) = (row.instance_id?, ActivityKind::of(&row)?);
+            let host = row.data.get("host")?.as_str()?.into();
+            Some(super::activity::Activity { tenant, app, host, kind, row: Arc::new(row) })
+        });
+        Ok(removed.collect())
     }
 
     /// Triggers, oldest first.
@@ -143,17 +158,17 @@ impl Loader {
         rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found("User"))
     }
 
-    /// What Galaxy calls who did something: a member by username, itself by nothing.
+    /// What Galaxy calls who did something: a member by username, a key by that of its account, itself by nothing.
     pub(crate) fn user_name(&self, ctx: &Ctx, tenant: Tenant, actor: &Actor) -> Result<String, Fault> {
-        let id = match actor {
-            Actor::User { id, .. } => *id,
-            Actor::Key { label, .. } => return Ok(label.clone()),
+        let (id, name) = match actor {
+            Actor::User { id, name, .. } => (*id, name),
+            Actor::Key { .. } => return Ok(self.workspace(ctx, tenant)?.username.clone()),
             Actor::System { .. } => return Ok(String::new()),
         };
         let store = ctx.op.ops.store.clone();
         let load = |ids: Vec<UserId>| async move { store.usernames(&ids).await };
         let rows = self.names.get(ctx, tenant, id, &self.people, load, |row| row.0, |_| {})?;
-        Ok(rows.first().map_or_else(|| actor_name(actor), |row| row.1.clone()))
+        Ok(rows.first().map_or_else(|| name.clone(), |row| row.1.clone()))
     }
 
     /// The newest points of one series, newest first. The first question of a request reads all series that it has met.
@@ -195,12 +210,4 @@ impl Loader {
 /// The series of a whole app.
 pub(crate) fn series_of(app: &App) -> Series {
     Series::Instance(app.instance.environment_id, app.instance.service_id)
-}
-
-fn actor_name(actor: &Actor) -> String {
-    match actor {
-        Actor::User { name, .. } => name.clone(),
-        Actor::Key { label, .. } => label.clone(),
-        Actor::System { .. } => String::new(),
-    }
 }

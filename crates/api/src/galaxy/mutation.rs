@@ -22,6 +22,11 @@ impl Mutation {
         let (app, replica) = killed.row;
         Ok(Some(Container { tenant: killed.tenant, instance: app.instance.id, row: Arc::new(replica), of: None }))
     }
+    /// Takes a hostname from its app. The one that names the app stays.
+    fn remove_domain(ctx: &Ctx, domain_id: String) -> Result<Option<bool>, Fault> {
+        ctx.wait(ops::app::domain_remove(&ctx.op, &domain_id))?;
+        Ok(Some(true))
+    }
     /// Makes an app follow its account's settings of notifications again.
     fn remove_notification_settings(ctx: &Ctx, app_id: String) -> Result<Option<bool>, Fault> {
         ctx.wait(ops::app::notification_settings_set(&ctx.op, None, Some(&app_id), None))?;
@@ -81,5 +86,9 @@ impl Mutation {
     /// Ends all containers; settings, logs and versions stay.
     fn stop_app(ctx: &Ctx, app_id: String) -> Result<Option<App>, Fault> {
         Ok(Some(App::new(ctx, ctx.wait(ops::app::app_stop(&ctx.op, &app_id))?)))
+    }
+    /// Moves an app to another account, where it starts anew under the same hostnames and another id. Its volume and its history stay.
+    fn transfer_app(ctx: &Ctx, app_id: String, username: String) -> Result<Option<App>, Fault> {
+        Ok(Some(App::new(ctx, ctx.wait(ops::app::app_transfer(&ctx.op, &app_id, &username))?)))
     }
 }

@@ -155,6 +155,10 @@ impl Workspace {
     fn updated_at(&self) -> DateTime {
         DateTime(self.0.updated_at)
     }
+    /// What Galaxy's API calls the account.
+    fn username(&self) -> &str {
+        &self.0.username
+    }
     /// Whether the principal may manage members, keys and projects.
     fn viewer_can_administer(&self, ctx: &Ctx) -> bool {
         ctx.op.may(self.0.id, Place::Workspace, Permission::Administer)

@@ -38,6 +38,7 @@ const EXTRAS: &[&str] = &[
     "Query.triggers",
     "TemplateDeployV2Input.teamId",
     "User.hasPassword",
+    "Workspace.username",
     "Workspace.viewerCanAdminister",
     "Workspace.viewerRole",
     "WorkspaceMember.workspaceRole",

@@ -1,5 +1,8 @@
 //! Galaxy's API over a real store: what its clients require (`contracts/galaxy.md` 1), who gets nothing, and what is refused.
 
+mod clients;
+mod transfer;
+
 use std::collections::BTreeSet;
 
 use api::graphql::{Engine, GraphqlRequest};
@@ -158,6 +161,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Query.triggerRuns", true, "{ triggerRuns(triggerId: \"$trigger\") { number log } }"),
     ("Query.user", true, "{ user(username: \"$user\") { _id username apps { _id hostname activities { type userName } } } }"),
     ("Mutation.killContainer", false, "mutation { killContainer(appId: \"$app\", containerId: \"$container\") { _id status } }"),
+    ("Mutation.removeDomain", false, "mutation { removeDomain(domainId: \"$domain\") }"),
     ("Mutation.removeNotificationSettings", false, "mutation { removeNotificationSettings(appId: \"$app\") }"),
     ("Mutation.removeTrigger", false, "mutation { removeTrigger(triggerId: \"$trigger\") }"),
     ("Mutation.restoreVersion", false, "mutation { restoreVersion(appId: \"$app\", versionId: \"$version\") { _id } }"),
@@ -182,6 +186,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Mutation.setMeteorSettings", false, "mutation { setMeteorSettings(appId: \"$app\", settings: \"{}\") { _id } }"),
     ("Mutation.startApp", false, "mutation { startApp(appId: \"$app\") { _id } }"),
     ("Mutation.stopApp", false, "mutation { stopApp(appId: \"$app\") { _id } }"),
+    ("Mutation.transferApp", false, "mutation { transferApp(appId: \"$app\", username: \"$user\") { _id } }"),
 ];
 
 /// Fields that tell of nobody.
@@ -196,6 +201,7 @@ impl Galaxy {
         let user = self.username(app).await;
         [
             ("$host", app.host.clone()),
+            ("$domain", app.estate.custom_domain.to_string()),
             ("$container", container_id(app.instance, container)),
             ("$trigger", trigger.to_owned()),
             ("$user", user),
@@ -291,6 +297,15 @@ async fn a_key_comes_as_header_or_variable_and_the_body_may_hold_more() {
     let (status, body) = galaxy.post(&[], json!({"query": declared, "variables": variables, "operationName": null})).await;
     assert_eq!((status, &body["data"]), (200, &wanted), "{body}");
 
+    // What is done with a key, its account has done.
+    let set = format!(
+        "mutation {{ setAppSettings(appId: \"{}\", settings: {{stickySessions: true}}) {{ activities {{ type userName }} }} }}",
+        app.id()
+    );
+    let (_, body) = galaxy.post(&[("galaxy-api-key", key)], json!({"query": set})).await;
+    let wanted = json!({"type": "appSettings", "userName": galaxy.username(&app).await});
+    assert_eq!(body["data"]["setAppSettings"]["activities"][0], wanted, "{body}");
+
     let (status, body) = galaxy.post(&[("galaxy-api-key", "gal_wrong")], json!({"query": query})).await;
     assert_eq!((status, code(&body)), (200, "UNAUTHENTICATED"), "{body}");
     let (_, body) = galaxy.post(&[], json!({"query": query})).await;
@@ -379,6 +394,7 @@ async fn nonsense_is_refused_by_name() {
     };
     let metrics = |arguments: &str| format!("{{ app(hostname: \"{host}\") {{ metrics({arguments}) {{ cpu }} }} }}");
     let count = |count: &str| format!("mutation {{ setContainerCountForApp(appId: \"{id}\", containerCount: {count}) {{ _id }} }}");
+    let domain = |name: &str| format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"{name}\"}}) {{ _id }} }}");
     let slack = |url: &str, kind: &str| {
         format!(
             "mutation {{ saveNotificationSettings(notificationSettings: {{appId: \"{id}\", slack: {{enabled: true, url: \"{url}\", activityTypes: [\"{kind}\"]}}}}) {{ slack {{ url }} }} }}"
@@ -394,8 +410,11 @@ async fn nonsense_is_refused_by_name() {
         (count("-1"), "BAD_USER_INPUT", "containerCount is -1"),
         (count("1000000"), "BAD_USER_INPUT", "containerCount is 1000000"),
         (format!("{{ app(hostname: \"{}\") {{ _id }} }}", other.host), "NOT_FOUND", "App"),
+        (domain("www.bob.test"), "ALREADY_EXISTS", "already in use"),
+        (domain("not a name"), "BAD_USER_INPUT", "name"),
         ("{ app(hostname: \"no-such-app.test\") { _id } }".to_owned(), "NOT_FOUND", "App"),
         (trigger("action: \"add containers\", min: 5, max: 2"), "BAD_USER_INPUT", "min is 5 and max is 2"),
+        (trigger("action: \"add containers\", seriesName: \"1d\""), "BAD_USER_INPUT", "5s, 3m or 1h"),
         (trigger("action: \"explode\""), "BAD_USER_INPUT", "kill containers"),
         (trigger("action: \"add containers\", runEverySeconds: 5"), "BAD_USER_INPUT", "60"),
         (trigger("action: \"add containers\", utcOffset: 20"), "BAD_USER_INPUT", "utcOffset is 20"),
@@ -455,14 +474,53 @@ async fn what_is_saved_is_read_back() {
     assert_eq!(galaxy.data(&who, &read, json!({})).await["app"]["notificationSettings"], Value::Null);
 
     let settings = format!(
-        "mutation {{ setAppSettings(appId: \"{id}\", settings: {{containerStopGracePeriod: 60, unhealthyContainerReplacement: false}}) {{ containerStopGracePeriod unhealthyContainerReplacement }} }}"
+        "mutation {{ setAppSettings(appId: \"{id}\", settings: {{containerStopGracePeriod: 60, unhealthyContainerReplacement: false, coldStart: true}}) {{ containerStopGracePeriod unhealthyContainerReplacement coldStart }} }}"
     );
     let set = galaxy.data(&who, &settings, json!({})).await;
-    assert_eq!(set["setAppSettings"], json!({"containerStopGracePeriod": 60, "unhealthyContainerReplacement": false}));
+    assert_eq!(set["setAppSettings"], json!({"containerStopGracePeriod": 60, "unhealthyContainerReplacement": false, "coldStart": true}));
     let domain = format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"Www.Shop-Of-Ann.test\"}}) {{ name }} }}");
     for _ in 0..2 {
         assert_eq!(galaxy.data(&who, &domain, json!({})).await["saveDomain"]["name"], json!("www.shop-of-ann.test"));
     }
     let by_other = galaxy.data(&who, "{ app(hostname: \"www.shop-of-ann.test\") { _id hostname } }", json!({})).await;
     assert_eq!(by_other["app"], json!({"_id": id, "hostname": host}));
+
+    let listed = format!("{{ app(hostname: \"{host}\") {{ domains {{ _id name primary }} }} }}");
+    let domains = galaxy.data(&who, &listed, json!({})).await["app"]["domains"].clone();
+    let remove = "mutation($id: String!) { removeDomain(domainId: $id) }";
+    let of = |name: &str| domains.as_array().unwrap().iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{domains}")).clone();
+    galaxy.data(&who, remove, json!({"id": of("www.shop-of-ann.test")["_id"]})).await;
+    let gone = galaxy.ask(&who, "{ app(hostname: \"www.shop-of-ann.test\") { _id } }", json!({})).await;
+    assert_eq!(code(&gone), "NOT_FOUND", "{gone}");
+    let primary = of(host);
+    assert_eq!(primary["primary"], true);
+    for (wanted, domain) in [("CONFLICT", &primary["_id"]), ("NOT_FOUND", &json!("www"))] {
+        assert_eq!(code(&galaxy.ask(&who, remove, json!({"id": domain})).await), wanted);
+    }
+    assert_eq!(
+        galaxy.data(&who, &listed, json!({})).await["app"]["domains"].as_array().unwrap().len(),
+        domains.as_array().unwrap().len() - 1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_told_which_of_its_apps_were_removed() {
+    let galaxy = Galaxy::start().await;
+    let app = galaxy.app("ann@x.test").await;
+    let (who, user) = (galaxy.bearer(&app.estate.person.token).await, galaxy.username(&app).await);
+    let ctx = OpCtx { now: Timestamp::now(), ..galaxy.world.ctx(who.clone()) };
+    ops::service::service_delete(&ctx, app.estate.service, None).await.unwrap();
+    let asked = format!("{{ user(username: \"{user}\") {{ plan apps {{ _id }} activities {{ type userName message }} }} }}");
+    let removed = json!({"type": "appRemove", "userName": user, "message": format!("{user} removed {}", app.host)});
+    let wanted = json!({"plan": "professional", "apps": [], "activities": [removed]});
+    assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], wanted);
+
+    // A project takes its apps with it as soon as it is told to go.
+    let app = galaxy.app("bob@x.test").await;
+    let (who, user) = (galaxy.bearer(&app.estate.person.token).await, galaxy.username(&app).await);
+    let ctx = OpCtx { now: Timestamp::now(), ..galaxy.world.ctx(who.clone()) };
+    ops::project::project_schedule_delete(&ctx, app.estate.person.project).await.unwrap();
+    let asked = format!("{{ user(username: \"{user}\") {{ appCount activities {{ type message }} }} }}");
+    let removed = json!({"type": "appRemove", "message": format!("{user} removed {}", app.host)});
+    assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], json!({"appCount": 0, "activities": [removed]}));
 }

@@ -1,5 +1,6 @@
 //! The audit log as Galaxy tells it (`contracts/galaxy.md` 3.7, 3.14).
 
+use crate::account::Plan;
 use crate::activity::{Activity, Actor};
 use crate::galaxy::ContainerType;
 use crate::spec::{DeploySpec, InstanceSpec, Limits};
@@ -32,8 +33,23 @@ const fn quiet(wire: &'static str, label: &'static str) -> ActivityKind {
     ActivityKind { wire, label, told: Told::Notified }
 }
 
+/// An app stopped for lack of connections: the engine's entry in the audit log.
+pub const APP_SLEPT: &str = "app_slept";
+/// A request came for an app that had stopped so.
+pub const APP_WOKEN: &str = "app_woken";
+/// All containers of an app ended by themselves and well, so that it counts as stopped.
+pub const APP_ENDED: &str = "app_ended";
+/// An app was deleted; its entry knows its hostname.
+pub const APP_REMOVED: &str = "app_removed";
+/// An app went to another account; the entries of both know its hostname.
+pub const APP_TRANSFERRED: &str = "app_transferred";
+/// The account of an app is on another plan.
+pub const APP_PLAN: &str = "app_plan";
+/// Who starts an app that had stopped for lack of connections.
+const CONNECTION: &str = "A new connection";
+
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 21] = [
+const KINDS: [(&str, ActivityKind); 27] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -44,9 +60,15 @@ const KINDS: [(&str, ActivityKind); 21] = [
     ("deployment_cancel", kind("appDeployAbort", "Deploy aborted")),
     ("deployment_rollback", kind("appRestore", "App restored")),
     ("deployment_start", kind("appStart", "App started")),
+    (APP_WOKEN, kind("appStart", "App started")),
     ("deployment_stop", kind("appStop", "App stopped")),
     ("deployment_restart", kind("appRestart", "App restarted")),
     ("deployment_remove", kind("appStop", "App stopped")),
+    (APP_SLEPT, kind("coldStart", "App stopped by cold start")),
+    (APP_ENDED, kind("appAutoStop", "App automatically stopped")),
+    (APP_REMOVED, kind("appRemove", "App removed")),
+    (APP_TRANSFERRED, kind("appTransfer", "App transferred")),
+    (APP_PLAN, kind("appTierChange", "App plan changed")),
     ("container_count_set", kind("appContainers", "App scaled")),
     ("container_type_set", kind("appResize", "App resized")),
     ("container_kill", kind("containerStop", "Container killed")),
@@ -76,6 +98,17 @@ impl ActivityKind {
         KINDS.iter().find(|(verb, _)| *verb == activity.verb).map(|(_, kind)| *kind)
     }
 
+    /// Who did it, as clients read it (`contracts/galaxy.md` 3.14): `name` is what the actor is called. Nobody stopped what had no
+    /// connections, and it is a connection that starts it again.
+    #[must_use]
+    pub fn user_name<'a>(self, activity: &Activity, name: &'a str) -> Option<&'a str> {
+        match activity.verb.as_str() {
+            APP_SLEPT => None,
+            APP_WOKEN => Some(CONNECTION),
+            _ => Some(name),
+        }
+    }
+
     /// The entry as a sentence of the feed. `who` is the member's name, `host` the app's.
     #[must_use]
     pub fn sentence(self, activity: &Activity, who: &str, host: &str) -> String {
@@ -91,8 +124,19 @@ impl ActivityKind {
             "appDeployFailed" => format!("Deploy failed for {host}: {}", text("reason")),
             "appDeployAbort" => format!("{who} aborted the deploy of {host}"),
             "appRestore" => format!("{who} restored {host}"),
+            "appStart" if activity.verb == APP_WOKEN => format!("{CONNECTION} started {host}"),
             "appStart" => format!("{who} started {host}"),
             "appStop" => format!("{who} stopped {host}"),
+            "appRemove" => format!("{who} removed {host}"),
+            "appTransfer" => format!("{who} transferred {host} from {} to {}", text("from"), text("to")),
+            "appTierChange" => {
+                let plan = |key: &str| serde_json::from_value::<Plan>(activity.data.get(key).cloned().unwrap_or_default()).ok();
+                let better = plan("to") > plan("from");
+                let name = |key: &str| plan(key).map_or("none", Plan::label);
+                format!("{who} {} {host} from {} to {}", if better { "upgraded" } else { "downgraded" }, name("from"), name("to"))
+            }
+            "coldStart" => "Cold start app stopped due to lack of connections".to_owned(),
+            "appAutoStop" => format!("{host} stopped: all of its containers have ended"),
             "appRestart" => format!("{who} restarted {host}"),
             "appContainers" => {
                 let counts = settings().map(|(before, after)| (u64::from(before.replicas()), u64::from(after.replicas())));
@@ -115,8 +159,20 @@ impl ActivityKind {
             }
             "containerUnhealthy" => format!("Container {} of {host} is unhealthy and is replaced", text("container")),
             "appUnavailable" => format!("{host} is unavailable: none of its containers is healthy"),
-            _ => format!("{who} changed settings of {host}"),
+            _ => match (activity.data.as_object().map(serde_json::Map::len), number("stopGraceSeconds")) {
+                (Some(1), Some(seconds)) => format!("{who} set the container stop grace period of {host} to {}", span(seconds)),
+                _ => format!("{who} changed settings of {host}"),
+            },
         }
+    }
+}
+
+/// `30s`, `1m`, `1m 30s`.
+fn span(seconds: u64) -> String {
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => format!("{seconds}s"),
+        (minutes, 0) => format!("{minutes}m"),
+        (minutes, seconds) => format!("{minutes}m {seconds}s"),
     }
 }
 
@@ -136,7 +192,7 @@ fn size(limits: Limits) -> String {
 /// A change of settings that is a scaling is told as one.
 fn of_update(data: &serde_json::Value) -> Option<ActivityKind> {
     let (before, after) = (settings(data, "before")?, settings(data, "after")?);
-    let told = |deploy: &DeploySpec| (deploy.draining_seconds, deploy.unhealthy_replacement, deploy.sticky);
+    let told = |deploy: &DeploySpec| (deploy.draining_seconds, deploy.unhealthy_replacement, deploy.sticky, deploy.sleep_application);
     if before.replicas() != after.replicas() {
         Some(kind("appContainers", "App scaled"))
     } else if before.limits != after.limits {
@@ -194,6 +250,13 @@ mod tests {
             ("deployment_stop", json!({}), "alice stopped a.example.com"),
             ("deployment_restart", json!({}), "alice restarted a.example.com"),
             ("deployment_remove", json!({}), "alice stopped a.example.com"),
+            (APP_REMOVED, json!({"host": "a.example.com"}), "alice removed a.example.com"),
+            (APP_TRANSFERRED, json!({"from": "alice", "to": "team"}), "alice transferred a.example.com from alice to team"),
+            (APP_PLAN, json!({"from": Plan::Professional, "to": Plan::Hobby}), "alice downgraded a.example.com from Professional to Hobby"),
+            (APP_PLAN, json!({"from": "FREE", "to": "HOBBY"}), "alice upgraded a.example.com from Free to Hobby"),
+            (APP_SLEPT, reason(), "Cold start app stopped due to lack of connections"),
+            (APP_WOKEN, reason(), "A new connection started a.example.com"),
+            (APP_ENDED, reason(), "a.example.com stopped: all of its containers have ended"),
             ("container_count_set", json!({"from": 3, "to": 1}), "alice scaled a.example.com down from 3 to 1 containers"),
             (
                 "service_instance_update",
@@ -216,9 +279,12 @@ mod tests {
                 "alice resized a.example.com from custom to 700 MB sized containers",
             ),
             ("container_kill", container(), "alice killed container x1z2 of a.example.com"),
-            ("app_settings_set", json!({}), "alice changed settings of a.example.com"),
+            ("app_settings_set", json!({"stopGraceSeconds": 60}), "alice set the container stop grace period of a.example.com to 1m"),
+            ("app_settings_set", json!({"stopGraceSeconds": 90}), "alice set the container stop grace period of a.example.com to 1m 30s"),
+            ("app_settings_set", json!({"stopGraceSeconds": 9, "sticky": true}), "alice changed settings of a.example.com"),
             ("meteor_settings_set", json!({}), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.sticky = true), "alice changed settings of a.example.com"),
+            ("service_instance_update", change(|deploy| deploy.sleep_application = true), "alice changed settings of a.example.com"),
             ("service_instance_update", change(|deploy| deploy.draining_seconds = 9), "alice changed settings of a.example.com"),
             (
                 "trigger_over_limit",

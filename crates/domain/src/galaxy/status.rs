@@ -1,7 +1,7 @@
 //! States as Galaxy names them, read from deployments and replicas (`contracts/galaxy.md` 3.2, 3.3, 3.9).
 
 use crate::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
-use crate::rollout::{SCALED_DOWN, STOPPED};
+use crate::rollout::{ASLEEP, SCALED_DOWN, STOPPED};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
@@ -119,10 +119,7 @@ pub fn app_status(open: &[Deployment], latest: Option<&Deployment>, replicas: &[
             _ => AppStatus::Stopped,
         };
     };
-    if serving.status == DeploymentStatus::Sleeping {
-        return AppStatus::Stopped;
-    }
-    if serving.stopped {
+    if serving.stopped || serving.status == DeploymentStatus::Sleeping {
         return if live(serving).next().is_some() { AppStatus::Stopping } else { AppStatus::Stopped };
     }
     let places: Vec<Place> = (0..wanted.max(1)).map(|index| Place::of(serving, replicas, index)).collect();
@@ -165,7 +162,7 @@ impl Place {
         let before = if newest.is_some_and(comes) { rows.iter().rev().nth(1) } else { newest };
         match before.map(|row| row.reason.as_deref()) {
             None | Some(Some(SCALED_DOWN)) => Self::Added,
-            Some(Some(STOPPED)) => Self::Starting,
+            Some(Some(STOPPED | ASLEEP)) => Self::Starting,
             Some(_) => Self::Replaced,
         }
     }

@@ -2,7 +2,8 @@
 
 use domain::Permission;
 use domain::galaxy::settings_check;
-use serde_json::json;
+use domain::spec::DeploySpec;
+use serde_json::{Value, json};
 use store::Change;
 
 use super::{App, app_for, commit};
@@ -19,6 +20,8 @@ pub struct AppPatch {
     pub unhealthy_replacement: Option<bool>,
     /// Visitors stay on the same container by cookie.
     pub sticky: Option<bool>,
+    /// It stops for lack of connections, and the next request starts it.
+    pub cold_start: Option<bool>,
 }
 
 /// Changes settings of an app. They hold at once, without a restart.
@@ -40,19 +43,30 @@ async fn set(ctx: &OpCtx, app_id: &str, patch: AppPatch) -> Result<Opened<App>, 
     }
     deploy.unhealthy_replacement = patch.unhealthy_replacement.unwrap_or(deploy.unhealthy_replacement);
     deploy.sticky = patch.sticky.unwrap_or(deploy.sticky);
+    deploy.sleep_application = patch.cold_start.unwrap_or(deploy.sleep_application);
     if app.row.instance.spec == before {
         return Ok(app);
     }
     let seen = std::mem::replace(&mut app.row.instance.updated_at, ctx.now);
     let instance = app.row.instance.clone();
-    let data = json!({
-        "stopGraceSeconds": instance.spec.deploy.draining_seconds,
-        "unhealthyReplacement": instance.spec.deploy.unhealthy_replacement,
-        "sticky": instance.spec.deploy.sticky,
-    });
+    let data = difference(&before.deploy, &instance.spec.deploy);
     let activity = ctx.activity_of(app.tenant, &instance, "app_settings_set", instance.id, data);
     commit(ctx, app.tenant, instance.id, vec![Change::InstanceUpdate { row: instance, seen }, activity]).await?;
     Ok(app)
+}
+
+/// What is another setting now.
+fn difference(before: &DeploySpec, after: &DeploySpec) -> Value {
+    let settings = |deploy: &DeploySpec| {
+        [
+            ("stopGraceSeconds", json!(deploy.draining_seconds)),
+            ("unhealthyReplacement", json!(deploy.unhealthy_replacement)),
+            ("sticky", json!(deploy.sticky)),
+            ("coldStart", json!(deploy.sleep_application)),
+        ]
+    };
+    let changed = settings(before).into_iter().zip(settings(after)).filter(|(before, after)| before != after);
+    changed.map(|(_, (name, value))| (name.to_owned(), value)).collect()
 }
 
 /// Sets `METEOR_SETTINGS`, which is deployed at once.

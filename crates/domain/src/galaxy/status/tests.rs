@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::activity::Actor;
 use crate::deployment::DeployReason;
-use crate::rollout::{SCALED_DOWN, STOPPED};
+use crate::rollout::{ASLEEP, SCALED_DOWN, STOPPED};
 use crate::spec::InstanceSpec;
 use crate::*;
 
@@ -73,6 +73,8 @@ fn an_app_is_updating_while_it_is_scaled_and_not_when_a_container_is_replaced() 
         ("the only one was killed", 1, &[(0, R::Removing, killed)], AppStatus::Unavailable),
         ("and comes back", 1, &[(0, R::Removed, killed), (0, R::Initializing, None)], AppStatus::Unavailable),
         ("one restarts", 2, &[(0, R::Running, None), (1, R::Restarting, None)], AppStatus::Updating),
+        ("woken, and not there yet", 1, &[(0, R::Removed, Some(ASLEEP))], AppStatus::Starting),
+        ("woken", 1, &[(0, R::Removed, Some(ASLEEP)), (0, R::Initializing, None)], AppStatus::Starting),
         ("started again", 1, &[(0, R::Removed, Some(STOPPED)), (0, R::Created, None)], AppStatus::Starting),
     ];
     for (what, wanted, rows, expected) in cases {
@@ -106,6 +108,10 @@ fn rollouts_and_ends_have_states_of_their_own() {
     let stopped = Deployment { stopped: true, ..old };
     let ends = replica(&stopped, 0, R::Removing, Some(STOPPED));
     assert_eq!(app_status(std::slice::from_ref(&stopped), Some(&stopped), &[ends], 1), AppStatus::Stopping);
+    let asleep = deployment(D::Sleeping);
+    let ends = replica(&asleep, 0, R::Removing, Some(ASLEEP));
+    assert_eq!(app_status(std::slice::from_ref(&asleep), Some(&asleep), &[ends], 1), AppStatus::Stopping);
+    assert_eq!(app_status(std::slice::from_ref(&asleep), Some(&asleep), &[], 1), AppStatus::Stopped);
     assert_eq!(app_status(std::slice::from_ref(&stopped), Some(&stopped), &[], 1), AppStatus::Stopped);
 }
 
