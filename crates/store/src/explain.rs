@@ -65,6 +65,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::project::ALL,
         crate::replica::ALL,
         crate::run::ALL,
+        crate::second_factor::ALL,
         crate::service::ALL,
         crate::session::ALL,
         crate::system::ALL,
