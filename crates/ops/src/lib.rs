@@ -28,6 +28,7 @@ pub mod platform;
 pub mod plugin;
 pub mod project;
 pub mod run;
+pub mod second_factor;
 mod secret;
 pub mod service;
 mod signals;
@@ -63,7 +64,7 @@ pub struct Ops {
     pub principals: auth::Principals,
     /// How often keys may ask.
     pub limits: limit::Limiter,
-    /// Who typed a wrong password while changing it.
+    /// Who typed a wrong password or code while they are known.
     pub guesses: account::Guesses,
 }
 

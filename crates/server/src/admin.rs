@@ -82,6 +82,16 @@ pub(crate) fn user_create(config: Config, email: &str, name: Option<&str>) -> an
     })
 }
 
+/// Lets a user sign in by their password alone again.
+pub(crate) fn user_reset_two_factor(config: Config, email: &str) -> anyhow::Result<ExitCode> {
+    with_store(config, async |store, _| {
+        let user = find_user(&store, Some(email)).await?;
+        let had = store.second_factor_delete(user.id).await?;
+        let outcome = if had { "signs in by password alone now" } else { "had no two-factor authentication: nothing was changed" };
+        Ok(format!("{} {outcome}", user.email))
+    })
+}
+
 /// Sets the plan of a workspace.
 pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::Result<ExitCode> {
     with_store(config, async |store, config| {

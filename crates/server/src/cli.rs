@@ -67,7 +67,7 @@ enum Command {
     /// Create, list, change and revoke API tokens, and see how they are used.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Create users.
+    /// Create users, and let those in again who have lost their codes.
     #[command(subcommand)]
     User(UserCommand),
     /// Change the plan of a workspace.
@@ -177,6 +177,13 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         settings: ConfigArgs,
     },
+    /// Turn two-factor authentication off for a user who has lost their app and their recovery codes.
+    ResetTwoFactor {
+        /// The user's e-mail address.
+        email: String,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
 }
 
 /// Arguments of `orrery plan …`.
@@ -259,6 +266,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::User(UserCommand::Create { email, name, settings }) => {
             admin::user_create(resolve(settings)?.config, &email, name.as_deref())
         }
+        Command::User(UserCommand::ResetTwoFactor { email, settings }) => admin::user_reset_two_factor(resolve(settings)?.config, &email),
         Command::Plan(PlanCommand::Set { workspace, plan, settings }) => admin::plan_set(resolve(settings)?.config, &workspace, &plan),
         Command::LoginLink(args) => admin::login_link(resolve(args.settings)?.config, args.user.as_deref()),
         Command::Surface { name } => surface::print(&name),

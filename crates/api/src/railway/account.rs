@@ -197,19 +197,6 @@ impl WorkspaceMember {
     }
 }
 
-/// Whether the person signs in with a second factor; this server asks for none.
-pub(crate) struct TwoFactorInfo;
-
-#[graphql_object(context = Ctx, scalar = Scalar)]
-impl TwoFactorInfo {
-    fn has_recovery_codes(&self) -> bool {
-        false
-    }
-    fn is_verified(&self) -> bool {
-        false
-    }
-}
-
 /// Workspaces in which the person has single projects: none, since projects are not shared one by one.
 pub(crate) fn external_workspaces(ctx: &Ctx) -> Result<Vec<ExternalWorkspace>, Fault> {
     ctx.signed_in()?;

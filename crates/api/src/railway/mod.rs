@@ -34,6 +34,7 @@ mod tcp_proxy;
 mod template;
 mod token;
 mod trigger;
+mod two_factor;
 mod volume;
 mod workspace;
 

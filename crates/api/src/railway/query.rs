@@ -10,7 +10,7 @@ use ops::variable::View;
 use serde_json::json;
 
 use super::absent::ExternalWorkspace;
-use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
+use super::account::{User, Workspace, external_workspaces};
 use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
 use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
@@ -37,6 +37,7 @@ use super::tcp_proxy::TCPProxy;
 use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
 use super::trigger::{self, Trigger, TriggerRun};
+use super::two_factor::{self, TwoFactorInfo};
 use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
 use crate::graphql::scalar::{DateTime, EnvironmentVariables, ServiceInstanceLimit};
 use crate::graphql::{Ctx, Fault, Scalar};
@@ -486,10 +487,9 @@ impl Query {
     fn triggers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<Trigger>, Fault> {
         trigger::triggers(ctx, &environment_id, &service_id)
     }
-    /// Whether the person signs in with a second factor.
+    /// Whether the person's logins by password ask for a code.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
-        ctx.op.user()?;
-        Ok(TwoFactorInfo)
+        two_factor::two_factor_info(ctx)
     }
     /// Variables of a service, or those shared by an environment, with references replaced unless `unrendered`.
     fn variables(

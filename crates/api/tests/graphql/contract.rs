@@ -17,6 +17,7 @@ const EXTRAS: &[&str] = &[
     "Mutation.passwordSet",
     "Mutation.triggerRemove",
     "Mutation.triggerSave",
+    "Mutation.twoFactorInfoDelete.password",
     "Mutation.workspaceCreate",
     "Mutation.workspacePlanSet",
     "Mutation.workspaceRoleSet",
