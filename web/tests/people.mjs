@@ -1,7 +1,7 @@
 // People in the dashboard: passwords, sessions, members and their roles, invitations, notifications. Driven by
 // crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, launch, pictures, secretOf, shown, signIn, steps, tidy, visitor } from "./browser.mjs";
 
 const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
 
@@ -52,6 +52,45 @@ await step("changing the password needs the present one", async () => {
   await form.getByLabel("New password").fill(`${PASSWORD} staple`);
   await form.getByRole("button", { name: "Change the password" }).click();
   await page.getByText("the present password is another one").waitFor();
+});
+
+await step("a code follows the password once that is set up, and a recovery code works in its place", async () => {
+  await page.reload();
+  const section = page.getByRole("region", { name: "Two-factor authentication" });
+  await section.getByRole("button", { name: "Set it up" }).click();
+  const secret = (await page.getByTestId("second-factor").textContent()).trim();
+  await tidy(page, "setting two-factor authentication up");
+  const since = Date.now() / 1000;
+  await section.getByLabel("Code of your app").fill(shown(secret, since, 0));
+  await section.getByRole("button", { name: "Turn it on" }).click();
+  await page.getByText("Two-factor authentication is on").waitFor();
+  const codes = await page.getByTestId("recovery-codes").locator("code").allTextContents();
+  assert.equal(codes.length, 10);
+  await section.getByRole("button", { name: "I have kept them" }).click();
+
+  const enter = async (code) => {
+    const elsewhere = await visitor(browser);
+    await elsewhere.page.goto(`${api}/`);
+    await elsewhere.page.getByLabel("E-mail address").fill("admin@localhost");
+    await elsewhere.page.getByLabel("Password").fill(PASSWORD);
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByLabel("Code").fill("000");
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByRole("alert").getByText("wrong or was used already").waitFor();
+    await elsewhere.page.getByLabel("Code").fill(code);
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByRole("heading", { name: "Projects" }).waitFor();
+    await elsewhere.context.close();
+  };
+  await enter(shown(secret, since, 1));
+  await enter(codes[0]);
+
+  await section.getByRole("button", { name: "Turn it off…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Your password").fill(PASSWORD);
+  await dialog.getByLabel("Code of your app, or a recovery code").fill(codes[1]);
+  await dialog.getByRole("button", { name: "Turn it off" }).click();
+  await section.getByRole("button", { name: "Set it up" }).waitFor();
 });
 
 await step("somebody with an account is added as a viewer, and sees what runs", async () => {
