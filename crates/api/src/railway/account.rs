@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::account::Member;
 use domain::key::KeyKind;
 use domain::{Permission, Place, Tenant, WorkspaceId};
-use juniper::{ID, graphql_object};
+use juniper::{GraphQLObject, ID, graphql_object};
 use ops::{KeyPrincipal, Principal, UserPrincipal};
 
 use super::absent::{ExternalWorkspace, Team};
@@ -123,6 +123,11 @@ impl Workspace {
     fn created_at(&self) -> DateTime {
         DateTime(self.0.created_at)
     }
+    /// What the workspace's workflows have used of what they may use.
+    fn flow_credits(&self, ctx: &Ctx) -> Result<FlowCredits, Fault> {
+        let (used, allowance) = ctx.wait(ops::run::credits_of(&ctx.op, self.0.id))?;
+        Ok(FlowCredits { used: credits(used), allowance: credits(allowance) })
+    }
     fn id(&self) -> ID {
         ID::from(self.0.id.to_string())
     }
@@ -164,6 +169,21 @@ impl Workspace {
         let Principal::User(person) = &ctx.op.principal else { return None };
         person.memberships.iter().find(|membership| membership.workspace.id == self.0.id).map(|membership| membership.role.into())
     }
+}
+
+/// What workflows may use, in credits.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct FlowCredits {
+    /// What there is for all time.
+    allowance: f64,
+    /// What was used, and what runs under way may use.
+    used: f64,
+}
+
+// Microcredits are far below the 2^53 from which on this would be inexact.
+fn credits(micro: i64) -> f64 {
+    micro as f64 / 1_000_000.0
 }
 
 connection! {

@@ -24,7 +24,8 @@ use super::http_log::HttpLog;
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
 use super::metric::{
-    self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
+    self, AggregatedUsage, EstimatedUsage, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult,
+    MetricsAsked, MetricsResult, UsageAsked,
 };
 use super::notification::{self, NotificationKind, NotificationSettings};
 use super::plugin::Plugin;
@@ -241,6 +242,16 @@ impl Query {
         let project = Project::find(ctx, id("Project", &project_id, ProjectId)?)?;
         let all = project.all_environments(ctx, is_ephemeral)?;
         Ok(page(after, before, first, last)?.cut(all, Environment::cursor).into())
+    }
+    /// What each project will have used by the end of the month, if it goes on as it did.
+    fn estimated_usage(
+        ctx: &Ctx,
+        include_deleted: Option<bool>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<EstimatedUsage>, Fault> {
+        metric::estimated_usage(ctx, include_deleted, &measurements, (workspace_id.as_deref(), project_id.as_deref()))
     }
     /// Workspaces of others in which the person has been given projects.
     fn external_workspaces(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<ExternalWorkspace>, Fault> {
@@ -490,6 +501,20 @@ impl Query {
     /// Whether the person's logins by password ask for a code.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
         two_factor::two_factor_info(ctx)
+    }
+    /// What was used of each thing, of a project or a workspace, from the month's beginning when no date is named.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn usage(
+        ctx: &Ctx,
+        end_date: Option<DateTime>,
+        group_by: Option<Vec<MetricTag>>,
+        include_deleted: Option<bool>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        start_date: Option<DateTime>,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<AggregatedUsage>, Fault> {
+        metric::usage(ctx, UsageAsked { end_date, group_by, include_deleted, measurements, project_id, start_date, workspace_id })
     }
     /// Variables of a service, or those shared by an environment, with references replaced unless `unrendered`.
     fn variables(

@@ -1,10 +1,12 @@
 //! The shapes of answers and errors that clients match (`contracts/railway.md` 1.2).
 
-use domain::{Tenant, Timestamp};
+use domain::metric::{INTERVAL, MetricSource, Usage};
+use domain::{ProjectId, ReplicaId, Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use telemetry::metrics::Measured;
 
 use crate::world::World;
 
@@ -230,4 +232,39 @@ async fn secrets_are_in_no_error_and_no_config_without_asking() {
     let open = world.data(&ann, config, json!({"id": id, "open": true})).await;
     assert!(open.to_string().contains("canary-7f3a"), "{open}");
     assert!(world.server.ops.store.members(Tenant::system(estate.workspace)).await.unwrap().len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workspace_has_used_is_told_by_project() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let source = MetricSource {
+        workspace_id: estate.workspace,
+        project_id: estate.person.project,
+        environment_id: estate.person.environment,
+        service_id: estate.service,
+        replica: Some((estate.deployment, ReplicaId::generate())),
+    };
+    let deleted = MetricSource { project_id: ProjectId::generate(), ..source };
+    let at = (Timestamp::now().as_second() - 3_600).div_euclid(INTERVAL) * INTERVAL;
+    let used = Usage { cpu: 24.0, memory: 12.0 * 1_073_741_824.0, ..Usage::default() };
+    world.server.ops.telemetry.metrics().record(Measured { at, usage: vec![(source, used), (deleted, used)], traffic: vec![] }).unwrap();
+    let start = Timestamp::from_second(at - 3_600).unwrap();
+    let usage = async |more: &str| {
+        let arguments =
+            format!("workspaceId: \"{}\", startDate: \"{start}\", measurements: [CPU_USAGE, MEMORY_USAGE_GB]", estate.workspace);
+        let query = format!("{{ usage({arguments} {more}) {{ measurement value tags {{ projectId serviceId }} }} }}");
+        let found = world.data(&ann, &query, Value::Null).await["usage"].as_array().unwrap().clone();
+        found.into_iter().map(|one| (one["tags"]["projectId"].clone(), one["value"].as_f64().unwrap().round())).collect::<Vec<_>>()
+    };
+    // Five seconds of 24 cores and 12 GB.
+    let project = json!(estate.person.project.to_string());
+    assert_eq!(usage("groupBy: [PROJECT_ID]").await, [(project.clone(), 2.0), (project, 1.0)]);
+    assert_eq!(usage("").await, [(Value::Null, 2.0), (Value::Null, 1.0)]);
+    assert_eq!(usage("includeDeleted: true").await, [(Value::Null, 4.0), (Value::Null, 2.0)]);
+    let credits = format!("{{ workspace(workspaceId: \"{}\") {{ flowCredits {{ used allowance }} }} }}", estate.workspace);
+    let credits = world.data(&ann, &credits, Value::Null).await;
+    let credits = ["used", "allowance"].map(|name| credits["workspace"]["flowCredits"][name].as_f64());
+    assert_eq!(credits, [Some(0.0), Some(1_000_000.0)]);
 }

@@ -54,6 +54,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.environmentPatches", Read, "{ environmentPatches(environmentId: \"$environment\") { edges { node { id } } } }"),
     ("Query.environmentStagedChanges", Read, "{ environmentStagedChanges(environmentId: \"$environment\") { id patch } }"),
     ("Query.environments", Read, "{ environments(projectId: \"$project\") { edges { node { id } } } }"),
+    (
+        "Query.estimatedUsage",
+        Read,
+        "{ estimatedUsage(workspaceId: \"$workspace\", measurements: [CPU_USAGE]) { projectId estimatedValue } }",
+    ),
     ("Query.externalWorkspaces", Self_, "{ externalWorkspaces { id } }"),
     (
         "Query.httpDurationMetrics",
@@ -103,6 +108,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.triggerRuns", Read, "{ triggerRuns(triggerId: \"$trigger\") { number log } }"),
     ("Query.triggers", Read, "{ triggers(environmentId: \"$environment\", serviceId: \"$service\") { id name } }"),
     ("Query.twoFactorInfo", Self_, "{ twoFactorInfo { isVerified } }"),
+    (
+        "Query.usage",
+        Read,
+        "{ usage(workspaceId: \"$workspace\", measurements: [CPU_USAGE], groupBy: [PROJECT_ID]) { value tags { projectId } } }",
+    ),
     ("Query.variables", More, "{ variables(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") }"),
     (
         "Query.variablesForServiceDeployment",
