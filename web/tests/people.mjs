@@ -183,8 +183,23 @@ await step("the audit log says who did what", async () => {
   await entries.getByText("deployed").first().waitFor();
 });
 
+await step("a workspace's use is added up by project", async () => {
+  const table = page.getByRole("group", { name: "Use by project" });
+  const empty = page.getByRole("heading", { name: "Nothing has run in the last thirty days" });
+  // What an app uses is known some seconds after it began.
+  for (const until = Date.now() + 60_000; Date.now() < until; ) {
+    await page.goto(`${api}/w/${workspace}/usage`);
+    await table.or(empty).first().waitFor();
+    if (await table.isVisible()) break;
+  }
+  await table.getByRole("row").filter({ hasText: "vCPU h" }).first().waitFor();
+  await page.getByRole("meter", { name: "Credits used" }).waitFor();
+  await page.getByRole("figure", { name: /^Memory: / }).waitFor();
+  await tidy(page, "usage");
+});
+
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

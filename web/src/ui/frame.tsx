@@ -67,6 +67,11 @@ export function WorkspaceCrumb() {
           </Link>
         </ItemLink>
         <ItemLink>
+          <Link to="/w/$workspace/usage" params={{ workspace: shown.id }}>
+            Usage
+          </Link>
+        </ItemLink>
+        <ItemLink>
           <Link to="/w/$workspace/notifications" params={{ workspace: shown.id }}>
             Notifications
           </Link>
