@@ -24,6 +24,7 @@ pub mod limit;
 pub mod logs;
 pub mod metric;
 pub mod oauth;
+pub mod operator;
 pub mod platform;
 pub mod plugin;
 pub mod project;
@@ -42,6 +43,7 @@ pub mod workspace;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, SystemPrincipal, UserPrincipal, Via};
 pub use error::Error;
@@ -64,6 +66,8 @@ pub struct Ops {
     pub principals: auth::Principals,
     /// How often keys may ask.
     pub limits: limit::Limiter,
+    /// What the operator's verbs need of the program around them.
+    pub machine: Arc<operator::Machine>,
     /// Who typed a wrong password or code while they are known.
     pub guesses: account::Guesses,
 }
@@ -73,6 +77,7 @@ impl Ops {
     #[must_use]
     pub fn new(store: Store, telemetry: Telemetry, settings: Settings) -> Self {
         Self {
+            machine: Arc::new(operator::Machine::unknown(settings.blobs.with_file_name("store-backups"))),
             store,
             telemetry,
             signals: Signals::default(),

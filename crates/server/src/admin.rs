@@ -103,6 +103,15 @@ pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::R
     })
 }
 
+/// Copies the database.
+pub(crate) fn backup(config: Config) -> anyhow::Result<ExitCode> {
+    with_store(config, async |store, config| {
+        let folder = serve::store_backups(&config);
+        let made = ops::operator::back_up(&store, &folder, serve::now()).await?;
+        Ok(folder.join(made.name).display().to_string())
+    })
+}
+
 /// Prints a one-time login link.
 pub(crate) fn login_link(config: Config, user: Option<&str>) -> anyhow::Result<ExitCode> {
     with_store(config, async |store, config| {

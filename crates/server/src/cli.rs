@@ -73,6 +73,13 @@ enum Command {
     /// Change the plan of a workspace.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Copy the database, beside a running server too, and print the copy's path; the newest fourteen are kept.
+    ///
+    /// Secrets in the copy stay encrypted with the master key, which is not in it: keep that file elsewhere.
+    Backup {
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
     /// Print a link that logs a user in once.
     LoginLink(LoginLinkArgs),
     /// Print one checked-in description of the public surface.
@@ -240,7 +247,7 @@ pub(crate) fn run() -> ExitCode {
 fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
     let resolve = |settings: ConfigArgs| -> anyhow::Result<Effective> { Ok(config::resolve(settings, given)?) };
     match command {
-        Command::Serve(settings) => serve::serve(resolve(settings)?.config),
+        Command::Serve(settings) => serve::serve(resolve(settings)?),
         Command::Edge(args) => serve::edge(args),
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
@@ -268,6 +275,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         }
         Command::User(UserCommand::ResetTwoFactor { email, settings }) => admin::user_reset_two_factor(resolve(settings)?.config, &email),
         Command::Plan(PlanCommand::Set { workspace, plan, settings }) => admin::plan_set(resolve(settings)?.config, &workspace, &plan),
+        Command::Backup { settings } => admin::backup(resolve(settings)?.config),
         Command::LoginLink(args) => admin::login_link(resolve(args.settings)?.config, args.user.as_deref()),
         Command::Surface { name } => surface::print(&name),
     }

@@ -11,6 +11,7 @@ mod value;
 mod postgres;
 mod sqlite;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -135,6 +136,14 @@ impl Database {
         match &self.kind {
             Kind::Sqlite(sqlite) => sqlite.write(statements).await,
             Kind::Postgres(postgres) => postgres.write(&statements).await,
+        }
+    }
+
+    /// Copies everything to a file; `false` for a database that is no file.
+    pub(crate) async fn snapshot(&self, to: &Path) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => sqlite.snapshot(to.to_owned()).await.map(|()| true),
+            Kind::Postgres(_) => Ok(false),
         }
     }
 

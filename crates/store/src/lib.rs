@@ -52,6 +52,7 @@ mod run;
 mod second_factor;
 mod service;
 mod session;
+mod snapshot;
 mod system;
 mod tcp_proxy;
 mod trigger;

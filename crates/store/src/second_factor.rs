@@ -19,6 +19,7 @@ statements! {
          WHERE user_id = $user AND verified_at IS NULL AND created_at = $proposed";
     SECOND_FACTOR_STEP =
         "UPDATE second_factors SET last_step = $step WHERE user_id = $user AND verified_at IS NOT NULL AND last_step < $step";
+    SYSTEM_SECOND_FACTORS = "SELECT user_id FROM second_factors WHERE verified_at IS NOT NULL";
     SECOND_FACTOR_DELETE = "DELETE FROM second_factors WHERE user_id = $user";
     RECOVERY_CODE = "SELECT hash FROM recovery_codes WHERE user_id = $user LIMIT 1";
     RECOVERY_CODE_INSERT = "INSERT INTO recovery_codes (user_id, hash) VALUES ($user, $hash)";
@@ -121,6 +122,14 @@ impl Store {
         statements.extend(recovery_codes(user, &[]));
         let outcomes = self.write(statements).await?;
         Ok(outcomes.first().is_some_and(|outcome| outcome.touched > 0))
+    }
+
+    /// Everybody whose logins by password ask for a code: for the operator.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_second_factors(&self) -> Result<Vec<UserId>, StoreError> {
+        self.list(&SYSTEM_SECOND_FACTORS, &[], |r| r.id(UserId)).await
     }
 
     /// Whether a person has recovery codes left.

@@ -29,6 +29,7 @@ use super::inputs::{
     VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
 };
 use super::notification::{NotificationSettings, NotificationSettingsInput};
+use super::operator::{self, OperatorBackup};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::service::Service;
@@ -223,6 +224,14 @@ impl Mutation {
     /// Says whom a workspace tells of what.
     fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
         super::notification::notification_settings_set(ctx, input)
+    }
+    /// Copies the server's own database: for its operator.
+    fn operator_backup_create(ctx: &Ctx) -> Result<OperatorBackup, Fault> {
+        operator::backup_create(ctx)
+    }
+    /// Deletes a copy of the server's own database: for its operator.
+    fn operator_backup_delete(ctx: &Ctx, name: String) -> Result<bool, Fault> {
+        operator::backup_delete(ctx, &name)
     }
     /// Sets the person's password, and signs all of their other browsers out.
     fn password_set(ctx: &Ctx, input: PasswordSetInput) -> Result<bool, Fault> {

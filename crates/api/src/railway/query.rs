@@ -28,6 +28,7 @@ use super::metric::{
     MetricsAsked, MetricsResult, UsageAsked,
 };
 use super::notification::{self, NotificationKind, NotificationSettings};
+use super::operator::{self, Operator};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::rate_limit::RateLimit;
@@ -358,6 +359,10 @@ impl Query {
     /// Whom a workspace tells of what.
     fn notification_settings(ctx: &Ctx, workspace_id: String) -> Result<NotificationSettings, Fault> {
         notification::notification_settings(ctx, &workspace_id)
+    }
+    /// This server, for its operator alone.
+    fn operator(ctx: &Ctx) -> Result<Operator, Fault> {
+        operator::operator(ctx)
     }
     /// A database.
     fn plugin(ctx: &Ctx, id: String) -> Result<Plugin, Fault> {

@@ -268,3 +268,43 @@ async fn what_a_workspace_has_used_is_told_by_project() {
     let credits = ["used", "allowance"].map(|name| credits["workspace"]["flowCredits"][name].as_f64());
     assert_eq!(credits, [Some(0.0), Some(1_000_000.0)]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let (store, now) = (&world.server.ops.store, Timestamp::now());
+    let boss = ops::first_run::user_create(store, "boss@x.test", "Boss", true, None, now).await.unwrap();
+    let (_, token) = ops::first_run::account_token(store, boss.id, "test", now).await.unwrap();
+    let boss = world.bearer(token.expose_secret()).await;
+
+    let plan = format!("mutation {{ workspacePlanSet(id: \"{}\", plan: FREE) {{ id }} }}", estate.workspace);
+    world.data(&boss, &plan, Value::Null).await;
+    let users = world.data(&boss, "{ operator { users { email isAdmin twoFactor workspaces { id plan role } } } }", Value::Null).await;
+    let users = users["operator"]["users"].as_array().unwrap().clone();
+    let ann = json!({"email": "ann@x.test", "isAdmin": false, "twoFactor": false,
+        "workspaces": [{"id": estate.workspace.to_string(), "plan": "FREE", "role": "OWNER"}]});
+    assert_eq!((users.len(), &users[0], &users[1]["isAdmin"]), (2, &ann, &json!(true)));
+
+    let folder = world.server.blobs().with_file_name("store-backups");
+    for second in 1..=14 {
+        ops::operator::back_up(store, &folder, now - std::time::Duration::from_secs(100 - second)).await.unwrap();
+    }
+    let list = async || {
+        let found = world.data(&boss, "{ operator { backups { name bytes } } }", Value::Null).await;
+        found["operator"]["backups"].as_array().unwrap().clone()
+    };
+    let before = list().await;
+    assert!(before.len() == 14 && before.iter().all(|one| one["bytes"].as_f64().unwrap() > 0.0), "{before:?}");
+    let made = world.data(&boss, "mutation { operatorBackupCreate { name } }", Value::Null).await;
+    let after = list().await;
+    assert_eq!((after.len(), &after[0]["name"]), (14, &made["operatorBackupCreate"]["name"]));
+    assert_eq!(after[1..], before[..13], "the oldest made room");
+
+    let delete = |name: &str| format!("mutation {{ operatorBackupDelete(name: \"{name}\") }}");
+    for name in ["../orrery.db", "orrery-never.db"] {
+        assert_eq!(world.error(&boss, &delete(name), Value::Null).await["extensions"]["code"], json!("NOT_FOUND"), "{name}");
+    }
+    world.data(&boss, &delete(after[0]["name"].as_str().unwrap()), Value::Null).await;
+    assert_eq!(list().await, after[1..]);
+}
