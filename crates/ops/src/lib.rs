@@ -100,6 +100,8 @@ pub struct Settings {
     pub dashboard_url: String,
     /// The name of this server's region.
     pub region: String,
+    /// Other servers that its dashboard leads to, by name and address.
+    pub regions: Vec<(String, String)>,
     /// What people write in front of a TCP proxy's port.
     pub tcp_domain: String,
     /// Ports that TCP proxies are given.
@@ -125,6 +127,7 @@ impl Settings {
             edge_port: Some(8081),
             dashboard_url: "http://localhost:8080".into(),
             region: "local".into(),
+            regions: vec![],
             tcp_domain: "127.0.0.1".into(),
             tcp_ports: 30_000..=32_767,
             blobs: folder.join("blobs"),

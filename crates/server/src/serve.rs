@@ -107,6 +107,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
+        regions: regions(config),
         tcp_domain: tcp_domain(&config.base_domain),
         tcp_ports: config.tcp_ports.0.clone(),
         blobs,
@@ -120,6 +121,12 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         },
         flow: flow(config),
     }
+}
+
+/// The other servers of this installation.
+fn regions(config: &Config) -> Vec<(String, String)> {
+    let read = config.regions.iter().filter_map(|text| crate::config::region(text));
+    read.map(|(name, url)| (name.to_owned(), url.to_owned())).collect()
 }
 
 /// What workflows may use.

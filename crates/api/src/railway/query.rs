@@ -32,7 +32,7 @@ use super::operator::{self, Operator};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::rate_limit::RateLimit;
-use super::region::{Region, regions};
+use super::region::{Region, RegionEndpoint, region_endpoints, regions};
 use super::service::{Service, ServiceInstance};
 use super::session::{self, QuerySessionsConnection, Session};
 use super::tcp_proxy::TCPProxy;
@@ -417,6 +417,10 @@ impl Query {
     fn rate_limit(ctx: &Ctx) -> Result<Option<RateLimit>, Fault> {
         ctx.signed_in()?;
         Ok(RateLimit::of(ctx))
+    }
+    /// The servers that this one's dashboard leads to, itself first.
+    fn region_endpoints(ctx: &Ctx) -> Result<Vec<RegionEndpoint>, Fault> {
+        region_endpoints(ctx)
     }
     /// Where replicas can run.
     fn regions(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<Region>, Fault> {

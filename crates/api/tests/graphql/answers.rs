@@ -308,3 +308,12 @@ async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
     world.data(&boss, &delete(after[0]["name"].as_str().unwrap()), Value::Null).await;
     assert_eq!(list().await, after[1..]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_names_itself_among_those_that_its_dashboard_leads_to() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let found = world.data(&ann, "{ regionEndpoints { name url current } }", Value::Null).await;
+    assert_eq!(found["regionEndpoints"], json!([{"name": "local", "url": world.server.origin(), "current": true}]));
+}

@@ -92,6 +92,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.projectTokens", More, "{ projectTokens(projectId: \"$project\") { edges { node { id } } } }"),
     ("Query.projects", Read, "{ projects(workspaceId: \"$workspace\") { edges { node { id } } } }"),
     ("Query.rateLimit", Self_, "{ rateLimit { limit } }"),
+    ("Query.regionEndpoints", Self_, "{ regionEndpoints { name url current } }"),
     ("Query.regions", Self_, "{ regions { name } }"),
     ("Query.service", Read, "{ service(id: \"$service\") { id } }"),
     ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
