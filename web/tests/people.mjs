@@ -183,6 +183,35 @@ await step("the audit log says who did what", async () => {
   await entries.getByText("deployed").first().waitFor();
 });
 
+await step("the operator sees the machine and everybody on it, sets a plan, and copies the database", async () => {
+  await page.goto(`${api}/operator`);
+  const findings = page.getByRole("region", { name: "Health" });
+  await findings.getByText(/checks are fine/).waitFor(soon);
+  await findings.getByText("What is fine").click();
+  await findings.getByText("port of the API").waitFor();
+  await page.getByRole("meter", { name: "Disk used" }).waitFor();
+  const second = page.getByRole("list", { name: "People" }).getByRole("listitem").filter({ hasText: "second@example.test" });
+  await second.getByRole("combobox").first().selectOption("PRO");
+  await page.getByText("The plan is set").waitFor();
+  await page.getByRole("button", { name: "Make a copy now" }).click();
+  await page.getByText("The database is copied").waitFor();
+  const copies = page.getByRole("list", { name: "Copies" }).getByRole("listitem");
+  assert.equal(await copies.count(), 1);
+  await tidy(page, "the operator's page");
+  await copies.getByRole("button", { name: /^Delete / }).click();
+  await copies.waitFor({ state: "detached" });
+  await other.page.goto(`${api}/operator`);
+  await other.page.getByText("This page is for the operator").waitFor();
+  assert.equal((await asked(other.page, "{ operator { users { email } } }")).errors[0].extensions.code, "FORBIDDEN");
+});
+
+await step("another region is one choice away", async () => {
+  await page.goto(`${api}/`);
+  await page.getByRole("button", { name: "Region local" }).click();
+  await page.getByRole("menuitem", { name: "paris" }).waitFor();
+  await page.keyboard.press("Escape");
+});
+
 await step("a workspace's use is added up by project", async () => {
   const table = page.getByRole("group", { name: "Use by project" });
   const empty = page.getByRole("heading", { name: "Nothing has run in the last thirty days" });
@@ -199,7 +228,7 @@ await step("a workspace's use is added up by project", async () => {
 });
 
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
