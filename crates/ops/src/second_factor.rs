@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use domain::account::{Session, User};
-use domain::{Code, SessionId, Timestamp, key};
+use domain::{Code, Permission, SessionId, Timestamp, key};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use store::SecondFactor;
 use totp_rs::{Builder, Totp};
 
@@ -84,6 +85,7 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
     let (codes, hashes) = fresh_codes();
     ctx.ops.store.second_factor_verify(user.id, factor.created_at, step, &hashes, ctx.now).await?;
     ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
+    note(ctx, "two_factor_info_create", user).await;
     Ok(codes)
 }
 
@@ -119,6 +121,7 @@ pub async fn recovery_code_generate(ctx: &OpCtx) -> Result<Vec<SecretString>, Er
     let user = confirmed(ctx).await?;
     let (codes, hashes) = fresh_codes();
     ctx.ops.store.recovery_codes_set(user.id, &hashes).await?;
+    note(ctx, "recovery_code_generate", user).await;
     Ok(codes)
 }
 
@@ -136,6 +139,7 @@ pub async fn two_factor_info_delete(ctx: &OpCtx, password: Option<SecretString>)
     }
     ctx.ops.guesses.was_right(user.id);
     ctx.ops.store.second_factor_delete(user.id).await?;
+    note(ctx, "two_factor_info_delete", user).await;
     Ok(())
 }
 
@@ -185,6 +189,16 @@ pub async fn code_login(
     let (session, cookie) = session_start(ops, &user, now, browser).await?;
     ops.store.session_confirm(user.id, session.id, now).await?;
     Ok((session, cookie, user))
+}
+
+/// Writes down in the person's own workspace what they did.
+async fn note(ctx: &OpCtx, verb: &str, user: &User) {
+    let Ok(tenant) = crate::workflow::home(ctx, Permission::Read) else { return };
+    let activity = ctx.activity(tenant, None, verb, user.id, json!({}));
+    // It was done, and whoever did it is to be told so.
+    if let Err(error) = ctx.commit(tenant, vec![activity]).await {
+        tracing::warn!(%error, verb, "what happened to a second factor could not be written down");
+    }
 }
 
 fn in_session(ctx: &OpCtx) -> Result<(&User, SessionId), Error> {

@@ -118,6 +118,11 @@ both! {
         assert!(!store.second_factor_propose(user.id, b"another", later(3)).await.unwrap(), "a verified one was replaced");
         let factor = store.second_factor(user.id).await.unwrap().unwrap();
         assert_eq!((&factor.secret[..], factor.verified_at), (&b"a secret"[..], Some(later(2))));
+        assert!(store.second_factor_propose(other.id, b"only proposed", later(3)).await.unwrap());
+        assert_eq!(store.system_second_factors().await.unwrap(), [user.id]);
+        let places = store.system_memberships().await.unwrap();
+        let names: Vec<_> = places.iter().map(|(id, place)| (*id, place.workspace.username.as_str())).collect();
+        assert_eq!(names, [(user.id, "owner"), (other.id, "other")]);
 
         let id = user.id;
         let stepped = race(store, move |store| async move { store.second_factor_step(id, 11).await.unwrap().then_some(()) });
