@@ -196,6 +196,7 @@ await step("the operator sees the machine and everybody on it, sets a plan, and 
   await page.getByRole("button", { name: "Make a copy now" }).click();
   await page.getByText("The database is copied").waitFor();
   const copies = page.getByRole("list", { name: "Copies" }).getByRole("listitem");
+  await copies.first().waitFor();
   assert.equal(await copies.count(), 1);
   await tidy(page, "the operator's page");
   await copies.getByRole("button", { name: /^Delete / }).click();

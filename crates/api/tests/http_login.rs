@@ -229,7 +229,8 @@ async fn the_second_step_goes_with_a_code_and_the_password() {
     }
     assert_eq!(ask(&server, &cookie, &off(PASSWORD)).await["data"]["twoFactorInfoDelete"], json!(true));
     let home = ask(&server, &cookie, "{ me { workspaces { id } } }").await["data"]["me"]["workspaces"][0]["id"].clone();
-    let log = ask(&server, &cookie, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}")).await.to_string();
+    let log =
+        ask(&server, &cookie, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}")).await.to_string();
     for noted in ["two_factor_info_create", "recovery_code_generate", "two_factor_info_delete"] {
         assert!(log.contains(noted), "{noted}: {log}");
     }
