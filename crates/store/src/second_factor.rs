@@ -117,10 +117,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn second_factor_delete(&self, user: UserId) -> Result<bool, StoreError> {
-        let mut statements = vec![
-            Statement::any(&SECOND_FACTOR_DELETE, params![user = user]),
-            Statement::any(&PENDING_LOGINS_CLEAR, params![user = user]),
-        ];
+        let mut statements =
+            vec![Statement::any(&SECOND_FACTOR_DELETE, params![user = user]), Statement::any(&PENDING_LOGINS_CLEAR, params![user = user])];
         statements.extend(recovery_codes(user, &[]));
         let outcomes = self.write(statements).await?;
         Ok(outcomes.first().is_some_and(|outcome| outcome.touched > 0))

@@ -241,6 +241,18 @@ mod tests {
     }
 
     #[test]
+    fn a_login_that_needed_a_code_is_counted_until_the_code_was_right() {
+        let limits = Limits::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for _ in 0..100 {
+            drop(limits.login(address(1), "ada@example.com", now).expect("whoever has codes comes in as often as they like"));
+            limits.login_was_right(address(1), "Ada@example.com");
+        }
+        let waiting = (0..20).filter(|_| limits.login(address(1), "ada@example.com", now).is_ok()).count();
+        assert_eq!(waiting, 8, "whoever has the password alone leaves few logins that wait");
+    }
+
+    #[test]
     fn a_flood_of_addresses_takes_bounded_memory() {
         let window = Window::<u32>::default();
         for n in 0..100_000 {
