@@ -1,5 +1,6 @@
 //! What the operator of a server sees of it, and copies of its own database. Nobody else sees any of this, whatever their roles.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -199,7 +200,7 @@ pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<Sto
     make_private(folder).map_err(disk)?;
     let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
     let (unfinished, path) = (folder.join(format!("{name}.part")), folder.join(&name));
-    // Left behind by one that was interrupted in the same millisecond of another clock, or not there at all.
+    // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
     let _ = std::fs::remove_file(&unfinished);
     let copied = store.snapshot(&unfinished).await;
     if !matches!(copied, Ok(true)) {
@@ -251,6 +252,6 @@ fn list(folder: &Path) -> Result<Vec<StoreBackup>, Error> {
         found.push(StoreBackup { name, created_at: changed.unwrap_or(Timestamp::UNIX_EPOCH), bytes: metadata.len() });
     }
     // Names are times.
-    found.sort_unstable_by(|a, b| b.name.cmp(&a.name));
+    found.sort_unstable_by_key(|backup| Reverse(backup.name.clone()));
     Ok(found)
 }
