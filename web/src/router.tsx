@@ -195,6 +195,7 @@ const members = createRoute({
 });
 
 const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
+const usage = createRoute({ getParentRoute: () => root, path: "/w/$workspace/usage", component: lazyRouteComponent(() => import("./pages/usage"), "WorkspaceUsage") });
 const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
 const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
 
@@ -236,6 +237,7 @@ const tree = root.addChildren([
   tokens,
   members,
   notifications,
+  usage,
   audit,
   invite,
   flow,

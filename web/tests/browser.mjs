@@ -1,6 +1,7 @@
 // A browser for the tests, and a page that notices what a person would: errors in the console, requests that fail, a policy that is broken.
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
+import { createHmac } from "node:crypto";
 import { createRequire } from "node:module";
 import { get } from "node:http";
 import { join } from "node:path";
@@ -153,6 +154,17 @@ export const asked = (page, query) =>
 
 /** The secret that a page shows this once. */
 export const secretOf = async (page) => (await page.getByTestId("secret").locator("code").textContent()).trim();
+
+/** What an authenticator app shows: RFC 6238, so many steps of thirty seconds after a moment in seconds. */
+export function shown(secret, since, steps) {
+  const bits = [...secret].map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => Number.parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(since / 30) + steps));
+  const digest = createHmac("sha1", key).update(counter).digest();
+  const at = digest.at(-1) & 15;
+  return String((digest.readUInt32BE(at) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
 
 /** Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. */
 export async function pictures(browser, page, shots, pages) {

@@ -1,7 +1,7 @@
 // People in the dashboard: passwords, sessions, members and their roles, invitations, notifications. Driven by
 // crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, launch, pictures, secretOf, shown, signIn, steps, tidy, visitor } from "./browser.mjs";
 
 const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
 
@@ -62,6 +62,45 @@ await step("changing the password needs the present one", async () => {
   await form.getByLabel("New password").fill(`${PASSWORD} staple`);
   await form.getByRole("button", { name: "Change the password" }).click();
   await page.getByText("the present password is another one").waitFor();
+});
+
+await step("a code follows the password once that is set up, and a recovery code works in its place", async () => {
+  await page.reload();
+  const section = page.getByRole("region", { name: "Two-factor authentication" });
+  await section.getByRole("button", { name: "Set it up" }).click();
+  const secret = (await page.getByTestId("second-factor").textContent()).trim();
+  await tidy(page, "setting two-factor authentication up");
+  const since = Date.now() / 1000;
+  await section.getByLabel("Code of your app").fill(shown(secret, since, 0));
+  await section.getByRole("button", { name: "Turn it on" }).click();
+  await page.getByText("Two-factor authentication is on").waitFor();
+  const codes = await page.getByTestId("recovery-codes").locator("code").allTextContents();
+  assert.equal(codes.length, 10);
+  await section.getByRole("button", { name: "I have kept them" }).click();
+
+  const enter = async (code) => {
+    const elsewhere = await visitor(browser);
+    await elsewhere.page.goto(`${api}/`);
+    await elsewhere.page.getByLabel("E-mail address").fill("admin@localhost");
+    await elsewhere.page.getByLabel("Password").fill(PASSWORD);
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByLabel("Code").fill("000");
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByRole("alert").getByText("wrong or was used already").waitFor();
+    await elsewhere.page.getByLabel("Code").fill(code);
+    await elsewhere.page.getByRole("button", { name: "Sign in" }).click();
+    await elsewhere.page.getByRole("heading", { name: "Projects" }).waitFor();
+    await elsewhere.context.close();
+  };
+  await enter(shown(secret, since, 1));
+  await enter(codes[0]);
+
+  await section.getByRole("button", { name: "Turn it off…" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Your password").fill(PASSWORD);
+  await dialog.getByLabel("Code of your app, or a recovery code").fill(codes[1]);
+  await dialog.getByRole("button", { name: "Turn it off" }).click();
+  await section.getByRole("button", { name: "Set it up" }).waitFor();
 });
 
 await step("somebody with an account is added as a viewer, and sees what runs", async () => {
@@ -208,8 +247,53 @@ await step("the audit log says who did what", async () => {
   await entries.getByText("deployed").first().waitFor();
 });
 
+await step("the operator sees the machine and everybody on it, sets a plan, and copies the database", async () => {
+  await page.goto(`${api}/operator`);
+  const findings = page.getByRole("region", { name: "Health" });
+  await findings.getByText(/checks are fine/).waitFor(soon);
+  await findings.getByText("What is fine").click();
+  await findings.getByText("port of the API").waitFor();
+  await page.getByRole("meter", { name: "Disk used" }).waitFor();
+  const second = page.getByRole("list", { name: "People" }).getByRole("listitem").filter({ hasText: "second@example.test" });
+  await second.getByRole("combobox").first().selectOption("PRO");
+  await page.getByText("The plan is set").waitFor();
+  await page.getByRole("button", { name: "Make a copy now" }).click();
+  await page.getByText("The database is copied").waitFor();
+  const copies = page.getByRole("list", { name: "Copies" }).getByRole("listitem");
+  await copies.first().waitFor();
+  assert.equal(await copies.count(), 1);
+  await tidy(page, "the operator's page");
+  await copies.getByRole("button", { name: /^Delete / }).click();
+  await copies.waitFor({ state: "detached" });
+  await other.page.goto(`${api}/operator`);
+  await other.page.getByText("This page is for the operator").waitFor();
+  assert.equal((await asked(other.page, "{ operator { users { email } } }")).errors[0].extensions.code, "FORBIDDEN");
+});
+
+await step("another region is one choice away", async () => {
+  await page.goto(`${api}/`);
+  await page.getByRole("button", { name: "Region local" }).click();
+  await page.getByRole("menuitem", { name: "paris" }).waitFor();
+  await page.keyboard.press("Escape");
+});
+
+await step("a workspace's use is added up by project", async () => {
+  const table = page.getByRole("group", { name: "Use by project" });
+  const empty = page.getByRole("heading", { name: "Nothing has run in the last thirty days" });
+  // What an app uses is known some seconds after it began.
+  for (const until = Date.now() + 60_000; Date.now() < until; ) {
+    await page.goto(`${api}/w/${workspace}/usage`);
+    await table.or(empty).first().waitFor();
+    if (await table.isVisible()) break;
+  }
+  await table.getByRole("row").filter({ hasText: "vCPU h" }).first().waitFor();
+  await page.getByRole("meter", { name: "Credits used" }).waitFor();
+  await page.getByRole("figure", { name: /^Memory: / }).waitFor();
+  await tidy(page, "usage");
+});
+
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

@@ -3,7 +3,7 @@
 mod server;
 
 use base64::Engine as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use server::{Person, Reply, Server, encode};
 use sha2::{Digest, Sha256};
 
@@ -100,6 +100,141 @@ async fn guessing_is_limited_for_the_guesser_and_not_for_the_owner() {
     assert_eq!((seen[0], seen[11]), (401, 429), "{seen:?}");
     assert_eq!(try_from("203.0.113.9", PASSWORD).await, 429, "the right guess comes too late");
     assert_eq!(try_from("198.51.100.1", PASSWORD).await, 303, "the owner is not locked out");
+    server.end().await;
+}
+
+/// What an app that has the secret shows so many steps of thirty seconds after a time.
+fn shown(secret: &str, since: i64, steps: i64) -> String {
+    let secret = totp_rs::Secret::try_from_base32(secret).unwrap();
+    let app = totp_rs::Builder::new().with_secret(secret).build().unwrap();
+    app.generate(u64::try_from(since + 30 * steps).unwrap()).to_string()
+}
+
+/// An answer to somebody who is signed in.
+async fn ask(server: &Server, cookie: &str, query: &str) -> Value {
+    let origin = server.origin();
+    server.graphql(&[("Cookie", cookie), ("Origin", &origin)], query).await.json()
+}
+
+fn code(answer: &Value) -> &str {
+    answer["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
+}
+
+/// Two-factor authentication as a person has it.
+struct Enrolled {
+    cookie: String,
+    secret: String,
+    /// The time of the code that showed the secret.
+    since: i64,
+    recovery: Vec<String>,
+}
+
+impl Enrolled {
+    async fn new(server: &Server, person: &Person) -> Self {
+        let cookie = server.browser(person).await;
+        let proposed = ask(server, &cookie, "mutation { twoFactorInfoSecret { secret uri } }").await;
+        let secret = proposed["data"]["twoFactorInfoSecret"]["secret"].as_str().unwrap_or_else(|| panic!("{proposed}")).to_owned();
+        let uri = format!("otpauth://totp/Orrery:ada%40example.com?secret={secret}&issuer=Orrery");
+        assert_eq!(proposed["data"]["twoFactorInfoSecret"]["uri"], json!(uri));
+        assert_eq!(server.submit("/login", None, &LOGIN).await.status, 303, "what is only proposed is not asked for");
+        let since = domain::Timestamp::now().as_second();
+        let create = |token: &str| format!("mutation {{ twoFactorInfoCreate(input: {{token: \"{token}\"}}) {{ recoveryCodes }} }}");
+        assert_eq!(code(&ask(server, &cookie, &create("12345")).await), "BAD_USER_INPUT");
+        let made = ask(server, &cookie, &create(&shown(&secret, since, 0))).await;
+        let codes = made["data"]["twoFactorInfoCreate"]["recoveryCodes"].as_array().unwrap_or_else(|| panic!("{made}"));
+        let recovery = codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect();
+        Self { cookie, secret, since, recovery }
+    }
+
+    /// A login with the right password that waits for its code.
+    async fn waiting(server: &Server) -> String {
+        let asked = server.submit("/login", None, &LOGIN).await;
+        assert_eq!((asked.status, asked.header("set-cookie")), (200, None), "{}", asked.text());
+        let text = asked.text();
+        text.split_once("name=\"waiting\" value=\"").unwrap().1.split('"').next().unwrap().to_owned()
+    }
+
+    async fn answer(server: &Server, waiting: &str, code: &str) -> Reply {
+        server.submit("/login/code", None, &[("waiting", waiting), ("code", code), ("next", "/account")]).await
+    }
+}
+
+const LOGIN: [(&str, &str); 2] = [("email", "ada@example.com"), ("password", PASSWORD)];
+
+#[tokio::test]
+async fn a_password_is_followed_by_a_code_that_works_once() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let enrolled = Enrolled::new(&server, &ada).await;
+    let info = ask(&server, &enrolled.cookie, "{ twoFactorInfo { isVerified hasRecoveryCodes } }").await;
+    assert_eq!(info["data"]["twoFactorInfo"], json!({"isVerified": true, "hasRecoveryCodes": true}));
+
+    let waiting = Enrolled::waiting(&server).await;
+    let (used, next) = (shown(&enrolled.secret, enrolled.since, 0), shown(&enrolled.secret, enrolled.since, 1));
+    for wrong in ["12345", "nonsense", &used] {
+        let refused = Enrolled::answer(&server, &waiting, wrong).await;
+        assert_eq!((refused.status, refused.header("set-cookie")), (401, None), "{wrong}");
+        assert!(refused.text().contains("wrong or was used already"), "{}", refused.text());
+    }
+    let spaced = format!("{} {}", &next[..3], &next[3..]);
+    let entered = Enrolled::answer(&server, &waiting, &spaced).await;
+    assert_eq!((entered.status, entered.header("location")), (303, Some("/account")), "{}", entered.text());
+    assert!(server.get("/", Some(&entered.cookie())).await.text().contains("ada@example.com"));
+    let late = Enrolled::answer(&server, &waiting, &enrolled.recovery[9]).await;
+    assert!(late.status == 401 && late.text().contains("begin again"), "{}", late.text());
+
+    let waiting = Enrolled::waiting(&server).await;
+    assert_eq!(Enrolled::answer(&server, &waiting, &next).await.status, 401, "a code that was used works no more");
+    assert_eq!(Enrolled::answer(&server, &waiting, &enrolled.recovery[0].to_uppercase()).await.status, 303);
+    let waiting = Enrolled::waiting(&server).await;
+    assert_eq!(Enrolled::answer(&server, &waiting, &enrolled.recovery[0]).await.status, 401, "nor does a recovery code");
+
+    let mut seen = vec![];
+    for _ in 0..6 {
+        seen.push(Enrolled::answer(&server, &waiting, "000").await.status);
+    }
+    assert_eq!((seen[0], seen[5]), (401, 429), "{seen:?}");
+    assert_eq!(Enrolled::answer(&server, &waiting, &enrolled.recovery[1]).await.status, 429, "the right guess comes too late");
+    server.browser(&ada).await;
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_second_step_goes_with_a_code_and_the_password() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let enrolled = Enrolled::new(&server, &ada).await;
+    let off = |password: &str| format!("mutation {{ twoFactorInfoDelete(password: \"{password}\") }}");
+    // Whoever has a browser of hers, signed in by a link.
+    let cookie = server.browser(&ada).await;
+    for needs_a_code in ["mutation { recoveryCodeGenerate { recoveryCodes } }", &off(PASSWORD)] {
+        assert_eq!(code(&ask(&server, &cookie, needs_a_code).await), "FORBIDDEN", "{needs_a_code}");
+    }
+    assert_eq!(code(&ask(&server, &cookie, "mutation { twoFactorInfoSecret { secret } }").await), "CONFLICT", "another app takes over");
+    let validate = |token: &str| format!("mutation {{ twoFactorInfoValidate(input: {{token: \"{token}\"}}) }}");
+    let recover = |code: &str| format!("mutation {{ recoveryCodeValidate(input: {{code: \"{code}\"}}) }}");
+    let used = shown(&enrolled.secret, enrolled.since, 0);
+    assert_eq!(ask(&server, &cookie, &validate(&used)).await["data"]["twoFactorInfoValidate"], json!(false));
+    let next = shown(&enrolled.secret, enrolled.since, 1);
+    assert_eq!(ask(&server, &cookie, &validate(&next)).await["data"]["twoFactorInfoValidate"], json!(true));
+
+    let fresh = ask(&server, &cookie, "mutation { recoveryCodeGenerate { recoveryCodes } }").await;
+    let fresh = fresh["data"]["recoveryCodeGenerate"]["recoveryCodes"].as_array().unwrap().clone();
+    assert_eq!(fresh.len(), 10);
+    assert_eq!(ask(&server, &cookie, &recover(&enrolled.recovery[0])).await["data"]["recoveryCodeValidate"], json!(false));
+    assert_eq!(ask(&server, &cookie, &recover(fresh[0].as_str().unwrap())).await["data"]["recoveryCodeValidate"], json!(true));
+
+    for refused in ["mutation { twoFactorInfoDelete }", &off("another password")] {
+        assert_eq!(code(&ask(&server, &cookie, refused).await), "BAD_USER_INPUT", "{refused}");
+    }
+    assert_eq!(ask(&server, &cookie, &off(PASSWORD)).await["data"]["twoFactorInfoDelete"], json!(true));
+    let home = ask(&server, &cookie, "{ me { workspaces { id } } }").await["data"]["me"]["workspaces"][0]["id"].clone();
+    let log =
+        ask(&server, &cookie, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}")).await.to_string();
+    for noted in ["two_factor_info_create", "recovery_code_generate", "two_factor_info_delete"] {
+        assert!(log.contains(noted), "{noted}: {log}");
+    }
+    assert_eq!(server.submit("/login", None, &LOGIN).await.status, 303);
     server.end().await;
 }
 

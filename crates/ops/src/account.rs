@@ -12,7 +12,7 @@ use serde_json::json;
 use store::{AccountChange, Change};
 
 use crate::context::{Opened, UserPrincipal, Via};
-use crate::{Error, OpCtx, Ops, app, auth, first_run, secret};
+use crate::{Error, OpCtx, Ops, app, auth, first_run, second_factor, secret};
 
 const SESSION_DAYS: i64 = 30;
 
@@ -47,6 +47,15 @@ pub async fn login_link_use(
     Ok((session, cookie, user))
 }
 
+/// What a right password leads to.
+#[derive(Debug)]
+pub enum PasswordLogin {
+    /// A session, with the secret of its cookie.
+    Entered(Session, SecretString),
+    /// A code is asked for next: [`second_factor::code_login`] goes on under this secret.
+    CodeNeeded(SecretString),
+}
+
 /// Signs in by e-mail address and password.
 ///
 /// # Errors
@@ -57,7 +66,7 @@ pub async fn password_login(
     password: SecretString,
     now: Timestamp,
     browser: Browser,
-) -> Result<(Session, SecretString, User), Error> {
+) -> Result<(User, PasswordLogin), Error> {
     let user = ops.store.user_by_email(&email.trim().to_ascii_lowercase()).await?;
     let stored = match &user {
         Some(user) => ops.store.user_password_hash(user.id).await?,
@@ -65,14 +74,17 @@ pub async fn password_login(
     };
     let matches = verify_password(password, stored).await?;
     let user = user.filter(|_| matches).ok_or_else(|| Error::new(Code::Unauthenticated, "Wrong e-mail address or password"))?;
+    if let Some(waiting) = second_factor::wait_for_code(ops, &user, now).await? {
+        return Ok((user, PasswordLogin::CodeNeeded(waiting)));
+    }
     let (session, cookie) = session_start(ops, &user, "password", now, browser).await?;
-    Ok((session, cookie, user))
+    Ok((user, PasswordLogin::Entered(session, cookie)))
 }
 
 /// A hash takes 19 MB and a few tens of milliseconds: at most two at a time, off the async threads.
 static HASHING: tokio::sync::Semaphore = tokio::sync::Semaphore::const_new(2);
 
-async fn verify_password(password: SecretString, stored: Option<String>) -> Result<bool, Error> {
+pub(crate) async fn verify_password(password: SecretString, stored: Option<String>) -> Result<bool, Error> {
     let _permit = HASHING.acquire().await.map_err(|error| Error::internal("password hashing", error))?;
     tokio::task::spawn_blocking(move || {
         let hasher = argon2::Argon2::default();
@@ -107,7 +119,7 @@ pub async fn password_hash(password: SecretString) -> Result<String, Error> {
 }
 
 /// Begins a session, with how the person proved who they are.
-async fn session_start(
+pub(crate) async fn session_start(
     ops: &Arc<Ops>,
     user: &User,
     method: &str,
@@ -276,7 +288,7 @@ pub async fn account_update(ctx: &OpCtx, patch: AccountPatch) -> Result<(), Erro
     done.map_err(|error| error.when_taken("An account with this e-mail address already exists on this server"))
 }
 
-/// Wrong passwords of people who are signed in: whoever finds a browser open must not try them all.
+/// Wrong passwords and codes of people who are signed in, or whose password was right: nobody may try them all.
 #[derive(Default)]
 pub struct Guesses(Mutex<HashMap<UserId, (Timestamp, u32)>>);
 
@@ -285,19 +297,22 @@ impl Guesses {
     const SECONDS: i64 = 600;
     const PEOPLE: usize = 10_000;
 
-    fn take(&self, user: UserId, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn take(&self, user: UserId, now: Timestamp) -> Result<(), Error> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (since, _)| now.duration_since(*since).as_secs() < Self::SECONDS);
         let room = all.len() < Self::PEOPLE || all.contains_key(&user);
         let (_, count) = all.entry(user).or_insert((now, 0));
         if *count >= Self::MOST || !room {
-            return Err(Error::new(Code::RateLimited, "Too many wrong passwords: try again in ten minutes, or sign in by a login link"));
+            return Err(Error::new(
+                Code::RateLimited,
+                "Too many wrong passwords or codes: try again in ten minutes, or sign in by a login link",
+            ));
         }
         *count += 1;
         Ok(())
     }
 
-    fn was_right(&self, user: UserId) {
+    pub(crate) fn was_right(&self, user: UserId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
     }
 }

@@ -24,10 +24,12 @@ pub mod limit;
 pub mod logs;
 pub mod metric;
 pub mod oauth;
+pub mod operator;
 pub mod platform;
 pub mod plugin;
 pub mod project;
 pub mod run;
+pub mod second_factor;
 mod secret;
 pub mod service;
 mod signals;
@@ -41,6 +43,7 @@ pub mod workspace;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, SystemPrincipal, UserPrincipal, Via};
 pub use error::Error;
@@ -63,7 +66,9 @@ pub struct Ops {
     pub principals: auth::Principals,
     /// How often keys may ask.
     pub limits: limit::Limiter,
-    /// Who typed a wrong password while changing it.
+    /// What the operator's verbs need of the program around them.
+    pub machine: Arc<operator::Machine>,
+    /// Who typed a wrong password or code while they are known.
     pub guesses: account::Guesses,
 }
 
@@ -72,6 +77,7 @@ impl Ops {
     #[must_use]
     pub fn new(store: Store, telemetry: Telemetry, settings: Settings) -> Self {
         Self {
+            machine: Arc::new(operator::Machine::unknown(settings.blobs.with_file_name("store-backups"))),
             store,
             telemetry,
             signals: Signals::default(),
@@ -94,6 +100,8 @@ pub struct Settings {
     pub dashboard_url: String,
     /// The name of this server's region.
     pub region: String,
+    /// Other servers that its dashboard leads to, by name and address.
+    pub regions: Vec<(String, String)>,
     /// What people write in front of a TCP proxy's port.
     pub tcp_domain: String,
     /// Ports that TCP proxies are given.
@@ -119,6 +127,7 @@ impl Settings {
             edge_port: Some(8081),
             dashboard_url: "http://localhost:8080".into(),
             region: "local".into(),
+            regions: vec![],
             tcp_domain: "127.0.0.1".into(),
             tcp_ports: 30_000..=32_767,
             blobs: folder.join("blobs"),

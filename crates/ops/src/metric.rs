@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::log::LogLine;
 use domain::log::filter::Filter;
 use domain::metric::Traffic;
-use domain::{EnvironmentId, ProjectId, ServiceId, Tenant, WorkspaceId};
-use telemetry::metrics::{MetricScope, MetricTag, MetricTags, MetricWindow, Point, TrafficPoint};
+use domain::{EnvironmentId, ProjectId, ServiceId, Tenant, Timestamp, WorkspaceId};
+use jiff::tz::TimeZone;
+use telemetry::metrics::{MetricScope, MetricTag, MetricTags, MetricWindow, Point, Total, TrafficPoint};
 use telemetry::{LogQuery, LogScope, TelemetryError};
 
 use crate::{Error, OpCtx, account, environment, project, service};
@@ -53,6 +54,61 @@ pub async fn metrics(
     check(window)?;
     let scope = scope_of(ctx, place).await?;
     ctx.ops.telemetry.metrics().range(scope, window, group).map_err(failed)
+}
+
+/// A calendar month in UTC: what use is added up over when nobody says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Month {
+    /// Its first moment, in seconds since the epoch.
+    pub from: i64,
+    /// The moment behind its last, in seconds since the epoch.
+    pub to: i64,
+}
+
+impl Month {
+    /// The month of a moment.
+    #[must_use]
+    pub fn of(now: Timestamp) -> Self {
+        const DAY: i64 = 86_400;
+        let date = now.to_zoned(TimeZone::UTC).date();
+        let from = (now.as_second().div_euclid(DAY) + 1 - i64::from(date.day())) * DAY;
+        Self { from, to: from + i64::from(date.days_in_month()) * DAY }
+    }
+}
+
+/// What was used from one moment to another, in seconds since the epoch, added up over everything with the same tags. Without a place it is
+/// that of the principal's own workspace.
+///
+/// # Errors
+/// A window that makes no sense or about too much, not found, or not allowed.
+pub async fn usage(
+    ctx: &OpCtx,
+    place: MetricPlace,
+    (from, to): (i64, i64),
+    group: &BTreeSet<MetricTag>,
+    include_deleted: bool,
+) -> Result<BTreeMap<MetricTags, Total>, Error> {
+    // As finely as it takes for the ends of the window to be right, without reading every measurement of a month.
+    let window = MetricWindow { from, to, step: if to.saturating_sub(from) > 172_800 { 3_600 } else { 180 } };
+    check(window)?;
+    let workspace = place.workspace.or_else(|| project::default_workspace(ctx).filter(|_| place.project.is_none()));
+    let scope = scope_of(ctx, MetricPlace { workspace, ..place }).await?;
+    let by_project: BTreeSet<MetricTag> = group.iter().copied().chain([MetricTag::Project]).collect();
+    let mut found = ctx.ops.telemetry.metrics().totals(scope, window, &by_project).map_err(failed)?;
+    if !include_deleted {
+        let ids: BTreeSet<ProjectId> = found.keys().filter_map(|tags| tags.project).collect();
+        let ids: Vec<ProjectId> = ids.into_iter().collect();
+        let rows = ctx.ops.store.projects_by_id(tenant_of(scope), &ids).await?;
+        let living: BTreeSet<ProjectId> = rows.into_iter().filter(|row| row.deleted_at.is_none()).map(|row| row.id).collect();
+        found.retain(|tags, _| tags.project.is_some_and(|project| living.contains(&project)));
+    }
+    let mut sums: BTreeMap<MetricTags, Total> = BTreeMap::new();
+    for (tags, total) in found {
+        let tags = MetricTags { project: tags.project.filter(|_| group.contains(&MetricTag::Project)), ..tags };
+        let sum = sums.entry(tags).or_default();
+        *sum = sum.plus(total);
+    }
+    Ok(sums)
 }
 
 /// The requests to a service in a window by interval and status, oldest first. Those of a method or a path are counted from the request
@@ -178,4 +234,21 @@ fn counted(lines: &[LogLine], step: i64) -> Vec<TrafficPoint> {
         sums.entry((at, status)).or_default().count(micros, rx.unwrap_or(0), tx.unwrap_or(0));
     }
     sums.into_iter().map(|((at, status), traffic)| TrafficPoint { at, status, traffic }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_month_begins_on_its_first_day_and_ends_behind_its_last() {
+        let second = |text: &str| text.parse::<Timestamp>().unwrap().as_second();
+        for (now, from, to) in [
+            ("2026-11-21T22:00:00Z", "2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"),
+            ("2026-12-31T23:59:59.9Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            ("2028-02-01T00:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(Month::of(now.parse().unwrap()), Month { from: second(from), to: second(to) }, "{now}");
+        }
+    }
 }

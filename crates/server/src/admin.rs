@@ -93,6 +93,16 @@ pub(crate) fn user_email(config: Config, email: &str, new: &str) -> anyhow::Resu
     })
 }
 
+/// Lets a user sign in by their password alone again.
+pub(crate) fn user_reset_two_factor(config: Config, email: &str) -> anyhow::Result<ExitCode> {
+    with_store(config, async |store, _| {
+        let user = find_user(&store, Some(email)).await?;
+        let had = store.second_factor_delete(user.id).await?;
+        let outcome = if had { "signs in by password alone now" } else { "had no two-factor authentication: nothing was changed" };
+        Ok(format!("{} {outcome}", user.email))
+    })
+}
+
 /// Sets the plan of a workspace.
 pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::Result<ExitCode> {
     with_store(config, async |store, config| {
@@ -101,6 +111,15 @@ pub(crate) fn plan_set(config: Config, workspace: &str, plan: &str) -> anyhow::R
         let acting = Acting::as_user(store.clone(), &config, find_user(&store, None).await?.id).await?;
         let row = ops::account::workspace_plan_set(&acting.ctx, id, plan).await?.row;
         Ok(format!("{} is on the plan {}", row.username, row.plan.as_str()))
+    })
+}
+
+/// Copies the database.
+pub(crate) fn backup(config: Config) -> anyhow::Result<ExitCode> {
+    with_store(config, async |store, config| {
+        let folder = serve::store_backups(&config);
+        let made = ops::operator::back_up(&store, &folder, serve::now()).await?;
+        Ok(folder.join(made.name).display().to_string())
     })
 }
 

@@ -67,12 +67,19 @@ enum Command {
     /// Create, list, change and revoke API tokens, and see how they are used.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Create users.
+    /// Create users, and let those in again who have lost their codes.
     #[command(subcommand)]
     User(UserCommand),
     /// Change the plan of a workspace.
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Copy the database, beside a running server too, and print the copy's path; the newest fourteen are kept.
+    ///
+    /// Secrets in the copy stay encrypted with the master key, which is not in it: keep that file elsewhere.
+    Backup {
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
     /// Print a link that logs a user in once.
     LoginLink(LoginLinkArgs),
     /// Print one checked-in description of the public surface.
@@ -186,6 +193,13 @@ pub(crate) enum UserCommand {
         #[command(flatten)]
         settings: ConfigArgs,
     },
+    /// Turn two-factor authentication off for a user who has lost their app and their recovery codes.
+    ResetTwoFactor {
+        /// The user's e-mail address.
+        email: String,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
 }
 
 /// Arguments of `orrery plan …`.
@@ -242,7 +256,7 @@ pub(crate) fn run() -> ExitCode {
 fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
     let resolve = |settings: ConfigArgs| -> anyhow::Result<Effective> { Ok(config::resolve(settings, given)?) };
     match command {
-        Command::Serve(settings) => serve::serve(resolve(settings)?.config),
+        Command::Serve(settings) => serve::serve(resolve(settings)?),
         Command::Edge(args) => serve::edge(args),
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
@@ -269,7 +283,9 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
             admin::user_create(resolve(settings)?.config, &email, name.as_deref())
         }
         Command::User(UserCommand::Email { email, new, settings }) => admin::user_email(resolve(settings)?.config, &email, &new),
+        Command::User(UserCommand::ResetTwoFactor { email, settings }) => admin::user_reset_two_factor(resolve(settings)?.config, &email),
         Command::Plan(PlanCommand::Set { workspace, plan, settings }) => admin::plan_set(resolve(settings)?.config, &workspace, &plan),
+        Command::Backup { settings } => admin::backup(resolve(settings)?.config),
         Command::LoginLink(args) => admin::login_link(resolve(args.settings)?.config, args.user.as_deref()),
         Command::Surface { name } => surface::print(&name),
     }

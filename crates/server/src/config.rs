@@ -22,7 +22,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
-pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type, pair};
+pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type, pair, region};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -70,6 +70,9 @@ struct Settings {
     /// The name of the region that this server is [default: local].
     #[arg(long, env = "ORRERY_REGION", value_name = "NAME")]
     region: Option<String>,
+    /// Other servers that this one's dashboard leads to, as NAME=URL, separated by commas [default: none].
+    #[arg(long, env = "ORRERY_REGIONS", value_name = "NAME=URL", value_delimiter = ',', hide_short_help = true)]
+    regions: Option<Vec<String>>,
     /// Which parts run in this process [default: all].
     #[arg(long, env = "ORRERY_ROLE")]
     role: Option<Role>,
@@ -182,6 +185,8 @@ pub(crate) struct Config {
     #[serde(skip)]
     pub(crate) master_key: Option<SecretString>,
     pub(crate) region: String,
+    /// `NAME=URL`
+    pub(crate) regions: Vec<String>,
     pub(crate) role: Role,
     pub(crate) limits: CountsAt,
     pub(crate) limits_fallback: Fallback,
@@ -302,6 +307,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         master_key_file: layers.pick("master_key_file", set.master_key_file, file.master_key_file, || data_dir.join("master.key")),
         master_key: std::env::var("ORRERY_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from),
         region: layers.pick("region", set.region, file.region, || "local".to_owned()),
+        regions: layers.pick("regions", set.regions, file.regions, Vec::new),
         role: layers.pick("role", set.role, file.role, || Role::All),
         limits: layers.pick("limits", set.limits, file.limits, CountsAt::memory),
         limits_fallback: layers.pick("limits_fallback", set.limits_fallback, file.limits_fallback, || Fallback::Local),
@@ -457,6 +463,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     check_flow(config)?;
     if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
         return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
+    }
+    if let Some(bad) = config.regions.iter().find(|text| value::region(text).is_none()) {
+        return refused("regions", bad.clone(), "write names and addresses like paris=https://paris.example.com");
     }
     if config.public || config.base_domain != "localhost" {
         return Ok(());

@@ -7,53 +7,27 @@ mod place;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use serde::Serialize;
+use ops::operator::{Check, State};
 
 use crate::config::Effective;
 
-/// How serious a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    /// Nothing to do.
-    Ok,
-    /// Works, with less than there could be.
-    Warn,
-    /// Something that is configured cannot work.
-    Fail,
-}
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: String,
-    state: State,
-    /// What is there.
-    found: String,
-    /// What follows from it; empty when all is well.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    meaning: String,
-    /// What to do about it; empty when all is well.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    remedy: String,
-}
-
-impl Check {
-    fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Ok, found: found.into(), meaning: String::new(), remedy: String::new() }
-    }
-
-    fn warn(name: impl Into<String>, found: impl Into<String>, meaning: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Warn, found: found.into(), meaning: meaning.into(), remedy: remedy.into() }
-    }
-
-    fn fail(name: impl Into<String>, found: impl Into<String>, meaning: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { state: State::Fail, ..Self::warn(name, found, meaning, remedy) }
-    }
-}
-
 /// Looks at everything and prints it; the status is 1 when something cannot work.
 pub(crate) fn run(effective: &Effective, json: bool) -> anyhow::Result<ExitCode> {
+    let checks = look(effective);
+    let failed = checks.iter().any(|check| check.state == State::Fail);
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{:#}", serde_json::json!({ "ok": !failed, "checks": checks }))?;
+    } else {
+        for check in &checks {
+            print(&mut out, check)?;
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Looks at everything, which takes seconds.
+pub(crate) fn look(effective: &Effective) -> Vec<Check> {
     let config = &effective.config;
     let mut checks = vec![];
     checks.extend(machine::protections());
@@ -68,17 +42,7 @@ pub(crate) fn run(effective: &Effective, json: bool) -> anyhow::Result<ExitCode>
     checks.extend(network::database(&config.database));
     checks.push(network::limits(config));
     checks.extend(unknown_variables());
-
-    let failed = checks.iter().any(|check| check.state == State::Fail);
-    let mut out = std::io::stdout().lock();
-    if json {
-        writeln!(out, "{:#}", serde_json::json!({ "ok": !failed, "checks": checks }))?;
-    } else {
-        for check in &checks {
-            print(&mut out, check)?;
-        }
-    }
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    checks
 }
 
 fn print(out: &mut impl std::io::Write, check: &Check) -> std::io::Result<()> {

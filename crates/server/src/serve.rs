@@ -4,6 +4,7 @@ mod counts;
 mod edge_process;
 mod first_start;
 mod logging;
+mod machine;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use counts::limiter;
 
 use crate::cli::EdgeArgs;
-use crate::config::{Config, Role};
+use crate::config::{Config, Effective, Role};
 
 /// Threads that answer requests; the rest of the machine is for the apps. More of them than there are cores would only wake each other.
 const WORKERS: usize = 2;
@@ -34,7 +35,9 @@ const WORKERS: usize = 2;
 const REPLICA_PORTS: std::ops::RangeInclusive<u16> = 20_000..=29_999;
 
 /// Runs the API and the engine until a signal ends them.
-pub(crate) fn serve(config: Config) -> anyhow::Result<ExitCode> {
+pub(crate) fn serve(effective: Effective) -> anyhow::Result<ExitCode> {
+    let effective = Arc::new(effective);
+    let config = &effective.config;
     logging::start(config.log_format, &config.log_filter)?;
     let folders = Folders::make(&config.data_dir)?;
     let _alone = folders.lock()?;
@@ -43,12 +46,13 @@ pub(crate) fn serve(config: Config) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("the async runtime cannot start")?
-        .block_on(run(config, &folders))?;
+        .block_on(run(&effective, &folders))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
-    let ops = open(&config, folders).await?;
+async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()> {
+    let config = &effective.config;
+    let ops = open(effective, folders).await?;
     let stop = stop_signal()?;
     let (api, engine) = (config.role != Role::Engine, config.role != Role::Api);
 
@@ -57,12 +61,12 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
     } else {
         None
     };
-    let engine = if engine { Some(start_engine(&config, folders, ops.clone())?) } else { None };
+    let engine = if engine { Some(start_engine(config, folders, ops.clone())?) } else { None };
     if api {
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
-        first_start::greet(&config, &ops).await?;
+        first_start::greet(config, &ops).await?;
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
@@ -85,7 +89,8 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
 }
 
 /// Opens the store and the logs.
-pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<Arc<Ops>> {
+async fn open(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<Arc<Ops>> {
+    let config = &effective.config;
     let telemetry = Telemetry::open(TelemetryConfig {
         dir: folders.telemetry.clone(),
         retain_days: config.log_retention_days,
@@ -94,6 +99,7 @@ pub(crate) async fn open(config: &Config, folders: &Folders) -> anyhow::Result<A
     let settings = settings(config, folders.blobs.clone());
     let mut ops = Ops::new(open_store(config).await?, telemetry, settings);
     ops.limits = limiter(config)?;
+    ops.machine = Arc::new(machine::of(effective.clone()));
     Ok(Arc::new(ops))
 }
 
@@ -104,6 +110,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
+        regions: regions(config),
         tcp_domain: tcp_domain(&config.base_domain),
         tcp_ports: config.tcp_ports.0.clone(),
         blobs,
@@ -117,6 +124,12 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         },
         flow: flow(config),
     }
+}
+
+/// The other servers of this installation.
+fn regions(config: &Config) -> Vec<(String, String)> {
+    let read = config.regions.iter().filter_map(|text| crate::config::region(text));
+    read.map(|(name, url)| (name.to_owned(), url.to_owned())).collect()
 }
 
 /// What workflows may use.
@@ -292,6 +305,11 @@ pub(crate) fn launch(plan: &str, volume_variable: &str) -> anyhow::Result<ExitCo
 /// Enters the sandbox that standard input describes.
 pub(crate) fn sandbox_exec() -> anyhow::Result<ExitCode> {
     runtime::sandbox::sandbox_exec_main()
+}
+
+/// Where copies of the database are put.
+pub(crate) fn store_backups(config: &Config) -> std::path::PathBuf {
+    config.data_dir.join("store-backups")
 }
 
 /// The present time; the one place of the operator's commands that reads a clock.

@@ -57,7 +57,7 @@ fn databases_containers_and_triggers_are_looked_after_in_a_browser() {
 
 #[test]
 fn people_share_a_workspace_as_far_as_their_roles_go() {
-    browse("people.mjs", &[]);
+    browse("people.mjs", &[("ORRERY_REGIONS", "paris=https://paris.example.com")]);
 }
 
 #[test]

@@ -52,8 +52,45 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     server.sign_in(server.orrery(&["login-link", "--user", "rob@example.test"]).stdout.trim());
     let taken = server.orrery(&["user", "email", "rob@example.test", "admin@localhost"]);
     assert!(taken.status == 1 && taken.stderr.contains("already exists"), "{taken:?}");
+    let reset = server.orrery(&["user", "reset-two-factor", "Bob@example.test"]);
+    assert!(reset.status == 0 && reset.stdout.contains("had no two-factor authentication"), "{reset:?}");
     let again = server.orrery(&["login-link"]);
     server.sign_in(again.stdout.trim());
+}
+
+#[test]
+fn the_operator_looks_at_the_machine_and_copies_the_database_while_it_runs() {
+    let mut server = Server::start();
+    let backup = server.orrery(&["backup"]);
+    assert_eq!(backup.status, 0, "{backup:?}");
+    let copy = std::path::Path::new(backup.stdout.trim());
+    assert!(copy.starts_with(server.data().join("store-backups")), "{backup:?}");
+    let seen = server.graphql_as(
+        &server.token,
+        "{ operator { version backups { name } health { name state found } storage { free total parts { name bytes } } } }",
+    );
+    let seen = &seen["data"]["operator"];
+    assert_eq!(seen["backups"][0]["name"].as_str(), copy.file_name().unwrap().to_str(), "{seen}");
+    let check = |name: &str| seen["health"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap_or_else(|| panic!("{seen}"));
+    assert!(check("port of the API")["found"].as_str().unwrap().contains("is ours"), "{seen}");
+    assert_eq!((&check("version")["state"], &check("version")["found"]), (&Value::from("OK"), &seen["version"]));
+    let bytes = |name: &str| seen["storage"]["parts"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap()["bytes"].as_f64();
+    assert!(bytes("database") > Some(0.0) && bytes("copies of the database") > Some(0.0), "{seen}");
+    assert!(seen["storage"]["free"].as_f64() <= seen["storage"]["total"].as_f64(), "{seen}");
+
+    // The copy is a database: beside its key a server starts with it.
+    assert_eq!(server.orrery(&["user", "create", "late@example.test"]).status, 0);
+    server.sigkill();
+    let database = server.data().join("orrery.db");
+    for suffix in ["", "-wal", "-shm"] {
+        // Which of them there are depends on how the server ended.
+        let _ = std::fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    std::fs::copy(copy, &database).unwrap();
+    server.start_again();
+    assert!(projects(&server, &server.token)["data"]["projects"].is_object());
+    let gone = server.orrery(&["login-link", "--user", "late@example.test"]);
+    assert!(gone.status == 1 && gone.stderr.contains("no user has the address"), "{gone:?}");
 }
 
 #[test]

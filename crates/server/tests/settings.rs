@@ -42,6 +42,7 @@ fn mistakes_are_named() {
         ("database = \"mysql://me:canary@db/x\"", &["database", "postgres://"]),
         ("base_domain = \"https://example.com\"", &["base_domain", "without a scheme"]),
         ("region = \"Not This\"", &["region", "lower case"]),
+        ("regions = [\"paris=paris.example.com\"]", &["regions", "paris=https://"]),
         ("database: postgres://me:canary@db/x", &["line 1", "database"]),
     ] {
         std::fs::write(&file, content).unwrap();

@@ -12,6 +12,7 @@ mod postgres;
 mod sqlite;
 mod wal_index;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -136,6 +137,14 @@ impl Database {
         match &self.kind {
             Kind::Sqlite(sqlite) => sqlite.write(statements).await,
             Kind::Postgres(postgres) => postgres.write(&statements).await,
+        }
+    }
+
+    /// Copies everything to a file; `false` for a database that is no file.
+    pub(crate) async fn snapshot(&self, to: &Path) -> Result<bool, StoreError> {
+        match &self.kind {
+            Kind::Sqlite(sqlite) => sqlite.snapshot(to.to_owned()).await.map(|()| true),
+            Kind::Postgres(_) => Ok(false),
         }
     }
 

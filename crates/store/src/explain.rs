@@ -9,6 +9,8 @@ use crate::{MasterKey, Store, StoreConfig};
 const WHOLE: &[(&str, &str)] = &[
     ("ANY_USER", "stops at the first row"),
     ("USERS", "is the operator's list of everyone"),
+    ("SYSTEM_MEMBERSHIPS", "is the other half of the operator's list of everyone"),
+    ("SYSTEM_SECOND_FACTORS", "is a part of the same list"),
     ("SYSTEM_ROUTES", "is the whole routing table"),
     ("SYSTEM_DOMAINS_UNVERIFIED", "walks a partial index that holds nothing else"),
     ("SYSTEM_TCP_ROUTES", "is the other half of the routing table"),
@@ -67,6 +69,7 @@ fn all() -> impl Iterator<Item = &'static Sql> {
         crate::project::ALL,
         crate::replica::ALL,
         crate::run::ALL,
+        crate::second_factor::ALL,
         crate::service::ALL,
         crate::session::ALL,
         crate::system::ALL,

@@ -34,6 +34,10 @@ statements! {
         "SELECT memberships.role, ", user_columns!(), " FROM memberships JOIN users ON users.id = memberships.user_id \
          WHERE memberships.workspace_id = $workspace"
     );
+    SYSTEM_MEMBERSHIPS = concat!(
+        "SELECT memberships.user_id, memberships.role, ", columns!(), " FROM memberships JOIN workspaces \
+         ON workspaces.id = memberships.workspace_id ORDER BY memberships.workspace_id"
+    );
     WORKSPACE_INSERT =
         "INSERT INTO workspaces (id, name, username, personal_of, plan, created_at, updated_at) \
          VALUES ($id, $name, $username, $personal_of, $plan, $created, $updated)";
@@ -107,6 +111,15 @@ impl Store {
     pub async fn members(&self, tenant: Tenant) -> Result<Vec<Member>, StoreError> {
         let read = |r: &mut Record| Ok(Member { role: r.word(Role::parse)?, user: user_row(r)? });
         self.batch(&MEMBERS, &params![workspace = tenant], read, |member| member.user.id).await
+    }
+
+    /// Everybody's place in every workspace, oldest workspace first: for the operator.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_memberships(&self) -> Result<Vec<(UserId, Membership)>, StoreError> {
+        let read = |r: &mut Record| Ok((r.id(UserId)?, Membership { role: r.word(Role::parse)?, workspace: row(r)? }));
+        self.list(&SYSTEM_MEMBERSHIPS, &[], read).await
     }
 
     /// Makes a workspace with its owner.

@@ -109,6 +109,48 @@ both! {
         assert_eq!(fixture.store.oauth_refresh_use(expired, later(86_401)).await.unwrap(), RefreshUse::Unknown);
     }
 
+    async fn codes_and_the_logins_that_wait_for_them_are_used_once(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let (_, other) = fixture.tenant("other").await;
+        let store = &fixture.store;
+        assert!(store.second_factor_propose(user.id, b"abandoned", now()).await.unwrap());
+        assert!(store.second_factor_propose(user.id, b"a secret", later(1)).await.unwrap());
+        assert!(!store.second_factor_step(user.id, 9).await.unwrap(), "a code of what is only proposed");
+        let codes = [hash(), hash()];
+        let abandoned = store.second_factor_verify(user.id, now(), 10, &codes, later(2)).await;
+        assert!(matches!(abandoned, Err(StoreError::Stale)) && !store.has_recovery_codes(user.id).await.unwrap());
+        store.second_factor_verify(user.id, later(1), 10, &codes, later(2)).await.unwrap();
+        assert!(!store.second_factor_propose(user.id, b"another", later(3)).await.unwrap(), "a verified one was replaced");
+        let factor = store.second_factor(user.id).await.unwrap().unwrap();
+        assert_eq!((&factor.secret[..], factor.verified_at), (&b"a secret"[..], Some(later(2))));
+        assert!(store.second_factor_propose(other.id, b"only proposed", later(3)).await.unwrap());
+        assert_eq!(store.system_second_factors().await.unwrap(), [user.id]);
+        let places = store.system_memberships().await.unwrap();
+        let names: Vec<_> = places.iter().map(|(id, place)| (*id, place.workspace.username.as_str())).collect();
+        assert_eq!(names, [(user.id, "owner"), (other.id, "other")]);
+
+        let id = user.id;
+        let stepped = race(store, move |store| async move { store.second_factor_step(id, 11).await.unwrap().then_some(()) });
+        assert_eq!(stepped.await, 1);
+        assert!(!store.second_factor_step(id, 10).await.unwrap(), "older than one that was used");
+        assert!(!store.recovery_code_use(other.id, codes[0]).await.unwrap(), "somebody else's");
+        let recovered = race(store, move |store| async move { store.recovery_code_use(id, codes[0]).await.unwrap().then_some(()) });
+        assert_eq!(recovered.await, 1);
+        assert!(store.has_recovery_codes(id).await.unwrap());
+
+        let (waiting, another) = (hash(), hash());
+        store.pending_login_create(waiting, id, now(), later(60)).await.unwrap();
+        store.pending_login_create(another, id, now(), later(60)).await.unwrap();
+        assert_eq!(store.pending_login(waiting, later(61)).await.unwrap(), None);
+        assert_eq!(store.pending_login(waiting, now()).await.unwrap(), Some(id));
+        let entered = race(store, move |store| async move { store.pending_login_use(waiting, now()).await.unwrap().then_some(()) });
+        assert_eq!(entered.await, 1);
+
+        assert!(store.second_factor_delete(id).await.unwrap() && !store.second_factor_delete(id).await.unwrap());
+        assert!(store.second_factor(id).await.unwrap().is_none() && !store.has_recovery_codes(id).await.unwrap());
+        assert_eq!(store.pending_login(another, now()).await.unwrap(), None);
+    }
+
     async fn keys_and_sessions_end(fixture: Fixture) {
         let (tenant, user) = fixture.tenant("owner").await;
         let (_, stranger) = fixture.tenant("stranger").await;
@@ -137,6 +179,10 @@ both! {
         change(AccountChange::SessionInsert { session: session.clone(), hash: cookie }).await.unwrap();
         assert_eq!(store.session_by_hash(cookie, now()).await.unwrap(), Some(session.clone()));
         assert_eq!(store.session_by_hash(cookie, later(60)).await.unwrap(), None);
+        store.session_confirm(stranger.id, session.id, later(3)).await.unwrap();
+        assert_eq!(store.session_confirmed_at(user.id, session.id).await.unwrap(), None);
+        store.session_confirm(user.id, session.id, later(4)).await.unwrap();
+        assert_eq!(store.session_confirmed_at(user.id, session.id).await.unwrap(), Some(later(4)));
         let ends = |user| AccountChange::SessionDelete { user, id: session.id };
         assert!(matches!(change(ends(stranger.id)).await, Err(StoreError::Stale)));
         change(ends(user.id)).await.unwrap();

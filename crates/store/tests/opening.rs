@@ -17,6 +17,19 @@ both! {
         }
     }
 
+    async fn a_copy_made_meanwhile_is_whole_and_private(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let copy = fixture.dir.path().join("copy.db");
+        let made = fixture.store.snapshot(&copy).await.unwrap();
+        assert_eq!((made, copy.exists()), (fixture.kind == Kind::Sqlite, fixture.kind == Kind::Sqlite));
+        if made {
+            assert_eq!(std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&copy).unwrap().permissions()) & 0o777, 0o600);
+            let restored = open(&format!("sqlite://{}", copy.display()), KEY).await.unwrap();
+            assert_eq!(restored.variables(tree.tenant, tree.environment.id).await.unwrap(), std::slice::from_ref(&tree.variable));
+            assert!(fixture.store.snapshot(&copy).await.is_err(), "an earlier copy was written over");
+        }
+    }
+
     async fn a_closed_store_says_so(fixture: Fixture) {
         let (tenant, user) = fixture.tenant("owner").await;
         let clone = fixture.store.clone();

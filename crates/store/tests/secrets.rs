@@ -28,7 +28,7 @@ async fn on_disk(fixture: &Fixture) -> Vec<u8> {
         Kind::Postgres => {
             let (client, connection) = tokio_postgres::connect(&fixture.url, tokio_postgres::NoTls).await.unwrap();
             tokio::spawn(connection);
-            for table in ["variables", "deployment_variables", "data_keys", "instances", "deployments"] {
+            for table in ["variables", "deployment_variables", "data_keys", "instances", "deployments", "second_factors"] {
                 let query = format!("SELECT t::text FROM {table} t");
                 for row in client.query(&query, &[]).await.unwrap() {
                     all.extend(row.get::<_, String>(0).into_bytes());
@@ -48,6 +48,8 @@ both! {
             Change::DeploymentInsert { deployment: frozen.clone(), variables: BTreeMap::from([("NAME".into(), CANARY.into())]) },
         ];
         fixture.store.commit(tree.tenant, changes).await.unwrap();
+        let (_, person) = fixture.tenant("person").await;
+        fixture.store.second_factor_propose(person.id, CANARY.as_bytes(), now()).await.unwrap();
         let disk = on_disk(&fixture).await;
         assert!(holds(&disk, b"VISIBLE_NAME"), "the rows are not where this test looks");
         let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();

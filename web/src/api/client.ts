@@ -23,6 +23,9 @@ export const client = new ApolloClient({
       // Lists come whole; merging pages by hand is done where a page is asked for.
       DeploymentDeploymentInstance: { keyFields: ["id"] },
       Log: { keyFields: false },
+      // There is one of it, and what it says of a workspace is said of a person's place in it.
+      Operator: { keyFields: [] },
+      OperatorWorkspace: { keyFields: false },
       Environment: { fields: { config: { merge: false } } },
     },
   }),

@@ -164,7 +164,8 @@ function Edit({ of, onClose }: { of: ApiKeyRowFragment; onClose: () => void }) {
 
 const DAY = 86_400;
 
-function Usage({ of, onClose }: { of: ApiKeyRowFragment; onClose: () => void }) {
+/** A key's requests of the last thirty days. */
+export function KeyUsage({ of, title }: { of: ApiKeyRowFragment; title: string }) {
   const { data, error } = useQuery(ApiKeyUsageDocument, { variables: { id: of.id }, fetchPolicy: "no-cache" });
   const chart = useMemo(() => {
     if (!data) return null;
@@ -175,7 +176,7 @@ function Usage({ of, onClose }: { of: ApiKeyRowFragment; onClose: () => void }) 
     const refused = moments.map((at) => days.get(at)?.refused ?? 0);
     const sum = (values: number[]) => values.reduce((all, one) => all + one, 0).toLocaleString("en");
     return {
-      title: "Requests per day",
+      title,
       now: `${sum(allowed)} in 30 days, ${sum(refused)} refused`,
       moments,
       lines: [
@@ -187,12 +188,16 @@ function Usage({ of, onClose }: { of: ApiKeyRowFragment; onClose: () => void }) 
       bars: true,
       window: { from: moments[0], to: today + DAY },
     };
-  }, [data]);
+  }, [data, title]);
+  if (error && !data) return <ErrorBox error={error} />;
+  return chart && <Chart {...chart} />;
+}
+
+function Usage({ of, onClose }: { of: ApiKeyRowFragment; onClose: () => void }) {
   return (
     <Dialog title={`Usage of ${of.label}`} open onClose={onClose} className="wide">
       <div className="section">
-        {error && <ErrorBox error={error} />}
-        {chart && <Chart {...chart} />}
+        <KeyUsage of={of} title="Requests per day" />
         <p className="small quiet">Days are those of UTC. Counts arrive within seconds.</p>
       </div>
     </Dialog>

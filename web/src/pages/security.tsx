@@ -5,14 +5,16 @@ import { PasswordSetDocument, SessionDeleteDocument, SessionsDocument } from "..
 import { Act, ErrorBox, Field } from "../ui/basic";
 import { Ago, Until } from "../ui/time";
 import { useViewer } from "../viewer";
+import { TwoFactor } from "./two-factor";
 
-/** The password, and the browsers in which the person is signed in. */
+/** The password, the code that follows it, and the browsers in which the person is signed in. */
 export function Security() {
   const { data, error, refetch } = useQuery(SessionsDocument, { fetchPolicy: "cache-and-network" });
   if (!data) return error ? <ErrorBox error={error} retry={() => void refetch()} /> : null;
   return (
     <>
       <Password present={data.me.hasPassword} />
+      <TwoFactor on={data.twoFactorInfo.isVerified} recovery={data.twoFactorInfo.hasRecoveryCodes} password={data.me.hasPassword} />
       <section className="stack tight">
         <h2>Sessions</h2>
         <p className="second small">Browsers in which you are signed in. Signing one out takes effect with its next request.</p>

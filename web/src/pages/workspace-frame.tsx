@@ -14,6 +14,9 @@ export function WorkspaceFrame({ workspace, title, badge, children }: { workspac
           <Link to="/w/$workspace/members" params={params} className="tab">
             Members
           </Link>
+          <Link to="/w/$workspace/usage" params={params} className="tab">
+            Usage
+          </Link>
           <Link to="/w/$workspace/notifications" params={params} className="tab">
             Notifications
           </Link>

@@ -1,6 +1,8 @@
+import { useQuery } from "@apollo/client/react";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { ChevronsUpDown, Check, LogOut, Monitor, Moon, Plus, Search, Sun } from "lucide-react";
 import { useEffect, useState, type ReactNode } from "react";
+import { RegionEndpointsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { Item, ItemLink, Menu, MenuLabel } from "./menu";
 import { openPalette } from "./palette";
@@ -23,6 +25,7 @@ export function Bar({ children }: { children?: ReactNode }) {
         <Mark />
         <span>Orrery</span>
       </Link>
+      <Regions />
       {children ?? <WorkspaceCrumb />}
       <span className="grow" />
       <button type="button" className="button search-button" data-size="small" onClick={openPalette}>
@@ -34,6 +37,39 @@ export function Bar({ children }: { children?: ReactNode }) {
       </button>
       <AccountMenu />
     </header>
+  );
+}
+
+/** Other servers of the same people. Each has its own accounts and projects, so that its dashboard begins at the beginning. */
+function Regions() {
+  const { data } = useQuery(RegionEndpointsDocument);
+  const all = data?.regionEndpoints ?? [];
+  const here = all.find((one) => one.current);
+  if (!here || all.length < 2) return null;
+  return (
+    <span className="crumb">
+      <Menu
+        trigger={
+          <button type="button" aria-label={`Region ${here.name}`}>
+            <span className="cut">{here.name}</span>
+            <ChevronsUpDown size={12} />
+          </button>
+        }
+      >
+        <MenuLabel>Regions</MenuLabel>
+        {all.map((one) => (
+          <Item
+            key={one.name}
+            onSelect={() => {
+              if (!one.current) location.assign(one.url);
+            }}
+          >
+            <span className="grow cut">{one.name}</span>
+            {one.current && <Check size={14} />}
+          </Item>
+        ))}
+      </Menu>
+    </span>
   );
 }
 
@@ -64,6 +100,11 @@ export function WorkspaceCrumb() {
         <ItemLink>
           <Link to="/w/$workspace/members" params={{ workspace: shown.id }}>
             Members and roles
+          </Link>
+        </ItemLink>
+        <ItemLink>
+          <Link to="/w/$workspace/usage" params={{ workspace: shown.id }}>
+            Usage
           </Link>
         </ItemLink>
         <ItemLink>

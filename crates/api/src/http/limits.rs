@@ -177,14 +177,22 @@ impl Limits {
     /// An account under attack from many addresses is not closed: every address keeps one try per window, so its owner's right
     /// password works at once while a guesser gets no further than one guess per address.
     pub(crate) fn login(&self, address: IpAddr, email: &str, now: Timestamp) -> Result<LoginAttempt<'_>, Error> {
-        let source = Source::from(address);
-        let account = self.hasher.hash_one(email.trim().to_ascii_lowercase());
+        let (source, account) = (Source::from(address), self.account(email));
         let tries = if self.failures_of.used(&account, now) >= SIEGE { 1 } else { 8 };
         self.logins.take(source, 30, now).map_err(wait)?;
         self.logins_of.take((source, account), tries, now).map_err(wait)?;
         // Only a count: it refuses nobody by itself.
         let _ = self.failures_of.take(account, u32::MAX, now);
         Ok(LoginAttempt { limits: self, source, account })
+    }
+
+    /// The code that followed a right password was right, too: the password's attempt is not held against anyone.
+    pub(crate) fn login_was_right(&self, address: IpAddr, email: &str) {
+        LoginAttempt { limits: self, source: Source::from(address), account: self.account(email) }.succeeded();
+    }
+
+    fn account(&self, email: &str) -> u64 {
+        self.hasher.hash_one(email.trim().to_ascii_lowercase())
     }
 }
 
@@ -230,6 +238,18 @@ mod tests {
         assert!(limits.login(address(3), "bob@example.com", now).is_ok(), "other accounts are not touched");
         let later = now + SignedDuration::from_secs(SECONDS);
         assert_eq!((0..20).filter(|_| limits.login(address(3), "ada@example.com", later).is_ok()).count(), 8);
+    }
+
+    #[test]
+    fn a_login_that_needed_a_code_is_counted_until_the_code_was_right() {
+        let limits = Limits::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for _ in 0..100 {
+            limits.login(address(1), "ada@example.com", now).expect("whoever has codes comes in as often as they like");
+            limits.login_was_right(address(1), "Ada@example.com");
+        }
+        let waiting = (0..20).filter(|_| limits.login(address(1), "ada@example.com", now).is_ok()).count();
+        assert_eq!(waiting, 8, "whoever has the password alone leaves few logins that wait");
     }
 
     #[test]

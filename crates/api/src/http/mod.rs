@@ -93,6 +93,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/project/{project}", get(pages::project))
         .route("/project/{project}/service/{service}", get(pages::service))
         .route("/login", get(login::form).post(login::submit))
+        .route("/login/code", get(login::code_form).post(login::code_submit))
         .route("/login/link", get(login::link_form).post(login::link_submit))
         .route("/logout", get(login::out_form).post(login::out_submit))
         .route("/oauth/device/auth", post(oauth::device_auth))

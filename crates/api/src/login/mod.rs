@@ -9,8 +9,9 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use domain::Code;
 use domain::account::Session;
+use ops::account::PasswordLogin;
 use ops::auth::Surface;
-use ops::{Error, Principal, Via, account};
+use ops::{Error, Principal, Via, account, second_factor};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{
@@ -83,8 +84,67 @@ async fn password(state: &ApiState, arrival: &Arrival, parts: &Parts, form: &For
     let password = form.secret("password").ok_or_else(|| Error::bad_input("Type your password"))?;
     let attempt = state.limits.login(arrival.address, email, arrival.now)?;
     let browser = browser(arrival, parts);
-    let (session, secret, user) = account::password_login(&state.ops, email, password, arrival.now, browser).await?;
-    attempt.succeeded();
+    match account::password_login(&state.ops, email, password, arrival.now, browser).await? {
+        (user, PasswordLogin::Entered(session, secret)) => {
+            attempt.succeeded();
+            arrival.asked_by(Asker::Person(user.id));
+            Ok(enter(state, arrival, parts, &session, &secret, next_of(form)).await)
+        }
+        // Counts until the code was right: what waits for one takes room.
+        (_, PasswordLogin::CodeNeeded(waiting)) => Ok(code_page(next_of(form), waiting.expose_secret(), None).answer(StatusCode::OK)),
+    }
+}
+
+fn code_page(next: &str, waiting: &str, problem: Option<&str>) -> Page<'static> {
+    let problem = problem.map(|text| format!("<p role=\"alert\"><strong>{}</strong></p>", escape(text))).unwrap_or_default();
+    Page::new(
+        "Your code",
+        Html(format!(
+            "{problem}<form method=\"post\" action=\"/login/code\"><input type=\"hidden\" name=\"next\" value=\"{}\">\
+             <input type=\"hidden\" name=\"waiting\" value=\"{}\">\
+             <label>Code <input name=\"code\" autocomplete=\"one-time-code\" spellcheck=\"false\" required autofocus></label>\
+             <button>Sign in</button></form>\
+             <p>The six digits that your app shows now, or one of your recovery codes. Neither is at hand? \
+             <code>orrery user reset-two-factor</code> on the server lets you in by your password alone.</p>",
+            escape(next),
+            escape(waiting)
+        )),
+    )
+}
+
+/// `GET /login/code`: the page is only ever an answer, and a browser that loads it again begins again.
+pub(crate) async fn code_form() -> Response {
+    redirect("/login")
+}
+
+/// `POST /login/code`
+pub(crate) async fn code_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let form = match own_form(&state, &parts, body).await {
+        Ok(form) => form,
+        Err(error) => return Page::refuse(&error, &arrival.request_id),
+    };
+    match code(&state, &arrival, &parts, &form).await {
+        Ok(response) => response,
+        Err(error) if error.code == Code::Unauthenticated => {
+            login_page(next_of(&form), Some(&error.public)).answer(StatusCode::UNAUTHORIZED)
+        }
+        Err(error) if matches!(error.code, Code::RateLimited | Code::BadUserInput) => {
+            let status = if error.code == Code::RateLimited { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::UNAUTHORIZED };
+            code_page(next_of(&form), form.get("waiting").unwrap_or_default(), Some(&error.public)).answer(status)
+        }
+        Err(error) => Page::refuse(&error, &arrival.request_id),
+    }
+}
+
+async fn code(state: &ApiState, arrival: &Arrival, parts: &Parts, form: &Form) -> Result<Response, Error> {
+    let waiting = form.secret("waiting").ok_or_else(|| Error::new(Code::Unauthenticated, "Begin with your password"))?;
+    let code = form.need("code")?;
+    state.limits.link(arrival.address, arrival.now)?;
+    let browser = browser(arrival, parts);
+    let (session, secret, user) = second_factor::code_login(&state.ops, &waiting, code, arrival.now, browser).await?;
+    state.limits.link_was_right(arrival.address);
+    state.limits.login_was_right(arrival.address, &user.email);
     arrival.asked_by(Asker::Person(user.id));
     Ok(enter(state, arrival, parts, &session, &secret, next_of(form)).await)
 }

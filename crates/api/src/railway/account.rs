@@ -5,7 +5,7 @@ use std::sync::Arc;
 use domain::account::Member;
 use domain::key::KeyKind;
 use domain::{Permission, Place, Tenant, WorkspaceId};
-use juniper::{ID, graphql_object};
+use juniper::{GraphQLObject, ID, graphql_object};
 use ops::{KeyPrincipal, Principal, UserPrincipal};
 
 use super::absent::{ExternalWorkspace, Team};
@@ -123,6 +123,11 @@ impl Workspace {
     fn created_at(&self) -> DateTime {
         DateTime(self.0.created_at)
     }
+    /// What the workspace's workflows have used of what they may use.
+    fn flow_credits(&self, ctx: &Ctx) -> Result<FlowCredits, Fault> {
+        let (used, allowance) = ctx.wait(ops::run::credits_of(&ctx.op, self.0.id))?;
+        Ok(FlowCredits { used: credits(used), allowance: credits(allowance) })
+    }
     fn id(&self) -> ID {
         ID::from(self.0.id.to_string())
     }
@@ -170,6 +175,21 @@ impl Workspace {
     }
 }
 
+/// What workflows may use, in credits.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct FlowCredits {
+    /// What there is for all time.
+    allowance: f64,
+    /// What was used, and what runs under way may use.
+    used: f64,
+}
+
+// Microcredits are far below the 2^53 from which on this would be inexact.
+fn credits(micro: i64) -> f64 {
+    micro as f64 / 1_000_000.0
+}
+
 connection! {
     /// Projects of a workspace.
     WorkspaceProjectsConnection, WorkspaceProjectsConnectionEdge, Project;
@@ -198,19 +218,6 @@ impl WorkspaceMember {
     /// The role, of all that this server has.
     fn workspace_role(&self) -> WorkspaceRole {
         self.0.role.into()
-    }
-}
-
-/// Whether the person signs in with a second factor; this server asks for none.
-pub(crate) struct TwoFactorInfo;
-
-#[graphql_object(context = Ctx, scalar = Scalar)]
-impl TwoFactorInfo {
-    fn has_recovery_codes(&self) -> bool {
-        false
-    }
-    fn is_verified(&self) -> bool {
-        false
     }
 }
 

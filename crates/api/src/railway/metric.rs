@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::metric::Histogram;
 use domain::{EnvironmentId, ProjectId, ServiceId, Timestamp, WorkspaceId};
 use juniper::GraphQLObject;
-use ops::metric::{MetricPlace, RequestFilter};
-use telemetry::metrics::{MetricTag as Tag, MetricTags as Tags, MetricWindow, Point, TrafficPoint};
+use ops::metric::{MetricPlace, Month, RequestFilter};
+use telemetry::metrics::{MetricTag as Tag, MetricTags as Tags, MetricWindow, Point, Total, TrafficPoint};
 
 use super::enums::{MetricMeasurement, MetricTag};
 use super::inputs::{id, id_option};
@@ -276,4 +276,105 @@ pub(crate) fn http_durations(ctx: &Ctx, asked: HttpAsked) -> Result<HttpDuration
         HttpDurationMetricsSample { p50: millis(0.5), p90: millis(0.9), p95: millis(0.95), p99: millis(0.99), ts: seconds(at) }
     };
     Ok(HttpDurationMetricsResult { samples: sums.into_iter().map(sample).collect() })
+}
+
+/// What was used of one thing in a window.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct AggregatedUsage {
+    measurement: MetricMeasurement,
+    tags: MetricTags,
+    /// vCPU minutes, GB minutes of memory and disks, GB of network.
+    value: f64,
+}
+
+/// What a project will have used of one thing by the end of the month.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct EstimatedUsage {
+    /// vCPU minutes, GB minutes of memory and disks, GB of network, when it goes on as it did.
+    estimated_value: f64,
+    measurement: MetricMeasurement,
+    project_id: String,
+}
+
+/// The arguments of `usage`.
+pub(crate) struct UsageAsked {
+    pub(crate) end_date: Option<DateTime>,
+    pub(crate) group_by: Option<Vec<MetricTag>>,
+    pub(crate) include_deleted: Option<bool>,
+    pub(crate) measurements: Vec<MetricMeasurement>,
+    pub(crate) project_id: Option<String>,
+    pub(crate) start_date: Option<DateTime>,
+    pub(crate) workspace_id: Option<String>,
+}
+
+/// The amount of a measurement; `None` for what is not measured.
+fn amount(measurement: MetricMeasurement, total: &Total) -> Option<f64> {
+    let minutes = |seconds: f64| Some(seconds / 60.0);
+    match measurement {
+        MetricMeasurement::CpuUsage | MetricMeasurement::CpuUsage2 => minutes(total.usage.cpu),
+        MetricMeasurement::CpuLimit => minutes(total.usage.cpu_limit),
+        MetricMeasurement::MemoryUsageGb => minutes(total.usage.memory / GB),
+        MetricMeasurement::MemoryLimitGb => minutes(total.usage.memory_limit / GB),
+        MetricMeasurement::EphemeralDiskUsageGb => minutes(total.usage.ephemeral_disk / GB),
+        MetricMeasurement::DiskUsageGb => minutes(total.usage.disk / GB),
+        MetricMeasurement::NetworkRxGb => Some(total.network_rx / GB),
+        MetricMeasurement::NetworkTxGb => Some(total.network_tx / GB),
+        MetricMeasurement::BackupUsageGb | MetricMeasurement::MeasurementUnspecified | MetricMeasurement::Unrecognized => None,
+    }
+}
+
+fn usage_place(workspace: Option<&str>, project: Option<&str>) -> Result<MetricPlace, Fault> {
+    let (workspace, project) = (id_option("Workspace", workspace, WorkspaceId)?, id_option("Project", project, ProjectId)?);
+    Ok(MetricPlace { workspace, project, ..MetricPlace::default() })
+}
+
+/// `usage`.
+pub(crate) fn usage(ctx: &Ctx, asked: UsageAsked) -> Result<Vec<AggregatedUsage>, Fault> {
+    let place = usage_place(asked.workspace_id.as_deref(), asked.project_id.as_deref())?;
+    let group = asked.group_by.unwrap_or_default();
+    let by_region = group.contains(&MetricTag::Region);
+    let group: BTreeSet<Tag> = group.into_iter().filter_map(|one| tag(one).transpose()).collect::<Result<_, _>>()?;
+    let from = asked.start_date.map_or_else(|| Month::of(ctx.op.now).from, |at| at.0.as_second());
+    let to = asked.end_date.map_or(ctx.op.now, |at| at.0).as_second();
+    let mut found = ctx.wait(ops::metric::usage(&ctx.op, place, (from, to), &group, asked.include_deleted == Some(true)))?;
+    if found.is_empty() && group.is_empty() {
+        found.insert(Tags::default(), Total::default());
+    }
+    ctx.charge(found.len() * asked.measurements.len())?;
+    let mut results = vec![];
+    for measurement in asked.measurements {
+        for (its, total) in &found {
+            let Some(value) = amount(measurement, total) else { continue };
+            results.push(AggregatedUsage { measurement, tags: tags(ctx, *its, by_region), value });
+        }
+    }
+    Ok(results)
+}
+
+/// `estimatedUsage`
+pub(crate) fn estimated_usage(
+    ctx: &Ctx,
+    include_deleted: Option<bool>,
+    measurements: &[MetricMeasurement],
+    place: (Option<&str>, Option<&str>),
+) -> Result<Vec<EstimatedUsage>, Fault> {
+    let Month { from, to } = Month::of(ctx.op.now);
+    // In its first hour a month says nothing yet about the rest of it.
+    let so_far = (ctx.op.now.as_second() - from).max(3_600);
+    let place = usage_place(place.0, place.1)?;
+    let by_project = BTreeSet::from([Tag::Project]);
+    let found = ctx.wait(ops::metric::usage(&ctx.op, place, (from, from + so_far), &by_project, include_deleted == Some(true)))?;
+    ctx.charge(found.len() * measurements.len())?;
+    #[expect(clippy::cast_precision_loss, reason = "seconds of a month")]
+    let factor = (to - from) as f64 / so_far as f64;
+    let mut results = vec![];
+    for measurement in measurements {
+        for (tags, total) in &found {
+            let (Some(used), Some(project)) = (amount(*measurement, total), tags.project) else { continue };
+            results.push(EstimatedUsage { estimated_value: used * factor, measurement: *measurement, project_id: project.to_string() });
+        }
+    }
+    Ok(results)
 }

@@ -22,6 +22,7 @@ mod log;
 mod metric;
 mod mutation;
 mod notification;
+mod operator;
 mod plugin;
 mod project;
 mod query;
@@ -34,6 +35,7 @@ mod tcp_proxy;
 mod template;
 mod token;
 mod trigger;
+mod two_factor;
 mod volume;
 mod workspace;
 

@@ -29,6 +29,7 @@ use super::inputs::{
     VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
 };
 use super::notification::{NotificationSettings, NotificationSettingsInput};
+use super::operator::{self, OperatorBackup};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::service::Service;
@@ -36,6 +37,9 @@ use super::session::{AccountUpdateInput, PasswordSetInput};
 use super::tcp_proxy::TCPProxy;
 use super::template::TemplateDeployPayload;
 use super::trigger::{Trigger, TriggerInput};
+use super::two_factor::{
+    self, RecoveryCodeValidateInput, RecoveryCodes, TwoFactorInfoCreateInput, TwoFactorInfoSecret, TwoFactorInfoValidateInput,
+};
 use super::volume::{Volume, WorkflowId};
 use super::workspace::{
     self, WorkspaceCreateInput, WorkspaceInviteCodeCreateInput, WorkspacePermissionChangeInput, WorkspaceRoleSetInput,
@@ -225,6 +229,14 @@ impl Mutation {
     fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
         super::notification::notification_settings_set(ctx, input)
     }
+    /// Copies the server's own database: for its operator.
+    fn operator_backup_create(ctx: &Ctx) -> Result<OperatorBackup, Fault> {
+        operator::backup_create(ctx)
+    }
+    /// Deletes a copy of the server's own database: for its operator.
+    fn operator_backup_delete(ctx: &Ctx, name: String) -> Result<bool, Fault> {
+        operator::backup_delete(ctx, &name)
+    }
     /// Sets the person's password, and signs all of their other browsers out.
     fn password_set(ctx: &Ctx, input: PasswordSetInput) -> Result<bool, Fault> {
         super::session::password_set(ctx, input)
@@ -294,6 +306,14 @@ impl Mutation {
         off("prDeploys", input.pr_deploys)?;
         let project = inputs::id("Project", &id, ProjectId)?;
         Ok(Project::new(ctx, ctx.wait(ops::project::project_update(&ctx.op, project, input.name, input.description))?))
+    }
+    /// Makes new recovery codes in the place of all earlier ones, up to five minutes after a right code. They are shown this once.
+    fn recovery_code_generate(ctx: &Ctx) -> Result<RecoveryCodes, Fault> {
+        two_factor::recovery_code_generate(ctx)
+    }
+    /// Uses a recovery code up; for five minutes the session may do what needs one. Whether it was right.
+    fn recovery_code_validate(ctx: &Ctx, input: RecoveryCodeValidateInput) -> Result<bool, Fault> {
+        two_factor::recovery_code_validate(ctx, &input)
     }
     /// Lets a service deploy an image or a repository from now on, in every lasting environment.
     fn service_connect(ctx: &Ctx, id: String, input: ServiceConnectInput) -> Result<Service, Fault> {
@@ -418,6 +438,22 @@ impl Mutation {
     /// Makes a trigger or changes one; it runs in the next round.
     fn trigger_save(ctx: &Ctx, input: TriggerInput) -> Result<Trigger, Fault> {
         super::trigger::trigger_save(ctx, input)
+    }
+    /// Lets logins by password ask for a code of the app, which sends its first one. The answer is shown this once.
+    fn two_factor_info_create(ctx: &Ctx, input: TwoFactorInfoCreateInput) -> Result<RecoveryCodes, Fault> {
+        two_factor::two_factor_info_create(ctx, &input)
+    }
+    /// Lets logins go without a code again: with the password, up to five minutes after a right code.
+    fn two_factor_info_delete(ctx: &Ctx, password: Option<String>) -> Result<bool, Fault> {
+        two_factor::two_factor_info_delete(ctx, password)
+    }
+    /// Makes a secret for the person's app. It is shown this once, and counts from its first code on.
+    fn two_factor_info_secret(ctx: &Ctx) -> Result<TwoFactorInfoSecret, Fault> {
+        two_factor::two_factor_info_secret(ctx)
+    }
+    /// Uses a code of the app up; for five minutes the session may do what needs one. Whether it was right.
+    fn two_factor_info_validate(ctx: &Ctx, input: TwoFactorInfoValidateInput) -> Result<bool, Fault> {
+        two_factor::two_factor_info_validate(ctx, &input)
     }
     /// Writes variables.
     fn variable_collection_upsert(ctx: &Ctx, input: VariableCollectionUpsertInput) -> Result<bool, Fault> {

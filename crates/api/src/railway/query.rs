@@ -10,7 +10,7 @@ use ops::variable::View;
 use serde_json::json;
 
 use super::absent::ExternalWorkspace;
-use super::account::{TwoFactorInfo, User, Workspace, external_workspaces};
+use super::account::{User, Workspace, external_workspaces};
 use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
 use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
@@ -24,19 +24,22 @@ use super::http_log::HttpLog;
 use super::inputs::{DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
 use super::metric::{
-    self, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult, MetricsAsked, MetricsResult,
+    self, AggregatedUsage, EstimatedUsage, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult,
+    MetricsAsked, MetricsResult, UsageAsked,
 };
 use super::notification::{self, NotificationKind, NotificationSettings};
+use super::operator::{self, Operator};
 use super::plugin::Plugin;
 use super::project::Project;
 use super::rate_limit::RateLimit;
-use super::region::{Region, regions};
+use super::region::{Region, RegionEndpoint, region_endpoints, regions};
 use super::service::{Service, ServiceInstance};
 use super::session::{self, QuerySessionsConnection, Session};
 use super::tcp_proxy::TCPProxy;
 use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
 use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
 use super::trigger::{self, Trigger, TriggerRun};
+use super::two_factor::{self, TwoFactorInfo};
 use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
 use crate::graphql::scalar::{DateTime, EnvironmentVariables, ServiceInstanceLimit};
 use crate::graphql::{Ctx, Fault, Scalar};
@@ -241,6 +244,16 @@ impl Query {
         let all = project.all_environments(ctx, is_ephemeral)?;
         Ok(page(after, before, first, last)?.cut(all, Environment::cursor).into())
     }
+    /// What each project will have used by the end of the month, if it goes on as it did.
+    fn estimated_usage(
+        ctx: &Ctx,
+        include_deleted: Option<bool>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<EstimatedUsage>, Fault> {
+        metric::estimated_usage(ctx, include_deleted, &measurements, (workspace_id.as_deref(), project_id.as_deref()))
+    }
     /// Workspaces of others in which the person has been given projects.
     fn external_workspaces(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<ExternalWorkspace>, Fault> {
         let _ = project_id;
@@ -347,6 +360,10 @@ impl Query {
     fn notification_settings(ctx: &Ctx, workspace_id: String) -> Result<NotificationSettings, Fault> {
         notification::notification_settings(ctx, &workspace_id)
     }
+    /// This server, for its operator alone.
+    fn operator(ctx: &Ctx) -> Result<Operator, Fault> {
+        operator::operator(ctx)
+    }
     /// A database.
     fn plugin(ctx: &Ctx, id: String) -> Result<Plugin, Fault> {
         Plugin::find(ctx, &id)
@@ -400,6 +417,10 @@ impl Query {
     fn rate_limit(ctx: &Ctx) -> Result<Option<RateLimit>, Fault> {
         ctx.signed_in()?;
         Ok(RateLimit::of(ctx))
+    }
+    /// The servers that this one's dashboard leads to, itself first.
+    fn region_endpoints(ctx: &Ctx) -> Result<Vec<RegionEndpoint>, Fault> {
+        region_endpoints(ctx)
     }
     /// Where replicas can run.
     fn regions(ctx: &Ctx, project_id: Option<String>) -> Result<Vec<Region>, Fault> {
@@ -486,10 +507,23 @@ impl Query {
     fn triggers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<Trigger>, Fault> {
         trigger::triggers(ctx, &environment_id, &service_id)
     }
-    /// Whether the person signs in with a second factor.
+    /// Whether the person's logins by password ask for a code.
     fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
-        ctx.op.user()?;
-        Ok(TwoFactorInfo)
+        two_factor::two_factor_info(ctx)
+    }
+    /// What was used of each thing, of a project or a workspace, from the month's beginning when no date is named.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
+    fn usage(
+        ctx: &Ctx,
+        end_date: Option<DateTime>,
+        group_by: Option<Vec<MetricTag>>,
+        include_deleted: Option<bool>,
+        measurements: Vec<MetricMeasurement>,
+        project_id: Option<String>,
+        start_date: Option<DateTime>,
+        workspace_id: Option<String>,
+    ) -> Result<Vec<AggregatedUsage>, Fault> {
+        metric::usage(ctx, UsageAsked { end_date, group_by, include_deleted, measurements, project_id, start_date, workspace_id })
     }
     /// Variables of a service, or those shared by an environment, with references replaced unless `unrendered`.
     fn variables(

@@ -1,6 +1,6 @@
 //! Where replicas can run: the one place that a single machine is.
 
-use juniper::graphql_object;
+use juniper::{GraphQLObject, graphql_object};
 
 use super::absent::RegionDeprecationInfo;
 use crate::graphql::{Ctx, Fault, Scalar};
@@ -48,4 +48,25 @@ impl RegionDeploymentConstraints {
     fn deprecation_info(&self) -> Option<RegionDeprecationInfo> {
         None
     }
+}
+
+/// A server that a dashboard leads to. Each keeps its own accounts and apps.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct RegionEndpoint {
+    /// It is the one that answers.
+    current: bool,
+    name: String,
+    /// Where its dashboard and its API are, without a slash at the end.
+    url: String,
+}
+
+/// `regionEndpoints`
+pub(crate) fn region_endpoints(ctx: &Ctx) -> Result<Vec<RegionEndpoint>, Fault> {
+    ctx.signed_in()?;
+    let settings = &ctx.op.ops.settings;
+    let own = RegionEndpoint { current: true, name: settings.region.clone(), url: settings.dashboard_url.clone() };
+    let others = settings.regions.iter().filter(|(name, _)| *name != settings.region);
+    let others = others.map(|(name, url)| RegionEndpoint { current: false, name: name.clone(), url: url.clone() });
+    Ok(std::iter::once(own).chain(others).collect())
 }

@@ -1,10 +1,12 @@
 //! The shapes of answers and errors that clients match (`contracts/railway.md` 1.2).
 
-use domain::{Tenant, Timestamp};
+use domain::metric::{INTERVAL, MetricSource, Usage};
+use domain::{ProjectId, ReplicaId, Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use telemetry::metrics::Measured;
 
 use crate::world::World;
 
@@ -230,4 +232,88 @@ async fn secrets_are_in_no_error_and_no_config_without_asking() {
     let open = world.data(&ann, config, json!({"id": id, "open": true})).await;
     assert!(open.to_string().contains("canary-7f3a"), "{open}");
     assert!(world.server.ops.store.members(Tenant::system(estate.workspace)).await.unwrap().len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workspace_has_used_is_told_by_project() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let source = MetricSource {
+        workspace_id: estate.workspace,
+        project_id: estate.person.project,
+        environment_id: estate.person.environment,
+        service_id: estate.service,
+        replica: Some((estate.deployment, ReplicaId::generate())),
+    };
+    let deleted = MetricSource { project_id: ProjectId::generate(), ..source };
+    let at = (Timestamp::now().as_second() - 3_600).div_euclid(INTERVAL) * INTERVAL;
+    let used = Usage { cpu: 24.0, memory: 12.0 * 1_073_741_824.0, ..Usage::default() };
+    world.server.ops.telemetry.metrics().record(Measured { at, usage: vec![(source, used), (deleted, used)], traffic: vec![] }).unwrap();
+    let start = Timestamp::from_second(at - 3_600).unwrap();
+    let usage = async |more: &str| {
+        let arguments =
+            format!("workspaceId: \"{}\", startDate: \"{start}\", measurements: [CPU_USAGE, MEMORY_USAGE_GB]", estate.workspace);
+        let query = format!("{{ usage({arguments} {more}) {{ measurement value tags {{ projectId serviceId }} }} }}");
+        let found = world.data(&ann, &query, Value::Null).await["usage"].as_array().unwrap().clone();
+        found.into_iter().map(|one| (one["tags"]["projectId"].clone(), one["value"].as_f64().unwrap().round())).collect::<Vec<_>>()
+    };
+    // Five seconds of 24 cores and 12 GB.
+    let project = json!(estate.person.project.to_string());
+    assert_eq!(usage("groupBy: [PROJECT_ID]").await, [(project.clone(), 2.0), (project, 1.0)]);
+    assert_eq!(usage("").await, [(Value::Null, 2.0), (Value::Null, 1.0)]);
+    assert_eq!(usage("includeDeleted: true").await, [(Value::Null, 4.0), (Value::Null, 2.0)]);
+    let credits = format!("{{ workspace(workspaceId: \"{}\") {{ flowCredits {{ used allowance }} }} }}", estate.workspace);
+    let credits = world.data(&ann, &credits, Value::Null).await;
+    let credits = ["used", "allowance"].map(|name| credits["workspace"]["flowCredits"][name].as_f64());
+    assert_eq!(credits, [Some(0.0), Some(1_000_000.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let (store, now) = (&world.server.ops.store, Timestamp::now());
+    let boss = ops::first_run::user_create(store, "boss@x.test", "Boss", true, None, now).await.unwrap();
+    let (_, token) = ops::first_run::account_token(store, boss.id, "test", now).await.unwrap();
+    let boss = world.bearer(token.expose_secret()).await;
+
+    let plan = format!("mutation {{ workspacePlanSet(id: \"{}\", plan: FREE) {{ id }} }}", estate.workspace);
+    world.data(&boss, &plan, Value::Null).await;
+    let users = world.data(&boss, "{ operator { users { email isAdmin twoFactor workspaces { id plan role } } } }", Value::Null).await;
+    let users = users["operator"]["users"].as_array().unwrap().clone();
+    let ann = json!({"email": "ann@x.test", "isAdmin": false, "twoFactor": false,
+        "workspaces": [{"id": estate.workspace.to_string(), "plan": "FREE", "role": "OWNER"}]});
+    assert_eq!((users.len(), &users[0], &users[1]["isAdmin"]), (2, &ann, &json!(true)));
+
+    let folder = world.server.blobs().with_file_name("store-backups");
+    for second in 1..=14 {
+        ops::operator::back_up(store, &folder, now - std::time::Duration::from_secs(100 - second)).await.unwrap();
+    }
+    let list = async || {
+        let found = world.data(&boss, "{ operator { backups { name bytes } } }", Value::Null).await;
+        found["operator"]["backups"].as_array().unwrap().clone()
+    };
+    let before = list().await;
+    assert!(before.len() == 14 && before.iter().all(|one| one["bytes"].as_f64().unwrap() > 0.0), "{before:?}");
+    let made = world.data(&boss, "mutation { operatorBackupCreate { name } }", Value::Null).await;
+    let after = list().await;
+    assert_eq!((after.len(), &after[0]["name"]), (14, &made["operatorBackupCreate"]["name"]));
+    assert_eq!(after[1..], before[..13], "the oldest made room");
+
+    let delete = |name: &str| format!("mutation {{ operatorBackupDelete(name: \"{name}\") }}");
+    for name in ["../orrery.db", "orrery-never.db"] {
+        assert_eq!(world.error(&boss, &delete(name), Value::Null).await["extensions"]["code"], json!("NOT_FOUND"), "{name}");
+    }
+    world.data(&boss, &delete(after[0]["name"].as_str().unwrap()), Value::Null).await;
+    assert_eq!(list().await, after[1..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_names_itself_among_those_that_its_dashboard_leads_to() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let found = world.data(&ann, "{ regionEndpoints { name url current } }", Value::Null).await;
+    assert_eq!(found["regionEndpoints"], json!([{"name": "local", "url": world.server.origin(), "current": true}]));
 }

@@ -419,6 +419,15 @@ pub(crate) fn pair(text: &str) -> Option<(&str, &str)> {
     (plain && !kind.is_empty() && !value.is_empty()).then_some((kind, value))
 }
 
+/// `NAME=URL` of another server, without a slash at its end.
+pub(crate) fn region(text: &str) -> Option<(&str, &str)> {
+    let (name, url) = text.split_once('=')?;
+    let (name, url) = (name.trim(), url.trim().trim_end_matches('/'));
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"))?;
+    let named = !name.is_empty() && domain::name::slug(name, "") == name;
+    (named && !host.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic())).then_some((name, url))
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -460,6 +469,23 @@ mod tests {
         assert_eq!(pair("gpt_5 = gpt-5=mini"), Some(("gpt_5", "gpt-5=mini")));
         for bad in ["", "gpt_5", "gpt_5=", "=x", "GPT=x", "gpt-5=x"] {
             assert_eq!(pair(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn regions_have_a_name_and_an_address() {
+        assert_eq!(region(" paris = https://paris.example.com/ "), Some(("paris", "https://paris.example.com")));
+        for bad in [
+            "",
+            "paris",
+            "paris=",
+            "=https://x.test",
+            "Paris=https://x.test",
+            "paris=ftp://x.test",
+            "paris=javascript:alert(1)",
+            "p=http:// x",
+        ] {
+            assert_eq!(region(bad), None, "{bad}");
         }
     }
 

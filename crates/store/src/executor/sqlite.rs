@@ -113,6 +113,19 @@ impl Sqlite {
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner).as_ref()?.version()
     }
 
+    /// Copies the database to an empty file, through a connection of its own; writers do not wait for it.
+    pub(crate) async fn snapshot(&self, to: PathBuf) -> Result<(), StoreError> {
+        let from = self.path.clone();
+        let copy = tokio::task::spawn_blocking(move || {
+            create_private(&to)?;
+            let name = to.to_str().ok_or_else(|| StoreError::unavailable("the copy's path is not UTF-8"))?;
+            connect(&from)?.execute("VACUUM INTO ?1", [name]).map_err(StoreError::unavailable)?;
+            // The library does not wait for the disk here.
+            std::fs::File::open(&to).and_then(|file| file.sync_all()).map_err(StoreError::unavailable)
+        });
+        copy.await.map_err(StoreError::unavailable)?
+    }
+
     pub(crate) async fn write(&self, statements: Vec<Statement>) -> Reply {
         let (reply, answer) = oneshot::channel();
         self.queue.send(Job::Write { statements, reply }).await.map_err(|_| closed())?;

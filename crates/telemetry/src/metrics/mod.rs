@@ -77,6 +77,29 @@ pub struct Point {
     pub network_tx: f64,
 }
 
+/// What was used in a window, added up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Total {
+    /// Use times the seconds that it was measured for: core seconds, byte seconds.
+    pub usage: Usage,
+    /// Bytes that the edge received.
+    pub network_rx: f64,
+    /// Bytes that the edge sent.
+    pub network_tx: f64,
+}
+
+impl Total {
+    /// Adds up, field by field.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            usage: self.usage.plus(other.usage),
+            network_rx: self.network_rx + other.network_rx,
+            network_tx: self.network_tx + other.network_tx,
+        }
+    }
+}
+
 /// By what a range is told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MetricTag {
@@ -220,6 +243,27 @@ impl Metrics {
             groups.entry(MetricTags::of(&source, group)).or_default().push(rows.folded(step));
         }
         Ok(groups.into_iter().map(|(tags, rows)| (tags, points(rows.into_iter(), step))).collect())
+    }
+
+    /// What was used in a window by everything with the same tags together. Time in which nothing was measured does not count. While it
+    /// reads, the other tasks of the thread are moved away.
+    ///
+    /// # Errors
+    /// The disk refuses, or the window has too many intervals of too many sources.
+    pub fn totals(
+        &self,
+        scope: MetricScope,
+        window: MetricWindow,
+        group: &BTreeSet<MetricTag>,
+    ) -> Result<BTreeMap<MetricTags, Total>, TelemetryError> {
+        let by_replica = group.contains(&MetricTag::Replica) || group.contains(&MetricTag::Deployment);
+        let rows = waiting(|| self.window_rows(&scope.select(!by_replica), window))?;
+        let mut totals: BTreeMap<MetricTags, Total> = BTreeMap::new();
+        for (source, rows) in rows {
+            let total = totals.entry(MetricTags::of(&source, group)).or_default();
+            *total = total.plus(rows.total());
+        }
+        Ok(totals)
     }
 
     /// The requests of a window by interval and status, oldest first. While it reads, the other tasks of the thread are moved away.

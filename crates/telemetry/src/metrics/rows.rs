@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use domain::metric::{Histogram, MetricSource, Traffic, Usage};
+use domain::metric::{Histogram, INTERVAL, MetricSource, Traffic, Usage};
 use domain::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, WorkspaceId};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
 
-use super::Series;
 use super::resolution::floor;
+use super::{Series, Total};
 
 /// `weight` is how many measurements a row stands for. `upto` is where the intervals end that have been made of finer ones.
 pub(crate) const SCHEMA: &str = "
@@ -87,6 +87,22 @@ impl SourceRows {
             traffic.entry((floor(at, step), status)).or_default().merge(&one);
         }
         Self { usage, traffic }
+    }
+
+    /// All of it together.
+    pub(crate) fn total(&self) -> Total {
+        // Seconds of a measurement, and bytes, are far below the 2^53 from which on this would be inexact.
+        #[expect(clippy::cast_precision_loss)]
+        let (seconds, bytes) = (INTERVAL as f64, |count: u64| count as f64);
+        let mut total = Total::default();
+        for row in &self.usage {
+            total.usage = total.usage.plus(row.usage.times(row.weight * seconds));
+        }
+        for traffic in self.traffic.values() {
+            total.network_rx += bytes(traffic.rx_bytes);
+            total.network_tx += bytes(traffic.tx_bytes);
+        }
+        total
     }
 
     /// Adds later rows.

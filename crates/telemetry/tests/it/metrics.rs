@@ -138,6 +138,30 @@ fn a_range_is_added_up_by_what_it_is_grouped_by() {
     assert_eq!(found[0].1[0].usage.cpu, 1.0);
 }
 
+#[test]
+fn what_was_used_is_added_up_over_the_time_that_was_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (one, stranger) = (instance(), instance());
+    let two = MetricSource { project_id: ProjectId::generate(), ..one };
+    let tenant = Tenant::system(one.workspace_id);
+    // One core for ten minutes of an hour, by a replica that was replaced half way.
+    measure(&store, [replica_of(one), replica_of(stranger)], START, START + 300, 1.0);
+    measure(&store, [replica_of(one), replica_of(two)], START + 300, START + 600, 1.0);
+    let traffic = vec![TrafficSlot { at: START + 595, entries: vec![entry(replica_of(one), 200, &[1000, 1000])] }];
+    store.metrics().record(Measured { at: START + 3600, usage: vec![], traffic }).unwrap();
+    let window = MetricWindow { from: START, to: START + 7200, step: 3600 };
+    let totals = |group: BTreeSet<MetricTag>| store.metrics().totals(MetricScope::Workspace(tenant), window, &group).unwrap();
+    let by_project = totals(BTreeSet::from([MetricTag::Project]));
+    let used = |project| by_project.iter().find(|(tags, _)| tags.project == Some(project)).map(|(_, total)| *total).unwrap();
+    let rounded = |value: f64| (value * 1e6).round() / 1e6;
+    assert_eq!((rounded(used(one.project_id).usage.cpu), rounded(used(two.project_id).usage.cpu)), (600.0, 150.0));
+    assert_eq!((rounded(used(one.project_id).usage.memory), used(one.project_id).network_tx), (60_000.0, 200.0));
+    assert_eq!(by_project.len(), 2, "another workspace's use is in it");
+    let all = totals(BTreeSet::new());
+    assert_eq!(all.into_values().map(|total| rounded(total.usage.cpu)).collect::<Vec<_>>(), [750.0]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_question_about_too_much_is_refused_and_a_narrower_one_is_not() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,257 @@
+//! What the operator of a server sees of it, and copies of its own database. Nobody else sees any of this, whatever their roles.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use domain::account::{Membership, User};
+use domain::{Code, Timestamp, UserId};
+use serde::Serialize;
+use store::Store;
+
+use crate::{Error, OpCtx};
+
+/// Copies of the database that are kept; making one more removes the oldest.
+const KEEP: usize = 14;
+
+/// How serious a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing to do.
+    Ok,
+    /// Works, with less than there could be.
+    Warn,
+    /// Something that is configured cannot work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What it is called.
+    pub name: String,
+    /// How serious it is.
+    pub state: State,
+    /// What is there.
+    pub found: String,
+    /// What follows from it; empty when all is well.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
+    /// What to do about it; empty when all is well.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub remedy: String,
+}
+
+impl Check {
+    /// All is well.
+    pub fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Ok, found: found.into(), meaning: String::new(), remedy: String::new() }
+    }
+
+    /// It works, with less than there could be.
+    pub fn warn(name: impl Into<String>, found: impl Into<String>, meaning: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Warn, found: found.into(), meaning: meaning.into(), remedy: remedy.into() }
+    }
+
+    /// It cannot work.
+    pub fn fail(name: impl Into<String>, found: impl Into<String>, meaning: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { state: State::Fail, ..Self::warn(name, found, meaning, remedy) }
+    }
+}
+
+/// What lies on the data disk.
+#[derive(Clone, Debug, Default)]
+pub struct Storage {
+    /// What takes room, and how many bytes of it.
+    pub parts: Vec<(&'static str, u64)>,
+    /// Bytes that are free for this user.
+    pub free: u64,
+    /// Bytes that the disk has.
+    pub total: u64,
+}
+
+/// What the operator's verbs need of the program around them: ways to look at the machine, which may take seconds, and a folder.
+pub struct Machine {
+    /// What `orrery doctor` finds.
+    pub health: Box<dyn Fn() -> Vec<Check> + Send + Sync>,
+    /// What lies on the data disk.
+    pub storage: Box<dyn Fn() -> Storage + Send + Sync>,
+    /// Where copies of the database are put.
+    pub backups: PathBuf,
+}
+
+impl Machine {
+    /// One of which nothing is known.
+    #[must_use]
+    pub fn unknown(backups: PathBuf) -> Self {
+        Self { health: Box::new(Vec::new), storage: Box::new(Storage::default), backups }
+    }
+}
+
+/// A copy of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreBackup {
+    /// The file's name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// How large it is.
+    pub bytes: u64,
+}
+
+/// Somebody with an account here.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Who.
+    pub user: User,
+    /// Their logins by password ask for a code.
+    pub second_factor: bool,
+    /// Where they belong, oldest workspace first.
+    pub memberships: Vec<Membership>,
+}
+
+/// Whether the principal is an operator of this server.
+///
+/// # Errors
+/// Not a person, or not an operator.
+pub fn operator(ctx: &OpCtx) -> Result<(), Error> {
+    if ctx.user()?.user.operator {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, "Not Authorized: only an operator of this server sees this"))
+}
+
+/// What this machine lacks and what follows from it, looked at now.
+///
+/// # Errors
+/// Not an operator.
+pub async fn health(ctx: &OpCtx) -> Result<Vec<Check>, Error> {
+    operator(ctx)?;
+    let machine = Arc::clone(&ctx.ops.machine);
+    tokio::task::spawn_blocking(move || (machine.health)()).await.map_err(|error| Error::internal("health", error))
+}
+
+/// What lies on the data disk, measured now.
+///
+/// # Errors
+/// Not an operator.
+pub async fn storage(ctx: &OpCtx) -> Result<Storage, Error> {
+    operator(ctx)?;
+    let machine = Arc::clone(&ctx.ops.machine);
+    tokio::task::spawn_blocking(move || (machine.storage)()).await.map_err(|error| Error::internal("storage", error))
+}
+
+/// Everybody with an account here, oldest account first.
+///
+/// # Errors
+/// Not an operator.
+pub async fn users(ctx: &OpCtx) -> Result<Vec<Account>, Error> {
+    operator(ctx)?;
+    let store = &ctx.ops.store;
+    let factors: HashSet<UserId> = store.system_second_factors().await?.into_iter().collect();
+    let mut places: HashMap<UserId, Vec<Membership>> = HashMap::new();
+    for (user, membership) in store.system_memberships().await? {
+        places.entry(user).or_default().push(membership);
+    }
+    let account = |user: User| {
+        let memberships = places.remove(&user.id).unwrap_or_default();
+        Account { second_factor: factors.contains(&user.id), memberships, user }
+    };
+    Ok(store.users().await?.into_iter().map(account).collect())
+}
+
+/// The copies of the database that there are, newest first.
+///
+/// # Errors
+/// Not an operator, or the disk refuses.
+pub async fn backups(ctx: &OpCtx) -> Result<Vec<StoreBackup>, Error> {
+    operator(ctx)?;
+    list(&ctx.ops.machine.backups)
+}
+
+/// Copies the database.
+///
+/// # Errors
+/// Not an operator, the database is not a file, or the disk refuses.
+pub async fn backup_create(ctx: &OpCtx) -> Result<StoreBackup, Error> {
+    operator(ctx)?;
+    back_up(&ctx.ops.store, &ctx.ops.machine.backups, ctx.now).await
+}
+
+/// Deletes a copy of the database.
+///
+/// # Errors
+/// Not an operator, or not found.
+pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
+    operator(ctx)?;
+    let folder = &ctx.ops.machine.backups;
+    // Only names from the list: no other path is ever touched.
+    let found = list(folder)?.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))?;
+    std::fs::remove_file(folder.join(found.name)).map_err(disk)
+}
+
+/// Copies the database into a folder, and removes the copies of it that are older than the newest fourteen.
+///
+/// # Errors
+/// The database is not a file, or the disk refuses.
+pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<StoreBackup, Error> {
+    make_private(folder).map_err(disk)?;
+    let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
+    let (unfinished, path) = (folder.join(format!("{name}.part")), folder.join(&name));
+    // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
+    let _ = std::fs::remove_file(&unfinished);
+    let copied = store.snapshot(&unfinished).await;
+    if !matches!(copied, Ok(true)) {
+        // What there is of it is of no use; the answer is the first error.
+        let _ = std::fs::remove_file(&unfinished);
+    }
+    if !copied? {
+        return Err(Error::new(
+            Code::Unsupported,
+            "The database is a PostgreSQL server: back it up with pg_dump, and keep master.key with it",
+        ));
+    }
+    std::fs::rename(&unfinished, &path).map_err(disk)?;
+    let all = list(folder)?;
+    for old in all.iter().skip(KEEP) {
+        std::fs::remove_file(folder.join(&old.name)).map_err(disk)?;
+    }
+    all.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))
+}
+
+const PREFIX: &str = "orrery-";
+const SUFFIX: &str = ".db";
+
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn disk(error: std::io::Error) -> Error {
+    Error::internal("copies of the database", error)
+}
+
+fn list(folder: &Path) -> Result<Vec<StoreBackup>, Error> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        Err(error) => return Err(disk(error)),
+    };
+    let mut found = vec![];
+    for entry in entries {
+        let entry = entry.map_err(disk)?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // One that another removes meanwhile is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if !metadata.is_file() || !name.starts_with(PREFIX) || !name.ends_with(SUFFIX) {
+            continue;
+        }
+        let changed = metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+        found.push(StoreBackup { name, created_at: changed.unwrap_or(Timestamp::UNIX_EPOCH), bytes: metadata.len() });
+    }
+    // Names are times.
+    found.sort_unstable_by_key(|backup| Reverse(backup.name.clone()));
+    Ok(found)
+}
