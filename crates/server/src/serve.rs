@@ -291,6 +291,11 @@ pub(crate) fn sandbox_exec() -> anyhow::Result<ExitCode> {
     runtime::sandbox::sandbox_exec_main()
 }
 
+/// Starts a program in the sandbox of an app that runs.
+pub(crate) fn sandbox_shell() -> anyhow::Result<ExitCode> {
+    runtime::sandbox::sandbox_shell_main()
+}
+
 /// The present time; the one place of the operator's commands that reads a clock.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()
