@@ -30,6 +30,7 @@ pub mod project;
 pub mod run;
 mod secret;
 pub mod service;
+pub mod shell;
 mod signals;
 pub mod tcp_proxy;
 pub mod template;
@@ -57,6 +58,8 @@ pub struct Ops {
     pub telemetry: Telemetry,
     /// The bell between the API and the engine.
     pub signals: Signals,
+    /// Programs that people have started in their containers.
+    pub shells: shell::Shells,
     /// The installation's settings that verbs depend on.
     pub settings: Settings,
     /// Who presented which key, while nothing has changed in the store.
@@ -75,6 +78,7 @@ impl Ops {
             store,
             telemetry,
             signals: Signals::default(),
+            shells: shell::Shells::default(),
             settings,
             principals: auth::Principals::default(),
             limits: limit::Limiter::default(),
