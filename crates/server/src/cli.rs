@@ -216,7 +216,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// Parses the arguments and runs the subcommand.
 pub(crate) fn run() -> ExitCode {
-    if let Some(code) = railway::run_as_shell().or_else(railway::run_as_client) {
+    if let Some(code) = railway::run_as_shell().or_else(railway::run_as_client).or_else(railway::run_as_ssh) {
         return code;
     }
     let matches = command().get_matches();

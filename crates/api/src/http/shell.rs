@@ -235,7 +235,7 @@ async fn speak(
                 Some((stream, bytes)) => {
                     pulse.beat();
                     let tag = if stream == ShellStream::Error { ERROR } else { OUTPUT };
-                    Message::Binary([&[tag], bytes.as_slice()].concat().into())
+                    Message::Binary([&[tag][..], bytes.as_slice()].concat().into())
                 }
             },
             _ = period.tick() => {
