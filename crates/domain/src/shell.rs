@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// The longest line for a shell, in bytes: it travels in one variable of an environment, and the kernel takes 128 KiB of it.
 const LONGEST: usize = 16 * 1024;
+/// The longest path of a program, in bytes.
+const LONGEST_PATH: usize = 4096;
 /// More columns or rows than any screen has, and few enough for programs that keep a buffer of them.
 const LARGEST: u16 = 2000;
 
@@ -28,10 +30,10 @@ impl ShellSpec {
     /// # Errors
     /// What is wrong, and what to send instead.
     pub fn check(&self) -> Result<(), String> {
-        for (name, text) in [("command", &self.command), ("program", &self.program)] {
+        for (name, text, longest) in [("command", &self.command, LONGEST), ("program", &self.program, LONGEST_PATH)] {
             let Some(text) = text else { continue };
-            if text.is_empty() || text.len() > LONGEST || text.contains('\0') {
-                return Err(format!("{name} must be text of 1 to {LONGEST} bytes: leave it out for a shell that reads what is typed"));
+            if text.is_empty() || text.len() > longest || text.contains('\0') {
+                return Err(format!("{name} must be text of 1 to {longest} bytes: leave it out for a shell that reads what is typed"));
             }
         }
         self.terminal.map_or(Ok(()), TerminalSize::check)
