@@ -16,7 +16,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc::{Receiver, Sender};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::UnixUser;
 
@@ -24,7 +25,7 @@ use crate::UnixUser;
 const PIECE: usize = 16 * 1024;
 /// A program whose person has gone is given so long to end by itself, and its guard so long to end everything.
 const GRACE: Duration = Duration::from_secs(2);
-/// Output that is still under way after the end is waited for so long; only what the program left behind could hold it open.
+/// More output is waited for so long after the end; only what the program left behind could hold it back.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
 /// A piece of output and where it comes from.
@@ -71,12 +72,13 @@ impl Shell {
             Wires::Terminal(terminal) => (Some(terminal), None, None),
             Wires::Pipes { input, output, error } => (None, input, Some((output, error))),
         };
+        let over = watch::Sender::new(false);
         let mut reading = std::pin::pin!(async {
             if let Some(terminal) = &terminal {
-                read_terminal(terminal, &output).await;
+                read_terminal(terminal, &output, &over).await;
             }
             if let Some((out, error)) = outputs {
-                tokio::join!(read_pipe(out, ShellStream::Output, &output), read_pipe(error, ShellStream::Error, &output));
+                tokio::join!(read_pipe(out, ShellStream::Output, &output, &over), read_pipe(error, ShellStream::Error, &output, &over));
             }
         });
         let mut writing = std::pin::pin!(async {
@@ -99,9 +101,10 @@ impl Shell {
                 () = until(patience.ends) => patience.lose(guard),
             }
         };
+        over.send_replace(true);
         if !read {
-            // What has not come by then is held back by something that the program left behind.
-            let _ = timeout(LAST_OUTPUT, reading).await;
+            // As slowly as the person takes it.
+            reading.await;
         }
         Ok(end_of(status))
     }
@@ -150,10 +153,20 @@ fn resize(terminal: &OwnedFd, size: TerminalSize) -> io::Result<()> {
     Ok(tcsetwinsize(terminal, size)?)
 }
 
-async fn read_terminal(terminal: &AsyncFd<OwnedFd>, output: &Sender<ShellOutput>) {
+/// Returns when the program is over and nothing has come for a while.
+async fn silence(over: &watch::Sender<bool>) {
+    // The sender is here, so this only ends with the change.
+    let _ = over.subscribe().wait_for(|over| *over).await;
+    sleep(LAST_OUTPUT).await;
+}
+
+async fn read_terminal(terminal: &AsyncFd<OwnedFd>, output: &Sender<ShellOutput>, over: &watch::Sender<bool>) {
     let mut buffer = vec![0; PIECE];
     loop {
-        let read = terminal.async_io(Interest::READABLE, |near| Ok(nix::unistd::read(near, &mut buffer)?)).await;
+        let read = tokio::select! {
+            read = terminal.async_io(Interest::READABLE, |near| Ok(nix::unistd::read(near, &mut buffer)?)) => read,
+            () = silence(over) => return,
+        };
         match read {
             // An error says that nobody holds the far end any more.
             Ok(0) | Err(_) => return,
@@ -166,11 +179,16 @@ async fn read_terminal(terminal: &AsyncFd<OwnedFd>, output: &Sender<ShellOutput>
     }
 }
 
-async fn read_pipe(pipe: Option<impl AsyncRead + Unpin>, stream: ShellStream, output: &Sender<ShellOutput>) {
+async fn read_pipe(pipe: Option<impl AsyncRead + Unpin>, stream: ShellStream, output: &Sender<ShellOutput>, over: &watch::Sender<bool>) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; PIECE];
-    // An error on a pipe is its end.
-    while let Ok(length @ 1..) = pipe.read(&mut buffer).await {
+    loop {
+        let read = tokio::select! {
+            read = pipe.read(&mut buffer) => read,
+            () = silence(over) => return,
+        };
+        // An error on a pipe is its end.
+        let Ok(length @ 1..) = read else { return };
         if output.send((stream, buffer[..length].to_vec())).await.is_err() {
             return;
         }
