@@ -141,6 +141,11 @@ fn railway_ssh_runs_programs_in_a_container_and_has_a_terminal() {
     let shell = Live::start(server.terminal_command(&app, "ssh -- 'stty size >/dev/null && test -t 1 && echo on-a-terminal; exit 5'"));
     shell.wait_for("on-a-terminal");
     assert_eq!(shell.end().0, 5);
+    let mut shell = Live::start(server.terminal_command(&app, "ssh"));
+    shell.types("echo typed-$((2+3))\n");
+    shell.wait_for("typed-5");
+    shell.types("exit 6\n");
+    assert_eq!(shell.end().0, 6);
     let nowhere = "0193a1b2-0000-7000-8000-000000000000";
     let none = server.railway(&app, &["ssh", "--deployment-instance", nowhere, "--", "true"]);
     assert!(none.status == 255 && none.stderr.to_lowercase().contains("not found"), "{none:?}");
