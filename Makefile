@@ -53,7 +53,7 @@ tools:
 # The dashboard. It becomes part of the program: see docs/ARCHITECTURE.md.
 web: web/dist/index.html.gz
 
-web/dist/index.html.gz: web/node_modules/.package-lock.json surface/galaxy.graphql surface/railway.graphql web/index.html web/explorer.html $(shell find web/src web/scripts web/public web/*.ts web/package.json -type f)
+web/dist/index.html.gz: web/node_modules/.package-lock.json surface/galaxy.graphql surface/railway.graphql web/index.html web/explorer.html web/terminal.html $(shell find web/src web/scripts web/public web/*.ts web/package.json -type f)
 	cd web && npm run build
 
 web/node_modules/.package-lock.json: web/package-lock.json

@@ -11,7 +11,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 5000,
     rollupOptions: {
       onwarn: (warning, warn) => warning.code !== "MODULE_LEVEL_DIRECTIVE" && warn(warning),
-      input: ["index.html", "explorer.html"],
+      input: ["index.html", "explorer.html", "terminal.html"],
     },
   },
 });

@@ -185,6 +185,7 @@ await step("a viewer cannot change anything", async () => {
     await viewer.waitForURL(new RegExp(`/${name.toLowerCase()}`));
     await panel.locator(".panel-body > *").first().waitFor();
     assert.equal(await panel.getByRole("button", { name: verb }).count(), 0, `a viewer is offered: ${verb}`);
+    assert.equal(await panel.getByRole("link", { name: "Open shell" }).count(), 0, "a viewer is offered a shell");
   }
   const [project, environment, , id] = service.split("/").slice(-4);
   const refused = await asked(viewer, `mutation { variableUpsert(input: {projectId: "${project}", environmentId: "${environment}", serviceId: "${id}", name: "A", value: "1"}) }`);

@@ -103,6 +103,34 @@ await step("each container is listed and charted, and one that is killed is repl
   await panel.getByRole("log").getByText("listening").first().waitFor(soon);
 });
 
+await step("a shell opens in a container, follows the size of its window and says how it ended", async () => {
+  await tab("Containers");
+  const link = panel.getByRole("list", { name: "Containers" }).getByRole("link", { name: "Open shell" }).first();
+  const [shell] = await Promise.all([owner.context.waitForEvent("page"), link.click()]);
+  const faults = [];
+  shell.on("pageerror", (error) => faults.push(error.message));
+  shell.on("console", (message) => message.type() === "error" && faults.push(message.text()));
+  const shows = (words) => shell.waitForFunction((text) => document.querySelector(".xterm-rows")?.textContent.includes(text), words, soon);
+  const columns = () => shell.locator("#terminal").getAttribute("data-columns");
+  await shell.getByRole("status").getByText("Connected").waitFor(soon);
+  await shell.keyboard.type("echo from-$((20+3))-port-${PORT:+set}\n");
+  await shows("from-23-port-set");
+  await shell.keyboard.type("echo wide-$(stty size | cut -d' ' -f2)-\n");
+  const before = await columns();
+  await shows(`wide-${before}-`);
+  await tidy(shell, "a shell");
+  await shell.setViewportSize({ width: 700, height: 500 });
+  await shell.waitForFunction((old) => document.getElementById("terminal").dataset.columns !== old, before);
+  await shell.keyboard.type("echo narrow-$(stty size | cut -d' ' -f2)-\n");
+  await shows(`narrow-${await columns()}-`);
+  await shell.keyboard.type("exit 3\n");
+  await shell.getByRole("status").getByText("Ended with status 3").waitFor(soon);
+  await shell.getByRole("button", { name: "Open again" }).click();
+  await shell.getByRole("status").getByText("Connected").waitFor(soon);
+  assert.deepEqual(faults, []);
+  await shell.close();
+});
+
 await step("a trigger is made, runs, and says why it did nothing", async () => {
   await tab("Triggers");
   await panel.getByRole("button", { name: "New trigger" }).click();

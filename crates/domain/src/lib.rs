@@ -26,6 +26,7 @@ pub mod rollout;
 pub mod routing;
 pub mod schedule;
 pub mod server;
+pub mod shell;
 pub mod spec;
 pub mod tcp_proxy;
 pub mod template;

@@ -17,6 +17,7 @@ mod reconcile;
 mod record;
 mod replicas;
 mod routes;
+mod shells;
 mod steps;
 mod sweep;
 mod tidy;
@@ -192,6 +193,7 @@ impl Engine {
         tracker.spawn(watch::run(shared.clone()));
         tracker.spawn(domain_names::run(shared.clone()));
         tracker.spawn(asleep::run(shared.clone()));
+        tracker.spawn(shells::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
         tracker.spawn(workflow::starts::run(shared.clone()));
         let main = tokio::spawn(reconcile::run(shared));

@@ -234,7 +234,7 @@ async fn live(ctx: &OpCtx, app: &Opened<App>) -> Result<(Vec<Deployment>, Vec<Re
     live_of(ctx, &app.with(app.row.instance.clone())).await
 }
 
-async fn live_of(ctx: &OpCtx, opened: &Opened<Instance>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
+pub(crate) async fn live_of(ctx: &OpCtx, opened: &Opened<Instance>) -> Result<(Vec<Deployment>, Vec<Replica>), Error> {
     let deployments = ctx.ops.store.deployments_live(opened.tenant, &[opened.row.id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
     let replicas = ctx.ops.store.replicas_present(opened.tenant, &ids).await?;

@@ -32,6 +32,7 @@ pub mod run;
 pub mod second_factor;
 mod secret;
 pub mod service;
+pub mod shell;
 mod signals;
 pub mod tcp_proxy;
 pub mod template;
@@ -60,6 +61,8 @@ pub struct Ops {
     pub telemetry: Telemetry,
     /// The bell between the API and the engine.
     pub signals: Signals,
+    /// Programs that people have started in their containers.
+    pub shells: shell::Shells,
     /// The installation's settings that verbs depend on.
     pub settings: Settings,
     /// Who presented which key, while nothing has changed in the store.
@@ -81,6 +84,7 @@ impl Ops {
             store,
             telemetry,
             signals: Signals::default(),
+            shells: shell::Shells::default(),
             settings,
             principals: auth::Principals::default(),
             limits: limit::Limiter::default(),

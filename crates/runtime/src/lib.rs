@@ -9,6 +9,7 @@ mod launch;
 mod proc;
 pub mod process;
 pub mod sandbox;
+mod shell;
 mod shim;
 pub mod sim;
 pub mod tree;
@@ -21,6 +22,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use domain::log::LogSource;
+use domain::shell::ShellSpec;
 use domain::spec::{Limits, RestartPolicy, RunPlan};
 use domain::{ReplicaId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use launch::{SUBCOMMAND as LAUNCH, find as find_server, launch_main};
 pub use proc::port_owner;
 pub use sandbox::UnixUser;
+pub use shell::{Shell, ShellOutput};
 pub use shim::shim_main;
 
 /// What an `async fn` of [`Driver`] returns.
@@ -47,6 +50,9 @@ pub trait Driver: Send + Sync {
     /// What the apps of these replicas have used. Replicas whose app does not run, or of which the machine does not tell, are left out.
     /// Cheap enough to be asked every few seconds.
     fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>>;
+
+    /// Starts a program that a person has named beside a replica's app, confined as the app is. It ends with the app at the latest.
+    fn shell(&self, replica: ReplicaId, spec: ShellSpec) -> BoxFuture<'_, Result<Shell, DriverError>>;
 
     /// Deletes what is left of a replica that has ended. Forgetting an unknown replica is no error; a live one is refused.
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>>;
@@ -211,6 +217,12 @@ pub enum DriverError {
     /// The supervisor ended before it took over.
     #[error("the replica's supervisor gave up: {0}")]
     Supervisor(String),
+    /// Its app does not run, so that nothing can be started beside it.
+    #[error("the app of replica {0} does not run just now: try again when it does")]
+    NotRunning(ReplicaId),
+    /// A program beside an app.
+    #[error("nothing can be started beside the app: {0}")]
+    Shell(io::Error),
     /// Every port is taken.
     #[error("no port from {} to {} is free: remove deployments, or stop what else listens there", .0.start(), .0.end())]
     NoPort(RangeInclusive<u16>),

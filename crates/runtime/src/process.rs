@@ -17,6 +17,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::shell::ShellSpec;
 use domain::{ReplicaId, Timestamp};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
@@ -24,7 +25,7 @@ use tokio::io::AsyncReadExt;
 use crate::cgroup::Group;
 use crate::folder::{Folder, Order, Stop};
 use crate::proc::{self, Identity};
-use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, sandbox, shim};
+use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, Shell, sandbox, shim};
 
 use bell::Bell;
 pub(crate) use bell::address as bell_address;
@@ -234,6 +235,20 @@ impl ProcessDriver {
         Some(lost(replica))
     }
 
+    fn open_shell(&self, replica: ReplicaId, spec: ShellSpec) -> Result<Shell, DriverError> {
+        let folder = self.folder(replica);
+        let state = read_state(&folder)?.filter(|state| !state.phase.is_over() && state.supervisor.is_alive());
+        let guard = state.and_then(|state| state.guard).filter(|guard| guard.is_alive() && proc::app_below(guard.pid).is_some());
+        let guard = guard.ok_or(DriverError::NotRunning(replica))?;
+        let user = folder.order().map_err(DriverError::Shell)?.replica.user;
+        let terminal = spec.terminal;
+        let visit = sandbox::Visit { folder: folder.path().to_owned(), guard, shell: spec, parent: std::process::id() };
+        let visit = serde_json::to_string(&visit).map_err(|error| DriverError::Shell(error.into()))?;
+        let mut command = tokio::process::Command::new(&self.exe);
+        command.arg0("orrery").arg(sandbox::SHELL_SUBCOMMAND).env_clear().env(sandbox::VARIABLE, visit).current_dir("/");
+        Shell::start(command, terminal, user).map_err(DriverError::Shell)
+    }
+
     fn forget_replica(&self, replica: ReplicaId) -> Result<(), DriverError> {
         let folder = self.folder(replica);
         let storage = |source| DriverError::Storage { path: folder.path().to_owned(), source };
@@ -274,6 +289,10 @@ impl Driver for ProcessDriver {
     fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
         let folders = replicas.iter().map(|replica| (*replica, self.folder(*replica))).collect::<Vec<_>>();
         Box::pin(async move { self.meter.read(&folders) })
+    }
+
+    fn shell(&self, replica: ReplicaId, spec: ShellSpec) -> BoxFuture<'_, Result<Shell, DriverError>> {
+        Box::pin(async move { self.open_shell(replica, spec) })
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

@@ -24,6 +24,7 @@
 mod capabilities;
 mod confine;
 mod enter;
+mod join;
 mod keep;
 mod mounts;
 mod privileges;
@@ -40,6 +41,8 @@ use serde::{Deserialize, Serialize};
 
 pub use capabilities::{Capabilities, Check};
 pub use enter::sandbox_exec_main;
+pub use join::{SHELL_SUBCOMMAND, sandbox_shell_main};
+pub(crate) use join::{VARIABLE, Visit};
 
 /// The hidden subcommand behind [`sandbox_exec_main`].
 pub const SUBCOMMAND: &str = "sandbox-exec";
@@ -121,6 +124,9 @@ struct Entry {
     cwd: PathBuf,
     /// The process that waits for the guard. When it ends, so does everything inside.
     parent: u32,
+    /// Standard input is a terminal, which becomes the program's own.
+    #[serde(default)]
+    terminal: bool,
 }
 
 impl Sandbox {
@@ -147,6 +153,7 @@ impl Sandbox {
             env: env.clone(),
             cwd: cwd.as_ref().to_owned(),
             parent: std::process::id(),
+            terminal: false,
         };
         let memory = memfd_create("sandbox", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?;
         let mut file = std::fs::File::from(memory);

@@ -107,7 +107,8 @@ enum Verdict {
 
 impl Supervisor {
     fn new(folder: Folder, order: Order) -> io::Result<Self> {
-        let Order { replica, hidden, bell } = order;
+        let sandbox = sandbox(&folder, &order);
+        let Order { replica, bell, .. } = order;
         let name = replica.replica_id.to_string();
         let state = State {
             phase: ObservedPhase::Running,
@@ -122,17 +123,7 @@ impl Supervisor {
             spool: Spool::open(&folder.logs(), Redactor::of_secrets(&replica.env, &replica.sealed))?,
             ringer: Ringer::new(&bell, &name),
             group: Group::prepare(&name, &replica.limits).map(|(group, _)| group),
-            sandbox: Sandbox {
-                user: replica.user,
-                root: replica.root.clone(),
-                overlay: Some(folder.path().to_owned()),
-                writable: vec![],
-                binds: replica.volume.iter().map(bind).collect(),
-                hidden,
-                limits: replica.limits,
-                cgroup: Some(name),
-                network: true,
-            },
+            sandbox,
             folder,
             replica,
             state,
@@ -240,36 +231,52 @@ impl Supervisor {
         }
     }
 
-    /// What the app finds in its environment. `PORT` is where the edge will look for it, so nothing may change it.
-    fn environment(&self) -> BTreeMap<String, String> {
-        let mut env = BTreeMap::from([("HOME".to_owned(), self.replica.root.display().to_string())]);
-        env.extend(self.replica.env.clone());
-        if let RunPlan::Command { env: built, .. } = &self.replica.run {
-            env.extend(built.clone());
-        }
-        env.insert("PORT".to_owned(), self.replica.port.to_string());
-        env
-    }
-
     fn command(&self) -> io::Result<tokio::process::Command> {
         let root = &self.replica.root;
         let command = match &self.replica.run {
-            RunPlan::Command { command, .. } => self.sandbox.command("/bin/sh", &["-c", command], &self.environment(), root),
+            RunPlan::Command { command, .. } => self.sandbox.command("/bin/sh", &["-c", command], &environment(&self.replica), root),
             RunPlan::Server(plan) => {
                 // It holds no secret: what it needs of them are placeholders.
                 let plan = serde_json::to_string(plan)?;
                 let args = [crate::launch::SUBCOMMAND, &plan, volume_variable()];
-                self.sandbox.command(own_program(), &args, &self.environment(), root)
+                self.sandbox.command(own_program(), &args, &environment(&self.replica), root)
             }
             RunPlan::Static { root: folder, spa } => {
                 let (folder, port) = (root.join(folder).display().to_string(), self.replica.port.to_string());
                 let mut args = vec!["static", "--root", &folder, "--port", &port];
                 args.extend(spa.then_some("--spa"));
-                self.sandbox.command(own_program(), &args, &self.environment(), root)
+                self.sandbox.command(own_program(), &args, &environment(&self.replica), root)
             }
         };
         command.map_err(io::Error::other)
     }
+}
+
+/// The sandbox of a replica's app, and of what is started beside it.
+pub(crate) fn sandbox(folder: &Folder, order: &Order) -> Sandbox {
+    let replica = &order.replica;
+    Sandbox {
+        user: replica.user,
+        root: replica.root.clone(),
+        overlay: Some(folder.path().to_owned()),
+        writable: vec![],
+        binds: replica.volume.iter().map(bind).collect(),
+        hidden: order.hidden.clone(),
+        limits: replica.limits,
+        cgroup: Some(replica.replica_id.to_string()),
+        network: true,
+    }
+}
+
+/// What an app finds in its environment. `PORT` is where the edge will look for it, so nothing may change it.
+pub(crate) fn environment(replica: &ReplicaSpec) -> BTreeMap<String, String> {
+    let mut env = BTreeMap::from([("HOME".to_owned(), replica.root.display().to_string())]);
+    env.extend(replica.env.clone());
+    if let RunPlan::Command { env: built, .. } = &replica.run {
+        env.extend(built.clone());
+    }
+    env.insert("PORT".to_owned(), replica.port.to_string());
+    env
 }
 
 /// Where an app finds its volume (`contracts/railway.md` 3.6).

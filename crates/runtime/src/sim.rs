@@ -11,13 +11,14 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use domain::shell::ShellSpec;
 use domain::{ReplicaId, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage};
+use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, Shell};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
@@ -303,6 +304,10 @@ impl Driver for SimDriver {
             };
             replicas.iter().filter_map(|replica| Some((*replica, usage(playing(replica)?)))).collect()
         })
+    }
+
+    fn shell(&self, replica: ReplicaId, _: ShellSpec) -> BoxFuture<'_, Result<Shell, DriverError>> {
+        Box::pin(async move { Err(DriverError::Simulated(format!("replica {replica} is only played: nothing can be started beside it"))) })
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

@@ -5,11 +5,15 @@ mod support;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
+use domain::ReplicaId;
+use domain::shell::{ShellEnd, ShellInput, ShellSignal, ShellSpec, ShellStream, TerminalSize};
 use domain::spec::Limits;
+use runtime::process::ProcessDriver;
 use runtime::sandbox::Sandbox;
-use runtime::{Driver, ObservedPhase};
+use runtime::{Driver, DriverError, ObservedPhase, ShellOutput};
 use support::*;
 use tokio::io::AsyncReadExt;
+use tokio::sync::mpsc;
 
 macro_rules! needs_root {
     () => {
@@ -201,4 +205,180 @@ async fn killing_a_command_ends_everything_inside() {
         }
     };
     tokio::time::timeout(PATIENCE, removed).await.expect("the group is empty");
+}
+
+/// A program beside an app, and a person who sits in front of it.
+struct Visit {
+    to: mpsc::Sender<ShellInput>,
+    from: mpsc::Receiver<ShellOutput>,
+    relay: tokio::task::JoinHandle<std::io::Result<ShellEnd>>,
+    said: String,
+    errors: String,
+}
+
+impl Visit {
+    async fn pay(driver: &ProcessDriver, id: ReplicaId, spec: ShellSpec) -> Self {
+        let shell = driver.shell(id, spec).await.expect("a program beside the app");
+        let (to, input) = mpsc::channel(8);
+        let (output, from) = mpsc::channel(8);
+        let relay = tokio::spawn(shell.relay(input, output));
+        Self { to, from, relay, said: String::new(), errors: String::new() }
+    }
+
+    async fn send(&self, input: ShellInput) {
+        self.to.send(input).await.expect("a program that listens");
+    }
+
+    async fn types(&self, text: &str) {
+        self.send(ShellInput::Bytes(text.into())).await;
+    }
+
+    /// Reads another piece; whether there was one.
+    async fn hear(&mut self) -> bool {
+        let piece = tokio::time::timeout(PATIENCE, self.from.recv()).await.unwrap_or_else(|_| panic!("nothing came after {:?}", self.said));
+        let Some((stream, bytes)) = piece else { return false };
+        let heard = if stream == ShellStream::Error { &mut self.errors } else { &mut self.said };
+        heard.push_str(&String::from_utf8_lossy(&bytes));
+        true
+    }
+
+    async fn sees(&mut self, words: &str) {
+        while !self.said.contains(words) {
+            assert!(self.hear().await, "it ended before it said {words:?}: {:?} {:?}", self.said, self.errors);
+        }
+    }
+
+    async fn end(mut self) -> (String, String, ShellEnd) {
+        while self.hear().await {}
+        let end = tokio::time::timeout(PATIENCE, self.relay).await.expect("an end").expect("a task").expect("a program to wait for");
+        (self.said, self.errors, end)
+    }
+}
+
+fn line(command: &str) -> ShellSpec {
+    ShellSpec { command: Some(command.to_owned()), ..ShellSpec::default() }
+}
+
+fn terminal(columns: u16, rows: u16) -> ShellSpec {
+    ShellSpec { terminal: Some(TerminalSize { columns, rows }), ..ShellSpec::default() }
+}
+
+#[tokio::test]
+async fn a_program_beside_an_app_has_what_the_app_has_and_no_more() {
+    needs_root!();
+    let place = Place::new();
+    std::fs::set_permissions(&place.artifact, std::fs::Permissions::from_mode(0o755)).expect("permissions");
+    std::fs::write(place.data().join("master.key"), "secret").expect("a file");
+    let driver = place.driver();
+    let mut spec = place.spec("echo made by the app > here; echo t > /tmp/there; echo up; exec sleep 1000");
+    spec.env.insert("GREETING".into(), "hello there".into());
+    let id = spec.replica_id;
+    driver.start(spec).await.expect("a start");
+    hear(&place, &driver, id, "up").await;
+
+    let command = format!(
+        "cat here /tmp/there; echo $GREETING; pwd; cat; id -u; ls -d /proc/[0-9]* | wc -l; ls {}; \
+         grep -E '^(Cap...|NoNewPrivs|Seccomp|Groups):' /proc/self/status; unshare --user true && echo namespace; cat /proc/1/environ; exit 7",
+        place.data().display()
+    );
+    let visit = Visit::pay(&driver, id, line(&command)).await;
+    visit.types("typed\n").await;
+    visit.send(ShellInput::End).await;
+    let (said, errors, end) = visit.end().await;
+    assert_eq!(end, ShellEnd::Status(7), "{said} {errors}");
+    let user = place.user.expect("root chooses").uid;
+    let expected = format!("made by the app\nt\nhello there\n{}\ntyped\n{user}\n", place.artifact.display());
+    assert!(said.starts_with(&expected), "{said} {errors}");
+    // Init, the app, and what the line itself started.
+    let processes: usize = said[expected.len()..].lines().next().and_then(|count| count.parse().ok()).expect("a number");
+    assert!((3..=6).contains(&processes), "{said}");
+    for refused in ["master.key", "replicas", "namespace", "secret"] {
+        assert!(!said.contains(refused), "{refused} is in {said}");
+    }
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert!(said.contains(&format!("{set}:\t0000000000000000")), "{said}");
+    }
+    assert!(said.contains("NoNewPrivs:\t1") && said.contains("Seccomp:\t2"), "{said}");
+    assert!(errors.contains("Permission denied"), "standard error comes apart: {errors}");
+
+    let named = ShellSpec { program: Some("/usr/bin/env".into()), ..ShellSpec::default() };
+    let (said, _, end) = Visit::pay(&driver, id, named).await.end().await;
+    assert!(end == ShellEnd::Status(0) && said.contains("GREETING=hello there") && !said.contains("ORRERY_SHELL"), "{said}");
+    let none = ShellSpec { program: Some("/no/such/program".into()), ..ShellSpec::default() };
+    let (_, errors, end) = Visit::pay(&driver, id, none).await.end().await;
+    assert!(end == ShellEnd::Status(127) && errors.contains("/no/such/program cannot be started"), "{errors}");
+
+    driver.stop(id, std::time::Duration::ZERO).await.expect("a stop");
+    wait(&driver, id, |seen| seen.phase == ObservedPhase::Stopped).await;
+    assert!(matches!(driver.shell(id, line("true")).await, Err(DriverError::NotRunning(_))));
+}
+
+#[tokio::test]
+async fn a_shell_has_a_terminal_with_a_size_and_ends_with_its_app() {
+    needs_root!();
+    let place = Place::new();
+    let driver = place.driver();
+    let spec = place.spec("echo up; exec sleep 1000");
+    let id = spec.replica_id;
+    driver.start(spec).await.expect("a start");
+    hear(&place, &driver, id, "up").await;
+
+    let mut visit = Visit::pay(&driver, id, terminal(100, 30)).await;
+    visit.types("stty size; test -t 1 && echo on-a-$((1+1))\n").await;
+    visit.sees("30 100").await;
+    visit.sees("on-a-2").await;
+    visit.send(ShellInput::Resize(TerminalSize { columns: 60, rows: 20 })).await;
+    visit.types("stty size; echo words >/dev/tty; echo $TERM-$((2+2))\n").await;
+    visit.sees("20 60").await;
+    visit.sees("xterm-256color-4").await;
+    // Ctrl-C reaches what runs in front, and not the shell.
+    visit.types("echo go-$((3+3)); sleep 1000\n").await;
+    visit.sees("go-6").await;
+    visit.types("\u{3}").await;
+    visit.types("echo back-$((4+4))\n").await;
+    visit.sees("back-8").await;
+    visit.types("exit 5\n").await;
+    assert_eq!(visit.end().await.2, ShellEnd::Status(5));
+
+    // Whoever leaves takes the program along, also one that does not want to.
+    let mut stubborn = Visit::pay(&driver, id, line("trap '' HUP; echo deaf; while :; do sleep 1; done")).await;
+    stubborn.sees("deaf").await;
+    let Visit { to, from, relay, .. } = stubborn;
+    drop((to, from));
+    let end = tokio::time::timeout(PATIENCE, relay).await.expect("an end").expect("a task").expect("a program to wait for");
+    assert_eq!(end, ShellEnd::Signal(9));
+
+    let mut asked = Visit::pay(&driver, id, line("trap 'echo asked; exit 4' TERM; echo up; while :; do sleep 0.05; done")).await;
+    asked.sees("up").await;
+    asked.send(ShellInput::Signal(ShellSignal::Term)).await;
+    let (said, _, end) = asked.end().await;
+    assert!(end == ShellEnd::Status(4) && said.contains("asked"), "{said}");
+
+    let mut last = Visit::pay(&driver, id, terminal(80, 24)).await;
+    last.types("echo in-$((1+1))\n").await;
+    last.sees("in-2").await;
+    driver.stop(id, std::time::Duration::ZERO).await.expect("a stop");
+    assert_eq!(last.end().await.2, ShellEnd::Signal(9));
+    wait(&driver, id, |seen| seen.phase == ObservedPhase::Stopped).await;
+    driver.forget(id).await.expect("nothing is left");
+}
+
+#[tokio::test]
+async fn what_a_shell_takes_is_counted_with_its_app() {
+    needs_root!();
+    if !Sandbox::capabilities().cgroup_controllers.iter().any(|name| name == "memory") {
+        println!("skipped: this machine has no control groups for memory");
+        return;
+    }
+    let place = Place::new();
+    let driver = place.driver();
+    let mut spec = place.spec("echo up; exec sleep 1000");
+    spec.limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: None };
+    let id = spec.replica_id;
+    driver.start(spec).await.expect("a start");
+    hear(&place, &driver, id, "up").await;
+    let (_, _, end) = Visit::pay(&driver, id, line("exec tail /dev/zero")).await.end().await;
+    assert_eq!(end, ShellEnd::Signal(9));
+    driver.stop(id, std::time::Duration::ZERO).await.expect("a stop");
+    wait(&driver, id, |seen| seen.phase.is_over()).await;
 }

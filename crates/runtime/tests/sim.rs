@@ -5,6 +5,7 @@ mod support;
 use std::time::Duration;
 
 use domain::ReplicaId;
+use domain::shell::ShellSpec;
 use runtime::sim::{Ending, Script, SimDriver};
 use runtime::{Driver, DriverError, ObservedPhase};
 use support::*;
@@ -51,4 +52,5 @@ async fn a_played_replica_answers_until_it_ends() {
 
     driver.script_next(Script { refuse_start: Some("no room".into()), ..Script::default() });
     assert!(matches!(driver.start(place.spec("")).await, Err(DriverError::Simulated(reason)) if reason == "no room"));
+    assert!(matches!(driver.shell(crashes, ShellSpec::default()).await, Err(DriverError::Simulated(_))));
 }

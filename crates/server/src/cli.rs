@@ -34,6 +34,9 @@ enum Command {
     /// Enter a sandbox that standard input describes, then become the program in it.
     #[command(hide = true)]
     SandboxExec,
+    /// Start a program that a person has named in the sandbox of an app that runs.
+    #[command(hide = true)]
+    SandboxShell,
     /// Prepare and run a server of the machine, such as a database, inside a sandbox.
     #[command(hide = true)]
     Launch {
@@ -236,7 +239,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// Parses the arguments and runs the subcommand.
 pub(crate) fn run() -> ExitCode {
-    if let Some(code) = railway::run_as_shell().or_else(railway::run_as_client) {
+    if let Some(code) = railway::run_as_shell().or_else(railway::run_as_client).or_else(railway::run_as_ssh) {
         return code;
     }
     let matches = command().get_matches();
@@ -260,6 +263,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Edge(args) => serve::edge(args),
         Command::Shim { dir } => serve::shim(&dir),
         Command::SandboxExec => serve::sandbox_exec(),
+        Command::SandboxShell => serve::sandbox_shell(),
         Command::Launch { plan, volume } => serve::launch(&plan, &volume),
         Command::NodeWorker => {
             engine::node_worker_main();

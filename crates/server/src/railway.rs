@@ -15,6 +15,7 @@ mod database;
 mod environment;
 mod proxy;
 mod server;
+mod ssh;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 pub(crate) use background::{ProxyArgs, run_proxy};
 pub(crate) use child::{run_as_shell, run_child};
 pub(crate) use database::run_as_client;
+pub(crate) use ssh::run_as_ssh;
 
 use environment::Connection;
 use proxy::Proxy;

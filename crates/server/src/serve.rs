@@ -312,6 +312,11 @@ pub(crate) fn store_backups(config: &Config) -> std::path::PathBuf {
     config.data_dir.join("store-backups")
 }
 
+/// Starts a program in the sandbox of an app that runs.
+pub(crate) fn sandbox_shell() -> anyhow::Result<ExitCode> {
+    runtime::sandbox::sandbox_shell_main()
+}
+
 /// The present time; the one place of the operator's commands that reads a clock.
 pub(crate) fn now() -> Timestamp {
     Timestamp::now()

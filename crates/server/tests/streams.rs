@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use harness::{Live, Server, write};
+use harness::{Live, Server, request, until, write};
 
 const HOST: &str = "talker-production.localhost";
 
@@ -111,4 +111,86 @@ fn programs_run_with_the_variables_and_nothing_of_ours() {
     let none = server.railway(&app, &["connect", "talker"]);
     assert_eq!(none.status, 1, "{none:?}");
     assert!(none.stderr.contains("No supported database"), "{none:?}");
+}
+
+#[test]
+fn railway_ssh_runs_programs_in_a_container_and_has_a_terminal() {
+    let server = Server::start_unlimited();
+    let app = talker(&server);
+    server.ok(&app, &["up", "--ci"]);
+    server.ok(&app, &["service", "link", "talker"]);
+    server.visit_until(HOST, "/", |answer| answer.body == "heard");
+
+    let run = server.railway(&app, &["ssh", "--", "cat", "Procfile"]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, "web: python3 main.py\n"), "{run:?}");
+    let run = server.railway(&app, &["ssh", "--service", "talker", "--", "echo $RAILWAY_SERVICE_NAME; echo apart >&2; exit 7"]);
+    assert_eq!((run.status, run.stdout.as_str()), (7, "talker\n"), "{run:?}");
+    assert!(run.stderr.contains("apart"), "{run:?}");
+
+    // Both ways at once, and more than any buffer on the way holds.
+    let mut command = server.railway_command(&app, &["ssh", "--", "cat"]);
+    let mut cat = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = cat.stdin.take().unwrap();
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|at| (at % 251) as u8).collect();
+    let text = sent.clone();
+    let typing = std::thread::spawn(move || input.write_all(&text));
+    let output = cat.wait_with_output().unwrap();
+    typing.join().unwrap().unwrap();
+    assert!(output.status.success() && output.stdout == sent, "{} bytes came back: {:?}", output.stdout.len(), output.stderr);
+
+    let shell = Live::start(server.terminal_command(&app, "ssh -- 'stty size >/dev/null && test -t 1 && echo on-a-terminal; exit 5'"));
+    shell.wait_for("on-a-terminal");
+    assert_eq!(shell.end().0, 5);
+    let mut shell = Live::start(server.terminal_command(&app, "ssh"));
+    shell.types("echo typed-$((2+3))\n");
+    shell.wait_for("typed-5");
+    shell.types("exit 6\n");
+    assert_eq!(shell.end().0, 6);
+    let nowhere = "0193a1b2-0000-7000-8000-000000000000";
+    let none = server.railway(&app, &["ssh", "--deployment-instance", nowhere, "--", "true"]);
+    assert!(none.status == 255 && none.stderr.to_lowercase().contains("not found"), "{none:?}");
+}
+
+#[test]
+fn a_shell_ends_with_its_container_and_is_written_down_without_what_was_said() {
+    let server = Server::start_unlimited();
+    let app = talker(&server);
+    server.ok(&app, &["up", "--ci"]);
+    server.ok(&app, &["service", "link", "talker"]);
+    server.visit_until(HOST, "/", |answer| answer.body == "heard");
+    let ask = |query: &str| {
+        let answer = server.graphql(query);
+        assert!(answer["errors"].is_null(), "{answer}");
+        answer["data"].clone()
+    };
+    let all = ask("{ projects { edges { node { id environments { edges { node { id } } } services { edges { node { id } } } } } } }");
+    let project = &all["projects"]["edges"][0]["node"];
+    let id = |list: &str| project[list]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let place = format!("environmentId: \"{}\", serviceId: \"{}\"", id("environments"), id("services"));
+    let container = ask(&format!("{{ containers({place}) {{ id }} }}"))["containers"][0]["id"].as_str().unwrap().to_owned();
+
+    // What a browser asks that was refused.
+    let created = server.orrery(&["user", "create", "eve@example.test"]);
+    assert_eq!(created.status, 0, "{created:?}");
+    let eve = server.orrery(&["token", "create", "--user", "eve@example.test"]).stdout.trim().to_owned();
+    let path = format!("/graphql/v2/shell/{container}");
+    let look = |token: Option<&str>| {
+        let bearer = format!("Bearer {}", token.unwrap_or_default());
+        let headers = [("authorization", bearer.as_str())];
+        request(server.api, "GET", "localhost", &path, &headers[..usize::from(token.is_some())], b"").status
+    };
+    assert_eq!((look(None), look(Some(&eve)), look(Some(&server.token))), (401, 404, 426));
+
+    let shell = Live::start(server.terminal_command(&app, "ssh -- 'echo in-$((1+1)); sleep 1000 # canary-line'"));
+    shell.wait_for("in-2");
+    ask(&format!("mutation {{ containerKill({place}, id: \"{container}\") }}"));
+    assert_eq!(shell.end().0, 137);
+    let log = "{ me { workspaces { id } } }";
+    let workspace = ask(log)["me"]["workspaces"][0]["id"].as_str().unwrap().to_owned();
+    let query = format!("{{ auditLogs(workspaceId: \"{workspace}\", first: 50) {{ edges {{ node {{ eventType payload context }} }} }} }}");
+    let text = until("the end of the shell in the audit log", || {
+        let text = ask(&query).to_string();
+        if text.contains("container_shell_end") { Ok(text) } else { Err(text) }
+    });
+    assert!(text.contains("\"container_shell\"") && !text.contains("canary-line"), "{text}");
 }

@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::ReplicaId;
+use domain::shell::ShellSpec;
 use runtime::sim::SimDriver;
-use runtime::{BoxFuture, Driver, DriverError, Observation, ReplicaSpec, ReplicaUsage};
+use runtime::{BoxFuture, Driver, DriverError, Observation, ReplicaSpec, ReplicaUsage, Shell};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -143,6 +144,10 @@ impl Driver for Stage {
 
     fn usage<'a>(&'a self, replicas: &'a [ReplicaId]) -> BoxFuture<'a, Vec<(ReplicaId, ReplicaUsage)>> {
         self.sim.usage(replicas)
+    }
+
+    fn shell(&self, replica: ReplicaId, spec: ShellSpec) -> BoxFuture<'_, Result<Shell, DriverError>> {
+        self.sim.shell(replica, spec)
     }
 
     fn forget(&self, replica: ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {

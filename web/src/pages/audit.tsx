@@ -25,6 +25,8 @@ const sentences: Record<string, (data: Data) => string> = {
   api_key_create: (data) => `made the key ${said(data.label)}`,
   container_count_set: (data) => `scaled from ${said(data.from)} to ${said(data.to)}`,
   container_kill: () => "killed a container",
+  container_shell: () => "opened a shell in a container",
+  container_shell_end: (data) => `closed a shell after ${said(data.seconds)} s`,
   container_unhealthy: () => "replaced a container that did not answer",
   deployment_build_failed: () => "could not build",
   deployment_built: () => "built",

@@ -71,7 +71,7 @@ export function Containers() {
 
 function Row({ of, metrics, window, open, onOpen, alone }: { of: Container; metrics: ContainerMetricsQuery | undefined; window: Window; open: boolean; onOpen: () => void; alone: boolean }) {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanDeploy } = useProject();
+  const { viewerCanDeploy, viewerCanWrite } = useProject();
   const [asking, setAsking] = useState(false);
   const used = useMemo(() => usedBy(of.id, metrics), [of.id, metrics]);
   const [tone, word] = words[of.status] ?? (["off", of.status.toLowerCase()] as const);
@@ -98,6 +98,11 @@ function Row({ of, metrics, window, open, onOpen, alone }: { of: Container; metr
         <Link className="button" data-size="small" to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab: "logs" }} search={{ filter: `@replica:${of.id}` }}>
           Log
         </Link>
+        {viewerCanWrite && of.status === "RUNNING" && (
+          <a className="button" data-size="small" href={`/shell/${of.id}?of=${encodeURIComponent(`container ${of.index + 1}`)}`} target="_blank" rel="noreferrer">
+            Open shell
+          </a>
+        )}
         {viewerCanDeploy && (
           <Button size="small" kind="danger" disabled={of.status === "REMOVING"} onClick={() => setAsking(true)}>
             Kill

@@ -28,6 +28,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 const EXPLORER_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// As [`POLICY`]; a terminal writes styles of its own.
+const TERMINAL_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
 /// Whether this process serves the dashboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dashboard {
@@ -53,6 +57,9 @@ impl Dashboard {
         match path {
             "/robots.txt" | "/icon.svg" => file(&path[1..], headers),
             "/explorer" | "/graphiql" => page("explorer.html", EXPLORER_POLICY, headers),
+            _ if path.strip_prefix("/shell/").is_some_and(|target| !target.is_empty() && !target.contains('/')) => {
+                page("terminal.html", TERMINAL_POLICY, headers)
+            }
             _ if PAGES.contains(&path[1..].split('/').next().unwrap_or_default()) => self.page(headers),
             _ => None,
         }

@@ -35,6 +35,7 @@ pub(crate) use context::Events;
 pub use fault::Fault;
 use recent::Recent;
 pub use scalar::Scalar;
+pub(crate) use socket::still_valid;
 
 use crate::galaxy;
 use crate::railway::{self, Event, Mutation, Query, Subscription};

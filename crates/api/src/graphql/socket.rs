@@ -252,7 +252,7 @@ impl Connection {
 }
 
 /// Whether the credential of the handshake still opens what it opened.
-async fn still_valid(ctx: &OpCtx) -> bool {
+pub(crate) async fn still_valid(ctx: &OpCtx) -> bool {
     let key = match &ctx.principal {
         Principal::Anonymous | Principal::System(_) => return true,
         Principal::Key(key) => key.key.id,

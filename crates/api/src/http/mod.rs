@@ -12,6 +12,7 @@ mod pages;
 mod rate;
 mod repeat;
 mod serve;
+mod shell;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,7 +87,8 @@ pub fn router(state: ApiState) -> Router {
     let long = Router::new()
         .route("/project/{project}/environment/{environment}/up", post(upload::up))
         .route("/graphql", post(graphql::execute_galaxy).options(graphql::preflight))
-        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight));
+        .route("/graphql/v2", get(graphql::greet).post(graphql::execute).options(graphql::preflight))
+        .route("/graphql/v2/shell/{target}", get(shell::open));
     let short = Router::new()
         .route("/", get(pages::start))
         .route("/healthz", get(pages::healthz))

@@ -50,6 +50,7 @@ pub(super) fn dialect(path: &str) -> Option<Dialect> {
     let below = |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     match path {
         "/graphql" | "/graphql/v2" => Some(Dialect::Graphql),
+        _ if below("/graphql/v2/shell") => Some(Dialect::Graphql),
         _ if below("/api") || below("/v1") => Some(Dialect::Rest),
         _ if below("/project") && path.ends_with("/up") => Some(Dialect::Upload),
         _ => None,
@@ -133,6 +134,8 @@ mod tests {
         for (path, expected) in [
             ("/graphql", Some(Dialect::Graphql)),
             ("/graphql/v2", Some(Dialect::Graphql)),
+            ("/graphql/v2/shell/0193", Some(Dialect::Graphql)),
+            ("/graphql/v2/shells", None),
             ("/api/v1/workflows", Some(Dialect::Rest)),
             ("/api/mcp", Some(Dialect::Rest)),
             ("/v1/runs", Some(Dialect::Rest)),

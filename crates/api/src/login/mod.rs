@@ -118,7 +118,7 @@ pub(crate) async fn code_form() -> Response {
 }
 
 /// `POST /login/code`
-pub(crate) async fn code_submit(State(state): State<ApiState>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
+pub(crate) async fn code_submit(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let form = match own_form(&state, &parts, body).await {
         Ok(form) => form,

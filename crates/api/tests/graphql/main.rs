@@ -12,6 +12,7 @@ mod read_after_write;
 mod recent;
 #[path = "../server/mod.rs"]
 mod server;
+mod shells;
 mod sockets;
 mod statements;
 mod walk;

@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             return u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from);
         }
         Some(runtime::sandbox::SUBCOMMAND) => runtime::sandbox::sandbox_exec_main(),
+        Some(runtime::sandbox::SHELL_SUBCOMMAND) => runtime::sandbox::sandbox_shell_main(),
         Some("static") => serve(&args),
         Some("drive") => drive(Path::new(args.get(2).map_or("", String::as_str))),
         _ => return ExitCode::FAILURE,

@@ -37,7 +37,7 @@ pub fn sandbox_exec_main() -> ! {
     }
 }
 
-fn give_up(what: &str) -> ! {
+pub(super) fn give_up(what: &str) -> ! {
     // Nobody is left to hear that standard error cannot be written to.
     let _ = writeln!(io::stderr(), "orrery: the sandbox could not be entered: {what}");
     leave(EXIT_NOT_ENTERED)
@@ -76,7 +76,7 @@ fn read_entry() -> Result<Entry, Failure> {
 }
 
 /// A handle on the process that waits for this one.
-fn parent(expected: u32) -> Result<OwnedFd, Failure> {
+pub(super) fn parent(expected: u32) -> Result<OwnedFd, Failure> {
     let gone = || Failure("who asked for it has ended".into());
     let pid = i32::try_from(expected).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
@@ -95,7 +95,7 @@ fn outer(entry: &Entry, group: Option<&Group>, keeper: &Keeper, parent: &OwnedFd
         leave(0);
     };
     drop(writer);
-    let status = keeper.keep(init, keep::Role::Guard, Some(parent)).attempt(|| "waiting for the sandbox".into())?;
+    let status = keeper.keep(init, keep::Role::Guard, &[parent]).attempt(|| "waiting for the sandbox".into())?;
     let mut report = vec![];
     // The kernel has closed the other end with the namespace, so this returns.
     reader.read_to_end(&mut report).attempt(|| "reading how the app ended".into())?;
@@ -125,7 +125,7 @@ fn inner(entry: &Entry, group: Option<&Group>, keeper: &Keeper, report: &io::Pip
     // Giving up privileges has cancelled it.
     die()?;
     let Some(app) = fork()? else { become_app(entry, false) };
-    keeper.keep(app, keep::Role::Init, None).attempt(|| "waiting for the app".into())
+    keeper.keep(app, keep::Role::Init, &[]).attempt(|| "waiting for the app".into())
 }
 
 /// The guard where there are no namespaces: the app is its child.
@@ -138,10 +138,10 @@ fn plain(entry: &Entry, group: Option<&Group>, keeper: &Keeper, parent: &OwnedFd
         }
         become_app(entry, true);
     };
-    keeper.keep(app, keep::Role::Plain, Some(parent)).attempt(|| "waiting for the app".into())
+    keeper.keep(app, keep::Role::Plain, &[parent]).attempt(|| "waiting for the app".into())
 }
 
-fn prepare_plain(entry: &Entry, group: Option<&Group>, guard: Pid) -> Result<(), Failure> {
+pub(super) fn prepare_plain(entry: &Entry, group: Option<&Group>, guard: Pid) -> Result<(), Failure> {
     if let Some(group) = group {
         group.join().attempt(|| "joining the control group".into())?;
     }
@@ -157,9 +157,13 @@ fn prepare_plain(entry: &Entry, group: Option<&Group>, guard: Pid) -> Result<(),
 }
 
 /// Replaces this process by the program.
-fn become_app(entry: &Entry, plain: bool) -> ! {
+pub(super) fn become_app(entry: &Entry, plain: bool) -> ! {
     // Without a session of its own it would merely share the guard's process group: signals still reach it directly.
     let _ = nix::unistd::setsid();
+    if entry.terminal {
+        // Without it there is no job control, and the rest works.
+        let _ = rustix::process::ioctl_tiocsctty(io::stdin());
+    }
     let mut command = std::process::Command::new(&entry.program);
     command.args(&entry.args).env_clear().env("PATH", DEFAULT_PATH).envs(&entry.env);
     // Without a root of its own, the program sees the machine's paths.
@@ -189,7 +193,7 @@ fn become_app(entry: &Entry, plain: bool) -> ! {
 
 /// The child gets `None`.
 #[allow(unsafe_code)]
-fn fork() -> Result<Option<Pid>, Failure> {
+pub(super) fn fork() -> Result<Option<Pid>, Failure> {
     let threads = std::fs::read_dir("/proc/self/task").attempt(|| "counting threads".into())?.count();
     if threads != 1 {
         return Err(Failure(format!("`{SUBCOMMAND}` runs {threads} threads where one is allowed")));

@@ -23,7 +23,7 @@ const PASSED: [Signal; 8] =
 pub(super) enum Role {
     /// Outside of a pid namespace: the child is its init process, with whose end everything inside has ended.
     Guard,
-    /// Inside: the child is the app, a leader of its process group.
+    /// Inside, or for a program that joins an app's namespaces: the child is the app or that program, a leader of its process group.
     Init,
     /// No namespace: the child is the app, and its orphans come to this process.
     Plain,
@@ -69,22 +69,22 @@ impl Keeper {
         Ok(Self { signals: SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
 
-    /// Waits for `child`. When `parent` ends first, the child is ended.
-    pub(super) fn keep(&self, child: Pid, role: Role, parent: Option<&OwnedFd>) -> Result<End, Errno> {
+    /// Waits for `child`. When one of the watched processes ends first, the child is ended.
+    pub(super) fn keep(&self, child: Pid, role: Role, watched: &[&OwnedFd]) -> Result<End, Errno> {
         // Forked processes share a signal file, but it tells each reader of its own signals.
-        let mut parent = parent;
+        let mut watched = watched;
         loop {
             if let Some(end) = reap(child, role)? {
                 return Ok(end);
             }
             let mut waiting = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            waiting.extend(parent.map(|parent| PollFd::new(parent.as_fd(), PollFlags::POLLIN)));
+            waiting.extend(watched.iter().map(|process| PollFd::new(process.as_fd(), PollFlags::POLLIN)));
             match poll(&mut waiting, PollTimeout::NONE) {
                 Err(Errno::EINTR) => continue,
                 result => result?,
             };
-            if waiting.get(1).and_then(PollFd::any) == Some(true) {
-                parent = None;
+            if waiting.iter().skip(1).any(|process| process.any() == Some(true)) {
+                watched = &[];
                 end_all(child, role);
             }
             while let Some(info) = self.signals.read_signal()? {

@@ -11,9 +11,9 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::database;
 use super::environment::{self, Connection};
 use super::server::Server;
+use super::{database, ssh};
 
 /// The name under which this program, as `SHELL`, becomes the user's shell.
 const SHELL_NAME: &str = "orrery-railway-shell";
@@ -43,14 +43,21 @@ pub(super) fn command(server: &Server, home: &Path, connection: &Connection, arg
         link(&shell, &orrery)?;
         changes.insert("SHELL", Some(shell.into()));
     }
-    if is_connect(args) {
-        let folder = database::folder(home, &orrery)?;
+    let stand_ins = if is_connect(args) {
+        Some(database::folder(home, &orrery)?)
+    } else if ssh::is_session(args) {
+        changes.insert(ssh::SERVER, Some(server.to_string().into()));
+        Some(ssh::folder(home, &orrery)?)
+    } else {
+        None
+    };
+    if let Some(folder) = stand_ins {
         let path = std::env::var_os("PATH").unwrap_or_default();
         changes.insert("PATH", Some(std::env::join_paths([folder].into_iter().chain(std::env::split_paths(&path)))?));
     }
 
     let mut command = Command::new(program);
-    command.args(with_child_wrapper(args, &orrery)).env(environment::REPLACED, environment::record(&changes)?);
+    command.args(with_child_wrapper(&ssh::with_identity(args), &orrery)).env(environment::REPLACED, environment::record(&changes)?);
     for (name, value) in &changes {
         match value {
             Some(value) => command.env(name, value),

@@ -80,7 +80,7 @@ pub(super) fn restoring() -> anyhow::Result<BTreeMap<String, Option<OsString>>> 
 pub(super) fn token(server: &Server, home: Option<&Path>, command: Option<&OsStr>) -> anyhow::Result<Option<String>> {
     let set = |name| std::env::var_os(name).is_some();
     let logging_in = command.is_some_and(|command| command == "login" || command == "logout");
-    if set("RAILWAY_TOKEN") || set("RAILWAY_API_TOKEN") || logging_in || home.is_some_and(logged_in) {
+    if set("RAILWAY_TOKEN") || set("RAILWAY_API_TOKEN") || logging_in || home.and_then(login).is_some() {
         return Ok(None);
     }
     if let Ok(token) = std::env::var("ORRERY_TOKEN") {
@@ -101,11 +101,11 @@ pub(super) fn token(server: &Server, home: Option<&Path>, command: Option<&OsStr
     }
 }
 
-/// Whether the CLI holds a login of its own in one of its files, one per `RAILWAY_ENV` (contracts/railway.md 1.1).
-fn logged_in(home: &Path) -> bool {
-    ["config.json", "config-staging.json", "config-dev.json"].iter().any(|name| {
-        let Ok(text) = std::fs::read_to_string(home.join(".railway").join(name)) else { return false };
+/// The login that the CLI holds in one of its files, one per `RAILWAY_ENV` (contracts/railway.md 1.1).
+pub(super) fn login(home: &Path) -> Option<String> {
+    ["config.json", "config-staging.json", "config-dev.json"].iter().find_map(|name| {
+        let text = std::fs::read_to_string(home.join(".railway").join(name)).ok()?;
         let config: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        ["accessToken", "token"].iter().any(|key| config["user"][key].is_string())
+        ["accessToken", "token"].iter().find_map(|key| Some(config["user"][key].as_str()?.to_owned()))
     })
 }

@@ -380,6 +380,11 @@ impl Live {
         self.text.lock().unwrap().clone()
     }
 
+    /// Types into its terminal.
+    pub fn types(&mut self, text: &str) {
+        self.child.stdin.as_mut().expect("a terminal").write_all(text.as_bytes()).unwrap();
+    }
+
     /// Waits until it has printed `words`; everything so far.
     pub fn wait_for(&self, words: &str) -> String {
         until(&format!("{words:?} on the screen"), || {

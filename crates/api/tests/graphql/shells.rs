@@ -1,0 +1,185 @@
+//! Who may open a shell into a container, and how many there may be: `GET /graphql/v2/shell/{target}` on a real socket. What is said in one is
+//! for the tests of the server, which runs containers.
+
+use std::time::Duration;
+
+use domain::deployment::{DeploymentStatus as Status, Replica, ReplicaStatus};
+use domain::{ReplicaId, Role, Tenant, Timestamp};
+use futures::{SinkExt, StreamExt};
+use ops::environment::EnvironmentCreate;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use store::Change;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::HeaderName;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::world::{Estate, World};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The handshake with these headers; `Err` is the status of a refusal.
+async fn open(world: &World, target: &str, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+    let mut request = format!("ws://{}/graphql/v2/shell/{target}", world.server.address).into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(HeaderName::from_static(name), value.parse().unwrap());
+    }
+    match connect_async(request).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(tokio_tungstenite::tungstenite::Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn status(world: &World, target: &str, headers: &[(&'static str, &str)]) -> u16 {
+    open(world, target, headers).await.map_or_else(|status| status, |_| 101)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Bearer {token}")
+}
+
+/// The next text frame.
+async fn told(socket: &mut Socket) -> Value {
+    loop {
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("nothing came").unwrap().unwrap();
+        if let Message::Text(text) = frame {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+/// A running container of a deployment that was a success.
+async fn container(world: &World, estate: &Estate) -> ReplicaId {
+    let steps = [Status::Initializing, Status::Building, Status::Deploying, Status::Success];
+    for pair in steps.windows(2) {
+        world.moved(estate.workspace, estate.deployment, pair[0], pair[1], None).await;
+    }
+    let now = Timestamp::now();
+    let replica = Replica {
+        id: ReplicaId::generate(),
+        workspace_id: estate.workspace,
+        deployment_id: estate.deployment,
+        generation: 0,
+        index: 0,
+        status: ReplicaStatus::Running,
+        port: 1,
+        exit_code: None,
+        reason: None,
+        restarts: 0,
+        created_at: now,
+        updated_at: now,
+    };
+    let id = replica.id;
+    world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ReplicaInsert(replica)]).await.unwrap();
+    id
+}
+
+async fn verbs(world: &World, estate: &Estate) -> Vec<String> {
+    let all = world.server.ops.store.activities(Tenant::system(estate.workspace), None, 100).await.unwrap();
+    all.into_iter().map(|activity| activity.verb).filter(|verb| verb.starts_with("container_shell")).collect()
+}
+
+/// Waits until so many ends of shells are written down.
+async fn ends(world: &World, estate: &Estate, count: usize) {
+    let ended = async {
+        while verbs(world, estate).await.iter().filter(|verb| *verb == "container_shell_end").count() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the ends of shells");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_is_for_whoever_may_read_the_secrets_of_its_container() {
+    let world = World::start().await;
+    let (victim, other) = (world.estate("victim@x.test").await, world.estate("other@x.test").await);
+    let store = &world.server.ops.store;
+    let tenant = Tenant::system(victim.workspace);
+    let deployment = store.deployment(victim.deployment).await.unwrap().unwrap().open(tenant).unwrap();
+    let (owner, stranger) = (bearer(&victim.person.token), bearer(&other.person.token));
+    assert_eq!(status(&world, &deployment.instance_id.to_string(), &[("authorization", &owner)]).await, 409, "nothing runs yet");
+    let targets = [container(&world, &victim).await.to_string(), deployment.instance_id.to_string()];
+
+    let ctx = world.server.ctx(&victim.person.token).await;
+    let project = victim.person.project;
+    let beside = EnvironmentCreate { project, name: "beside".into(), source: None, ephemeral: false, skip_deploys: true };
+    let beside = ops::environment::environment_create(&ctx, beside).await.unwrap();
+    let (_, elsewhere) = ops::token::project_token_create(&ctx, project, beside.row.id, "beside").await.unwrap();
+    let cookie = format!("orrery_session={}", victim.session);
+    let origin = world.server.origin();
+    for target in &targets {
+        assert_eq!(status(&world, target, &[]).await, 401);
+        assert_eq!(status(&world, target, &[("authorization", "Bearer orr_nonsense")]).await, 401);
+        assert_eq!(status(&world, target, &[("authorization", &stranger)]).await, 404);
+        assert_eq!(status(&world, target, &[("project-access-token", &other.project_token)]).await, 404);
+        assert_eq!(status(&world, target, &[("project-access-token", elsewhere.expose_secret())]).await, 404);
+        assert_eq!(status(&world, target, &[("cookie", &cookie)]).await, 403, "a page of nobody");
+        assert_eq!(status(&world, target, &[("cookie", &cookie), ("origin", "http://app.localhost:8081")]).await, 403, "an app's page");
+    }
+    assert_eq!(status(&world, &ReplicaId::generate().to_string(), &[("authorization", &owner)]).await, 404);
+    assert_eq!(status(&world, "nonsense", &[("authorization", &owner)]).await, 404);
+    for role in [Role::Viewer, Role::Deployer] {
+        world.member(victim.workspace, other.person.user.id, role).await;
+        for target in &targets {
+            assert_eq!(status(&world, target, &[("authorization", &stranger)]).await, 403, "{role:?}");
+        }
+    }
+    world.member(victim.workspace, other.person.user.id, Role::Member).await;
+    assert!(verbs(&world, &victim).await.is_empty(), "what is refused is not written down as opened");
+
+    let mut opened = 0;
+    for headers in [
+        vec![("authorization", owner.as_str())],
+        vec![("authorization", stranger.as_str())],
+        vec![("project-access-token", victim.project_token.as_str())],
+        vec![("cookie", cookie.as_str()), ("origin", origin.as_str())],
+    ] {
+        for target in &targets {
+            assert_eq!(status(&world, target, &headers).await, 101, "{headers:?}");
+            opened += 1;
+            ends(&world, &victim, opened).await;
+        }
+    }
+    ops::token::project_token_delete(&ctx, victim.project_key).await.unwrap();
+    assert_eq!(status(&world, &targets[0], &[("project-access-token", &victim.project_token)]).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shells_are_counted_written_down_and_given_back() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let target = container(&world, &estate).await.to_string();
+    let token = bearer(&estate.person.token);
+    let headers = [("authorization", token.as_str())];
+    let mut sockets = vec![];
+    for _ in 0..4 {
+        sockets.push(open(&world, &target, &headers).await.unwrap());
+    }
+    assert_eq!(status(&world, &target, &headers).await, 409);
+    assert_eq!(verbs(&world, &estate).await, ["container_shell"; 4]);
+
+    // No engine runs in this process.
+    let mut first = sockets.pop().unwrap();
+    first.send(Message::text(json!({"type": "init_exec", "data": {"command": "canary-line"}}).to_string())).await.unwrap();
+    let end = told(&mut first).await;
+    assert_eq!((&end["type"], &end["data"]["code"]), (&json!("error"), &json!("UNAVAILABLE")), "{end}");
+    for bad in [json!({"type": "resize", "data": {"columns": 1, "rows": 1}}), json!({"type": "init_exec", "data": {"command": ""}})] {
+        let mut socket = sockets.pop().unwrap();
+        socket.send(Message::text(bad.to_string())).await.unwrap();
+        assert_eq!(told(&mut socket).await["data"]["code"], json!("BAD_USER_INPUT"), "{bad}");
+    }
+    drop(sockets);
+    ends(&world, &estate, 4).await;
+    // A place is given back just after its end was written down.
+    let free = async {
+        while status(&world, &target, &headers).await != 101 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), free).await.expect("a free place");
+    let all = world.server.ops.store.activities(Tenant::system(estate.workspace), None, 100).await.unwrap();
+    assert!(!format!("{all:?}").contains("canary-line"), "what is said in a shell is nobody else's business");
+}
