@@ -10,6 +10,8 @@ use domain::project::Domain;
 use domain::routing::{Asleep, Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
+use ops::Settings;
+use ops::domain_name::orders;
 
 use crate::Shared;
 
@@ -75,11 +77,13 @@ impl Routes {
     }
 
     /// Requests go to where the app was told to listen, whatever port its owner names: see [`Routes::tcp_route`].
-    fn route(&self, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
+    fn route(&self, settings: &Settings, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
+        // Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
+        let force_https = domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind));
         if self.doubtful.contains(&instance)
             && let Some(present) = self.table.hosts.get(&domain.domain)
         {
-            return present.clone();
+            return Route { force_https, ..present.clone() };
         }
         let offer = self.offers.get(&instance).cloned().unwrap_or_default();
         let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
@@ -99,6 +103,7 @@ impl Routes {
             targets: targets.collect(),
             sticky: offer.sticky,
             asleep: offer.asleep,
+            force_https,
         }
     }
 
@@ -134,7 +139,9 @@ impl Routes {
                 return false;
             }
         };
-        let routes = rows.into_iter().map(|(domain, name, instance)| (domain.domain.clone(), self.route(&domain, name, instance)));
+        let routes = rows
+            .into_iter()
+            .map(|(domain, name, instance)| (domain.domain.clone(), self.route(&shared.ops.settings, &domain, name, instance)));
         let hosts: BTreeMap<String, Route> = routes.collect();
         let tcp: BTreeMap<u16, TcpRoute> =
             proxies.iter().map(|(instance, proxy)| (proxy.proxy_port, self.tcp_route(proxy, *instance))).collect();

@@ -9,10 +9,14 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// Beyond the contract: how clients before 2026 name a workspace, the shape of 2022 for databases (`contracts/railway.md` 5), and what this
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
+    "CustomDomain.forceHttps",
     "Mutation.apiKeyCreate",
     "Mutation.apiKeyRevoke",
     "Mutation.apiKeyUpdate",
     "Mutation.containerKill",
+    "Mutation.domainCertificateRemove",
+    "Mutation.domainCertificateSet",
+    "Mutation.domainHttpsSet",
     "Mutation.notificationSettingsSet",
     "Mutation.passwordSet",
     "Mutation.triggerRemove",
@@ -35,6 +39,7 @@ const EXTRAS: &[&str] = &[
     "Query.rateLimit",
     "Query.triggerRuns",
     "Query.triggers",
+    "ServiceDomain.forceHttps",
     "TemplateDeployV2Input.teamId",
     "User.hasPassword",
     "Workspace.viewerCanAdminister",
@@ -53,6 +58,7 @@ const OWN_TYPES: &[&str] = &[
     "ApiKeyState",
     "ApiKeyUpdateInput",
     "ApiKeyUsage",
+    "DomainCertificateSetInput",
     "MailNotifications",
     "MailNotificationsInput",
     "NotificationKind",
