@@ -11,7 +11,7 @@ use domain::routing::{Asleep, Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
 use ops::Settings;
-use ops::domain_name::orders;
+use ops::domain_name::forces_https;
 
 use crate::Shared;
 
@@ -78,8 +78,7 @@ impl Routes {
 
     /// Requests go to where the app was told to listen, whatever port its owner names: see [`Routes::tcp_route`].
     fn route(&self, settings: &Settings, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
-        // Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
-        let force_https = domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind));
+        let force_https = forces_https(settings, domain);
         if self.doubtful.contains(&instance)
             && let Some(present) = self.table.hosts.get(&domain.domain)
         {

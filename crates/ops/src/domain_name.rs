@@ -28,7 +28,7 @@ pub struct CustomDomainCreate {
 /// Where people open a domain.
 #[must_use]
 pub fn public_url(settings: &Settings, domain: &Domain) -> String {
-    let trusted = domain.certificate.used.is_some() || domain.force_https;
+    let trusted = domain.certificate.used.is_some() || forces_https(settings, domain);
     match (settings.edge_tls_port.filter(|_| trusted), settings.edge_port) {
         (Some(443), _) | (None, None) => format!("https://{}", domain.domain),
         (Some(port), _) => format!("https://{}:{port}", domain.domain),
@@ -40,6 +40,12 @@ pub fn public_url(settings: &Settings, domain: &Domain) -> String {
 #[must_use]
 pub fn orders(settings: &Settings, kind: DomainKind) -> bool {
     settings.orders_certificates && (kind == DomainKind::Custom || settings.base_domain != "localhost")
+}
+
+/// Whether whoever asks a domain without TLS is sent there. Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
+#[must_use]
+pub fn forces_https(settings: &Settings, domain: &Domain) -> bool {
+    domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind))
 }
 
 /// The domains of a service in an environment, oldest first.
