@@ -1,6 +1,6 @@
 //! The data plane: takes requests from the internet and hands each to a replica of the app that its host name belongs to.
 //!
-//! It knows one thing about the rest of Orrery, the [`domain::routing::RoutingTable`] and the certificates that the engine leaves in its folder, and two doors:
+//! It knows what the engine leaves in its folder, a [`domain::routing::RoutingTable`] and certificates, and has two doors:
 //! the [`control`] socket that says "read it again", and the [`access`] log that others collect. It never sees the database, an API key or
 //! a user, so it keeps serving while everything else is down, and it can be replaced while everything else keeps running.
 //!
