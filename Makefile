@@ -11,7 +11,7 @@ endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 BUILD := cargo cc:build-essential
-TESTS := $(BUILD) git go:golang-go initdb:postgresql redis-server:redis-server mariadbd:mariadb-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl chromium:chromium ffmpeg:ffmpeg
+TESTS := $(BUILD) git go:golang-go initdb:postgresql redis-server:redis-server mariadbd:mariadb-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl chromium:chromium ffmpeg:ffmpeg pebble:pebble
 
 .PHONY: run install check lint test bench tools web
 

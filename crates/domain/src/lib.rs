@@ -6,6 +6,7 @@
 pub mod access;
 pub mod account;
 pub mod activity;
+pub mod certificate;
 pub mod code;
 pub mod config;
 pub mod delivery;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::activity::Actor;
+use crate::certificate::Certificate;
 use crate::spec::InstanceSpec;
 use crate::{DomainId, EnvironmentId, EnvironmentPatchId, InstanceId, ProjectId, ServiceId, WorkspaceId};
 
@@ -229,6 +230,10 @@ pub struct Domain {
     pub dns_value: Option<String>,
     /// When DNS was last asked.
     pub dns_checked_at: Option<Timestamp>,
+    /// Whoever asks without TLS is sent to the same address with it, where the edge speaks TLS.
+    pub force_https: bool,
+    /// Its certificate.
+    pub certificate: Certificate,
     /// When it was made.
     pub created_at: Timestamp,
     /// Last change.

@@ -55,6 +55,45 @@ pub struct Route {
     /// Who sleeps, or is waking up: requests wait, and the control plane is told.
     #[serde(default)]
     pub asleep: Option<Asleep>,
+    /// Whoever asks without TLS is sent to the same address with it.
+    #[serde(default)]
+    pub force_https: bool,
+}
+
+/// What the edge needs to speak TLS and to answer authorities. Written by the engine to a file of its own, which only its owner can read.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeCertificates {
+    /// By host.
+    pub certificates: Vec<EdgeCertificate>,
+    /// Answers to authorities that ask whether a domain leads here, by the token in the path.
+    #[serde(default)]
+    pub challenges: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for EdgeCertificates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EdgeCertificates({} certificates, {} challenges)", self.certificates.len(), self.challenges.len())
+    }
+}
+
+/// A certificate with its key. It is used for its host alone, whatever other names it holds for: those may be somebody else's here.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeCertificate {
+    /// In lower case; `*.example.com` stands for every name with one label more.
+    pub host: String,
+    /// PEM: the certificate itself, then those that lead to its authority.
+    pub chain: String,
+    /// PEM.
+    pub key: String,
+}
+
+impl std::fmt::Debug for EdgeCertificate {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "EdgeCertificate({})", self.host)
+    }
 }
 
 /// An app that has no replicas because nobody has asked for it for a while.

@@ -116,6 +116,7 @@ fn table(address: SocketAddr) -> RoutingTable {
         targets: vec![Target { replica_id, deployment_id, name: String::new(), address }],
         sticky: false,
         asleep: None,
+        force_https: false,
     };
     RoutingTable { version: 1, hosts: [("127.0.0.1".to_owned(), route)].into(), ..RoutingTable::default() }
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -185,6 +185,27 @@ pub(crate) fn own(mut exchange: Box<Exchange>, problem: Problem) -> Response<Ans
         Problem::Unavailable => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
         _ => {}
     }
+    response
+}
+
+/// Sends the client elsewhere, with the same method and body. Not to be remembered: the app's owner may change their mind.
+pub(crate) fn redirect(exchange: Box<Exchange>, location: HeaderValue) -> Response<AnswerBody> {
+    let mut response = plain(exchange, StatusCode::PERMANENT_REDIRECT, String::new());
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+/// A few words of the edge's own.
+pub(crate) fn plain(mut exchange: Box<Exchange>, status: StatusCode, text: String) -> Response<AnswerBody> {
+    exchange.status = Some(status);
+    let request_id = exchange.request_id.clone();
+    let text = Some(Bytes::from(text)).filter(|text| !text.is_empty());
+    let mut response = Response::new(AnswerBody::Own { text, exchange });
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_REQUEST_ID, request_id);
     response
 }
 

@@ -8,7 +8,8 @@
 //! | `{"op":"stats"}` | `{"version":N,"connections":{"<replica>":n},"idleMs":{"<replica>":n},"requests":N,"unlogged":N,"clients":N,"pid":N}` |
 //! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
 //! | `{"op":"wanted","timeoutMs":30000}` | `{"apps":[{"workspaceId":"…","deploymentId":"…"}]}` once a request waits for an app that sleeps, or none at the timeout |
-//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"]}` |
+//! | `{"op":"certificates"}` | `{"certificates":N,"challenges":N,"refused":["host: why"]}` once new connections use `certificates.json` as it is now |
+//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"],"tlsListen":["127.0.0.1:8443"]}` |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
 //! Whatever cannot be done is answered `{"error":"…"}`; a table that cannot be read leaves the present one in use and adds its `version`.
@@ -66,6 +67,8 @@ pub enum Request {
         /// For how long to wait at most, in ms.
         timeout_ms: u64,
     },
+    /// Read the certificates and the answers to authorities again.
+    Certificates,
     /// Say that you live.
     Ping,
     /// End gracefully.
@@ -76,6 +79,7 @@ pub enum Request {
 pub(crate) struct Control {
     dir: PathBuf,
     listen: Vec<SocketAddr>,
+    tls_listen: Vec<SocketAddr>,
     shared: Arc<Shared>,
     version: AtomicU64,
     threads: Vec<mpsc::UnboundedSender<Command>>,
@@ -88,14 +92,14 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(
         dir: PathBuf,
-        listen: Vec<SocketAddr>,
+        (listen, tls_listen): (Vec<SocketAddr>, Vec<SocketAddr>),
         shared: Arc<Shared>,
         version: u64,
         threads: Vec<mpsc::UnboundedSender<Command>>,
     ) -> Self {
         let ports = Ports::new(Arc::clone(&shared), &listen);
         let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
-        Self { dir, listen, shared, version, threads, ports, reloading, shutdown }
+        Self { dir, listen, tls_listen, shared, version, threads, ports, reloading, shutdown }
     }
 
     /// Opens the TCP ports of the first table.
@@ -209,7 +213,16 @@ async fn perform(control: &Control, request: Request) -> Value {
             let apps = tokio::time::timeout(Duration::from_millis(timeout_ms), control.shared.wanted.take()).await;
             json!({ "apps": apps.unwrap_or_default() })
         }
-        Request::Ping => json!({ "version": control.version.load(Relaxed), "pid": std::process::id(), "listen": control.listen }),
+        Request::Certificates => match control.shared.certificates.load(&control.dir) {
+            Ok(loaded) => json!({ "certificates": loaded.certificates, "challenges": loaded.challenges, "refused": loaded.refused }),
+            Err(error) => json!({ "error": format!("certificates.json cannot be read: {error}") }),
+        },
+        Request::Ping => json!({
+            "version": control.version.load(Relaxed),
+            "pid": std::process::id(),
+            "listen": control.listen,
+            "tlsListen": control.tls_listen,
+        }),
         Request::Shutdown => json!({}),
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 }
 
 /// Tells the app who asks and for what.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: &HeaderValue, request_id: &HeaderValue) {
+pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: &HeaderValue, secure: bool, request_id: &HeaderValue) {
     let chain = if headers.contains_key(X_FORWARDED_FOR) {
         let mut text = vec![];
         for value in headers.get_all(X_FORWARDED_FOR) {
@@ -69,7 +69,7 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: &HeaderValue, reque
     };
     headers.insert(X_FORWARDED_FOR, chain);
     headers.insert(X_REAL_IP, client.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if secure { "https" } else { "http" }));
     if let Some(host) = headers.get(HOST).cloned() {
         headers.insert(X_FORWARDED_HOST, host);
     }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_client_cannot_choose_what_the_app_believes() {
         let mut headers = map(&[("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "1.1.1.1"), ("x-forwarded-proto", "https")]);
-        set_forwarded(&mut headers, &HeaderValue::from_static("9.9.9.9"), &HeaderValue::from_static("id"));
+        set_forwarded(&mut headers, &HeaderValue::from_static("9.9.9.9"), false, &HeaderValue::from_static("id"));
         assert_eq!(headers["x-forwarded-for"], "1.1.1.1, 9.9.9.9");
         assert_eq!(headers["x-real-ip"], "9.9.9.9");
         assert_eq!(headers["x-forwarded-proto"], "http");

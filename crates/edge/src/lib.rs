@@ -1,6 +1,6 @@
 //! The data plane: takes requests from the internet and hands each to a replica of the app that its host name belongs to.
 //!
-//! It knows one thing about the rest of Orrery, the [`domain::routing::RoutingTable`] that the engine leaves in its folder, and two doors:
+//! It knows what the engine leaves in its folder, a [`domain::routing::RoutingTable`] and certificates, and has two doors:
 //! the [`control`] socket that says "read it again", and the [`access`] log that others collect. It never sees the database, an API key or
 //! a user, so it keeps serving while everything else is down, and it can be replaced while everything else keeps running.
 //!
@@ -23,6 +23,7 @@ mod routes;
 pub mod table;
 mod tally;
 mod tcp;
+pub mod tls;
 mod tunnel;
 mod watch;
 mod worker;
@@ -38,7 +39,11 @@ pub use process::run;
 pub struct EdgeConfig {
     /// Where to take plain HTTP. Port 0 lets the kernel choose; [`control`]'s `ping` tells what it chose.
     pub listen: Vec<SocketAddr>,
-    /// The folder that holds `table.json`, `control.sock` and `log/`. Made (0700) if missing.
+    /// Where to take HTTP inside TLS; nowhere when empty.
+    pub tls_listen: Vec<SocketAddr>,
+    /// Names that have no certificate get one for this domain and those below it, which nobody trusts.
+    pub base_domain: String,
+    /// The folder that holds `table.json`, `certificates.json`, `control.sock` and `log/`. Made (0700) if missing.
     pub dir: PathBuf,
     /// How many threads take requests: at least 1.
     pub threads: usize,
@@ -51,13 +56,15 @@ impl EdgeConfig {
     #[must_use]
     pub fn new(listen: Vec<SocketAddr>, dir: PathBuf) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { listen, dir, threads, limits: Limits::default() }
+        Self { listen, tls_listen: vec![], base_domain: "localhost".to_owned(), dir, threads, limits: Limits::default() }
     }
 }
 
 /// How long the edge waits for clients and for replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// From a client's connection until it and the edge have agreed on a key, where it speaks TLS; then the connection is closed.
+    pub handshake: Duration,
     /// From the first byte of a request until its headers are complete; then the connection is closed.
     pub header_read: Duration,
     /// How long a connection may stay open between requests.
@@ -77,6 +84,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            handshake: Duration::from_secs(10),
             header_read: Duration::from_secs(30),
             idle: Duration::from_secs(75),
             first_byte: Duration::from_secs(300),

@@ -12,8 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::control::Control;
 use crate::routes::Loads;
 use crate::tally::Tally;
-use crate::worker::{Command, Shared};
-use crate::{EdgeConfig, access, control, listen, table, worker};
+use crate::tls::Certificates;
+use crate::worker::{Command, Listeners, Shared};
+use crate::{EdgeConfig, access, control, listen, table, tls, worker};
 
 /// Runs the edge until SIGTERM, SIGINT or the control socket's `shutdown`; then takes no new connections and returns when the requests in flight
 /// are done, at the latest after [`crate::Limits::graceful`].
@@ -24,6 +25,12 @@ use crate::{EdgeConfig, access, control, listen, table, worker};
 /// When an address cannot be listened on, or the folder cannot be written to.
 pub fn run(config: EdgeConfig) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.dir)?;
+    // Before listening: a client that can connect must find its app.
+    let table = first_table(&config.dir);
+    let (plain, addresses) = listen::open(&config.listen, config.threads.max(1))?;
+    let (secure, tls_addresses) = listen::open(&config.tls_listen, config.threads.max(1))?;
+    let certificates = Arc::new(first_certificates(&config)?);
+    let tls = if tls_addresses.is_empty() { None } else { Some(tls::acceptor(Arc::clone(&certificates))?) };
     let shared = Arc::new(Shared {
         limits: config.limits,
         loads: Loads::new(),
@@ -33,23 +40,24 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
         connections: AtomicUsize::new(0),
         max_connections: listen::max_connections(),
         wanted: crate::asleep::Wanted::default(),
+        certificates,
+        tls,
+        tls_port: tls_addresses.first().map(std::net::SocketAddr::port),
     });
-    // Before listening: a client that can connect must find its app.
-    let table = first_table(&config.dir);
     let live = Arc::new(shared.loads.compile(table.clone()));
-    let (listeners, addresses) = listen::open(&config.listen, config.threads.max(1))?;
     let (log, log_thread) = access::start(&config.dir)?;
     let (mut commanders, mut threads) = (vec![], vec![]);
-    for (number, listeners) in listeners.into_iter().enumerate() {
+    for (number, (plain, tls)) in plain.into_iter().zip(secure).enumerate() {
+        let listeners = Listeners { plain, tls };
         let (commander, thread) = worker::start(number, listeners, Arc::clone(&shared), Arc::clone(&live), log.clone())?;
         commanders.push(commander);
         threads.push(thread);
     }
     drop(log);
-    tracing::info!(?addresses, version = live.version, threads = threads.len(), "the edge takes requests");
+    tracing::info!(?addresses, ?tls_addresses, version = live.version, threads = threads.len(), "the edge takes requests");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let control = Arc::new(Control::new(config.dir, addresses, shared, live.version, commanders.clone()));
+    let control = Arc::new(Control::new(config.dir, (addresses, tls_addresses), shared, live.version, commanders.clone()));
     let served = runtime.block_on(async {
         control.open(&table);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -81,4 +89,15 @@ fn first_table(dir: &Path) -> RoutingTable {
         }
         RoutingTable::default()
     })
+}
+
+fn first_certificates(config: &EdgeConfig) -> io::Result<Certificates> {
+    let base = Some(config.base_domain.as_str()).filter(|_| !config.tls_listen.is_empty());
+    let certificates = Certificates::new(&config.dir, base)?;
+    match certificates.load(&config.dir) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => tracing::info!("there are no certificates yet"),
+        Err(error) => tracing::error!(%error, "the certificates cannot be used until others come"),
+    }
+    Ok(certificates)
 }

@@ -9,16 +9,18 @@ use std::time::{Duration, Instant};
 
 use domain::ReplicaId;
 use http::header::SET_COOKIE;
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use crate::answer::{AnswerBody, Problem, own};
+use crate::answer::{AnswerBody, Problem, own, plain, redirect};
 use crate::exchange::Exchange;
 use crate::headers::{self, X_REQUEST_ID};
 use crate::pool::{Sender, Upload, connect};
 use crate::routes::{Lease, LiveRoute};
+use crate::tls::CHALLENGES;
 use crate::watch::Watch;
 use crate::worker::Conn;
 use crate::{asleep, host, tunnel};
@@ -42,6 +44,9 @@ pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     if *request.method() == Method::CONNECT {
         return own(exchange, Problem::Connect);
     }
+    if let Some(text) = worker.shared.certificates.challenge(request.uri().path()) {
+        return plain(exchange, StatusCode::OK, text);
+    }
     let host = exchange.host().clone();
     let key = match host::of(request.uri(), request.headers()) {
         // It was checked to be text.
@@ -51,6 +56,9 @@ pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     let Some(route) = worker.table().route(&key).map(Arc::clone) else {
         return own(exchange, Problem::UnknownHost);
     };
+    if let Some(location) = with_tls(&exchange, &route, request.uri(), &key) {
+        return redirect(exchange, location);
+    }
     let route = if route.route.asleep.is_some() { asleep::awake(&worker, &key, route).await } else { route };
     exchange.route = Some(Arc::clone(&route));
 
@@ -66,6 +74,17 @@ pub(crate) async fn serve(conn: Rc<Conn>, mut request: Request<Incoming>) -> Res
     }
 }
 
+/// Where the request should have gone, if its host wants TLS: the same address with it. Authorities ask without.
+fn with_tls(exchange: &Exchange, route: &LiveRoute, uri: &Uri, key: &str) -> Option<HeaderValue> {
+    let port = exchange.conn.worker.shared.tls_port.filter(|_| route.route.force_https && !exchange.conn.secure)?;
+    let path = uri.path_and_query().map(PathAndQuery::as_str).filter(|path| path.starts_with('/')).unwrap_or("/");
+    if path.starts_with(CHALLENGES) {
+        return None;
+    }
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    HeaderValue::try_from(format!("https://{key}{port}{path}")).ok()
+}
+
 /// The request as the replica gets it.
 fn outgoing(mut request: Request<Incoming>, exchange: &Exchange, protocol: Option<HeaderValue>) -> Request<Upload> {
     if request.uri().authority().is_some() {
@@ -75,7 +94,7 @@ fn outgoing(mut request: Request<Incoming>, exchange: &Exchange, protocol: Optio
     }
     *request.version_mut() = Version::HTTP_11;
     headers::strip_hop_by_hop(request.headers_mut());
-    headers::set_forwarded(request.headers_mut(), &exchange.conn.peer_text, &exchange.request_id);
+    headers::set_forwarded(request.headers_mut(), &exchange.conn.peer_text, exchange.conn.secure, &exchange.request_id);
     if let Some(protocol) = protocol {
         headers::set_upgrade(request.headers_mut(), protocol);
     }

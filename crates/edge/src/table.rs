@@ -23,8 +23,13 @@ pub fn load(dir: &Path) -> io::Result<RoutingTable> {
 /// # Errors
 /// When the folder cannot be written to. The old table then stays.
 pub fn write(dir: &Path, table: &RoutingTable) -> io::Result<()> {
-    let fresh = dir.join(format!("{FILE}.{}", std::process::id()));
-    let written = write_synced(&fresh, table).and_then(|()| fs::rename(&fresh, dir.join(FILE)));
+    replace(dir, FILE, &serde_json::to_vec(table)?)
+}
+
+/// The same for any file of the edge's folder.
+pub(crate) fn replace(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
+    let fresh = dir.join(format!("{name}.{}", std::process::id()));
+    let written = write_synced(&fresh, text).and_then(|()| fs::rename(&fresh, dir.join(name)));
     if let Err(error) = written {
         // The failed write is what the caller must hear of; a leftover is overwritten by the next attempt.
         let _ = fs::remove_file(&fresh);
@@ -33,8 +38,8 @@ pub fn write(dir: &Path, table: &RoutingTable) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn write_synced(path: &Path, table: &RoutingTable) -> io::Result<()> {
+fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(&serde_json::to_vec(table)?)?;
+    file.write_all(text)?;
     file.sync_all()
 }

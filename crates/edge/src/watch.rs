@@ -13,7 +13,6 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::Limits;
@@ -150,21 +149,21 @@ impl Watch {
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A client's socket that is watched.
-pub(crate) struct Watched {
-    stream: TcpStream,
+pub(crate) struct Watched<S> {
+    stream: S,
     scanner: Scanner,
     watch: Arc<Watch>,
     /// Set while the rest of a request that was answered early is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl Watched {
-    pub(crate) fn new(stream: TcpStream, watch: Arc<Watch>) -> Self {
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, watch: Arc<Watch>) -> Self {
         Self { stream, scanner: Scanner::default(), watch, lingering: None }
     }
 }
 
-impl AsyncRead for Watched {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -176,7 +175,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -224,7 +223,7 @@ impl AsyncWrite for Watched {
     }
 }
 
-impl Watched {
+impl<S> Watched<S> {
     /// A client that still takes the end of an answer is not idle.
     fn note_write(&self, wrote: bool) {
         if wrote && !self.scanner.in_head() {

@@ -15,8 +15,10 @@ use http::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -25,6 +27,7 @@ use crate::asleep::Wanted;
 use crate::pool::Pool;
 use crate::routes::{LiveTable, Loads};
 use crate::tally::Tally;
+use crate::tls::Certificates;
 use crate::watch::{Due, Watch, Watched};
 use crate::{Limits, listen, proxy};
 
@@ -46,6 +49,18 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) max_connections: usize,
     pub(crate) wanted: Wanted,
+    pub(crate) certificates: Arc<Certificates>,
+    /// `None`: this edge does not speak TLS.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Where clients find TLS, if anywhere.
+    pub(crate) tls_port: Option<u16>,
+}
+
+/// What a thread listens on.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    pub(crate) plain: Vec<std::net::TcpListener>,
+    pub(crate) tls: Vec<std::net::TcpListener>,
 }
 
 /// What a thread can be told.
@@ -78,6 +93,8 @@ pub(crate) struct Conn {
     pub(crate) peer: IpAddr,
     /// `peer` as a header has it.
     pub(crate) peer_text: HeaderValue,
+    /// It speaks TLS.
+    pub(crate) secure: bool,
     _place: Place,
 }
 
@@ -165,7 +182,7 @@ impl Worker {
 /// When the system gives no thread.
 pub(crate) fn start(
     number: usize,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Listeners,
     shared: Arc<Shared>,
     table: Arc<LiveTable>,
     log: SyncSender<Vec<Record>>,
@@ -180,10 +197,11 @@ pub(crate) fn start(
     Ok((commander, thread))
 }
 
-async fn work(worker: &Rc<Worker>, listeners: Vec<std::net::TcpListener>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    for listener in listeners {
+async fn work(worker: &Rc<Worker>, listeners: Listeners, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let plain = listeners.plain.into_iter().map(|listener| (listener, false));
+    for (listener, secure) in plain.chain(listeners.tls.into_iter().map(|listener| (listener, true))) {
         match TcpListener::from_std(listener) {
-            Ok(listener) => drop(worker.tasks.spawn_local(accept(Rc::clone(worker), listener))),
+            Ok(listener) => drop(worker.tasks.spawn_local(accept(Rc::clone(worker), listener, secure))),
             Err(error) => tracing::error!(%error, "a listener cannot be used"),
         }
     }
@@ -210,14 +228,14 @@ async fn work(worker: &Rc<Worker>, listeners: Vec<std::net::TcpListener>, mut co
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+async fn accept(worker: Rc<Worker>, listener: TcpListener, secure: bool) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = worker.stopping.cancelled() => break,
         };
         match accepted {
-            Ok((stream, peer)) => take(&worker, stream, peer),
+            Ok((stream, peer)) => take(&worker, stream, peer, secure),
             Err(error) if listen::is_exhausted(&error) => {
                 tracing::warn!(%error, "no more connections can be taken for the moment");
                 // Nothing tells when a file descriptor becomes free.
@@ -233,18 +251,23 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
-                take(&worker, stream, peer);
+                take(&worker, stream, peer, secure);
             }
         }
     }
 }
 
-fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn take(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, secure: bool) {
     if worker.shared.connections.fetch_add(1, Relaxed) >= worker.shared.max_connections || listen::tune(&stream).is_err() {
         worker.shared.connections.fetch_sub(1, Relaxed);
         return;
     }
-    worker.tasks.spawn_local(converse(Rc::clone(worker), stream, peer));
+    let place = Place(Arc::clone(&worker.shared));
+    let acceptor = worker.shared.tls.clone().filter(|_| secure);
+    match acceptor {
+        Some(acceptor) => drop(worker.tasks.spawn_local(shake_hands(Rc::clone(worker), acceptor, stream, peer, place))),
+        None => drop(worker.tasks.spawn_local(converse(Rc::clone(worker), stream, peer, false, place))),
+    }
 }
 
 /// A connection's place among `max_connections`, also after a switch of protocols.
@@ -256,14 +279,26 @@ impl Drop for Place {
     }
 }
 
+/// A client that speaks TLS, until both have agreed on a key. What it says before that counts as a connection, so that nobody holds any number
+/// of them open.
+async fn shake_hands(worker: Rc<Worker>, acceptor: TlsAcceptor, stream: TcpStream, peer: SocketAddr, place: Place) {
+    match tokio::time::timeout(worker.shared.limits.handshake, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => converse(worker, stream, peer, true, place).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a client does not speak TLS with us"),
+        Err(_) => tracing::debug!("a client took too long to begin with TLS"),
+    }
+}
+
 /// A client's connection from its first byte to its end, or to a switch of protocols.
-async fn converse(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+async fn converse<S>(worker: Rc<Worker>, stream: S, peer: SocketAddr, secure: bool, place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let limits = worker.shared.limits;
     let watch = Arc::new(Watch::new(Instant::now()));
     let peer = peer.ip().to_canonical();
     let peer_text = HeaderValue::try_from(peer.to_string()).expect("an address is a header value");
-    let place = Place(Arc::clone(&worker.shared));
-    let conn = Rc::new(Conn { worker: Rc::clone(&worker), watch: Arc::clone(&watch), peer, peer_text, _place: place });
+    let conn = Rc::new(Conn { worker: Rc::clone(&worker), watch: Arc::clone(&watch), peer, peer_text, secure, _place: place });
     let service = service_fn(move |request| {
         let answered = proxy::serve(Rc::clone(&conn), request);
         async { Ok::<_, Infallible>(answered.await) }

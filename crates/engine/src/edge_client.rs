@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use domain::ReplicaId;
 use domain::metric::TrafficSlot;
-use domain::routing::{Asleep, RoutingTable};
+use domain::routing::{Asleep, EdgeCertificates, RoutingTable};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -50,10 +50,20 @@ struct Wanted {
 }
 
 #[derive(Deserialize)]
+struct Certified {
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
 struct Traffic {
     slots: Vec<TrafficSlot>,
     more: bool,
 }
+
+/// The files that the edge reads.
+const TABLE: &str = "table.json";
+const CERTIFICATES: &str = "certificates.json";
 
 /// How long the edge may take to count.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -80,9 +90,23 @@ impl EdgeClient {
     /// that starts later reads it.
     pub(crate) async fn publish(&self, table: &RoutingTable) -> io::Result<()> {
         let (dir, text) = (self.dir.clone(), serde_json::to_vec(table).map_err(io::Error::other)?);
-        tokio::task::spawn_blocking(move || write(&dir, &text)).await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || write(&dir, TABLE, &text)).await.map_err(io::Error::other)??;
         let answer: Answer = self.ask(json!({"op": "reload"}), Duration::from_secs(5)).await?;
         if answer.version == table.version { Ok(()) } else { Err(io::Error::other("the edge read another table")) }
+    }
+
+    /// Whether the edge was ever given certificates.
+    pub(crate) fn has_certificates(&self) -> bool {
+        self.dir.join(CERTIFICATES).exists()
+    }
+
+    /// Puts certificates and answers to authorities in place and waits until the edge uses them. As with a table, the file is written even
+    /// when nobody answers.
+    pub(crate) async fn certify(&self, certificates: &EdgeCertificates) -> io::Result<()> {
+        let (dir, text) = (self.dir.clone(), serde_json::to_vec(certificates).map_err(io::Error::other)?);
+        tokio::task::spawn_blocking(move || write(&dir, CERTIFICATES, &text)).await.map_err(io::Error::other)??;
+        let answer: Certified = self.ask(json!({"op": "certificates"}), PATIENCE).await?;
+        answer.error.map_or(Ok(()), |error| Err(io::Error::other(error)))
     }
 
     /// Waits until no request to a replica is under way, or for so long; the number that is left.
@@ -132,15 +156,15 @@ impl EdgeClient {
     }
 }
 
-fn write(dir: &Path, text: &[u8]) -> io::Result<()> {
+fn write(dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::create_dir_all(dir)?;
-    let (fresh, table) = (dir.join("table.json.new"), dir.join("table.json"));
+    let fresh = dir.join(format!("{name}.new"));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(text)?;
     file.sync_data()?;
-    std::fs::rename(fresh, table)
+    std::fs::rename(fresh, dir.join(name))
 }
 
 #[cfg(test)]

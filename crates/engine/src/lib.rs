@@ -5,6 +5,7 @@
 
 mod asleep;
 mod build;
+mod certificates;
 mod domain_names;
 mod edge_client;
 mod health;
@@ -40,6 +41,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use certificates::AcmeConfig;
 pub use domain_names::DnsConfig;
 pub use outgoing::OutgoingConfig;
 pub use outgoing::mail::MailConfig;
@@ -73,6 +75,8 @@ pub struct EngineConfig {
     pub sleep_after: Duration,
     /// Who is asked about custom domains.
     pub dns: DnsConfig,
+    /// Who is asked for certificates; without it, none are ordered.
+    pub acme: Option<AcmeConfig>,
 }
 
 /// A running engine. Dropping it ends it as [`Engine::stop`] does, without waiting.
@@ -97,6 +101,7 @@ pub(crate) struct Shared {
     pub(crate) service_locks: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
     pub(crate) health: health::Board,
     pub(crate) edge: edge_client::EdgeClient,
+    pub(crate) certificates: certificates::Desk,
     /// Replicas whose start is under way.
     pub(crate) launching: std::sync::Mutex<HashSet<ReplicaId>>,
     /// Replicas whose end is under way.
@@ -158,6 +163,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             building: Semaphore::new(config.build_concurrency.max(1)),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
+            certificates: certificates::Desk::default(),
             launching: std::sync::Mutex::default(),
             ending: std::sync::Mutex::default(),
             launches: Semaphore::new(LAUNCHES),
@@ -192,6 +198,8 @@ impl Engine {
         tracker.spawn(trigger::run(shared.clone()));
         tracker.spawn(watch::run(shared.clone()));
         tracker.spawn(domain_names::run(shared.clone()));
+        tracker.spawn(certificates::run(shared.clone()));
+        tracker.spawn(certificates::run_orders(shared.clone()));
         tracker.spawn(asleep::run(shared.clone()));
         tracker.spawn(shells::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));

@@ -9,6 +9,7 @@ pub(crate) mod post;
 mod signature;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -21,7 +22,8 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -90,13 +92,20 @@ pub(crate) fn everywhere() -> Vec<Network> {
 /// The client. One per engine and kind of address.
 pub(crate) struct Outgoing {
     allow: Vec<Network>,
+    /// A file with an authority that is trusted besides those of the machine.
+    root: Option<PathBuf>,
     /// The machine's authorities take a while to read.
     tls: OnceLock<Result<TlsConnector, String>>,
 }
 
 impl Outgoing {
     pub(crate) fn new(allow: Vec<Network>) -> Self {
-        Self { allow, tls: OnceLock::new() }
+        Self::trusting(allow, None)
+    }
+
+    /// One that also trusts the authority in a file, in PEM.
+    pub(crate) fn trusting(allow: Vec<Network>, root: Option<PathBuf>) -> Self {
+        Self { allow, root, tls: OnceLock::new() }
     }
 
     /// Asks, and follows redirects.
@@ -177,7 +186,12 @@ impl Outgoing {
     fn tls(&self) -> Result<TlsConnector, String> {
         let made = self.tls.get_or_init(|| {
             let mut roots = rustls::RootCertStore::empty();
-            let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let mut certificates = rustls_native_certs::load_native_certs().certs;
+            if let Some(path) = &self.root {
+                let more: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(|all| all.collect());
+                certificates.extend(more.map_err(|error| format!("{} cannot be read: {error}", path.display()))?);
+            }
+            let (added, _) = roots.add_parsable_certificates(certificates);
             if added == 0 {
                 return Err("this machine trusts no authorities: install ca-certificates".to_owned());
             }

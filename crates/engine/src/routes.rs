@@ -11,6 +11,8 @@ use domain::project::Domain;
 use domain::routing::{Asleep, Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::{DeploymentId, InstanceId, ReplicaId};
+use ops::Settings;
+use ops::domain_name::forces_https;
 
 use crate::Shared;
 
@@ -80,11 +82,12 @@ impl Routes {
     }
 
     /// Requests go to where the app was told to listen, whatever port its owner names: see [`Routes::tcp_route`].
-    fn route(&self, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
+    fn route(&self, settings: &Settings, domain: &Domain, service_name: String, instance: InstanceId) -> Route {
+        let force_https = forces_https(settings, domain);
         if self.doubtful.contains(&instance)
             && let Some(present) = self.table.hosts.get(&domain.domain)
         {
-            return present.clone();
+            return Route { force_https, ..present.clone() };
         }
         let offer = self.offers.get(&instance).cloned().unwrap_or_default();
         let targets = offer.targets.iter().map(|(replica_id, deployment_id, port)| Target {
@@ -104,6 +107,7 @@ impl Routes {
             targets: targets.collect(),
             sticky: offer.sticky,
             asleep: offer.asleep,
+            force_https,
         }
     }
 
@@ -139,7 +143,9 @@ impl Routes {
                 return false;
             }
         };
-        let routes = rows.into_iter().map(|(domain, name, instance)| (domain.domain.clone(), self.route(&domain, name, instance)));
+        let routes = rows
+            .into_iter()
+            .map(|(domain, name, instance)| (domain.domain.clone(), self.route(&shared.ops.settings, &domain, name, instance)));
         let hosts: BTreeMap<String, Route> = routes.collect();
         let tcp: BTreeMap<u16, TcpRoute> =
             proxies.iter().map(|(instance, proxy)| (proxy.proxy_port, self.tcp_route(proxy, *instance))).collect();

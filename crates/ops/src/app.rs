@@ -20,9 +20,10 @@ use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
+use crate::certificate::OwnCertificate;
 use crate::context::{Opened, anew};
 use crate::service::instance_place;
-use crate::{Error, OpCtx, deployment, environment, service, variable};
+use crate::{Error, OpCtx, certificate, deployment, domain_name, environment, service, variable};
 
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
@@ -451,27 +452,63 @@ pub async fn version_restore(ctx: &OpCtx, app_id: &str, version_id: &str) -> Res
     Ok(app)
 }
 
-/// Gives an app another hostname; one that it has stays as it is.
+/// A hostname of an app as it is to be. What is `None` stays as it is, or is as usual.
+#[derive(Clone)]
+pub struct DomainSave {
+    /// The app.
+    pub app_id: String,
+    /// The hostname.
+    pub name: String,
+    /// Whoever asks without TLS is sent there.
+    pub force_https: Option<bool>,
+    /// A certificate that its owner brings.
+    pub own: Option<OwnCertificate>,
+}
+
+/// Gives an app another hostname, or changes how one of its hostnames deals with TLS.
 ///
 /// # Errors
-/// Not a domain name, taken, not found, or not allowed.
-pub async fn domain_save(ctx: &OpCtx, app_id: &str, name: &str) -> Result<Domain, Error> {
-    let app = app_for(ctx, app_id, Permission::Write).await?;
+/// Not a domain name, taken, a certificate that cannot be used for it, not found, or not allowed.
+pub async fn domain_save(ctx: &OpCtx, save: DomainSave) -> Result<Domain, Error> {
+    let app = app_for(ctx, &save.app_id, Permission::Write).await?;
     let Instance { project_id, environment_id, service_id, .. } = app.row.instance;
-    let text = domain::name::host(name)?;
+    let text = domain::name::host(&save.name)?;
     if let Some(found) = ctx.ops.store.domain_by_name(&text).await?.and_then(|sealed| sealed.open(app.tenant))
         && is_of(&found, environment_id, service_id)
     {
-        return Ok(found);
+        return domain_resave(ctx, app.tenant, found, save).await;
     }
-    let input = crate::domain_name::CustomDomainCreate {
+    let input = domain_name::CustomDomainCreate {
         project: project_id,
         environment: environment_id,
         service: service_id,
-        domain: name.to_owned(),
+        domain: save.name,
         target_port: None,
     };
-    crate::domain_name::custom_domain_create(ctx, input).await
+    let (instance, mut domain) = domain_name::custom_domain(ctx, input).await?;
+    domain.force_https = save.force_https.unwrap_or(domain.force_https);
+    let own = save.own.map(|own| certificate::bring(&mut domain, &own, ctx.now)).transpose()?;
+    domain_name::insert(ctx, instance, domain, "custom_domain_create", own.into_iter().collect()).await
+}
+
+async fn domain_resave(ctx: &OpCtx, tenant: Tenant, mut domain: Domain, save: DomainSave) -> Result<Domain, Error> {
+    let id = domain.id;
+    let mut changes = vec![];
+    if let Some(force) = save.force_https.filter(|force| *force != domain.force_https) {
+        domain.force_https = force;
+        changes.push(Change::DomainHttps { id, force, at: ctx.now });
+        let data = json!({"domain": domain.domain, "before": !force, "after": force});
+        changes.push(ctx.activity(tenant, Some(domain.project_id), "domain_https_set", id, data));
+    }
+    if let Some(own) = save.own {
+        changes.push(certificate::bring(&mut domain, &own, ctx.now)?);
+        changes.push(ctx.activity(tenant, Some(domain.project_id), "domain_certificate_set", id, certificate::told(&domain)));
+    }
+    if !changes.is_empty() {
+        ctx.commit(tenant, changes).await?;
+        ctx.ops.signals.ring();
+    }
+    Ok(domain)
 }
 
 fn is_of(domain: &Domain, environment: EnvironmentId, service: ServiceId) -> bool {

@@ -1,9 +1,10 @@
 //! Domains that route to an instance.
 
-use domain::project::{Domain, DomainKind, Environment, Service};
+use domain::certificate::Certificate;
+use domain::project::{Domain, DomainKind, Environment, Instance, Service};
 use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, Tenant, key, name};
 use serde_json::json;
-use store::{Change, StoreError};
+use store::{CertificateChange, Change, StoreError};
 
 use crate::context::Opened;
 use crate::{Error, OpCtx, Settings, environment, secret, service};
@@ -26,10 +27,24 @@ pub struct CustomDomainCreate {
 /// Where people open a domain.
 #[must_use]
 pub fn public_url(settings: &Settings, domain: &Domain) -> String {
-    match settings.edge_port {
-        Some(port) => format!("http://{}:{port}", domain.domain),
-        None => format!("https://{}", domain.domain),
+    let trusted = domain.certificate.used.is_some() || forces_https(settings, domain);
+    match (settings.edge_tls_port.filter(|_| trusted), settings.edge_port) {
+        (Some(443), _) | (None, None) => format!("https://{}", domain.domain),
+        (Some(port), _) => format!("https://{}:{port}", domain.domain),
+        (None, Some(port)) => format!("http://{}:{port}", domain.domain),
     }
+}
+
+/// Whether this server orders certificates for domains of a kind. Nobody vouches for a name below `localhost`.
+#[must_use]
+pub fn orders(settings: &Settings, kind: DomainKind) -> bool {
+    settings.orders_certificates && (kind == DomainKind::Custom || settings.base_domain != "localhost")
+}
+
+/// Whether whoever asks a domain without TLS is sent there. Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
+#[must_use]
+pub fn forces_https(settings: &Settings, domain: &Domain) -> bool {
+    domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind))
 }
 
 /// The domains of a service in an environment, oldest first.
@@ -65,6 +80,9 @@ fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainK
         verified_at: None,
         dns_value: None,
         dns_checked_at: None,
+        // As on the platforms that people come from: where a certificate comes by itself, nobody is left without.
+        force_https: orders(&ctx.ops.settings, kind),
+        certificate: Certificate::default(),
         created_at: ctx.now,
         updated_at: ctx.now,
     }
@@ -157,7 +175,7 @@ pub async fn service_domain_create(
         return Err(Error::conflict("The service already has a domain in this environment: delete or rename that one"));
     }
     let domain = free_service_domain(ctx, &environment.row, &service.row, target_port).await?;
-    insert(ctx, instance, domain, "service_domain_create").await
+    insert(ctx, instance, domain, "service_domain_create", vec![]).await
 }
 
 /// Attaches a domain of the user's own.
@@ -165,6 +183,12 @@ pub async fn service_domain_create(
 /// # Errors
 /// Not a domain name, taken, under the base domain, not found, or not allowed.
 pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Result<Domain, Error> {
+    let (instance, domain) = custom_domain(ctx, input).await?;
+    insert(ctx, instance, domain, "custom_domain_create", vec![]).await
+}
+
+/// A custom domain as it will be, and the instance that it is for.
+pub(crate) async fn custom_domain(ctx: &OpCtx, input: CustomDomainCreate) -> Result<(Opened<Instance>, Domain), Error> {
     let text = custom_name(&ctx.ops.settings.base_domain, &input.domain)?;
     let instance = service::instance_for(ctx, input.environment, input.service, Permission::Write).await?;
     if instance.row.project_id != input.project {
@@ -173,7 +197,7 @@ pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Res
     let environment = environment::environment_get(ctx, input.environment).await?;
     let mut domain = row(ctx, &environment.row, input.service, DomainKind::Custom, text, input.target_port);
     to_be_proved(ctx, &mut domain);
-    insert(ctx, instance, domain, "custom_domain_create").await
+    Ok((instance, domain))
 }
 
 /// Makes room for the custom domains among the changes: claims on their names that others did not prove give way.
@@ -198,9 +222,10 @@ pub(crate) async fn claim(ctx: &OpCtx, changes: &[Change]) -> Result<(), Error> 
     Ok(())
 }
 
-async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str) -> Result<Domain, Error> {
+/// `more` is done to the domain in the same commit.
+pub(crate) async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str, more: Vec<Change>) -> Result<Domain, Error> {
     let activity = ctx.activity(opened.tenant, Some(domain.project_id), verb, domain.id, json!({"domain": domain.domain}));
-    let changes = vec![Change::DomainInsert(domain.clone()), activity];
+    let changes = [vec![Change::DomainInsert(domain.clone()), activity], more].concat();
     claim(ctx, &changes).await?;
     ctx.ops.store.commit(opened.tenant, changes).await.map_err(|error| {
         let taken = "is already in use on this server. If nobody proves that it is theirs, it is free an hour after it was claimed";
@@ -262,9 +287,15 @@ pub async fn domain_update(ctx: &OpCtx, id: DomainId, within: Within, patch: Dom
     opened.row.updated_at = ctx.now;
     let data = json!({"before": before, "after": opened.row.domain, "targetPort": opened.row.target_port});
     let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "domain_update", id, data);
+    let mut changes = vec![Change::DomainUpdate(opened.row.clone()), activity];
+    if opened.row.domain != before {
+        // It was for the other name.
+        opened.row.certificate = Certificate::default();
+        changes.push(Change::Certificate(CertificateChange::Delete(id)));
+    }
     ctx.ops
         .store
-        .commit(opened.tenant, vec![Change::DomainUpdate(opened.row.clone()), activity])
+        .commit(opened.tenant, changes)
         .await
         .map_err(|error| Error::from(error).when_taken("That domain is already in use on this server"))?;
     ctx.ops.signals.ring();

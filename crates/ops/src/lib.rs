@@ -10,6 +10,7 @@ pub mod app;
 pub mod auth;
 pub mod backup;
 mod batch;
+pub mod certificate;
 mod context;
 pub mod deployment;
 pub mod domain_name;
@@ -100,6 +101,10 @@ pub struct Settings {
     pub base_domain: String,
     /// The edge's port in addresses shown to people; `None` when it is the scheme's own.
     pub edge_port: Option<u16>,
+    /// Where the edge speaks TLS; `None` when it does not.
+    pub edge_tls_port: Option<u16>,
+    /// Certificates are ordered from an authority.
+    pub orders_certificates: bool,
     /// Where people reach the API and its pages, without a trailing slash.
     pub dashboard_url: String,
     /// The name of this server's region.
@@ -129,6 +134,8 @@ impl Settings {
         Self {
             base_domain: "localhost".into(),
             edge_port: Some(8081),
+            edge_tls_port: None,
+            orders_certificates: false,
             dashboard_url: "http://localhost:8080".into(),
             region: "local".into(),
             regions: vec![],

@@ -102,6 +102,12 @@ pub(crate) struct EdgeArgs {
     /// An address to accept requests on; may be given several times.
     #[arg(long, required = true)]
     pub(crate) listen: Vec<SocketAddr>,
+    /// An address to accept requests inside TLS on; may be given several times.
+    #[arg(long)]
+    pub(crate) tls_listen: Vec<SocketAddr>,
+    /// Names without a certificate get one for this domain, which nobody trusts.
+    #[arg(long, default_value = "localhost")]
+    pub(crate) base_domain: String,
 }
 
 #[derive(Debug, Args)]

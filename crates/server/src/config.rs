@@ -49,6 +49,19 @@ struct Settings {
     /// The addresses that apps are reached on, separated by commas [default: 127.0.0.1:8081].
     #[arg(long, env = "ORRERY_EDGE_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     edge_listen: Option<Vec<SocketAddr>>,
+    /// The addresses that apps are reached on by https, separated by commas [default: none].
+    #[arg(long, env = "ORRERY_EDGE_TLS_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
+    edge_tls_listen: Option<Vec<SocketAddr>>,
+    /// The directory of the authority that certificates are ordered from by ACME, like https://acme-v02.api.letsencrypt.org/directory; setting
+    /// it agrees to the authority's terms [default: none are ordered].
+    #[arg(long, env = "ORRERY_ACME_DIRECTORY", value_name = "URL", hide_short_help = true)]
+    acme_directory: Option<String>,
+    /// Whom the authority writes to when something is wrong with a certificate.
+    #[arg(long, env = "ORRERY_ACME_EMAIL", value_name = "ADDRESS", hide_short_help = true)]
+    acme_email: Option<String>,
+    /// A file with a root certificate, in PEM, that vouches for the authority's own server, for one inside a network.
+    #[arg(long, env = "ORRERY_ACME_CA", value_name = "FILE", hide_short_help = true)]
+    acme_ca: Option<PathBuf>,
     /// Apps get names below this domain [default: localhost].
     #[arg(long, env = "ORRERY_BASE_DOMAIN", value_name = "DOMAIN")]
     base_domain: Option<String>,
@@ -173,6 +186,14 @@ pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     /// At least one.
     pub(crate) edge_listen: Vec<SocketAddr>,
+    /// Empty: the edge does not speak TLS.
+    pub(crate) edge_tls_listen: Vec<SocketAddr>,
+    /// Empty: no certificates are ordered.
+    pub(crate) acme_directory: String,
+    /// Empty: nobody.
+    pub(crate) acme_email: String,
+    /// Empty: those of the machine alone.
+    pub(crate) acme_ca: PathBuf,
     /// Lower case, without a dot at either end.
     pub(crate) base_domain: String,
     pub(crate) tcp_ports: PortRange,
@@ -299,6 +320,10 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
     let base_domain = layers.pick("base_domain", set.base_domain, file.base_domain, || "localhost".to_owned());
     Ok(Config {
         edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, edge_default),
+        edge_tls_listen: layers.pick("edge_tls_listen", set.edge_tls_listen, file.edge_tls_listen, Vec::new),
+        acme_directory: layers.pick("acme_directory", set.acme_directory, file.acme_directory, String::new),
+        acme_email: layers.pick("acme_email", set.acme_email, file.acme_email, String::new),
+        acme_ca: layers.pick("acme_ca", set.acme_ca, file.acme_ca, PathBuf::new),
         base_domain: parse_domain(&base_domain)?,
         tcp_ports: layers.pick("tcp_ports", set.tcp_ports, file.tcp_ports, || PortRange(30_000..=32_767)),
         public: layers.pick("public", set.public, file.public, || false),
@@ -459,6 +484,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if !config.replica_cpus.is_finite() || config.replica_cpus < 0.0 {
         return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
     }
+    check_tls(config)?;
     check_apps(config)?;
     check_flow(config)?;
     if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
@@ -470,11 +496,30 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.public || config.base_domain != "localhost" {
         return Ok(());
     }
-    let listeners = std::iter::once(("listen", config.listen)).chain(config.edge_listen.iter().map(|address| ("edge_listen", *address)));
-    for (key, address) in listeners {
+    let edge = config.edge_listen.iter().map(|address| ("edge_listen", *address));
+    let tls = config.edge_tls_listen.iter().map(|address| ("edge_tls_listen", *address));
+    for (key, address) in std::iter::once(("listen", config.listen)).chain(edge).chain(tls) {
         if !is_loopback(address.ip()) {
             return Err(ConfigError::NotLoopback { key, address });
         }
+    }
+    Ok(())
+}
+
+/// What holds for certificates.
+fn check_tls(config: &Config) -> Result<(), ConfigError> {
+    let refused = |key, value: &str, rule| Err(ConfigError::Refused { key, value: value.to_owned(), rule });
+    if config.acme_directory.is_empty() {
+        return Ok(());
+    }
+    if !config.acme_directory.starts_with("https://") {
+        return refused("acme_directory", &config.acme_directory, "write the https:// address of an authority's ACME directory");
+    }
+    if config.edge_tls_listen.is_empty() {
+        return refused("acme_directory", &config.acme_directory, "say in edge_tls_listen where certificates are used, like 0.0.0.0:443");
+    }
+    if !config.acme_email.is_empty() && !config.acme_email.contains('@') {
+        return refused("acme_email", &config.acme_email, "write a mail address, like operator@example.com");
     }
     Ok(())
 }

@@ -57,7 +57,13 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
     let (api, engine) = (config.role != Role::Engine, config.role != Role::Api);
 
     let edge = if engine {
-        Some(tokio::spawn(edge_process::keep_running(folders.edge.clone(), config.edge_listen.clone(), stop.clone())))
+        let edge = edge_process::Edge {
+            dir: folders.edge.clone(),
+            listen: config.edge_listen.clone(),
+            tls_listen: config.edge_tls_listen.clone(),
+            base_domain: config.base_domain.clone(),
+        };
+        Some(tokio::spawn(edge_process::keep_running(edge, stop.clone())))
     } else {
         None
     };
@@ -108,6 +114,8 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
     Settings {
         base_domain: config.base_domain.clone(),
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
+        edge_tls_port: config.edge_tls_listen.first().map(std::net::SocketAddr::port),
+        orders_certificates: !config.acme_directory.is_empty(),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
         regions: regions(config),
@@ -206,6 +214,11 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         watch: engine::WatchConfig::default(),
         sleep_after: Duration::from_secs(config.sleep_after_seconds),
         dns: config.dns_resolver.0,
+        acme: (!config.acme_directory.is_empty()).then(|| engine::AcmeConfig {
+            directory: config.acme_directory.clone(),
+            email: Some(config.acme_email.clone()).filter(|address| !address.is_empty()),
+            root: Some(config.acme_ca.clone()).filter(|path| !path.as_os_str().is_empty()),
+        }),
         outgoing: engine::OutgoingConfig {
             allow: config.outgoing_allow.clone(),
             mail: config
@@ -288,7 +301,8 @@ impl Folders {
 /// Runs the reverse proxy until a signal ends it.
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     logging::start(crate::config::LogFormat::Text, "info")?;
-    edge::run(edge::EdgeConfig::new(args.listen, args.dir))?;
+    let EdgeArgs { dir, listen, tls_listen, base_domain } = args;
+    edge::run(edge::EdgeConfig { tls_listen, base_domain, ..edge::EdgeConfig::new(listen, dir) })?;
     Ok(ExitCode::SUCCESS)
 }
 

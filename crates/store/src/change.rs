@@ -19,7 +19,7 @@ use domain::{
     ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
-use crate::{AccountChange, RunChange, WorkflowChange};
+use crate::{AccountChange, CertificateChange, RunChange, WorkflowChange};
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
@@ -74,10 +74,21 @@ pub enum Change {
         /// When DNS was asked.
         at: Timestamp,
     },
+    /// Whether whoever asks a domain without TLS is sent there.
+    DomainHttps {
+        /// Which.
+        id: DomainId,
+        /// Whether.
+        force: bool,
+        /// When.
+        at: Timestamp,
+    },
     /// A domain.
     DomainDelete(DomainId),
     /// A custom domain that nobody has proved.
     DomainLapse(DomainId),
+    /// Something about a domain's certificate.
+    Certificate(CertificateChange),
     /// A variable, new or with another value.
     VariableSet(Variable),
     /// One variable.
@@ -437,8 +448,10 @@ impl Change {
             Self::DomainInsert(_) => "DomainInsert",
             Self::DomainUpdate(_) => "DomainUpdate",
             Self::DomainChecked { .. } => "DomainChecked",
+            Self::DomainHttps { .. } => "DomainHttps",
             Self::DomainDelete(_) => "DomainDelete",
             Self::DomainLapse(_) => "DomainLapse",
+            Self::Certificate(change) => change.kind(),
             Self::VariableSet(_) => "VariableSet",
             Self::VariableDelete { .. } => "VariableDelete",
             Self::VariablesClear { .. } => "VariablesClear",
@@ -531,8 +544,10 @@ impl Change {
             | Self::ServiceDelete(_)
             | Self::InstanceDelete(_)
             | Self::DomainChecked { .. }
+            | Self::DomainHttps { .. }
             | Self::DomainDelete(_)
             | Self::DomainLapse(_)
+            | Self::Certificate(_)
             | Self::VariableDelete { .. }
             | Self::VariablesClear { .. }
             | Self::DeploymentMove { .. }

@@ -6,8 +6,8 @@ use crate::executor::Statement;
 use crate::vault::Vault;
 use crate::{Change, Committed, Store, StoreError};
 use crate::{
-    account, activity, api_key, backup, delivery, deployment, deployment_event, domain_name, environment, environment_patch, instance,
-    invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
+    account, activity, api_key, backup, certificate, delivery, deployment, deployment_event, domain_name, environment, environment_patch,
+    instance, invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
 
 impl Store {
@@ -67,8 +67,10 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::DomainInsert(row) => domain_name::domain_insert(row),
         Change::DomainUpdate(row) => domain_name::domain_update(row),
         Change::DomainChecked { id, value, verified, at } => domain_name::domain_checked(tenant, *id, value.as_ref(), *verified, *at),
+        Change::DomainHttps { id, force, at } => domain_name::domain_https(tenant, *id, *force, *at),
         Change::DomainDelete(id) => domain_name::domain_delete(tenant, *id),
         Change::DomainLapse(id) => domain_name::domain_lapse(tenant, *id),
+        Change::Certificate(change) => return certificate::statements(vault, tenant, change),
         Change::VariableSet(row) => variable::variable_set(vault, row)?,
         Change::VariableDelete { environment, service, name } => variable::variable_delete(tenant, *environment, *service, name),
         Change::VariablesClear { environment, service } => variable::variables_clear(tenant, *environment, *service),

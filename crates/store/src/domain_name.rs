@@ -10,7 +10,7 @@ macro_rules! columns {
     () => {
         "domains.id, domains.workspace_id, domains.project_id, domains.environment_id, domains.service_id, domains.kind, \
          domains.domain, domains.target_port, domains.verification_token, domains.verified_at, domains.dns_value, \
-         domains.dns_checked_at, domains.created_at, domains.updated_at"
+         domains.dns_checked_at, domains.force_https, domains.certificate, domains.created_at, domains.updated_at"
     };
 }
 
@@ -29,10 +29,15 @@ statements! {
     );
     SYSTEM_DOMAINS_UNVERIFIED =
         concat!("SELECT ", columns!(), " FROM domains WHERE kind = 'CUSTOM' AND verified_at IS NULL ORDER BY id");
+    SYSTEM_CERTIFICATES_DUE = concat!(
+        "SELECT domains.certificate_due_at, ", columns!(), " FROM domains WHERE certificate_due_at <= $now \
+         AND (kind = 'CUSTOM' AND verified_at IS NOT NULL OR kind <> 'CUSTOM' AND $services) AND domain NOT LIKE '*.%' ORDER BY certificate_due_at LIMIT $limit"
+    );
     DOMAIN_INSERT =
         "INSERT INTO domains (id, workspace_id, project_id, environment_id, service_id, kind, domain, target_port, \
-         verification_token, verified_at, dns_value, dns_checked_at, created_at, updated_at) VALUES ($id, $workspace, $project, \
-         $environment, $service, $kind, $domain, $target_port, $token, $verified, $dns_value, $dns_checked, $created, $updated)";
+         verification_token, verified_at, dns_value, dns_checked_at, force_https, created_at, updated_at) VALUES ($id, $workspace, \
+         $project, $environment, $service, $kind, $domain, $target_port, $token, $verified, $dns_value, $dns_checked, $force_https, \
+         $created, $updated)";
     DOMAIN_CHECKED =
         "UPDATE domains SET dns_value = $dns_value, dns_checked_at = $at, verified_at = $verified \
          WHERE id = $id AND verified_at IS NULL AND workspace_id = $workspace";
@@ -41,6 +46,7 @@ statements! {
     /// One that was proved meanwhile stays.
     DOMAIN_LAPSE =
         "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace AND kind = 'CUSTOM' AND verified_at IS NULL";
+    DOMAIN_HTTPS = "UPDATE domains SET force_https = $force, updated_at = $at WHERE id = $id AND workspace_id = $workspace";
     DOMAIN_DELETE = "DELETE FROM domains WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -58,6 +64,8 @@ fn row(r: &mut Record) -> Result<Domain, BadCell> {
         verified_at: r.maybe_time()?,
         dns_value: r.maybe_text()?,
         dns_checked_at: r.maybe_time()?,
+        force_https: r.flag()?,
+        certificate: r.json()?,
         created_at: r.time()?,
         updated_at: r.time()?,
     })
@@ -104,6 +112,24 @@ impl Store {
         self.list(&SYSTEM_DOMAINS_UNVERIFIED, &[], row).await
     }
 
+    /// Routed domains whose next certificate is due, and since when, the longest waiting first; service domains only with `services`. Wildcards are not among them: an authority that
+    /// asks the host itself has none to ask.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_certificates_due(
+        &self,
+        now: Timestamp,
+        services: bool,
+        limit: u32,
+    ) -> Result<Vec<(Domain, Timestamp)>, StoreError> {
+        let read = |r: &mut Record| {
+            let due = r.time()?;
+            Ok((row(r)?, due))
+        };
+        self.list(&SYSTEM_CERTIFICATES_DUE, &params![now = now, services = services, limit = limit], read).await
+    }
+
     /// Every domain of the server that is routed, with the name of its service and the instance that it routes to, for the edge's table.
     ///
     /// # Errors
@@ -119,7 +145,7 @@ impl Store {
 
 pub(crate) fn domain_insert(row: &Domain) -> Statement {
     let Domain { id, workspace_id, project_id, environment_id, service_id, kind, domain, .. } = row;
-    let Domain { target_port, verification_token, verified_at, dns_value, dns_checked_at, created_at, updated_at, .. } = row;
+    let Domain { target_port, verification_token, verified_at, dns_value, dns_checked_at, force_https, created_at, updated_at, .. } = row;
     let params = params![
         id = *id,
         workspace = *workspace_id,
@@ -133,6 +159,7 @@ pub(crate) fn domain_insert(row: &Domain) -> Statement {
         verified = *verified_at,
         dns_value = dns_value.as_ref(),
         dns_checked = *dns_checked_at,
+        force_https = *force_https,
         created = *created_at,
         updated = *updated_at
     ];
@@ -149,6 +176,10 @@ pub(crate) fn domain_update(row: &Domain) -> Statement {
 pub(crate) fn domain_checked(tenant: Tenant, id: DomainId, value: Option<&String>, verified: bool, at: Timestamp) -> Statement {
     let params = params![id = id, workspace = tenant, dns_value = value, verified = verified.then_some(at), at = at];
     Statement::touch(&DOMAIN_CHECKED, params)
+}
+
+pub(crate) fn domain_https(tenant: Tenant, id: DomainId, force: bool, at: Timestamp) -> Statement {
+    Statement::touch(&DOMAIN_HTTPS, params![id = id, workspace = tenant, force = force, at = at])
 }
 
 pub(crate) fn domain_delete(tenant: Tenant, id: DomainId) -> Statement {

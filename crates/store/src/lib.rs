@@ -29,6 +29,7 @@ mod account;
 mod activity;
 mod api_key;
 mod backup;
+mod certificate;
 mod change;
 mod commit;
 mod delivery;
@@ -73,6 +74,7 @@ use domain::Sealed;
 use domain::WorkspaceId;
 
 pub use account::{AccountChange, NewUser};
+pub use certificate::CertificateChange;
 pub use change::{Change, Committed};
 pub use deployment::DeploymentQuery;
 pub use environment_patch::StagedCount;

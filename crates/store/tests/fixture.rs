@@ -300,6 +300,8 @@ impl Tree {
             verified_at: None,
             dns_value: Some("elsewhere.example.com".into()),
             dns_checked_at: Some(now()),
+            force_https: false,
+            certificate: Default::default(),
             created_at: now(),
             updated_at: now(),
         };

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use domain::activity::Actor;
+use domain::certificate::Certificate;
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
 use domain::*;
 use jiff::SignedDuration;
-use store::{Change, DeploymentQuery, StoreError};
+use store::{CertificateChange, Change, DeploymentQuery, StoreError};
 
 use crate::fixture::*;
 
@@ -55,6 +56,50 @@ both! {
         let ended = Replica { status: ReplicaStatus::Crashed, exit_code: Some(-9), reason: Some("killed".into()), ..tree.replica.clone() };
         store.commit(tenant, vec![Change::ReplicaUpdate(ended.clone())]).await.unwrap();
         assert_eq!(store.replicas_of(tenant, &[tree.deployment.id]).await.unwrap(), [ended]);
+    }
+
+    async fn certificates_are_due_claimed_once_and_go_with_their_domain(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, domain) = (&fixture.store, tree.domain.id);
+        let due = |at: Timestamp| async move {
+            let all = store.system_certificates_due(at, true, 100).await.unwrap();
+            all.into_iter().find(|(row, _)| row.id == domain).map(|(_, since)| since)
+        };
+        let commit = |change: Change| store.commit(tree.tenant, vec![change]);
+        assert_eq!(due(now()).await, None, "its owner has not proved it");
+        commit(Change::DomainChecked { id: domain, value: None, verified: true, at: now() }).await.unwrap();
+        assert_eq!(due(now()).await, Some(Timestamp::UNIX_EPOCH));
+        let claim = |seen, until| Change::Certificate(CertificateChange::Claim { domain, seen, until });
+        commit(claim(Timestamp::UNIX_EPOCH, later(10))).await.unwrap();
+        assert!(matches!(commit(claim(Timestamp::UNIX_EPOCH, later(20))).await, Err(StoreError::Stale)), "two engines order once");
+        assert_eq!((due(now()).await, due(later(10)).await), (None, Some(later(10))));
+
+        let state = Certificate { failures: 2, ..Certificate::default() };
+        let set = |key: &str, seen| {
+            let (chain, key, state) = ("chain".to_owned(), key.to_owned(), state.clone());
+            Change::Certificate(CertificateChange::Set { domain, chain, key, state, due: later(30), seen, at: now() })
+        };
+        commit(set("first", None)).await.unwrap();
+        assert!(matches!(commit(set("late", Some(later(10)))).await, Err(StoreError::Stale)), "the owner's own came between");
+        let (certificates, unreadable) = store.system_certificates().await.unwrap();
+        let own = certificates.iter().find(|one| one.host == tree.domain.domain).unwrap();
+        assert_eq!((own.chain.as_str(), own.key.as_str(), unreadable.len()), ("chain", "first", 0));
+        assert!(store.system_certificate_stamps().await.unwrap().contains(&(domain, own.host.clone(), now())));
+        commit(Change::DomainHttps { id: domain, force: true, at: now() }).await.unwrap();
+        let read = store.domain(domain).await.unwrap().unwrap().open(tree.tenant).unwrap();
+        assert_eq!((read.certificate, read.force_https), (state.clone(), true));
+
+        commit(Change::Certificate(CertificateChange::Delete(domain))).await.unwrap();
+        assert_eq!(due(now()).await, Some(Timestamp::UNIX_EPOCH));
+        commit(set("again", None)).await.unwrap();
+        commit(Change::DomainDelete(domain)).await.unwrap();
+        assert!(store.system_certificate_stamps().await.unwrap().iter().all(|(id, _, _)| *id != domain));
+
+        let account = "https://authority.test/directory";
+        assert!(store.acme_account(account).await.unwrap().is_none());
+        store.acme_account_insert(account, b"first", now()).await.unwrap();
+        store.acme_account_insert(account, b"second", now()).await.unwrap();
+        assert_eq!(**store.acme_account(account).await.unwrap().unwrap(), *b"first");
     }
 
     async fn changes_of_an_environment_are_kept_sealed_and_trimmed(fixture: Fixture) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use domain::deployment::DeploymentStatus;
-use store::{Change, MasterKey, StoreError};
+use store::{CertificateChange, Change, MasterKey, StoreError};
 
 use crate::fixture::*;
 
@@ -28,7 +28,17 @@ async fn on_disk(fixture: &Fixture) -> Vec<u8> {
         Kind::Postgres => {
             let (client, connection) = tokio_postgres::connect(&fixture.url, tokio_postgres::NoTls).await.unwrap();
             tokio::spawn(connection);
-            for table in ["variables", "deployment_variables", "data_keys", "instances", "deployments", "second_factors"] {
+            let tables = [
+                "variables",
+                "deployment_variables",
+                "data_keys",
+                "instances",
+                "deployments",
+                "second_factors",
+                "certificates",
+                "acme_accounts",
+            ];
+            for table in tables {
                 let query = format!("SELECT t::text FROM {table} t");
                 for row in client.query(&query, &[]).await.unwrap() {
                     all.extend(row.get::<_, String>(0).into_bytes());
@@ -46,15 +56,26 @@ both! {
         let changes = vec![
             Change::VariableSet(variable(&tree.environment, None, "VISIBLE_NAME", CANARY)),
             Change::DeploymentInsert { deployment: frozen.clone(), variables: BTreeMap::from([("NAME".into(), CANARY.into())]) },
+            Change::Certificate(CertificateChange::Set {
+                domain: tree.domain.id,
+                chain: "chain".into(),
+                key: CANARY.into(),
+                state: Default::default(),
+                due: now(),
+                seen: None,
+                at: now(),
+            }),
         ];
         fixture.store.commit(tree.tenant, changes).await.unwrap();
         let (_, person) = fixture.tenant("person").await;
         fixture.store.second_factor_propose(person.id, CANARY.as_bytes(), now()).await.unwrap();
+        fixture.store.acme_account_insert("https://authority.test/", CANARY.as_bytes(), now()).await.unwrap();
         let disk = on_disk(&fixture).await;
         assert!(holds(&disk, b"VISIBLE_NAME"), "the rows are not where this test looks");
         let hex: String = CANARY.bytes().map(|byte| format!("{byte:02x}")).collect();
         assert!(!holds(&disk, CANARY.as_bytes()) && !holds(&disk, hex.as_bytes()));
         assert_eq!(fixture.store.deployment_variables(tree.tenant, frozen.id).await.unwrap()["NAME"], CANARY);
+        assert_eq!(**fixture.store.acme_account("https://authority.test/").await.unwrap().unwrap(), *CANARY.as_bytes());
     }
 
     async fn a_wrong_master_key_is_told_at_once(fixture: Fixture) {

@@ -10,7 +10,7 @@ use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
 use domain::variable::Variable;
 use domain::*;
-use store::{Change, StoreError};
+use store::{CertificateChange, Change, StoreError};
 
 use crate::fixture::*;
 
@@ -28,6 +28,19 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
         Change::InstanceDelete(of.instance.id),
         Change::DomainDelete(of.domain.id),
         Change::DomainChecked { id: of.domain.id, value: None, verified: true, at },
+        Change::DomainHttps { id: of.domain.id, force: true, at },
+        Change::Certificate(CertificateChange::Set {
+            domain: of.domain.id,
+            chain: "stolen".into(),
+            key: "stolen".into(),
+            state: Default::default(),
+            due: at,
+            seen: None,
+            at,
+        }),
+        Change::Certificate(CertificateChange::Note { domain: of.domain.id, state: Default::default(), due: at, seen: None }),
+        Change::Certificate(CertificateChange::Claim { domain: of.domain.id, seen: Timestamp::UNIX_EPOCH, until: at }),
+        Change::Certificate(CertificateChange::Delete(of.domain.id)),
         Change::VariableDelete { environment, service, name: of.variable.name.clone() },
         Change::VariablesClear { environment, service },
         Change::DeploymentMove { id, from, to: DeploymentStatus::Failed, reason: None, at },

@@ -97,6 +97,7 @@ impl TestApp {
             watch: engine::WatchConfig::default(),
             sleep_after: Duration::from_secs(600),
             dns: engine::DnsConfig::Off,
+            acme: None,
         };
         let edge = EdgeDouble::new(config.edge_dir.clone(), journal.clone());
         Self { ops, stage: Stage::new(journal.clone()), edge, journal, config, engine: None, dir }

@@ -7,6 +7,7 @@ import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument
 import { Act, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { State } from "../ui/state";
 import { tell } from "../ui/toast";
+import { Certificate, CertificateState } from "./certificate";
 import { useProject } from "./environment";
 import { addressOf, useInstance } from "./service";
 
@@ -61,6 +62,7 @@ export function Domains() {
                   {domain.domain}
                 </a>
                 <State tone={domain.status.verified ? "healthy" : "waiting"}>{domain.status.verified ? "Verified" : "Waiting for DNS"}</State>
+                <CertificateState domain={domain} />
                 {viewerCanWrite && (
                   <button type="button" className="icon-button" aria-label={`Delete ${domain.domain}`} onClick={() => void change(CustomDomainDeleteDocument, { id: domain.id }).then(() => tell(`${domain.domain} is gone`), tell.problem)}>
                     <Trash2 size={14} />
@@ -94,10 +96,25 @@ export function Domains() {
                             </td>
                           </tr>
                         ))}
+                        {domain.status.verificationToken && (
+                          <tr>
+                            <td>TXT</td>
+                            <td>
+                              <code>{domain.status.verificationDnsHost}</code>
+                            </td>
+                            <td>
+                              <span className="row">
+                                <code>{domain.status.verificationToken}</code>
+                                <CopyButton text={domain.status.verificationToken} />
+                              </span>
+                            </td>
+                          </tr>
+                        )}
                       </tbody>
                     </table>
                   </div>
                 )}
+                <Certificate domain={domain} mayWrite={viewerCanWrite} />
               </li>
             ))}
           </ul>

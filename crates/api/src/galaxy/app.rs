@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::account::Plan;
+use domain::certificate::CertificateStatus;
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::galaxy::{self, AppStatus, Told, app_id, app_status};
 use domain::{Permission, Tenant};
@@ -266,5 +267,38 @@ impl Domain {
     /// It names the app.
     fn primary(&self) -> bool {
         self.primary
+    }
+    /// `Enabled` while it has a certificate that holds, else `Disabled`.
+    fn encryption(&self, ctx: &Ctx) -> &str {
+        if self.status(ctx) == CertificateStatus::Valid { "Enabled" } else { "Disabled" }
+    }
+    /// Whoever asks without TLS is sent there.
+    #[graphql(name = "forceSSL")]
+    fn force_ssl(&self) -> bool {
+        self.row.force_https
+    }
+    /// Where its certificate stands: `none`, `validating`, `issuing`, `valid` or `failed`.
+    fn certificate_status(&self, ctx: &Ctx) -> &str {
+        match self.status(ctx) {
+            CertificateStatus::Off => "none",
+            CertificateStatus::ValidatingOwnership => "validating",
+            CertificateStatus::Issuing => "issuing",
+            CertificateStatus::Valid => "valid",
+            CertificateStatus::Failed => "failed",
+        }
+    }
+    /// Until when its certificate holds.
+    fn certificate_expires_at(&self) -> Option<String> {
+        self.row.certificate.used.as_ref().map(|used| DateTime(used.expires_at).text())
+    }
+    /// Why no new certificate could be had.
+    fn certificate_error(&self) -> Option<&str> {
+        self.row.certificate.failure.as_ref().map(|failure| failure.message.as_str())
+    }
+}
+
+impl Domain {
+    fn status(&self, ctx: &Ctx) -> CertificateStatus {
+        self.row.certificate_status(ops::domain_name::orders(&ctx.op.ops.settings, self.row.kind), ctx.op.now)
     }
 }

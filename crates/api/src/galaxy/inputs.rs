@@ -2,9 +2,10 @@
 
 use domain::notification::{MailSettings, NotificationSettings, Slack};
 use juniper::GraphQLInputObject;
-use ops::app::AppPatch;
+use ops::app::{AppPatch, DomainSave};
+use ops::certificate::OwnCertificate;
 
-use crate::graphql::{Ctx, Scalar};
+use crate::graphql::{Ctx, Fault, Scalar};
 
 macro_rules! inputs {
     ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty),+ $(,)? })+) => {$(
@@ -16,11 +17,18 @@ macro_rules! inputs {
 }
 
 inputs! {
-    /// A hostname for an app.
+    /// A hostname for an app. What is absent stays as it is, or is as usual.
     DomainInput {
         app_id: String,
-        /// A full domain name.
+        /// A full domain name, or `*.mydomain.com`.
         name: String,
+        /// Whoever asks without TLS is sent there.
+        #[graphql(name = "forceSSL")]
+        force_ssl: Option<bool>,
+        /// PEM: the domain's own certificate first, then the intermediates. Needs `privateKey`.
+        certificate: Option<String>,
+        /// PEM, not encrypted. It is never given out again.
+        private_key: Option<String>,
     }
     /// A trigger; without `_id`, a new one.
     TriggerInput {
@@ -151,5 +159,16 @@ impl NotificationSettingsInput {
             kinds: mail.activity_types.into_iter().collect(),
         });
         NotificationSettings { slack, mail }
+    }
+}
+
+impl DomainInput {
+    pub(crate) fn save(self) -> Result<DomainSave, Fault> {
+        let own = match (self.certificate, self.private_key) {
+            (Some(chain), Some(key)) => Some(OwnCertificate { chain, key }),
+            (None, None) => None,
+            _ => return Err(Fault::bad_input("certificate and privateKey belong together: give both, or neither")),
+        };
+        Ok(DomainSave { app_id: self.app_id, name: self.name, force_https: self.force_ssl, own })
     }
 }

@@ -27,6 +27,12 @@ impl Mutation {
         ctx.wait(ops::app::domain_remove(&ctx.op, &domain_id))?;
         Ok(Some(true))
     }
+    /// Takes a hostname's certificate away, with its private key.
+    fn remove_domain_certificate(ctx: &Ctx, domain_id: String) -> Result<Option<Domain>, Fault> {
+        let id = domain_id.trim().parse::<domain::DomainId>().map_err(|_| Fault::not_found("Domain"))?;
+        let row = ctx.wait(ops::certificate::domain_certificate_remove(&ctx.op, id))?;
+        Ok(Some(Domain { row: Arc::new(row), primary: false }))
+    }
     /// Makes an app follow its account's settings of notifications again.
     fn remove_notification_settings(ctx: &Ctx, app_id: String) -> Result<Option<bool>, Fault> {
         ctx.wait(ops::app::notification_settings_set(&ctx.op, None, Some(&app_id), None))?;
@@ -41,9 +47,9 @@ impl Mutation {
     fn restore_version(ctx: &Ctx, app_id: String, version_id: String) -> Result<Option<App>, Fault> {
         Ok(Some(App::new(ctx, ctx.wait(ops::app::version_restore(&ctx.op, &app_id, &version_id))?)))
     }
-    /// Gives an app another hostname.
+    /// Gives an app another hostname, or changes how one of its hostnames deals with TLS. Where certificates are ordered, it gets one.
     fn save_domain(ctx: &Ctx, domain: DomainInput) -> Result<Option<Domain>, Fault> {
-        let row = ctx.wait(ops::app::domain_save(&ctx.op, &domain.app_id, &domain.name))?;
+        let row = ctx.wait(ops::app::domain_save(&ctx.op, domain.save()?))?;
         Ok(Some(Domain { row: Arc::new(row), primary: false }))
     }
     /// Says whom an account or an app tells of what.

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use juniper::{ID, graphql_object};
 
 use super::connection::connection;
-use super::enums::KeyType;
 use super::project::Project;
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Scalar};
@@ -44,10 +43,6 @@ impossible! {
     /// What is known of a pull request's environment.
     EnvironmentMeta {
         base_branch: Option<String>, branch: Option<String>, pr_number: Option<i32>, pr_repo: Option<String>, pr_title: Option<String>,
-    }
-    /// A certificate of a custom domain.
-    CertificatePublicData {
-        domain_names: Vec<String>, expires_at: Option<DateTime>, fingerprint_sha256: String, issued_at: Option<DateTime>, key_type: KeyType,
     }
     /// Which region takes the place of one that goes away.
     RegionDeprecationInfo { is_deprecated: bool, replacement_region: String }

@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 
+use domain::DomainId;
+use domain::certificate::{CertificateFacts, CertificateKey, CertificateStatus as Stands, FailureKind};
 use domain::project::{Domain, VERIFICATION_LABEL};
-use juniper::{GraphQLObject, ID, graphql_object};
+use juniper::{GraphQLInputObject, GraphQLObject, ID, graphql_object};
+use ops::certificate::OwnCertificate;
+use ops::domain_name::orders;
 
-use super::absent::CertificatePublicData;
 use super::enums::{
     CDNProvider, CertificateErrorType, CertificateStatus, CertificateStatusDetailed, CustomDomainSyncStatus, DNSRecordPurpose,
-    DNSRecordStatus, DNSRecordType, ServiceDomainSyncStatus,
+    DNSRecordStatus, DNSRecordType, KeyType, ServiceDomainSyncStatus,
 };
+use super::inputs;
 use crate::graphql::scalar::DateTime;
-use crate::graphql::{Ctx, Scalar};
+use crate::graphql::{Ctx, Fault, Scalar};
 
 /// All domains of an instance.
 pub(crate) struct AllDomains {
@@ -49,6 +53,10 @@ impl ServiceDomain {
     }
     fn environment_id(&self) -> String {
         self.0.environment_id.to_string()
+    }
+    /// Whoever asks without TLS is sent there, where the server speaks it.
+    fn force_https(&self) -> bool {
+        self.0.force_https
     }
     fn id(&self) -> ID {
         ID::from(self.0.id.to_string())
@@ -91,6 +99,10 @@ impl CustomDomain {
     fn environment_id(&self) -> String {
         self.0.environment_id.to_string()
     }
+    /// Whoever asks without TLS is sent there, where the server speaks it.
+    fn force_https(&self) -> bool {
+        self.0.force_https
+    }
     fn id(&self) -> ID {
         ID::from(self.0.id.to_string())
     }
@@ -121,6 +133,10 @@ pub(crate) struct CustomDomainStatus {
 }
 
 impl CustomDomainStatus {
+    fn status(&self, ctx: &Ctx) -> Stands {
+        self.domain.certificate_status(orders(&ctx.op.ops.settings, self.domain.kind), ctx.op.now)
+    }
+
     /// The host's label within its zone, and the zone: the last two labels.
     fn split(&self) -> (String, String) {
         let labels: Vec<&str> = self.domain.domain.split('.').collect();
@@ -134,23 +150,46 @@ impl CustomDomainStatus {
     fn cdn_provider(&self) -> Option<CDNProvider> {
         None
     }
-    fn certificate_error_message(&self) -> Option<String> {
-        None
+    /// Why the last order failed, or what keeps one from being made.
+    fn certificate_error_message(&self, ctx: &Ctx) -> Option<String> {
+        if let Some(failure) = &self.domain.certificate.failure {
+            return Some(failure.message.clone());
+        }
+        let unprovable = self.status(ctx) == Stands::Off && orders(&ctx.op.ops.settings, self.domain.kind);
+        unprovable.then(|| "No authority proves a wildcard by asking a host: bring a certificate of your own".to_owned())
     }
     fn certificate_error_type(&self) -> Option<CertificateErrorType> {
-        None
+        Some(match self.domain.certificate.failure.as_ref()?.kind {
+            FailureKind::Authorization => CertificateErrorType::Authorization,
+            FailureKind::Dns => CertificateErrorType::Dns,
+            FailureKind::Order => CertificateErrorType::OrderCreation,
+            FailureKind::RateLimit => CertificateErrorType::RateLimit,
+            FailureKind::Internal => CertificateErrorType::Internal,
+        })
     }
+    /// It is tried again by itself, and with `customDomainIssueCertificate` at once.
     fn certificate_retryable(&self) -> Option<bool> {
-        None
+        self.domain.certificate.failure.as_ref().map(|_| true)
     }
-    fn certificate_status(&self) -> CertificateStatus {
-        CertificateStatus::Unspecified
+    fn certificate_status(&self, ctx: &Ctx) -> CertificateStatus {
+        match self.status(ctx) {
+            Stands::Off => CertificateStatus::Unspecified,
+            Stands::ValidatingOwnership => CertificateStatus::ValidatingOwnership,
+            Stands::Issuing => CertificateStatus::Issuing,
+            Stands::Valid => CertificateStatus::Valid,
+            Stands::Failed => CertificateStatus::IssueFailed,
+        }
     }
-    fn certificate_status_detailed(&self) -> Option<CertificateStatusDetailed> {
-        None
+    fn certificate_status_detailed(&self, ctx: &Ctx) -> Option<CertificateStatusDetailed> {
+        match self.status(ctx) {
+            Stands::Off | Stands::ValidatingOwnership => None,
+            Stands::Issuing => Some(CertificateStatusDetailed::CreatingOrder),
+            Stands::Valid => Some(CertificateStatusDetailed::Complete),
+            Stands::Failed => Some(CertificateStatusDetailed::Failed),
+        }
     }
     fn certificates(&self) -> Option<Vec<CertificatePublicData>> {
-        None
+        self.domain.certificate.used.clone().map(|used| vec![CertificatePublicData(used)])
     }
     fn dns_records(&self) -> Vec<DNSRecords> {
         let (hostlabel, zone) = self.split();
@@ -191,4 +230,68 @@ pub(crate) struct DNSRecords {
     required_value: String,
     status: DNSRecordStatus,
     zone: String,
+}
+
+/// A certificate that a domain uses.
+pub(crate) struct CertificatePublicData(CertificateFacts);
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl CertificatePublicData {
+    fn domain_names(&self) -> &[String] {
+        &self.0.names
+    }
+    fn expires_at(&self) -> Option<DateTime> {
+        Some(DateTime(self.0.expires_at))
+    }
+    fn fingerprint_sha256(&self) -> &str {
+        &self.0.fingerprint
+    }
+    fn issued_at(&self) -> Option<DateTime> {
+        Some(DateTime(self.0.issued_at))
+    }
+    fn key_type(&self) -> KeyType {
+        match self.0.key {
+            CertificateKey::Rsa2048 => KeyType::Rsa2048,
+            CertificateKey::Rsa4096 => KeyType::Rsa4096,
+            CertificateKey::Ecdsa => KeyType::Ecdsa,
+            CertificateKey::Other => KeyType::Unspecified,
+        }
+    }
+}
+
+/// A certificate that a domain's owner brings. The private key is never given out again.
+#[derive(Clone, GraphQLInputObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct DomainCertificateSetInput {
+    /// PEM: the domain's own first, then the intermediates.
+    certificate: String,
+    /// Of a service domain or a custom one.
+    domain_id: String,
+    /// PEM, not encrypted.
+    private_key: String,
+}
+
+fn domain_id(text: &str) -> Result<DomainId, Fault> {
+    inputs::id("Domain", text, DomainId)
+}
+
+pub(crate) fn custom_domain_issue_certificate(ctx: &Ctx, id: &str) -> Result<bool, Fault> {
+    ctx.wait(ops::certificate::custom_domain_issue_certificate(&ctx.op, domain_id(id)?))?;
+    Ok(true)
+}
+
+pub(crate) fn domain_certificate_remove(ctx: &Ctx, id: &str) -> Result<bool, Fault> {
+    ctx.wait(ops::certificate::domain_certificate_remove(&ctx.op, domain_id(id)?))?;
+    Ok(true)
+}
+
+pub(crate) fn domain_certificate_set(ctx: &Ctx, input: DomainCertificateSetInput) -> Result<bool, Fault> {
+    let own = OwnCertificate { chain: input.certificate, key: input.private_key };
+    ctx.wait(ops::certificate::domain_certificate_set(&ctx.op, domain_id(&input.domain_id)?, own))?;
+    Ok(true)
+}
+
+pub(crate) fn domain_https_set(ctx: &Ctx, force: bool, id: &str) -> Result<bool, Fault> {
+    ctx.wait(ops::certificate::domain_https_set(&ctx.op, domain_id(id)?, force))?;
+    Ok(true)
 }

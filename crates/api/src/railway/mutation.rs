@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 use super::account::Workspace;
 use super::api_key::{self, ApiKey, ApiKeyCreateInput, ApiKeyCreatePayload, ApiKeyUpdateInput};
 use super::deployment::Deployment;
-use super::domain_name::{CustomDomain, ServiceDomain};
+use super::domain_name::{CustomDomain, DomainCertificateSetInput, ServiceDomain};
 use super::enums::{Plan, VolumeInstanceBackupScheduleKind};
 use super::environment::Environment;
 use super::environment_patch::EnvironmentPatch;
@@ -132,6 +132,10 @@ impl Mutation {
         ctx.wait(ops::domain_name::domain_delete(&ctx.op, inputs::id("Domain", &id, DomainId)?, DomainKind::Custom))?;
         Ok(true)
     }
+    /// Has a certificate ordered for a domain of the user's own now.
+    fn custom_domain_issue_certificate(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::domain_name::custom_domain_issue_certificate(ctx, &id)
+    }
     /// Changes the port behind a domain of the user's own.
     fn custom_domain_update(ctx: &Ctx, environment_id: String, id: String, target_port: Option<i32>) -> Result<bool, Fault> {
         let environment = inputs::id("Environment", &environment_id, EnvironmentId)?;
@@ -169,6 +173,18 @@ impl Mutation {
     fn deployment_stop(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         ctx.wait(ops::deployment::deployment_stop(&ctx.op, deployment_id(&id)?))?;
         Ok(true)
+    }
+    /// Takes a domain's certificate away, with its private key.
+    fn domain_certificate_remove(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::domain_name::domain_certificate_remove(ctx, &id)
+    }
+    /// Uses a certificate of the user's own for a domain.
+    fn domain_certificate_set(ctx: &Ctx, input: DomainCertificateSetInput) -> Result<bool, Fault> {
+        super::domain_name::domain_certificate_set(ctx, input)
+    }
+    /// Sends whoever asks a domain without TLS to the same address with it, or no longer.
+    fn domain_https_set(ctx: &Ctx, force: bool, id: String) -> Result<bool, Fault> {
+        super::domain_name::domain_https_set(ctx, force, &id)
     }
     /// Makes an environment.
     fn environment_create(ctx: &Ctx, input: EnvironmentCreateInput) -> Result<Environment, Fault> {

@@ -9,11 +9,15 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// Beyond the contract: how clients before 2026 name a workspace, the shape of 2022 for databases (`contracts/railway.md` 5), and what this
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
+    "CustomDomain.forceHttps",
     "Mutation.accountUpdate",
     "Mutation.apiKeyCreate",
     "Mutation.apiKeyRevoke",
     "Mutation.apiKeyUpdate",
     "Mutation.containerKill",
+    "Mutation.domainCertificateRemove",
+    "Mutation.domainCertificateSet",
+    "Mutation.domainHttpsSet",
     "Mutation.notificationSettingsSet",
     "Mutation.operatorBackupCreate",
     "Mutation.operatorBackupDelete",
@@ -41,6 +45,7 @@ const EXTRAS: &[&str] = &[
     "Query.regionEndpoints",
     "Query.triggerRuns",
     "Query.triggers",
+    "ServiceDomain.forceHttps",
     "TemplateDeployV2Input.teamId",
     "User.hasPassword",
     "Workspace.flowCredits",
@@ -62,6 +67,7 @@ const OWN_TYPES: &[&str] = &[
     "ApiKeyState",
     "ApiKeyUpdateInput",
     "ApiKeyUsage",
+    "DomainCertificateSetInput",
     "FlowCredits",
     "MailNotifications",
     "MailNotificationsInput",

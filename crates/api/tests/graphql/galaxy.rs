@@ -162,6 +162,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Query.user", true, "{ user(username: \"$user\") { _id username apps { _id hostname activities { type userName } } } }"),
     ("Mutation.killContainer", false, "mutation { killContainer(appId: \"$app\", containerId: \"$container\") { _id status } }"),
     ("Mutation.removeDomain", false, "mutation { removeDomain(domainId: \"$domain\") }"),
+    ("Mutation.removeDomainCertificate", false, "mutation { removeDomainCertificate(domainId: \"$domain\") { _id } }"),
     ("Mutation.removeNotificationSettings", false, "mutation { removeNotificationSettings(appId: \"$app\") }"),
     ("Mutation.removeTrigger", false, "mutation { removeTrigger(triggerId: \"$trigger\") }"),
     ("Mutation.restoreVersion", false, "mutation { restoreVersion(appId: \"$app\", versionId: \"$version\") { _id } }"),
@@ -205,6 +206,7 @@ impl Galaxy {
             ("$container", container_id(app.instance, container)),
             ("$trigger", trigger.to_owned()),
             ("$user", user),
+            ("$domain", app.estate.custom_domain.to_string()),
             ("$app", app.id()),
             ("$version", version_id(app.snapshot)),
         ]
@@ -523,4 +525,83 @@ async fn an_account_is_told_which_of_its_apps_were_removed() {
     let asked = format!("{{ user(username: \"{user}\") {{ appCount activities {{ type message }} }} }}");
     let removed = json!({"type": "appRemove", "message": format!("{user} removed {}", app.host)});
     assert_eq!(galaxy.data(&who, &asked, json!({})).await["user"], json!({"appCount": 0, "activities": [removed]}));
+}
+
+/// A certificate that nobody trusts, and its key.
+fn certificate(name: &str) -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    (made.pem(), key.serialize_pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_brings_its_certificate_and_the_key_is_never_seen_again() {
+    let galaxy = Galaxy::start().await;
+    let app = galaxy.app("ann@x.test").await;
+    let who = galaxy.bearer(&app.estate.person.token).await;
+    let save = "mutation($domain: DomainInput!) { saveDomain(domain: $domain) { _id name encryption forceSSL certificateStatus certificateExpiresAt
+        certificateError } }";
+    let with = |more: Value| {
+        let mut domain = json!({"appId": app.id(), "name": "Www.Shop.test"});
+        domain.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "domain": domain })
+    };
+    let plain = galaxy.data(&who, save, with(json!({}))).await["saveDomain"].clone();
+    let told = |row: &Value| (row["encryption"].clone(), row["forceSSL"].clone(), row["certificateStatus"].clone());
+    assert_eq!(told(&plain), (json!("Disabled"), json!(false), json!("none")));
+
+    let (chain, key) = certificate("www.shop.test");
+    let (foreign, _) = certificate("www.shop.test");
+    let (elsewhere, elsewhere_key) = certificate("blog.test");
+    for (bad, wanted) in [
+        (json!({"certificate": chain}), "belong together"),
+        (json!({"certificate": foreign, "privateKey": key}), "does not belong"),
+        (json!({"certificate": elsewhere, "privateKey": elsewhere_key}), "not for www.shop.test"),
+        (json!({"certificate": "x", "privateKey": key}), "PEM"),
+    ] {
+        let body = galaxy.ask(&who, save, with(bad)).await;
+        assert_eq!(code(&body), "BAD_USER_INPUT", "{body}");
+        assert!(body.to_string().contains(wanted) && !body.to_string().contains("PRIVATE KEY"), "{wanted}: {body}");
+    }
+    let own = galaxy.data(&who, save, with(json!({"certificate": chain, "privateKey": key, "forceSSL": true}))).await["saveDomain"].clone();
+    assert_eq!(told(&own), (json!("Enabled"), json!(true), json!("valid")));
+    assert_eq!((&own["_id"], &own["certificateExpiresAt"]), (&plain["_id"], &json!("4096-01-01T00:00:00.000Z")));
+    let again = galaxy.data(&who, save, with(json!({}))).await["saveDomain"].clone();
+    assert_eq!(told(&again), told(&own), "what is not named stays");
+
+    let store = &galaxy.world.server.ops.store;
+    let id = own["_id"].as_str().unwrap().parse().unwrap();
+    let proved = Change::DomainChecked { id, value: None, verified: true, at: Timestamp::now() };
+    store.commit(app.tenant, vec![proved]).await.unwrap();
+    assert_eq!(store.system_certificates().await.unwrap().0[0].key, key, "the edge gets it");
+
+    // The same domain through the other surface.
+    let seen = format!(
+        "{{ domains(projectId: \"{}\", environmentId: \"{}\", serviceId: \"{}\") {{ customDomains {{ id domain forceHttps status {{
+            certificateStatus certificateStatusDetailed certificates {{ domainNames expiresAt keyType fingerprintSha256 }} }} }} }} }}",
+        app.estate.person.project, app.estate.person.environment, app.estate.service
+    );
+    let all = galaxy.world.data(&who, &seen, json!({})).await["domains"]["customDomains"].clone();
+    let found = all.as_array().unwrap().iter().find(|one| one["id"] == own["_id"]).unwrap().clone();
+    assert_eq!((&found["forceHttps"], &found["status"]["certificateStatus"]), (&json!(true), &json!("CERTIFICATE_STATUS_TYPE_VALID")));
+    let public = &found["status"]["certificates"][0];
+    assert_eq!((&public["domainNames"], &public["keyType"]), (&json!(["www.shop.test"]), &json!("KEY_TYPE_ECDSA")), "{found}");
+    let audit = store.activities(app.tenant, None, 100).await.unwrap();
+    assert!(audit.iter().any(|entry| entry.verb == "domain_certificate_set"));
+    let secret = key.lines().nth(1).unwrap();
+    assert!(!format!("{audit:?} {all} {own}").contains(secret), "the key is told to nobody");
+
+    let issue = format!("mutation {{ customDomainIssueCertificate(id: {}) }}", own["_id"]);
+    let refused = galaxy.world.error(&who, &issue, json!({})).await;
+    assert_eq!(refused["extensions"]["code"], "UNSUPPORTED", "{refused}");
+    let remove = format!("mutation {{ removeDomainCertificate(domainId: {}) {{ encryption certificateStatus forceSSL }} }}", own["_id"]);
+    assert_eq!(
+        told(&galaxy.data(&who, &remove, json!({})).await["removeDomainCertificate"]),
+        (json!("Disabled"), json!(true), json!("none"))
+    );
+    assert_eq!(code(&galaxy.ask(&who, &remove, json!({})).await), "CONFLICT");
+    assert!(store.system_certificates().await.unwrap().0.is_empty(), "its key is gone too");
+    let set = format!("mutation {{ domainHttpsSet(id: {}, force: false) }}", own["_id"]);
+    assert_eq!(galaxy.world.data(&who, &set, json!({})).await["domainHttpsSet"], json!(true));
+    assert_eq!(galaxy.data(&who, save, with(json!({}))).await["saveDomain"]["forceSSL"], json!(false));
 }

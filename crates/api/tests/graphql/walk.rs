@@ -153,6 +153,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "mutation { customDomainCreate(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\", domain: \"a.b.test\"}) { id } }",
     ),
     ("Mutation.customDomainDelete", More, "mutation { customDomainDelete(id: \"$customDomain\") }"),
+    ("Mutation.customDomainIssueCertificate", More, "mutation { customDomainIssueCertificate(id: \"$customDomain\") }"),
     (
         "Mutation.customDomainUpdate",
         More,
@@ -164,6 +165,13 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Mutation.deploymentRestart", More, "mutation { deploymentRestart(id: \"$deployment\") }"),
     ("Mutation.deploymentRollback", More, "mutation { deploymentRollback(id: \"$deployment\") }"),
     ("Mutation.deploymentStop", More, "mutation { deploymentStop(id: \"$deployment\") }"),
+    ("Mutation.domainCertificateRemove", More, "mutation { domainCertificateRemove(id: \"$customDomain\") }"),
+    (
+        "Mutation.domainCertificateSet",
+        More,
+        "mutation { domainCertificateSet(input: {domainId: \"$customDomain\", certificate: \"x\", privateKey: \"x\"}) }",
+    ),
+    ("Mutation.domainHttpsSet", More, "mutation { domainHttpsSet(id: \"$serviceDomain\", force: true) }"),
     (
         "Mutation.environmentCreate",
         More,

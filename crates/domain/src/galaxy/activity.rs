@@ -49,7 +49,7 @@ pub const APP_PLAN: &str = "app_plan";
 const CONNECTION: &str = "A new connection";
 
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 27] = [
+const KINDS: [(&str, ActivityKind); 28] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -74,6 +74,7 @@ const KINDS: [(&str, ActivityKind); 27] = [
     ("container_kill", kind("containerStop", "Container killed")),
     ("app_settings_set", kind("appSettings", "App settings changed")),
     ("meteor_settings_set", kind("appSettings", "App settings changed")),
+    ("certificate_failed", kind("certificateGenerationError", "Certificate generation error")),
     ("trigger_over_limit", kind("triggerAddContainersLimitError", "Trigger add containers limit error")),
     ("container_unhealthy", quiet("containerUnhealthy", "Container unhealthy")),
     ("app_unavailable", quiet("appUnavailable", "App unavailable")),
@@ -157,6 +158,7 @@ impl ActivityKind {
             "triggerAddContainersLimitError" => {
                 format!("Trigger {} could not add containers to {host}: the account's limit is reached", text("trigger"))
             }
+            "certificateGenerationError" => format!("No certificate could be had for {}: {}", text("domain"), text("reason")),
             "containerUnhealthy" => format!("Container {} of {host} is unhealthy and is replaced", text("container")),
             "appUnavailable" => format!("{host} is unavailable: none of its containers is healthy"),
             _ => match (activity.data.as_object().map(serde_json::Map::len), number("stopGraceSeconds")) {
@@ -290,6 +292,11 @@ mod tests {
                 "trigger_over_limit",
                 json!({"trigger": "up", "to": 9}),
                 "Trigger up could not add containers to a.example.com: the account's limit is reached",
+            ),
+            (
+                "certificate_failed",
+                json!({"domain": "www.example.com", "reason": "it leads elsewhere"}),
+                "No certificate could be had for www.example.com: it leads elsewhere",
             ),
             ("container_unhealthy", container(), "Container x1z2 of a.example.com is unhealthy and is replaced"),
             ("app_unavailable", reason(), "a.example.com is unavailable: none of its containers is healthy"),

@@ -106,6 +106,7 @@ pub(crate) fn route(targets: Vec<Target>) -> Route {
         targets,
         sticky: false,
         asleep: None,
+        force_https: false,
     }
 }
 
@@ -126,6 +127,7 @@ pub(crate) async fn nobody() -> Target {
 pub(crate) struct Edge {
     pub(crate) dir: Arc<tempfile::TempDir>,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<SocketAddr>,
     thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
 }
 
@@ -142,6 +144,17 @@ impl Edge {
 
     pub(crate) async fn in_dir(dir: Arc<tempfile::TempDir>, listen: SocketAddr, limits: Limits) -> Self {
         let config = EdgeConfig { threads: 2, limits, ..EdgeConfig::new(vec![listen], dir.path().to_owned()) };
+        Self::run(dir, config).await
+    }
+
+    /// One that speaks TLS too, for names below `apps.test`.
+    pub(crate) async fn secure(dir: Arc<tempfile::TempDir>, limits: Limits) -> Self {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let plain = EdgeConfig::new(vec![any], dir.path().to_owned());
+        Self::run(dir, EdgeConfig { threads: 2, limits, tls_listen: vec![any], base_domain: "apps.test".into(), ..plain }).await
+    }
+
+    async fn run(dir: Arc<tempfile::TempDir>, config: EdgeConfig) -> Self {
         let socket = dir.path().join(edge::control::SOCKET);
         let before = inode(&socket);
         let thread = std::thread::spawn(move || edge::run(config));
@@ -151,7 +164,8 @@ impl Edge {
         }
         let pong = ask(dir.path(), r#"{"op":"ping"}"#).await;
         let address = pong["listen"][0].as_str().unwrap().parse().unwrap();
-        Self { dir, address, thread: Some(thread) }
+        let tls = pong["tlsListen"][0].as_str().map(|text| text.parse().unwrap());
+        Self { dir, address, tls, thread: Some(thread) }
     }
 
     pub(crate) async fn ask(&self, request: &str) -> Value {

@@ -10,7 +10,8 @@ use crate::config::{Config, DatabaseUrl, Fallback};
 /// Whether each address can be listened on, or already is by Orrery.
 pub(super) fn ports(config: &Config) -> Vec<Check> {
     let edges = config.edge_listen.iter().map(|address| ("port of apps", *address));
-    std::iter::once(("port of the API", config.listen)).chain(edges).map(|(name, address)| port(name, address)).collect()
+    let tls = config.edge_tls_listen.iter().map(|address| ("port of apps by https", *address));
+    std::iter::once(("port of the API", config.listen)).chain(edges).chain(tls).map(|(name, address)| port(name, address)).collect()
 }
 
 fn port(name: &str, address: SocketAddr) -> Check {

@@ -5,17 +5,50 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 
+/// How the edge is started.
+pub(super) struct Edge {
+    pub(super) dir: PathBuf,
+    pub(super) listen: Vec<SocketAddr>,
+    pub(super) tls_listen: Vec<SocketAddr>,
+    pub(super) base_domain: String,
+}
+
+/// What an edge says of itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pong {
+    listen: Vec<SocketAddr>,
+    /// Of an edge from before there was TLS: none.
+    #[serde(default)]
+    tls_listen: Vec<SocketAddr>,
+}
+
+impl Edge {
+    /// Whether it listens where it should. Where the kernel chooses a port, any will do.
+    fn is(&self, pong: &Pong) -> bool {
+        let same = |wanted: &[SocketAddr], found: &[SocketAddr]| wanted == found || wanted.iter().any(|address| address.port() == 0);
+        same(&self.listen, &pong.listen) && same(&self.tls_listen, &pong.tls_listen)
+    }
+}
+
 /// Keeps an edge running until `stop`. The edge outlives this process on purpose: apps go on answering while the control plane is
-/// restarted or upgraded.
-pub(super) async fn keep_running(dir: PathBuf, listen: Vec<SocketAddr>, stop: CancellationToken) {
+/// restarted or upgraded. One that was started with other addresses is replaced by another, which takes over from it.
+pub(super) async fn keep_running(edge: Edge, stop: CancellationToken) {
+    let mut compared = false;
     loop {
-        match connect(&dir).await {
+        match connect(&edge.dir).await {
             // The connection closes when the edge ends: that is the event to wait for.
-            Some(mut stream) => {
+            Some((mut stream, pong)) => {
+                let first = !std::mem::replace(&mut compared, true);
+                if first && pong.is_some_and(|pong| !edge.is(&pong)) {
+                    tracing::info!("the edge listens elsewhere than the settings say; another one takes over");
+                    start(&edge);
+                }
                 let mut end = [0; 64];
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -23,24 +56,31 @@ pub(super) async fn keep_running(dir: PathBuf, listen: Vec<SocketAddr>, stop: Ca
                 }
             }
             None => {
-                if let Err(error) = spawn(&dir, &listen) {
-                    tracing::error!(%error, "the edge cannot be started; it is tried again");
-                }
+                compared = true;
+                start(&edge);
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = until_ready(&dir) => {}
+                    () = until_ready(&edge.dir) => {}
                 }
             }
         }
     }
 }
 
-async fn connect(dir: &Path) -> Option<UnixStream> {
+fn start(edge: &Edge) {
+    if let Err(error) = spawn(edge) {
+        tracing::error!(%error, "the edge cannot be started; it is tried again");
+    }
+}
+
+/// A connection to the edge, and what it says of itself if that can be read.
+async fn connect(dir: &Path) -> Option<(UnixStream, Option<Pong>)> {
     let ask = async {
         let mut stream = UnixStream::connect(dir.join("control.sock")).await.ok()?;
         stream.write_all(b"{\"op\":\"ping\"}\n").await.ok()?;
-        let mut answer = [0; 512];
-        (stream.read(&mut answer).await.ok()? > 0).then_some(stream)
+        let mut answer = [0; 4096];
+        let length = stream.read(&mut answer).await.ok()?;
+        (length > 0).then(|| (stream, serde_json::from_slice(&answer[..length]).ok()))
     };
     tokio::time::timeout(Duration::from_secs(2), ask).await.ok().flatten()
 }
@@ -55,13 +95,16 @@ async fn until_ready(dir: &Path) {
     }
 }
 
-fn spawn(dir: &Path, listen: &[SocketAddr]) -> std::io::Result<()> {
+fn spawn(edge: &Edge) -> std::io::Result<()> {
     use std::os::unix::process::CommandExt;
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("edge.log"))?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(edge.dir.join("edge.log"))?;
     let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg("edge").arg("--dir").arg(dir);
-    for address in listen {
+    command.arg("edge").arg("--dir").arg(&edge.dir).arg("--base-domain").arg(&edge.base_domain);
+    for address in &edge.listen {
         command.arg("--listen").arg(address.to_string());
+    }
+    for address in &edge.tls_listen {
+        command.arg("--tls-listen").arg(address.to_string());
     }
     // A process group of its own: an interrupt at the terminal ends `serve` and leaves the edge.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

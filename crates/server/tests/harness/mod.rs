@@ -1,6 +1,8 @@
 //! A real server in a folder of its own, and the real Railway CLI pointed at it.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
+pub mod names;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -28,7 +30,7 @@ pub struct Server {
     extra: Vec<(String, String)>,
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -83,6 +85,12 @@ impl Server {
     pub fn start_again(&mut self) {
         let (child, _) = launch(self.dir.path(), self.api, self.edge, &self.extra);
         self.child = child;
+    }
+
+    /// The same with further settings.
+    pub fn start_again_with(&mut self, extra: &[(&str, &str)]) {
+        self.extra.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.start_again();
     }
 
     pub fn pid(&self) -> u32 {
@@ -449,7 +457,8 @@ pub fn request(port: u16, method: &str, host: &str, path: &str, headers: &[(&str
     parse(&bytes)
 }
 
-fn parse(bytes: &[u8]) -> Answer {
+/// An answer as it came.
+pub fn parse(bytes: &[u8]) -> Answer {
     let split = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
     let head = String::from_utf8_lossy(&bytes[..split]).into_owned();
     let raw = bytes.get(split + 4..).unwrap_or_default();
