@@ -221,6 +221,8 @@ mod tests {
             verified_at: None,
             dns_value: None,
             dns_checked_at: checked.map(|at| created_at + Duration::from_secs(at.unsigned_abs())),
+            force_https: false,
+            certificate: Default::default(),
             created_at,
             updated_at: created_at,
         }

@@ -114,8 +114,8 @@ async fn deployments(
         live.entry(deployment.instance_id).or_default().push(deployment);
     }
     let was_here = |instance: &&Instance| before.instances.iter().any(|row| row.id == instance.id);
-    let new: Vec<&Instance> = after.instances.iter().filter(|instance| !was_here(instance)).collect();
-    let elsewhere = elsewhere(ctx, tenant, &new).await?;
+    let arrived: Vec<&Instance> = after.instances.iter().filter(|instance| !was_here(instance)).collect();
+    let elsewhere = elsewhere(ctx, tenant, &arrived).await?;
     let mut made = vec![];
     for instance in &after.instances {
         let Some(name) = after.name_of(instance.service_id) else { continue };

@@ -169,7 +169,7 @@ pub async fn plugin_reset(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId
     let (mut changes, variables) = fresh_secrets(ctx, &instance).await?;
     let tenant = instance.tenant;
     if let Some(held) = ctx.ops.store.volume_instance_of_service(tenant, environment, id).await? {
-        changes.extend(volume::removals_with_service(ctx, tenant, id, &[environment]).await?);
+        changes.extend(volume::removals_with_service(ctx, tenant, id, &[environment], false).await?);
         let here = environment::environment_get(ctx, environment).await?;
         let project = instance.row.project_id;
         let name = volume::free_name(ctx, tenant, project, "volume").await?;

@@ -44,6 +44,13 @@ enum Wires {
     Pipes { input: Option<ChildStdin>, output: Option<ChildStdout>, error: Option<ChildStderr> },
 }
 
+/// A terminal's near end, for tasks that wait until there is something to read or room to write.
+#[allow(unsafe_code)]
+fn watched(near: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is open, and the same file, until it is dropped, which is no earlier than the `AsyncFd` that owns it.
+    Ok(unsafe { AsyncFd::register(near) }?)
+}
+
 impl Shell {
     /// Starts the command, on a terminal of that size or on pipes. The terminal belongs to `user`, so that programs can open it by name.
     pub(crate) fn start(mut command: Command, terminal: Option<TerminalSize>, user: Option<UnixUser>) -> io::Result<Self> {
@@ -58,7 +65,7 @@ impl Shell {
         let child = command.spawn()?;
         // It holds the far end, which ends only when nobody does.
         drop(command);
-        Ok(Self { child, wires: Wires::Terminal(AsyncFd::new(near)?) })
+        Ok(Self { child, wires: Wires::Terminal(watched(near)?) })
     }
 
     /// Passes on what comes and goes until the program has ended. It is hung up when nobody sends or listens any more.

@@ -25,7 +25,7 @@ impl TooMuch {
     }
 
     /// The reason behind an error of reading or writing, if it is this one.
-    pub(super) fn behind(error: &(dyn std::error::Error + 'static)) -> Option<&Self> {
+    pub(super) fn behind<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
         error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
     }
 }
