@@ -28,7 +28,7 @@ pub struct CustomDomainCreate {
 /// Where people open a domain.
 #[must_use]
 pub fn public_url(settings: &Settings, domain: &Domain) -> String {
-    let trusted = domain.certificate.used.is_some() || forces_https(settings, domain);
+    let trusted = has_certificate(settings, domain) || forces_https(settings, domain);
     match (settings.edge_tls_port.filter(|_| trusted), settings.edge_port) {
         (Some(443), _) | (None, None) => format!("https://{}", domain.domain),
         (Some(port), _) => format!("https://{}:{port}", domain.domain),
@@ -36,16 +36,21 @@ pub fn public_url(settings: &Settings, domain: &Domain) -> String {
     }
 }
 
-/// Whether this server orders certificates for domains of a kind. Nobody vouches for a name below `localhost`.
+/// Whether this server orders certificates for domains of a kind. Nobody vouches for a name below `localhost`, and names below a base domain
+/// with a certificate need none.
 #[must_use]
 pub fn orders(settings: &Settings, kind: DomainKind) -> bool {
-    settings.orders_certificates && (kind == DomainKind::Custom || settings.base_domain != "localhost")
+    settings.orders_certificates && (kind == DomainKind::Custom || (settings.base_domain != "localhost" && !settings.base_certificate))
+}
+
+fn has_certificate(settings: &Settings, domain: &Domain) -> bool {
+    domain.certificate.used.is_some() || (domain.kind == DomainKind::Service && settings.base_certificate)
 }
 
 /// Whether whoever asks a domain without TLS is sent there. Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
 #[must_use]
 pub fn forces_https(settings: &Settings, domain: &Domain) -> bool {
-    domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind))
+    domain.force_https && (has_certificate(settings, domain) || !orders(settings, domain.kind))
 }
 
 /// The domains of a service in an environment, oldest first.
@@ -82,7 +87,7 @@ fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainK
         dns_value: None,
         dns_checked_at: None,
         // As on the platforms that people come from: where a certificate comes by itself, nobody is left without.
-        force_https: orders(&ctx.ops.settings, kind),
+        force_https: orders(&ctx.ops.settings, kind) || (kind == DomainKind::Service && ctx.ops.settings.base_certificate),
         certificate: Certificate::default(),
         created_at: ctx.now,
         updated_at: ctx.now,

@@ -55,6 +55,7 @@ async fn run(config: Config, folders: &Folders) -> anyhow::Result<()> {
             listen: config.edge_listen.clone(),
             tls_listen: config.edge_tls_listen.clone(),
             base_domain: config.base_domain.clone(),
+            tls_certificate: base_certificate(&config),
         };
         Some(tokio::spawn(edge_process::keep_running(edge, stop.clone())))
     } else {
@@ -107,6 +108,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         edge_tls_port: config.edge_tls_listen.first().map(std::net::SocketAddr::port),
         orders_certificates: !config.acme_directory.is_empty(),
+        base_certificate: base_certificate(config).is_some(),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
         tcp_domain: tcp_domain(&config.base_domain),
@@ -122,6 +124,13 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         },
         flow: flow(config),
     }
+}
+
+/// The file of the base domain's certificate, if the operator has brought one.
+fn base_certificate(config: &Config) -> Option<std::path::PathBuf> {
+    let path = &config.edge_tls_certificate;
+    // The edge is started in another folder.
+    (!path.as_os_str().is_empty()).then(|| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
 }
 
 /// What workflows may use.
@@ -285,8 +294,8 @@ impl Folders {
 /// Runs the reverse proxy until a signal ends it.
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     logging::start(crate::config::LogFormat::Text, "info")?;
-    let EdgeArgs { dir, listen, tls_listen, base_domain } = args;
-    edge::run(edge::EdgeConfig { tls_listen, base_domain, ..edge::EdgeConfig::new(listen, dir) })?;
+    let EdgeArgs { dir, listen, tls_listen, base_domain, tls_certificate } = args;
+    edge::run(edge::EdgeConfig { tls_listen, base_domain, tls_certificate, ..edge::EdgeConfig::new(listen, dir) })?;
     Ok(ExitCode::SUCCESS)
 }
 
