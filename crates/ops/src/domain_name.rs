@@ -297,3 +297,67 @@ pub async fn domain_delete(ctx: &OpCtx, id: DomainId, kind: DomainKind) -> Resul
     ctx.ops.signals.ring();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use domain::certificate::{CertificateFacts, CertificateKey, CertificateSource};
+    use domain::{Timestamp, WorkspaceId};
+
+    use super::*;
+
+    fn domain(kind: DomainKind, certified: bool) -> Domain {
+        let at = Timestamp::UNIX_EPOCH;
+        let facts = || CertificateFacts {
+            source: CertificateSource::Acme,
+            names: vec![],
+            issuer: String::new(),
+            key: CertificateKey::Ecdsa,
+            fingerprint: String::new(),
+            issued_at: at,
+            expires_at: at,
+        };
+        Domain {
+            id: DomainId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind,
+            domain: "a.test".into(),
+            target_port: None,
+            verification_token: None,
+            verified_at: None,
+            dns_value: None,
+            dns_checked_at: None,
+            force_https: true,
+            certificate: Certificate { used: certified.then(facts), ..Certificate::default() },
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    #[test]
+    fn people_are_sent_to_https_when_there_is_a_certificate_or_none_is_to_come() {
+        let plain = Settings { base_domain: "apps.test".into(), ..Settings::local(Path::new("/")) };
+        let secure = Settings { edge_tls_port: Some(8443), ..plain.clone() };
+        let ordering = Settings { orders_certificates: true, ..secure.clone() };
+        let wildcard = Settings { base_certificate: true, edge_tls_port: Some(443), ..ordering.clone() };
+        for (settings, kind, certified, address) in [
+            (&plain, DomainKind::Custom, true, "http://a.test:8081"),
+            (&secure, DomainKind::Custom, false, "https://a.test:8443"),
+            (&ordering, DomainKind::Custom, false, "http://a.test:8081"),
+            (&ordering, DomainKind::Service, false, "http://a.test:8081"),
+            (&ordering, DomainKind::Service, true, "https://a.test:8443"),
+            (&wildcard, DomainKind::Service, false, "https://a.test"),
+            (&wildcard, DomainKind::Custom, false, "http://a.test:8081"),
+        ] {
+            let domain = domain(kind, certified);
+            assert_eq!(public_url(settings, &domain), address, "{kind:?} {certified}");
+        }
+        assert!(orders(&ordering, DomainKind::Service) && !orders(&wildcard, DomainKind::Service) && orders(&wildcard, DomainKind::Custom));
+        let local = Settings { base_domain: "localhost".into(), ..ordering };
+        assert!(!orders(&local, DomainKind::Service), "nobody vouches for names below localhost");
+    }
+}

@@ -57,7 +57,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn system_certificate_stamps(&self, now: Timestamp) -> Result<Vec<(DomainId, String, Timestamp)>, StoreError> {
-        let read = |r: &mut Record| -> Result<_, BadCell> { Ok(((r.id(DomainId)?, r.text()?, r.time()?), r.json()?)) };
+        let read = |r: &mut Record| -> Result<_, BadCell> { Ok(((r.id(DomainId)?, r.text()?, r.time()?), r.json::<Certificate>()?)) };
         let all = self.list(&SYSTEM_CERTIFICATE_STAMPS, &[], read).await?;
         Ok(all.into_iter().filter(|(_, state)| holds(state, now)).map(|(stamp, _)| stamp).collect())
     }
@@ -67,7 +67,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn system_certificates(&self, now: Timestamp) -> Result<(Vec<EdgeCertificate>, Vec<StoreError>), StoreError> {
-        let read = |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.text()?, r.bytes()?, r.json()?)) };
+        let read =
+            |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.text()?, r.bytes()?, r.json::<Certificate>()?)) };
         let (mut readable, mut unreadable) = (vec![], vec![]);
         for (id, host, chain, sealed, state) in self.list(&SYSTEM_CERTIFICATES, &[], read).await? {
             if !holds(&state, now) {
