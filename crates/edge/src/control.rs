@@ -9,7 +9,7 @@
 //! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
 //! | `{"op":"wanted","timeoutMs":30000}` | `{"apps":[{"workspaceId":"…","deploymentId":"…"}]}` once a request waits for an app that sleeps, or none at the timeout |
 //! | `{"op":"certificates"}` | `{"certificates":N,"challenges":N,"refused":["host: why"]}` once new connections use `certificates.json` as it is now |
-//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"],"tlsListen":["127.0.0.1:8443"]}` |
+//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"],"tlsListen":["127.0.0.1:8443"],"tlsCertificate":null}` |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
 //! Whatever cannot be done is answered `{"error":"…"}`; a table that cannot be read leaves the present one in use and adds its `version`.
@@ -39,6 +39,8 @@ use crate::worker::{Command, Shared};
 pub const SOCKET: &str = "control.sock";
 /// A request longer than this ends its connection.
 const LINE: usize = 64 * 1024;
+/// The operator's certificate is renewed behind our back: it is read again so often.
+const REFRESH: Duration = Duration::from_secs(3_600);
 /// How long an edge that is to be replaced may take to agree.
 const TAKEOVER: Duration = Duration::from_secs(3);
 
@@ -75,11 +77,17 @@ pub enum Request {
     Shutdown,
 }
 
+/// Where this edge listens, and the file of the base domain's certificate.
+pub(crate) struct Listening {
+    pub(crate) http: Vec<SocketAddr>,
+    pub(crate) tls: Vec<SocketAddr>,
+    pub(crate) certificate: Option<PathBuf>,
+}
+
 /// What the control socket needs of the rest.
 pub(crate) struct Control {
     dir: PathBuf,
-    listen: Vec<SocketAddr>,
-    tls_listen: Vec<SocketAddr>,
+    listen: Listening,
     shared: Arc<Shared>,
     version: AtomicU64,
     threads: Vec<mpsc::UnboundedSender<Command>>,
@@ -92,14 +100,14 @@ pub(crate) struct Control {
 impl Control {
     pub(crate) fn new(
         dir: PathBuf,
-        (listen, tls_listen): (Vec<SocketAddr>, Vec<SocketAddr>),
+        listen: Listening,
         shared: Arc<Shared>,
         version: u64,
         threads: Vec<mpsc::UnboundedSender<Command>>,
     ) -> Self {
-        let ports = Ports::new(Arc::clone(&shared), &listen);
+        let ports = Ports::new(Arc::clone(&shared), &listen.http);
         let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
-        Self { dir, listen, tls_listen, shared, version, threads, ports, reloading, shutdown }
+        Self { dir, listen, shared, version, threads, ports, reloading, shutdown }
     }
 
     /// Opens the TCP ports of the first table.
@@ -119,8 +127,10 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
         tracing::warn!(%error, "another edge has this folder and did not agree to end");
     }
     let listener = bind(&control.dir)?;
+    let mut again = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
+            _ = again.tick() => control.shared.certificates.refresh(),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(tokio::spawn(converse(Arc::clone(&control), stream))),
                 Err(error) => {
@@ -213,17 +223,23 @@ async fn perform(control: &Control, request: Request) -> Value {
             let apps = tokio::time::timeout(Duration::from_millis(timeout_ms), control.shared.wanted.take()).await;
             json!({ "apps": apps.unwrap_or_default() })
         }
-        Request::Certificates => match control.shared.certificates.load(&control.dir) {
-            Ok(loaded) => json!({ "certificates": loaded.certificates, "challenges": loaded.challenges, "refused": loaded.refused }),
-            Err(error) => json!({ "error": format!("certificates.json cannot be read: {error}") }),
-        },
+        Request::Certificates => certificates(control),
         Request::Ping => json!({
             "version": control.version.load(Relaxed),
             "pid": std::process::id(),
-            "listen": control.listen,
-            "tlsListen": control.tls_listen,
+            "listen": control.listen.http,
+            "tlsListen": control.listen.tls,
+            "tlsCertificate": control.listen.certificate.as_ref().map(|file| file.display().to_string()),
         }),
         Request::Shutdown => json!({}),
+    }
+}
+
+fn certificates(control: &Control) -> Value {
+    control.shared.certificates.refresh();
+    match control.shared.certificates.load(&control.dir) {
+        Ok(loaded) => json!({ "certificates": loaded.certificates, "challenges": loaded.challenges, "refused": loaded.refused }),
+        Err(error) => json!({ "error": format!("certificates.json cannot be read: {error}") }),
     }
 }
 

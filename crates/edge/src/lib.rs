@@ -43,6 +43,8 @@ pub struct EdgeConfig {
     pub tls_listen: Vec<SocketAddr>,
     /// Names that have no certificate get one for this domain and those below it, which nobody trusts.
     pub base_domain: String,
+    /// A file with a certificate that they get instead, and its private key, both in PEM. It is read again from time to time.
+    pub tls_certificate: Option<PathBuf>,
     /// The folder that holds `table.json`, `certificates.json`, `control.sock` and `log/`. Made (0700) if missing.
     pub dir: PathBuf,
     /// How many threads take requests: at least 1.
@@ -56,7 +58,8 @@ impl EdgeConfig {
     #[must_use]
     pub fn new(listen: Vec<SocketAddr>, dir: PathBuf) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { listen, tls_listen: vec![], base_domain: "localhost".to_owned(), dir, threads, limits: Limits::default() }
+        let base_domain = "localhost".to_owned();
+        Self { listen, tls_listen: vec![], base_domain, tls_certificate: None, dir, threads, limits: Limits::default() }
     }
 }
 

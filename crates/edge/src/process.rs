@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 use domain::routing::RoutingTable;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::control::Control;
+use crate::control::{Control, Listening};
 use crate::routes::Loads;
 use crate::tally::Tally;
 use crate::tls::Certificates;
@@ -57,7 +57,8 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     tracing::info!(?addresses, ?tls_addresses, version = live.version, threads = threads.len(), "the edge takes requests");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let control = Arc::new(Control::new(config.dir, (addresses, tls_addresses), shared, live.version, commanders.clone()));
+    let listen = Listening { http: addresses, tls: tls_addresses, certificate: config.tls_certificate };
+    let control = Arc::new(Control::new(config.dir, listen, shared, live.version, commanders.clone()));
     let served = runtime.block_on(async {
         control.open(&table);
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -93,7 +94,7 @@ fn first_table(dir: &Path) -> RoutingTable {
 
 fn first_certificates(config: &EdgeConfig) -> io::Result<Certificates> {
     let base = Some(config.base_domain.as_str()).filter(|_| !config.tls_listen.is_empty());
-    let certificates = Certificates::new(&config.dir, base)?;
+    let certificates = Certificates::new(&config.dir, base, config.tls_certificate.clone())?;
     match certificates.load(&config.dir) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => tracing::info!("there are no certificates yet"),

@@ -1,12 +1,12 @@
 //! TLS: which certificate a client is shown. Certificates come in a file of the engine's, `certificates.json`, so that they are there without it.
 //!
-//! A name without a certificate of its own gets one that this edge made itself for the base domain: nobody trusts it, but whoever wants to
-//! can speak TLS from the first minute on.
+//! A name without a certificate of its own gets the base domain's: from a file of the operator's, or else one that this edge made itself.
+//! Nobody trusts that one, but whoever wants to can speak TLS from the first minute on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use domain::routing::{EdgeCertificate, EdgeCertificates};
@@ -44,7 +44,10 @@ struct Live {
 /// The certificates, and the answers to authorities.
 pub(crate) struct Certificates {
     live: RwLock<Arc<Live>>,
-    self_signed: Option<Arc<CertifiedKey>>,
+    /// For names without.
+    base: RwLock<Option<Arc<CertifiedKey>>>,
+    /// Where the operator's is kept.
+    file: Option<PathBuf>,
 }
 
 /// What was read from the file.
@@ -62,13 +65,26 @@ impl std::fmt::Debug for Certificates {
 }
 
 impl Certificates {
-    /// None yet. With a base domain, names without a certificate get one of the edge's own making.
+    /// None yet. With a base domain, names without a certificate get the one in `file`, or else one of the edge's own making.
     ///
     /// # Errors
     /// When that one cannot be made or kept.
-    pub(crate) fn new(dir: &Path, base_domain: Option<&str>) -> io::Result<Self> {
-        let self_signed = base_domain.map(|base| certified(&self_signed(dir, base)?).map_err(io::Error::other)).transpose()?;
-        Ok(Self { live: RwLock::default(), self_signed: self_signed.map(Arc::new) })
+    pub(crate) fn new(dir: &Path, base_domain: Option<&str>, file: Option<PathBuf>) -> io::Result<Self> {
+        let made = base_domain.map(|base| certified(&self_signed(dir, base)?).map_err(io::Error::other)).transpose()?;
+        let certificates = Self { live: RwLock::default(), base: RwLock::new(made.map(Arc::new)), file };
+        certificates.refresh();
+        Ok(certificates)
+    }
+
+    /// Uses the operator's file as it is now. One that cannot be used leaves in use what is.
+    pub(crate) fn refresh(&self) {
+        let Some(file) = &self.file else { return };
+        let read = fs::read_to_string(file).map_err(|error| error.to_string());
+        let read = read.and_then(|text| certified(&EdgeCertificate { host: String::new(), chain: text.clone(), key: text }));
+        match read {
+            Ok(key) => *self.base.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key)),
+            Err(error) => tracing::error!(file = %file.display(), error, "the base domain's certificate cannot be used"),
+        }
     }
 
     /// Uses the file as it is now. A certificate that cannot be used is left out, and the others are not.
@@ -112,7 +128,8 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        hello.server_name().and_then(|name| self.of(name)).or_else(|| self.self_signed.clone())
+        let base = || self.base.read().unwrap_or_else(PoisonError::into_inner).clone();
+        hello.server_name().and_then(|name| self.of(name)).or_else(base)
     }
 }
 

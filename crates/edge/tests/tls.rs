@@ -160,6 +160,34 @@ async fn each_name_is_shown_its_own_certificate_and_no_other() {
     assert!(get(&edge, &authority.der, "www.shop.test").await.text().starts_with("https"), "what was there stays in use");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_brings_one_certificate_for_all_names_below_the_base_domain() {
+    let app = app().await;
+    let hosts = ["shop.apps.test", "www.own.test"].map(|host| (host, route(vec![app.target()])));
+    let dir = folder(&table(1, hosts.into()));
+    let (first, second) = (Authority::new(), Authority::new());
+    let file = dir.path().join("apps.test.pem");
+    let bring = |authority: &Authority| {
+        let made = authority.sign("", &["*.apps.test"]);
+        std::fs::write(&file, format!("{}{}", made.chain, made.key)).unwrap();
+    };
+    bring(&first);
+    let edge = Edge::certified(Arc::clone(&dir), Limits::default(), Some(file.clone())).await;
+    assert!(get(&edge, &first.der, "shop.apps.test").await.text().starts_with("https"));
+    assert!(connect(&edge, &first.der, "www.own.test").await.is_err());
+
+    let own = second.sign("www.own.test", &["www.own.test"]);
+    edge::tls::write(dir.path(), &EdgeCertificates { certificates: vec![own], challenges: BTreeMap::new() }).unwrap();
+    bring(&second);
+    edge.ask(r#"{"op":"certificates"}"#).await;
+    for host in ["shop.apps.test", "www.own.test"] {
+        assert!(get(&edge, &second.der, host).await.text().starts_with("https"), "{host}");
+    }
+    std::fs::write(&file, "").unwrap();
+    edge.ask(r#"{"op":"certificates"}"#).await;
+    assert!(get(&edge, &second.der, "shop.apps.test").await.text().starts_with("https"), "what was there stays in use");
+}
+
 fn forced(app: &App) -> Route {
     Route { force_https: true, ..route(vec![app.target()]) }
 }

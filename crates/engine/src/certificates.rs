@@ -93,13 +93,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// Brings the edge's certificates and its answers to authorities up to date.
 async fn publish(shared: &Shared) -> Result<(), PublishError> {
     let mut given = shared.certificates.given.lock().await;
-    let stamps = shared.ops.store.system_certificate_stamps().await?;
+    let now = Timestamp::now();
+    let stamps = shared.ops.store.system_certificate_stamps(now).await?;
     let wanted = Given { stamps, challenges: lock(&shared.certificates.challenges).clone() };
     let nothing = wanted.stamps.is_empty() && wanted.challenges.is_empty() && !shared.edge.has_certificates();
     if nothing || given.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let (certificates, unreadable) = shared.ops.store.system_certificates().await?;
+    let (certificates, unreadable) = shared.ops.store.system_certificates(now).await?;
     for error in unreadable {
         tracing::error!(%error, "the key of a certificate cannot be read: its domain is left without");
     }

@@ -27,7 +27,7 @@ pub struct CustomDomainCreate {
 /// Where people open a domain.
 #[must_use]
 pub fn public_url(settings: &Settings, domain: &Domain) -> String {
-    let trusted = domain.certificate.used.is_some() || forces_https(settings, domain);
+    let trusted = has_certificate(settings, domain) || forces_https(settings, domain);
     match (settings.edge_tls_port.filter(|_| trusted), settings.edge_port) {
         (Some(443), _) | (None, None) => format!("https://{}", domain.domain),
         (Some(port), _) => format!("https://{}:{port}", domain.domain),
@@ -35,16 +35,21 @@ pub fn public_url(settings: &Settings, domain: &Domain) -> String {
     }
 }
 
-/// Whether this server orders certificates for domains of a kind. Nobody vouches for a name below `localhost`.
+/// Whether this server orders certificates for domains of a kind. Nobody vouches for a name below `localhost`, and names below a base domain
+/// with a certificate need none.
 #[must_use]
 pub fn orders(settings: &Settings, kind: DomainKind) -> bool {
-    settings.orders_certificates && (kind == DomainKind::Custom || settings.base_domain != "localhost")
+    settings.orders_certificates && (kind == DomainKind::Custom || (settings.base_domain != "localhost" && !settings.base_certificate))
+}
+
+fn has_certificate(settings: &Settings, domain: &Domain) -> bool {
+    domain.certificate.used.is_some() || (domain.kind == DomainKind::Service && settings.base_certificate)
 }
 
 /// Whether whoever asks a domain without TLS is sent there. Where a certificate comes by itself, nobody is sent to a page of warnings meanwhile.
 #[must_use]
 pub fn forces_https(settings: &Settings, domain: &Domain) -> bool {
-    domain.force_https && (domain.certificate.used.is_some() || !orders(settings, domain.kind))
+    domain.force_https && (has_certificate(settings, domain) || !orders(settings, domain.kind))
 }
 
 /// The domains of a service in an environment, oldest first.
@@ -81,7 +86,7 @@ fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainK
         dns_value: None,
         dns_checked_at: None,
         // As on the platforms that people come from: where a certificate comes by itself, nobody is left without.
-        force_https: orders(&ctx.ops.settings, kind),
+        force_https: orders(&ctx.ops.settings, kind) || (kind == DomainKind::Service && ctx.ops.settings.base_certificate),
         certificate: Certificate::default(),
         created_at: ctx.now,
         updated_at: ctx.now,
@@ -315,4 +320,68 @@ pub async fn domain_delete(ctx: &OpCtx, id: DomainId, kind: DomainKind) -> Resul
     ctx.commit(opened.tenant, vec![Change::DomainDelete(id), activity]).await?;
     ctx.ops.signals.ring();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use domain::certificate::{CertificateFacts, CertificateKey, CertificateSource};
+    use domain::{Timestamp, WorkspaceId};
+
+    use super::*;
+
+    fn domain(kind: DomainKind, certified: bool) -> Domain {
+        let at = Timestamp::UNIX_EPOCH;
+        let facts = || CertificateFacts {
+            source: CertificateSource::Acme,
+            names: vec![],
+            issuer: String::new(),
+            key: CertificateKey::Ecdsa,
+            fingerprint: String::new(),
+            issued_at: at,
+            expires_at: at,
+        };
+        Domain {
+            id: DomainId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind,
+            domain: "a.test".into(),
+            target_port: None,
+            verification_token: None,
+            verified_at: None,
+            dns_value: None,
+            dns_checked_at: None,
+            force_https: true,
+            certificate: Certificate { used: certified.then(facts), ..Certificate::default() },
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    #[test]
+    fn people_are_sent_to_https_when_there_is_a_certificate_or_none_is_to_come() {
+        let plain = Settings { base_domain: "apps.test".into(), ..Settings::local(Path::new("/")) };
+        let secure = Settings { edge_tls_port: Some(8443), ..plain.clone() };
+        let ordering = Settings { orders_certificates: true, ..secure.clone() };
+        let wildcard = Settings { base_certificate: true, edge_tls_port: Some(443), ..ordering.clone() };
+        for (settings, kind, certified, address) in [
+            (&plain, DomainKind::Custom, true, "http://a.test:8081"),
+            (&secure, DomainKind::Custom, false, "https://a.test:8443"),
+            (&ordering, DomainKind::Custom, false, "http://a.test:8081"),
+            (&ordering, DomainKind::Service, false, "http://a.test:8081"),
+            (&ordering, DomainKind::Service, true, "https://a.test:8443"),
+            (&wildcard, DomainKind::Service, false, "https://a.test"),
+            (&wildcard, DomainKind::Custom, false, "http://a.test:8081"),
+        ] {
+            let domain = domain(kind, certified);
+            assert_eq!(public_url(settings, &domain), address, "{kind:?} {certified}");
+        }
+        assert!(orders(&ordering, DomainKind::Service) && !orders(&wildcard, DomainKind::Service) && orders(&wildcard, DomainKind::Custom));
+        let local = Settings { base_domain: "localhost".into(), ..ordering };
+        assert!(!orders(&local, DomainKind::Service), "nobody vouches for names below localhost");
+    }
 }

@@ -105,6 +105,8 @@ pub struct Settings {
     pub edge_tls_port: Option<u16>,
     /// Certificates are ordered from an authority.
     pub orders_certificates: bool,
+    /// The operator has brought a certificate for every name below the base domain.
+    pub base_certificate: bool,
     /// Where people reach the API and its pages, without a trailing slash.
     pub dashboard_url: String,
     /// The name of this server's region.
@@ -136,6 +138,7 @@ impl Settings {
             edge_port: Some(8081),
             edge_tls_port: None,
             orders_certificates: false,
+            base_certificate: false,
             dashboard_url: "http://localhost:8080".into(),
             region: "local".into(),
             regions: vec![],

@@ -108,6 +108,9 @@ pub(crate) struct EdgeArgs {
     /// Names without a certificate get one for this domain, which nobody trusts.
     #[arg(long, default_value = "localhost")]
     pub(crate) base_domain: String,
+    /// A file with a certificate that they get instead, and its private key.
+    #[arg(long)]
+    pub(crate) tls_certificate: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,10 @@ struct Settings {
     /// The addresses that apps are reached on by https, separated by commas [default: none].
     #[arg(long, env = "ORRERY_EDGE_TLS_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     edge_tls_listen: Option<Vec<SocketAddr>>,
+    /// A file with a certificate for the names below the base domain, its intermediates and its private key, in PEM; it is read again each
+    /// hour [default: one that nobody trusts].
+    #[arg(long, env = "ORRERY_EDGE_TLS_CERTIFICATE", value_name = "FILE", hide_short_help = true)]
+    edge_tls_certificate: Option<PathBuf>,
     /// The directory of the authority that certificates are ordered from by ACME, like https://acme-v02.api.letsencrypt.org/directory; setting
     /// it agrees to the authority's terms [default: none are ordered].
     #[arg(long, env = "ORRERY_ACME_DIRECTORY", value_name = "URL", hide_short_help = true)]
@@ -188,6 +192,8 @@ pub(crate) struct Config {
     pub(crate) edge_listen: Vec<SocketAddr>,
     /// Empty: the edge does not speak TLS.
     pub(crate) edge_tls_listen: Vec<SocketAddr>,
+    /// Empty: one of the edge's own making.
+    pub(crate) edge_tls_certificate: PathBuf,
     /// Empty: no certificates are ordered.
     pub(crate) acme_directory: String,
     /// Empty: nobody.
@@ -315,12 +321,12 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
     let data_dir = layers.pick("data_dir", set.data_dir, file.data_dir, default_data_dir);
     let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
     let listen = layers.pick("listen", set.listen, file.listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    let edge_default = || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))];
     let public_url = layers.pick("public_url", set.public_url, file.public_url, || format!("http://localhost:{}", listen.port()));
     let base_domain = layers.pick("base_domain", set.base_domain, file.base_domain, || "localhost".to_owned());
     Ok(Config {
-        edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, edge_default),
+        edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
         edge_tls_listen: layers.pick("edge_tls_listen", set.edge_tls_listen, file.edge_tls_listen, Vec::new),
+        edge_tls_certificate: layers.pick("edge_tls_certificate", set.edge_tls_certificate, file.edge_tls_certificate, PathBuf::new),
         acme_directory: layers.pick("acme_directory", set.acme_directory, file.acme_directory, String::new),
         acme_email: layers.pick("acme_email", set.acme_email, file.acme_email, String::new),
         acme_ca: layers.pick("acme_ca", set.acme_ca, file.acme_ca, PathBuf::new),
@@ -509,6 +515,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
 /// What holds for certificates.
 fn check_tls(config: &Config) -> Result<(), ConfigError> {
     let refused = |key, value: &str, rule| Err(ConfigError::Refused { key, value: value.to_owned(), rule });
+    if !config.edge_tls_certificate.as_os_str().is_empty() && config.edge_tls_listen.is_empty() {
+        let file = config.edge_tls_certificate.display().to_string();
+        return refused("edge_tls_certificate", &file, "say in edge_tls_listen where certificates are used, like 0.0.0.0:443");
+    }
     if config.acme_directory.is_empty() {
         return Ok(());
     }

@@ -62,6 +62,7 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             listen: config.edge_listen.clone(),
             tls_listen: config.edge_tls_listen.clone(),
             base_domain: config.base_domain.clone(),
+            tls_certificate: base_certificate(&config),
         };
         Some(tokio::spawn(edge_process::keep_running(edge, stop.clone())))
     } else {
@@ -116,6 +117,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         edge_port: config.edge_listen.first().map(std::net::SocketAddr::port).filter(|port| *port != 443),
         edge_tls_port: config.edge_tls_listen.first().map(std::net::SocketAddr::port),
         orders_certificates: !config.acme_directory.is_empty(),
+        base_certificate: base_certificate(config).is_some(),
         dashboard_url: config.public_url.clone(),
         region: config.region.clone(),
         regions: regions(config),
@@ -138,6 +140,13 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
 fn regions(config: &Config) -> Vec<(String, String)> {
     let read = config.regions.iter().filter_map(|text| crate::config::region(text));
     read.map(|(name, url)| (name.to_owned(), url.to_owned())).collect()
+}
+
+/// The file of the base domain's certificate, if the operator has brought one.
+fn base_certificate(config: &Config) -> Option<std::path::PathBuf> {
+    let path = &config.edge_tls_certificate;
+    // The edge is started in another folder.
+    (!path.as_os_str().is_empty()).then(|| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
 }
 
 /// What workflows may use.
@@ -301,8 +310,8 @@ impl Folders {
 /// Runs the reverse proxy until a signal ends it.
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
     logging::start(crate::config::LogFormat::Text, "info")?;
-    let EdgeArgs { dir, listen, tls_listen, base_domain } = args;
-    edge::run(edge::EdgeConfig { tls_listen, base_domain, ..edge::EdgeConfig::new(listen, dir) })?;
+    let EdgeArgs { dir, listen, tls_listen, base_domain, tls_certificate } = args;
+    edge::run(edge::EdgeConfig { tls_listen, base_domain, tls_certificate, ..edge::EdgeConfig::new(listen, dir) })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -155,6 +155,15 @@ fn https_is_switched_on_and_an_owner_brings_a_certificate() {
         Ok((answer, _)) => Err(format!("{answer:?}")),
         Err(_) => Ok(()),
     });
+
+    // The operator has one for everything below the base domain.
+    let key = KeyPair::generate().unwrap();
+    let made = CertificateParams::new(vec!["*.apps.test".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let file = server.dir.path().join("apps.test.pem");
+    std::fs::write(&file, format!("{}{}", made.pem(), key.serialize_pem())).unwrap();
+    server.sigkill();
+    server.start_again_with(&[("ORRERY_EDGE_TLS_CERTIFICATE", file.to_str().unwrap())]);
+    https_until(tls, &authority, own_host);
 }
 
 /// An authority that asks domains on the edge's port, and what its own server shows.

@@ -12,11 +12,11 @@ use crate::{Store, StoreError};
 
 statements! {
     SYSTEM_CERTIFICATE_STAMPS =
-        "SELECT certificates.domain_id, domains.domain, certificates.updated_at FROM certificates \
+        "SELECT certificates.domain_id, domains.domain, certificates.updated_at, domains.certificate FROM certificates \
          JOIN domains ON domains.id = certificates.domain_id \
          WHERE domains.kind <> 'CUSTOM' OR domains.verified_at IS NOT NULL ORDER BY certificates.domain_id";
     SYSTEM_CERTIFICATES =
-        "SELECT certificates.domain_id, domains.domain, certificates.chain, certificates.sealed_key FROM certificates \
+        "SELECT certificates.domain_id, domains.domain, certificates.chain, certificates.sealed_key, domains.certificate FROM certificates \
          JOIN domains ON domains.id = certificates.domain_id \
          WHERE domains.kind <> 'CUSTOM' OR domains.verified_at IS NOT NULL ORDER BY certificates.domain_id";
     CERTIFICATE_SET =
@@ -46,23 +46,34 @@ fn account_place(directory: &str) -> String {
     format!("acme_accounts.sealed_credentials/{directory}")
 }
 
+/// One that has run out would only stand in the way of another that is shown instead.
+fn holds(state: &Certificate, now: Timestamp) -> bool {
+    state.used.as_ref().is_some_and(|used| used.expires_at > now)
+}
+
 impl Store {
-    /// Which certificates of routed domains there are, for what host, and when each was set: what the edge has is out of date when this differs.
+    /// Which certificates of routed domains hold, for what host, and when each was set: what the edge has is out of date when this differs.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn system_certificate_stamps(&self) -> Result<Vec<(DomainId, String, Timestamp)>, StoreError> {
-        self.list(&SYSTEM_CERTIFICATE_STAMPS, &[], |r| Ok((r.id(DomainId)?, r.text()?, r.time()?))).await
+    pub async fn system_certificate_stamps(&self, now: Timestamp) -> Result<Vec<(DomainId, String, Timestamp)>, StoreError> {
+        let read = |r: &mut Record| -> Result<_, BadCell> { Ok(((r.id(DomainId)?, r.text()?, r.time()?), r.json::<Certificate>()?)) };
+        let all = self.list(&SYSTEM_CERTIFICATE_STAMPS, &[], read).await?;
+        Ok(all.into_iter().filter(|(_, state)| holds(state, now)).map(|(stamp, _)| stamp).collect())
     }
 
-    /// Every certificate of a routed domain with its private key, for the edge; and the errors of those whose key does not decrypt.
+    /// Every certificate of a routed domain that holds, with its private key, for the edge; and the errors of those whose key does not decrypt.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn system_certificates(&self) -> Result<(Vec<EdgeCertificate>, Vec<StoreError>), StoreError> {
-        let read = |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.text()?, r.bytes()?)) };
+    pub async fn system_certificates(&self, now: Timestamp) -> Result<(Vec<EdgeCertificate>, Vec<StoreError>), StoreError> {
+        let read =
+            |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.text()?, r.bytes()?, r.json::<Certificate>()?)) };
         let (mut readable, mut unreadable) = (vec![], vec![]);
-        for (id, host, chain, sealed) in self.list(&SYSTEM_CERTIFICATES, &[], read).await? {
+        for (id, host, chain, sealed, state) in self.list(&SYSTEM_CERTIFICATES, &[], read).await? {
+            if !holds(&state, now) {
+                continue;
+            }
             match self.inner.vault.unseal(&key_place(id), &sealed) {
                 Ok(key) => readable.push(EdgeCertificate { host, chain, key: String::from_utf8_lossy(&key).into_owned() }),
                 Err(error) => unreadable.push(error),

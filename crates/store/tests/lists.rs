@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::activity::Actor;
-use domain::certificate::Certificate;
+use domain::certificate::{Certificate, CertificateFacts, CertificateKey, CertificateSource};
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
@@ -74,17 +74,28 @@ both! {
         assert!(matches!(commit(claim(Timestamp::UNIX_EPOCH, later(20))).await, Err(StoreError::Stale)), "two engines order once");
         assert_eq!((due(now()).await, due(later(10)).await), (None, Some(later(10))));
 
-        let state = Certificate { failures: 2, ..Certificate::default() };
+        let facts = CertificateFacts {
+            source: CertificateSource::Acme,
+            names: vec![tree.domain.domain.clone()],
+            issuer: "somebody".into(),
+            key: CertificateKey::Ecdsa,
+            fingerprint: "00".into(),
+            issued_at: now(),
+            expires_at: later(60),
+        };
+        let state = Certificate { used: Some(facts), failures: 2, ..Certificate::default() };
         let set = |key: &str, seen| {
             let (chain, key, state) = ("chain".to_owned(), key.to_owned(), state.clone());
             Change::Certificate(CertificateChange::Set { domain, chain, key, state, due: later(30), seen, at: now() })
         };
         commit(set("first", None)).await.unwrap();
         assert!(matches!(commit(set("late", Some(later(10)))).await, Err(StoreError::Stale)), "the owner's own came between");
-        let (certificates, unreadable) = store.system_certificates().await.unwrap();
+        let (certificates, unreadable) = store.system_certificates(now()).await.unwrap();
         let own = certificates.iter().find(|one| one.host == tree.domain.domain).unwrap();
         assert_eq!((own.chain.as_str(), own.key.as_str(), unreadable.len()), ("chain", "first", 0));
-        assert!(store.system_certificate_stamps().await.unwrap().contains(&(domain, own.host.clone(), now())));
+        assert!(store.system_certificate_stamps(now()).await.unwrap().contains(&(domain, own.host.clone(), now())));
+        assert!(store.system_certificate_stamps(later(60)).await.unwrap().is_empty(), "it has run out");
+        assert!(store.system_certificates(later(60)).await.unwrap().0.is_empty());
         commit(Change::DomainHttps { id: domain, force: true, at: now() }).await.unwrap();
         let read = store.domain(domain).await.unwrap().unwrap().open(tree.tenant).unwrap();
         assert_eq!((read.certificate, read.force_https), (state.clone(), true));
@@ -93,7 +104,7 @@ both! {
         assert_eq!(due(now()).await, Some(Timestamp::UNIX_EPOCH));
         commit(set("again", None)).await.unwrap();
         commit(Change::DomainDelete(domain)).await.unwrap();
-        assert!(store.system_certificate_stamps().await.unwrap().iter().all(|(id, _, _)| *id != domain));
+        assert!(store.system_certificate_stamps(now()).await.unwrap().iter().all(|(id, _, _)| *id != domain));
 
         let account = "https://authority.test/directory";
         assert!(store.acme_account(account).await.unwrap().is_none());

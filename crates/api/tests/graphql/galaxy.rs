@@ -573,7 +573,7 @@ async fn an_app_brings_its_certificate_and_the_key_is_never_seen_again() {
     let id = own["_id"].as_str().unwrap().parse().unwrap();
     let proved = Change::DomainChecked { id, value: None, verified: true, at: Timestamp::now() };
     store.commit(app.tenant, vec![proved]).await.unwrap();
-    assert_eq!(store.system_certificates().await.unwrap().0[0].key, key, "the edge gets it");
+    assert_eq!(store.system_certificates(Timestamp::now()).await.unwrap().0[0].key, key, "the edge gets it");
 
     // The same domain through the other surface.
     let seen = format!(
@@ -600,7 +600,7 @@ async fn an_app_brings_its_certificate_and_the_key_is_never_seen_again() {
         (json!("Disabled"), json!(true), json!("none"))
     );
     assert_eq!(code(&galaxy.ask(&who, &remove, json!({})).await), "CONFLICT");
-    assert!(store.system_certificates().await.unwrap().0.is_empty(), "its key is gone too");
+    assert!(store.system_certificates(Timestamp::now()).await.unwrap().0.is_empty(), "its key is gone too");
     let set = format!("mutation {{ domainHttpsSet(id: {}, force: false) }}", own["_id"]);
     assert_eq!(galaxy.world.data(&who, &set, json!({})).await["domainHttpsSet"], json!(true));
     assert_eq!(galaxy.data(&who, save, with(json!({}))).await["saveDomain"]["forceSSL"], json!(false));

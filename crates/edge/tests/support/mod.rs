@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -149,9 +149,18 @@ impl Edge {
 
     /// One that speaks TLS too, for names below `apps.test`.
     pub(crate) async fn secure(dir: Arc<tempfile::TempDir>, limits: Limits) -> Self {
+        Self::certified(dir, limits, None).await
+    }
+
+    /// The same with the operator's certificate for them.
+    pub(crate) async fn certified(dir: Arc<tempfile::TempDir>, limits: Limits, file: Option<PathBuf>) -> Self {
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let plain = EdgeConfig::new(vec![any], dir.path().to_owned());
-        Self::run(dir, EdgeConfig { threads: 2, limits, tls_listen: vec![any], base_domain: "apps.test".into(), ..plain }).await
+        Self::run(
+            dir,
+            EdgeConfig { threads: 2, limits, tls_listen: vec![any], tls_certificate: file, base_domain: "apps.test".into(), ..plain },
+        )
+        .await
     }
 
     async fn run(dir: Arc<tempfile::TempDir>, config: EdgeConfig) -> Self {

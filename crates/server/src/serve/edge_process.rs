@@ -16,6 +16,8 @@ pub(super) struct Edge {
     pub(super) listen: Vec<SocketAddr>,
     pub(super) tls_listen: Vec<SocketAddr>,
     pub(super) base_domain: String,
+    /// Absolute.
+    pub(super) tls_certificate: Option<PathBuf>,
 }
 
 /// What an edge says of itself.
@@ -26,13 +28,15 @@ struct Pong {
     /// Of an edge from before there was TLS: none.
     #[serde(default)]
     tls_listen: Vec<SocketAddr>,
+    #[serde(default)]
+    tls_certificate: Option<PathBuf>,
 }
 
 impl Edge {
-    /// Whether it listens where it should. Where the kernel chooses a port, any will do.
+    /// Whether it listens where it should, with the certificate that it should have. Where the kernel chooses a port, any will do.
     fn is(&self, pong: &Pong) -> bool {
         let same = |wanted: &[SocketAddr], found: &[SocketAddr]| wanted == found || wanted.iter().any(|address| address.port() == 0);
-        same(&self.listen, &pong.listen) && same(&self.tls_listen, &pong.tls_listen)
+        same(&self.listen, &pong.listen) && same(&self.tls_listen, &pong.tls_listen) && self.tls_certificate == pong.tls_certificate
     }
 }
 
@@ -46,7 +50,7 @@ pub(super) async fn keep_running(edge: Edge, stop: CancellationToken) {
             Some((mut stream, pong)) => {
                 let first = !std::mem::replace(&mut compared, true);
                 if first && pong.is_some_and(|pong| !edge.is(&pong)) {
-                    tracing::info!("the edge listens elsewhere than the settings say; another one takes over");
+                    tracing::info!("the edge was started with other settings; another one takes over");
                     start(&edge);
                 }
                 let mut end = [0; 64];
@@ -105,6 +109,9 @@ fn spawn(edge: &Edge) -> std::io::Result<()> {
     }
     for address in &edge.tls_listen {
         command.arg("--tls-listen").arg(address.to_string());
+    }
+    if let Some(file) = &edge.tls_certificate {
+        command.arg("--tls-certificate").arg(file);
     }
     // A process group of its own: an interrupt at the terminal ends `serve` and leaves the edge.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
