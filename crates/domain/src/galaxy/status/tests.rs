@@ -60,7 +60,7 @@ type Row = (u32, ReplicaStatus, Option<&'static str>);
 #[test]
 fn an_app_is_updating_while_it_is_scaled_and_not_when_a_container_is_replaced() {
     let killed = Some(crate::galaxy::KILLED);
-    let cases: [(&str, u32, &[Row], AppStatus); 13] = [
+    let cases: [(&str, u32, &[Row], AppStatus); 15] = [
         ("all run", 1, &[(0, R::Running, None)], AppStatus::Running),
         ("more are wanted", 3, &[(0, R::Running, None)], AppStatus::Updating),
         ("one comes", 2, &[(0, R::Running, None), (1, R::Initializing, None)], AppStatus::Updating),
