@@ -157,6 +157,19 @@ impl Domain {
             CertificateStatus::Issuing
         }
     }
+
+    /// Why there is no new certificate, in words for the domain's owner.
+    #[must_use]
+    pub fn certificate_problem(&self, orders: bool, now: Timestamp) -> Option<&str> {
+        if let Some(failure) = &self.certificate.failure {
+            return Some(&failure.message);
+        }
+        match self.certificate_status(orders, now) {
+            CertificateStatus::Failed => Some("the certificate has run out: bring another one"),
+            CertificateStatus::Off if orders => Some("no authority proves a wildcard by asking a host: bring a certificate of your own"),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +204,53 @@ mod tests {
         assert!(waits.is_sorted());
         assert!(waits[..4].iter().sum::<SignedDuration>() >= SignedDuration::from_hours(1), "at most four failures in an hour");
         assert_eq!(retry(1, FailureKind::RateLimit), SignedDuration::from_hours(1));
+    }
+
+    #[test]
+    fn a_domain_says_where_its_certificate_stands() {
+        use CertificateStatus::{Failed, Issuing, Off, Valid, ValidatingOwnership};
+
+        use crate::{DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
+
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let fresh = Domain {
+            id: DomainId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind: DomainKind::Custom,
+            domain: "www.example.com".into(),
+            target_port: None,
+            verification_token: None,
+            verified_at: None,
+            dns_value: None,
+            dns_checked_at: None,
+            force_https: false,
+            certificate: Certificate::default(),
+            created_at: now,
+            updated_at: now,
+        };
+        let proved = Domain { verified_at: Some(now), ..fresh.clone() };
+        let wildcard = Domain { domain: "*.example.com".into(), ..proved.clone() };
+        let with = |used, failure| Domain { certificate: Certificate { used, failure, failures: 0 }, ..proved.clone() };
+        let good = Some(facts("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"));
+        let old = Some(facts("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"));
+        let failure = Some(CertificateFailure { kind: FailureKind::Dns, message: "no such name".into(), at: now });
+        for (domain, ordering, alone, problem) in [
+            (&fresh, ValidatingOwnership, Off, None),
+            (&proved, Issuing, Off, None),
+            (&wildcard, Off, Off, Some("no authority proves a wildcard by asking a host: bring a certificate of your own")),
+            (&with(good.clone(), None), Valid, Valid, None),
+            (&with(good, failure.clone()), Valid, Valid, Some("no such name")),
+            (&with(None, failure), Failed, Off, Some("no such name")),
+            (&with(old, None), Issuing, Failed, None),
+        ] {
+            assert_eq!((domain.certificate_status(true, now), domain.certificate_status(false, now)), (ordering, alone), "{domain:?}");
+            assert_eq!(domain.certificate_problem(true, now), problem, "{domain:?}");
+        }
+        let old = with(Some(facts("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z")), None);
+        assert_eq!(old.certificate_problem(false, now), Some("the certificate has run out: bring another one"));
     }
 
     #[test]

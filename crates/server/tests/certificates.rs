@@ -241,7 +241,7 @@ fn an_authority_is_asked_for_certificates_says_why_not_and_renews_them() {
         ("ORRERY_ACME_EMAIL", "operator@apps.test"),
         ("ORRERY_ACME_CA", Pebble::certificate(dir.path()).0.to_str().unwrap()),
     ]);
-    let pebble = Pebble::start(dir.path(), trust, port, server.edge, &names, 36);
+    let pebble = Pebble::start(dir.path(), trust.clone(), port, server.edge, &names, 36);
     let root = pebble.root();
     let (site, host) = (site(&server), "www.example.test");
     let (made, query) = domain(&server, &site, host);
@@ -280,4 +280,18 @@ fn an_authority_is_asked_for_certificates_says_why_not_and_renews_them() {
         if shown != first && answer.body == "by https" { Ok(()) } else { Err("the first one".to_owned()) }
     });
     stands(&server, "CERTIFICATE_STATUS_TYPE_VALID");
+
+    // The authority is set up again and knows nothing of this server: another account is made.
+    drop(pebble);
+    let pebble = Pebble::start(dir.path(), trust, port, server.edge, &names, 3_600);
+    let root = pebble.root();
+    let issue = || server.graphql(&format!("mutation {{ customDomainIssueCertificate(id: {}) }}", made["id"]));
+    issue();
+    until("that the account is forgotten", || {
+        let found = server.graphql(&query)["data"]["domains"]["customDomains"][0]["status"].clone();
+        let problem = found["certificateErrorMessage"].as_str().unwrap_or_default();
+        if problem.contains("does not know this server's account") { Ok(()) } else { Err(found.to_string()) }
+    });
+    assert_eq!(issue()["data"]["customDomainIssueCertificate"], true);
+    https_until(tls, &root, host);
 }

@@ -43,6 +43,9 @@ fn mistakes_are_named() {
         ("base_domain = \"https://example.com\"", &["base_domain", "without a scheme"]),
         ("region = \"Not This\"", &["region", "lower case"]),
         ("regions = [\"paris=paris.example.com\"]", &["regions", "paris=https://"]),
+        ("acme_directory = \"http://a.test/dir\"", &["acme_directory", "https://"]),
+        ("acme_directory = \"https://a.test/dir\"", &["acme_directory", "edge_tls_listen"]),
+        ("edge_tls_certificate = \"/etc/apps.pem\"", &["edge_tls_certificate", "edge_tls_listen"]),
         ("database: postgres://me:canary@db/x", &["line 1", "database"]),
     ] {
         std::fs::write(&file, content).unwrap();
@@ -60,9 +63,12 @@ fn mistakes_are_named() {
 fn listeners_stay_on_loopback() {
     let home = tempfile::tempdir().unwrap();
     let accepted = |args: &[&str]| orrery(home.path(), &[&["config"], args].concat(), &[]).status.success();
-    for open in
-        [&["--listen", "0.0.0.0:8080"][..], &["--edge-listen", "[::]:80"], &["--listen", "192.0.2.1:1", "--base-domain", "localhost"]]
-    {
+    for open in [
+        &["--listen", "0.0.0.0:8080"][..],
+        &["--edge-listen", "[::]:80"],
+        &["--edge-tls-listen", "0.0.0.0:443"],
+        &["--listen", "192.0.2.1:1", "--base-domain", "localhost"],
+    ] {
         assert!(!accepted(open), "{open:?}");
         assert!(accepted(&[open, &["--public"]].concat()), "{open:?}");
         let named: Vec<&str> = open.iter().copied().filter(|arg| !arg.contains("localhost") && *arg != "--base-domain").collect();

@@ -33,6 +33,7 @@ statements! {
         "UPDATE domains SET certificate_due_at = $until WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
     CERTIFICATE_DELETE = "DELETE FROM certificates WHERE domain_id = $id AND workspace_id = $workspace";
     ACME_ACCOUNT = "SELECT sealed_credentials FROM acme_accounts WHERE directory = $directory";
+    ACME_ACCOUNT_DELETE = "DELETE FROM acme_accounts WHERE directory = $directory";
     ACME_ACCOUNT_INSERT =
         "INSERT INTO acme_accounts (directory, sealed_credentials, created_at) VALUES ($directory, $sealed, $at) \
          ON CONFLICT (directory) DO NOTHING";
@@ -89,6 +90,15 @@ impl Store {
     pub async fn acme_account(&self, directory: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let sealed = self.one(&ACME_ACCOUNT, &params![directory = directory], Record::bytes).await?;
         sealed.map(|sealed| self.inner.vault.unseal(&account_place(directory), &sealed)).transpose()
+    }
+
+    /// Forgets an account that the authority has forgotten.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn acme_account_delete(&self, directory: &str) -> Result<(), StoreError> {
+        self.write_one(&ACME_ACCOUNT_DELETE, params![directory = directory]).await?;
+        Ok(())
     }
 
     /// Keeps the credentials of a new account. Where another process was first, its account stays.

@@ -111,6 +111,8 @@ both! {
         store.acme_account_insert(account, b"first", now()).await.unwrap();
         store.acme_account_insert(account, b"second", now()).await.unwrap();
         assert_eq!(**store.acme_account(account).await.unwrap().unwrap(), *b"first");
+        store.acme_account_delete(account).await.unwrap();
+        assert!(store.acme_account(account).await.unwrap().is_none());
     }
 
     async fn changes_of_an_environment_are_kept_sealed_and_trimmed(fixture: Fixture) {

@@ -291,14 +291,19 @@ impl Domain {
     fn certificate_expires_at(&self) -> Option<String> {
         self.row.certificate.used.as_ref().map(|used| DateTime(used.expires_at).text())
     }
-    /// Why no new certificate could be had.
-    fn certificate_error(&self) -> Option<&str> {
-        self.row.certificate.failure.as_ref().map(|failure| failure.message.as_str())
+    /// Why there is no new certificate.
+    fn certificate_error(&self, ctx: &Ctx) -> Option<String> {
+        self.row.certificate_problem(self.orders(ctx), ctx.op.now).map(str::to_owned)
     }
 }
 
 impl Domain {
+    /// Certificates are ordered for it.
+    fn orders(&self, ctx: &Ctx) -> bool {
+        ops::domain_name::orders(&ctx.op.ops.settings, self.row.kind)
+    }
+
     fn status(&self, ctx: &Ctx) -> CertificateStatus {
-        self.row.certificate_status(ops::domain_name::orders(&ctx.op.ops.settings, self.row.kind), ctx.op.now)
+        self.row.certificate_status(self.orders(ctx), ctx.op.now)
     }
 }

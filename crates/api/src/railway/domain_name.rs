@@ -152,11 +152,7 @@ impl CustomDomainStatus {
     }
     /// Why the last order failed, or what keeps one from being made.
     fn certificate_error_message(&self, ctx: &Ctx) -> Option<String> {
-        if let Some(failure) = &self.domain.certificate.failure {
-            return Some(failure.message.clone());
-        }
-        let unprovable = self.status(ctx) == Stands::Off && orders(&ctx.op.ops.settings, self.domain.kind);
-        unprovable.then(|| "No authority proves a wildcard by asking a host: bring a certificate of your own".to_owned())
+        self.domain.certificate_problem(orders(&ctx.op.ops.settings, self.domain.kind), ctx.op.now).map(str::to_owned)
     }
     fn certificate_error_type(&self) -> Option<CertificateErrorType> {
         Some(match self.domain.certificate.failure.as_ref()?.kind {

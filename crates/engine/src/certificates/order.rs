@@ -55,7 +55,7 @@ impl From<Error> for Failed {
 impl From<&Problem> for Failed {
     /// The kinds of RFC 8555, 6.7.
     fn from(problem: &Problem) -> Self {
-        let kind = match problem.r#type.as_deref().and_then(|kind| kind.rsplit(':').next()) {
+        let kind = match kind(problem) {
             Some("rateLimited") => FailureKind::RateLimit,
             Some("dns" | "caa") => FailureKind::Dns,
             Some("unauthorized" | "connection" | "incorrectResponse" | "tls") => FailureKind::Authorization,
@@ -69,6 +69,11 @@ impl From<&Problem> for Failed {
         let said = if details.is_empty() { problem.to_string() } else { details.join("; ") };
         Self::new(kind, format!("the authority says: {said}"))
     }
+}
+
+/// The last part of the URN that a problem is called by.
+fn kind(problem: &Problem) -> Option<&str> {
+    problem.r#type.as_deref()?.rsplit(':').next()
 }
 
 /// An authority, and this server's account with it.
@@ -102,7 +107,14 @@ impl Authority {
     /// A certificate for a host with its key.
     pub(super) async fn order(&self, shared: &Shared, host: &str) -> Result<OwnCertificate, Failed> {
         let account = self.account(shared).await?;
-        let mut order = account.new_order(&NewOrder::new(&[Identifier::Dns(host.to_owned())])).await?;
+        let identifiers = [Identifier::Dns(host.to_owned())];
+        let mut order = match account.new_order(&NewOrder::new(&identifiers)).await {
+            Ok(order) => order,
+            Err(Error::Api(problem)) if kind(&problem) == Some("accountDoesNotExist") => {
+                return Err(self.forgotten(shared, &account).await);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut shown = Shown { shared, tokens: vec![] };
         prove(&mut order, &mut shown).await?;
         match order.poll_ready(&DECISION).await {
@@ -113,6 +125,19 @@ impl Authority {
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&DECISION).await?;
         Ok(OwnCertificate { chain, key })
+    }
+
+    /// The authority has forgotten the account, as one inside a network may when it is set up again.
+    async fn forgotten(&self, shared: &Shared, account: &Account) -> Failed {
+        let mut held = self.account.lock().await;
+        if held.as_ref().is_some_and(|one| one.id() == account.id()) {
+            *held = None;
+            if let Err(error) = shared.ops.store.acme_account_delete(&self.config.directory).await {
+                tracing::warn!(%error, "an account that the authority does not know any more could not be forgotten");
+            }
+        }
+        let message = "the authority does not know this server's account any more; another one is made when it is tried again";
+        Failed::new(FailureKind::Internal, message.to_owned())
     }
 
     /// The account, made when there is none. Naming an authority in the settings agrees to its terms.
