@@ -62,7 +62,7 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             listen: config.edge_listen.clone(),
             tls_listen: config.edge_tls_listen.clone(),
             base_domain: config.base_domain.clone(),
-            tls_certificate: base_certificate(&config),
+            tls_certificate: base_certificate(config),
         };
         Some(tokio::spawn(edge_process::keep_running(edge, stop.clone())))
     } else {
