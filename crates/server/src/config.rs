@@ -318,65 +318,73 @@ pub(crate) fn resolve(args: ConfigArgs, given: &ArgMatches) -> Result<Effective,
 }
 
 fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Config, ConfigError> {
-    let data_dir = layers.pick("data_dir", set.data_dir, file.data_dir, default_data_dir);
-    let data_dir = std::path::absolute(&data_dir).unwrap_or(data_dir);
-    let listen = layers.pick("listen", set.listen, file.listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    let public_url = layers.pick("public_url", set.public_url, file.public_url, || format!("http://localhost:{}", listen.port()));
-    let base_domain = layers.pick("base_domain", set.base_domain, file.base_domain, || "localhost".to_owned());
+    macro_rules! pick {
+        ($name:ident, $default:expr) => {
+            layers.pick(stringify!($name), set.$name, file.$name, $default)
+        };
+    }
+    let data_dir = absolute(pick!(data_dir, default_data_dir));
+    let listen = pick!(listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let public_url = pick!(public_url, || format!("http://localhost:{}", listen.port()));
+    let base_domain = pick!(base_domain, || "localhost".to_owned());
     Ok(Config {
-        edge_listen: layers.pick("edge_listen", set.edge_listen, file.edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
-        edge_tls_listen: layers.pick("edge_tls_listen", set.edge_tls_listen, file.edge_tls_listen, Vec::new),
-        edge_tls_certificate: layers.pick("edge_tls_certificate", set.edge_tls_certificate, file.edge_tls_certificate, PathBuf::new),
-        acme_directory: layers.pick("acme_directory", set.acme_directory, file.acme_directory, String::new),
-        acme_email: layers.pick("acme_email", set.acme_email, file.acme_email, String::new),
-        acme_ca: layers.pick("acme_ca", set.acme_ca, file.acme_ca, PathBuf::new),
+        edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
+        edge_tls_listen: pick!(edge_tls_listen, Vec::new),
+        edge_tls_certificate: pick!(edge_tls_certificate, PathBuf::new),
+        acme_directory: pick!(acme_directory, String::new),
+        acme_email: pick!(acme_email, String::new),
+        acme_ca: pick!(acme_ca, PathBuf::new),
         base_domain: parse_domain(&base_domain)?,
-        tcp_ports: layers.pick("tcp_ports", set.tcp_ports, file.tcp_ports, || PortRange(30_000..=32_767)),
-        public: layers.pick("public", set.public, file.public, || false),
+        tcp_ports: pick!(tcp_ports, || PortRange(30_000..=32_767)),
+        public: pick!(public, || false),
         public_url: public_url.trim_end_matches('/').to_owned(),
-        database: layers.pick("database", set.database, file.database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
-        master_key_file: layers.pick("master_key_file", set.master_key_file, file.master_key_file, || data_dir.join("master.key")),
-        master_key: std::env::var("ORRERY_MASTER_KEY").ok().filter(|key| !key.is_empty()).map(SecretString::from),
-        region: layers.pick("region", set.region, file.region, || "local".to_owned()),
-        regions: layers.pick("regions", set.regions, file.regions, Vec::new),
-        role: layers.pick("role", set.role, file.role, || Role::All),
-        limits: layers.pick("limits", set.limits, file.limits, CountsAt::memory),
-        limits_fallback: layers.pick("limits_fallback", set.limits_fallback, file.limits_fallback, || Fallback::Local),
-        limits_free: layers.pick("limits_free", set.limits_free, file.limits_free, || plan_default(Plan::Free)),
-        limits_hobby: layers.pick("limits_hobby", set.limits_hobby, file.limits_hobby, || plan_default(Plan::Hobby)),
-        limits_professional: layers
-            .pick("limits_professional", set.limits_professional, file.limits_professional, || plan_default(Plan::Professional)),
-        limits_cost: layers.pick("limits_cost", set.limits_cost, file.limits_cost, || LimitRules::default().cost.unwrap_or_default()),
+        database: pick!(database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
+        master_key_file: pick!(master_key_file, || data_dir.join("master.key")),
+        master_key: secret("ORRERY_MASTER_KEY"),
+        region: pick!(region, || "local".to_owned()),
+        regions: pick!(regions, Vec::new),
+        role: pick!(role, || Role::All),
+        limits: pick!(limits, CountsAt::memory),
+        limits_fallback: pick!(limits_fallback, || Fallback::Local),
+        limits_free: pick!(limits_free, || plan_default(Plan::Free)),
+        limits_hobby: pick!(limits_hobby, || plan_default(Plan::Hobby)),
+        limits_professional: pick!(limits_professional, || plan_default(Plan::Professional)),
+        limits_cost: pick!(limits_cost, || LimitRules::default().cost.unwrap_or_default()),
         trusted_proxies: layers.networks("trusted_proxies", set.trusted_proxies, file.trusted_proxies)?,
-        max_upload_bytes: layers.pick("max_upload_bytes", set.max_upload_bytes, file.max_upload_bytes, || ByteSize(500_000_000)),
-        build_seconds: layers.pick("build_seconds", set.build_seconds, file.build_seconds, || 900),
-        build_unpacked_bytes: layers
-            .pick("build_unpacked_bytes", set.build_unpacked_bytes, file.build_unpacked_bytes, || ByteSize(2_000_000_000)),
-        build_concurrency: layers.pick("build_concurrency", set.build_concurrency, file.build_concurrency, || 2),
-        replica_memory_bytes: layers
-            .pick("replica_memory_bytes", set.replica_memory_bytes, file.replica_memory_bytes, || ByteSize(2_000_000_000)),
-        replica_cpus: layers.pick("replica_cpus", set.replica_cpus, file.replica_cpus, || 0.0),
-        sleep_after_seconds: layers.pick("sleep_after_seconds", set.sleep_after_seconds, file.sleep_after_seconds, || 600),
-        container_types: layers.pick("container_types", set.container_types, file.container_types, value::container_types_default),
-        container_limit: layers.pick("container_limit", set.container_limit, file.container_limit, || 100),
-        trigger_seconds: layers.pick("trigger_seconds", set.trigger_seconds, file.trigger_seconds, || 60),
-        log_retention_days: layers.pick("log_retention_days", set.log_retention_days, file.log_retention_days, || 14),
-        log_retention_bytes: layers
-            .pick("log_retention_bytes", set.log_retention_bytes, file.log_retention_bytes, || ByteSize(5_000_000_000)),
-        dns_resolver: layers.pick("dns_resolver", set.dns_resolver, file.dns_resolver, || NameServer::default_for(&base_domain)),
+        max_upload_bytes: pick!(max_upload_bytes, || ByteSize(500_000_000)),
+        build_seconds: pick!(build_seconds, || 900),
+        build_unpacked_bytes: pick!(build_unpacked_bytes, || ByteSize(2_000_000_000)),
+        build_concurrency: pick!(build_concurrency, || 2),
+        replica_memory_bytes: pick!(replica_memory_bytes, || ByteSize(2_000_000_000)),
+        replica_cpus: pick!(replica_cpus, || 0.0),
+        sleep_after_seconds: pick!(sleep_after_seconds, || 600),
+        container_types: pick!(container_types, value::container_types_default),
+        container_limit: pick!(container_limit, || 100),
+        trigger_seconds: pick!(trigger_seconds, || 60),
+        log_retention_days: pick!(log_retention_days, || 14),
+        log_retention_bytes: pick!(log_retention_bytes, || ByteSize(5_000_000_000)),
+        dns_resolver: pick!(dns_resolver, || NameServer::default_for(&base_domain)),
         outgoing_allow: layers.networks("outgoing_allow", set.outgoing_allow, file.outgoing_allow)?,
-        mail_from: layers.pick("mail_from", set.mail_from, file.mail_from, String::new),
-        mail_server: std::env::var("ORRERY_MAIL_SERVER").ok().filter(|text| !text.is_empty()).map(SecretString::from),
-        llm_url: layers.pick("llm_url", set.llm_url, file.llm_url, String::new),
-        llm_models: layers.pick("llm_models", set.llm_models, file.llm_models, Vec::new),
-        llm_key: std::env::var("ORRERY_LLM_KEY").ok().filter(|text| !text.is_empty()).map(SecretString::from),
-        node_prices: layers.pick("node_prices", set.node_prices, file.node_prices, Vec::new),
-        credit_allowance: layers.pick("credit_allowance", set.credit_allowance, file.credit_allowance, || 1_000_000_000_000),
-        log_format: layers.pick("log_format", set.log_format, file.log_format, || LogFormat::Text),
-        log_filter: layers.pick("log_filter", set.log_filter, file.log_filter, || "info".to_owned()),
+        mail_from: pick!(mail_from, String::new),
+        mail_server: secret("ORRERY_MAIL_SERVER"),
+        llm_url: pick!(llm_url, String::new),
+        llm_models: pick!(llm_models, Vec::new),
+        llm_key: secret("ORRERY_LLM_KEY"),
+        node_prices: pick!(node_prices, Vec::new),
+        credit_allowance: pick!(credit_allowance, || 1_000_000_000_000),
+        log_format: pick!(log_format, || LogFormat::Text),
+        log_filter: pick!(log_filter, || "info".to_owned()),
         data_dir,
         listen,
     })
+}
+
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+fn secret(variable: &str) -> Option<SecretString> {
+    std::env::var(variable).ok().filter(|text| !text.is_empty()).map(SecretString::from)
 }
 
 fn plan_default(plan: Plan) -> String {
