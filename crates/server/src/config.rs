@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
 pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type, pair, region};
+use value::{absolute, secret};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -325,7 +326,6 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
     }
     let data_dir = absolute(pick!(data_dir, default_data_dir));
     let listen = pick!(listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    let public_url = pick!(public_url, || format!("http://localhost:{}", listen.port()));
     let base_domain = pick!(base_domain, || "localhost".to_owned());
     Ok(Config {
         edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
@@ -337,7 +337,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         base_domain: parse_domain(&base_domain)?,
         tcp_ports: pick!(tcp_ports, || PortRange(30_000..=32_767)),
         public: pick!(public, || false),
-        public_url: public_url.trim_end_matches('/').to_owned(),
+        public_url: pick!(public_url, || format!("http://localhost:{}", listen.port())).trim_end_matches('/').to_owned(),
         database: pick!(database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
         master_key_file: pick!(master_key_file, || data_dir.join("master.key")),
         master_key: secret("ORRERY_MASTER_KEY"),
@@ -377,14 +377,6 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         data_dir,
         listen,
     })
-}
-
-fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
-}
-
-fn secret(variable: &str) -> Option<SecretString> {
-    std::env::var(variable).ok().filter(|text| !text.is_empty()).map(SecretString::from)
 }
 
 fn plan_default(plan: Plan) -> String {

@@ -438,6 +438,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// The path from the root, as processes in other folders find it.
+pub(super) fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+/// A secret from the environment, where it is in no list of processes.
+pub(super) fn secret(variable: &str) -> Option<SecretString> {
+    std::env::var(variable).ok().filter(|text| !text.is_empty()).map(SecretString::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
