@@ -172,7 +172,9 @@ await step("a viewer's changes are refused by the API too", async () => {
 
 await step("a viewer cannot change anything", async () => {
   const { page: viewer } = other;
+  await viewer.goto(`${service}/deployments`);
   const panel = viewer.getByRole("complementary");
+  await panel.waitFor();
   assert.equal(await panel.getByRole("button", { name: /Deploy|Roll back|Add/ }).count(), 0);
   const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
   await tab("Variables");

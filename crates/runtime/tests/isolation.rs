@@ -334,7 +334,10 @@ async fn a_shell_has_a_terminal_with_a_size_and_ends_with_its_app() {
     // Ctrl-C reaches what runs in front, and not the shell.
     visit.types("echo go-$((3+3)); sleep 1000\n").await;
     visit.sees("go-6").await;
+    // What is typed before the shell is back is thrown away with what was interrupted.
+    visit.said.clear();
     visit.types("\u{3}").await;
+    visit.sees("$ ").await;
     visit.types("echo back-$((4+4))\n").await;
     visit.sees("back-8").await;
     visit.types("exit 5\n").await;

@@ -52,7 +52,7 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     server.sign_in(server.orrery(&["login-link", "--user", "rob@example.test"]).stdout.trim());
     let taken = server.orrery(&["user", "email", "rob@example.test", "admin@localhost"]);
     assert!(taken.status == 1 && taken.stderr.contains("already exists"), "{taken:?}");
-    let reset = server.orrery(&["user", "reset-two-factor", "Bob@example.test"]);
+    let reset = server.orrery(&["user", "reset-two-factor", "Rob@example.test"]);
     assert!(reset.status == 0 && reset.stdout.contains("had no two-factor authentication"), "{reset:?}");
     let again = server.orrery(&["login-link"]);
     server.sign_in(again.stdout.trim());

@@ -28,6 +28,8 @@ use crate::graphql::{GraphqlRequest, GraphqlResponse};
 /// The largest operation.
 pub(super) const BODY_BYTES: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of each websocket, for as long as it lives: the library's own choice is 128 KiB, and operations are short.
+const READ_BUFFER: usize = 4 * 1024;
 const PROTOCOL: &str = "graphql-transport-ws";
 
 /// `POST /graphql/v2`
@@ -144,6 +146,7 @@ async fn subscribe(
         .map_err(|_| Error::bad_input("This is not a websocket handshake: GET with `Upgrade: websocket` and `Sec-WebSocket-Version: 13`"))?
         .max_message_size(BODY_BYTES)
         .max_frame_size(BODY_BYTES)
+        .read_buffer_size(READ_BUFFER)
         .protocols([PROTOCOL]);
     if upgrade.selected_protocol().is_none() {
         return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));

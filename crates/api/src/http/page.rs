@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::answer::build;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark}\
+:root{color-scheme:light dark;background:Canvas;color:CanvasText}\
 body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:10vh auto;padding:0 1rem;overflow-wrap:anywhere}\
 h1{font-size:1.4rem}\
 code{font-size:1.1em;padding:.1em .3em;border:1px solid #8886;border-radius:.3em}\

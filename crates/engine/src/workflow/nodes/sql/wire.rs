@@ -78,7 +78,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        Poll::Ready(this.look_at(&buf.filled()[before..]).map_err(io::Error::other))
+        let seen = this.look_at(&buf.filled()[before..]);
+        if seen.is_err() {
+            // A read that fails has read nothing.
+            buf.set_filled(before);
+        }
+        Poll::Ready(seen.map_err(io::Error::other))
     }
 }
 
