@@ -89,7 +89,7 @@ await step("older lines come as one goes back, and each has an address", async (
   await elsewhere.close();
   await page.keyboard.press("/");
   await page.keyboard.type("1500");
-  await page.waitForURL(/filter=1500/);
+  await page.waitForURL(/filter=%221500%22/);
   await panel.getByText("1 lines", { exact: true }).waitFor();
   const [kept] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download what is shown" }).click()]);
   assert.match(readFileSync(await kept.path(), "utf8"), /^\S+Z info +1500 to go$/m);
