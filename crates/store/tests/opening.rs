@@ -41,6 +41,21 @@ both! {
     }
 }
 
+/// Another process that opens the database cuts down the index of a log that nobody has, and whoever had it mapped dies of that.
+#[tokio::test]
+async fn others_see_that_the_database_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&format!("sqlite://{}", dir.path().join("orrery.db").display()), KEY).await.unwrap();
+    assert!(store.version().is_some());
+    let index = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.path().join("orrery.db-shm")).unwrap());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let held = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.contains(&std::process::id().to_string().as_str()) && words.iter().any(|word| word.ends_with(&format!(":{index}")))
+    };
+    assert!(locks.lines().any(|line| held(&line)), "inode {index}:\n{locks}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn several_control_planes_may_begin_at_once() {
     let server = Postgres::shared();

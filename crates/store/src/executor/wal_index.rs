@@ -3,6 +3,8 @@
 //! Every process that has the database open maps this file into its memory, and every commit of any of them changes the head. Looking at
 //! it there costs some loads, where a read of the file costs a system call and asking the library costs locks, on every request.
 
+use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -15,15 +17,21 @@ const IS_INIT: usize = 4;
 
 /// The head, mapped. Use it no longer than a connection to the database is open: the last one removes the file, and the library cuts it
 /// down only while nobody else has it.
-pub(super) struct WalIndex(MmapRaw);
+pub(super) struct WalIndex {
+    head: MmapRaw,
+    /// Never closed. Closing any descriptor of this file would give up every lock that SQLite has on it in this process, by which others
+    /// know that it is in use and must not be cut down.
+    _file: ManuallyDrop<File>,
+}
 
 impl WalIndex {
     /// `None` when there is no such file, or no head in it.
     pub(super) fn open(path: &Path) -> Option<Self> {
-        let file = std::fs::File::open(path).ok()?;
+        let file = ManuallyDrop::new(File::open(path).ok()?);
         let enough = file.metadata().ok()?.len() >= size_of::<[u64; WORDS]>() as u64;
-        let map = || MmapOptions::new().len(size_of::<[u64; WORDS]>()).map_raw_read_only(&file).ok();
-        enough.then(map).flatten().map(Self)
+        let map = || MmapOptions::new().len(size_of::<[u64; WORDS]>()).map_raw_read_only(&*file).ok();
+        let head = enough.then(map).flatten()?;
+        Some(Self { head, _file: file })
     }
 
     /// A number that is another one after every commit; `None` while nobody has written to the log.
@@ -36,7 +44,7 @@ impl WalIndex {
 
     #[allow(unsafe_code)]
     fn words(&self) -> [u64; WORDS] {
-        let start = self.0.as_mut_ptr().cast::<u64>();
+        let start = self.head.as_mut_ptr().cast::<u64>();
         let words = std::array::from_fn(|at| {
             // SAFETY: a page holds all words and begins where a word may; `open` saw that the file is that long, and it stays so while a
             // connection is open. Other processes write there by atomic stores or under SQLite's locks; a relaxed load may read what is
