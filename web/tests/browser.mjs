@@ -182,7 +182,7 @@ export async function pictures(browser, page, shots, pages) {
     await shown.emulateMedia({ colorScheme: "light" });
     await shown.goto(path.startsWith("http") ? path : `${api}${path}`);
     // Pages go on asking for news: a pause between two questions is enough.
-    await shown.waitForLoadState("networkidle");
+    await shown.waitForLoadState(foreign.has(title) ? "load" : "networkidle");
     for (const [name, look] of Object.entries(looks)) {
       await shown.emulateMedia({ colorScheme: look.colorScheme ?? "light" });
       await size(look);
