@@ -41,6 +41,9 @@ pub enum Permission {
 }
 
 impl Role {
+    /// Every role, strongest first.
+    pub const ALL: [Self; 5] = [Self::Owner, Self::Admin, Self::Member, Self::Deployer, Self::Viewer];
+
     /// Whether the role includes the permission.
     #[must_use]
     pub fn includes(self, permission: Permission) -> bool {
@@ -69,7 +72,7 @@ impl Role {
     /// Reads a stored role.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Owner, Self::Admin, Self::Member, Self::Deployer, Self::Viewer].into_iter().find(|role| role.as_str() == text)
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 }
 

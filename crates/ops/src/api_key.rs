@@ -72,7 +72,7 @@ pub async fn api_keys(ctx: &OpCtx, workspace: Option<WorkspaceId>) -> Result<Vec
 ///
 /// # Errors
 /// A bad or taken label, limits or an end that a key cannot have, an eleventh Flow key, a Galaxy key below the Professional plan, an unknown
-/// workspace or environment, or a role below admin.
+/// workspace or environment, or a role below admin, also one that was lost while the key was made.
 pub async fn api_key_create(ctx: &OpCtx, wanted: ApiKeyCreate) -> Result<(ApiKey, SecretString), Error> {
     create(ctx, "api_key_create", wanted).await
 }
@@ -93,18 +93,31 @@ pub(crate) async fn create(ctx: &OpCtx, verb: &str, wanted: ApiKeyCreate) -> Res
         match ctx.ops.store.commit(place.tenant, changes).await {
             Ok(_) => return Ok((key, secret)),
             Err(StoreError::Conflict { constraint: Constraint::KeyPlace | Constraint::GalaxyKey }) if attempt < ATTEMPTS => {}
-            Err(error) => return Err(refused(&key, error)),
+            Err(error) => return Err(refused(ctx, &key, error).await?),
         }
     }
     Err(Error::conflict("Other keys of this account are being made at the same time: repeat the request"))
 }
 
-fn refused(key: &ApiKey, error: StoreError) -> Error {
-    match error {
+/// Why a key was not made, in words for whoever wanted it.
+async fn refused(ctx: &OpCtx, key: &ApiKey, error: StoreError) -> Result<Error, Error> {
+    Ok(match error {
+        StoreError::Stale if !has_maker(ctx, key).await? => {
+            let text = "Not Authorized: by now this key would reach further than whoever makes it: ask an admin of the workspace for it";
+            Error::new(Code::Forbidden, text)
+        }
         StoreError::Stale if key.kind == KeyKind::Flow => too_many(),
         StoreError::Conflict { constraint: Constraint::KeyLabel } => label_taken(&key.label),
         other => other.into(),
-    }
+    })
+}
+
+/// Whether the key's user is in its workspace as what the key gives. They may have had to go since the request began.
+async fn has_maker(ctx: &OpCtx, key: &ApiKey) -> Result<bool, Error> {
+    let Some((workspace, needed)) = key.workspace_id.zip(key.kind.role()) else { return Ok(true) };
+    let memberships = ctx.ops.store.memberships(key.user_id).await?;
+    // The weaker role is the greater one.
+    Ok(memberships.iter().any(|membership| membership.workspace.id == workspace && membership.role <= needed))
 }
 
 fn too_many() -> Error {

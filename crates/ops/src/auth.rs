@@ -60,8 +60,7 @@ pub async fn authenticate(
     };
     let slot = key::hash(secret.expose_secret());
     let version = ops.store.version();
-    let place = address.map(place_of);
-    let known = version.and_then(|version| ops.principals.find(&slot, version, now, place.as_deref()));
+    let known = version.and_then(|version| ops.principals.find(&slot, version, now, address));
     // Whatever is remembered was well-formed when it came first.
     let kind = if known.is_some() { key::claimed(secret.expose_secret()) } else { key::recognise(secret.expose_secret()) };
     let kind = surface.admit(sent, kind)?;
@@ -76,10 +75,10 @@ pub async fn authenticate(
         note_refusal(&from, &key, reason).await;
         return Err(refused(surface, kind, words));
     }
-    let key = note_use(&from, key, place.as_deref()).await?;
+    let key = note_use(&from, key, address.map(place_of).as_deref()).await?;
     let principal = from.principal;
     if let Some(version) = version {
-        ops.principals.remember(slot, version, &principal, &key, now);
+        ops.principals.remember(slot, version, &principal, &key, now, address);
     }
     surface.narrow(principal)
 }

@@ -11,7 +11,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::{Surroundings, render_frozen};
-use crate::{Error, OpCtx, app, deployment, template, volume};
+use crate::{Error, OpCtx, app, deployment, domain_name, template, volume};
 
 /// What an environment is made of, at one time.
 #[derive(Clone)]
@@ -92,7 +92,7 @@ pub(crate) async fn commit(
             changes.extend(deployment::insertion(deployment.0, deployment.1));
         }
     }
-    ctx.commit(environment.tenant, changes).await?;
+    domain_name::commit(ctx, environment.tenant, changes).await?;
     for instance in woken {
         ctx.ops.signals.wake(environment.tenant.workspace(), instance);
     }

@@ -1,12 +1,14 @@
 //! Domains that route to an instance.
 
+use std::collections::HashSet;
+
 use domain::certificate::Certificate;
 use domain::project::{Domain, DomainKind, Environment, Instance, Service};
 use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, Tenant, key, name};
 use serde_json::json;
-use store::{CertificateChange, Change, StoreError};
+use store::{CertificateChange, Change};
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, Settings, environment, secret, service};
 
 /// What a custom domain is to be.
@@ -205,36 +207,45 @@ pub(crate) async fn custom_domain(ctx: &OpCtx, input: CustomDomainCreate) -> Res
     Ok((instance, domain))
 }
 
-/// Makes room for the custom domains among the changes: claims on their names that others did not prove give way.
-pub(crate) async fn claim(ctx: &OpCtx, changes: &[Change]) -> Result<(), Error> {
+/// Commits the changes, and with them what makes room for the custom domains among them: claims on their names that others did not prove
+/// give way. Of a claim that was proved or deleted meanwhile it is stale; then nothing has changed.
+pub(crate) async fn commit(ctx: &OpCtx, tenant: Tenant, changes: Vec<Change>) -> Result<(), Error> {
+    let mut parts = room_for(ctx, &changes).await?;
+    parts.push((tenant, changes));
+    ctx.ops.store.commit_across(parts).await?;
+    Ok(())
+}
+
+async fn room_for(ctx: &OpCtx, changes: &[Change]) -> Result<Vec<(Tenant, Vec<Change>)>, Error> {
+    let mut names = HashSet::new();
+    let mut room = vec![];
     for change in changes {
         let Change::DomainInsert(wanted) = change else { continue };
-        if wanted.kind != DomainKind::Custom {
+        if wanted.kind != DomainKind::Custom || !names.insert(&wanted.domain) {
             continue;
         }
         // Nothing of what is found is told, but that the name is in use.
         let Some(found) = ctx.ops.store.domain_by_name(&wanted.domain).await? else { continue };
         let holder = Tenant::system(found.workspace());
         let Some(held) = found.open(holder).filter(|held| held.gives_way(wanted.workspace_id, ctx.now)) else { continue };
+        // It may be one's own, and move.
+        if changes.iter().any(|change| matches!(change, Change::DomainDelete(id) if *id == held.id)) {
+            continue;
+        }
         let own = OpCtx::system(&ctx.ops, holder, "domains", ctx.now);
         let activity = own.activity(holder, Some(held.project_id), "domain_lapse", held.id, json!({"domain": held.domain}));
-        match ctx.ops.store.commit(holder, vec![Change::DomainLapse(held.id), activity]).await {
-            // Proved or deleted meanwhile.
-            Ok(_) | Err(StoreError::Stale) => {}
-            Err(error) => return Err(error.into()),
-        }
+        room.push((holder, vec![Change::DomainLapse(held.id), activity]));
     }
-    Ok(())
+    Ok(room)
 }
 
 /// `more` is done to the domain in the same commit.
 pub(crate) async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str, more: Vec<Change>) -> Result<Domain, Error> {
     let activity = ctx.activity(opened.tenant, Some(domain.project_id), verb, domain.id, json!({"domain": domain.domain}));
     let changes = [vec![Change::DomainInsert(domain.clone()), activity], more].concat();
-    claim(ctx, &changes).await?;
-    ctx.ops.store.commit(opened.tenant, changes).await.map_err(|error| {
+    anew(|| commit(ctx, opened.tenant, changes.clone())).await.map_err(|error| {
         let taken = "is already in use on this server. If nobody proves that it is theirs, it is free an hour after it was claimed";
-        Error::from(error).when_taken(format!("The domain {} {taken}", domain.domain))
+        error.when_taken(format!("The domain {} {taken}", domain.domain))
     })?;
     ctx.ops.signals.ring();
     Ok(domain)

@@ -232,7 +232,6 @@ async fn apply_once(
     changes.push(Change::EnvironmentPatchInsert(made.clone()));
     let data = json!({"changes": made.changes, "message": made.message});
     changes.push(ctx.activity(opened.tenant, Some(made.project_id), "environment_patch_commit", opened.row.id, data));
-    domain_name::claim(ctx, &changes).await?;
     let taken = "A domain, a TCP port or a place for a volume of this change is already in use: look and try again";
     batch::commit(ctx, opened, &before, &after, changes, skip_deploys).await.map_err(|error| error.when_taken(taken))?;
     // Domains and services may have come or gone.

@@ -1,7 +1,7 @@
 //! API keys of every kind, found by the hash of their secret.
 
 use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, EnvironmentId, ProjectId, Tenant, Timestamp, UserId, WorkspaceId};
+use domain::{ApiKeyId, EnvironmentId, ProjectId, Role, Tenant, Timestamp, UserId, WorkspaceId};
 use uuid::Uuid;
 
 use crate::executor::{BadCell, Record, Statement};
@@ -43,6 +43,9 @@ statements! {
         concat!(select!(), "WHERE api_keys.project_id = $project AND api_keys.workspace_id = $workspace ORDER BY api_keys.id");
     API_KEYS_OF_WORKSPACES =
         concat!(select!(), "WHERE api_keys.workspace_id IN ($workspaces) AND api_keys.revoked_at IS NULL ORDER BY api_keys.id");
+    /// Whoever makes a key for a workspace still has the role that it gives. Whatever ends that role waits for the key, and then finds it.
+    API_KEY_MAKER =
+        "UPDATE memberships SET role = role WHERE workspace_id = $workspace AND user_id = $user AND role IN ($roles)";
     API_KEY_INSERT = concat!(insert!(") VALUES ("), values!(), ")");
     /// A Flow key takes the first free place; when all are taken, nothing is inserted.
     FLOW_KEY_INSERT = concat!(
@@ -99,9 +102,9 @@ impl Store {
     /// Keeps a key by the hash of its secret.
     ///
     /// # Errors
-    /// Its user, workspace or environment is not there.
+    /// Its user, workspace or environment is not there, or its user is not in the workspace as what the key gives.
     pub async fn api_key_create(&self, key: ApiKey, hash: [u8; 32]) -> Result<(), StoreError> {
-        self.write(vec![api_key_insert(&key, hash, None)]).await.map(|_| ())
+        self.write(api_key_made(&key, hash)).await.map(|_| ())
     }
 
     /// The key of a secret, also when it has expired or was revoked.
@@ -189,6 +192,16 @@ pub(crate) fn api_key_revoke(tenant: Tenant, id: ApiKeyId, now: Timestamp) -> St
 pub(crate) fn api_keys_revoke(tenant: Tenant, user: UserId, kinds: &[KeyKind], now: Timestamp) -> Statement {
     let kinds: Vec<&'static str> = kinds.iter().map(|kind| kind.as_str()).collect();
     Statement::any(&API_KEYS_REVOKE, params![workspace = tenant, user = user, kinds = kinds, now = now])
+}
+
+/// A new key by somebody who has the role that it gives.
+pub(crate) fn api_key_made(key: &ApiKey, hash: [u8; 32]) -> Vec<Statement> {
+    let maker = key.workspace_id.zip(key.kind.role()).map(|(workspace, needed)| {
+        // The weaker role is the greater one.
+        let roles: Vec<&'static str> = Role::ALL.into_iter().filter(|role| *role <= needed).map(Role::as_str).collect();
+        Statement::touch(&API_KEY_MAKER, params![workspace = workspace, user = key.user_id, roles = roles])
+    });
+    maker.into_iter().chain([api_key_insert(key, hash, None)]).collect()
 }
 
 /// A new key, of a login's family when it is an OAuth token.

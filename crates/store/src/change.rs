@@ -302,7 +302,8 @@ pub enum Change {
     Workflow(WorkflowChange),
     /// Something about a run.
     Run(RunChange),
-    /// A new key: the workspace's, or a person's own that is recorded here. An eleventh Flow key is [`crate::StoreError::Stale`].
+    /// A new key: the workspace's, or a person's own that is recorded here. An eleventh Flow key is [`crate::StoreError::Stale`], and so is
+    /// a key whose maker does not have the role that it gives (any more).
     ApiKeyInsert {
         /// The key.
         key: ApiKey,

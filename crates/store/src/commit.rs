@@ -113,7 +113,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),
         Change::Run(change) => return run::statements(vault, tenant, change),
-        Change::ApiKeyInsert { key, hash } => api_key::api_key_insert(key, *hash, None),
+        Change::ApiKeyInsert { key, hash } => return Ok(api_key::api_key_made(key, *hash)),
         Change::ApiKeyUpdate(key) => api_key::api_key_update(tenant, key),
         Change::ApiKeyRevoke { id, at } => api_key::api_key_revoke(tenant, *id, *at),
         Change::VolumeInsert(row) => volume::volume_insert(row),

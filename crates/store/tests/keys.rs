@@ -3,7 +3,7 @@
 use domain::key::{ApiKey, KeyKind};
 use domain::{ApiKeyId, Role, Tenant, UserId};
 use futures::future::join_all;
-use store::{Begun, Change, Constraint, KeptAnswer, Store, StoreError};
+use store::{AccountChange, Begun, Change, Constraint, KeptAnswer, Store, StoreError};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -41,6 +41,46 @@ both! {
         let (other, stranger) = fixture.tenant("other").await;
         insert(&fixture.store, other, stranger.id, KeyKind::Flow, "key 1").await.unwrap();
         assert_eq!(living(&fixture.store.api_keys_of_workspaces(&[tenant]).await.unwrap(), KeyKind::Flow), 10);
+    }
+
+    async fn a_key_gives_no_more_than_its_maker_has(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let (_, maker) = fixture.tenant("maker").await;
+        let store = &fixture.store;
+        let makes = async |label: &str| {
+            let mut made = vec![];
+            for kind in [KeyKind::Workspace, KeyKind::Flow] {
+                made.push(match insert(store, tenant, maker.id, kind, label).await {
+                    Ok(_) => true,
+                    Err(StoreError::Stale) => false,
+                    Err(other) => panic!("{kind:?} {label}: {other}"),
+                });
+            }
+            made
+        };
+        assert_eq!(makes("a stranger's").await, [false, false]);
+        for (role, made) in [(Role::Admin, [true, true]), (Role::Member, [false, true]), (Role::Deployer, [false, false])] {
+            store.commit(tenant, vec![Change::MemberSet { user: maker.id, role }]).await.unwrap();
+            assert_eq!(makes(role.as_str()).await, made, "{role:?}");
+        }
+        store.commit(tenant, vec![Change::MemberRemove { user: maker.id }]).await.unwrap();
+        assert_eq!(makes("too late").await, [false, false]);
+    }
+
+    async fn a_key_that_is_made_while_its_maker_goes_ends_with_them(fixture: Fixture) {
+        let (tenant, _) = fixture.tenant("owner").await;
+        let (_, maker) = fixture.tenant("maker").await;
+        let (store, user) = (&fixture.store, maker.id);
+        for n in 0..20 {
+            store.commit(tenant, vec![Change::MemberSet { user, role: Role::Admin }]).await.unwrap();
+            let revoke = AccountChange::KeysRevoke { user, kinds: KeyKind::ALL.to_vec(), at: now() };
+            let goes = vec![Change::MemberRemove { user }, Change::Account(revoke)];
+            let label = format!("key {n}");
+            let (made, gone) = tokio::join!(insert(store, tenant, user, KeyKind::Workspace, &label), store.commit(tenant, goes));
+            gone.unwrap();
+            assert!(matches!(made, Ok(_) | Err(StoreError::Stale)), "{made:?}");
+        }
+        assert_eq!(living(&store.api_keys_of_workspaces(&[tenant]).await.unwrap(), KeyKind::Workspace), 0);
     }
 
     async fn labels_and_galaxy_keys_are_unique_while_they_live(fixture: Fixture) {

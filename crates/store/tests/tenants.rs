@@ -15,8 +15,8 @@ use store::{CertificateChange, Change, StoreError};
 use crate::fixture::*;
 
 /// Every change that names a row of `of`, as it stands and, where the row says whose it is, also as if it were `thief`'s own.
-fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
-    let mine = thief.workspace();
+fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
+    let mine = thief.tenant.workspace();
     let (id, at, from) = (of.deployment.id, now(), of.deployment.status);
     let (environment, service) = (of.environment.id, Some(of.service.id));
     let workspace = Workspace { id: of.tenant.workspace(), ..workspace("renamed", None) };
@@ -85,7 +85,7 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
             Change::ReplicaUpdate(replica.clone()),
             Change::ReplicaInsert(Replica { id: ReplicaId::generate(), ..replica }),
             Change::ApiKeyInsert {
-                key: ApiKey { id: ApiKeyId::generate(), workspace_id: Some(workspace_id), ..of.key.clone() },
+                key: ApiKey { id: ApiKeyId::generate(), user_id: thief.user.id, workspace_id: Some(workspace_id), ..of.key.clone() },
                 hash: hash(),
             },
             Change::ApiKeyUpdate(ApiKey { workspace_id: Some(workspace_id), label: renamed, ..of.key.clone() }),
@@ -152,7 +152,7 @@ both! {
         let victim = fixture.tree("victim").await;
         let thief = fixture.tree("thief").await;
         let before = sight(&fixture, victim.tenant, &victim).await;
-        for change in attacks(&victim, thief.tenant) {
+        for change in attacks(&victim, &thief) {
             let what = format!("{change:?}");
             let empty = matches!(change, Change::VariablesClear { .. });
             let result = fixture.store.commit(thief.tenant, vec![change]).await;

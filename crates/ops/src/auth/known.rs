@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use domain::key::ApiKey;
 use domain::{ApiKeyId, Timestamp};
 
-use super::{NOTE_USE, leaves_traces};
+use super::{NOTE_USE, leaves_traces, place_of};
 use crate::context::Principal;
 
 /// Keys that are remembered at the most.
@@ -32,6 +32,8 @@ struct Known {
     principal: Principal,
     /// The key, when its addresses are of interest.
     key: Option<ApiKeyId>,
+    /// From where it was used when it was remembered; the store knows of it.
+    address: Option<Box<str>>,
     /// The key's end, or when its last use has to be noted again.
     until: Timestamp,
 }
@@ -43,25 +45,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Principals {
     /// The principal of a key that was used from this address before.
     pub(super) fn find(&self, slot: &[u8; 32], version: u64, now: Timestamp, address: Option<&str>) -> Option<Principal> {
-        let (principal, key) = {
+        let (principal, elsewhere) = {
             let known = lock(&self.known);
             let entry = known.get(slot).filter(|entry| entry.version == version && now < entry.until)?;
-            (entry.principal.clone(), entry.key)
+            // Mostly it comes from where it came from before, which a look at the text tells.
+            let elsewhere = entry.key.zip(address).filter(|(_, address)| entry.address.as_deref() != Some(*address));
+            (entry.principal.clone(), elsewhere)
         };
-        match (key, address) {
-            (Some(key), Some(address)) => self.has_seen(key, address).then_some(principal),
-            (None, _) | (_, None) => Some(principal),
-        }
+        elsewhere.is_none_or(|(key, address)| self.has_seen(key, &place_of(address))).then_some(principal)
     }
 
-    pub(super) fn remember(&self, slot: [u8; 32], version: u64, principal: &Principal, key: &ApiKey, now: Timestamp) {
+    /// Remembers who presented a key, and from where, of which the store knows.
+    pub(super) fn remember(
+        &self,
+        slot: [u8; 32],
+        version: u64,
+        principal: &Principal,
+        key: &ApiKey,
+        now: Timestamp,
+        address: Option<&str>,
+    ) {
         let noted = key.last_used_at.unwrap_or(now) + jiff::SignedDuration::from_secs(NOTE_USE);
         let until = key.expires_at.map_or(noted, |end| end.min(noted));
         let mut known = lock(&self.known);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(slot, Known { version, principal: principal.clone(), key: leaves_traces(key.kind).then_some(key.id), until });
+        let (principal, key) = (principal.clone(), leaves_traces(key.kind).then_some(key.id));
+        known.insert(slot, Known { version, principal, key, address: address.map(Box::from), until });
     }
 
     /// Whether this process has seen the key used from this address.

@@ -280,3 +280,37 @@ async fn a_name_is_of_whoever_proves_it() {
     let log = ops::activity::activities(&second, home, None, &PageRequest::default()).await.unwrap().row.items;
     assert!(log.iter().any(|entry| entry.verb == "domain_lapse" && entry.data["domain"] == "www.example.com"), "nobody tells them");
 }
+
+#[tokio::test]
+async fn a_claim_gives_way_only_to_one_that_comes_about() {
+    let world = world_with(|settings| settings.verify_domains = true).await;
+    let (first, second) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let (theirs, mine) = (world.uploaded(&first, "theirs").await, world.uploaded(&second, "mine").await);
+    let (theirs, mine) = (&theirs.row.deployment, &mine.row.deployment);
+    let later = |ctx: &OpCtx| OpCtx { now: ctx.now + std::time::Duration::from_secs(2 * 3_600), ..ctx.clone() };
+    let claim = async |ctx: &OpCtx, domain: &str| {
+        let input = ops::domain_name::CustomDomainCreate {
+            project: theirs.project_id,
+            environment: theirs.environment_id,
+            service: theirs.service_id,
+            domain: domain.into(),
+            target_port: None,
+        };
+        ops::domain_name::custom_domain_create(ctx, input).await.unwrap().id
+    };
+    let (old, fresh) = (claim(&first, "www.example.com").await, claim(&later(&first), "shop.example.com").await);
+    let held = async || {
+        let all = ops::domain_name::domains(&first, theirs.project_id, theirs.environment_id, theirs.service_id).await.unwrap().row;
+        [old, fresh].map(|id| all.iter().any(|domain| domain.id == id))
+    };
+    let service = mine.service_id.to_string();
+    let wants = async |domains: serde_json::Value| {
+        let patch = json!({"services": {&service: {"networking": {"customDomains": domains}}}});
+        ops::environment_patch::environment_patch_commit(&later(&second), mine.environment_id, patch, Commit::default()).await.map(drop)
+    };
+    let both = wants(json!({"www.example.com": {"port": 80}, "shop.example.com": {"port": 80}})).await.unwrap_err();
+    assert_eq!(both.code, Code::AlreadyExists, "{}", both.public);
+    assert_eq!(held().await, [true, true], "a claim was taken away for nothing");
+    wants(json!({"www.example.com": {"port": 80}})).await.unwrap();
+    assert_eq!(held().await, [false, true]);
+}

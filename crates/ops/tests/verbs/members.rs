@@ -158,6 +158,36 @@ async fn whoever_has_to_go_finds_no_way_back() {
 }
 
 #[tokio::test]
+async fn a_key_comes_too_late_when_its_maker_has_gone() {
+    let world = world().await;
+    let (owner, admin) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let team = home(&owner);
+    let code = workspace_invite_code_create(&owner, team, Role::Admin).await.unwrap();
+    workspace_invite_code_use(&admin, &code).await.unwrap();
+    // Two requests that began before they had to go: by the person, and by a token of theirs.
+    let admin = world.again(&admin).await;
+    let (_, token) = api_token_create(&admin, "mine", Some(team)).await.unwrap();
+    let principal = authenticate(&world.ops, Surface::Railway, Presented::Bearer(token), admin.now, None).await.unwrap();
+    let by_token = OpCtx { principal, ..admin.clone() };
+    workspace_user_remove(&owner, team, admin.user().unwrap().user.id).await.unwrap();
+    for ctx in [&admin, &by_token] {
+        for kind in [KeyKind::Workspace, KeyKind::Flow] {
+            let late = ApiKeyCreate {
+                kind,
+                label: Some("late".into()),
+                workspace: Some(team),
+                environment: None,
+                limits: KeyLimits::OF_PLAN,
+                expires_at: None,
+            };
+            let refused = api_key_create(ctx, late).await.unwrap_err();
+            assert_eq!(refused.code, Code::Forbidden, "{kind:?}: {}", refused.public);
+        }
+    }
+    assert!(ops::api_key::api_keys(&owner, Some(team)).await.unwrap().is_empty(), "a key outlives its maker's membership");
+}
+
+#[tokio::test]
 async fn one_document_does_not_make_more_workspaces_than_a_person_may_own() {
     let world = world().await;
     let ctx = world.person("a@example.com").await;
