@@ -12,7 +12,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask tidy            check the rules of docs/ARCHITECTURE.md and docs/SECURITY.md
        cargo xtask generate        write surface/ anew
        cargo xtask generate --check   fail if surface/ is not what the code says
-       cargo xtask bench           measure Orrery beside its peers
+       cargo xtask bench [PART …]  measure Orrery beside its peers
        cargo xtask railway-cli     build the Railway CLI that the tests drive, once, into a cache";
 
 fn main() -> ExitCode {
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&root()),
         ["generate"] => generate::run(&root(), false),
         ["generate", "--check"] => generate::run(&root(), true),
-        ["bench"] => bench::run(&root()),
+        ["bench", ref parts @ ..] => bench::run(&root(), parts),
         ["railway-cli"] => railway_cli::run(),
         _ => Err(anyhow::anyhow!(USAGE)),
     };

@@ -40,17 +40,28 @@ struct Case {
     multiple: f64,
 }
 
-/// Measures everything and prints a table per part.
-pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
+type Part = fn(&Path, &Path, &Path) -> anyhow::Result<()>;
+
+const PARTS: [(&str, Part); 6] = [
+    ("graphql", graphql),
+    ("limits", limits::run),
+    ("deploy", |_, target, scratch| deploy(target, scratch)),
+    ("railway", |_, target, scratch| railway::run(target, scratch)),
+    ("flow", |_, target, scratch| flow::run(target, scratch)),
+    ("browser", browser::run),
+];
+
+/// Measures the named parts, or everything, and prints a table per part.
+pub(crate) fn run(root: &Path, wanted: &[&str]) -> anyhow::Result<()> {
+    if let Some(unknown) = wanted.iter().find(|name| PARTS.iter().all(|(known, _)| known != *name)) {
+        bail!("there is no part {unknown:?}: name some of {}", PARTS.map(|(name, _)| name).join(", "));
+    }
     build(root)?;
     let target = target_dir(root);
     let scratch = tempdir()?;
-    graphql(root, &target, &scratch)?;
-    limits::run(root, &target, &scratch)?;
-    deploy(&target, &scratch)?;
-    railway::run(&target, &scratch)?;
-    flow::run(&target, &scratch)?;
-    browser::run(root, &target, &scratch)?;
+    for (_, part) in PARTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
+        part(root, &target, &scratch)?;
+    }
     std::fs::remove_dir_all(&scratch)?;
     Ok(())
 }
