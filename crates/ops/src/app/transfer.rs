@@ -27,11 +27,11 @@ struct Arrival {
 
 /// Moves an app to another account under the same hostnames, with its settings, its triggers, its variables and those that all services of
 /// its environment share, and with what runs of it. There it starts anew and has another id. What it had stays behind and ends as if it
-/// were deleted: its containers, earlier versions, measurements and log, its volume, and all that keys of the old account could do with it.
+/// were deleted: its containers, earlier versions, measurements and log, and all that keys of the old account could do with it.
 ///
 /// # Errors
-/// Variables that refer to services which stay; an account that is its own, has no room or is not found; not found, or a role below admin
-/// in the old account or below member in the new one.
+/// A volume, whose data cannot go along; variables that refer to services which stay; an account that is its own, has no room or is not
+/// found; not found, or a role below admin in the old account or below member in the new one.
 pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Administer).await?;
     let account = account_get(ctx, username).await?;
@@ -42,6 +42,9 @@ pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<O
     let from = ctx.ops.store.workspace(app.tenant.workspace()).await?.and_then(|sealed| sealed.open(app.tenant));
     let from = from.ok_or_else(|| Error::not_found("Workspace"))?.username;
     let old = &app.row.instance;
+    if ctx.ops.store.volume_instance_of_service(app.tenant, old.environment_id, old.service_id).await?.is_some() {
+        return Err(Error::conflict("The app has a volume, which cannot go to another account: save its data and detach it first"));
+    }
     let arrival = Arrival::of(ctx, &app, target).await?;
     let data = json!({"host": app.row.domain.domain, "from": from, "to": account.row.username});
     let (mut leave, _) = service::deletion(ctx, app.tenant, old.service_id, Some(old.environment_id)).await?;

@@ -4,6 +4,7 @@ use domain::deployment::DeploymentStatus;
 use domain::galaxy::app_range;
 use domain::variable::Variable;
 use domain::{Role, Timestamp};
+use ops::volume::{VolumeCreate, VolumePlace};
 use serde_json::{Value, json};
 use store::Change;
 
@@ -79,5 +80,27 @@ async fn an_app_that_refers_to_what_stays_is_not_transferred() {
     assert_eq!(code(&body), "CONFLICT", "{body}");
     let told = body["errors"][0]["message"].as_str().unwrap();
     assert!(told.contains("MONGO_URL refers to the service mongo"), "{told}");
+    assert_eq!(store.generation(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_with_a_volume_is_not_transferred() {
+    let galaxy = Galaxy::start().await;
+    let (ann, bob) = (galaxy.app("ann@x.test").await, galaxy.app("bob@x.test").await);
+    galaxy.world.member(bob.estate.workspace, ann.estate.person.user.id, Role::Admin).await;
+    let person = &ann.estate.person;
+    let wanted = VolumeCreate {
+        project: person.project,
+        place: VolumePlace::Environment(person.environment),
+        service: Some(ann.estate.service),
+        mount_path: "/data".into(),
+    };
+    let ctx = galaxy.world.server.ctx(&person.token).await;
+    ops::volume::volume_create(&ctx, wanted).await.unwrap();
+    let store = &galaxy.world.server.ops.store;
+    let before = store.generation();
+    let body = galaxy.transfer(&ann, &galaxy.username(&bob).await).await;
+    assert_eq!(code(&body), "CONFLICT", "{body}");
+    assert!(body["errors"][0]["message"].as_str().unwrap().contains("has a volume"), "{body}");
     assert_eq!(store.generation(), before);
 }
