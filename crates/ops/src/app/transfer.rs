@@ -2,7 +2,7 @@
 
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
 use domain::galaxy::APP_TRANSFERRED;
-use domain::project::{Domain, Environment, Instance, Project, Service};
+use domain::project::{Domain, DomainKind, Environment, Instance, Project, Service};
 use domain::trigger::Trigger;
 use domain::variable::Variable;
 use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, Tenant, TriggerId};
@@ -11,6 +11,7 @@ use store::Change;
 
 use super::{App, account_get, app_for, check_growth, is_of, live, newest_built};
 use crate::context::Opened;
+use crate::domain_name::to_be_proved;
 use crate::variable::Surroundings;
 use crate::{Error, OpCtx, deployment, environment, service};
 
@@ -100,6 +101,10 @@ impl Arrival {
         for domain in &mut domains {
             (domain.id, domain.workspace_id, domain.updated_at) = (DomainId::generate(), workspace_id, updated_at);
             (domain.project_id, domain.environment_id, domain.service_id) = (project_id, environment_id, service.id);
+            // The proof that is still to come is the new account's.
+            if domain.kind == DomainKind::Custom && domain.verified_at.is_none() {
+                to_be_proved(ctx, domain);
+            }
         }
         for row in &mut variables {
             (row.workspace_id, row.project_id, row.environment_id, row.updated_at) = (workspace_id, project_id, environment_id, updated_at);

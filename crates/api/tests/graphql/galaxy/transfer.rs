@@ -2,6 +2,7 @@
 
 use domain::deployment::DeploymentStatus;
 use domain::galaxy::app_range;
+use domain::project::Domain;
 use domain::variable::Variable;
 use domain::{Role, Timestamp};
 use ops::volume::{VolumeCreate, VolumePlace};
@@ -30,13 +31,17 @@ async fn an_app_goes_to_another_account_with_its_names_its_variables_and_what_ru
     assert_eq!(code(&galaxy.transfer(&ann, &to).await), "FORBIDDEN");
     assert_eq!(code(&galaxy.transfer(&ann, &from).await), "CONFLICT");
     galaxy.world.member(bob.estate.workspace, ann.estate.person.user.id, Role::Member).await;
+    let custom = |domains: Vec<Domain>| domains.into_iter().find(|domain| domain.domain == "www.ann.test").unwrap();
+    let store = &galaxy.world.server.ops.store;
+    let before = custom(store.domains_of_environments(ann.tenant, &[ann.estate.person.environment]).await.unwrap());
 
     let body = galaxy.transfer(&ann, &to).await;
     let found = &body["data"]["transferApp"];
     assert_eq!((&found["hostname"], &found["domains"][1]["name"]), (&json!(ann.host), &json!("www.ann.test")), "{body}");
     assert_ne!(found["_id"], json!(ann.id()));
-    let store = &galaxy.world.server.ops.store;
     let environment = domain::EnvironmentId(found["environmentId"].as_str().unwrap().parse().unwrap());
+    let after = custom(store.domains_of_environments(bob.tenant, &[environment]).await.unwrap());
+    assert!(after.verification_token.is_some() && after.verification_token != before.verification_token, "it is proved by its account");
     let variables = store.variables(bob.tenant, environment).await.unwrap();
     assert!(variables.iter().any(|row| row.name == "SECRET" && row.value == "canary-7f3a" && row.service_id.is_some()));
     let (first, last) = app_range(found["_id"].as_str().unwrap()).unwrap();
