@@ -19,6 +19,10 @@ statements! {
         "SELECT certificates.domain_id, domains.domain, certificates.chain, certificates.sealed_key, domains.certificate FROM certificates \
          JOIN domains ON domains.id = certificates.domain_id \
          WHERE domains.kind <> 'CUSTOM' OR domains.verified_at IS NOT NULL ORDER BY certificates.domain_id";
+    CERTIFICATES_OF =
+        "SELECT certificates.domain_id, certificates.chain, certificates.sealed_key, domains.certificate_due_at FROM certificates \
+         JOIN domains ON domains.id = certificates.domain_id \
+         WHERE certificates.domain_id IN ($domains) AND certificates.workspace_id = $workspace";
     CERTIFICATE_SET =
         "INSERT INTO certificates (domain_id, workspace_id, chain, sealed_key, updated_at) \
          VALUES ($id, $workspace, $chain, $sealed, $at) \
@@ -52,7 +56,33 @@ fn holds(state: &Certificate, now: Timestamp) -> bool {
     state.used.as_ref().is_some_and(|used| used.expires_at > now)
 }
 
+/// A certificate with its private key, to go with its domain from one workspace to another. It has no debug output: the key is a secret.
+pub struct StoredCertificate {
+    /// Whose it is.
+    pub domain: DomainId,
+    /// PEM, the certificate itself first.
+    pub chain: String,
+    /// PEM.
+    pub key: String,
+    /// When the next one is due.
+    pub due: Timestamp,
+}
+
 impl Store {
+    /// The certificates of the domains that have one.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a key does not decrypt.
+    pub async fn certificates_of(&self, tenant: Tenant, domains: &[DomainId]) -> Result<Vec<StoredCertificate>, StoreError> {
+        let read = |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.bytes()?, r.time()?)) };
+        let rows = self.list(&CERTIFICATES_OF, &params![workspace = tenant, domains = domains], read).await?;
+        let open = |(domain, chain, sealed, due): (DomainId, String, Vec<u8>, Timestamp)| {
+            let key = self.inner.vault.unseal(&key_place(domain), &sealed)?;
+            Ok(StoredCertificate { domain, chain, key: String::from_utf8_lossy(&key).into_owned(), due })
+        };
+        rows.into_iter().map(open).collect()
+    }
+
     /// Which certificates of routed domains hold, for what host, and when each was set: what the edge has is out of date when this differs.
     ///
     /// # Errors

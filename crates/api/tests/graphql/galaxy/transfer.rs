@@ -5,11 +5,12 @@ use domain::galaxy::app_range;
 use domain::project::Domain;
 use domain::variable::Variable;
 use domain::{Role, Timestamp};
+use ops::certificate::OwnCertificate;
 use ops::volume::{VolumeCreate, VolumePlace};
 use serde_json::{Value, json};
 use store::Change;
 
-use super::{App, Galaxy, code};
+use super::{App, Galaxy, certificate, code};
 
 impl Galaxy {
     async fn transfer(&self, app: &App, to: &str) -> Value {
@@ -33,6 +34,10 @@ async fn an_app_goes_to_another_account_with_its_names_its_variables_and_what_ru
     galaxy.world.member(bob.estate.workspace, ann.estate.person.user.id, Role::Member).await;
     let custom = |domains: Vec<Domain>| domains.into_iter().find(|domain| domain.domain == "www.ann.test").unwrap();
     let store = &galaxy.world.server.ops.store;
+    let (chain, key) = certificate("www.ann.test");
+    let own = OwnCertificate { chain: chain.clone(), key: key.clone() };
+    let ctx = galaxy.world.server.ctx(&ann.estate.person.token).await;
+    ops::certificate::domain_certificate_set(&ctx, ann.estate.custom_domain, own).await.unwrap();
     let before = custom(store.domains_of_environments(ann.tenant, &[ann.estate.person.environment]).await.unwrap());
 
     let body = galaxy.transfer(&ann, &to).await;
@@ -42,6 +47,10 @@ async fn an_app_goes_to_another_account_with_its_names_its_variables_and_what_ru
     let environment = domain::EnvironmentId(found["environmentId"].as_str().unwrap().parse().unwrap());
     let after = custom(store.domains_of_environments(bob.tenant, &[environment]).await.unwrap());
     assert!(after.verification_token.is_some() && after.verification_token != before.verification_token, "it is proved by its account");
+    assert!(after.certificate == before.certificate && after.certificate.used.is_some());
+    let held = store.certificates_of(bob.tenant, &[after.id]).await.unwrap();
+    assert!(held.len() == 1 && (&held[0].chain, &held[0].key) == (&chain, &key), "it is there, and not only said to be");
+    assert!(store.certificates_of(ann.tenant, &[before.id, after.id]).await.unwrap().is_empty());
     let variables = store.variables(bob.tenant, environment).await.unwrap();
     assert!(variables.iter().any(|row| row.name == "SECRET" && row.value == "canary-7f3a" && row.service_id.is_some()));
     let (first, last) = app_range(found["_id"].as_str().unwrap()).unwrap();
