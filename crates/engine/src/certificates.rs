@@ -168,7 +168,7 @@ async fn pass(shared: &Arc<Shared>, authority: &order::Authority, begun: &mut Be
 async fn look_after(shared: &Arc<Shared>, authority: &order::Authority, domain: Domain, since: Timestamp) {
     let tenant = Tenant::system(domain.workspace_id);
     let until = Timestamp::now().checked_add(LOST).unwrap_or(Timestamp::MAX);
-    let claim = CertificateChange::Claim { domain: domain.id, seen: since, until };
+    let claim = CertificateChange::Claim { domain: domain.id, name: domain.domain.clone(), seen: since, until };
     match shared.ops.store.commit(tenant, vec![Change::Certificate(claim)]).await {
         Ok(_) => {}
         // Another engine was first, or the domain is gone.

@@ -34,7 +34,8 @@ statements! {
         "UPDATE domains SET certificate = $certificate, certificate_due_at = $due \
          WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
     CERTIFICATE_CLAIM =
-        "UPDATE domains SET certificate_due_at = $until WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
+        "UPDATE domains SET certificate_due_at = $until \
+         WHERE id = $id AND workspace_id = $workspace AND domain = $name AND certificate_due_at = $seen";
     CERTIFICATE_DELETE = "DELETE FROM certificates WHERE domain_id = $id AND workspace_id = $workspace";
     ACME_ACCOUNT = "SELECT sealed_credentials FROM acme_accounts WHERE directory = $directory";
     ACME_ACCOUNT_DELETE = "DELETE FROM acme_accounts WHERE directory = $directory";
@@ -173,10 +174,12 @@ pub enum CertificateChange {
         /// When one was due before, if it must still be so.
         seen: Option<Timestamp>,
     },
-    /// An order begins, if `seen` is when it was due. It counts as lost when its end is not told by `until`.
+    /// An order begins, if the domain is called so and `seen` is when it was due. It counts as lost when its end is not told by `until`.
     Claim {
         /// For which domain.
         domain: DomainId,
+        /// What it is called: a renamed domain has the same one due at the same time.
+        name: String,
         /// When it was due.
         seen: Timestamp,
         /// When it may be tried again in any case.
@@ -205,8 +208,9 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &CertificateChan
             vec![note(tenant, *domain, state, *due, *seen), Statement::touch(&CERTIFICATE_SET, params)]
         }
         CertificateChange::Note { domain, state, due, seen } => vec![note(tenant, *domain, state, *due, *seen)],
-        CertificateChange::Claim { domain, seen, until } => {
-            vec![Statement::touch(&CERTIFICATE_CLAIM, params![id = *domain, workspace = tenant, seen = *seen, until = *until])]
+        CertificateChange::Claim { domain, name, seen, until } => {
+            let params = params![id = *domain, workspace = tenant, name = name, seen = *seen, until = *until];
+            vec![Statement::touch(&CERTIFICATE_CLAIM, params)]
         }
         CertificateChange::Delete(domain) => {
             let noted = note(tenant, *domain, &Certificate::default(), Timestamp::UNIX_EPOCH, None);

@@ -39,7 +39,12 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
             at,
         }),
         Change::Certificate(CertificateChange::Note { domain: of.domain.id, state: Default::default(), due: at, seen: None }),
-        Change::Certificate(CertificateChange::Claim { domain: of.domain.id, seen: Timestamp::UNIX_EPOCH, until: at }),
+        Change::Certificate(CertificateChange::Claim {
+            domain: of.domain.id,
+            name: of.domain.domain.clone(),
+            seen: Timestamp::UNIX_EPOCH,
+            until: at,
+        }),
         Change::Certificate(CertificateChange::Delete(of.domain.id)),
         Change::VariableDelete { environment, service, name: of.variable.name.clone() },
         Change::VariablesClear { environment, service },
