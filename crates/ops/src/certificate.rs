@@ -218,7 +218,7 @@ pub async fn custom_domain_issue_certificate(ctx: &OpCtx, id: DomainId) -> Resul
     }
     let mut state = domain.certificate.clone();
     state.failure = None;
-    let change = CertificateChange::Note { domain: id, state, due: Timestamp::UNIX_EPOCH, seen: None };
+    let change = CertificateChange::Note { domain: id, state, due: ctx.now, seen: None };
     let activity =
         ctx.activity(opened.tenant, Some(domain.project_id), "custom_domain_issue_certificate", id, json!({"domain": domain.domain}));
     ctx.commit(opened.tenant, vec![Change::Certificate(change), activity]).await?;

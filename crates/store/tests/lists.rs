@@ -119,6 +119,26 @@ both! {
         assert!(store.acme_account(account).await.unwrap().is_none());
     }
 
+    async fn certificates_are_due_in_turns_of_the_workspaces(fixture: Fixture) {
+        let (greedy, modest) = (fixture.tree("greedy").await, fixture.tree("modest").await);
+        let store = &fixture.store;
+        let named = |n: u32| Domain {
+            id: DomainId::generate(),
+            domain: format!("www{n}.example.com"),
+            verified_at: Some(now()),
+            ..greedy.domain.clone()
+        };
+        store.commit(greedy.tenant, (0..30).map(|n| Change::DomainInsert(named(n))).collect()).await.unwrap();
+        let domain = modest.domain.id;
+        let renewed = CertificateChange::Note { domain, state: Certificate::default(), due: now(), seen: None };
+        let proved = Change::DomainChecked { id: domain, value: None, verified: true, at: now() };
+        store.commit(modest.tenant, vec![proved, Change::Certificate(renewed)]).await.unwrap();
+        let few = store.system_certificates_due(later(1), true, 10).await.unwrap();
+        assert!(few.len() == 10 && few[..2].iter().any(|(row, _)| row.id == domain), "new domains of one do not hide another's renewal");
+        let all = store.system_certificates_due(later(1), true, 1_000).await.unwrap();
+        assert_eq!(all.iter().filter(|(row, _)| row.workspace_id == greedy.tenant.workspace()).count(), 20);
+    }
+
     async fn changes_of_an_environment_are_kept_sealed_and_trimmed(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let store = &fixture.store;
