@@ -202,7 +202,8 @@ async fn pass(
 async fn claim(shared: &Shared, domain: &Domain, since: Timestamp) -> Option<Timestamp> {
     let tenant = Tenant::system(domain.workspace_id);
     let until = Timestamp::now().checked_add(LOST).unwrap_or(Timestamp::MAX);
-    let claim = CertificateChange::Claim { domain: domain.id, name: domain.domain.clone(), seen: since, until };
+    let state = Certificate { ordering_until: Some(until), ..domain.certificate.clone() };
+    let claim = CertificateChange::Claim { domain: domain.id, name: domain.domain.clone(), state, seen: since, until };
     match shared.ops.store.commit(tenant, vec![Change::Certificate(claim)]).await {
         Ok(_) => Some(until),
         // Another engine was first, or the domain is gone or renamed.
@@ -263,6 +264,7 @@ async fn look_after(shared: Arc<Shared>, authority: Arc<order::Authority>, domai
 fn failure(domain: &Domain, failed: order::Failed, until: Timestamp, now: Timestamp) -> (CertificateChange, Option<String>) {
     let mut state = domain.certificate.clone();
     let news = state.failure.as_ref().is_none_or(|before| before.kind != failed.kind).then(|| failed.message.clone());
+    state.ordering_until = None;
     state.failures = state.failures.saturating_add(1);
     state.failure = Some(CertificateFailure { kind: failed.kind, message: failed.message, at: now });
     let due = now.checked_add(retry(state.failures, failed.kind)).unwrap_or(Timestamp::MAX);

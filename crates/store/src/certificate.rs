@@ -34,7 +34,7 @@ statements! {
         "UPDATE domains SET certificate = $certificate, certificate_due_at = $due \
          WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
     CERTIFICATE_CLAIM =
-        "UPDATE domains SET certificate_due_at = $until \
+        "UPDATE domains SET certificate = $certificate, certificate_due_at = $until \
          WHERE id = $id AND workspace_id = $workspace AND domain = $name AND certificate_due_at = $seen";
     CERTIFICATE_DELETE = "DELETE FROM certificates WHERE domain_id = $id AND workspace_id = $workspace";
     ACME_ACCOUNT = "SELECT sealed_credentials FROM acme_accounts WHERE directory = $directory";
@@ -180,6 +180,8 @@ pub enum CertificateChange {
         domain: DomainId,
         /// What it is called: a renamed domain has the same one due at the same time.
         name: String,
+        /// What is known of the one before, and that another is being ordered.
+        state: Certificate,
         /// When it was due.
         seen: Timestamp,
         /// When it may be tried again in any case.
@@ -208,8 +210,8 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &CertificateChan
             vec![note(tenant, *domain, state, *due, *seen), Statement::touch(&CERTIFICATE_SET, params)]
         }
         CertificateChange::Note { domain, state, due, seen } => vec![note(tenant, *domain, state, *due, *seen)],
-        CertificateChange::Claim { domain, name, seen, until } => {
-            let params = params![id = *domain, workspace = tenant, name = name, seen = *seen, until = *until];
+        CertificateChange::Claim { domain, name, state, seen, until } => {
+            let params = params![id = *domain, workspace = tenant, name = name, certificate = json(state), seen = *seen, until = *until];
             vec![Statement::touch(&CERTIFICATE_CLAIM, params)]
         }
         CertificateChange::Delete(domain) => {

@@ -69,14 +69,18 @@ both! {
         assert_eq!(due(now()).await, None, "its owner has not proved it");
         commit(Change::DomainChecked { id: domain, value: None, verified: true, at: now() }).await.unwrap();
         assert_eq!(due(now()).await, Some(Timestamp::UNIX_EPOCH));
-        let claim =
-            |name: &str, seen, until| Change::Certificate(CertificateChange::Claim { domain, name: name.to_owned(), seen, until });
+        let claim = |name: &str, seen, until| {
+            let state = Certificate { ordering_until: Some(until), ..Certificate::default() };
+            Change::Certificate(CertificateChange::Claim { domain, name: name.to_owned(), state, seen, until })
+        };
         let name = tree.domain.domain.as_str();
         let stale = commit(claim("before.example.com", Timestamp::UNIX_EPOCH, later(10))).await;
         assert!(matches!(stale, Err(StoreError::Stale)), "none is ordered for a name that it had before");
         commit(claim(name, Timestamp::UNIX_EPOCH, later(10))).await.unwrap();
         assert!(matches!(commit(claim(name, Timestamp::UNIX_EPOCH, later(20))).await, Err(StoreError::Stale)), "two engines order once");
         assert_eq!((due(now()).await, due(later(10)).await), (None, Some(later(10))));
+        let claimed = store.domain(domain).await.unwrap().unwrap().open(tree.tenant).unwrap();
+        assert_eq!(claimed.certificate.ordering_until, Some(later(10)), "and everybody sees that it is being ordered");
 
         let facts = CertificateFacts {
             source: CertificateSource::Acme,

@@ -42,6 +42,7 @@ fn attacks(of: &Tree, thief: Tenant) -> Vec<Change> {
         Change::Certificate(CertificateChange::Claim {
             domain: of.domain.id,
             name: of.domain.domain.clone(),
+            state: Default::default(),
             seen: Timestamp::UNIX_EPOCH,
             until: at,
         }),

@@ -131,6 +131,8 @@ impl Arrival {
                 domain.certificate = Certificate::default();
                 continue;
             };
+            // An order that is under way ends with the domain that it is for.
+            domain.certificate.ordering_until = None;
             let state = domain.certificate.clone();
             let set = CertificateChange::Set { domain: domain.id, chain, key, state, due, seen: None, at: ctx.now };
             certificates.push(Change::Certificate(set));
