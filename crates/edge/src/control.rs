@@ -130,6 +130,8 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
         tracing::warn!(%error, "another edge has this folder and did not agree to end");
     }
     let listener = bind(&control.dir)?;
+    // Until now the edge before was told of changes.
+    certificates(&control).await;
     let mut again = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
