@@ -31,9 +31,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::codec::{Framed, LinesCodec};
 
-use crate::table;
 use crate::tcp::Ports;
 use crate::worker::{Command, Shared};
+use crate::{table, tls};
 
 /// The name of the socket in the edge's folder.
 pub const SOCKET: &str = "control.sock";
@@ -131,7 +131,12 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
     }
     let listener = bind(&control.dir)?;
     // Until now the edge before was told of changes.
-    certificates(&control).await;
+    if control.dir.join(table::FILE).exists() {
+        reload(&control).await;
+    }
+    if control.dir.join(tls::FILE).exists() {
+        certificates(&control).await;
+    }
     let mut again = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
