@@ -77,7 +77,7 @@ impl Store {
     pub async fn certificates_of(&self, tenant: Tenant, domains: &[DomainId]) -> Result<Vec<StoredCertificate>, StoreError> {
         let read = |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.bytes()?, r.time()?)) };
         let rows = self.list(&CERTIFICATES_OF, &params![workspace = tenant, domains = domains], read).await?;
-        let open = |(domain, chain, sealed, due): (DomainId, String, Vec<u8>, Timestamp)| {
+        let open = |(domain, chain, sealed, due): (DomainId, String, Vec<u8>, Timestamp)| -> Result<_, StoreError> {
             let key = self.inner.vault.unseal(&key_place(domain), &sealed)?;
             Ok(StoredCertificate { domain, chain, key: String::from_utf8_lossy(&key).into_owned(), due })
         };

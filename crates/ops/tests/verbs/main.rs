@@ -297,7 +297,7 @@ async fn a_certificate_that_is_being_ordered_is_not_ordered_again() {
     let id = ops::domain_name::custom_domain_create(&ctx, input).await.unwrap().id;
     let failure = CertificateFailure { kind: FailureKind::Dns, message: "no such name".into(), at: ctx.now };
     let until = ctx.now + std::time::Duration::from_secs(300);
-    let note = async |ordering_until| {
+    let note = async |ordering_until: Option<Timestamp>| {
         let state = Certificate { failure: Some(failure.clone()), ordering_until, ..Certificate::default() };
         let change = CertificateChange::Note { domain: id, state, due: until, seen: None };
         world.ops.store.commit(app.tenant, vec![Change::Certificate(change)]).await.unwrap();
