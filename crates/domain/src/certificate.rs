@@ -16,6 +16,8 @@ pub struct Certificate {
     pub failure: Option<CertificateFailure>,
     /// Orders that failed since one succeeded.
     pub failures: u32,
+    /// While one is being ordered: when the order counts as lost.
+    pub ordering_until: Option<Timestamp>,
 }
 
 /// Where a certificate comes from.
@@ -233,7 +235,7 @@ mod tests {
         };
         let proved = Domain { verified_at: Some(now), ..fresh.clone() };
         let wildcard = Domain { domain: "*.example.com".into(), ..proved.clone() };
-        let with = |used, failure| Domain { certificate: Certificate { used, failure, failures: 0 }, ..proved.clone() };
+        let with = |used, failure| Domain { certificate: Certificate { used, failure, ..Certificate::default() }, ..proved.clone() };
         let good = Some(facts("2026-01-01T00:00:00Z", "2027-01-01T00:00:00Z"));
         let old = Some(facts("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"));
         let failure = Some(CertificateFailure { kind: FailureKind::Dns, message: "no such name".into(), at: now });

@@ -31,9 +31,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Notify, mpsc, oneshot};
 use tokio_util::codec::{Framed, LinesCodec};
 
-use crate::table;
 use crate::tcp::Ports;
 use crate::worker::{Command, Shared};
+use crate::{table, tls};
 
 /// The name of the socket in the edge's folder.
 pub const SOCKET: &str = "control.sock";
@@ -94,6 +94,8 @@ pub(crate) struct Control {
     ports: Ports,
     /// One table is put in place at a time.
     reloading: Mutex<()>,
+    /// And so is one set of certificates.
+    certifying: Mutex<()>,
     shutdown: Notify,
 }
 
@@ -106,8 +108,9 @@ impl Control {
         threads: Vec<mpsc::UnboundedSender<Command>>,
     ) -> Self {
         let ports = Ports::new(Arc::clone(&shared), &listen.http);
-        let (version, reloading, shutdown) = (AtomicU64::new(version), Mutex::default(), Notify::new());
-        Self { dir, listen, shared, version, threads, ports, reloading, shutdown }
+        let (version, shutdown) = (AtomicU64::new(version), Notify::new());
+        let (reloading, certifying) = (Mutex::default(), Mutex::default());
+        Self { dir, listen, shared, version, threads, ports, reloading, certifying, shutdown }
     }
 
     /// Opens the TCP ports of the first table.
@@ -127,10 +130,20 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
         tracing::warn!(%error, "another edge has this folder and did not agree to end");
     }
     let listener = bind(&control.dir)?;
+    // Until now the edge before was told of changes.
+    if control.dir.join(table::FILE).exists() {
+        reload(&control).await;
+    }
+    if control.dir.join(tls::FILE).exists() {
+        certificates(&control).await;
+    }
     let mut again = tokio::time::interval(REFRESH);
     loop {
         tokio::select! {
-            _ = again.tick() => control.shared.certificates.refresh(),
+            _ = again.tick() => {
+                let shared = Arc::clone(&control.shared);
+                drop(tokio::task::spawn_blocking(move || shared.certificates.refresh()));
+            }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(tokio::spawn(converse(Arc::clone(&control), stream))),
                 Err(error) => {
@@ -223,7 +236,7 @@ async fn perform(control: &Control, request: Request) -> Value {
             let apps = tokio::time::timeout(Duration::from_millis(timeout_ms), control.shared.wanted.take()).await;
             json!({ "apps": apps.unwrap_or_default() })
         }
-        Request::Certificates => certificates(control),
+        Request::Certificates => certificates(control).await,
         Request::Ping => json!({
             "version": control.version.load(Relaxed),
             "pid": std::process::id(),
@@ -235,9 +248,15 @@ async fn perform(control: &Control, request: Request) -> Value {
     }
 }
 
-fn certificates(control: &Control) -> Value {
-    control.shared.certificates.refresh();
-    match control.shared.certificates.load(&control.dir) {
+async fn certificates(control: &Control) -> Value {
+    let _one = control.certifying.lock().await;
+    let (shared, dir) = (Arc::clone(&control.shared), control.dir.clone());
+    // Keys take long to check, and this thread carries the TCP ports' connections.
+    let loading = tokio::task::spawn_blocking(move || {
+        shared.certificates.refresh();
+        shared.certificates.load(&dir)
+    });
+    match loading.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
         Ok(loaded) => json!({ "certificates": loaded.certificates, "challenges": loaded.challenges, "refused": loaded.refused }),
         Err(error) => json!({ "error": format!("certificates.json cannot be read: {error}") }),
     }

@@ -37,8 +37,14 @@ pub fn write(dir: &Path, certificates: &EdgeCertificates) -> io::Result<()> {
 /// What is in use, replaced whole.
 #[derive(Default)]
 struct Live {
-    hosts: HashMap<String, Arc<CertifiedKey>>,
+    hosts: HashMap<String, Held>,
     challenges: BTreeMap<String, String>,
+}
+
+/// A certificate as it was read, and ready for use.
+struct Held {
+    read: EdgeCertificate,
+    key: Arc<CertifiedKey>,
 }
 
 /// The certificates, and the answers to authorities.
@@ -93,10 +99,12 @@ impl Certificates {
     /// When there is no file or it is not one of certificates; then nothing changes.
     pub(crate) fn load(&self, dir: &Path) -> io::Result<Loaded> {
         let read: EdgeCertificates = serde_json::from_slice(&fs::read(dir.join(FILE))?)?;
-        let (mut hosts, mut refused) = (HashMap::new(), vec![]);
+        let (before, mut hosts, mut refused) = (self.live(), HashMap::new(), vec![]);
         for one in read.certificates {
-            match certified(&one) {
-                Ok(key) => drop(hosts.insert(one.host, Arc::new(key))),
+            // Checking a key takes long, and all are given again whenever one changes.
+            let same = before.hosts.get(&one.host).filter(|held| held.read == one);
+            match same.map_or_else(|| certified(&one).map(Arc::new), |held| Ok(Arc::clone(&held.key))) {
+                Ok(key) => drop(hosts.insert(one.host.clone(), Held { read: one, key })),
                 Err(error) => {
                     tracing::warn!(host = one.host, error, "a certificate cannot be used");
                     refused.push(format!("{}: {error}", one.host));
@@ -122,7 +130,7 @@ impl Certificates {
     fn of(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let (live, name) = (self.live(), name.to_ascii_lowercase());
         let wildcard = || live.hosts.get(&format!("*.{}", name.split_once('.')?.1));
-        live.hosts.get(&name).or_else(wildcard).map(Arc::clone)
+        live.hosts.get(&name).or_else(wildcard).map(|held| Arc::clone(&held.key))
     }
 }
 
@@ -174,4 +182,34 @@ fn self_signed(dir: &Path, base: &str) -> io::Result<EdgeCertificate> {
     table::replace(dir, SELF_SIGNED, &serde_json::to_vec(&made)?)?;
     tracing::info!(base, "the edge has made itself a certificate, which nobody trusts, for names that have none");
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(host: &str) -> EdgeCertificate {
+        let key = KeyPair::generate().unwrap();
+        let chain = CertificateParams::new(vec![host.to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+        EdgeCertificate { host: host.to_owned(), chain, key: key.serialize_pem() }
+    }
+
+    #[test]
+    fn a_certificate_that_stays_is_not_made_ready_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = Certificates::new(dir.path(), None, None).unwrap();
+        let load = |all: &[EdgeCertificate]| {
+            write(dir.path(), &EdgeCertificates { certificates: all.to_vec(), challenges: BTreeMap::new() }).unwrap();
+            certificates.load(dir.path()).unwrap().certificates
+        };
+        let (stays, mut changes) = (made("stays.test"), made("changes.test"));
+        assert_eq!(load(&[stays.clone(), changes.clone()]), 2);
+        let before = ["stays.test", "changes.test"].map(|name| certificates.of(name).unwrap());
+        changes = made("changes.test");
+        let other_key = EdgeCertificate { key: changes.key.clone(), ..stays.clone() };
+        assert_eq!(load(&[stays, changes]), 2);
+        assert!(Arc::ptr_eq(&before[0], &certificates.of("stays.test").unwrap()));
+        assert!(!Arc::ptr_eq(&before[1], &certificates.of("changes.test").unwrap()));
+        assert_eq!(load(&[other_key]), 0, "a key of another is refused, although the certificate is the same");
+    }
 }

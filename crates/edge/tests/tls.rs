@@ -18,7 +18,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::json;
 use support::{App, Edge, Reply, full, receive, route, table};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -158,6 +159,25 @@ async fn each_name_is_shown_its_own_certificate_and_no_other() {
     std::fs::write(dir.path().join(edge::tls::FILE), "{").unwrap();
     assert!(edge.ask(r#"{"op":"certificates"}"#).await["error"].is_string());
     assert!(get(&edge, &authority.der, "www.shop.test").await.text().starts_with("https"), "what was there stays in use");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_edge_before_was_told_last_holds_for_the_one_that_takes_over() {
+    let (app, authority) = (app().await, Authority::new());
+    let dir = folder(&table(1, vec![]));
+    let listener = UnixListener::bind(dir.path().join(edge::control::SOCKET)).unwrap();
+    let (folder, certificate) = (Arc::clone(&dir), authority.sign("www.shop.test", &["www.shop.test"]));
+    let newer = table(2, vec![("www.shop.test", route(vec![app.target()]))]);
+    let before = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        assert!(stream.read(&mut [0; 256]).await.unwrap() > 0);
+        edge::table::write(folder.path(), &newer).unwrap();
+        edge::tls::write(folder.path(), &EdgeCertificates { certificates: vec![certificate], challenges: BTreeMap::new() }).unwrap();
+        stream.write_all(b"{}\n").await.unwrap();
+    });
+    let edge = Edge::secure(Arc::clone(&dir), Limits::default()).await;
+    before.await.unwrap();
+    assert!(get(&edge, &authority.der, "www.shop.test").await.text().starts_with("https"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

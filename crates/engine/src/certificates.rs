@@ -15,11 +15,11 @@ use domain::certificate::{Certificate, CertificateFailure, CertificateSource, Fa
 use domain::project::{Domain, DomainKind};
 use domain::routing::EdgeCertificates;
 use domain::{DomainId, Tenant, Timestamp, WorkspaceId};
-use futures::StreamExt as _;
 use jiff::SignedDuration;
 use ops::certificate::{OwnCertificate, certificate_check};
 use serde_json::json;
 use store::{CertificateChange, Change, StoreError};
+use tokio::task::JoinSet;
 
 use crate::{Shared, lock, record};
 
@@ -39,9 +39,11 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// Domains that one pass looks at.
 const BATCH: u32 = 1_000;
 /// Orders at the same time.
-const AT_ONCE: usize = 4;
-/// Orders in an hour, of the server and of one workspace. Let's Encrypt takes 300 in three hours.
+const AT_ONCE: usize = 8;
+/// Orders in an hour: of the server, of it but for renewals, which must not wait until a certificate has run out, and of one workspace. Let's
+/// Encrypt takes 300 in three hours.
 const HOURLY: usize = 100;
+const HOURLY_NEW: usize = 60;
 const HOURLY_OF_ONE: usize = 20;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// An order takes at most so long.
@@ -114,43 +116,67 @@ async fn publish(shared: &Shared) -> Result<(), PublishError> {
 /// Orders what is due, until the engine stops.
 pub(crate) async fn run_orders(shared: Arc<Shared>) {
     let Some(config) = shared.config.acme.clone() else { return };
-    let authority = order::Authority::new(config);
-    let mut begun = Begun::default();
+    let authority = Arc::new(order::Authority::new(config));
+    let (mut begun, mut running) = (Begun::default(), JoinSet::new());
     let mut bell = shared.ops.signals.work();
     let mut tick = tokio::time::interval(PERIOD);
     loop {
         tokio::select! {
-            () = shared.shutdown.cancelled() => return,
+            () = shared.shutdown.cancelled() => break,
+            Some(_) = running.join_next() => {}
             _ = bell.changed() => {}
             _ = tick.tick() => {}
         }
         tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            done = pass(&shared, &authority, &mut begun) => if let Err(error) = done {
+            () = shared.shutdown.cancelled() => break,
+            done = pass(&shared, &authority, &mut begun, &mut running) => if let Err(error) = done {
                 tracing::warn!(%error, "certificates could not be looked after; it is tried again");
             }
         }
     }
+    running.shutdown().await;
 }
 
 /// The orders of the last hour.
 #[derive(Default)]
-struct Begun(VecDeque<(WorkspaceId, Timestamp)>);
+struct Begun(VecDeque<Order>);
+
+struct Order {
+    workspace: WorkspaceId,
+    renewal: bool,
+    at: Timestamp,
+}
 
 impl Begun {
     /// Whether one more may be made for a workspace; then it counts.
-    fn admit(&mut self, workspace: WorkspaceId, now: Timestamp) -> bool {
-        self.0.retain(|(_, at)| now.duration_since(*at) < HOUR);
-        let of_one = self.0.iter().filter(|(one, _)| *one == workspace).count();
-        let admitted = self.0.len() < HOURLY && of_one < HOURLY_OF_ONE;
+    fn admit(&mut self, workspace: WorkspaceId, renewal: bool, now: Timestamp) -> bool {
+        self.0.retain(|order| now.duration_since(order.at) < HOUR);
+        let of_one = self.0.iter().filter(|order| order.workspace == workspace).count();
+        let new = self.0.iter().filter(|order| !order.renewal).count();
+        let admitted = self.0.len() < HOURLY && of_one < HOURLY_OF_ONE && (renewal || new < HOURLY_NEW);
         if admitted {
-            self.0.push_back((workspace, now));
+            self.0.push_back(Order { workspace, renewal, at: now });
         }
         admitted
     }
 }
 
-async fn pass(shared: &Arc<Shared>, authority: &order::Authority, begun: &mut Begun) -> Result<(), PublishError> {
+/// Whether a certificate of an authority's is to be replaced because of its age, and not because somebody asked for it.
+fn is_renewal(domain: &Domain, now: Timestamp) -> bool {
+    domain.certificate.used.as_ref().is_some_and(|used| used.source == CertificateSource::Acme && used.renewal() <= now)
+}
+
+/// Begins as many orders as there is room for. They are not waited for: a domain that does not answer holds up no other.
+async fn pass(
+    shared: &Arc<Shared>,
+    authority: &Arc<order::Authority>,
+    begun: &mut Begun,
+    running: &mut JoinSet<()>,
+) -> Result<(), PublishError> {
+    while running.try_join_next().is_some() {}
+    if running.len() >= AT_ONCE {
+        return Ok(());
+    }
     let now = Timestamp::now();
     let services = ops::domain_name::orders(&shared.ops.settings, DomainKind::Service);
     let due = shared.ops.store.system_certificates_due(now, services, BATCH).await?;
@@ -159,23 +185,40 @@ async fn pass(shared: &Arc<Shared>, authority: &order::Authority, begun: &mut Be
     }
     // An edge that is only just starting answers no authority, and that would count as a failure of the domain's.
     publish(shared).await?;
-    let admitted: Vec<_> = due.into_iter().filter(|(domain, _)| begun.admit(domain.workspace_id, now)).collect();
-    futures::stream::iter(admitted).for_each_concurrent(AT_ONCE, |(domain, since)| look_after(shared, authority, domain, since)).await;
+    for (domain, since) in due {
+        if running.len() >= AT_ONCE {
+            break;
+        }
+        if begun.admit(domain.workspace_id, is_renewal(&domain, now), now)
+            && let Some(until) = claim(shared, &domain, since).await
+        {
+            running.spawn(look_after(Arc::clone(shared), Arc::clone(authority), domain, until));
+        }
+    }
     Ok(())
 }
 
-/// Orders a certificate for one domain and writes down how that ended.
-async fn look_after(shared: &Arc<Shared>, authority: &order::Authority, domain: Domain, since: Timestamp) {
+/// Begins an order, unless somebody else has. Returns when it counts as lost.
+async fn claim(shared: &Shared, domain: &Domain, since: Timestamp) -> Option<Timestamp> {
     let tenant = Tenant::system(domain.workspace_id);
     let until = Timestamp::now().checked_add(LOST).unwrap_or(Timestamp::MAX);
-    let claim = CertificateChange::Claim { domain: domain.id, seen: since, until };
+    let state = Certificate { ordering_until: Some(until), ..domain.certificate.clone() };
+    let claim = CertificateChange::Claim { domain: domain.id, name: domain.domain.clone(), state, seen: since, until };
     match shared.ops.store.commit(tenant, vec![Change::Certificate(claim)]).await {
-        Ok(_) => {}
-        // Another engine was first, or the domain is gone.
-        Err(StoreError::Stale) => return,
-        Err(error) => return tracing::warn!(%error, domain = domain.domain, "a certificate could not be ordered"),
+        Ok(_) => Some(until),
+        // Another engine was first, or the domain is gone or renamed.
+        Err(StoreError::Stale) => None,
+        Err(error) => {
+            tracing::warn!(%error, domain = domain.domain, "a certificate could not be ordered");
+            None
+        }
     }
-    let ordered = tokio::time::timeout(PATIENCE, authority.order(shared, &domain.domain)).await;
+}
+
+/// Orders a certificate for one domain and writes down how that ended.
+async fn look_after(shared: Arc<Shared>, authority: Arc<order::Authority>, domain: Domain, until: Timestamp) {
+    let tenant = Tenant::system(domain.workspace_id);
+    let ordered = tokio::time::timeout(PATIENCE, authority.order(&shared, &domain.domain)).await;
     let late = || Err(order::Failed::new(FailureKind::Internal, "the authority did not decide in time".to_owned()));
     let now = Timestamp::now();
     let checked = ordered.unwrap_or_else(|_| late()).and_then(|own| {
@@ -192,13 +235,13 @@ async fn look_after(shared: &Arc<Shared>, authority: &order::Authority, domain: 
             let data = json!({"domain": domain.domain, "fingerprint": facts.fingerprint, "expiresAt": facts.expires_at});
             let state = Certificate { used: Some(facts), ..Certificate::default() };
             let set = CertificateChange::Set { domain: domain.id, chain, key, state, due, seen: Some(until), at: now };
-            (set, told(shared, &domain, "certificate_issued", data).await)
+            (set, told(&shared, &domain, "certificate_issued", data).await)
         }
         Err(failed) => {
             tracing::warn!(domain = domain.domain, reason = failed.message, "a certificate could not be had");
             let (noted, news) = failure(&domain, failed, until, now);
             let entry = match news {
-                Some(reason) => told(shared, &domain, "certificate_failed", json!({"domain": domain.domain, "reason": reason})).await,
+                Some(reason) => told(&shared, &domain, "certificate_failed", json!({"domain": domain.domain, "reason": reason})).await,
                 None => None,
             };
             (noted, entry)
@@ -221,6 +264,7 @@ async fn look_after(shared: &Arc<Shared>, authority: &order::Authority, domain: 
 fn failure(domain: &Domain, failed: order::Failed, until: Timestamp, now: Timestamp) -> (CertificateChange, Option<String>) {
     let mut state = domain.certificate.clone();
     let news = state.failure.as_ref().is_none_or(|before| before.kind != failed.kind).then(|| failed.message.clone());
+    state.ordering_until = None;
     state.failures = state.failures.saturating_add(1);
     state.failure = Some(CertificateFailure { kind: failed.kind, message: failed.message, at: now });
     let due = now.checked_add(retry(state.failures, failed.kind)).unwrap_or(Timestamp::MAX);
@@ -242,10 +286,12 @@ mod tests {
     fn one_workspace_does_not_use_up_the_orders_of_the_others() {
         let (mut begun, now) = (Begun::default(), Timestamp::UNIX_EPOCH);
         let (greedy, modest) = (WorkspaceId::generate(), WorkspaceId::generate());
-        assert_eq!((0..1_000).filter(|_| begun.admit(greedy, now)).count(), HOURLY_OF_ONE);
-        assert!(begun.admit(modest, now));
-        assert_eq!((0..1_000).filter(|_| begun.admit(WorkspaceId::generate(), now)).count(), HOURLY - HOURLY_OF_ONE - 1);
-        assert!(!begun.admit(modest, now + SignedDuration::from_mins(59)));
-        assert!(begun.admit(greedy, now + HOUR));
+        assert_eq!((0..1_000).filter(|_| begun.admit(greedy, false, now)).count(), HOURLY_OF_ONE);
+        assert!(begun.admit(modest, false, now));
+        let mut others = |renewal| (0..1_000).filter(|_| begun.admit(WorkspaceId::generate(), renewal, now)).count();
+        assert_eq!(others(false), HOURLY_NEW - HOURLY_OF_ONE - 1);
+        assert_eq!(others(true), HOURLY - HOURLY_NEW, "renewals find room when all have asked for new ones");
+        assert!(!begun.admit(modest, true, now + SignedDuration::from_mins(59)));
+        assert!(begun.admit(greedy, false, now + HOUR));
     }
 }

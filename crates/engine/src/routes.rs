@@ -86,6 +86,9 @@ impl Routes {
         let force_https = forces_https(settings, domain);
         if self.doubtful.contains(&instance)
             && let Some(present) = self.table.hosts.get(&domain.domain)
+            // A name that another service had before leads there no longer.
+            && (present.workspace_id, present.environment_id, present.service_id)
+                == (domain.workspace_id, domain.environment_id, domain.service_id)
         {
             return Route { force_https, ..present.clone() };
         }
@@ -183,5 +186,53 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
         DeploymentStatus::Sleeping => "The app sleeps; it did not wake in time.".into(),
         DeploymentStatus::Success if newest.stopped => "The deployment was stopped or has completed.".into(),
         _ => "No replica of the deployment is healthy at the moment.".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::certificate::Certificate;
+    use domain::project::DomainKind;
+    use domain::{DomainId, EnvironmentId, ProjectId, ServiceId, Timestamp, WorkspaceId};
+
+    use super::*;
+
+    #[test]
+    fn a_name_does_not_lead_to_the_service_that_had_it_before_while_its_own_is_in_doubt() {
+        let at = Timestamp::UNIX_EPOCH;
+        let before = Domain {
+            id: DomainId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind: DomainKind::Custom,
+            domain: "www.example.com".into(),
+            target_port: None,
+            verification_token: None,
+            verified_at: Some(at),
+            dns_value: None,
+            dns_checked_at: None,
+            force_https: false,
+            certificate: Certificate::default(),
+            created_at: at,
+            updated_at: at,
+        };
+        let settings = Settings::local(Path::new("/"));
+        let mut routes = Routes::new(Path::new("/nowhere"));
+        let (old, new) = (InstanceId::generate(), InstanceId::generate());
+        let offer = Offer { targets: vec![(ReplicaId::generate(), DeploymentId::generate(), 4_000)], ..Offer::default() };
+        routes.offer(old, offer);
+        let held = routes.route(&settings, &before, "web".into(), old);
+        routes.table.hosts.insert(before.domain.clone(), held.clone());
+        routes.offers.clear();
+        routes.doubt(old);
+        routes.doubt(new);
+        assert_eq!(routes.route(&settings, &before, "web".into(), old), held, "its own replicas may well be there");
+
+        let (workspace_id, service_id) = (WorkspaceId::generate(), ServiceId::generate());
+        let after = Domain { workspace_id, service_id, ..before };
+        let route = routes.route(&settings, &after, "api".into(), new);
+        assert!(route.targets.is_empty() && route.workspace_id == workspace_id, "{route:?}");
     }
 }

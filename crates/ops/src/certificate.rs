@@ -30,6 +30,7 @@ pub struct OwnCertificate {
 const MAX_PEM: usize = 64 << 10;
 /// A chain has at most so many certificates.
 const MAX_CHAIN: usize = 10;
+const UNDER_WAY: &str = "A certificate is being ordered: look again in a minute";
 
 /// What a certificate says, if it can be used for a host from now on.
 ///
@@ -214,11 +215,15 @@ pub async fn custom_domain_issue_certificate(ctx: &OpCtx, id: DomainId) -> Resul
         CertificateStatus::ValidatingOwnership => {
             return Err(Error::conflict("The domain is not proved yet: publish its TXT record first"));
         }
-        CertificateStatus::Issuing => return Err(Error::conflict("A certificate is being ordered: look again in a minute")),
+        CertificateStatus::Issuing => return Err(Error::conflict(UNDER_WAY)),
+    }
+    // One is ordered again, or renewed, while the status is still that of the one before.
+    if domain.certificate.ordering_until.is_some_and(|until| until > ctx.now) {
+        return Err(Error::conflict(UNDER_WAY));
     }
     let mut state = domain.certificate.clone();
     state.failure = None;
-    let change = CertificateChange::Note { domain: id, state, due: Timestamp::UNIX_EPOCH, seen: None };
+    let change = CertificateChange::Note { domain: id, state, due: ctx.now, seen: None };
     let activity =
         ctx.activity(opened.tenant, Some(domain.project_id), "custom_domain_issue_certificate", id, json!({"domain": domain.domain}));
     ctx.commit(opened.tenant, vec![Change::Certificate(change), activity]).await?;

@@ -155,7 +155,7 @@ fn custom_name(base: &str, text: &str) -> Result<String, Error> {
 
 /// Gives a custom domain the token that its owner publishes; where DNS is not asked, it counts as proved at once. The token is no secret,
 /// and a workspace's for a name stays the same, so that whoever has published it proves the name whenever they claim it.
-fn to_be_proved(ctx: &OpCtx, domain: &mut Domain) {
+pub(crate) fn to_be_proved(ctx: &OpCtx, domain: &mut Domain) {
     let proof = key::hash(&format!("{}/{}", domain.workspace_id, domain.domain));
     let token: String = proof[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     domain.verification_token = Some(format!("orrery-verify={token}"));

@@ -19,6 +19,10 @@ statements! {
         "SELECT certificates.domain_id, domains.domain, certificates.chain, certificates.sealed_key, domains.certificate FROM certificates \
          JOIN domains ON domains.id = certificates.domain_id \
          WHERE domains.kind <> 'CUSTOM' OR domains.verified_at IS NOT NULL ORDER BY certificates.domain_id";
+    CERTIFICATES_OF =
+        "SELECT certificates.domain_id, certificates.chain, certificates.sealed_key, domains.certificate_due_at FROM certificates \
+         JOIN domains ON domains.id = certificates.domain_id \
+         WHERE certificates.domain_id IN ($domains) AND certificates.workspace_id = $workspace";
     CERTIFICATE_SET =
         "INSERT INTO certificates (domain_id, workspace_id, chain, sealed_key, updated_at) \
          VALUES ($id, $workspace, $chain, $sealed, $at) \
@@ -30,7 +34,8 @@ statements! {
         "UPDATE domains SET certificate = $certificate, certificate_due_at = $due \
          WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
     CERTIFICATE_CLAIM =
-        "UPDATE domains SET certificate_due_at = $until WHERE id = $id AND workspace_id = $workspace AND certificate_due_at = $seen";
+        "UPDATE domains SET certificate = $certificate, certificate_due_at = $until \
+         WHERE id = $id AND workspace_id = $workspace AND domain = $name AND certificate_due_at = $seen";
     CERTIFICATE_DELETE = "DELETE FROM certificates WHERE domain_id = $id AND workspace_id = $workspace";
     ACME_ACCOUNT = "SELECT sealed_credentials FROM acme_accounts WHERE directory = $directory";
     ACME_ACCOUNT_DELETE = "DELETE FROM acme_accounts WHERE directory = $directory";
@@ -52,7 +57,33 @@ fn holds(state: &Certificate, now: Timestamp) -> bool {
     state.used.as_ref().is_some_and(|used| used.expires_at > now)
 }
 
+/// A certificate with its private key, to go with its domain from one workspace to another. It has no debug output: the key is a secret.
+pub struct StoredCertificate {
+    /// Whose it is.
+    pub domain: DomainId,
+    /// PEM, the certificate itself first.
+    pub chain: String,
+    /// PEM.
+    pub key: String,
+    /// When the next one is due.
+    pub due: Timestamp,
+}
+
 impl Store {
+    /// The certificates of the domains that have one.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when a key does not decrypt.
+    pub async fn certificates_of(&self, tenant: Tenant, domains: &[DomainId]) -> Result<Vec<StoredCertificate>, StoreError> {
+        let read = |r: &mut Record| -> Result<_, BadCell> { Ok((r.id(DomainId)?, r.text()?, r.bytes()?, r.time()?)) };
+        let rows = self.list(&CERTIFICATES_OF, &params![workspace = tenant, domains = domains], read).await?;
+        let open = |(domain, chain, sealed, due): (DomainId, String, Vec<u8>, Timestamp)| -> Result<_, StoreError> {
+            let key = self.inner.vault.unseal(&key_place(domain), &sealed)?;
+            Ok(StoredCertificate { domain, chain, key: String::from_utf8_lossy(&key).into_owned(), due })
+        };
+        rows.into_iter().map(open).collect()
+    }
+
     /// Which certificates of routed domains hold, for what host, and when each was set: what the edge has is out of date when this differs.
     ///
     /// # Errors
@@ -143,10 +174,14 @@ pub enum CertificateChange {
         /// When one was due before, if it must still be so.
         seen: Option<Timestamp>,
     },
-    /// An order begins, if `seen` is when it was due. It counts as lost when its end is not told by `until`.
+    /// An order begins, if the domain is called so and `seen` is when it was due. It counts as lost when its end is not told by `until`.
     Claim {
         /// For which domain.
         domain: DomainId,
+        /// What it is called: a renamed domain has the same one due at the same time.
+        name: String,
+        /// What is known of the one before, and that another is being ordered.
+        state: Certificate,
         /// When it was due.
         seen: Timestamp,
         /// When it may be tried again in any case.
@@ -175,8 +210,9 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &CertificateChan
             vec![note(tenant, *domain, state, *due, *seen), Statement::touch(&CERTIFICATE_SET, params)]
         }
         CertificateChange::Note { domain, state, due, seen } => vec![note(tenant, *domain, state, *due, *seen)],
-        CertificateChange::Claim { domain, seen, until } => {
-            vec![Statement::touch(&CERTIFICATE_CLAIM, params![id = *domain, workspace = tenant, seen = *seen, until = *until])]
+        CertificateChange::Claim { domain, name, state, seen, until } => {
+            let params = params![id = *domain, workspace = tenant, name = name, certificate = json(state), seen = *seen, until = *until];
+            vec![Statement::touch(&CERTIFICATE_CLAIM, params)]
         }
         CertificateChange::Delete(domain) => {
             let noted = note(tenant, *domain, &Certificate::default(), Timestamp::UNIX_EPOCH, None);

@@ -30,8 +30,10 @@ statements! {
     SYSTEM_DOMAINS_UNVERIFIED =
         concat!("SELECT ", columns!(), " FROM domains WHERE kind = 'CUSTOM' AND verified_at IS NULL ORDER BY id");
     SYSTEM_CERTIFICATES_DUE = concat!(
-        "SELECT domains.certificate_due_at, ", columns!(), " FROM domains WHERE certificate_due_at <= $now \
-         AND (kind = 'CUSTOM' AND verified_at IS NOT NULL OR kind <> 'CUSTOM' AND $services) AND domain NOT LIKE '*.%' ORDER BY certificate_due_at LIMIT $limit"
+        "SELECT domains.certificate_due_at, ", columns!(), " FROM (SELECT domains.*, \
+         row_number() OVER (PARTITION BY workspace_id ORDER BY certificate_due_at, id) AS turn FROM domains WHERE certificate_due_at <= $now \
+         AND (kind = 'CUSTOM' AND verified_at IS NOT NULL OR kind <> 'CUSTOM' AND $services) AND domain NOT LIKE '*.%') AS domains \
+         WHERE turn <= 20 ORDER BY turn, certificate_due_at, id LIMIT $limit"
     );
     DOMAIN_INSERT =
         "INSERT INTO domains (id, workspace_id, project_id, environment_id, service_id, kind, domain, target_port, \
@@ -112,8 +114,9 @@ impl Store {
         self.list(&SYSTEM_DOMAINS_UNVERIFIED, &[], row).await
     }
 
-    /// Routed domains whose next certificate is due, and since when, the longest waiting first; service domains only with `services`. Wildcards are not among them: an authority that
-    /// asks the host itself has none to ask.
+    /// Routed domains whose next certificate is due, and since when, in turns of the workspaces: the longest waiting one of each, then the
+    /// second of each, 20 of one workspace at most. Service domains only with `services`. Wildcards are not among them: an authority that asks
+    /// the host itself has none to ask.
     ///
     /// # Errors
     /// The database does not answer.

@@ -15,6 +15,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("SYSTEM_DOMAINS_UNVERIFIED", "walks a partial index that holds nothing else"),
     ("SYSTEM_CERTIFICATE_STAMPS", "is compared with what the edge has"),
     ("SYSTEM_CERTIFICATES", "is all that the edge needs for TLS"),
+    ("SYSTEM_CERTIFICATES_DUE", "looks at what is due, which an index holds in this order, and gives each workspace its turn"),
     ("SYSTEM_TCP_ROUTES", "is the other half of the routing table"),
     ("SYSTEM_TCP_PORTS", "is bounded by the number of ports"),
     ("SYSTEM_VOLUME_FILES_KEPT", "is what is compared with the folders on disk"),

@@ -74,7 +74,7 @@ use domain::Sealed;
 use domain::WorkspaceId;
 
 pub use account::{AccountChange, NewUser};
-pub use certificate::CertificateChange;
+pub use certificate::{CertificateChange, StoredCertificate};
 pub use change::{Change, Committed};
 pub use deployment::DeploymentQuery;
 pub use environment_patch::StagedCount;

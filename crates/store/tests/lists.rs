@@ -69,10 +69,18 @@ both! {
         assert_eq!(due(now()).await, None, "its owner has not proved it");
         commit(Change::DomainChecked { id: domain, value: None, verified: true, at: now() }).await.unwrap();
         assert_eq!(due(now()).await, Some(Timestamp::UNIX_EPOCH));
-        let claim = |seen, until| Change::Certificate(CertificateChange::Claim { domain, seen, until });
-        commit(claim(Timestamp::UNIX_EPOCH, later(10))).await.unwrap();
-        assert!(matches!(commit(claim(Timestamp::UNIX_EPOCH, later(20))).await, Err(StoreError::Stale)), "two engines order once");
+        let claim = |name: &str, seen, until| {
+            let state = Certificate { ordering_until: Some(until), ..Certificate::default() };
+            Change::Certificate(CertificateChange::Claim { domain, name: name.to_owned(), state, seen, until })
+        };
+        let name = tree.domain.domain.as_str();
+        let stale = commit(claim("before.example.com", Timestamp::UNIX_EPOCH, later(10))).await;
+        assert!(matches!(stale, Err(StoreError::Stale)), "none is ordered for a name that it had before");
+        commit(claim(name, Timestamp::UNIX_EPOCH, later(10))).await.unwrap();
+        assert!(matches!(commit(claim(name, Timestamp::UNIX_EPOCH, later(20))).await, Err(StoreError::Stale)), "two engines order once");
         assert_eq!((due(now()).await, due(later(10)).await), (None, Some(later(10))));
+        let claimed = store.domain(domain).await.unwrap().unwrap().open(tree.tenant).unwrap();
+        assert_eq!(claimed.certificate.ordering_until, Some(later(10)), "and everybody sees that it is being ordered");
 
         let facts = CertificateFacts {
             source: CertificateSource::Acme,
@@ -113,6 +121,26 @@ both! {
         assert_eq!(**store.acme_account(account).await.unwrap().unwrap(), *b"first");
         store.acme_account_delete(account).await.unwrap();
         assert!(store.acme_account(account).await.unwrap().is_none());
+    }
+
+    async fn certificates_are_due_in_turns_of_the_workspaces(fixture: Fixture) {
+        let (greedy, modest) = (fixture.tree("greedy").await, fixture.tree("modest").await);
+        let store = &fixture.store;
+        let named = |n: u32| Domain {
+            id: DomainId::generate(),
+            domain: format!("www{n}.example.com"),
+            verified_at: Some(now()),
+            ..greedy.domain.clone()
+        };
+        store.commit(greedy.tenant, (0..30).map(|n| Change::DomainInsert(named(n))).collect()).await.unwrap();
+        let domain = modest.domain.id;
+        let renewed = CertificateChange::Note { domain, state: Certificate::default(), due: now(), seen: None };
+        let proved = Change::DomainChecked { id: domain, value: None, verified: true, at: now() };
+        store.commit(modest.tenant, vec![proved, Change::Certificate(renewed)]).await.unwrap();
+        let few = store.system_certificates_due(later(1), true, 10).await.unwrap();
+        assert!(few.len() == 10 && few[..2].iter().any(|(row, _)| row.id == domain), "new domains of one do not hide another's renewal");
+        let all = store.system_certificates_due(later(1), true, 1_000).await.unwrap();
+        assert_eq!(all.iter().filter(|(row, _)| row.workspace_id == greedy.tenant.workspace()).count(), 20);
     }
 
     async fn changes_of_an_environment_are_kept_sealed_and_trimmed(fixture: Fixture) {

@@ -93,7 +93,7 @@ impl Mutation {
     fn stop_app(ctx: &Ctx, app_id: String) -> Result<Option<App>, Fault> {
         Ok(Some(App::new(ctx, ctx.wait(ops::app::app_stop(&ctx.op, &app_id))?)))
     }
-    /// Moves an app to another account, where it starts anew under the same hostnames and another id. Its volume and its history stay.
+    /// Moves an app to another account, where it starts anew under the same hostnames and another id. One with a volume stays.
     fn transfer_app(ctx: &Ctx, app_id: String, username: String) -> Result<Option<App>, Fault> {
         Ok(Some(App::new(ctx, ctx.wait(ops::app::app_transfer(&ctx.op, &app_id, &username))?)))
     }

@@ -1,16 +1,18 @@
 //! An app that goes to another account.
 
+use domain::certificate::Certificate;
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
 use domain::galaxy::APP_TRANSFERRED;
-use domain::project::{Domain, Environment, Instance, Project, Service};
+use domain::project::{Domain, DomainKind, Environment, Instance, Project, Service};
 use domain::trigger::Trigger;
 use domain::variable::Variable;
 use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, Tenant, TriggerId};
 use serde_json::json;
-use store::Change;
+use store::{CertificateChange, Change, StoredCertificate};
 
 use super::{App, account_get, app_for, check_growth, is_of, live, newest_built};
 use crate::context::Opened;
+use crate::domain_name::to_be_proved;
 use crate::variable::Surroundings;
 use crate::{Error, OpCtx, deployment, environment, service};
 
@@ -21,17 +23,18 @@ struct Arrival {
     service: Service,
     instance: Instance,
     domains: Vec<Domain>,
+    certificates: Vec<Change>,
     variables: Vec<Variable>,
     triggers: Vec<Trigger>,
 }
 
-/// Moves an app to another account under the same hostnames, with its settings, its triggers, its variables and those that all services of
-/// its environment share, and with what runs of it. There it starts anew and has another id. What it had stays behind and ends as if it
-/// were deleted: its containers, earlier versions, measurements and log, its volume, and all that keys of the old account could do with it.
+/// Moves an app to another account under the same hostnames, with its certificates, its settings, its triggers, its variables and those that
+/// all services of its environment share, and with what runs of it. There it starts anew and has another id. What it had stays behind and
+/// ends as if it were deleted: its containers, earlier versions, measurements and log, and all that keys of the old account could do with it.
 ///
 /// # Errors
-/// Variables that refer to services which stay; an account that is its own, has no room or is not found; not found, or a role below admin
-/// in the old account or below member in the new one.
+/// A volume, whose data cannot go along; variables that refer to services which stay; an account that is its own, has no room or is not
+/// found; not found, or a role below admin in the old account or below member in the new one.
 pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Administer).await?;
     let account = account_get(ctx, username).await?;
@@ -42,6 +45,9 @@ pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<O
     let from = ctx.ops.store.workspace(app.tenant.workspace()).await?.and_then(|sealed| sealed.open(app.tenant));
     let from = from.ok_or_else(|| Error::not_found("Workspace"))?.username;
     let old = &app.row.instance;
+    if ctx.ops.store.volume_instance_of_service(app.tenant, old.environment_id, old.service_id).await?.is_some() {
+        return Err(Error::conflict("The app has a volume, which cannot go to another account: save its data and detach it first"));
+    }
     let arrival = Arrival::of(ctx, &app, target).await?;
     let data = json!({"host": app.row.domain.domain, "from": from, "to": account.row.username});
     let (mut leave, _) = service::deletion(ctx, app.tenant, old.service_id, Some(old.environment_id)).await?;
@@ -91,13 +97,8 @@ impl Arrival {
         };
         let service = service::new_service(ctx, &project, was.name, was.icon);
         let instance = service::new_instance(ctx, &environment, service.id, old.spec.clone());
+        let (domains, certificates) = Self::names(ctx, app, &instance).await?;
         let (project_id, environment_id, updated_at) = (project.id, environment.id, ctx.now);
-        let mut domains = store.domains_of_environments(app.tenant, &[old.environment_id]).await?;
-        domains.retain(|domain| is_of(domain, old.environment_id, old.service_id));
-        for domain in &mut domains {
-            (domain.id, domain.workspace_id, domain.updated_at) = (DomainId::generate(), workspace_id, updated_at);
-            (domain.project_id, domain.environment_id, domain.service_id) = (project_id, environment_id, service.id);
-        }
         for row in &mut variables {
             (row.workspace_id, row.project_id, row.environment_id, row.updated_at) = (workspace_id, project_id, environment_id, updated_at);
             row.service_id = row.service_id.map(|_| service.id);
@@ -106,7 +107,37 @@ impl Arrival {
         for trigger in &mut triggers {
             (trigger.id, trigger.workspace_id, trigger.instance_id, trigger.runs) = (TriggerId::generate(), workspace_id, instance.id, 0);
         }
-        Ok(Self { project, environment, service, instance, domains, variables, triggers })
+        Ok(Self { project, environment, service, instance, domains, certificates, variables, triggers })
+    }
+
+    /// The app's domains as they will be, and what gives them their certificates.
+    async fn names(ctx: &OpCtx, app: &Opened<App>, instance: &Instance) -> Result<(Vec<Domain>, Vec<Change>), Error> {
+        let (store, old) = (&ctx.ops.store, &app.row.instance);
+        let mut domains = store.domains_of_environments(app.tenant, &[old.environment_id]).await?;
+        domains.retain(|domain| is_of(domain, old.environment_id, old.service_id));
+        let ids: Vec<DomainId> = domains.iter().map(|domain| domain.id).collect();
+        let mut held = store.certificates_of(app.tenant, &ids).await?;
+        let mut certificates = vec![];
+        for domain in &mut domains {
+            let own = held.iter().position(|one| one.domain == domain.id).map(|at| held.swap_remove(at));
+            (domain.id, domain.workspace_id, domain.updated_at) = (DomainId::generate(), instance.workspace_id, ctx.now);
+            (domain.project_id, domain.environment_id, domain.service_id) =
+                (instance.project_id, instance.environment_id, instance.service_id);
+            // The proof that is still to come is the new account's.
+            if domain.kind == DomainKind::Custom && domain.verified_at.is_none() {
+                to_be_proved(ctx, domain);
+            }
+            let Some(StoredCertificate { chain, key, due, .. }) = own else {
+                domain.certificate = Certificate::default();
+                continue;
+            };
+            // An order that is under way ends with the domain that it is for.
+            domain.certificate.ordering_until = None;
+            let state = domain.certificate.clone();
+            let set = CertificateChange::Set { domain: domain.id, chain, key, state, due, seen: None, at: ctx.now };
+            certificates.push(Change::Certificate(set));
+        }
+        Ok((domains, certificates))
     }
 
     fn changes(&self) -> Vec<Change> {
@@ -117,6 +148,7 @@ impl Arrival {
             Change::InstanceInsert(self.instance.clone()),
         ];
         changes.extend(self.domains.iter().cloned().map(Change::DomainInsert));
+        changes.extend(self.certificates.iter().cloned());
         changes.extend(self.variables.iter().cloned().map(Change::VariableSet));
         changes.extend(self.triggers.iter().cloned().map(Change::TriggerInsert));
         changes

@@ -4,6 +4,7 @@ mod environments;
 mod members;
 mod world;
 
+use domain::certificate::{Certificate, CertificateFailure, FailureKind};
 use domain::deployment::{DeployReason, DeploymentStatus};
 use domain::page::PageRequest;
 use domain::{Code, Role, Tenant, Timestamp};
@@ -15,7 +16,7 @@ use ops::environment_patch::Commit;
 use ops::service::{InstancePatch, ServiceCreate};
 use ops::variable::{Upsert, View};
 use serde_json::json;
-use store::Change;
+use store::{CertificateChange, Change};
 
 use crate::world::{world, world_with};
 
@@ -313,4 +314,36 @@ async fn a_claim_gives_way_only_to_one_that_comes_about() {
     assert_eq!(held().await, [true, true], "a claim was taken away for nothing");
     wants(json!({"www.example.com": {"port": 80}})).await.unwrap();
     assert_eq!(held().await, [false, true]);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_being_ordered_is_not_ordered_again() {
+    let world = world_with(|settings| settings.orders_certificates = true).await;
+    let ctx = world.person("a@example.com").await;
+    let app = world.uploaded(&ctx, "shop").await;
+    let input = ops::domain_name::CustomDomainCreate {
+        project: app.row.deployment.project_id,
+        environment: app.row.deployment.environment_id,
+        service: app.row.deployment.service_id,
+        domain: "www.example.com".into(),
+        target_port: None,
+    };
+    let id = ops::domain_name::custom_domain_create(&ctx, input).await.unwrap().id;
+    let failure = CertificateFailure { kind: FailureKind::Dns, message: "no such name".into(), at: ctx.now };
+    let until = ctx.now + std::time::Duration::from_secs(300);
+    let note = async |ordering_until: Option<Timestamp>| {
+        let state = Certificate { failure: Some(failure.clone()), ordering_until, ..Certificate::default() };
+        let change = CertificateChange::Note { domain: id, state, due: until, seen: None };
+        world.ops.store.commit(app.tenant, vec![Change::Certificate(change)]).await.unwrap();
+    };
+    note(Some(until)).await;
+    let refused = ops::certificate::custom_domain_issue_certificate(&ctx, id).await.unwrap_err();
+    assert!(refused.code == Code::Conflict && refused.public.contains("being ordered"), "{}", refused.public);
+    note(None).await;
+    ops::certificate::custom_domain_issue_certificate(&ctx, id).await.unwrap();
+    let due = world.ops.store.system_certificates_due(ctx.now, false, 10).await.unwrap();
+    assert!(due.iter().any(|(domain, _)| domain.id == id), "it is ordered now");
+    note(Some(until)).await;
+    let later = OpCtx { now: until, ..ctx };
+    ops::certificate::custom_domain_issue_certificate(&later, id).await.expect("an order that was lost stands in nobody's way");
 }

@@ -2,12 +2,15 @@
 
 use domain::deployment::DeploymentStatus;
 use domain::galaxy::app_range;
+use domain::project::Domain;
 use domain::variable::Variable;
 use domain::{Role, Timestamp};
+use ops::certificate::OwnCertificate;
+use ops::volume::{VolumeCreate, VolumePlace};
 use serde_json::{Value, json};
 use store::Change;
 
-use super::{App, Galaxy, code};
+use super::{App, Galaxy, certificate, code};
 
 impl Galaxy {
     async fn transfer(&self, app: &App, to: &str) -> Value {
@@ -29,13 +32,25 @@ async fn an_app_goes_to_another_account_with_its_names_its_variables_and_what_ru
     assert_eq!(code(&galaxy.transfer(&ann, &to).await), "FORBIDDEN");
     assert_eq!(code(&galaxy.transfer(&ann, &from).await), "CONFLICT");
     galaxy.world.member(bob.estate.workspace, ann.estate.person.user.id, Role::Member).await;
+    let custom = |domains: Vec<Domain>| domains.into_iter().find(|domain| domain.domain == "www.ann.test").unwrap();
+    let store = &galaxy.world.server.ops.store;
+    let (chain, key) = certificate("www.ann.test");
+    let own = OwnCertificate { chain: chain.clone(), key: key.clone() };
+    let ctx = galaxy.world.server.ctx(&ann.estate.person.token).await;
+    ops::certificate::domain_certificate_set(&ctx, ann.estate.custom_domain, own).await.unwrap();
+    let before = custom(store.domains_of_environments(ann.tenant, &[ann.estate.person.environment]).await.unwrap());
 
     let body = galaxy.transfer(&ann, &to).await;
     let found = &body["data"]["transferApp"];
     assert_eq!((&found["hostname"], &found["domains"][1]["name"]), (&json!(ann.host), &json!("www.ann.test")), "{body}");
     assert_ne!(found["_id"], json!(ann.id()));
-    let store = &galaxy.world.server.ops.store;
     let environment = domain::EnvironmentId(found["environmentId"].as_str().unwrap().parse().unwrap());
+    let after = custom(store.domains_of_environments(bob.tenant, &[environment]).await.unwrap());
+    assert!(after.verification_token.is_some() && after.verification_token != before.verification_token, "it is proved by its account");
+    assert!(after.certificate == before.certificate && after.certificate.used.is_some());
+    let held = store.certificates_of(bob.tenant, &[after.id]).await.unwrap();
+    assert!(held.len() == 1 && (&held[0].chain, &held[0].key) == (&chain, &key), "it is there, and not only said to be");
+    assert!(store.certificates_of(ann.tenant, &[before.id, after.id]).await.unwrap().is_empty());
     let variables = store.variables(bob.tenant, environment).await.unwrap();
     assert!(variables.iter().any(|row| row.name == "SECRET" && row.value == "canary-7f3a" && row.service_id.is_some()));
     let (first, last) = app_range(found["_id"].as_str().unwrap()).unwrap();
@@ -79,5 +94,27 @@ async fn an_app_that_refers_to_what_stays_is_not_transferred() {
     assert_eq!(code(&body), "CONFLICT", "{body}");
     let told = body["errors"][0]["message"].as_str().unwrap();
     assert!(told.contains("MONGO_URL refers to the service mongo"), "{told}");
+    assert_eq!(store.generation(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_with_a_volume_is_not_transferred() {
+    let galaxy = Galaxy::start().await;
+    let (ann, bob) = (galaxy.app("ann@x.test").await, galaxy.app("bob@x.test").await);
+    galaxy.world.member(bob.estate.workspace, ann.estate.person.user.id, Role::Admin).await;
+    let person = &ann.estate.person;
+    let wanted = VolumeCreate {
+        project: person.project,
+        place: VolumePlace::Environment(person.environment),
+        service: Some(ann.estate.service),
+        mount_path: "/data".into(),
+    };
+    let ctx = galaxy.world.server.ctx(&person.token).await;
+    ops::volume::volume_create(&ctx, wanted).await.unwrap();
+    let store = &galaxy.world.server.ops.store;
+    let before = store.generation();
+    let body = galaxy.transfer(&ann, &galaxy.username(&bob).await).await;
+    assert_eq!(code(&body), "CONFLICT", "{body}");
+    assert!(body["errors"][0]["message"].as_str().unwrap().contains("has a volume"), "{body}");
     assert_eq!(store.generation(), before);
 }
