@@ -237,3 +237,26 @@ async fn a_forgotten_shell_is_ended() {
     let (mut socket, _program) = begun(&world, &mut requests, &target, &bearer(&estate.person.token)).await;
     assert_eq!(told(&mut socket).await["data"]["code"], json!("TIMEOUT"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_ends_with_the_role_that_opened_it_and_not_with_a_new_name() {
+    let world = looking_after(OFTEN, Duration::from_secs(600)).await;
+    let (estate, other, third) = (world.estate("ann@x.test").await, world.estate("bob@x.test").await, world.estate("cy@x.test").await);
+    let bob = other.person.user.id;
+    world.member(estate.workspace, bob, Role::Member).await;
+    let target = container(&world, &estate).await.to_string();
+    let mut requests = world.server.ops.shells.requests();
+    let (mut socket, _program) = begun(&world, &mut requests, &target, &bearer(&other.person.token)).await;
+
+    let ann = world.server.ctx(&estate.person.token).await;
+    ops::workspace::workspace_update(&ann, estate.workspace, Some("Another name")).await.unwrap();
+    world.member(third.workspace, bob, Role::Viewer).await;
+    let mut pings = 0;
+    while pings < 10 {
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("nothing came").unwrap().unwrap();
+        assert!(frame.is_ping(), "{frame:?}");
+        pings += 1;
+    }
+    world.member(estate.workspace, bob, Role::Viewer).await;
+    assert_eq!(told(&mut socket).await["data"]["code"], json!("FORBIDDEN"));
+}
