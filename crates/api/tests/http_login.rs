@@ -238,6 +238,37 @@ async fn the_second_step_goes_with_a_code_and_the_password() {
     server.end().await;
 }
 
+/// Whoever has found a way to right codes, an app that is left open or a list, has no way to the password yet.
+#[tokio::test]
+async fn right_codes_buy_no_more_tries_at_the_password() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, recovery, .. } = Enrolled::new(&server, &ada).await;
+    let off = |password: &str| format!("mutation {{ twoFactorInfoDelete(password: \"{password}\") }}");
+    for right in &recovery[..5] {
+        assert_eq!(code(&ask(&server, &cookie, &off("another password")).await), "BAD_USER_INPUT");
+        let right = format!("mutation {{ recoveryCodeValidate(input: {{code: \"{right}\"}}) }}");
+        assert_eq!(ask(&server, &cookie, &right).await["data"]["recoveryCodeValidate"], json!(true));
+    }
+    assert_eq!(code(&ask(&server, &cookie, &off(PASSWORD)).await), "RATE_LIMITED");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_right_password_buys_no_more_tries_at_the_code() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, recovery, .. } = Enrolled::new(&server, &ada).await;
+    let recover = |code: &str| format!("mutation {{ recoveryCodeValidate(input: {{code: \"{code}\"}}) }}");
+    let again = format!("mutation {{ passwordSet(input: {{current: \"{PASSWORD}\", password: \"{PASSWORD}\"}}) }}");
+    for _ in 0..5 {
+        assert_eq!(ask(&server, &cookie, &recover("guessed")).await["data"]["recoveryCodeValidate"], json!(false));
+        assert_eq!(ask(&server, &cookie, &again).await["data"]["passwordSet"], json!(true));
+    }
+    assert_eq!(code(&ask(&server, &cookie, &recover(&recovery[0])).await), "RATE_LIMITED");
+    server.end().await;
+}
+
 async fn token(server: &Server, fields: &[(&str, &str)]) -> Reply {
     server.form("/oauth/token", &[], fields).await
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use store::SecondFactor;
 use totp_rs::{Builder, Totp};
 
-use crate::account::{Browser, session_start, verify_password};
+use crate::account::{Browser, Guessed, session_start, verify_password};
 use crate::context::Via;
 use crate::{Error, OpCtx, Ops, secret};
 
@@ -79,9 +79,9 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
     let factor = ctx.ops.store.second_factor(user.id).await?;
     let factor = factor.filter(|factor| factor.verified_at.is_none());
     let factor = factor.ok_or_else(|| Error::conflict("no secret waits for its first code: begin with `twoFactorInfoSecret`"))?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let step = step_of(user, &factor, &cleaned(token), ctx.now)?.ok_or_else(wrong)?;
-    ctx.ops.guesses.was_right(user.id);
+    ctx.ops.guesses.was_right(user.id, Guessed::Code);
     let (codes, hashes) = fresh_codes();
     ctx.ops.store.second_factor_verify(user.id, factor.created_at, step, &hashes, ctx.now).await?;
     ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
@@ -96,7 +96,7 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
 pub async fn two_factor_info_validate(ctx: &OpCtx, token: &str) -> Result<bool, Error> {
     let (user, session) = in_session(ctx)?;
     let factor = verified(ctx.ops.store.second_factor(user.id).await?)?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let right = token_use(&ctx.ops, user, &factor, &cleaned(token), ctx.now).await?;
     noted(ctx, user, session, right).await
 }
@@ -108,7 +108,7 @@ pub async fn two_factor_info_validate(ctx: &OpCtx, token: &str) -> Result<bool, 
 pub async fn recovery_code_validate(ctx: &OpCtx, code: &str) -> Result<bool, Error> {
     let (user, session) = in_session(ctx)?;
     verified(ctx.ops.store.second_factor(user.id).await?)?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let right = ctx.ops.store.recovery_code_use(user.id, key::hash(&cleaned(code))).await?;
     noted(ctx, user, session, right).await
 }
@@ -132,12 +132,12 @@ pub async fn recovery_code_generate(ctx: &OpCtx) -> Result<Vec<SecretString>, Er
 pub async fn two_factor_info_delete(ctx: &OpCtx, password: Option<SecretString>) -> Result<(), Error> {
     let user = confirmed(ctx).await?;
     let password = password.ok_or_else(|| Error::bad_input("type your password, too (`password`)"))?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Password, ctx.now)?;
     let stored = ctx.ops.store.user_password_hash(user.id).await?;
     if !verify_password(password, stored).await? {
         return Err(Error::bad_input("your password is another one: type it again"));
     }
-    ctx.ops.guesses.was_right(user.id);
+    ctx.ops.guesses.was_right(user.id, Guessed::Password);
     ctx.ops.store.second_factor_delete(user.id).await?;
     note(ctx, "two_factor_info_delete", user).await;
     Ok(())
@@ -172,7 +172,7 @@ pub async fn code_login(
     };
     let user = user.ok_or_else(over)?;
     let factor = verified(ops.store.second_factor(user.id).await?).map_err(|_| over())?;
-    ops.guesses.take(user.id, now)?;
+    ops.guesses.take(user.id, Guessed::Code, now)?;
     let code = cleaned(code);
     let (right, method) = if code.len() == 6 {
         (token_use(ops, &user, &factor, &code, now).await?, "password and code")
@@ -182,7 +182,7 @@ pub async fn code_login(
     if !right {
         return Err(wrong());
     }
-    ops.guesses.was_right(user.id);
+    ops.guesses.was_right(user.id, Guessed::Code);
     if !ops.store.pending_login_use(hash, now).await? {
         return Err(over());
     }
@@ -224,7 +224,7 @@ async fn confirmed(ctx: &OpCtx) -> Result<&User, Error> {
 
 async fn noted(ctx: &OpCtx, user: &User, session: SessionId, right: bool) -> Result<bool, Error> {
     if right {
-        ctx.ops.guesses.was_right(user.id);
+        ctx.ops.guesses.was_right(user.id, Guessed::Code);
         ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
     }
     Ok(right)
