@@ -132,7 +132,12 @@ struct Enrolled {
 impl Enrolled {
     async fn new(server: &Server, person: &Person) -> Self {
         let cookie = server.browser(person).await;
-        let proposed = ask(server, &cookie, "mutation { twoFactorInfoSecret { secret uri } }").await;
+        for refused in ["mutation { twoFactorInfoSecret { secret } }", "mutation { twoFactorInfoSecret(password: \"guessed\") { secret } }"]
+        {
+            assert_eq!(code(&ask(server, &cookie, refused).await), "BAD_USER_INPUT", "an open browser locks its person out: {refused}");
+        }
+        let propose = format!("mutation {{ twoFactorInfoSecret(password: \"{PASSWORD}\") {{ secret uri }} }}");
+        let proposed = ask(server, &cookie, &propose).await;
         let secret = proposed["data"]["twoFactorInfoSecret"]["secret"].as_str().unwrap_or_else(|| panic!("{proposed}")).to_owned();
         let uri = format!("otpauth://totp/Orrery:ada%40example.com?secret={secret}&issuer=Orrery");
         assert_eq!(proposed["data"]["twoFactorInfoSecret"]["uri"], json!(uri));

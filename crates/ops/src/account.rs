@@ -235,7 +235,7 @@ pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: 
 }
 
 /// Whoever has a password types it once more before something changes by which they sign in.
-async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
+pub(crate) async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
     let Some(stored) = ctx.ops.store.user_password_hash(user).await? else { return Ok(()) };
     let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
     ctx.ops.guesses.take(user, Guessed::Password, ctx.now)?;

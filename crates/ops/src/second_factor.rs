@@ -11,7 +11,7 @@ use serde_json::json;
 use store::SecondFactor;
 use totp_rs::{Builder, Totp};
 
-use crate::account::{Browser, Guessed, session_start, verify_password};
+use crate::account::{Browser, Guessed, confirm, session_start, verify_password};
 use crate::context::Via;
 use crate::{Error, OpCtx, Ops, secret};
 
@@ -52,18 +52,24 @@ pub async fn two_factor_info(ctx: &OpCtx) -> Result<TwoFactorInfo, Error> {
     Ok(TwoFactorInfo { verified, recovery_codes: ctx.ops.store.has_recovery_codes(user).await? })
 }
 
-/// Proposes a secret; nothing is asked for before [`two_factor_info_create`] has seen a code of it.
+/// Proposes a secret, to whoever knows the password; nothing is asked for before [`two_factor_info_create`] has seen a code of it.
 ///
 /// # Errors
-/// Not a session, no password that a code could follow, or the second step is on.
-pub async fn two_factor_info_secret(ctx: &OpCtx) -> Result<Proposed, Error> {
+/// Not a session, no password that a code could follow, the second step is on, a wrong password, or too many of them.
+pub async fn two_factor_info_secret(ctx: &OpCtx, password: Option<SecretString>) -> Result<Proposed, Error> {
     let (user, _) = in_session(ctx)?;
     if ctx.ops.store.user_password_hash(user.id).await?.is_none() {
         return Err(Error::conflict("the second step follows a password, and you have none: set one first"));
     }
+    let on = || Error::conflict("two-factor authentication is on already: turn it off first to use another app");
+    if ctx.ops.store.second_factor(user.id).await?.is_some_and(|factor| factor.verified_at.is_some()) {
+        return Err(on());
+    }
+    // A browser that is found open must not become one that its person is locked out by.
+    confirm(ctx, user.id, password).await?;
     let fresh = rand::random::<[u8; 20]>();
     if !ctx.ops.store.second_factor_propose(user.id, &fresh, ctx.now).await? {
-        return Err(Error::conflict("two-factor authentication is on already: turn it off first to use another app"));
+        return Err(on());
     }
     let totp = totp(&fresh, user)?;
     let uri = totp.to_url().map_err(broken)?;
