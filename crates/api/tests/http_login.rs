@@ -243,6 +243,25 @@ async fn the_second_step_goes_with_a_code_and_the_password() {
     server.end().await;
 }
 
+#[tokio::test]
+async fn the_operator_turns_a_lost_second_step_off_and_the_log_tells() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, .. } = Enrolled::new(&server, &ada).await;
+    let by_key = server.ctx(&ada.token).await;
+    assert_eq!(ops::second_factor::two_factor_reset(&by_key).await.unwrap_err().code, domain::Code::Forbidden);
+    let principal = ops::auth::operator_as(&server.ops, ada.user.id).await.unwrap();
+    let on_server = ops::OpCtx { principal, ..by_key };
+    assert!(ops::second_factor::two_factor_reset(&on_server).await.unwrap());
+    assert!(!ops::second_factor::two_factor_reset(&on_server).await.unwrap(), "nothing is left to turn off");
+    assert_eq!(server.submit("/login", None, &LOGIN).await.status, 303);
+    let home = ask(&server, &cookie, "{ me { workspaces { id } } }").await["data"]["me"]["workspaces"][0]["id"].clone();
+    let log = ask(&server, &cookie, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}")).await;
+    assert_eq!(log.to_string().matches("two_factor_reset").count(), 1, "{log}");
+    drop(on_server);
+    server.end().await;
+}
+
 /// Whoever has found a way to right codes, an app that is left open or a list, has no way to the password yet.
 #[tokio::test]
 async fn right_codes_buy_no_more_tries_at_the_password() {

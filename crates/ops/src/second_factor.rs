@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use domain::account::{Session, User};
-use domain::{Code, Permission, SessionId, Timestamp, key};
+use domain::{Code, SessionId, Timestamp, key};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::SecondFactor;
+use store::{AccountChange, SecondFactor};
 use totp_rs::{Builder, Totp};
 
-use crate::account::{Browser, Guessed, confirm, session_start, verify_password};
+use crate::account::{Browser, Guessed, commit_own, confirm, session_start, verify_password};
 use crate::context::Via;
 use crate::{Error, OpCtx, Ops, secret};
 
@@ -89,9 +89,9 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
     let step = step_of(user, &factor, &cleaned(token), ctx.now)?.ok_or_else(wrong)?;
     ctx.ops.guesses.was_right(user.id, Guessed::Code);
     let (codes, hashes) = fresh_codes();
-    ctx.ops.store.second_factor_verify(user.id, factor.created_at, step, &hashes, ctx.now).await?;
+    let verify = AccountChange::SecondFactorVerify { user: user.id, proposed: factor.created_at, step, hashes, at: ctx.now };
+    commit_own(ctx, verify, "two_factor_info_create", user.id, json!({})).await?;
     ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
-    note(ctx, "two_factor_info_create", user).await;
     Ok(codes)
 }
 
@@ -126,8 +126,8 @@ pub async fn recovery_code_validate(ctx: &OpCtx, code: &str) -> Result<bool, Err
 pub async fn recovery_code_generate(ctx: &OpCtx) -> Result<Vec<SecretString>, Error> {
     let user = confirmed(ctx).await?;
     let (codes, hashes) = fresh_codes();
-    ctx.ops.store.recovery_codes_set(user.id, &hashes).await?;
-    note(ctx, "recovery_code_generate", user).await;
+    let change = AccountChange::RecoveryCodesSet { user: user.id, hashes };
+    commit_own(ctx, change, "recovery_code_generate", user.id, json!({})).await?;
     Ok(codes)
 }
 
@@ -144,9 +144,29 @@ pub async fn two_factor_info_delete(ctx: &OpCtx, password: Option<SecretString>)
         return Err(Error::bad_input("your password is another one: type it again"));
     }
     ctx.ops.guesses.was_right(user.id, Guessed::Password);
-    ctx.ops.store.second_factor_delete(user.id).await?;
-    note(ctx, "two_factor_info_delete", user).await;
-    Ok(())
+    end(ctx, user, "two_factor_info_delete").await.map(drop)
+}
+
+/// Lets a person who has lost their app and their codes sign in by password alone again: for a command on the server, whose user could
+/// print a login link anyway. Whether there was anything to turn off.
+///
+/// # Errors
+/// Not a command on the server.
+pub async fn two_factor_reset(ctx: &OpCtx) -> Result<bool, Error> {
+    let person = ctx.user()?;
+    if person.via != Via::Server {
+        return Err(Error::new(Code::Forbidden, "Not Authorized: ask the operator to run `orrery user reset-two-factor` on the server"));
+    }
+    end(ctx, &person.user, "two_factor_reset").await
+}
+
+/// Whether there was one to end.
+async fn end(ctx: &OpCtx, user: &User, verb: &str) -> Result<bool, Error> {
+    match commit_own(ctx, AccountChange::SecondFactorDelete { user: user.id }, verb, user.id, json!({})).await {
+        // Somebody was faster, or it was never there.
+        Err(error) if error.is_stale() => Ok(false),
+        done => done.map(|()| true),
+    }
 }
 
 /// Begins the wait for a code when the person's logins need one. The answer is the secret under which [`code_login`] goes on.
@@ -195,16 +215,6 @@ pub async fn code_login(
     let (session, cookie) = session_start(ops, &user, method, now, browser).await?;
     ops.store.session_confirm(user.id, session.id, now).await?;
     Ok((session, cookie, user))
-}
-
-/// Writes down in the person's own workspace what they did.
-async fn note(ctx: &OpCtx, verb: &str, user: &User) {
-    let Ok(tenant) = crate::workflow::home(ctx, Permission::Read) else { return };
-    let activity = ctx.activity(tenant, None, verb, user.id, json!({}));
-    // It was done, and whoever did it is to be told so.
-    if let Err(error) = ctx.commit(tenant, vec![activity]).await {
-        tracing::warn!(%error, verb, "what happened to a second factor could not be written down");
-    }
 }
 
 fn in_session(ctx: &OpCtx) -> Result<(&User, SessionId), Error> {

@@ -47,6 +47,7 @@ const sentences: Record<string, (data: Data) => string> = {
   recovery_code_generate: () => "made new recovery codes",
   two_factor_info_create: () => "turned two-factor authentication on",
   two_factor_info_delete: () => "turned two-factor authentication off",
+  two_factor_reset: () => "turned two-factor authentication off on the server",
   trigger_save: (data) => `saved the trigger ${said(data.name)}`,
   variable_collection_upsert: (data) => `set ${Array.isArray(data.names) ? data.names.join(", ") : "variables"}`,
   workspace_invite_code_create: (data) => `made an invitation as ${said(data.role).toLowerCase()}`,
