@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::account::{Membership, User};
-use domain::{Code, Timestamp, UserId};
+use domain::{Code, Permission, Place, Tenant, Timestamp, UserId};
 use serde::Serialize;
+use serde_json::json;
 use store::Store;
 
-use crate::{Error, OpCtx};
+use crate::{Error, OpCtx, Via};
 
 /// Copies of the database that are kept; making one more removes the oldest.
 const KEEP: usize = 14;
@@ -171,24 +172,44 @@ pub async fn backups(ctx: &OpCtx) -> Result<Vec<StoreBackup>, Error> {
     list(&ctx.ops.machine.backups)
 }
 
+/// Where it is written down what an operator does with copies. They have to be there: making copies removes old ones, and a key that leaks,
+/// or a workflow of theirs, must not take all of them away.
+fn in_person(ctx: &OpCtx) -> Result<Tenant, Error> {
+    operator(ctx)?;
+    let person = ctx.user()?;
+    if !matches!(person.via, Via::Session(_) | Via::Server) {
+        return Err(Error::new(
+            Code::Forbidden,
+            "Not Authorized: copies of the database are made and deleted in the dashboard, by an operator who is signed in there, and made \
+             with `orrery backup` on the server",
+        ));
+    }
+    let home = person.home().ok_or_else(|| Error::conflict("Your account has no workspace: create one"))?;
+    ctx.allow(home.id, Place::Workspace, Permission::Read)
+}
+
 /// Copies the database.
 ///
 /// # Errors
-/// Not an operator, the database is not a file, or the disk refuses.
+/// Not an operator who is there, the database is not a file, or the disk refuses.
 pub async fn backup_create(ctx: &OpCtx) -> Result<StoreBackup, Error> {
-    operator(ctx)?;
-    back_up(&ctx.ops.store, &ctx.ops.machine.backups, ctx.now).await
+    let tenant = in_person(ctx)?;
+    let made = back_up(&ctx.ops.store, &ctx.ops.machine.backups, ctx.now).await?;
+    ctx.commit(tenant, vec![ctx.activity(tenant, None, "operator_backup_create", &made.name, json!({"name": made.name}))]).await?;
+    Ok(made)
 }
 
 /// Deletes a copy of the database.
 ///
 /// # Errors
-/// Not an operator, or not found.
+/// Not an operator who is there, or not found.
 pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
-    operator(ctx)?;
+    let tenant = in_person(ctx)?;
     let folder = &ctx.ops.machine.backups;
     // Only names from the list: no other path is ever touched.
     let found = list(folder)?.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))?;
+    // First, so that none goes without a trace.
+    ctx.commit(tenant, vec![ctx.activity(tenant, None, "operator_backup_delete", &found.name, json!({"name": found.name}))]).await?;
     std::fs::remove_file(folder.join(found.name)).map_err(disk)
 }
 

@@ -41,6 +41,8 @@ const sentences: Record<string, (data: Data) => string> = {
   login: (data) => `signed in by ${said(data.method)}`,
   logout: () => "signed out",
   notification_settings_set: () => "changed whom events are told to",
+  operator_backup_create: (data) => `copied the server's database to ${said(data.name)}`,
+  operator_backup_delete: (data) => `deleted the copy ${said(data.name)} of the server's database`,
   password_set: () => "set a password",
   project_create: (data) => `made the project ${said(data.name)}`,
   session_delete: () => "signed another browser out",

@@ -245,11 +245,11 @@ impl Mutation {
     fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
         super::notification::notification_settings_set(ctx, input)
     }
-    /// Copies the server's own database: for its operator.
+    /// Copies the server's own database: for its operator, in a browser.
     fn operator_backup_create(ctx: &Ctx) -> Result<OperatorBackup, Fault> {
         operator::backup_create(ctx)
     }
-    /// Deletes a copy of the server's own database: for its operator.
+    /// Deletes a copy of the server's own database: for its operator, in a browser.
     fn operator_backup_delete(ctx: &Ctx, name: String) -> Result<bool, Fault> {
         operator::backup_delete(ctx, &name)
     }
