@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use domain::account::{Membership, User};
 use domain::{Code, Permission, Place, Tenant, Timestamp, UserId};
+use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::json;
 use store::Store;
@@ -219,6 +220,7 @@ pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
 /// The database is not a file, or the disk refuses.
 pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<StoreBackup, Error> {
     make_private(folder).map_err(disk)?;
+    sweep(folder, now).map_err(disk)?;
     let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
     let (unfinished, path) = (folder.join(format!("{name}.part")), folder.join(&name));
     // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
@@ -244,6 +246,9 @@ pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<Sto
 
 const PREFIX: &str = "orrery-";
 const SUFFIX: &str = ".db";
+const UNFINISHED: &str = ".db.part";
+/// No copy takes so long.
+const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -252,6 +257,25 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 
 fn disk(error: std::io::Error) -> Error {
     Error::internal("copies of the database", error)
+}
+
+/// Removes what copies that were interrupted have left behind: nobody else does, and each is up to as large as the database.
+fn sweep(folder: &Path, now: Timestamp) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // One that another removes meanwhile is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if !metadata.is_file() || !name.starts_with(PREFIX) || !name.ends_with(UNFINISHED) {
+            continue;
+        }
+        let changed = metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+        if changed.is_some_and(|at| now.duration_since(at) > ABANDONED) {
+            // What cannot be removed now is tried again before the next copy.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn list(folder: &Path) -> Result<Vec<StoreBackup>, Error> {

@@ -299,10 +299,15 @@ async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
     };
     let before = list().await;
     assert!(before.len() == 14 && before.iter().all(|one| one["bytes"].as_f64().unwrap() > 0.0), "{before:?}");
+    let unfinished = ["orrery-old.db.part", "orrery-new.db.part"].map(|name| folder.join(name));
+    for (path, age) in unfinished.iter().zip([2 * 86_400, 60]) {
+        std::fs::File::create(path).unwrap().set_modified((now - std::time::Duration::from_secs(age)).into()).unwrap();
+    }
     let made = world.data(&boss, "mutation { operatorBackupCreate { name } }", Value::Null).await;
     let after = list().await;
     assert_eq!((after.len(), &after[0]["name"]), (14, &made["operatorBackupCreate"]["name"]));
     assert_eq!(after[1..], before[..13], "the oldest made room");
+    assert_eq!(unfinished.map(|path| path.exists()), [false, true], "what was interrupted stays for ever, or is taken from its maker");
 
     let delete = |name: &str| format!("mutation {{ operatorBackupDelete(name: \"{name}\") }}");
     for name in ["../orrery.db", "orrery-never.db"] {
