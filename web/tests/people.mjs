@@ -67,6 +67,7 @@ await step("changing the password needs the present one", async () => {
 await step("a code follows the password once that is set up, and a recovery code works in its place", async () => {
   await page.reload();
   const section = page.getByRole("region", { name: "Two-factor authentication" });
+  await section.getByLabel("Your password").fill(PASSWORD);
   await section.getByRole("button", { name: "Set it up" }).click();
   const secret = (await page.getByTestId("second-factor").textContent()).trim();
   await tidy(page, "setting two-factor authentication up");

@@ -15,4 +15,4 @@ pub mod railway;
 mod upload;
 
 pub use crate::dashboard::Dashboard;
-pub use crate::http::{ApiState, router, serve};
+pub use crate::http::{ApiState, ShellTimes, router, serve};

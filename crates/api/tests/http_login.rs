@@ -132,7 +132,12 @@ struct Enrolled {
 impl Enrolled {
     async fn new(server: &Server, person: &Person) -> Self {
         let cookie = server.browser(person).await;
-        let proposed = ask(server, &cookie, "mutation { twoFactorInfoSecret { secret uri } }").await;
+        for refused in ["mutation { twoFactorInfoSecret { secret } }", "mutation { twoFactorInfoSecret(password: \"guessed\") { secret } }"]
+        {
+            assert_eq!(code(&ask(server, &cookie, refused).await), "BAD_USER_INPUT", "an open browser locks its person out: {refused}");
+        }
+        let propose = format!("mutation {{ twoFactorInfoSecret(password: \"{PASSWORD}\") {{ secret uri }} }}");
+        let proposed = ask(server, &cookie, &propose).await;
         let secret = proposed["data"]["twoFactorInfoSecret"]["secret"].as_str().unwrap_or_else(|| panic!("{proposed}")).to_owned();
         let uri = format!("otpauth://totp/Orrery:ada%40example.com?secret={secret}&issuer=Orrery");
         assert_eq!(proposed["data"]["twoFactorInfoSecret"]["uri"], json!(uri));
@@ -235,6 +240,56 @@ async fn the_second_step_goes_with_a_code_and_the_password() {
         assert!(log.contains(noted), "{noted}: {log}");
     }
     assert_eq!(server.submit("/login", None, &LOGIN).await.status, 303);
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_operator_turns_a_lost_second_step_off_and_the_log_tells() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, .. } = Enrolled::new(&server, &ada).await;
+    let by_key = server.ctx(&ada.token).await;
+    assert_eq!(ops::second_factor::two_factor_reset(&by_key).await.unwrap_err().code, domain::Code::Forbidden);
+    let principal = ops::auth::operator_as(&server.ops, ada.user.id).await.unwrap();
+    let on_server = ops::OpCtx { principal, ..by_key };
+    assert!(ops::second_factor::two_factor_reset(&on_server).await.unwrap());
+    assert!(!ops::second_factor::two_factor_reset(&on_server).await.unwrap(), "nothing is left to turn off");
+    assert_eq!(server.submit("/login", None, &LOGIN).await.status, 303);
+    let home = ask(&server, &cookie, "{ me { workspaces { id } } }").await["data"]["me"]["workspaces"][0]["id"].clone();
+    let log = ask(&server, &cookie, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}")).await;
+    assert_eq!(log.to_string().matches("two_factor_reset").count(), 1, "{log}");
+    drop(on_server);
+    server.end().await;
+}
+
+/// Whoever has found a way to right codes, an app that is left open or a list, has no way to the password yet.
+#[tokio::test]
+async fn right_codes_buy_no_more_tries_at_the_password() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, recovery, .. } = Enrolled::new(&server, &ada).await;
+    let off = |password: &str| format!("mutation {{ twoFactorInfoDelete(password: \"{password}\") }}");
+    for right in &recovery[..5] {
+        assert_eq!(code(&ask(&server, &cookie, &off("another password")).await), "BAD_USER_INPUT");
+        let right = format!("mutation {{ recoveryCodeValidate(input: {{code: \"{right}\"}}) }}");
+        assert_eq!(ask(&server, &cookie, &right).await["data"]["recoveryCodeValidate"], json!(true));
+    }
+    assert_eq!(code(&ask(&server, &cookie, &off(PASSWORD)).await), "RATE_LIMITED");
+    server.end().await;
+}
+
+#[tokio::test]
+async fn the_right_password_buys_no_more_tries_at_the_code() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", Some(PASSWORD)).await;
+    let Enrolled { cookie, recovery, .. } = Enrolled::new(&server, &ada).await;
+    let recover = |code: &str| format!("mutation {{ recoveryCodeValidate(input: {{code: \"{code}\"}}) }}");
+    let again = format!("mutation {{ passwordSet(input: {{current: \"{PASSWORD}\", password: \"{PASSWORD}\"}}) }}");
+    for _ in 0..5 {
+        assert_eq!(ask(&server, &cookie, &recover("guessed")).await["data"]["recoveryCodeValidate"], json!(false));
+        assert_eq!(ask(&server, &cookie, &again).await["data"]["passwordSet"], json!(true));
+    }
+    assert_eq!(code(&ask(&server, &cookie, &recover(&recovery[0])).await), "RATE_LIMITED");
     server.end().await;
 }
 

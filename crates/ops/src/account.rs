@@ -106,9 +106,7 @@ pub(crate) async fn verify_password(password: SecretString, stored: Option<Strin
 /// # Errors
 /// Shorter than 10 characters.
 pub async fn password_hash(password: SecretString) -> Result<String, Error> {
-    if password.expose_secret().chars().count() < 10 {
-        return Err(Error::bad_input("the password is shorter than 10 characters: choose a longer one"));
-    }
+    long_enough(&password)?;
     let _permit = HASHING.acquire().await.map_err(|error| Error::internal("password hashing", error))?;
     tokio::task::spawn_blocking(move || {
         argon2::Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string()).map_err(|e| e.to_string())
@@ -116,6 +114,13 @@ pub async fn password_hash(password: SecretString) -> Result<String, Error> {
     .await
     .map_err(|error| Error::internal("password hashing", error))?
     .map_err(|error| Error::internal("password hashing", error))
+}
+
+fn long_enough(password: &SecretString) -> Result<(), Error> {
+    if password.expose_secret().chars().count() < 10 {
+        return Err(Error::bad_input("the password is shorter than 10 characters: choose a longer one"));
+    }
+    Ok(())
 }
 
 /// Begins a session, with how the person proved who they are.
@@ -222,20 +227,22 @@ pub async fn has_password(ctx: &OpCtx) -> Result<bool, Error> {
 pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: SecretString) -> Result<(), Error> {
     let (person, session) = in_browser(ctx)?;
     let user = person.user.id;
+    // First, so that what is refused anyway tells nothing of the present one.
+    long_enough(&password)?;
     confirm(ctx, user, current).await?;
     let hash = password_hash(password).await?;
     commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session }, "password_set", user, json!({})).await
 }
 
 /// Whoever has a password types it once more before something changes by which they sign in.
-async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
+pub(crate) async fn confirm(ctx: &OpCtx, user: UserId, current: Option<SecretString>) -> Result<(), Error> {
     let Some(stored) = ctx.ops.store.user_password_hash(user).await? else { return Ok(()) };
-    ctx.ops.guesses.take(user, ctx.now)?;
     let current = current.ok_or_else(|| Error::bad_input("type the present password, too"))?;
+    ctx.ops.guesses.take(user, Guessed::Password, ctx.now)?;
     if !verify_password(current, Some(stored)).await? {
         return Err(Error::bad_input("the present password is another one: type it again, or sign in by a login link"));
     }
-    ctx.ops.guesses.was_right(user);
+    ctx.ops.guesses.was_right(user, Guessed::Password);
     Ok(())
 }
 
@@ -288,32 +295,43 @@ pub async fn account_update(ctx: &OpCtx, patch: AccountPatch) -> Result<(), Erro
     done.map_err(|error| error.when_taken("An account with this e-mail address already exists on this server"))
 }
 
-/// Wrong passwords and codes of people who are signed in, or whose password was right: nobody may try them all.
+/// What somebody types who is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Guessed {
+    /// Their password.
+    Password,
+    /// A code of their app, or a recovery code.
+    Code,
+}
+
+/// Wrong passwords and codes of people who are signed in, or whose password was right: nobody may try them all. Each is counted by itself, so
+/// that whoever has the one gets no further tries at the other.
 #[derive(Default)]
-pub struct Guesses(Mutex<HashMap<UserId, (Timestamp, u32)>>);
+pub struct Guesses(Mutex<HashMap<(UserId, Guessed), (Timestamp, u32)>>);
 
 impl Guesses {
     const MOST: u32 = 5;
     const SECONDS: i64 = 600;
     const PEOPLE: usize = 10_000;
 
-    pub(crate) fn take(&self, user: UserId, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn take(&self, user: UserId, what: Guessed, now: Timestamp) -> Result<(), Error> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, (since, _)| now.duration_since(*since).as_secs() < Self::SECONDS);
-        let room = all.len() < Self::PEOPLE || all.contains_key(&user);
-        let (_, count) = all.entry(user).or_insert((now, 0));
-        if *count >= Self::MOST || !room {
+        let known = all.get(&(user, what)).copied();
+        let (since, count) = known.unwrap_or((now, 0));
+        let room = known.is_some() || all.len() < Self::PEOPLE;
+        if count >= Self::MOST || !room {
             return Err(Error::new(
                 Code::RateLimited,
                 "Too many wrong passwords or codes: try again in ten minutes, or sign in by a login link",
             ));
         }
-        *count += 1;
+        all.insert((user, what), (since, count + 1));
         Ok(())
     }
 
-    pub(crate) fn was_right(&self, user: UserId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+    pub(crate) fn was_right(&self, user: UserId, what: Guessed) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(user, what));
     }
 }
 

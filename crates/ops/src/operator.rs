@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use domain::account::{Membership, User};
-use domain::{Code, Timestamp, UserId};
+use domain::{Code, Permission, Place, Tenant, Timestamp, UserId};
+use jiff::SignedDuration;
 use serde::Serialize;
+use serde_json::json;
 use store::Store;
 
-use crate::{Error, OpCtx};
+use crate::{Error, OpCtx, Via};
 
 /// Copies of the database that are kept; making one more removes the oldest.
 const KEEP: usize = 14;
@@ -171,24 +173,44 @@ pub async fn backups(ctx: &OpCtx) -> Result<Vec<StoreBackup>, Error> {
     list(&ctx.ops.machine.backups)
 }
 
+/// Where it is written down what an operator does with copies. They have to be there: making copies removes old ones, and a key that leaks,
+/// or a workflow of theirs, must not take all of them away.
+fn in_person(ctx: &OpCtx) -> Result<Tenant, Error> {
+    operator(ctx)?;
+    let person = ctx.user()?;
+    if !matches!(person.via, Via::Session(_) | Via::Server) {
+        return Err(Error::new(
+            Code::Forbidden,
+            "Not Authorized: copies of the database are made and deleted in the dashboard, by an operator who is signed in there, and made \
+             with `orrery backup` on the server",
+        ));
+    }
+    let home = person.home().ok_or_else(|| Error::conflict("Your account has no workspace: create one"))?;
+    ctx.allow(home.id, Place::Workspace, Permission::Read)
+}
+
 /// Copies the database.
 ///
 /// # Errors
-/// Not an operator, the database is not a file, or the disk refuses.
+/// Not an operator who is there, the database is not a file, or the disk refuses.
 pub async fn backup_create(ctx: &OpCtx) -> Result<StoreBackup, Error> {
-    operator(ctx)?;
-    back_up(&ctx.ops.store, &ctx.ops.machine.backups, ctx.now).await
+    let tenant = in_person(ctx)?;
+    let made = back_up(&ctx.ops.store, &ctx.ops.machine.backups, ctx.now).await?;
+    ctx.commit(tenant, vec![ctx.activity(tenant, None, "operator_backup_create", &made.name, json!({"name": made.name}))]).await?;
+    Ok(made)
 }
 
 /// Deletes a copy of the database.
 ///
 /// # Errors
-/// Not an operator, or not found.
+/// Not an operator who is there, or not found.
 pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
-    operator(ctx)?;
+    let tenant = in_person(ctx)?;
     let folder = &ctx.ops.machine.backups;
     // Only names from the list: no other path is ever touched.
     let found = list(folder)?.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))?;
+    // First, so that none goes without a trace.
+    ctx.commit(tenant, vec![ctx.activity(tenant, None, "operator_backup_delete", &found.name, json!({"name": found.name}))]).await?;
     std::fs::remove_file(folder.join(found.name)).map_err(disk)
 }
 
@@ -198,6 +220,7 @@ pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
 /// The database is not a file, or the disk refuses.
 pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<StoreBackup, Error> {
     make_private(folder).map_err(disk)?;
+    sweep(folder, now).map_err(disk)?;
     let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
     let (unfinished, path) = (folder.join(format!("{name}.part")), folder.join(&name));
     // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
@@ -223,6 +246,9 @@ pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<Sto
 
 const PREFIX: &str = "orrery-";
 const SUFFIX: &str = ".db";
+const UNFINISHED: &str = ".db.part";
+/// No copy takes so long.
+const ABANDONED: SignedDuration = SignedDuration::from_hours(24);
 
 fn make_private(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -231,6 +257,25 @@ fn make_private(folder: &Path) -> std::io::Result<()> {
 
 fn disk(error: std::io::Error) -> Error {
     Error::internal("copies of the database", error)
+}
+
+/// Removes what copies that were interrupted have left behind: nobody else does, and each is up to as large as the database.
+fn sweep(folder: &Path, now: Timestamp) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // One that another removes meanwhile is not there.
+        let Ok(metadata) = entry.metadata() else { continue };
+        if !metadata.is_file() || !name.starts_with(PREFIX) || !name.ends_with(UNFINISHED) {
+            continue;
+        }
+        let changed = metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+        if changed.is_some_and(|at| now.duration_since(at) > ABANDONED) {
+            // What cannot be removed now is tried again before the next copy.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn list(folder: &Path) -> Result<Vec<StoreBackup>, Error> {

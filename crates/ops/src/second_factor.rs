@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use domain::account::{Session, User};
-use domain::{Code, Permission, SessionId, Timestamp, key};
+use domain::{Code, SessionId, Timestamp, key};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::SecondFactor;
+use store::{AccountChange, SecondFactor};
 use totp_rs::{Builder, Totp};
 
-use crate::account::{Browser, session_start, verify_password};
+use crate::account::{Browser, Guessed, commit_own, confirm, session_start, verify_password};
 use crate::context::Via;
 use crate::{Error, OpCtx, Ops, secret};
 
@@ -52,18 +52,24 @@ pub async fn two_factor_info(ctx: &OpCtx) -> Result<TwoFactorInfo, Error> {
     Ok(TwoFactorInfo { verified, recovery_codes: ctx.ops.store.has_recovery_codes(user).await? })
 }
 
-/// Proposes a secret; nothing is asked for before [`two_factor_info_create`] has seen a code of it.
+/// Proposes a secret, to whoever knows the password; nothing is asked for before [`two_factor_info_create`] has seen a code of it.
 ///
 /// # Errors
-/// Not a session, no password that a code could follow, or the second step is on.
-pub async fn two_factor_info_secret(ctx: &OpCtx) -> Result<Proposed, Error> {
+/// Not a session, no password that a code could follow, the second step is on, a wrong password, or too many of them.
+pub async fn two_factor_info_secret(ctx: &OpCtx, password: Option<SecretString>) -> Result<Proposed, Error> {
     let (user, _) = in_session(ctx)?;
     if ctx.ops.store.user_password_hash(user.id).await?.is_none() {
         return Err(Error::conflict("the second step follows a password, and you have none: set one first"));
     }
+    let on = || Error::conflict("two-factor authentication is on already: turn it off first to use another app");
+    if ctx.ops.store.second_factor(user.id).await?.is_some_and(|factor| factor.verified_at.is_some()) {
+        return Err(on());
+    }
+    // A browser that is found open must not become one that its person is locked out by.
+    confirm(ctx, user.id, password).await?;
     let fresh = rand::random::<[u8; 20]>();
     if !ctx.ops.store.second_factor_propose(user.id, &fresh, ctx.now).await? {
-        return Err(Error::conflict("two-factor authentication is on already: turn it off first to use another app"));
+        return Err(on());
     }
     let totp = totp(&fresh, user)?;
     let uri = totp.to_url().map_err(broken)?;
@@ -79,13 +85,13 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
     let factor = ctx.ops.store.second_factor(user.id).await?;
     let factor = factor.filter(|factor| factor.verified_at.is_none());
     let factor = factor.ok_or_else(|| Error::conflict("no secret waits for its first code: begin with `twoFactorInfoSecret`"))?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let step = step_of(user, &factor, &cleaned(token), ctx.now)?.ok_or_else(wrong)?;
-    ctx.ops.guesses.was_right(user.id);
+    ctx.ops.guesses.was_right(user.id, Guessed::Code);
     let (codes, hashes) = fresh_codes();
-    ctx.ops.store.second_factor_verify(user.id, factor.created_at, step, &hashes, ctx.now).await?;
+    let verify = AccountChange::SecondFactorVerify { user: user.id, proposed: factor.created_at, step, hashes, at: ctx.now };
+    commit_own(ctx, verify, "two_factor_info_create", user.id, json!({})).await?;
     ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
-    note(ctx, "two_factor_info_create", user).await;
     Ok(codes)
 }
 
@@ -96,7 +102,7 @@ pub async fn two_factor_info_create(ctx: &OpCtx, token: &str) -> Result<Vec<Secr
 pub async fn two_factor_info_validate(ctx: &OpCtx, token: &str) -> Result<bool, Error> {
     let (user, session) = in_session(ctx)?;
     let factor = verified(ctx.ops.store.second_factor(user.id).await?)?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let right = token_use(&ctx.ops, user, &factor, &cleaned(token), ctx.now).await?;
     noted(ctx, user, session, right).await
 }
@@ -108,7 +114,7 @@ pub async fn two_factor_info_validate(ctx: &OpCtx, token: &str) -> Result<bool, 
 pub async fn recovery_code_validate(ctx: &OpCtx, code: &str) -> Result<bool, Error> {
     let (user, session) = in_session(ctx)?;
     verified(ctx.ops.store.second_factor(user.id).await?)?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Code, ctx.now)?;
     let right = ctx.ops.store.recovery_code_use(user.id, key::hash(&cleaned(code))).await?;
     noted(ctx, user, session, right).await
 }
@@ -120,8 +126,8 @@ pub async fn recovery_code_validate(ctx: &OpCtx, code: &str) -> Result<bool, Err
 pub async fn recovery_code_generate(ctx: &OpCtx) -> Result<Vec<SecretString>, Error> {
     let user = confirmed(ctx).await?;
     let (codes, hashes) = fresh_codes();
-    ctx.ops.store.recovery_codes_set(user.id, &hashes).await?;
-    note(ctx, "recovery_code_generate", user).await;
+    let change = AccountChange::RecoveryCodesSet { user: user.id, hashes };
+    commit_own(ctx, change, "recovery_code_generate", user.id, json!({})).await?;
     Ok(codes)
 }
 
@@ -132,15 +138,35 @@ pub async fn recovery_code_generate(ctx: &OpCtx) -> Result<Vec<SecretString>, Er
 pub async fn two_factor_info_delete(ctx: &OpCtx, password: Option<SecretString>) -> Result<(), Error> {
     let user = confirmed(ctx).await?;
     let password = password.ok_or_else(|| Error::bad_input("type your password, too (`password`)"))?;
-    ctx.ops.guesses.take(user.id, ctx.now)?;
+    ctx.ops.guesses.take(user.id, Guessed::Password, ctx.now)?;
     let stored = ctx.ops.store.user_password_hash(user.id).await?;
     if !verify_password(password, stored).await? {
         return Err(Error::bad_input("your password is another one: type it again"));
     }
-    ctx.ops.guesses.was_right(user.id);
-    ctx.ops.store.second_factor_delete(user.id).await?;
-    note(ctx, "two_factor_info_delete", user).await;
-    Ok(())
+    ctx.ops.guesses.was_right(user.id, Guessed::Password);
+    end(ctx, user, "two_factor_info_delete").await.map(drop)
+}
+
+/// Lets a person who has lost their app and their codes sign in by password alone again: for a command on the server, whose user could
+/// print a login link anyway. Whether there was anything to turn off.
+///
+/// # Errors
+/// Not a command on the server.
+pub async fn two_factor_reset(ctx: &OpCtx) -> Result<bool, Error> {
+    let person = ctx.user()?;
+    if person.via != Via::Server {
+        return Err(Error::new(Code::Forbidden, "Not Authorized: ask the operator to run `orrery user reset-two-factor` on the server"));
+    }
+    end(ctx, &person.user, "two_factor_reset").await
+}
+
+/// Whether there was one to end.
+async fn end(ctx: &OpCtx, user: &User, verb: &str) -> Result<bool, Error> {
+    match commit_own(ctx, AccountChange::SecondFactorDelete { user: user.id }, verb, user.id, json!({})).await {
+        // Somebody was faster, or it was never there.
+        Err(error) if error.is_stale() => Ok(false),
+        done => done.map(|()| true),
+    }
 }
 
 /// Begins the wait for a code when the person's logins need one. The answer is the secret under which [`code_login`] goes on.
@@ -172,7 +198,7 @@ pub async fn code_login(
     };
     let user = user.ok_or_else(over)?;
     let factor = verified(ops.store.second_factor(user.id).await?).map_err(|_| over())?;
-    ops.guesses.take(user.id, now)?;
+    ops.guesses.take(user.id, Guessed::Code, now)?;
     let code = cleaned(code);
     let (right, method) = if code.len() == 6 {
         (token_use(ops, &user, &factor, &code, now).await?, "password and code")
@@ -182,23 +208,13 @@ pub async fn code_login(
     if !right {
         return Err(wrong());
     }
-    ops.guesses.was_right(user.id);
+    ops.guesses.was_right(user.id, Guessed::Code);
     if !ops.store.pending_login_use(hash, now).await? {
         return Err(over());
     }
     let (session, cookie) = session_start(ops, &user, method, now, browser).await?;
     ops.store.session_confirm(user.id, session.id, now).await?;
     Ok((session, cookie, user))
-}
-
-/// Writes down in the person's own workspace what they did.
-async fn note(ctx: &OpCtx, verb: &str, user: &User) {
-    let Ok(tenant) = crate::workflow::home(ctx, Permission::Read) else { return };
-    let activity = ctx.activity(tenant, None, verb, user.id, json!({}));
-    // It was done, and whoever did it is to be told so.
-    if let Err(error) = ctx.commit(tenant, vec![activity]).await {
-        tracing::warn!(%error, verb, "what happened to a second factor could not be written down");
-    }
 }
 
 fn in_session(ctx: &OpCtx) -> Result<(&User, SessionId), Error> {
@@ -224,7 +240,7 @@ async fn confirmed(ctx: &OpCtx) -> Result<&User, Error> {
 
 async fn noted(ctx: &OpCtx, user: &User, session: SessionId, right: bool) -> Result<bool, Error> {
     if right {
-        ctx.ops.guesses.was_right(user.id);
+        ctx.ops.guesses.was_right(user.id, Guessed::Code);
         ctx.ops.store.session_confirm(user.id, session, ctx.now).await?;
     }
     Ok(right)

@@ -95,9 +95,10 @@ pub(crate) fn user_email(config: Config, email: &str, new: &str) -> anyhow::Resu
 
 /// Lets a user sign in by their password alone again.
 pub(crate) fn user_reset_two_factor(config: Config, email: &str) -> anyhow::Result<ExitCode> {
-    with_store(config, async |store, _| {
+    with_store(config, async |store, config| {
         let user = find_user(&store, Some(email)).await?;
-        let had = store.second_factor_delete(user.id).await?;
+        let acting = Acting::as_user(store, &config, user.id).await?;
+        let had = ops::second_factor::two_factor_reset(&acting.ctx).await?;
         let outcome = if had { "signs in by password alone now" } else { "had no two-factor authentication: nothing was changed" };
         Ok(format!("{} {outcome}", user.email))
     })

@@ -6,7 +6,7 @@ use domain::{SessionId, Tenant, Timestamp, UserId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::workspace::workspace_insert;
-use crate::{OAuthCode, Store, StoreError, api_key, invite, oauth, session};
+use crate::{OAuthCode, Store, StoreError, api_key, invite, oauth, second_factor, session};
 
 statements! {
     ANY_USER = "SELECT id FROM users LIMIT 1";
@@ -91,6 +91,31 @@ pub enum AccountChange {
         /// The address, in lower case.
         email: String,
     },
+    /// The secret that was proposed at a time becomes the one that codes are asked of. No other was proposed or verified meanwhile.
+    SecondFactorVerify {
+        /// Whose.
+        user: UserId,
+        /// When it was proposed.
+        proposed: Timestamp,
+        /// That of the code that showed it.
+        step: i64,
+        /// Of its recovery codes.
+        hashes: Vec<[u8; 32]>,
+        /// When.
+        at: Timestamp,
+    },
+    /// A second factor goes, with all that belongs to it. There is one.
+    SecondFactorDelete {
+        /// Whose.
+        user: UserId,
+    },
+    /// New recovery codes take the place of all earlier ones.
+    RecoveryCodesSet {
+        /// Whose.
+        user: UserId,
+        /// Of the codes.
+        hashes: Vec<[u8; 32]>,
+    },
     /// The links into the workspace that a person made end. There may be none.
     InvitesDelete {
         /// Who made them.
@@ -117,6 +142,9 @@ impl AccountChange {
             Self::SessionDelete { .. } => "SessionDelete",
             Self::PasswordSet { .. } => "PasswordSet",
             Self::ProfileSet { .. } => "ProfileSet",
+            Self::SecondFactorVerify { .. } => "SecondFactorVerify",
+            Self::SecondFactorDelete { .. } => "SecondFactorDelete",
+            Self::RecoveryCodesSet { .. } => "RecoveryCodesSet",
             Self::InvitesDelete { .. } => "InvitesDelete",
             Self::KeysRevoke { .. } => "KeysRevoke",
         }
@@ -136,6 +164,11 @@ pub(crate) fn statements(tenant: Tenant, change: &AccountChange) -> Vec<Statemen
         AccountChange::ProfileSet { user, name, email } => {
             vec![Statement::touch(&USER_PROFILE_SET, params![id = *user, name = name, email = email])]
         }
+        AccountChange::SecondFactorVerify { user, proposed, step, hashes, at } => {
+            second_factor::second_factor_verify(*user, *proposed, *step, hashes, *at)
+        }
+        AccountChange::SecondFactorDelete { user } => second_factor::second_factor_delete(*user),
+        AccountChange::RecoveryCodesSet { user, hashes } => second_factor::recovery_codes_set(*user, hashes),
         AccountChange::InvitesDelete { user } => vec![invite::invites_delete(tenant, *user)],
         AccountChange::KeysRevoke { user, kinds, at } => vec![api_key::api_keys_revoke(tenant, *user, kinds, *at)],
     }

@@ -58,9 +58,23 @@ fn row(r: &mut Record) -> Result<(Vec<u8>, Option<Timestamp>, Timestamp), BadCel
     Ok((r.bytes()?, r.maybe_time()?, r.time()?))
 }
 
-fn recovery_codes(user: UserId, hashes: &[[u8; 32]]) -> Vec<Statement> {
+pub(crate) fn recovery_codes_set(user: UserId, hashes: &[[u8; 32]]) -> Vec<Statement> {
     let mut statements = vec![Statement::any(&RECOVERY_CODES_CLEAR, params![user = user])];
     statements.extend(hashes.iter().map(|hash| Statement::touch(&RECOVERY_CODE_INSERT, params![user = user, hash = *hash])));
+    statements
+}
+
+pub(crate) fn second_factor_verify(user: UserId, proposed: Timestamp, step: i64, hashes: &[[u8; 32]], at: Timestamp) -> Vec<Statement> {
+    let verify = params![user = user, proposed = proposed, step = step, now = at];
+    let mut statements = vec![Statement::touch(&SECOND_FACTOR_VERIFY, verify)];
+    statements.extend(recovery_codes_set(user, hashes));
+    statements
+}
+
+pub(crate) fn second_factor_delete(user: UserId) -> Vec<Statement> {
+    let mut statements =
+        vec![Statement::touch(&SECOND_FACTOR_DELETE, params![user = user]), Statement::any(&PENDING_LOGINS_CLEAR, params![user = user])];
+    statements.extend(recovery_codes_set(user, &[]));
     statements
 }
 
@@ -85,43 +99,12 @@ impl Store {
         Ok(self.write_one(&SECOND_FACTOR_PROPOSE, params).await? > 0)
     }
 
-    /// Makes the secret that was proposed at that time the one that codes are asked of, with the hashes of its recovery codes. `step` is that of
-    /// the code that showed it.
-    ///
-    /// # Errors
-    /// [`StoreError::Stale`] when another one was proposed or verified in the meantime.
-    pub async fn second_factor_verify(
-        &self,
-        user: UserId,
-        proposed: Timestamp,
-        step: i64,
-        hashes: &[[u8; 32]],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let verify = params![user = user, proposed = proposed, step = step, now = now];
-        let mut statements = vec![Statement::touch(&SECOND_FACTOR_VERIFY, verify)];
-        statements.extend(recovery_codes(user, hashes));
-        self.write(statements).await.map(|_| ())
-    }
-
     /// Uses up the code of a step and of all before it. Of any number of uses of one code, one gets `true`.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn second_factor_step(&self, user: UserId, step: i64) -> Result<bool, StoreError> {
         Ok(self.write_one(&SECOND_FACTOR_STEP, params![user = user, step = step]).await? > 0)
-    }
-
-    /// Removes a person's second factor with all that belongs to it. Whether there was one.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn second_factor_delete(&self, user: UserId) -> Result<bool, StoreError> {
-        let mut statements =
-            vec![Statement::any(&SECOND_FACTOR_DELETE, params![user = user]), Statement::any(&PENDING_LOGINS_CLEAR, params![user = user])];
-        statements.extend(recovery_codes(user, &[]));
-        let outcomes = self.write(statements).await?;
-        Ok(outcomes.first().is_some_and(|outcome| outcome.touched > 0))
     }
 
     /// Everybody whose logins by password ask for a code: for the operator.
@@ -138,14 +121,6 @@ impl Store {
     /// The database does not answer.
     pub async fn has_recovery_codes(&self, user: UserId) -> Result<bool, StoreError> {
         Ok(self.one(&RECOVERY_CODE, &params![user = user], Record::bytes).await?.is_some())
-    }
-
-    /// Keeps the hashes of new recovery codes in the place of all earlier ones.
-    ///
-    /// # Errors
-    /// There is no such person.
-    pub async fn recovery_codes_set(&self, user: UserId, hashes: &[[u8; 32]]) -> Result<(), StoreError> {
-        self.write(recovery_codes(user, hashes)).await.map(|_| ())
     }
 
     /// Uses a recovery code up. Of any number of uses at once, one gets `true`.

@@ -110,16 +110,21 @@ both! {
     }
 
     async fn codes_and_the_logins_that_wait_for_them_are_used_once(fixture: Fixture) {
-        let (_, user) = fixture.tenant("owner").await;
+        let (tenant, user) = fixture.tenant("owner").await;
         let (_, other) = fixture.tenant("other").await;
         let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
         assert!(store.second_factor_propose(user.id, b"abandoned", now()).await.unwrap());
         assert!(store.second_factor_propose(user.id, b"a secret", later(1)).await.unwrap());
         assert!(!store.second_factor_step(user.id, 9).await.unwrap(), "a code of what is only proposed");
         let codes = [hash(), hash()];
-        let abandoned = store.second_factor_verify(user.id, now(), 10, &codes, later(2)).await;
+        let verify = |proposed| {
+            let (user, hashes) = (user.id, codes.to_vec());
+            AccountChange::SecondFactorVerify { user, proposed, step: 10, hashes, at: later(2) }
+        };
+        let abandoned = change(verify(now())).await;
         assert!(matches!(abandoned, Err(StoreError::Stale)) && !store.has_recovery_codes(user.id).await.unwrap());
-        store.second_factor_verify(user.id, later(1), 10, &codes, later(2)).await.unwrap();
+        change(verify(later(1))).await.unwrap();
         assert!(!store.second_factor_propose(user.id, b"another", later(3)).await.unwrap(), "a verified one was replaced");
         let factor = store.second_factor(user.id).await.unwrap().unwrap();
         assert_eq!((&factor.secret[..], factor.verified_at), (&b"a secret"[..], Some(later(2))));
@@ -146,7 +151,15 @@ both! {
         let entered = race(store, move |store| async move { store.pending_login_use(waiting, now()).await.unwrap().then_some(()) });
         assert_eq!(entered.await, 1);
 
-        assert!(store.second_factor_delete(id).await.unwrap() && !store.second_factor_delete(id).await.unwrap());
+        let fresh = hash();
+        change(AccountChange::RecoveryCodesSet { user: id, hashes: vec![fresh] }).await.unwrap();
+        assert!(!store.recovery_code_use(id, codes[1]).await.unwrap(), "an earlier code works on");
+        assert!(store.recovery_code_use(id, fresh).await.unwrap());
+        change(AccountChange::RecoveryCodesSet { user: id, hashes: vec![hash()] }).await.unwrap();
+
+        let end = AccountChange::SecondFactorDelete { user: id };
+        change(end.clone()).await.unwrap();
+        assert!(matches!(change(end).await, Err(StoreError::Stale)), "there was one no more");
         assert!(store.second_factor(id).await.unwrap().is_none() && !store.has_recovery_codes(id).await.unwrap());
         assert_eq!(store.pending_login(another, now()).await.unwrap(), None);
     }

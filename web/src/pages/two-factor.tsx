@@ -14,7 +14,7 @@ import { State } from "../ui/state";
 
 /** The code that follows the password. */
 export function TwoFactor({ on, recovery, password }: { on: boolean; recovery: boolean; password: boolean }) {
-  const [proposed, setProposed] = useState<{ secret: string; uri: string } | null>(null);
+  const [proposed, setProposed] = useState<Proposed | null>(null);
   const [codes, setCodes] = useState<string[] | null>(null);
   const [asking, setAsking] = useState<"codes" | "off" | null>(null);
   const close = () => setAsking(null);
@@ -31,11 +31,7 @@ export function TwoFactor({ on, recovery, password }: { on: boolean; recovery: b
             ? "An app on your phone makes a new code every thirty seconds. Whoever finds out your password does not get in without one."
             : "The code follows a password: set one first."}
       </p>
-      {!on && password && !proposed && (
-        <div>
-          <Act act={async () => setProposed((await change(TwoFactorInfoSecretDocument, {})).twoFactorInfoSecret)}>Set it up</Act>
-        </div>
-      )}
+      {!on && password && !proposed && <Begin proposed={setProposed} />}
       {!on && proposed && (
         <SetUp
           {...proposed}
@@ -78,6 +74,26 @@ export function TwoFactor({ on, recovery, password }: { on: boolean; recovery: b
         act={(given) => change(TwoFactorInfoDeleteDocument, { password: given })}
       />
     </section>
+  );
+}
+
+interface Proposed {
+  secret: string;
+  uri: string;
+}
+
+/** An open browser alone must not lock its person out: the password comes first. */
+function Begin({ proposed }: { proposed: (secret: Proposed) => void }) {
+  const [password, setPassword] = useState("");
+  return (
+    <form className="row wrap" aria-label="Begin two-factor authentication" style={{ alignItems: "flex-end" }} onSubmit={(event) => event.preventDefault()}>
+      <Field label="Your password">
+        <input className="input" type="password" autoComplete="current-password" value={password} onChange={(event) => setPassword(event.target.value)} />
+      </Field>
+      <Act type="submit" disabled={!password} act={async () => proposed((await change(TwoFactorInfoSecretDocument, { password })).twoFactorInfoSecret)}>
+        Set it up
+      </Act>
+    </form>
   );
 }
 

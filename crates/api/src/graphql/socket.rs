@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use domain::Timestamp;
+use domain::account::Membership;
 use domain::key::KeyKind;
 use futures::{Stream, StreamExt};
 use ops::limit::refusal;
@@ -251,13 +252,19 @@ impl Connection {
     }
 }
 
+/// Whether nobody was put out of a workspace or has another role there. Another name, plan or workspace takes nothing away.
+fn reach_as_before(before: &[Membership], now: &[Membership]) -> bool {
+    let same = |one: &Membership| now.iter().any(|other| other.workspace.id == one.workspace.id && other.role == one.role);
+    before.iter().all(same)
+}
+
 /// Whether the credential of the handshake still opens what it opened.
 pub(crate) async fn still_valid(ctx: &OpCtx) -> bool {
     let key = match &ctx.principal {
         Principal::Anonymous | Principal::System(_) => return true,
         Principal::Key(key) => key.key.id,
         Principal::User(person) => match ctx.ops.store.memberships(person.user.id).await {
-            Ok(memberships) if memberships != person.memberships => return false,
+            Ok(memberships) if !reach_as_before(&person.memberships, &memberships) => return false,
             Ok(_) => match person.via {
                 Via::Session(id) => {
                     return match ctx.ops.store.sessions(person.user.id).await {

@@ -35,6 +35,7 @@ pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
 use self::serve::Peer;
 pub use self::serve::serve;
+pub use self::shell::ShellTimes;
 use crate::dashboard::Dashboard;
 use crate::graphql::Engine;
 use crate::{flow, login, oauth, upload};
@@ -57,6 +58,8 @@ pub struct ApiState {
     pub dashboard: Dashboard,
     /// Where reverse proxies are whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Loopback is no exception: apps are there too.
     pub trusted_proxies: Arc<[Network]>,
+    /// When shells into containers are looked after.
+    pub shell_times: ShellTimes,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,
 }
@@ -73,6 +76,7 @@ impl ApiState {
             galaxy,
             dashboard: Dashboard::Absent,
             trusted_proxies: Arc::default(),
+            shell_times: ShellTimes::default(),
             limits: Arc::default(),
             uploads: Arc::default(),
         }

@@ -44,12 +44,8 @@ use crate::graphql::still_valid;
 
 /// Time for the first frame to come.
 const INIT: Duration = Duration::from_secs(10);
-/// How often the peer is pinged, and the credential looked at.
-const PERIOD: Duration = Duration::from_secs(30);
 /// A peer that was not heard of for so long is gone.
 const SILENCE: Duration = Duration::from_secs(95);
-/// A shell in which nothing is typed and nothing is said for so long is ended.
-const IDLE: Duration = Duration::from_secs(30 * 60);
 /// The largest frame.
 const FRAME: usize = 128 * 1024;
 
@@ -57,6 +53,21 @@ const FRAME: usize = 128 * 1024;
 const OUTPUT: u8 = 1;
 const INPUT: u8 = 2;
 const ERROR: u8 = 3;
+
+/// When shells are looked after.
+#[derive(Clone, Copy, Debug)]
+pub struct ShellTimes {
+    /// How often the peer is pinged, and the credential looked at.
+    pub period: Duration,
+    /// A shell in which nothing is typed and nothing is said for longer is ended.
+    pub idle: Duration,
+}
+
+impl Default for ShellTimes {
+    fn default() -> Self {
+        Self { period: Duration::from_secs(30), idle: Duration::from_secs(30 * 60) }
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
@@ -126,7 +137,8 @@ async fn admit(
         .max_message_size(FRAME)
         .max_frame_size(FRAME);
     let shell = container_shell(&ctx, target).await?;
-    Ok(upgrade.on_upgrade(move |socket| converse(ctx, shell, socket, shutdown)))
+    let times = state.shell_times;
+    Ok(upgrade.on_upgrade(move |socket| converse(ctx, shell, socket, times, shutdown)))
 }
 
 /// How a conversation ended: what is said about it, or that nobody is there to be told.
@@ -135,10 +147,10 @@ type Ending = Option<Result<ShellEnd, Error>>;
 type Sink = SplitSink<WebSocket, Message>;
 
 /// Serves a shell until the program, the person, the credential or the server ends it.
-async fn converse(ctx: OpCtx, shell: Shell, socket: WebSocket, shutdown: CancellationToken) {
+async fn converse(ctx: OpCtx, shell: Shell, socket: WebSocket, times: ShellTimes, shutdown: CancellationToken) {
     let (mut sink, mut stream) = socket.split();
     let end = tokio::select! {
-        end = talk(&ctx, &shell, &mut sink, &mut stream) => end,
+        end = talk(&ctx, &shell, &mut sink, &mut stream, times) => end,
         () = shutdown.cancelled() => Some(Err(restarting())),
     };
     if let Some(end) = end {
@@ -155,7 +167,7 @@ fn restarting() -> Error {
     Error::new(Code::Unavailable, "The server is being restarted: open the shell again")
 }
 
-async fn talk(ctx: &OpCtx, shell: &Shell, sink: &mut Sink, stream: &mut SplitStream<WebSocket>) -> Ending {
+async fn talk(ctx: &OpCtx, shell: &Shell, sink: &mut Sink, stream: &mut SplitStream<WebSocket>, times: ShellTimes) -> Ending {
     let spec = match timeout(INIT, first(stream)).await {
         Ok(Ok(spec)) => spec,
         Ok(Err(ending)) => return ending,
@@ -169,7 +181,8 @@ async fn talk(ctx: &OpCtx, shell: &Shell, sink: &mut Sink, stream: &mut SplitStr
     // Each goes on while the other one has to wait.
     tokio::select! {
         end = listen(stream, &input, &pulse) => end,
-        end = speak(ctx, sink, output, ended, &pulse) => end,
+        end = speak(sink, output, ended, &pulse, times.period) => end,
+        end = look_after(ctx, &pulse, times) => end,
     }
 }
 
@@ -221,13 +234,13 @@ async fn listen(stream: &mut SplitStream<WebSocket>, input: &mpsc::Sender<ShellI
 
 /// Tells what the program says, and how it ended.
 async fn speak(
-    ctx: &OpCtx,
     sink: &mut Sink,
     mut output: mpsc::Receiver<(ShellStream, Vec<u8>)>,
     ended: oneshot::Receiver<Result<ShellEnd, Error>>,
     pulse: &Pulse,
+    period: Duration,
 ) -> Ending {
-    let mut period = interval_at(Instant::now() + PERIOD, PERIOD);
+    let mut period = interval_at(Instant::now() + period, period);
     loop {
         let frame = tokio::select! {
             piece = output.recv() => match piece {
@@ -238,21 +251,27 @@ async fn speak(
                     Message::Binary([&[tag][..], bytes.as_slice()].concat().into())
                 }
             },
-            _ = period.tick() => {
-                if pulse.quiet_for() > IDLE {
-                    return Some(Err(Error::new(Code::Timeout, "Nothing happened here for 30 minutes: open the shell again")));
-                }
-                if !still_valid(ctx).await {
-                    return Some(Err(Error::new(Code::Forbidden, "The credential that opened this shell does not work any more")));
-                }
-                Message::Ping(Bytes::new())
-            }
+            _ = period.tick() => Message::Ping(Bytes::new()),
         };
         if sink.send(frame).await.is_err() {
             return None;
         }
     }
     Some(ended.await.unwrap_or_else(|_| Err(restarting())))
+}
+
+/// Ends what is forgotten or not allowed any more, however long the peer lets us wait.
+async fn look_after(ctx: &OpCtx, pulse: &Pulse, times: ShellTimes) -> Ending {
+    let mut period = interval_at(Instant::now() + times.period, times.period);
+    loop {
+        period.tick().await;
+        if pulse.quiet_for() > times.idle {
+            return Some(Err(Error::new(Code::Timeout, "Nothing happened here for 30 minutes: open the shell again")));
+        }
+        if !still_valid(ctx).await {
+            return Some(Err(Error::new(Code::Forbidden, "The credential that opened this shell does not work any more")));
+        }
+    }
 }
 
 async fn say_goodbye(ctx: &OpCtx, sink: &mut Sink, end: Result<ShellEnd, Error>) {

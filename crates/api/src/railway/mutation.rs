@@ -245,11 +245,11 @@ impl Mutation {
     fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
         super::notification::notification_settings_set(ctx, input)
     }
-    /// Copies the server's own database: for its operator.
+    /// Copies the server's own database: for its operator, in a browser.
     fn operator_backup_create(ctx: &Ctx) -> Result<OperatorBackup, Fault> {
         operator::backup_create(ctx)
     }
-    /// Deletes a copy of the server's own database: for its operator.
+    /// Deletes a copy of the server's own database: for its operator, in a browser.
     fn operator_backup_delete(ctx: &Ctx, name: String) -> Result<bool, Fault> {
         operator::backup_delete(ctx, &name)
     }
@@ -463,9 +463,9 @@ impl Mutation {
     fn two_factor_info_delete(ctx: &Ctx, password: Option<String>) -> Result<bool, Fault> {
         two_factor::two_factor_info_delete(ctx, password)
     }
-    /// Makes a secret for the person's app. It is shown this once, and counts from its first code on.
-    fn two_factor_info_secret(ctx: &Ctx) -> Result<TwoFactorInfoSecret, Fault> {
-        two_factor::two_factor_info_secret(ctx)
+    /// Makes a secret for the app of a person who types their password. It is shown this once, and counts from its first code on.
+    fn two_factor_info_secret(ctx: &Ctx, password: Option<String>) -> Result<TwoFactorInfoSecret, Fault> {
+        two_factor::two_factor_info_secret(ctx, password)
     }
     /// Uses a code of the app up; for five minutes the session may do what needs one. Whether it was right.
     fn two_factor_info_validate(ctx: &Ctx, input: TwoFactorInfoValidateInput) -> Result<bool, Fault> {

@@ -83,8 +83,8 @@ pub(crate) fn two_factor_info(ctx: &Ctx) -> Result<TwoFactorInfo, Fault> {
     Ok(TwoFactorInfo(ctx.wait(ops::second_factor::two_factor_info(&ctx.op))?))
 }
 
-pub(crate) fn two_factor_info_secret(ctx: &Ctx) -> Result<TwoFactorInfoSecret, Fault> {
-    Ok(TwoFactorInfoSecret(ctx.wait(ops::second_factor::two_factor_info_secret(&ctx.op))?))
+pub(crate) fn two_factor_info_secret(ctx: &Ctx, password: Option<String>) -> Result<TwoFactorInfoSecret, Fault> {
+    Ok(TwoFactorInfoSecret(ctx.wait(ops::second_factor::two_factor_info_secret(&ctx.op, password.map(SecretString::from)))?))
 }
 
 pub(crate) fn two_factor_info_create(ctx: &Ctx, input: &TwoFactorInfoCreateInput) -> Result<RecoveryCodes, Fault> {

@@ -276,7 +276,10 @@ async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
     let (store, now) = (&world.server.ops.store, Timestamp::now());
     let boss = ops::first_run::user_create(store, "boss@x.test", "Boss", true, None, now).await.unwrap();
     let (_, token) = ops::first_run::account_token(store, boss.id, "test", now).await.unwrap();
-    let boss = world.bearer(token.expose_secret()).await;
+    let key = world.bearer(token.expose_secret()).await;
+    let link = ops::first_run::login_link(store, boss.id, now).await.unwrap();
+    let (_, cookie, _) = ops::account::login_link_use(&world.server.ops, &link, now, ops::account::Browser::default()).await.unwrap();
+    let boss = authenticate(&world.server.ops, Surface::Railway, Presented::Session(cookie), now, None).await.unwrap();
 
     let plan = format!("mutation {{ workspacePlanSet(id: \"{}\", plan: FREE) {{ id }} }}", estate.workspace);
     world.data(&boss, &plan, Value::Null).await;
@@ -296,17 +299,31 @@ async fn the_operator_sees_everybody_and_keeps_copies_of_the_database() {
     };
     let before = list().await;
     assert!(before.len() == 14 && before.iter().all(|one| one["bytes"].as_f64().unwrap() > 0.0), "{before:?}");
+    let unfinished = ["orrery-old.db.part", "orrery-new.db.part"].map(|name| folder.join(name));
+    for (path, age) in unfinished.iter().zip([2 * 86_400, 60]) {
+        std::fs::File::create(path).unwrap().set_modified((now - std::time::Duration::from_secs(age)).into()).unwrap();
+    }
     let made = world.data(&boss, "mutation { operatorBackupCreate { name } }", Value::Null).await;
     let after = list().await;
     assert_eq!((after.len(), &after[0]["name"]), (14, &made["operatorBackupCreate"]["name"]));
     assert_eq!(after[1..], before[..13], "the oldest made room");
+    assert_eq!(unfinished.map(|path| path.exists()), [false, true], "what was interrupted stays for ever, or is taken from its maker");
 
     let delete = |name: &str| format!("mutation {{ operatorBackupDelete(name: \"{name}\") }}");
     for name in ["../orrery.db", "orrery-never.db"] {
         assert_eq!(world.error(&boss, &delete(name), Value::Null).await["extensions"]["code"], json!("NOT_FOUND"), "{name}");
     }
-    world.data(&boss, &delete(after[0]["name"].as_str().unwrap()), Value::Null).await;
+    let newest = delete(after[0]["name"].as_str().unwrap());
+    for by_key in ["mutation { operatorBackupCreate { name } }", &newest] {
+        assert_eq!(world.error(&key, by_key, Value::Null).await["extensions"]["code"], json!("FORBIDDEN"), "a key takes copies away");
+    }
+    assert_eq!(list().await, after);
+    world.data(&boss, &newest, Value::Null).await;
     assert_eq!(list().await, after[1..]);
+    let home = world.data(&boss, "{ me { workspaces { id } } }", Value::Null).await["me"]["workspaces"][0]["id"].clone();
+    let log = world.data(&boss, &format!("{{ auditLogs(workspaceId: {home}) {{ edges {{ node {{ eventType }} }} }} }}"), Value::Null).await;
+    let told = ["operator_backup_create", "operator_backup_delete"].map(|verb| log.to_string().matches(verb).count());
+    assert_eq!(told, [1, 1], "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,7 @@ const EXTRAS: &[&str] = &[
     "Mutation.triggerRemove",
     "Mutation.triggerSave",
     "Mutation.twoFactorInfoDelete.password",
+    "Mutation.twoFactorInfoSecret.password",
     "Mutation.workspaceCreate",
     "Mutation.workspacePlanSet",
     "Mutation.workspaceRoleSet",

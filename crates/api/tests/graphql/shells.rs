@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
+use api::ShellTimes;
+use api::graphql::Engine;
 use domain::deployment::{DeploymentStatus as Status, Replica, ReplicaStatus};
+use domain::shell::ShellStream;
 use domain::{ReplicaId, Role, Tenant, Timestamp};
 use futures::{SinkExt, StreamExt};
 use ops::environment::EnvironmentCreate;
+use ops::shell::ShellRequest;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use store::Change;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderName;
@@ -182,4 +187,76 @@ async fn shells_are_counted_written_down_and_given_back() {
     tokio::time::timeout(Duration::from_secs(20), free).await.expect("a free place");
     let all = world.server.ops.store.activities(Tenant::system(estate.workspace), None, 100).await.unwrap();
     assert!(!format!("{all:?}").contains("canary-line"), "what is said in a shell is nobody else's business");
+}
+
+/// A server that looks after its shells so often.
+async fn looking_after(period: Duration, idle: Duration) -> World {
+    World {
+        server: crate::server::Server::start_with_shells(ShellTimes { period, idle }).await,
+        engine: Engine::new(ops::auth::Surface::Railway),
+    }
+}
+
+/// A shell whose program is the test's own.
+async fn begun(world: &World, requests: &mut mpsc::Receiver<ShellRequest>, target: &str, token: &str) -> (Socket, ShellRequest) {
+    let mut socket = open(world, target, &[("authorization", token)]).await.unwrap();
+    socket.send(Message::text(json!({"type": "init_exec", "data": {}}).to_string())).await.unwrap();
+    let request = tokio::time::timeout(Duration::from_secs(20), requests.recv()).await.expect("the program's start").unwrap();
+    (socket, request)
+}
+
+const OFTEN: Duration = Duration::from_millis(50);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_nothing_types_no_more_either_once_their_key_is_gone() {
+    let world = looking_after(OFTEN, Duration::from_secs(600)).await;
+    let estate = world.estate("ann@x.test").await;
+    let target = container(&world, &estate).await.to_string();
+    let mut requests = world.server.ops.shells.requests();
+    let (mut socket, ShellRequest { mut input, output, ended: _ended, .. }) =
+        begun(&world, &mut requests, &target, &bearer(&estate.person.token)).await;
+    // It says more than fits between the two, so that its next word has to wait.
+    let patience = Duration::from_millis(500);
+    while let Ok(taken) = tokio::time::timeout(patience, output.send((ShellStream::Output, vec![b'x'; 64 << 10]))).await {
+        taken.unwrap();
+    }
+    let ctx = world.server.ctx(&estate.person.token).await;
+    let ops::Via::Key(key, _) = ctx.user().unwrap().via else { panic!() };
+    ops::token::api_token_delete(&ctx, key).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), output.closed()).await.expect("the shell goes on");
+    assert!(input.recv().await.is_none(), "what is typed still arrives");
+    assert_eq!(told(&mut socket).await["data"]["code"], json!("FORBIDDEN"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_shell_is_ended() {
+    let world = looking_after(OFTEN, Duration::ZERO).await;
+    let estate = world.estate("ann@x.test").await;
+    let target = container(&world, &estate).await.to_string();
+    let mut requests = world.server.ops.shells.requests();
+    let (mut socket, _program) = begun(&world, &mut requests, &target, &bearer(&estate.person.token)).await;
+    assert_eq!(told(&mut socket).await["data"]["code"], json!("TIMEOUT"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_ends_with_the_role_that_opened_it_and_not_with_a_new_name() {
+    let world = looking_after(OFTEN, Duration::from_secs(600)).await;
+    let (estate, other, third) = (world.estate("ann@x.test").await, world.estate("bob@x.test").await, world.estate("cy@x.test").await);
+    let bob = other.person.user.id;
+    world.member(estate.workspace, bob, Role::Member).await;
+    let target = container(&world, &estate).await.to_string();
+    let mut requests = world.server.ops.shells.requests();
+    let (mut socket, _program) = begun(&world, &mut requests, &target, &bearer(&other.person.token)).await;
+
+    let ann = world.server.ctx(&estate.person.token).await;
+    ops::workspace::workspace_update(&ann, estate.workspace, Some("Another name")).await.unwrap();
+    world.member(third.workspace, bob, Role::Viewer).await;
+    let mut pings = 0;
+    while pings < 10 {
+        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("nothing came").unwrap().unwrap();
+        assert!(frame.is_ping(), "{frame:?}");
+        pings += 1;
+    }
+    world.member(estate.workspace, bob, Role::Viewer).await;
+    assert_eq!(told(&mut socket).await["data"]["code"], json!("FORBIDDEN"));
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use api::ApiState;
+use api::{ApiState, ShellTimes};
 use domain::account::User;
 use domain::rate::Limits;
 use domain::{EnvironmentId, ProjectId, Timestamp};
@@ -46,11 +46,20 @@ pub(crate) struct Person {
 impl Server {
     /// A server whose keys have no limits: tests ask faster than people do.
     pub(crate) async fn start() -> Self {
+        Self::start_with_shells(ShellTimes::default()).await
+    }
+
+    /// The same with other times for shells.
+    pub(crate) async fn start_with_shells(times: ShellTimes) -> Self {
         let rules = LimitRules { free: Limits::NONE, hobby: Limits::NONE, professional: Limits::NONE, ..LimitRules::default() };
-        Self::start_limited(Limiter::new(rules)).await
+        Self::start_as(Limiter::new(rules), times).await
     }
 
     pub(crate) async fn start_limited(limits: Limiter) -> Self {
+        Self::start_as(limits, ShellTimes::default()).await
+    }
+
+    async fn start_as(limits: Limiter, times: ShellTimes) -> Self {
         let dir = TempDir::new().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -70,6 +79,7 @@ impl Server {
         let mut state = ApiState::new(ops.clone());
         // Tests stand in for a reverse proxy, and so for people elsewhere.
         state.trusted_proxies = ["127.0.0.1".parse().unwrap()].into();
+        state.shell_times = times;
         let task = tokio::spawn(api::serve(listener, api::router(state), stop.clone()));
         Self { ops, address, stop, task, dir }
     }
