@@ -96,6 +96,7 @@ param_from! {
     &[EnvironmentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ServiceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[InstanceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[DomainId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[VolumeId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[VolumeInstanceId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[DeploymentId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
