@@ -43,6 +43,9 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 
 /** What is wrong for people who do not see, or use no mouse. */
 async function barriers(page) {
+  // What fades in has the contrast of its end.
+  const settle = () => Promise.all(document.getAnimations().filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime)).map((one) => one.finished.catch(() => {})));
+  await page.evaluate(`(${settle})().then(() => {})`);
   const session = await page.context().newCDPSession(page);
   // The page's own policy lets no foreign script in; the debugger's way past it is not the page's.
   await session.send("Runtime.evaluate", { expression: `typeof window.axe === "undefined" && (() => {\n${axe}\n})()` });
