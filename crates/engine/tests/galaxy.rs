@@ -5,6 +5,7 @@ use std::time::Duration;
 use domain::activity::Actor;
 use domain::galaxy::{ActivityKind, app_id, container_id};
 use domain::notification::{NotificationSettings, Slack};
+use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
 use ops::service::{InstancePatch, service_instance_update};
@@ -81,10 +82,14 @@ async fn a_trigger_adds_and_removes_says_why_and_a_webhook_hears_of_it() {
     until_containers(&test, &app, 1, 0.0).await;
 
     for (trigger, steps) in [(up, ["from 1 to 2", "from 2 to 3"]), (down, ["from 3 to 2", "from 2 to 1"])] {
-        let runs = verbs::trigger_runs(&app.ctx(), &trigger.id.to_string(), 1_000).await.unwrap();
+        let log = async || verbs::trigger_runs(&app.ctx(), &trigger.id.to_string(), 1_000).await.unwrap();
+        let told = |runs: &[TriggerRun], step: &str| runs.iter().position(|run| run.log.iter().any(|line| line.contains(step)));
+        // A run is written down after it has done what it tells of.
+        let runs = test
+            .until("a log of each step", async || Some(log().await).filter(|runs| steps.iter().all(|step| told(runs, step).is_some())))
+            .await;
         for step in steps {
-            let run = runs.iter().find(|run| run.log.iter().any(|line| line.contains(step)));
-            let run = run.unwrap_or_else(|| panic!("{} did not scale {step}: {runs:#?}", trigger.spec.name));
+            let run = &runs[told(&runs, step).unwrap()];
             assert_eq!(run.outcome, "executed");
             assert!(run.log.iter().any(|line| line.starts_with("matched rules")), "{run:#?}");
         }

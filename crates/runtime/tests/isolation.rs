@@ -332,7 +332,7 @@ async fn a_shell_has_a_terminal_with_a_size_and_ends_with_its_app() {
     visit.sees("20 60").await;
     visit.sees("xterm-256color-4").await;
     // Ctrl-C reaches what runs in front, and not the shell.
-    visit.types("echo go-$((3+3)); sleep 1000\n").await;
+    visit.types("sh -c 'echo go-$((3+3)); exec sleep 1000'\n").await;
     visit.sees("go-6").await;
     // What is typed before the shell is back is thrown away with what was interrupted.
     visit.said.clear();
