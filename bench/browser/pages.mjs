@@ -155,7 +155,9 @@ async function services(page) {
   await during(page, 2000, () => page.mouse.wheel(0, 20));
   await page.keyboard.up("Control");
   moved("made larger and smaller", await watched(page));
-  await page.reload();
+  // Elsewhere and back: the canvas shows everything again.
+  await page.goto("about:blank");
+  await open(page, canvas, ".react-flow__node");
   await card.waitFor();
   await watch(page);
   for (let round = 0; round < 3; round++) {
