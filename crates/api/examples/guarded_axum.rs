@@ -46,7 +46,7 @@ async fn open(folder: &Path) -> Arc<Ops> {
     let settings = Settings::local(folder);
     let mut ops = Ops::new(store, Telemetry::open(telemetry).expect("the logs open"), settings);
     let plenty = PLENTY.parse().expect("limits");
-    ops.limits = Limiter::new(LimitRules { free: plenty, hobby: plenty, professional: plenty, ..LimitRules::default() });
+    ops.limits = Limiter::new(LimitRules { free: plenty, hobby: plenty, professional: plenty, operator: plenty, ..LimitRules::default() });
     Arc::new(ops)
 }
 

@@ -10,7 +10,7 @@ use server::{Reply, Server};
 
 fn limited(limits: &str) -> Limiter {
     let limits: Limits = limits.parse().unwrap();
-    Limiter::new(LimitRules { free: limits, hobby: limits, professional: limits, ..LimitRules::default() })
+    Limiter::new(LimitRules { free: limits, hobby: limits, professional: limits, operator: limits, ..LimitRules::default() })
 }
 
 fn number(reply: &Reply, name: &str) -> i64 {

@@ -60,7 +60,7 @@ fn key() -> Principal {
 
 fn rules() -> LimitRules {
     let plenty = "1000000000/second,1000000000/hour".parse().expect("limits");
-    LimitRules { professional: plenty, ..LimitRules::default() }
+    LimitRules { professional: plenty, operator: plenty, ..LimitRules::default() }
 }
 
 async fn memory(store: &Store, keys: usize) -> usize {

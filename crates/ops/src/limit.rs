@@ -28,11 +28,16 @@ pub struct LimitRules {
     pub hobby: Limits,
     /// Plan Professional.
     pub professional: Limits,
+    /// Keys that act for an operator's account, whatever its plan: a script of the command-line client must not stop at one's own server.
+    pub operator: Limits,
     /// A session: it is not a key, and what it does costs none of its person's keys anything.
     pub session: Limits,
     /// What the GraphQL operations of one credential may cost in a minute, in fields that they resolve. `None` is no limit.
     pub cost: Option<u32>,
 }
+
+/// Several times what a command-line client asks that is started again as soon as it ends.
+const OPERATOR: Limits = Limits([Some(500), None, Some(100_000), None]);
 
 /// About ten seconds of one core's work.
 const COST: u32 = 20_000_000;
@@ -43,6 +48,7 @@ impl Default for LimitRules {
             free: Limits::of_plan(Plan::Free),
             hobby: Limits::of_plan(Plan::Hobby),
             professional: Limits::of_plan(Plan::Professional),
+            operator: OPERATOR,
             session: Limits([Some(200), None, None, None]),
             cost: Some(COST),
         }
@@ -101,15 +107,30 @@ impl Limiter {
     pub async fn take(&self, store: &Store, principal: &Principal, now: Timestamp) -> Result<Option<State>, Error> {
         let Some(counted) = self.counted(principal) else { return Ok(None) };
         let Some((shared, fallback)) = self.shared.as_ref().filter(|_| counted.lasting && counted.limits != Limits::NONE) else {
-            return self.take_here(store, &counted, now).await.map(Some);
+            // Mostly the subject is known, and nothing has to be waited for.
+            if let Some(state) = self.meters.take(&counted, now) {
+                return Ok(Some(state));
+            }
+            return Box::pin(self.take_here(store, &counted, now)).await.map(Some);
         };
-        let known = self.used(store, &counted, now).await?;
+        Box::pin(self.take_shared(shared, *fallback, store, &counted, now)).await
+    }
+
+    async fn take_shared(
+        &self,
+        shared: &Shared,
+        fallback: Fallback,
+        store: &Store,
+        counted: &Counted,
+        now: Timestamp,
+    ) -> Result<Option<State>, Error> {
+        let known = self.used(store, counted, now).await?;
         match (shared.take(counted.subject, &counted.limits, known, now).await, fallback) {
             (Some(state), _) => {
-                self.meters.note(&counted, &state, now);
+                self.meters.note(counted, &state, now);
                 Ok(Some(state))
             }
-            (None, Fallback::Local) => self.take_here(store, &counted, now).await.map(Some),
+            (None, Fallback::Local) => self.take_here(store, counted, now).await.map(Some),
             (None, Fallback::Refuse) => {
                 Err(Error::new(Code::Unavailable, "Requests cannot be counted at present, so none is accepted: try again in a moment"))
             }
@@ -209,8 +230,8 @@ impl Limiter {
                 Via::Session(id) => Some(Counted { subject: Subject(id.0), limits: self.rules.session, lasting: false }),
                 Via::Absent | Via::Server => None,
                 // A login has a new token every hour: they count together.
-                Via::Key(_, KeyKind::OAuthAccess | KeyKind::OAuthRefresh) => lasting(person.user.id.0, self.of_plan(plan(person))),
-                Via::Key(id, _) => lasting(id.0, self.of_plan(plan(person)).with(own(person.limits))),
+                Via::Key(_, KeyKind::OAuthAccess | KeyKind::OAuthRefresh) => lasting(person.user.id.0, self.of_account(person)),
+                Via::Key(id, _) => lasting(id.0, self.of_account(person).with(own(person.limits))),
             },
             Principal::Key(key) => {
                 // GalaxyAI's keys have the limits that their owner sets, and no others (`contracts/flow.md` 2.1).
@@ -218,6 +239,13 @@ impl Limiter {
                 lasting(key.key.id.0, plan.with(own(key.key.limits)))
             }
         }
+    }
+
+    fn of_account(&self, person: &UserPrincipal) -> Limits {
+        if person.user.operator {
+            return self.rules.operator;
+        }
+        self.of_plan(person.home().map_or(Plan::Free, |home| home.plan))
     }
 
     /// What a plan allows on this server.
@@ -241,10 +269,6 @@ pub fn refusal(state: &State) -> Error {
         window.limit, window.seconds
     );
     Error::new(Code::RateLimited, text)
-}
-
-fn plan(person: &UserPrincipal) -> Plan {
-    person.home().map_or(Plan::Free, |home| home.plan)
 }
 
 fn own(limits: KeyLimits) -> Limits {

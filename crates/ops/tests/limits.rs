@@ -129,6 +129,11 @@ async fn a_key_has_the_limits_of_its_plan_unless_it_has_its_own() {
     assert_eq!(windows(&key(KeyKind::Flow, KeyLimits::FLOW)).await, "60/minute 1000/day", "its owner's limits and no others");
     let account = Via::Key(ApiKeyId::generate(), KeyKind::Account);
     assert_eq!(windows(&person(UserId::generate(), account, KeyLimits::OF_PLAN)).await, "1000/day", "no workspace is the plan Free");
+    let mut operator = person(UserId::generate(), account, KeyLimits::OF_PLAN);
+    if let Principal::User(person) = &mut operator {
+        Arc::get_mut(person).unwrap().user.operator = true;
+    }
+    assert_eq!(windows(&operator).await, "500/second 100000/hour", "one's own server");
     assert!(limiter.take(&store, &Principal::Anonymous, morning()).await.unwrap().is_none());
 }
 

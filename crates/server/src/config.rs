@@ -109,6 +109,9 @@ struct Settings {
     /// The same on the plan Professional [default: 50/second,10000/hour].
     #[arg(long, env = "ORRERY_LIMITS_PROFESSIONAL", value_name = "LIMITS", hide_short_help = true)]
     limits_professional: Option<String>,
+    /// The same for the keys of operators' accounts, whatever their plan [default: 500/second,100000/hour].
+    #[arg(long, env = "ORRERY_LIMITS_OPERATOR", value_name = "LIMITS", hide_short_help = true)]
+    limits_operator: Option<String>,
     /// Fields that the GraphQL operations of one credential may resolve in a minute, 0 for any number [default: 20000000].
     #[arg(long, env = "ORRERY_LIMITS_COST", value_name = "NUMBER", hide_short_help = true)]
     limits_cost: Option<u32>,
@@ -221,6 +224,7 @@ pub(crate) struct Config {
     pub(crate) limits_free: String,
     pub(crate) limits_hobby: String,
     pub(crate) limits_professional: String,
+    pub(crate) limits_operator: String,
     pub(crate) limits_cost: u32,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) max_upload_bytes: ByteSize,
@@ -324,9 +328,8 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
             layers.pick(stringify!($name), set.$name, file.$name, $default)
         };
     }
-    let data_dir = absolute(pick!(data_dir, default_data_dir));
+    let (data_dir, base_domain) = (absolute(pick!(data_dir, default_data_dir)), pick!(base_domain, || "localhost".to_owned()));
     let listen = pick!(listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
-    let base_domain = pick!(base_domain, || "localhost".to_owned());
     Ok(Config {
         edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
         edge_tls_listen: pick!(edge_tls_listen, Vec::new),
@@ -349,6 +352,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         limits_free: pick!(limits_free, || plan_default(Plan::Free)),
         limits_hobby: pick!(limits_hobby, || plan_default(Plan::Hobby)),
         limits_professional: pick!(limits_professional, || plan_default(Plan::Professional)),
+        limits_operator: pick!(limits_operator, || LimitRules::default().operator.to_string()),
         limits_cost: pick!(limits_cost, || LimitRules::default().cost.unwrap_or_default()),
         trusted_proxies: layers.networks("trusted_proxies", set.trusted_proxies, file.trusted_proxies)?,
         max_upload_bytes: pick!(max_upload_bytes, || ByteSize(500_000_000)),
@@ -469,6 +473,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         ("limits_free", &config.limits_free),
         ("limits_hobby", &config.limits_hobby),
         ("limits_professional", &config.limits_professional),
+        ("limits_operator", &config.limits_operator),
     ];
     for (key, text) in plans {
         if text.parse::<Limits>().is_err() {

@@ -247,8 +247,12 @@ fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
 
 #[test]
 fn an_app_without_connections_stops_and_a_new_connection_starts_it() {
-    let server =
-        Server::start_with(&[("ORRERY_SLEEP_AFTER_SECONDS", "3"), ("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")]);
+    let server = Server::start_with(&[
+        ("ORRERY_SLEEP_AFTER_SECONDS", "3"),
+        ("ORRERY_LIMITS_HOBBY", "none"),
+        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
+        ("ORRERY_LIMITS_OPERATOR", "none"),
+    ]);
     let (_, id) = deployed(&server);
     let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {{coldStart: true}}) {{ coldStart }}"));
     assert_eq!(set["setAppSettings"]["coldStart"], true);
@@ -454,6 +458,7 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
         ("ORRERY_MAIL_FROM", "Orrery <orrery@example.test>"),
         ("ORRERY_LIMITS_HOBBY", "none"),
         ("ORRERY_LIMITS_PROFESSIONAL", "none"),
+        ("ORRERY_LIMITS_OPERATOR", "none"),
     ]);
     let (_, id) = deployed(&server);
 

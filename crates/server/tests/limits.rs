@@ -20,7 +20,7 @@ fn left(answer: &Answer) -> u32 {
 
 #[test]
 fn a_killed_server_gives_no_day_back() {
-    let mut server = Server::start_with(&[("ORRERY_LIMITS_PROFESSIONAL", "100/day")]);
+    let mut server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "100/day")]);
     for count in 1..=20 {
         let answer = ask(&server);
         assert_eq!((answer.status, left(&answer)), (200, 100 - count), "{answer:?}");
@@ -37,7 +37,7 @@ fn a_killed_server_gives_no_day_back() {
 #[test]
 fn counts_are_kept_in_redis_and_its_absence_is_told() {
     let mut redis = Redis::start();
-    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_PROFESSIONAL", "100/day")]);
+    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
     for count in 1..=5 {
         assert_eq!(left(&ask(&server)), 100 - count);
     }
@@ -47,4 +47,14 @@ fn counts_are_kept_in_redis_and_its_absence_is_told() {
     }
     let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
     assert_eq!(log.matches("shared rate limits do not answer").count(), 1, "{log}");
+}
+
+#[test]
+fn the_command_line_waits_for_the_next_second() {
+    let server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "1/second")]);
+    for _ in 0..4 {
+        assert_eq!(server.json(server.dir.path(), &["whoami", "--json"])["email"], "admin@localhost");
+    }
+    let listed = server.json(server.dir.path(), &["list", "--json"]);
+    assert_eq!(listed, serde_json::json!([]), "several requests of one command");
 }

@@ -51,7 +51,13 @@ impl Server {
 
     /// The same with other times for shells.
     pub(crate) async fn start_with_shells(times: ShellTimes) -> Self {
-        let rules = LimitRules { free: Limits::NONE, hobby: Limits::NONE, professional: Limits::NONE, ..LimitRules::default() };
+        let rules = LimitRules {
+            free: Limits::NONE,
+            hobby: Limits::NONE,
+            professional: Limits::NONE,
+            operator: Limits::NONE,
+            ..LimitRules::default()
+        };
         Self::start_as(Limiter::new(rules), times).await
     }
 

@@ -8,7 +8,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{client, server};
 use hyper_util::rt::TokioIo;
@@ -21,6 +21,13 @@ use super::database;
 use super::server::Server;
 
 type Body = Either<Incoming, Full<Bytes>>;
+
+/// The longest wait for a window of the server's limits that is worth it: that of a second, and some more for the clock.
+const WAIT: Duration = Duration::from_secs(2);
+/// How often a request waits.
+const WAITS: usize = 10;
+/// The largest body that is kept until the server has taken it: every operation, no upload.
+const KEPT: u64 = 1 << 20;
 
 /// Answers for Railway's hosts by asking `server`, and refuses every other host.
 #[derive(Clone)]
@@ -93,7 +100,10 @@ impl Proxy {
 
     /// The inner protocol: what the CLI believes to say to Railway.
     async fn on_request(&self, request: Request<Incoming>) -> Response<Body> {
-        match self.forward(request).await {
+        let upgrades = request.headers().contains_key(header::UPGRADE);
+        let small = request.body().size_hint().upper().is_some_and(|length| length <= KEPT);
+        let answer = if small && !upgrades { self.patiently(request).await } else { self.forward(request.map(Either::Left)).await };
+        match answer {
             Ok(answer) => answer,
             Err(error) => {
                 // The CLI shows the first error's message, and `message` for an upload: contracts/railway-cli.md 4 and 5.
@@ -107,8 +117,25 @@ impl Proxy {
         }
     }
 
+    /// Sends the request again when it came too soon after others: the CLI itself would give up, in the middle of a script. One that is
+    /// refused for its number has done nothing.
+    async fn patiently(&self, request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let again = || Request::from_parts(head.clone(), Either::Right(Full::from(body.clone())));
+        for _ in 0..WAITS {
+            let answer = self.forward(again()).await?;
+            let after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            match after.map(Duration::from_secs) {
+                Some(wait) if answer.status() == StatusCode::TOO_MANY_REQUESTS && wait <= WAIT => tokio::time::sleep(wait).await,
+                _ => return Ok(answer),
+            }
+        }
+        self.forward(again()).await
+    }
+
     /// One connection per request: the CLI makes few, and none is ever sent on a connection that the server is about to close.
-    async fn forward(&self, mut request: Request<Incoming>) -> anyhow::Result<Response<Body>> {
+    async fn forward(&self, mut request: Request<Body>) -> anyhow::Result<Response<Body>> {
         let stream = self.server.connect().await?;
         let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
         self.tasks.spawn(async move {
@@ -143,7 +170,7 @@ impl Proxy {
     }
 }
 
-fn rewrite(server: &Server, request: &mut Request<Incoming>) -> anyhow::Result<()> {
+fn rewrite(server: &Server, request: &mut Request<Body>) -> anyhow::Result<()> {
     let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
     *request.uri_mut() = Uri::try_from(format!("{}{path}", server.prefix()))?;
     let headers = request.headers_mut();

@@ -19,6 +19,7 @@ pub(crate) fn limiter(config: &Config) -> anyhow::Result<Limiter> {
         free: config.limits_free.parse()?,
         hobby: config.limits_hobby.parse()?,
         professional: config.limits_professional.parse()?,
+        operator: config.limits_operator.parse()?,
         cost: (config.limits_cost > 0).then_some(config.limits_cost),
         ..LimitRules::default()
     };

@@ -237,7 +237,12 @@ struct Receiver {
 
 /// A server whose nodes may ask this machine, and whose keys have no limits.
 fn open_server(more: &[(&str, &str)]) -> Server {
-    let open = [("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"), ("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")];
+    let open = [
+        ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
+        ("ORRERY_LIMITS_HOBBY", "none"),
+        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
+        ("ORRERY_LIMITS_OPERATOR", "none"),
+    ];
     Server::start_with(&[&open, more].concat())
 }
 

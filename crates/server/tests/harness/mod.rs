@@ -54,7 +54,7 @@ impl Server {
 
     /// A server whose keys have no limits: for tests that ask faster than people do.
     pub fn start_unlimited() -> Self {
-        Self::start_with(&[("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none")])
+        Self::start_with(&[("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none"), ("ORRERY_LIMITS_OPERATOR", "none")])
     }
 
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
