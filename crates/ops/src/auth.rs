@@ -53,7 +53,7 @@ pub async fn authenticate(
 ) -> Result<Principal, Error> {
     let (sent, secret) = match &presented {
         Presented::None => return Ok(Principal::Anonymous),
-        Presented::Session(secret) => return surface.narrow(session(ops, secret, now).await?),
+        Presented::Session(secret) => return surface.narrow(Box::pin(session(ops, secret, now)).await?),
         Presented::Bearer(secret) => (Sent::Bearer, secret),
         Presented::ProjectToken(secret) => (Sent::ProjectToken, secret),
         Presented::GalaxyKey(secret) => (Sent::GalaxyKey, secret),
@@ -67,6 +67,20 @@ pub async fn authenticate(
     if let Some(known) = known {
         return surface.narrow(known);
     }
+    // Apart, so that not every request carries the room that a look into the store takes.
+    Box::pin(look_up(ops, surface, kind, slot, now, address)).await
+}
+
+/// Finds out whom a key acts for that is not remembered, and remembers it.
+async fn look_up(
+    ops: &Arc<Ops>,
+    surface: Surface,
+    kind: KeyKind,
+    slot: [u8; 32],
+    now: Timestamp,
+    address: Option<&str>,
+) -> Result<Principal, Error> {
+    let version = ops.store.version();
     let found = ops.store.api_key_by_hash(slot).await?.filter(|key| key.kind == kind);
     let key = found.ok_or_else(|| refused(surface, kind, "is unknown; it may have been deleted"))?;
     let principal = principal_of(ops, surface, &key).await?;
