@@ -4,6 +4,7 @@
 //! decisions a second of 64 callers about 1,000 keys.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -11,9 +12,11 @@ use std::time::{Duration, Instant};
 use domain::account::{Plan, Workspace};
 use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::{ApiKeyId, Grants, Timestamp, UserId, WorkspaceId};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{Fallback, LimitRules, Limiter, Shared};
-use ops::{KeyPrincipal, Principal};
+use ops::{KeyPrincipal, Ops, Principal, Settings, first_run};
 use store::{MasterKey, Store, StoreConfig};
+use telemetry::{Telemetry, TelemetryConfig};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -23,7 +26,7 @@ async fn main() {
     let url = format!("sqlite://{}", folder.path().join("orrery.db").display());
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("the store opens");
     let figure = match place.as_str() {
-        "memory" => memory(&store, amount).await,
+        "memory" => memory(store, folder.path(), amount).await,
         redis => decisions(store, redis, Duration::from_secs(amount as u64)).await,
     };
     writeln!(std::io::stdout(), "{figure}").expect("somebody reads it");
@@ -63,13 +66,30 @@ fn rules() -> LimitRules {
     LimitRules { professional: plenty, operator: plenty, ..LimitRules::default() }
 }
 
-async fn memory(store: &Store, keys: usize) -> usize {
-    let limiter = Limiter::new(rules());
-    let before = resident();
-    for _ in 0..keys {
-        limiter.take(store, &key(), Timestamp::now()).await.expect("a decision");
+/// Keys of accounts, each recognised and counted once: what the limiter and what authentication remember of them.
+async fn memory(store: Store, folder: &Path, keys: usize) -> usize {
+    let now = Timestamp::now();
+    let telemetry = TelemetryConfig { dir: folder.join("telemetry"), retain_days: 1, retain_bytes: 1 << 20 };
+    let mut ops = Ops::new(store, Telemetry::open(telemetry).expect("the logs open"), Settings::local(folder));
+    ops.limits = Limiter::new(rules());
+    let ops = Arc::new(ops);
+    let user = first_run::user_create(&ops.store, "bench@localhost", "Bench", true, None, now).await.expect("a user").id;
+    let mut secrets = vec![];
+    for first in (0..keys).step_by(1000) {
+        let mut made = tokio::task::JoinSet::new();
+        for at in first..keys.min(first + 1000) {
+            let ops = ops.clone();
+            made.spawn(async move { first_run::account_token(&ops.store, user, &format!("key {at}"), now).await });
+        }
+        secrets.extend(made.join_all().await.into_iter().map(|made| made.expect("a key").1));
     }
-    assert_eq!(limiter.remembered(), keys);
+    let before = resident();
+    for secret in &secrets {
+        let presented = Presented::Bearer(secret.clone());
+        let principal = authenticate(&ops, Surface::Railway, presented, now, Some("127.0.0.1")).await.expect("the key is known");
+        ops.limits.take(&ops.store, &principal, now).await.expect("a decision");
+    }
+    assert_eq!(ops.limits.remembered(), keys);
     resident().saturating_sub(before) / keys
 }
 

@@ -1,4 +1,4 @@
-//! Time from the start of a trivial server to its first accepted connection: a plain child, the same in the sandbox, and the same as a
+//! Time from the start of a trivial server to its first 200: a plain child, the same in the sandbox, and the same as a
 //! replica. The sandbox may add 20 ms at most. Run as root for the whole sandbox:
 //!
 //! `cargo run --release -p orrery-runtime --example start_latency [ROUNDS]`
@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -20,6 +21,7 @@ use runtime::sandbox::{Sandbox, own_program};
 use runtime::{Driver, ReplicaSpec, UnixUser};
 
 const ALLOWED: Duration = Duration::from_millis(20);
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -33,12 +35,16 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?.block_on(measure(rounds))
 }
 
-/// Accepts and hangs up.
+/// Answers whatever is asked.
 fn serve(args: &[String]) -> Result<ExitCode, Box<dyn Error>> {
     let port = args.iter().position(|arg| arg == "--port").and_then(|at| args.get(at + 1)).ok_or("--port is missing")?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.parse()?))?;
     for stream in listener.incoming() {
-        drop(stream?);
+        let mut stream = stream?;
+        // One that asks nothing only wanted to know whether somebody listens.
+        if stream.read(&mut [0; 1024])? > 0 {
+            stream.write_all(ANSWER)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,7 +90,7 @@ async fn measure(rounds: usize) -> Result<ExitCode, Box<dyn Error>> {
     for check in Sandbox::capabilities().checks().iter().filter(|check| !check.ok) {
         println!("without {}: {}", check.name, check.found);
     }
-    println!("medians of {rounds} rounds, start to first accepted connection");
+    println!("medians of {rounds} rounds, start to first 200");
     println!("plain child            {:>7.2} ms", millis(plain));
     println!("in the sandbox         {:>7.2} ms (adds {:.2})", millis(sandboxed), millis(added));
     println!("replica with supervisor{:>7.2} ms", millis(replica));
@@ -96,7 +102,7 @@ async fn run_plain(exe: &Path) -> Result<Duration, Box<dyn Error>> {
     let port = free_port()?;
     let began = Instant::now();
     let mut child = tokio::process::Command::new(exe).args(["static", "--port", &port.to_string()]).spawn()?;
-    let took = until_accepted(port, began)?;
+    let took = until_answered(port, began)?;
     child.kill().await?;
     Ok(took)
 }
@@ -106,7 +112,7 @@ async fn run_sandboxed(sandbox: &Sandbox) -> Result<Duration, Box<dyn Error>> {
     let began = Instant::now();
     let args = ["static", "--port", &port.to_string()];
     let mut child = sandbox.command(own_program(), &args, &BTreeMap::new(), &sandbox.root)?.stdout(Stdio::null()).spawn()?;
-    let took = until_accepted(port, began)?;
+    let took = until_answered(port, began)?;
     child.kill().await?;
     Ok(took)
 }
@@ -137,7 +143,7 @@ async fn run_replica(
     let port = spec.port;
     let began = Instant::now();
     driver.start(spec).await?;
-    let took = until_accepted(port, began)?;
+    let took = until_answered(port, began)?;
     let memory = resident_kilobytes(&data.join("replicas").join(id.to_string()).join("state.json"))?;
     let mut bell = driver.bell();
     driver.stop(id, Duration::ZERO).await?;
@@ -165,10 +171,14 @@ fn free_port() -> Result<u16, Box<dyn Error>> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-fn until_accepted(port: u16, began: Instant) -> Result<Duration, Box<dyn Error>> {
+fn until_answered(port: u16, began: Instant) -> Result<Duration, Box<dyn Error>> {
     while began.elapsed() < Duration::from_secs(10) {
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(began.elapsed());
+        if let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+            let mut answer = vec![];
+            if stream.read_to_end(&mut answer).is_ok() && answer.starts_with(b"HTTP/1.1 200") {
+                return Ok(began.elapsed());
+            }
         }
         std::thread::sleep(Duration::from_micros(100));
     }

@@ -34,7 +34,7 @@ struct Stage {
 pub(super) fn run(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(root.join("web/dist/index.html.gz").exists(), "the dashboard is not built: run `make web` first");
     let stage = stage(target, scratch)?;
-    until_200(stage.server.edge, "talker-production.localhost", None)?;
+    until_200(stage.server.edge, "talker-production.localhost", "")?;
     let link = Command::new(target.join("orrery"))
         .args(["login-link", "--data-dir"])
         .arg(&stage.server.data)

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
+use super::budget::Budget::{Least, Most};
+use super::budget::judged;
 use super::{Peer, Server, free_port, orrery, say};
 
 /// Short runs, and how many clients start them.
@@ -36,11 +38,16 @@ pub(super) fn run(target: &Path, scratch: &Path) -> anyhow::Result<()> {
             None
         }
     };
-    let beside = theirs.map_or_else(String::new, |(rate, _)| format!(", n8n {rate:.1}/s: {:.1}x (≥ 20)", ours / rate));
+    let beside = theirs.map_or_else(String::new, |(rate, _)| {
+        let budget = judged("runs beside n8n", ours / rate, Least(20.0));
+        format!(", n8n {rate:.1}/s: {:.1}x ({budget})", ours / rate)
+    });
     say(&format!("{RUNS} runs of {SHORT} nodes: {ours:.1}/s{beside}"))?;
     let beside = theirs.map_or_else(String::new, |(_, node)| format!(", n8n {node:.2} ms"));
-    say(&format!("one run of {LONG} light nodes: {per_node:.2} ms a node (≤ 3){beside}"))?;
-    say(&format!("POST /v1/runs while {RUNS} runs are queued: p99 {p99:.1} ms (≤ 10)"))
+    let budget = judged("milliseconds of a light node", per_node, Most(3.0));
+    say(&format!("one run of {LONG} light nodes: {per_node:.2} ms a node ({budget}){beside}"))?;
+    let budget = judged("p99 in ms of a start behind a queue", p99, Most(10.0));
+    say(&format!("POST /v1/runs while {RUNS} runs are queued: p99 {p99:.1} ms ({budget})"))
 }
 
 /// One request over a connection of its own; the answer's body.

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use super::budget::Budget::Most;
+use super::budget::judged;
 use super::{Server, post_to, say};
 
 const CONTAINERS: usize = 20;
@@ -41,7 +43,8 @@ pub(super) fn containers(server: &Server) -> anyhow::Result<()> {
     }
     times.sort_by(f64::total_cmp);
     let (half, p99) = (times[REQUESTS / 2], times[REQUESTS * 99 / 100]);
-    say(&format!("metrics of {CONTAINERS} containers, 60 points each: {half:.1} ms, p99 {p99:.1} ms (≤ 15)"))
+    let budget = judged("metrics of an app, p99 in ms", p99, Most(15.0));
+    say(&format!("metrics of {CONTAINERS} containers, 60 points each: {half:.1} ms, p99 {p99:.1} ms ({budget})"))
 }
 
 /// Scales the two apps of the deploys to a hundred idle containers and measures the processor time of the control plane: sampling them
@@ -69,7 +72,8 @@ pub(super) fn sampling(server: &Server) -> anyhow::Result<()> {
     let (begun, before) = (Instant::now(), cpu_seconds(pid)?);
     std::thread::sleep(WATCHED);
     let share = (cpu_seconds(pid)? - before) / begun.elapsed().as_secs_f64() * 100.0;
-    say(&format!("control plane beside {IDLE} idle containers, their sampling included: {share:.2} % of a core (≤ 1.00)"))
+    let budget = judged("control plane beside idle containers, % of a core", share, Most(1.0));
+    say(&format!("control plane beside {IDLE} idle containers, their sampling included: {share:.2} % of a core ({budget})"))
 }
 
 /// Processor time of a process: user and system, in ticks of which Linux tells a hundred a second.

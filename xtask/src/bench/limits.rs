@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
+use super::budget::Budget::{Least, Most};
+use super::budget::judged;
 use super::{Peer, ROUNDS, SECONDS, SINGLE, free_port, median, pinned, rate, ready, say, wrk};
 
 /// Keys that ask; the others only lie in the store.
@@ -44,13 +46,16 @@ fn share_of_bare(target: &Path, scratch: &Path) -> anyhow::Result<()> {
     let _bare = Peer { child: pinned(0, &target.join("examples/bare_axum")).arg(bare_port.to_string()).spawn()? };
     ready(bare_port)?;
     let guarded = guarded(target, scratch, ASKING)?;
-    let (mut bare, mut ours) = (vec![], vec![]);
-    for _ in 0..ROUNDS {
+    let (mut bare, mut ours, mut shares) = (vec![], vec![], vec![]);
+    // Each round beside its neighbour: a machine that others use is not equally fast for long.
+    for _ in 0..ROUNDS * 3 {
         bare.push(wrk(scratch, bare_port, &guarded.tokens[0], SINGLE)?);
         ours.push(wrk(scratch, guarded.port, &guarded.tokens[0], SINGLE)?);
+        shares.extend(ours.last().zip(bare.last()).map(|(ours, bare)| ours / bare));
     }
-    let (bare, ours) = (median(bare), median(ours));
-    say(&format!("a handler with keys and limits: {ours:.0}/s, bare {bare:.0}/s: {:.2} of it (≥ 0.85)", ours / bare))
+    let (bare, ours, share) = (median(bare), median(ours), median(shares));
+    let budget = judged("share of a bare handler with keys and limits", share, Least(0.85));
+    say(&format!("a handler with keys and limits: {ours:.0}/s, bare {bare:.0}/s: {share:.2} of it ({budget})"))
 }
 
 fn many_keys(target: &Path, scratch: &Path) -> anyhow::Result<()> {
@@ -62,8 +67,9 @@ fn many_keys(target: &Path, scratch: &Path) -> anyhow::Result<()> {
         of_many.push(slowest_percent(scratch, &many)?);
     }
     let (few, many) = (median(of_few), median(of_many));
+    let budget = judged("p99 with 1,000,000 keys", many / few, Most(1.2));
     say(&format!(
-        "p99 of 100 keys that ask, with 100 and with 1,000,000 in the store: {few:.2} ms and {many:.2} ms, {:.2}x (≤ 1.20)",
+        "p99 of 100 keys that ask, with 100 and with 1,000,000 in the store: {few:.2} ms and {many:.2} ms, {:.2}x ({budget})",
         many / few
     ))
 }
@@ -104,7 +110,9 @@ fn printed(mut command: Command) -> anyhow::Result<f64> {
 fn memory(target: &Path) -> anyhow::Result<()> {
     let mut limiter = Command::new(target.join("examples/limiter"));
     limiter.args(["memory", "100000"]);
-    say(&format!("memory of an active key: {:.0} bytes (≤ 300)", printed(limiter)?))
+    let bytes = printed(limiter)?;
+    let budget = judged("bytes of an active key", bytes, Most(300.0));
+    say(&format!("memory of an active key, of 100,000: {bytes:.0} bytes ({budget})"))
 }
 
 /// Decisions a second on the same Redis, beside the library that Node programs use.
@@ -128,5 +136,6 @@ fn redis(root: &Path, target: &Path) -> anyhow::Result<()> {
         theirs.push(printed(node)?);
     }
     let (ours, theirs) = (median(ours), median(theirs));
-    say(&format!("decisions on one Redis: {ours:.0}/s, rate-limiter-flexible {theirs:.0}/s: {:.2}x (≥ 1.00)", ours / theirs))
+    let budget = judged("decisions on one Redis", ours / theirs, Least(1.0));
+    say(&format!("decisions on one Redis: {ours:.0}/s, rate-limiter-flexible {theirs:.0}/s: {:.2}x ({budget})", ours / theirs))
 }

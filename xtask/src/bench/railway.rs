@@ -125,7 +125,7 @@ fn followers(target: &Path, scratch: &Path) -> anyhow::Result<()> {
     let line = format!("web: LINES={LINES} python3 app.py\n");
     let archive = archive(scratch, "talker", &[("app.py", TALKER), ("requirements.txt", ""), ("Procfile", &line)])?;
     let (deployment, _) = upload(&server, project, environment, "", &archive)?;
-    until_200(server.edge, "talker-production.localhost", None)?;
+    until_200(server.edge, "talker-production.localhost", "")?;
 
     let sockets = (0..FOLLOWERS).map(|_| follow(&server, &deployment)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
