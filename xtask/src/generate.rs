@@ -5,8 +5,14 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::coverage;
+
 /// What `orrery surface NAME` prints, one file each.
 const FILES: [&str; 6] = ["config.schema.json", "cli-help.txt", "errors.md", "galaxy.graphql", "openapi.json", "railway.graphql"];
+
+/// How much of Railway's schema the last of them is.
+const COVERAGE: &str = "coverage.json";
+const CONTRACT: &str = "crates/api/tests/data/railway-schema.graphql";
 
 /// Writes the files, or with `check` only compares them.
 pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
@@ -14,18 +20,26 @@ pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
     ensure!(built.success(), "`orrery` does not build");
     let program = program(root)?;
     let mut stale = vec![];
+    let mut files = vec![];
     for name in FILES {
         let output = Command::new(&program).args(["surface", name]).env_clear().output().context("cannot run `orrery surface`")?;
         ensure!(output.status.success(), "`orrery surface {name}`: {}", String::from_utf8_lossy(&output.stderr));
+        files.push((name, output.stdout));
+    }
+    let served = files.last().map(|(_, text)| String::from_utf8_lossy(text)).unwrap_or_default();
+    let contract = std::fs::read_to_string(root.join(CONTRACT)).with_context(|| format!("cannot read {CONTRACT}"))?;
+    let counted = coverage::count(&served, &contract)?;
+    files.push((COVERAGE, counted.into_bytes()));
+    for (name, text) in files {
         let path = root.join("surface").join(name);
-        if std::fs::read(&path).ok().as_deref() == Some(&output.stdout) {
+        if std::fs::read(&path).ok().as_ref() == Some(&text) {
             continue;
         }
         if check {
             stale.push(name);
         } else {
             std::fs::create_dir_all(root.join("surface"))?;
-            std::fs::write(&path, &output.stdout).with_context(|| format!("cannot write {}", path.display()))?;
+            std::fs::write(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
         }
     }
     if !stale.is_empty() {

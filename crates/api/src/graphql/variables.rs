@@ -17,6 +17,18 @@ const DROPPED: &[&str] = &["CliEventTrackInput", "CliAuthEventTrackInput", "Setu
 /// Fields of which null says something else than absence (`contracts/railway.md` 3.1).
 const NULL_SPEAKS: &[(&str, &str)] = &[("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
 
+/// Fields of the contract that ask for something which this server does not do, and that are false where it is not wanted: a client with
+/// generated types sends each of them every time.
+const FALSE_IS_ABSENT: &[(&str, &str)] = &[
+    ("EnvironmentCreateInput", "stageInitialChanges"),
+    ("ProjectCreateInput", "isMonorepo"),
+    ("ProjectUpdateInput", "botPrEnvironments"),
+    ("ProjectUpdateInput", "focusedPrEnvironments"),
+    ("ServiceInstanceUpdateInput", "autoInstrumentationEnabled"),
+    ("ServiceInstanceUpdateInput", "ipv6EgressEnabled"),
+    ("ServiceInstanceUpdateInput", "tracingEnabled"),
+];
+
 /// The variables of a request for its document.
 pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Types) -> Variables<Scalar> {
     let mut variables = Variables::new();
@@ -66,7 +78,11 @@ fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &T
     for (name, value) in fields {
         let known = meta.input_fields.iter().find(|field| field.name == *name);
         // A field that this server does not have is an error when it says something, and nothing when it is null.
-        let speaks = NULL_SPEAKS.contains(&(&*meta.name, name.as_str()));
+        let place = (&*meta.name, name.as_str());
+        if *value == Json::Bool(false) && known.is_none() && FALSE_IS_ABSENT.contains(&place) {
+            continue;
+        }
+        let speaks = NULL_SPEAKS.contains(&place);
         if value.is_null() && !speaks && known.is_none_or(|field| !field.arg_type.is_non_null()) {
             continue;
         }

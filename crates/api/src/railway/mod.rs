@@ -9,8 +9,8 @@ mod api_key;
 mod audit;
 mod connection;
 mod container;
-mod coverage;
 mod deployment;
+mod deployment_trigger;
 mod domain_name;
 mod enums;
 mod environment;
@@ -43,7 +43,6 @@ use std::sync::LazyLock;
 
 use juniper::{EmptyMutation, EmptySubscription, RootNode};
 
-pub use coverage::{Coverage, Share, coverage};
 pub(crate) use loader::Loader;
 pub use mutation::Mutation;
 pub use query::Query;

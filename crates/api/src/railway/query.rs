@@ -16,6 +16,7 @@ use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection
 use super::connection::{connection, page, sized};
 use super::container::{self, ServiceContainer};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
+use super::deployment_trigger::{self, QueryDeploymentTriggersConnection};
 use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
@@ -52,6 +53,10 @@ connection! {
     QueryProjectsConnection, QueryProjectsConnectionEdge, Project;
     /// Environments of a project.
     QueryEnvironmentsConnection, QueryEnvironmentsConnectionEdge, Environment;
+}
+
+fn service_instance(ctx: &Ctx, environment: &str, service: &str) -> Result<ServiceInstance, Fault> {
+    ServiceInstance::find(ctx, id("Environment", environment, EnvironmentId)?, id("Service", service, ServiceId)?)
 }
 
 fn read_variables(ctx: &Ctx, project: &str, environment: &str, service: Option<&str>, view: View) -> Result<EnvironmentVariables, Fault> {
@@ -152,6 +157,23 @@ impl Query {
     ) -> Result<Vec<Log>, Fault> {
         let scope = ctx.wait(ops::logs::deployment_logs(&ctx.op, id("Deployment", &deployment_id, DeploymentId)?))?;
         between(ctx, scope, filter.as_deref(), start_date.map(|at| at.0), end_date.map(|at| at.0), limit)
+    }
+    /// From which branch a service deploys: one trigger, or none for a service that no repository is connected to.
+    fn deployment_triggers(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        environment_id: String,
+        first: Option<i32>,
+        last: Option<i32>,
+        project_id: String,
+        service_id: String,
+    ) -> Result<QueryDeploymentTriggersConnection, Fault> {
+        let found = service_instance(ctx, &environment_id, &service_id)?;
+        if found.row.project_id != id("Project", &project_id, ProjectId)? {
+            return Err(Fault::not_found("Project"));
+        }
+        Ok(deployment_trigger::of(found.row, &page(after, before, first, last)?))
     }
     /// Deployments, newest first.
     fn deployments(
@@ -435,8 +457,7 @@ impl Query {
     }
     /// A service in an environment.
     fn service_instance(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstance, Fault> {
-        let environment = id("Environment", &environment_id, EnvironmentId)?;
-        ServiceInstance::find(ctx, environment, id("Service", &service_id, ServiceId)?)
+        service_instance(ctx, &environment_id, &service_id)
     }
     /// The limits of each running copy that were set; null when none was.
     fn service_instance_limit_override(

@@ -26,7 +26,7 @@ impl Place {
         // Unset texts come as empty ones, and what a client knows but does not use comes as null.
         let input = json!({
             "name": "shop", "description": "", "defaultEnvironmentName": "main", "isPublic": false, "prDeploys": false,
-            "workspaceId": null, "runtime": null, "repo": null,
+            "workspaceId": null, "runtime": null, "repo": null, "isMonorepo": false,
         });
         let project = world.data(&who, &make, json!({"input": input})).await["projectCreate"].clone();
         let environment = project["environments"]["edges"][0]["node"]["id"].clone();
@@ -73,13 +73,17 @@ async fn projects_and_environments() {
     assert_eq!(place.project["environments"]["edges"].as_array().unwrap().len(), 1);
     let update =
         format!("mutation M($id: String!, $input: ProjectUpdateInput!) {{ projectUpdate(id: $id, input: $input) {{ {PROJECT} }} }}");
-    let input = json!({"name": "store", "description": "sells", "isPublic": false, "prDeploys": false});
+    // What a provider's generated types always say, whether it is meant or not.
+    let input = json!({"name": "store", "description": "sells", "isPublic": false, "prDeploys": false, "botPrEnvironments": false,
+        "focusedPrEnvironments": false});
     let updated = place.ask(&update, json!({"id": place.id(), "input": input})).await;
     assert_eq!((&updated["name"], &updated["description"]), (&json!("store"), &json!("sells")));
     assert_eq!(place.ask(&read, json!({"id": place.id()})).await, updated);
 
     let fields = "{ id name projectId isEphemeral createdAt updatedAt deletedAt canAccess unmergedChangesCount }";
-    let made = place.write("environmentCreate", json!({"name": "staging", "projectId": place.id()}), fields).await;
+    let staging = json!({"name": "staging", "projectId": place.id(), "ephemeral": false, "skipInitialDeploys": false,
+        "applyChangesInBackground": false, "stageInitialChanges": false, "sourceEnvironmentId": null});
+    let made = place.write("environmentCreate", staging, fields).await;
     let one = format!("query Q($id: String!) {{ environment(id: $id) {fields} }}");
     let id = json!({"id": made["id"]});
     assert_eq!(place.ask(&one, id.clone()).await, made);
@@ -147,7 +151,12 @@ async fn services_and_their_settings() {
         "restartPolicyMaxRetries": 4, "restartPolicyType": "ALWAYS", "rootDirectory": "/app", "sleepApplication": true,
         "source": {"image": "nginx:latest", "repo": null}, "startCommand": "run", "watchPatterns": ["src/**"],
     });
-    place.ask(update, json!({"s": made["id"], "input": wanted})).await;
+    let mut sent = wanted.clone();
+    sent["ipv6EgressEnabled"] = json!(false);
+    place.ask(update, json!({"s": made["id"], "input": sent.clone()})).await;
+    sent["ipv6EgressEnabled"] = json!(true);
+    let refused = place.world.error(&place.who, update, json!({"s": made["id"], "input": sent})).await;
+    assert!(refused["message"].as_str().unwrap().contains("ipv6EgressEnabled"), "what is not done is not promised: {refused}");
     let read = place.ask(&instance, here.clone()).await;
     for (key, value) in wanted.as_object().unwrap() {
         assert_eq!(&read[key], value, "{key}");
@@ -171,8 +180,14 @@ async fn services_and_their_settings() {
     let connect = "mutation M($id: String!, $input: ServiceConnectInput!) { serviceConnect(id: $id, input: $input) { id } }";
     place.ask(connect, json!({"id": made["id"], "input": {"repo": "a/b", "branch": "main"}})).await;
     assert_eq!(place.ask(&instance, here.clone()).await["source"], json!({"image": null, "repo": "a/b"}));
+    let triggers = "query Q($projectId: String!, $environmentId: String!, $serviceId: String!, $after: String) { deploymentTriggers(
+        projectId: $projectId, environmentId: $environmentId, serviceId: $serviceId, first: 100, after: $after) { edges { node {
+        id branch checkSuites environmentId projectId provider repository serviceId } } pageInfo { hasNextPage endCursor } } }";
+    let found = place.ask(triggers, place.at(&made)).await["edges"].clone();
+    assert_eq!((&found[0]["node"]["repository"], &found[0]["node"]["branch"]), (&json!("a/b"), &json!("main")), "{found}");
     place.ask("mutation M($id: String!) { serviceDisconnect(id: $id) { id } }", id.clone()).await;
     assert_eq!(place.ask(&instance, here.clone()).await["source"], Value::Null);
+    assert_eq!(place.ask(triggers, place.at(&made)).await["edges"], json!([]));
     let redeploy = "mutation M($e: String!, $s: String!) { serviceInstanceRedeploy(environmentId: $e, serviceId: $s) }";
     assert_eq!(place.ask(redeploy, here.clone()).await, json!(true), "there is nothing to do for one that was never deployed");
     assert_eq!(place.ask("mutation M($id: String!) { serviceDelete(id: $id) }", id.clone()).await, json!(true));

@@ -95,6 +95,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.regionEndpoints", Self_, "{ regionEndpoints { name url current } }"),
     ("Query.regions", Self_, "{ regions { name } }"),
     ("Query.service", Read, "{ service(id: \"$service\") { id } }"),
+    (
+        "Query.deploymentTriggers",
+        Read,
+        "{ deploymentTriggers(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") { edges { node { id } } } }",
+    ),
     ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     (
         "Query.serviceInstanceLimitOverride",
