@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::metric::MetricSource;
 use crate::{DeploymentId, EnvironmentId, ProjectId, ReplicaId, ServiceId, WorkspaceId};
 
 /// The whole table; immutable once read.
@@ -26,6 +27,9 @@ pub struct RoutingTable {
 pub struct TcpRoute {
     /// Open on the public addresses too, not on loopback alone.
     pub public: bool,
+    /// Whose traffic it is; an edge that was told nothing counts none.
+    #[serde(default)]
+    pub source: Option<MetricSource>,
     /// The replicas that take connections, tried in order.
     pub targets: Vec<Target>,
 }

@@ -21,6 +21,9 @@ const STATUSES: usize = 64;
 /// Entries that are handed over at once, save for those of one interval.
 const HANDED: usize = 4_000;
 
+/// The status of what is no answer: bytes of a TCP port.
+const CARRIED: u16 = 0;
+
 /// What was answered in an interval.
 #[derive(Clone, Debug, Default)]
 struct Slot {
@@ -62,6 +65,19 @@ impl Tally {
             let micros = u64::try_from(record.total.as_micros()).unwrap_or(u64::MAX);
             slot.count(record.source(), record.status, micros, record.rx_bytes, record.tx_bytes);
         }
+        while slots.len() > KEPT {
+            slots.pop_first();
+        }
+    }
+
+    /// Counts bytes that belong to no request, under a status that no answer has.
+    pub(crate) fn carried(&self, source: MetricSource, rx_bytes: u64, tx_bytes: u64, now: Timestamp) {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = Arc::make_mut(slots.entry(begin_of(now)).or_default());
+        let key = slot.key(source, CARRIED);
+        let traffic = slot.counts.entry(key).or_default();
+        traffic.rx_bytes += rx_bytes;
+        traffic.tx_bytes += tx_bytes;
         while slots.len() > KEPT {
             slots.pop_first();
         }

@@ -6,13 +6,16 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use domain::metric::MetricSource;
 use domain::routing::TcpRoute;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_util::io::InspectReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::listen;
@@ -22,6 +25,8 @@ use crate::worker::Shared;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A port that somebody else holds is tried again after so long.
 const TAKEN: Duration = Duration::from_millis(200);
+/// The bytes of a connection are counted so often.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// The ports that are listened on.
 pub(crate) struct Ports {
@@ -108,8 +113,8 @@ async fn accept(shared: Arc<Shared>, address: SocketAddr, route: watch::Receiver
                 let place = Place(Arc::clone(&shared));
                 let route = route.clone();
                 tokio::spawn(async move {
-                    let _place = place;
-                    if let Err(error) = forward(stream, route).await {
+                    let place = place;
+                    if let Err(error) = forward(&place.0, stream, route).await {
                         tracing::debug!(%error, %address, "a TCP connection ended");
                     }
                 });
@@ -134,13 +139,44 @@ impl Drop for Place {
     }
 }
 
-async fn forward(mut client: TcpStream, mut route: watch::Receiver<TcpRoute>) -> io::Result<()> {
+/// Bytes of a connection that are not in the tally yet: from the client, and to it.
+#[derive(Default)]
+struct Carried {
+    rx: AtomicU64,
+    tx: AtomicU64,
+}
+
+impl Carried {
+    fn settle(&self, shared: &Shared, source: Option<MetricSource>) {
+        let (rx, tx) = (self.rx.swap(0, Relaxed), self.tx.swap(0, Relaxed));
+        if let Some(source) = source.filter(|_| rx + tx > 0) {
+            shared.tally.carried(source, rx, tx, domain::Timestamp::now());
+        }
+    }
+}
+
+async fn forward(shared: &Shared, client: TcpStream, mut route: watch::Receiver<TcpRoute>) -> io::Result<()> {
     listen::tune(&client)?;
     let reached = tokio::time::timeout(PATIENCE, reach(&mut route)).await;
-    let Some(mut server) = reached.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? else { return Ok(()) };
+    let Some(server) = reached.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? else { return Ok(()) };
     listen::tune(&server)?;
-    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
-    Ok(())
+    let (source, carried) = (route.borrow().source, Carried::default());
+    let count = |of: &AtomicU64, part: &[u8]| {
+        of.fetch_add(part.len() as u64, Relaxed);
+    };
+    let mut client = InspectReader::new(client, |part| count(&carried.rx, part));
+    let mut server = InspectReader::new(server, |part| count(&carried.tx, part));
+    let mut ticks = tokio::time::interval(TOLD);
+    let mut copying = std::pin::pin!(tokio::io::copy_bidirectional(&mut client, &mut server));
+    // A connection can last for weeks: what it carries is told while it does.
+    let ended = loop {
+        tokio::select! {
+            ended = &mut copying => break ended,
+            _ = ticks.tick() => carried.settle(shared, source),
+        }
+    };
+    carried.settle(shared, source);
+    ended.map(drop)
 }
 
 /// A connection to a replica, as soon as there is one that takes it; `None` when the port is taken away.

@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::spec::Limits;
-use domain::{DeploymentId, InstanceId, ReplicaId, Timestamp, VolumeInstanceId, WorkspaceId};
+use domain::{DeploymentId, EnvironmentId, InstanceId, ReplicaId, ServiceId, Timestamp, VolumeInstanceId, WorkspaceId};
 use ops::Ops;
 use runtime::Driver;
 use tokio::sync::{Mutex, Semaphore, watch as watch_channel};
@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) outgoing: outgoing::Outgoing,
     /// The way to addresses that the operator chose, wherever they are.
     pub(crate) operators: outgoing::Outgoing,
+    /// Bytes of the volume that a service has, as they were last measured.
+    pub(crate) disks: std::sync::Mutex<HashMap<(EnvironmentId, ServiceId), u64>>,
     /// Volumes that nothing may use while they are copied.
     pub(crate) held: std::sync::Mutex<HashSet<VolumeInstanceId>>,
     /// Replicas that are being started with a volume: it may be in use although nothing is seen to use it.
@@ -167,6 +169,7 @@ impl Engine {
             launching: std::sync::Mutex::default(),
             ending: std::sync::Mutex::default(),
             launches: Semaphore::new(LAUNCHES),
+            disks: std::sync::Mutex::default(),
             ops,
             driver,
             config,

@@ -10,7 +10,7 @@ use domain::spec::Limits;
 use domain::{ReplicaId, Timestamp};
 use telemetry::metrics::Measured;
 
-use crate::Shared;
+use crate::{Shared, lock};
 
 /// The edge closes an interval by the clock; its threads hand in their counts a moment later.
 const AFTER_INTERVAL: Duration = Duration::from_millis(150);
@@ -80,6 +80,7 @@ impl Meter {
             Ok(traffic) => (traffic, false),
             Err(_) => (vec![], true),
         };
+        let disks = lock(&self.shared.disks).clone();
         let mut usage = vec![];
         let mut last = HashMap::new();
         for (replica, used) in used {
@@ -90,7 +91,8 @@ impl Meter {
             let spent = used.cpu_nanos.checked_sub(*cpu_before).unwrap_or(used.cpu_nanos);
             let cpu = Duration::from_nanos(spent).as_secs_f64() / (now - *before).as_secs_f64().max(0.001);
             let connections = connections.get(&replica).copied().unwrap_or(0);
-            let sample = self.usage(cpu, (used.memory_bytes, used.ephemeral_disk_bytes), *limits, connections);
+            let disk = disks.get(&(source.environment_id, source.service_id)).copied().unwrap_or(0);
+            let sample = self.usage(cpu, (used.memory_bytes, used.ephemeral_disk_bytes, disk), *limits, connections);
             usage.push((metric_source(source, replica), sample));
         }
         self.last = last;
@@ -109,13 +111,13 @@ impl Meter {
 
     // Bytes are far below the 2^53 from which on this would be inexact.
     #[expect(clippy::cast_precision_loss)]
-    fn usage(&self, cpu: f64, (memory, ephemeral_disk): (u64, u64), limits: Limits, connections: u64) -> Usage {
+    fn usage(&self, cpu: f64, (memory, ephemeral_disk, disk): (u64, u64, u64), limits: Limits, connections: u64) -> Usage {
         Usage {
             cpu,
             cpu_limit: limits.cpu_millis.map_or(self.machine.cores, |millis| f64::from(millis) / 1000.0),
             memory: memory as f64,
             memory_limit: limits.memory_bytes.map_or(self.machine.memory, |bytes| bytes as f64),
-            disk: 0.0,
+            disk: disk as f64,
             ephemeral_disk: ephemeral_disk as f64,
             connections: connections as f64,
         }

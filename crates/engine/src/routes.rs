@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::galaxy::container_id;
+use domain::metric::MetricSource;
 use domain::project::Domain;
 use domain::routing::{Asleep, Route, RoutingTable, Target, TcpRoute};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
@@ -129,7 +130,14 @@ impl Routes {
             name: replica_id.to_string(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
         });
-        TcpRoute { public: proxy.kind == ProxyKind::Public, targets: targets.collect() }
+        let source = MetricSource {
+            workspace_id: proxy.workspace_id,
+            project_id: proxy.project_id,
+            environment_id: proxy.environment_id,
+            service_id: proxy.service_id,
+            replica: None,
+        };
+        TcpRoute { public: proxy.kind == ProxyKind::Public, source: Some(source), targets: targets.collect() }
     }
 
     /// Brings the table up to date. Returns whether the edge is known to use it, so that replicas which left it may be stopped. Domains

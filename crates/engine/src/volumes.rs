@@ -402,15 +402,18 @@ pub(crate) async fn gauge(shared: Arc<Shared>) {
 }
 
 async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {
+    let mut disks = HashMap::new();
     for volume in shared.ops.store.system_volume_instances().await? {
         let path = data_of(shared, volume.id);
         let Ok(used) = tokio::task::spawn_blocking(move || measure(&path, GAUGED)).await else { continue };
+        disks.extend(volume.service_id.map(|service| ((volume.environment_id, service), used)));
         let used_bytes = i64::try_from(used).unwrap_or(i64::MAX);
         if used_bytes != volume.used_bytes {
             let change = Change::VolumeInstanceUsed { id: volume.id, used_bytes };
             shared.ops.store.commit(Tenant::system(volume.workspace_id), vec![change]).await?;
         }
     }
+    *lock(&shared.disks) = disks;
     Ok(())
 }
 

@@ -129,12 +129,74 @@ fn an_app_keeps_its_rows_in_three_databases() {
         assert_eq!(status_of(&server, id), "SUCCESS");
     }
 
+    restart_the_machine(&mut server);
+    counts(&server, "/", "4 4 4");
+    measured(&server, &databases[1]);
+
     let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
     assert_eq!(server.ok(&folder, &query).trim(), "4");
     clients_connect(&server, &folder);
     back_up_and_restore(&server, &databases[1]);
     three_copies(&server, &folder);
     another_environment(&server, &folder, &databases);
+}
+
+/// Ends everything at once, as a power cut does: the control plane, the edge, supervisors, apps, databases with their files of a process
+/// that is no more. Then only `serve` is started.
+fn restart_the_machine(server: &mut Server) {
+    server.sigkill();
+    let mark = server.data().display().to_string();
+    loop {
+        let below = processes_of(&mark);
+        if below.is_empty() {
+            break;
+        }
+        for pid in below {
+            // It may have gone with another one.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+    server.start_again();
+}
+
+/// The processes that name the folder, and all below them.
+fn processes_of(mark: &str) -> Vec<i32> {
+    let pids = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let parents: Vec<(i32, i32)> = pids
+        .filter_map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let mut fields = stat.rsplit(')').next()?.split_whitespace();
+            // What has ended and was not waited for is gone.
+            (fields.next()? != "Z").then_some((pid, fields.next()?.parse().ok()?))
+        })
+        .collect();
+    let names_it = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|command| command.contains(mark));
+    let mut found: Vec<i32> = parents.iter().map(|(pid, _)| *pid).filter(|pid| names_it(*pid)).collect();
+    let mut at = 0;
+    while at < found.len() {
+        found.extend(
+            parents.iter().filter(|(pid, parent)| *parent == found[at] && !found.contains(pid)).map(|(pid, _)| *pid).collect::<Vec<_>>(),
+        );
+        at += 1;
+    }
+    found
+}
+
+/// What a database has on its volume, and what went through its port.
+fn measured(server: &Server, database: &str) {
+    let place = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
+    let environment = place["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let since = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10);
+    for measurement in ["DISK_USAGE_GB", "NETWORK_RX_GB", "NETWORK_TX_GB"] {
+        let query = format!(
+            "{{ metrics(environmentId: \"{environment}\", serviceId: \"{database}\", startDate: \"{since}\", measurements: [{measurement}]) {{ values {{ value }} }} }}"
+        );
+        harness::until(measurement, || {
+            let answer = server.graphql(&query);
+            let values = answer["data"]["metrics"][0]["values"].as_array().cloned().unwrap_or_default();
+            if values.iter().any(|point| point["value"].as_f64() > Some(0.0)) { Ok(()) } else { Err(answer.to_string()) }
+        });
+    }
 }
 
 /// A command with something on its standard input.

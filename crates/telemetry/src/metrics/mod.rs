@@ -266,7 +266,7 @@ impl Metrics {
         Ok(totals)
     }
 
-    /// The requests of a window by interval and status, oldest first. While it reads, the other tasks of the thread are moved away.
+    /// The requests of a window by interval and status, oldest first; what was carried without requests is left out. While it reads, the other tasks of the thread are moved away.
     ///
     /// # Errors
     /// The disk refuses, or the window has too many intervals of too many sources.
@@ -279,7 +279,8 @@ impl Metrics {
                 sums.entry(key).or_default().merge(&traffic);
             }
         }
-        Ok(sums.into_iter().map(|((at, status), traffic)| TrafficPoint { at, status, traffic }).collect())
+        let asked = sums.into_iter().filter(|(_, traffic)| traffic.requests > 0);
+        Ok(asked.map(|((at, status), traffic)| TrafficPoint { at, status, traffic }).collect())
     }
 
     fn window_rows(&self, select: &Select, window: MetricWindow) -> Result<Rows, TelemetryError> {
