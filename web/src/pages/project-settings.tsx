@@ -69,7 +69,7 @@ function Environments() {
       <p className="second">In a protected environment, what anybody but an admin or owner of the workspace deploys waits until one of them approves it.</p>
       <ul className="sheet list">
         {list.map((one) => (
-          <li key={one.id}>
+          <li key={one.id} style={{ flexWrap: "wrap" }}>
             {renaming?.id === one.id ? (
               <>
                 <input className="input" style={{ maxWidth: 240 }} aria-label="New name" value={renaming.name} onChange={(event) => setRenaming({ id: one.id, name: event.target.value })} autoFocus />
@@ -87,7 +87,9 @@ function Environments() {
               </>
             ) : (
               <>
-                <span className="grow cut">{one.name}</span>
+                <span className="grow cut" style={{ minWidth: 90 }}>
+                  {one.name}
+                </span>
                 {one.isEphemeral && <span className="badge">Temporary</span>}
                 {one.isProtected && <span className="badge">Protected</span>}
                 <span className="small quiet phone-hide">
