@@ -214,5 +214,8 @@ async fn a_volume_is_not_taken_from_what_serves_by_somebody_whose_deployments_wa
     let volume = volume_create(&protected.owner, wanted).await.unwrap().row.id;
     let error = volume_delete(&protected.member, volume).await.unwrap_err();
     assert!(error.code == Code::Forbidden && error.public.contains("protected"), "{}", error.public);
+    let mounts = json!({"services": {app.service_id.to_string(): {"volumeMounts": {volume.to_string(): null}}}});
+    let error = patches::environment_patch_commit(&protected.member, app.environment_id, mounts, Commit::default()).await.unwrap_err();
+    assert_eq!(error.code, Code::Forbidden, "{}", error.public);
     volume_delete(&protected.owner, volume).await.unwrap();
 }
