@@ -196,12 +196,38 @@ await step("a viewer cannot change anything", async () => {
   await tidy(viewer, "what a viewer sees");
 });
 
-await step("as a member they may, and once removed they see nothing", async () => {
+await step("as a member they may, and in a protected environment once an admin has approved it", async () => {
   const row = page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await row.getByRole("combobox").selectOption("MEMBER");
   await page.getByText("second@example.test has another role").waitFor();
   await other.page.goto(`${service}/variables`);
   await other.page.getByRole("complementary").getByLabel("Name").waitFor();
+
+  const settings = `${service.split("/").slice(0, 5).join("/")}/settings`;
+  await page.goto(settings);
+  await page.getByRole("button", { name: "Protect", exact: true }).click();
+  await page.getByRole("button", { name: "End protection" }).waitFor();
+  await tidy(page, "a protected environment");
+  const deployments = (who) => who.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await other.page.goto(`${service}/deployments`);
+  await deployments(other.page).first().getByRole("button", { name: "What can be done with this deployment" }).click();
+  await other.page.getByRole("menuitem", { name: "Deploy again" }).click();
+  const theirs = deployments(other.page).filter({ hasText: "Needs approval" });
+  await theirs.getByText("waits for an admin").waitFor(soon);
+  await theirs.getByRole("button", { name: "Cancel" }).waitFor();
+  assert.equal(await theirs.getByRole("button", { name: "Approve" }).count(), 0, "a member is offered to approve");
+  await page.goto(`${service}/deployments`);
+  await tidy(page, "a deployment that needs an approval");
+  await deployments(page).filter({ hasText: "Needs approval" }).getByRole("button", { name: "Approve" }).click();
+  await deployments(page).first().getByText("Live").waitFor(soon);
+  await page.goto(settings);
+  await page.getByRole("button", { name: "End protection" }).click();
+  await page.getByRole("button", { name: "Protect", exact: true }).waitFor();
+});
+
+await step("once removed they see nothing", async () => {
+  await page.goto(`${api}/w/${workspace}/members`);
+  const row = page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await row.getByRole("button", { name: "Remove" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Remove" }).click();
   await row.waitFor({ state: "detached" });

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::activity::Actor;
+use crate::log::{LogKind, LogSource};
 use crate::spec::{InstanceSpec, RunPlan};
 use crate::{DeploymentId, EnvironmentId, EventId, InstanceId, ProjectId, ReplicaId, ServiceId, SnapshotId, WorkspaceId};
 
@@ -37,7 +38,7 @@ wire_enum! {
         Queued = "QUEUED",
         /// Waits for checks elsewhere.
         Waiting = "WAITING",
-        /// Waits for a person.
+        /// Waits for an admin, in a protected environment.
         NeedsApproval = "NEEDS_APPROVAL",
         /// The artifact is being made.
         Building = "BUILDING",
@@ -131,7 +132,7 @@ wire_enum! {
         ConfigureNetwork = "CONFIGURE_NETWORK",
         /// The previous deployment drains.
         DrainInstances = "DRAIN_INSTANCES",
-        /// Other services of the same batch come first.
+        /// Other services of the same batch come first, or an admin's approval.
         WaitForDependencies = "WAIT_FOR_DEPENDENCIES",
     }
 }
@@ -173,7 +174,7 @@ pub struct Deployment {
     pub status_at: Timestamp,
     /// Raised by a restart; replicas of an older generation are replaced.
     pub generation: i64,
-    /// Someone asked it to stop without removing it, or all its replicas ended well.
+    /// Someone asked it to stop without removing it, or ended it while it waited for an approval, or all its replicas ended well.
     pub stopped: bool,
     /// Why it was made.
     pub reason: DeployReason,
@@ -195,6 +196,29 @@ pub struct Deployment {
     pub created_at: Timestamp,
     /// Last change.
     pub updated_at: Timestamp,
+}
+
+impl Deployment {
+    /// It was ended while it waited for an approval. Unlike one that could not be built, its source does not come back by itself.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.status == DeploymentStatus::Failed && self.stopped
+    }
+
+    /// Where its lines come from.
+    #[must_use]
+    pub fn log_source(&self, replica_id: Option<ReplicaId>, kind: LogKind) -> LogSource {
+        LogSource {
+            workspace_id: self.workspace_id,
+            project_id: self.project_id,
+            environment_id: self.environment_id,
+            service_id: self.service_id,
+            deployment_id: self.id,
+            snapshot_id: self.snapshot_id,
+            replica_id,
+            kind,
+        }
+    }
 }
 
 /// A step of a deployment as users see it.

@@ -39,6 +39,8 @@ pub struct Environment {
     pub name: String,
     /// Made for a pull request.
     pub is_ephemeral: bool,
+    /// What somebody below admin wants deployed here waits for an admin.
+    pub is_protected: bool,
     /// What it was copied from.
     pub source_environment_id: Option<EnvironmentId>,
     /// When it was made.

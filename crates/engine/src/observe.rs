@@ -214,16 +214,7 @@ fn wanted(instance: &Instance, deployment: &Deployment) -> u32 {
 }
 
 pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: LogKind) -> LogSource {
-    LogSource {
-        workspace_id: deployment.workspace_id,
-        project_id: deployment.project_id,
-        environment_id: deployment.environment_id,
-        service_id: deployment.service_id,
-        deployment_id: deployment.id,
-        snapshot_id: deployment.snapshot_id,
-        replica_id: replica,
-        kind,
-    }
+    deployment.log_source(replica, kind)
 }
 
 /// Whatever it does now, it was told to end; when it has ended, what is left is its folder.

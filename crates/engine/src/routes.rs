@@ -180,13 +180,16 @@ impl Routes {
 
 /// Why an instance has no replica that takes requests, for the edge's pages.
 pub(crate) fn explain(deployments: &[Deployment]) -> String {
-    let Some(newest) = deployments.last() else {
+    // What waits for an approval says nothing of why the one before it does not answer.
+    let carried_out = deployments.iter().rev().find(|deployment| deployment.status != DeploymentStatus::NeedsApproval);
+    let Some(newest) = carried_out.or(deployments.last()) else {
         return "Nothing is deployed here yet: run `railway up`.".into();
     };
     match newest.status {
         DeploymentStatus::Initializing | DeploymentStatus::Queued | DeploymentStatus::Building => {
             "The first deployment is being built.".into()
         }
+        DeploymentStatus::NeedsApproval => "The first deployment waits for the approval of an admin of the workspace.".into(),
         DeploymentStatus::Deploying => "The deployment is starting; it does not answer yet.".into(),
         DeploymentStatus::Crashed => {
             format!("The deployment has crashed: {}.", newest.status_reason.as_deref().unwrap_or("see its log"))

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use domain::Timestamp;
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
+use ops::OpCtx;
+use ops::approval::deployment_approve;
+use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment as verbs;
-use ops::environment::{EnvironmentCreate, environment_create, environment_delete};
+use ops::environment::{EnvironmentCreate, environment_create, environment_delete, environment_protect};
 use ops::service::{InstancePatch, ServiceCreate, service_create, service_instance_get, service_instance_update};
 use ops::volume::{VolumeCreate, VolumeInstancePatch, VolumePlace, volume_create, volume_instance_update};
 use runtime::Driver;
@@ -153,6 +157,41 @@ async fn a_candidate_that_crashes_takes_its_siblings_along_and_nothing_else() {
     test.until_driver_has(&app, &now).await;
     test.assert_always_served(&app);
     test.assert_stops_follow_the_table();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_an_approval_starts_nothing_before_it_has_it_and_what_serves_goes_on() {
+    let test = TestApp::started().await;
+    let app = test.app("protected").await;
+    let old = test.live(&app).await;
+    let serving = test.targets(&app);
+    environment_protect(&app.ctx(), app.environment, true).await.unwrap();
+    let (_, secret) = ops::token::project_token_create(&app.ctx(), app.project, app.environment, "ci").await.unwrap();
+    let principal = authenticate(&test.ops, Surface::Railway, Presented::ProjectToken(secret), Timestamp::now(), None).await.unwrap();
+    let key = OpCtx { principal, ..app.ctx() };
+    let canceled = verbs::deployment_redeploy(&key, old).await.unwrap().row.id;
+    // A restart is seen to be carried out, and so is that the other is left alone.
+    verbs::deployment_restart(&key, old).await.unwrap();
+    test.until("the restarted copy", async || {
+        let now = test.targets(&app);
+        (now.len() == 1 && now != serving).then_some(())
+    })
+    .await;
+    test.until_status(&app, old, DeploymentStatus::Success).await;
+    assert_eq!(test.deployment(&app, canceled).await.status, DeploymentStatus::NeedsApproval);
+    assert!(test.replicas(&app, canceled).await.is_empty());
+
+    verbs::deployment_cancel(&key, canceled).await.unwrap();
+    assert_eq!(test.deployment(&app, canceled).await.status, DeploymentStatus::Failed);
+    let waiting = verbs::deployment_redeploy(&key, old).await.unwrap().row.id;
+    assert_eq!(test.build_log(&app, waiting).await.len(), 3, "each that waits says so, and the one that was canceled that it was");
+    deployment_approve(&app.ctx(), waiting).await.unwrap();
+    test.until_status(&app, waiting, DeploymentStatus::Success).await;
+    test.until_status(&app, old, DeploymentStatus::Removed).await;
+    let now = test.until_routed(&app, waiting, 1).await;
+    test.until_driver_has(&app, &now).await;
+    assert_eq!(test.deployment(&app, canceled).await.status, DeploymentStatus::Failed);
+    test.assert_always_served(&app);
 }
 
 #[tokio::test(flavor = "multi_thread")]

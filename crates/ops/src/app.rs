@@ -341,7 +341,7 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let (deployments, _) = live(ctx, &app).await?;
     let instance = &app.row.instance;
-    let newest = deployments.iter().rev().find(|d| d.status != DeploymentStatus::Removing);
+    let newest = deployments.iter().rev().find(|d| counts(d));
     if let Some(stopped) = newest.filter(|d| d.status == DeploymentStatus::Success && d.stopped)
         && stopped.spec.deploy.limits == instance.spec.deploy.limits
     {
@@ -362,10 +362,16 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     }
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
-    let changes = deployment::repetition(ctx, instance, &again, variables(ctx, &app).await?);
+    let environment = environment::environment_get(ctx, instance.environment_id).await?;
+    let changes = deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?);
     let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
     commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
     Ok(app)
+}
+
+/// Whether an app runs is not said by a deployment that goes, nor by one that waits for an approval.
+fn counts(deployment: &Deployment) -> bool {
+    !matches!(deployment.status, DeploymentStatus::Removing | DeploymentStatus::NeedsApproval)
 }
 
 /// The change that takes a deployment out of its sleep.
@@ -381,7 +387,7 @@ async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deploymen
     };
     let page = PageRequest { first: Some(20), ..PageRequest::default() };
     let found = ctx.ops.store.deployments(app.tenant, &query, &page).await?;
-    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some()))
+    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some() && deployment.status != DeploymentStatus::NeedsApproval))
 }
 
 /// What its next deployment sees.
@@ -424,9 +430,10 @@ async fn resize(ctx: &OpCtx, app_id: &str, container_type: &str) -> Result<Opene
     let mut changes = vec![activity, Change::InstanceUpdate { row: instance.clone(), seen }];
     let deployments = ctx.ops.store.deployments_live(app.tenant, &[instance.id]).await?;
     // A stopped app has the new size when it is started.
-    let runs = deployments.iter().rev().find(|d| d.status != DeploymentStatus::Removing).is_some_and(|d| !d.stopped);
-    if runs && let Some(next) = deployment::redeployment(ctx, &instance, &deployments, false) {
-        changes.extend(deployment::insertion(next, variables(ctx, &app).await?));
+    let runs = deployments.iter().rev().find(|d| counts(d)).is_some_and(|d| !d.stopped);
+    let environment = environment::environment_get(ctx, instance.environment_id).await?.row;
+    if runs && let Some(mut next) = deployment::redeployment(ctx, &environment, &instance, &deployments, false) {
+        changes.extend(deployment::insertion(ctx, &environment, &mut next, variables(ctx, &app).await?));
     }
     commit(ctx, app.tenant, instance.id, changes).await?;
     Ok(app)

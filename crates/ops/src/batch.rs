@@ -87,9 +87,9 @@ pub(crate) async fn commit(
         changes.push(app::check_growth(ctx, environment.tenant, &grown).await?);
     }
     if !skip_deploys {
-        for deployment in deployments(ctx, environment.tenant, before, after).await? {
-            woken.insert(deployment.0.instance_id);
-            changes.extend(deployment::insertion(deployment.0, deployment.1));
+        for (mut deployment, variables) in deployments(ctx, environment, before, after).await? {
+            woken.insert(deployment.instance_id);
+            changes.extend(deployment::insertion(ctx, &environment.row, &mut deployment, variables));
         }
     }
     domain_name::commit(ctx, environment.tenant, changes).await?;
@@ -101,10 +101,11 @@ pub(crate) async fn commit(
 
 async fn deployments(
     ctx: &OpCtx,
-    tenant: Tenant,
+    environment: &Opened<Environment>,
     before: &State,
     after: &State,
 ) -> Result<Vec<(Deployment, BTreeMap<String, String>)>, Error> {
+    let tenant = environment.tenant;
     // A domain that comes or goes is provided to the next deployment and is no reason for one.
     let compared = State { surroundings: before.surroundings.clone(), ..after.clone() };
     let (old, new, frozen) = (before.scope(ctx), compared.scope(ctx), after.scope(ctx));
@@ -134,7 +135,7 @@ async fn deployments(
             continue;
         }
         let running = live.get(&instance.id).map_or(&[][..], Vec::as_slice);
-        let next = deployment::redeployment(ctx, instance, running, effect == Effect::Build);
+        let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build);
         made.extend(next.map(|deployment| (deployment, render_frozen(&frozen, name))));
     }
     let names = |service: ServiceId| after.name_of(service).unwrap_or_default();

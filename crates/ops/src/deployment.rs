@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use domain::deployment::{DeployReason, Deployment, DeploymentEvent, DeploymentStatus, EventStep};
 use domain::page::{Page, PageRequest};
-use domain::project::{Domain, Instance, Service};
+use domain::project::{Domain, Environment, Instance, Service};
 use domain::spec::InstanceSpec;
-use domain::{Code, DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Tenant, Timestamp, name};
+use domain::{Code, DeploymentId, EnvironmentId, EventId, Permission, Place, ProjectId, ServiceId, SnapshotId, Timestamp, name};
 use futures_core::Stream;
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, Signal, domain_name, environment, project, secret, service, template, variable};
+use crate::{Error, OpCtx, Signal, approval, domain_name, environment, project, secret, service, template, variable};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Depl
             Some(domain)
         }
     };
-    let deployment = Deployment {
+    let mut deployment = Deployment {
         snapshot_id: SnapshotId::generate(),
         source_blob: Some(input.blob.sha256),
         message: input.message.filter(|text| !text.is_empty()),
@@ -178,12 +178,14 @@ pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Depl
     if input.service.is_none() || domain.is_some() {
         provide_new(ctx, &mut variables, &service, domain.as_ref());
     }
-    changes.extend(insertion(deployment.clone(), variables));
-    changes.push(Change::EventInsert(event(ctx, deployment.id, EventStep::SnapshotCode)));
+    let step = event(ctx, deployment.id, EventStep::SnapshotCode);
+    changes.extend(insertion(ctx, &environment.row, &mut deployment, variables));
+    changes.push(Change::EventInsert(step));
     let data = json!({"service": service.name, "environment": environment.row.name, "bytes": input.blob.bytes, "message": deployment.message, "snapshot": deployment.snapshot_id});
     changes.push(ctx.activity_of(tenant, &instance, "deployment_create", deployment.id, data));
     ctx.commit(tenant, changes).await?;
     ctx.ops.signals.wake(tenant.workspace(), instance.id);
+    approval::tell_waiting(ctx, &deployment).await;
     Ok(environment.with(Deployed { deployment, service, domain }))
 }
 
@@ -249,12 +251,17 @@ pub(crate) fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> D
     }
 }
 
+/// The state in which a deployment of this artifact, or of this source, begins.
+pub(crate) fn opening(of: &Deployment) -> DeploymentStatus {
+    let built = of.artifact.is_some() && of.run.is_some();
+    if built { DeploymentStatus::Deploying } else { DeploymentStatus::Initializing }
+}
+
 /// A deployment of what an earlier one built, or of its source when it was not built.
 pub(crate) fn again(ctx: &OpCtx, of: &Deployment, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
-    let built = of.artifact.is_some() && of.run.is_some();
     Deployment {
         snapshot_id: of.snapshot_id,
-        status: if built { DeploymentStatus::Deploying } else { DeploymentStatus::Initializing },
+        status: opening(of),
         source_blob: of.source_blob.clone(),
         artifact: of.artifact.clone(),
         run: of.run.clone(),
@@ -263,9 +270,17 @@ pub(crate) fn again(ctx: &OpCtx, of: &Deployment, instance: &Instance, reason: D
     }
 }
 
-pub(crate) fn insertion(mut deployment: Deployment, variables: BTreeMap<String, String>) -> Vec<Change> {
+/// The changes that make a deployment. What needs an approval is one that waits from here on.
+pub(crate) fn insertion(
+    ctx: &OpCtx,
+    environment: &Environment,
+    deployment: &mut Deployment,
+    variables: BTreeMap<String, String>,
+) -> Vec<Change> {
+    let held = approval::hold(ctx, environment, deployment);
     deployment.spec.obey(&variables);
-    vec![Change::DeploymentInsert { deployment, variables }]
+    let insert = Change::DeploymentInsert { deployment: deployment.clone(), variables };
+    std::iter::once(insert).chain(held).collect()
 }
 
 /// Today's settings, and for what they leave open the ones that the earlier deployment took from a file in its source.
@@ -282,9 +297,19 @@ pub(crate) fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec
 }
 
 /// The deployment that follows from changed settings or variables of an instance that runs; nothing for one that does not. With
-/// `rebuild`, its source is built again where there is one.
-pub(crate) fn redeployment(ctx: &OpCtx, instance: &Instance, live: &[Deployment], rebuild: bool) -> Option<Deployment> {
-    let usable = |d: &&Deployment| d.artifact.is_some() || d.source_blob.is_some() || template::is_server(&d.spec);
+/// `rebuild`, its source is built again where there is one. What waits for an approval is taken up only by what will wait, too.
+pub(crate) fn redeployment(
+    ctx: &OpCtx,
+    environment: &Environment,
+    instance: &Instance,
+    live: &[Deployment],
+    rebuild: bool,
+) -> Option<Deployment> {
+    let waits = approval::needed(ctx, environment);
+    let usable = |d: &&Deployment| {
+        let source = d.artifact.is_some() || d.source_blob.is_some() || template::is_server(&d.spec);
+        source && (waits || d.status != DeploymentStatus::NeedsApproval)
+    };
     let newest = live.iter().rev().filter(|d| d.status != DeploymentStatus::Removing).find(usable)?;
     let spec = settings_for(instance, newest);
     let mut next = again(ctx, newest, instance, DeployReason::Redeploy, spec);
@@ -297,17 +322,25 @@ pub(crate) fn redeployment(ctx: &OpCtx, instance: &Instance, live: &[Deployment]
 /// The changes that bring new variables of an instance into use, if it runs.
 pub(crate) async fn follow_up(
     ctx: &OpCtx,
-    tenant: Tenant,
+    environment: &Opened<Environment>,
     instance: &Instance,
     variables: BTreeMap<String, String>,
 ) -> Result<Option<Vec<Change>>, Error> {
-    let live = ctx.ops.store.deployments_live(tenant, &[instance.id]).await?;
-    Ok(redeployment(ctx, instance, &live, false).map(|next| insertion(next, variables)))
+    let live = ctx.ops.store.deployments_live(environment.tenant, &[instance.id]).await?;
+    let next = redeployment(ctx, &environment.row, instance, &live, false);
+    Ok(next.map(|mut next| insertion(ctx, &environment.row, &mut next, variables)))
 }
 
 /// A deployment of what `of` built, with today's settings and these variables.
-pub(crate) fn repetition(ctx: &OpCtx, instance: &Instance, of: &Deployment, variables: BTreeMap<String, String>) -> Vec<Change> {
-    insertion(again(ctx, of, instance, DeployReason::Redeploy, settings_for(instance, of)), variables)
+pub(crate) fn repetition(
+    ctx: &OpCtx,
+    environment: &Environment,
+    instance: &Instance,
+    of: &Deployment,
+    variables: BTreeMap<String, String>,
+) -> Vec<Change> {
+    let mut next = again(ctx, of, instance, DeployReason::Redeploy, settings_for(instance, of));
+    insertion(ctx, environment, &mut next, variables)
 }
 
 async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {
@@ -321,19 +354,20 @@ async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb:
         .await?
         .and_then(|sealed| sealed.open(of.tenant))
         .ok_or_else(|| Error::not_found("ServiceInstance"))?;
+    let environment = environment::environment_get(ctx, of.row.environment_id).await?;
     let (spec, variables) = match reason {
         DeployReason::Rollback => (of.row.spec.clone(), ctx.ops.store.deployment_variables(of.tenant, of.row.id).await?),
         _ => {
-            let environment = environment::environment_get(ctx, of.row.environment_id).await?;
             let service = service::service_get(ctx, of.row.service_id).await?;
             (settings_for(&instance, &of.row), variable::frozen(ctx, &environment, &service.row.name).await?)
         }
     };
-    let deployment = again(ctx, &of.row, &instance, reason, spec);
-    let mut changes = insertion(deployment.clone(), variables);
+    let mut deployment = again(ctx, &of.row, &instance, reason, spec);
+    let mut changes = insertion(ctx, &environment.row, &mut deployment, variables);
     changes.push(ctx.activity_of(of.tenant, &instance, verb, deployment.id, json!({"of": of.row.id, "snapshot": deployment.snapshot_id})));
     ctx.commit(of.tenant, changes).await?;
     ctx.ops.signals.wake(of.tenant.workspace(), instance.id);
+    approval::tell_waiting(ctx, &deployment).await;
     Ok(of.with(deployment))
 }
 
@@ -358,7 +392,8 @@ pub async fn deployment_rollback(ctx: &OpCtx, id: DeploymentId) -> Result<Opened
     repeat(ctx, of, DeployReason::Rollback, "deployment_rollback").await
 }
 
-/// Deploys the newest source of a service again. Of a service that was never deployed there is nothing to do.
+/// Deploys the newest source of a service again, apart from what was not approved. Of a service that was never deployed there is nothing
+/// to do.
 ///
 /// # Errors
 /// Not found or not allowed.
@@ -372,7 +407,11 @@ pub async fn service_instance_redeploy(ctx: &OpCtx, environment: EnvironmentId, 
     };
     let page = PageRequest { first: Some(10), ..PageRequest::default() };
     let found = ctx.ops.store.deployments(instance.tenant, &query, &page).await?;
-    let Some(newest) = found.items.into_iter().find(|d| d.artifact.is_some() || d.source_blob.is_some()) else { return Ok(None) };
+    let environment = environment::environment_get(ctx, environment).await?;
+    let refused =
+        |d: &Deployment| d.is_refused() || (d.status == DeploymentStatus::NeedsApproval && !approval::needed(ctx, &environment.row));
+    let usable = |d: &Deployment| (d.artifact.is_some() || d.source_blob.is_some()) && !refused(d);
+    let Some(newest) = found.items.into_iter().find(usable) else { return Ok(None) };
     let made = repeat(ctx, instance.with(newest), DeployReason::Redeploy, "service_instance_redeploy").await?;
     Ok(Some(made.row.id))
 }
@@ -404,6 +443,9 @@ const MOVES: usize = 8;
 pub async fn deployment_remove(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error> {
     for attempt in 1.. {
         let of = deployment_for(ctx, id, Permission::Deploy).await?;
+        if of.row.status == DeploymentStatus::NeedsApproval {
+            return approval::refuse(ctx, &of, "deployment_remove").await;
+        }
         let Some(removal) = removal(&of.row, ctx.now) else {
             return Err(Error::conflict(format!("This deployment is {} already", of.row.status.as_str())));
         };
@@ -424,6 +466,9 @@ pub async fn deployment_remove(ctx: &OpCtx, id: DeploymentId) -> Result<(), Erro
 /// Not found, not allowed, or it is decided.
 pub async fn deployment_cancel(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error> {
     let of = deployment_for(ctx, id, Permission::Deploy).await?;
+    if of.row.status == DeploymentStatus::NeedsApproval {
+        return approval::refuse(ctx, &of, "deployment_cancel").await;
+    }
     let removal = removal(&of.row, ctx.now).filter(|_| of.row.status.is_pending());
     let Some(removal) = removal else {
         return Err(Error::conflict(format!("This deployment is {}: only one that is under way can be canceled", of.row.status.as_str())));
@@ -451,7 +496,7 @@ pub async fn deployment_stop(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error>
     changed(ctx, &of, vec![Change::DeploymentStopped { id, stopped: true, at: ctx.now }, activity]).await
 }
 
-async fn changed(ctx: &OpCtx, of: &Opened<Deployment>, changes: Vec<Change>) -> Result<(), Error> {
+pub(crate) async fn changed(ctx: &OpCtx, of: &Opened<Deployment>, changes: Vec<Change>) -> Result<(), Error> {
     ctx.commit(of.tenant, changes).await?;
     ctx.ops.signals.wake(of.tenant.workspace(), of.row.instance_id);
     ctx.ops.signals.deployment_changed(of.row.id);

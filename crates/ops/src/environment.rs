@@ -58,6 +58,8 @@ pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result
         project_id: input.project,
         name: name::display("environment name", &input.name)?,
         is_ephemeral: input.ephemeral,
+        // Protection is not copied: a copy is somewhere to try things.
+        is_protected: false,
         source_environment_id: input.source,
         created_at: ctx.now,
         updated_at: ctx.now,
@@ -133,6 +135,21 @@ pub async fn environment_rename(ctx: &OpCtx, id: EnvironmentId, new_name: &str) 
         .await
         .map_err(|error| Error::from(error).when_taken("An environment of that name already exists in this project"))?;
     Ok(opened)
+}
+
+/// Makes deployments that people and keys below admin ask for in an environment wait for an approval, or no longer. What waits already goes
+/// on waiting: it is approved or canceled by hand.
+///
+/// # Errors
+/// Not found, or a role below admin.
+pub async fn environment_protect(ctx: &OpCtx, id: EnvironmentId, protected: bool) -> Result<(), Error> {
+    let opened = environment_for(ctx, id, Permission::Administer).await?;
+    if opened.row.is_protected == protected {
+        return Ok(());
+    }
+    let data = json!({"name": opened.row.name, "protected": protected});
+    let activity = ctx.activity(opened.tenant, Some(opened.row.project_id), "environment_protect", id, data);
+    ctx.commit(opened.tenant, vec![Change::EnvironmentProtect(id, protected, ctx.now), activity]).await
 }
 
 /// Deletes an environment with everything in it.

@@ -7,6 +7,7 @@ pub mod account;
 pub mod activity;
 pub mod api_key;
 pub mod app;
+pub mod approval;
 pub mod auth;
 pub mod backup;
 mod batch;

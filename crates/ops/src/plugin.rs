@@ -12,7 +12,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::template::{TemplateDeploy, plugin_kind, service_for_image, template_deploy};
-use crate::{Error, OpCtx, deployment, environment, service, variable, volume};
+use crate::{Error, OpCtx, approval, deployment, environment, service, variable, volume};
 
 /// A database service and the name of its engine.
 pub type Plugin = (Opened<Service>, &'static str);
@@ -137,7 +137,8 @@ async fn finish(
     variables: BTreeMap<String, String>,
     verb: &str,
 ) -> Result<DeploymentId, Error> {
-    let follow_up = deployment::follow_up(ctx, instance.tenant, &instance.row, variables).await?;
+    let environment = environment::environment_get(ctx, instance.row.environment_id).await?;
+    let follow_up = deployment::follow_up(ctx, &environment, &instance.row, variables).await?;
     let follow_up = follow_up.ok_or_else(|| Error::conflict("the plugin was never deployed: delete it and add it again"))?;
     let made = follow_up.iter().find_map(|change| match change {
         Change::DeploymentInsert { deployment, .. } => Some(deployment.id),
@@ -169,8 +170,9 @@ pub async fn plugin_reset(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId
     let (mut changes, variables) = fresh_secrets(ctx, &instance).await?;
     let tenant = instance.tenant;
     if let Some(held) = ctx.ops.store.volume_instance_of_service(tenant, environment, id).await? {
-        changes.extend(volume::removals_with_service(ctx, tenant, id, &[environment], false).await?);
         let here = environment::environment_get(ctx, environment).await?;
+        approval::check_interruption(ctx, &here.row)?;
+        changes.extend(volume::removals_with_service(ctx, tenant, id, &[environment], false).await?);
         let project = instance.row.project_id;
         let name = volume::free_name(ctx, tenant, project, "volume").await?;
         let fresh = volume::new_volume(ctx, tenant, project, name);

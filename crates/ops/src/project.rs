@@ -100,6 +100,7 @@ pub async fn project_create(ctx: &OpCtx, input: ProjectCreate) -> Result<Opened<
         project_id: project.id,
         name: name::display("environment name", &first)?,
         is_ephemeral: false,
+        is_protected: false,
         source_environment_id: None,
         created_at: ctx.now,
         updated_at: ctx.now,

@@ -259,12 +259,12 @@ async fn assemble(ctx: &OpCtx, environment: &Opened<Environment>, made: &[Made])
     variable::refuse_circles(&surroundings.scope(ctx, &rows), &surroundings.services, &changes)?;
     for one in made {
         let variables = surroundings.render(ctx, &rows, &one.service.name);
-        let deployment = Deployment {
+        let mut deployment = Deployment {
             source_blob: one.blob.clone(),
             ..deployment::fresh(ctx, &one.instance, DeployReason::Deploy, one.instance.spec.clone())
         };
         let step = deployment::event(ctx, deployment.id, EventStep::SnapshotCode);
-        changes.extend(deployment::insertion(deployment, variables));
+        changes.extend(deployment::insertion(ctx, &environment.row, &mut deployment, variables));
         changes.push(Change::EventInsert(step));
     }
     Ok(changes)

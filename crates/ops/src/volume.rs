@@ -9,7 +9,7 @@ use store::Change;
 
 use crate::context::Opened;
 use crate::variable::Surroundings;
-use crate::{Error, OpCtx, deployment, environment, project, secret, service};
+use crate::{Error, OpCtx, approval, deployment, environment, project, secret, service};
 
 /// What a new volume is to be.
 #[derive(Clone, Debug)]
@@ -214,7 +214,7 @@ async fn follow_up(
     let mut surroundings = Surroundings::load(ctx, environment).await?;
     surroundings.mount(instance.service_id, mount);
     let Some(variables) = surroundings.frozen(ctx, environment, instance.service_id).await? else { return Ok(None) };
-    let follow_up = deployment::follow_up(ctx, environment.tenant, instance, variables).await?;
+    let follow_up = deployment::follow_up(ctx, environment, instance, variables).await?;
     Ok(follow_up.map(|follow_up| {
         changes.extend(follow_up);
         instance.id
@@ -322,6 +322,7 @@ async fn update_one(
         && let Some(instance) = find(service).await?
     {
         // Also where no deployment follows: what runs with the volume is to end.
+        approval::check_interruption(ctx, &environment.row)?;
         follow_up(ctx, environment, &instance, None, changes).await?;
         woken.push(instance.id);
     }

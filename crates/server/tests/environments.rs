@@ -178,6 +178,43 @@ fn a_deployment_is_repeated_restarted_and_taken_down() {
     assert_eq!(server.railway(&site, &["cron", "list", "--json"]).status, 1);
 }
 
+#[test]
+fn up_says_that_it_waits_for_an_approval_and_ends_with_what_becomes_of_it() {
+    let server = Server::start();
+    let (site, host) = (site(&server), "web-production.localhost");
+    let status = server.json(&site, &["status", "--json"]);
+    let (project, environment) = (status["id"].as_str().unwrap(), status["environments"]["edges"][0]["node"]["id"].as_str().unwrap());
+    let make =
+        format!("mutation {{ projectTokenCreate(input: {{projectId: \"{project}\", environmentId: \"{environment}\", name: \"ci\"}}) }}");
+    let token = server.graphql(&make)["data"]["projectTokenCreate"].as_str().unwrap().to_owned();
+    let protected = server.graphql(&format!("mutation {{ environmentProtect(id: \"{environment}\", protected: true) }}"));
+    assert_eq!(protected["data"]["environmentProtect"], json!(true), "{protected}");
+    let up = || {
+        let mut command = server.railway_command(&site, &["up", "--ci", "--service", "web"]);
+        command.env("RAILWAY_TOKEN", &token).env_remove("ORRERY_TOKEN");
+        let up = harness::Live::start(command);
+        up.wait_for("waits for the approval of an admin");
+        let first = server
+            .graphql(&format!("{{ deployments(first: 1, input: {{projectId: \"{project}\"}}) {{ edges {{ node {{ id status }} }} }} }}"));
+        let newest = &first["data"]["deployments"]["edges"][0]["node"];
+        assert_eq!(newest["status"], "NEEDS_APPROVAL", "{first}");
+        (up, newest["id"].as_str().unwrap().to_owned())
+    };
+    let (refused, id) = up();
+    assert_eq!(server.visit(host, "/").status, 200, "what serves goes on");
+    server.graphql(&format!("mutation {{ deploymentCancel(id: \"{id}\") }}"));
+    let (status, text) = refused.end();
+    assert!(status == 1 && text.contains("Not approved: canceled by"), "{status} {text}");
+
+    let before = say(&server, host);
+    let (approved, id) = up();
+    let done = server.graphql(&format!("mutation {{ deploymentApprove(id: \"{id}\") }}"));
+    assert_eq!(done["data"]["deploymentApprove"], json!(true), "{done}");
+    let (status, text) = approved.end();
+    assert!(status == 0 && text.contains("Deploy complete"), "{status} {text}");
+    server.visit_until(host, "/", |answer| answer.status == 200 && answer.body != before);
+}
+
 fn service_id(server: &Server) -> String {
     let all = server.graphql("{ projects { edges { node { services { edges { node { id name } } } } } } }");
     let edges = all["data"]["projects"]["edges"][0]["node"]["services"]["edges"].as_array().unwrap().clone();

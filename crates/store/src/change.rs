@@ -36,6 +36,8 @@ pub enum Change {
     EnvironmentInsert(Environment),
     /// Name, ephemerality.
     EnvironmentUpdate(Environment),
+    /// Whether deployments there wait for an approval, and when that was said. A renaming leaves it alone.
+    EnvironmentProtect(EnvironmentId, bool, Timestamp),
     /// The environment with everything in it.
     EnvironmentDelete(EnvironmentId),
     /// A change of an environment's document: staged, or as it is being applied.
@@ -437,6 +439,7 @@ impl Change {
             Self::ProjectDelete(_) => "ProjectDelete",
             Self::EnvironmentInsert(_) => "EnvironmentInsert",
             Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
+            Self::EnvironmentProtect(..) => "EnvironmentProtect",
             Self::EnvironmentDelete(_) => "EnvironmentDelete",
             Self::EnvironmentPatchInsert(_) => "EnvironmentPatchInsert",
             Self::EnvironmentPatchDelete(_) => "EnvironmentPatchDelete",
@@ -540,6 +543,7 @@ impl Change {
             Self::Run(change) => change.names_workspace(),
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
+            | Self::EnvironmentProtect(..)
             | Self::EnvironmentDelete(_)
             | Self::EnvironmentPatchDelete(_)
             | Self::ServiceDelete(_)

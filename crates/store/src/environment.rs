@@ -1,14 +1,14 @@
 //! Environments.
 
 use domain::project::Environment;
-use domain::{EnvironmentId, ProjectId, Sealed, Tenant, WorkspaceId};
+use domain::{EnvironmentId, ProjectId, Sealed, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError};
 
 macro_rules! select {
     () => {
-        "SELECT id, workspace_id, project_id, name, is_ephemeral, source_environment_id, created_at, updated_at FROM environments "
+        "SELECT id, workspace_id, project_id, name, is_ephemeral, is_protected, source_environment_id, created_at, updated_at FROM environments "
     };
 }
 
@@ -18,11 +18,12 @@ statements! {
     ENVIRONMENTS_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace");
     ENVIRONMENT_INSERT =
         "INSERT INTO environments \
-         (id, workspace_id, project_id, name, name_key, is_ephemeral, source_environment_id, created_at, updated_at) \
-         VALUES ($id, $workspace, $project, $name, $name_key, $is_ephemeral, $source, $created, $updated)";
+         (id, workspace_id, project_id, name, name_key, is_ephemeral, is_protected, source_environment_id, created_at, updated_at) \
+         VALUES ($id, $workspace, $project, $name, $name_key, $is_ephemeral, $is_protected, $source, $created, $updated)";
     ENVIRONMENT_UPDATE =
         "UPDATE environments SET name = $name, name_key = $name_key, is_ephemeral = $is_ephemeral, updated_at = $updated \
          WHERE id = $id AND workspace_id = $workspace";
+    ENVIRONMENT_PROTECT = "UPDATE environments SET is_protected = $protected, updated_at = $at WHERE id = $id AND workspace_id = $workspace";
     ENVIRONMENT_DELETE = "DELETE FROM environments WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -33,6 +34,7 @@ fn row(r: &mut Record) -> Result<Environment, BadCell> {
         project_id: r.id(ProjectId)?,
         name: r.text()?,
         is_ephemeral: r.flag()?,
+        is_protected: r.flag()?,
         source_environment_id: r.maybe_id(EnvironmentId)?,
         created_at: r.time()?,
         updated_at: r.time()?,
@@ -66,7 +68,8 @@ impl Store {
 }
 
 pub(crate) fn environment_insert(environment: &Environment) -> Statement {
-    let Environment { id, workspace_id, project_id, name, is_ephemeral, source_environment_id, created_at, updated_at } = environment;
+    let Environment { id, workspace_id, project_id, name, is_ephemeral, is_protected, source_environment_id, created_at, updated_at } =
+        environment;
     let params = params![
         id = *id,
         workspace = *workspace_id,
@@ -74,6 +77,7 @@ pub(crate) fn environment_insert(environment: &Environment) -> Statement {
         name = name,
         name_key = name.to_lowercase(),
         is_ephemeral = *is_ephemeral,
+        is_protected = *is_protected,
         source = *source_environment_id,
         created = *created_at,
         updated = *updated_at
@@ -92,6 +96,10 @@ pub(crate) fn environment_update(environment: &Environment) -> Statement {
         updated = *updated_at
     ];
     Statement::touch(&ENVIRONMENT_UPDATE, params)
+}
+
+pub(crate) fn environment_protect(tenant: Tenant, id: EnvironmentId, protected: bool, at: Timestamp) -> Statement {
+    Statement::touch(&ENVIRONMENT_PROTECT, params![id = id, workspace = tenant, protected = protected, at = at])
 }
 
 pub(crate) fn environment_delete(tenant: Tenant, id: EnvironmentId) -> Statement {

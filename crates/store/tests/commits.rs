@@ -87,7 +87,10 @@ both! {
         assert_eq!(conflict(commit(Change::ServiceUpdate(same)).await), Constraint::ServiceName);
         // A name may change its own case, and another project may use it.
         commit(Change::ServiceUpdate(Service { name: "WEB".into(), ..tree.service.clone() })).await.unwrap();
+        commit(Change::EnvironmentProtect(tree.environment.id, true, now())).await.unwrap();
         commit(Change::EnvironmentUpdate(Environment { name: "Production".into(), ..tree.environment.clone() })).await.unwrap();
+        let renamed = store.environment(tree.environment.id).await.unwrap().unwrap().open(tree.tenant).unwrap();
+        assert_eq!((renamed.name.as_str(), renamed.is_protected), ("Production", true), "a renaming leaves the protection alone");
         assert_eq!(conflict(commit(Change::InstanceInsert(instance(&tree.environment, &tree.service))).await), Constraint::Instance);
         let domain = Domain { id: DomainId::generate(), domain: other.domain.domain.clone(), ..tree.domain.clone() };
         assert_eq!(conflict(commit(Change::DomainInsert(domain)).await), Constraint::Domain);

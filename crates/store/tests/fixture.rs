@@ -137,6 +137,7 @@ pub(crate) fn environment(project: &Project, name: &str) -> Environment {
         project_id: project.id,
         name: name.to_owned(),
         is_ephemeral: false,
+        is_protected: false,
         source_environment_id: None,
         created_at: now(),
         updated_at: now(),

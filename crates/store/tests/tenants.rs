@@ -47,6 +47,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
             until: at,
         }),
         Change::Certificate(CertificateChange::Delete(of.domain.id)),
+        Change::EnvironmentProtect(environment, true, at),
         Change::VariableDelete { environment, service, name: of.variable.name.clone() },
         Change::VariablesClear { environment, service },
         Change::DeploymentMove { id, from, to: DeploymentStatus::Failed, reason: None, at },

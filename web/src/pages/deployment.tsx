@@ -9,7 +9,7 @@ import { between } from "../ui/difference";
 import { Log } from "../ui/log";
 import { DeploymentState, isUnderWay, Shape, type Tone } from "../ui/state";
 import { Ago, duration, Elapsed } from "../ui/time";
-import { DeploymentMenu, messageOf } from "./deployments";
+import { Approval, DeploymentMenu, messageOf } from "./deployments";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
 import { Differences } from "./staged";
@@ -21,7 +21,7 @@ const names: Record<DeploymentEventStep, string> = {
   BUILD_IMAGE: "Build",
   PUBLISH_IMAGE: "Keep the result",
   MIGRATE_VOLUMES: "Move volumes",
-  WAIT_FOR_DEPENDENCIES: "Wait for what it refers to",
+  WAIT_FOR_DEPENDENCIES: "Wait for an approval",
   PRE_DEPLOY_COMMAND: "Run the pre-deploy command",
   CREATE_CONTAINER: "Start",
   HEALTHCHECK: "Wait until it is healthy",
@@ -43,7 +43,7 @@ export function DeploymentPage() {
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const { deployment } = data;
   const steps = data.deploymentEvents.edges.map((edge) => edge.node);
-  const building = steps.every((step) => step.step === "SNAPSHOT_CODE" || step.step === "BUILD_IMAGE");
+  const building = steps.every((step) => ["SNAPSHOT_CODE", "WAIT_FOR_DEPENDENCIES", "BUILD_IMAGE"].includes(step.step));
   const shown = search.log ?? (building || deployment.status === "FAILED" ? "build" : "app");
   const live = instance.activeDeployments.some((one) => one.id === deployment.id);
   return (
@@ -66,8 +66,16 @@ export function DeploymentPage() {
               Roll back to this
             </Act>
           )}
+          <Approval deployment={deployment} />
           <DeploymentMenu deployment={deployment} live={live} can={project.viewerCanDeploy} />
         </div>
+        {deployment.status === "NEEDS_APPROVAL" && (
+          <div className="notice" data-tone="waiting">
+            {project.viewerCanAdminister
+              ? "This environment is protected. Nothing is built or started before you, or another admin, approve it; what serves goes on. Older ones that wait end with it."
+              : "This environment is protected: an admin of the workspace has to approve the deployment. Nothing is built or started before, and what serves goes on."}
+          </div>
+        )}
         <div className="small quiet">
           <Ago at={deployment.createdAt} />
           {deployment.creator && ` by ${deployment.creator.name || deployment.creator.email}`} · <code>{deployment.id.slice(0, 8)}</code>

@@ -3,6 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
 import { change } from "../api/client";
 import {
+  DeploymentApproveDocument,
   DeploymentCancelDocument,
   DeploymentRedeployDocument,
   DeploymentRemoveDocument,
@@ -12,7 +13,7 @@ import {
   DeploymentStopDocument,
   type DeploymentRowFragment,
 } from "../gql";
-import { Button, Command, copyText, Empty, ErrorBox } from "../ui/basic";
+import { Act, Button, Command, copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
 import { DeploymentState, isUnderWay } from "../ui/state";
@@ -79,10 +80,12 @@ export function Deployments() {
                     <Ago at={deployment.createdAt} />
                   )}
                   {deployment.creator && ` by ${deployment.creator.name || deployment.creator.email}`}
+                  {deployment.status === "NEEDS_APPROVAL" && !project.viewerCanAdminister && " · waits for an admin of the workspace"}
                   {deployment.id === live && deployment.instances.length > 0 && ` · ${deployment.instances.filter((one) => one.status === "RUNNING").length} of ${instance.numReplicas ?? 1} running`}
                 </span>
               </span>
             </Link>
+            <Approval deployment={deployment} />
             <DeploymentMenu deployment={deployment} live={deployment.id === live} can={project.viewerCanDeploy} />
           </li>
         ))}
@@ -100,6 +103,26 @@ export function Deployments() {
         </Button>
       )}
     </div>
+  );
+}
+
+/** What can be decided about a deployment that waits for it. */
+export function Approval({ deployment }: { deployment: DeploymentRowFragment }) {
+  const project = useProject();
+  if (deployment.status !== "NEEDS_APPROVAL") return null;
+  return (
+    <>
+      {project.viewerCanAdminister && (
+        <Act size="small" kind="primary" act={() => change(DeploymentApproveDocument, { id: deployment.id })} done="Approved">
+          Approve
+        </Act>
+      )}
+      {project.viewerCanDeploy && (
+        <Act size="small" act={() => change(DeploymentCancelDocument, { id: deployment.id })} done="Cancelled">
+          Cancel
+        </Act>
+      )}
+    </>
   );
 }
 

@@ -2,7 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
-import { EnvironmentDeleteDocument, EnvironmentRenameDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
+import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
 import { Act, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
 import { Ago } from "../ui/time";
 import { NewEnvironment, ProjectFrame, useProject } from "./environment";
@@ -66,9 +66,10 @@ function Environments() {
           </Button>
         )}
       </div>
+      <p className="second">In a protected environment, what anybody but an admin or owner of the workspace deploys waits until one of them approves it.</p>
       <ul className="sheet list">
         {list.map((one) => (
-          <li key={one.id}>
+          <li key={one.id} style={{ flexWrap: "wrap" }}>
             {renaming?.id === one.id ? (
               <>
                 <input className="input" style={{ maxWidth: 240 }} aria-label="New name" value={renaming.name} onChange={(event) => setRenaming({ id: one.id, name: event.target.value })} autoFocus />
@@ -86,11 +87,19 @@ function Environments() {
               </>
             ) : (
               <>
-                <span className="grow cut">{one.name}</span>
+                <span className="grow cut" style={{ minWidth: 90 }}>
+                  {one.name}
+                </span>
                 {one.isEphemeral && <span className="badge">Temporary</span>}
+                {one.isProtected && <span className="badge">Protected</span>}
                 <span className="small quiet phone-hide">
                   made <Ago at={one.createdAt} />
                 </span>
+                {project.viewerCanAdminister && (
+                  <Act size="small" kind="plain" act={() => change(EnvironmentProtectDocument, { id: one.id, protected: !one.isProtected })} done={one.isProtected ? "Deployments wait no longer" : "Deployments wait for an admin"}>
+                    {one.isProtected ? "End protection" : "Protect"}
+                  </Act>
+                )}
                 {project.viewerCanAdminister && (
                   <Button size="small" kind="plain" onClick={() => setRenaming({ id: one.id, name: one.name })}>
                     Rename

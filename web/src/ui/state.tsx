@@ -86,6 +86,7 @@ export function State({ tone, children }: { tone: Tone; children: React.ReactNod
 
 export function DeploymentState({ status, stopped }: { status: DeploymentStatus | null | undefined; stopped?: boolean }) {
   if (!status) return <State tone="off">Not deployed</State>;
+  if (stopped && status === "FAILED") return <State tone="off">Not approved</State>;
   if (stopped && status === "SUCCESS") return <State tone="off">Stopped</State>;
   return <State tone={toneOf(status)}>{wordOf(status)}</State>;
 }

@@ -77,6 +77,10 @@ impl Environment {
     fn is_ephemeral(&self) -> bool {
         self.row.is_ephemeral
     }
+    /// Whether deployments here wait for an approval, unless an admin asks for them.
+    fn is_protected(&self) -> bool {
+        self.row.is_protected
+    }
     fn meta(&self) -> Option<EnvironmentMeta> {
         None
     }

@@ -6,6 +6,7 @@
 mod absent;
 mod account;
 mod api_key;
+mod approval;
 mod audit;
 mod connection;
 mod container;

@@ -144,6 +144,10 @@ impl Mutation {
         ctx.wait(ops::domain_name::domain_update(&ctx.op, inputs::id("Domain", &id, DomainId)?, within, patch))?;
         Ok(true)
     }
+    /// Lets a deployment that waits for an approval go on.
+    fn deployment_approve(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        super::approval::deployment_approve(ctx, &id)
+    }
     /// Ends a deployment that is not decided yet.
     fn deployment_cancel(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         ctx.wait(ops::deployment::deployment_cancel(&ctx.op, deployment_id(&id)?))?;
@@ -219,6 +223,10 @@ impl Mutation {
         skip_deploys: Option<bool>,
     ) -> Result<String, Fault> {
         EnvironmentPatch::commit_staged(ctx, &environment_id, commit_message, skip_deploys.unwrap_or(false))
+    }
+    /// Makes deployments that others than admins ask for in an environment wait for an approval, or no longer.
+    fn environment_protect(ctx: &Ctx, id: String, protected: bool) -> Result<bool, Fault> {
+        super::approval::environment_protect(ctx, &id, protected)
     }
     /// Renames an environment.
     fn environment_rename(ctx: &Ctx, id: String, input: EnvironmentRenameInput) -> Result<Environment, Fault> {

@@ -10,6 +10,7 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
     "CustomDomain.forceHttps",
+    "Environment.isProtected",
     "Mutation.accountUpdate",
     "Mutation.apiKeyCreate",
     "Mutation.apiKeyRevoke",
@@ -18,6 +19,7 @@ const EXTRAS: &[&str] = &[
     "Mutation.domainCertificateRemove",
     "Mutation.domainCertificateSet",
     "Mutation.domainHttpsSet",
+    "Mutation.environmentProtect",
     "Mutation.notificationSettingsSet",
     "Mutation.operatorBackupCreate",
     "Mutation.operatorBackupDelete",

@@ -1,6 +1,7 @@
 //! The GraphQL API over a real store: what clients send, what they may not have, and what is meant to hurt.
 
 mod answers;
+mod approvals;
 mod commands;
 mod contract;
 mod flow;

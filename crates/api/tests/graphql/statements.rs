@@ -32,6 +32,7 @@ async fn projects(world: &World, workspace: WorkspaceId, count: usize) {
                 project_id,
                 name: name.into(),
                 is_ephemeral: false,
+                is_protected: false,
                 source_environment_id: None,
                 created_at: now,
                 updated_at: now,

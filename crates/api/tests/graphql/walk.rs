@@ -164,6 +164,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         More,
         "mutation { customDomainUpdate(environmentId: \"$environment\", id: \"$customDomain\", targetPort: 1) }",
     ),
+    ("Mutation.deploymentApprove", More, "mutation { deploymentApprove(id: \"$deployment\") }"),
     ("Mutation.deploymentCancel", More, "mutation { deploymentCancel(id: \"$deployment\") }"),
     ("Mutation.deploymentRedeploy", More, "mutation { deploymentRedeploy(id: \"$deployment\") { id } }"),
     ("Mutation.deploymentRemove", More, "mutation { deploymentRemove(id: \"$deployment\") }"),
@@ -189,6 +190,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "mutation { environmentPatchCommit(environmentId: \"$environment\", patch: {services: {}}) }",
     ),
     ("Mutation.environmentPatchCommitStaged", More, "mutation { environmentPatchCommitStaged(environmentId: \"$environment\") }"),
+    ("Mutation.environmentProtect", More, "mutation { environmentProtect(id: \"$environment\", protected: true) }"),
     ("Mutation.environmentRename", More, "mutation { environmentRename(id: \"$environment\", input: {name: \"x\"}) { id } }"),
     (
         "Mutation.environmentStageChanges",

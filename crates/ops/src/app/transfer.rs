@@ -91,6 +91,7 @@ impl Arrival {
             project_id: project.id,
             name: place.name,
             is_ephemeral: false,
+            is_protected: false,
             source_environment_id: None,
             created_at: ctx.now,
             updated_at: ctx.now,
@@ -175,7 +176,7 @@ impl Arrival {
         if stopped {
             (next.status, next.stopped) = (DeploymentStatus::Success, true);
         }
-        Ok(deployment::insertion(next, variables))
+        Ok(deployment::insertion(ctx, &self.environment, &mut next, variables))
     }
 }
 

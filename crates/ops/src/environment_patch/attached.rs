@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use store::Change;
 
 use super::Plan;
-use crate::{Error, backup, tcp_proxy, template, volume};
+use crate::{Error, approval, backup, tcp_proxy, template, volume};
 
 /// A volume of the project as it is here.
 struct Held {
@@ -199,11 +199,18 @@ impl Plan<'_> {
 
     /// The changes that lead from how volumes are to how they shall be, in an order in which no service has two at a time.
     async fn settle(&mut self, held: Vec<Held>) -> Result<(), Error> {
+        let place = |row: &Option<VolumeInstance>| row.as_ref().and_then(|row| row.service_id);
+        let taken = |row: &Held| {
+            let service = place(&row.before).filter(|service| !self.removed.contains(service));
+            service.is_some() && service != place(&row.after)
+        };
+        if held.iter().any(taken) {
+            approval::check_interruption(self.ctx, self.environment)?;
+        }
         let gone: Vec<VolumeInstance> = held.iter().filter(|row| row.after.is_none()).filter_map(|row| row.before.clone()).collect();
         // What lies in another environment stays there.
         let removals = volume::removals(self.ctx, self.tenant, &gone, |_| false).await?;
         self.changes.extend(removals);
-        let place = |row: &Option<VolumeInstance>| row.as_ref().and_then(|row| row.service_id);
         for row in held.iter().filter(|row| row.after.is_some() && place(&row.before) != place(&row.after)) {
             self.changes.extend(row.before.iter().filter(|row| row.service_id.is_some()).map(|row| Change::VolumeDetach(row.id)));
         }

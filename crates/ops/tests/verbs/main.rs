@@ -1,5 +1,6 @@
 //! The verbs over a real database: what they leave behind, and what they refuse.
 
+mod approvals;
 mod environments;
 mod members;
 mod world;

@@ -1,0 +1,2 @@
+-- Whether what people below admin want deployed there waits for an admin.
+ALTER TABLE environments ADD COLUMN is_protected BOOLEAN NOT NULL DEFAULT FALSE;
