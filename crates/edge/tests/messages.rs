@@ -225,7 +225,7 @@ async fn slow_and_silent_clients_are_let_go() {
 async fn replicas_that_close_their_connections_cost_no_request() {
     // Says nothing of closing, and closes after every answer; every second connection even dies when the next request is on its way.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut target = nobody().await;
+    let mut target = nobody();
     target.address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         for number in 0_usize.. {

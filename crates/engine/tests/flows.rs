@@ -375,8 +375,10 @@ async fn the_pause_before_another_attempt_outlives_the_engine() {
     let mut app = TestApp::started().await;
     let ctx = app.person("ada@example.com").await;
     let flow = workflow(&ctx).await;
-    // Nobody listens there, and that may change.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    // Nobody listens there, and that may change: bound, so that nobody else does.
+    let held = tokio::net::TcpSocket::new_v4().expect("a socket");
+    held.bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let port = held.local_addr().expect("its address").port();
     let node = add(&ctx, &flow, "http_request", json!({"url": format!("http://127.0.0.1:{port}/")})).await;
     let policy = Policy { retries: 3, backoff_ms: 3_600_000, ..Policy::default() };
     node_update(&now(&ctx), flow.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
