@@ -154,8 +154,11 @@ fn httpbin_from_pypi_is_built_and_served() {
     let echoed: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(echoed["args"]["who"], "orrery");
     assert_eq!(server.visit("httpbin-production.localhost", "/status/418").status, 418);
-    let log = server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert!(log.contains("Listening at"), "{log}");
+    // What an app says is brought in a moment after it has said it.
+    harness::until("the app's own log", || {
+        let log = server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
+        if log.contains("Listening at") { Ok(()) } else { Err(log) }
+    });
 }
 
 /// An npm package that is a server: json-server over a little data.

@@ -505,10 +505,13 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
 fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String>>, mails: &Mutex<Vec<String>>) {
     let feed = app(server)["activities"].clone();
     for (trigger, steps) in [(up, ["up from 1 to 2", "up from 2 to 3"]), (down, ["down from 3 to 2", "down from 2 to 1"])] {
-        let runs = runs(server, trigger);
         for step in steps {
-            let run = runs.iter().find(|run| run["log"].to_string().contains(&format!("executing to scale {step} containers")));
-            let run = run.unwrap_or_else(|| panic!("{step}: {runs:?}"));
+            // A run is written down after it has done what it tells of.
+            let run = until(&format!("a run that tells of the step {step}"), || {
+                let runs = runs(server, trigger);
+                let run = runs.iter().find(|run| run["log"].to_string().contains(&format!("executing to scale {step} containers")));
+                run.cloned().ok_or_else(|| format!("{runs:?}"))
+            });
             assert!(run["outcome"] == "executed" && run["log"].to_string().contains("matched rules: "), "{run}");
             let sentence = format!("Galaxy scaled {HOST} {step} containers");
             let entry = feed.as_array().unwrap().iter().find(|entry| entry["message"] == sentence.as_str());

@@ -212,8 +212,7 @@ impl Server {
         let mut command = self.railway_command(home, &["login", "--browserless"]);
         command.env("HOME", home).env_remove("ORRERY_TOKEN");
         let login = Live::start(command);
-        let shown = login.wait_for("enter this code");
-        let code = shown.split_once("user_code=").expect("a link with the code").1.split_whitespace().next().unwrap().to_owned();
+        let code = login.device_code();
         let approved = self.submit("/oauth/device", Some(cookie), &format!("user_code={code}&answer=approve"));
         assert_eq!(approved.status, 200, "{approved:?}");
         let (status, text) = login.end();
@@ -406,6 +405,15 @@ impl Live {
         until(&format!("{words:?} on the screen"), || {
             let seen = self.seen();
             if seen.contains(words) { Ok(seen) } else { Err(seen) }
+        })
+    }
+
+    /// Waits for the whole of the code that a login shows in its link.
+    pub fn device_code(&self) -> String {
+        until("a link with the code", || {
+            let seen = self.seen();
+            let code = seen.split_once("user_code=").and_then(|(_, rest)| rest.split_once(char::is_whitespace));
+            code.map(|(code, _)| code.to_owned()).ok_or(seen)
         })
     }
 
