@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use harness::{Answer, Server, request, until};
+use harness::{Answer, Server, UNLIMITED, request, until};
 use serde_json::{Value, json};
 
 /// Asks as the server's first account does.
@@ -237,13 +237,7 @@ struct Receiver {
 
 /// A server whose nodes may ask this machine, and whose keys have no limits.
 fn open_server(more: &[(&str, &str)]) -> Server {
-    let open = [
-        ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
-        ("ORRERY_LIMITS_HOBBY", "none"),
-        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
-        ("ORRERY_LIMITS_OPERATOR", "none"),
-    ];
-    Server::start_with(&[&open, more].concat())
+    Server::start_with(&[&UNLIMITED[..], &[("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8")], more].concat())
 }
 
 impl Receiver {
