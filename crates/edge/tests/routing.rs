@@ -104,7 +104,7 @@ async fn pages_say_which_deployment_and_why() {
         ("refused.localhost", route(vec![refused.clone()])),
         ("empty.localhost", empty),
     ];
-    let limits = Limits { first_byte: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { first_byte: Duration::from_secs(2), ..Limits::default() };
     let edge = Edge::with(&table(1, hosts), limits).await;
     for (host, status, code, deployment) in [
         ("silent.localhost", 504, "TIMEOUT", silent.deployment),

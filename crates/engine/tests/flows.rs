@@ -459,7 +459,10 @@ async fn one_workspace_does_not_hold_up_another() {
     let app = TestApp::started().await;
     let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
     let busy = workflow(&ada).await;
-    add(&ada, &busy, "delay", json!({"seconds": 3})).await;
+    // Whoever asks there waits for as long as this test takes.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", silent.local_addr().expect("its address"));
+    add(&ada, &busy, "http_request", json!({"url": url})).await;
     for _ in 0..300 {
         start(&ada, &busy, json!({})).await;
     }
