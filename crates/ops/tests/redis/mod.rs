@@ -1,6 +1,7 @@
 //! A Redis server of the test's own, without anything on the disk.
 
 #[path = "../../../server/tests/harness/ports.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
 mod ports;
 
 use std::io::{BufRead, BufReader};

@@ -4,6 +4,7 @@
 //! made once and copied.
 
 #[path = "../../../server/tests/harness/ports.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
 mod ports;
 
 use std::io::{BufRead, BufReader};
