@@ -21,7 +21,7 @@ pub use ports::{free_port, free_ports};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long something may take to show on a platform that has done its part.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Ports for databases and other TCP services of one server.
 const TCP_PORTS: u16 = 24;
