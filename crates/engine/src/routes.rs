@@ -194,11 +194,11 @@ mod tests {
     use domain::{ServiceId, Timestamp, WorkspaceId};
 
     use super::*;
-    use crate::domain_names::tests::domain;
+    use crate::domain_names::tests as domains;
 
     #[test]
     fn a_name_does_not_lead_to_the_service_that_had_it_before_while_its_own_is_in_doubt() {
-        let before = Domain { verified_at: Some(Timestamp::UNIX_EPOCH), ..domain(None) };
+        let before = Domain { verified_at: Some(Timestamp::UNIX_EPOCH), ..domains::domain(None) };
         let settings = Settings::local(Path::new("/"));
         let mut routes = Routes::new(Path::new("/nowhere"));
         let (old, new) = (InstanceId::generate(), InstanceId::generate());
