@@ -194,7 +194,8 @@ fn what_fails_says_so_and_the_old_version_goes_on() {
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);
 
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; exit 3"}}"#)]);
+    // The client takes the log and the status from two sockets, and leaves with the status.
+    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
     let failed = server.railway(&app, &["up", "--ci"]);
     assert_eq!(failed.status, 1, "{failed:?}");
     assert!(failed.stdout.contains("about to fail") || failed.stderr.contains("about to fail"), "{failed:?}");
