@@ -27,17 +27,19 @@ async function draw(from, output, to, input) {
   await page.mouse.up();
 }
 
+/** What was typed into a step, or where it was put, is in the database. */
+const kept = () => page.waitForResponse((answer) => answer.request().method() === "PATCH");
+
+/** The workflow is read again. */
+const read = () => page.waitForResponse((answer) => answer.request().method() === "GET" && new URL(answer.url()).pathname.startsWith("/api/v1/workflows/"));
+
 async function move(title, x, y) {
   const box = await node(title).boundingBox();
   await page.mouse.move(box.x + 40, box.y + 18);
   await page.mouse.down();
   await page.mouse.move(box.x + 40 + x, box.y + 18 + y, { steps: 8 });
-  // Kept, and drawn again from what is kept.
-  const kept = page.waitForResponse((answer) => answer.request().method() === "PATCH");
-  const read = page.waitForResponse((answer) => answer.request().method() === "GET" && new URL(answer.url()).pathname.startsWith("/api/v1/workflows/"));
-  await page.mouse.up();
-  await kept;
-  await read;
+  // Drawn again from what is kept.
+  await Promise.all([kept(), read(), page.mouse.up()]);
 }
 
 await step("a workflow is made with what a caller gives", async () => {
@@ -59,7 +61,7 @@ await step("a step is added and told what to do", async () => {
   await page.getByRole("region", { name: "Steps to add" }).getByRole("button", { name: "Text template" }).click();
   await node("Text template").waitFor();
   await inspector.getByLabel(/^template/).fill("Hello {{ visitor }}!");
-  await inspector.getByLabel("Name of the step").focus();
+  await Promise.all([kept(), inspector.getByLabel("Name of the step").focus()]);
   await page.reload();
   await node("Text template").click();
   await page.waitForFunction(() => [...document.querySelectorAll("textarea")].some((one) => one.value === "Hello {{ visitor }}!"));
@@ -80,6 +82,8 @@ await step("edges are drawn where types match, and nowhere else", async () => {
   await draw("Text template", "out:result", "Delay", milliseconds);
   await page.reload();
   await node("Delay").waitFor();
+  // Edges are drawn after the steps.
+  await edges.nth(1).waitFor();
   assert.equal(await edges.count(), 2, "a text was connected to a number");
 });
 
@@ -90,7 +94,7 @@ await step("what was done is undone", async () => {
   await node("Text template").click();
   await inspector.getByRole("button", { name: "Delete the step" }).click();
   await node("Text template").waitFor({ state: "detached" });
-  assert.equal(await edges.count(), 0);
+  await edges.first().waitFor({ state: "detached" });
   await page.getByRole("button", { name: "Undo" }).click();
   await edges.nth(1).waitFor();
   await node("Text template").waitFor();
@@ -170,8 +174,8 @@ await step("runs are listed, and one that fails says why", async () => {
   await page.goto(editor);
   await node("Text template").click();
   await inspector.getByLabel(/^template/).fill("{{ visitor");
-  await inspector.getByLabel("Name of the step").focus();
-  await page.waitForResponse((answer) => answer.request().method() === "GET" && /\/workflows\//.test(answer.url()));
+  // Asked for before it can come.
+  await Promise.all([kept(), read(), inspector.getByLabel("Name of the step").focus()]);
   await page.getByRole("button", { name: "Run" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Start the run" }).click();
   await node("Text template").getByText("Failed").waitFor(soon);

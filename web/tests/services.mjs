@@ -69,7 +69,8 @@ await step("its volume is backed up", async () => {
   const volume = panel.getByRole("region", { name: /^Volume/ });
   await volume.getByRole("button", { name: "Back up now" }).click();
   await volume.getByRole("list", { name: "Backups" }).getByRole("listitem").first().waitFor(soon);
-  await volume.getByLabel("Daily").check();
+  const kept = page.waitForResponse((answer) => answer.request().postData()?.includes("mutation"));
+  await Promise.all([kept, volume.getByLabel("Daily").check()]);
   await page.reload();
   await volume.getByLabel("Daily", { exact: true }).and(page.locator(":checked")).waitFor();
   await tidy(page, "storage");

@@ -48,8 +48,10 @@ async fn an_npm_app_is_installed_built_and_starts() {
 
 #[tokio::test]
 async fn a_python_app_gets_its_environment_and_answers() {
-    let place =
-        Place::of(&[("requirements.txt", "httpbin\ngunicorn\n"), ("Procfile", "web: gunicorn --bind 127.0.0.1:$PORT httpbin:app\n")]);
+    let place = Place::of(&[
+        ("requirements.txt", "httpbin==0.10.2\ngunicorn==23.0.0\n"),
+        ("Procfile", "web: gunicorn --bind 127.0.0.1:$PORT httpbin:app\n"),
+    ]);
     let (built, lines) = place.build().await;
     let built = built.unwrap_or_else(|failure| panic!("{failure}\n{}", text(&lines)));
     let RunPlan::Command { command, env } = built.run else { panic!() };

@@ -81,7 +81,7 @@ async fn the_app_learns_who_asked_and_nothing_that_was_meant_for_the_edge() {
 /// Takes a request and closes the connection, as an application does that crashes over it.
 async fn closing_at_once() -> domain::routing::Target {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let target = domain::routing::Target { address: listener.local_addr().unwrap(), ..nobody().await };
+    let target = domain::routing::Target { address: listener.local_addr().unwrap(), ..nobody() };
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.read_exact(&mut [0; 16]).await.unwrap();
@@ -94,7 +94,7 @@ async fn closing_at_once() -> domain::routing::Target {
 async fn pages_say_which_deployment_and_why() {
     let silent = App::start(|_| std::future::pending()).await;
     let dying = closing_at_once().await;
-    let refused = nobody().await;
+    let refused = nobody();
     let mut empty = route(vec![]);
     empty.deployment_id = Some(silent.deployment);
     empty.unavailable = Some("The deployment has crashed: <out of memory>.".into());
@@ -104,7 +104,7 @@ async fn pages_say_which_deployment_and_why() {
         ("refused.localhost", route(vec![refused.clone()])),
         ("empty.localhost", empty),
     ];
-    let limits = Limits { first_byte: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { first_byte: Duration::from_secs(2), ..Limits::default() };
     let edge = Edge::with(&table(1, hosts), limits).await;
     for (host, status, code, deployment) in [
         ("silent.localhost", 504, "TIMEOUT", silent.deployment),
@@ -161,7 +161,7 @@ async fn a_replica_that_refuses_is_passed_over_even_for_requests_with_a_body() {
         Response::new(full(body))
     })
     .await;
-    let edge = Edge::start(&table(1, vec![("a.localhost", route(vec![nobody().await, app.target(), nobody().await]))])).await;
+    let edge = Edge::start(&table(1, vec![("a.localhost", route(vec![nobody(), app.target(), nobody()]))])).await;
     for _ in 0..20 {
         let request = Request::post("/").header("host", "a.localhost").body(full("pay once")).unwrap();
         assert_eq!(edge.send(request).await.text(), "pay once");

@@ -201,7 +201,7 @@ async fn stopping_answers_what_is_in_flight_and_takes_nothing_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn websockets_pass_both_ways_and_count_as_in_flight() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut target = support::nobody().await;
+    let mut target = support::nobody();
     target.address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

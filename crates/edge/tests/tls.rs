@@ -250,7 +250,7 @@ async fn an_edge_without_tls_sends_nobody_away() {
 async fn clients_that_do_not_begin_with_tls_are_let_go() {
     let app = app().await;
     let dir = folder(&table(1, vec![("shop.apps.test", route(vec![app.target()]))]));
-    let edge = Edge::secure(Arc::clone(&dir), Limits { handshake: Duration::from_millis(200), ..Limits::default() }).await;
+    let edge = Edge::secure(Arc::clone(&dir), Limits { handshake: Duration::from_secs(3), ..Limits::default() }).await;
     let mut silent = TcpStream::connect(edge.tls.unwrap()).await.unwrap();
     assert_eq!(support::read_all(&mut silent).await, "");
     let plain = Request::get("/").header("host", "shop.apps.test").body(full("")).unwrap();

@@ -21,7 +21,7 @@ use serde_json::json;
 use store::{CertificateChange, Change, StoreError};
 use tokio::task::JoinSet;
 
-use crate::{Shared, lock, record};
+use crate::{Shared, lock, record, rounds};
 
 /// Who is asked for certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,21 +75,8 @@ enum PublishError {
 
 /// Gives the edge what has changed, until the engine stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut bell = shared.ops.signals.work();
-    let mut tick = tokio::time::interval(PERIOD);
-    loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            _ = bell.changed() => {}
-            _ = tick.tick() => {}
-        }
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            done = publish(&shared) => if let Err(error) = done {
-                tracing::warn!(%error, "certificates could not be given to the edge; it is tried again");
-            }
-        }
-    }
+    let problem = "certificates could not be given to the edge; it is tried again";
+    rounds::on_bell(&shared, shared.ops.signals.work(), PERIOD, problem, || publish(&shared)).await;
 }
 
 /// Brings the edge's certificates and its answers to authorities up to date.

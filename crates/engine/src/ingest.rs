@@ -9,7 +9,7 @@ use domain::ReplicaId;
 use domain::log::LogSource;
 use domain::spec::Limits;
 
-use crate::{Shared, lock};
+use crate::{Shared, lock, rounds};
 
 /// Lines of apps wait at most so long because others are read.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -77,22 +77,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 /// Follows the request log of the edge, which rings nobody.
 pub(crate) async fn run_requests(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(REQUESTS_EVERY);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let dir = shared.config.edge_dir.join("log");
-    loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let ingested = tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            ingested = shared.ops.telemetry.ingest_requests(&shared.ops.settings.region, &dir) => ingested,
-        };
-        if let Err(error) = ingested {
-            tracing::warn!(%error, "requests could not be stored; they stay in the edge's log");
-        }
-    }
+    let problem = "requests could not be stored; they stay in the edge's log";
+    let ingest = || shared.ops.telemetry.ingest_requests(&shared.ops.settings.region, &dir);
+    rounds::by_clock(&shared, REQUESTS_EVERY, problem, ingest).await;
 }
 
 async fn read(shared: &Shared, replica: ReplicaId, source: &LogSource) {

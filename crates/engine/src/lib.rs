@@ -17,6 +17,7 @@ mod outgoing;
 mod reconcile;
 mod record;
 mod replicas;
+mod rounds;
 mod routes;
 mod shells;
 mod steps;

@@ -202,33 +202,14 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::certificate::Certificate;
-    use domain::project::DomainKind;
-    use domain::{DomainId, EnvironmentId, ProjectId, ServiceId, Timestamp, WorkspaceId};
+    use domain::{ServiceId, Timestamp, WorkspaceId};
 
     use super::*;
+    use crate::domain_names::tests as domains;
 
     #[test]
     fn a_name_does_not_lead_to_the_service_that_had_it_before_while_its_own_is_in_doubt() {
-        let at = Timestamp::UNIX_EPOCH;
-        let before = Domain {
-            id: DomainId::generate(),
-            workspace_id: WorkspaceId::generate(),
-            project_id: ProjectId::generate(),
-            environment_id: EnvironmentId::generate(),
-            service_id: ServiceId::generate(),
-            kind: DomainKind::Custom,
-            domain: "www.example.com".into(),
-            target_port: None,
-            verification_token: None,
-            verified_at: Some(at),
-            dns_value: None,
-            dns_checked_at: None,
-            force_https: false,
-            certificate: Certificate::default(),
-            created_at: at,
-            updated_at: at,
-        };
+        let before = Domain { verified_at: Some(Timestamp::UNIX_EPOCH), ..domains::domain(None) };
         let settings = Settings::local(Path::new("/"));
         let mut routes = Routes::new(Path::new("/nowhere"));
         let (old, new) = (InstanceId::generate(), InstanceId::generate());

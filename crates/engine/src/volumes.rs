@@ -14,9 +14,8 @@ use runtime::tree::{copy, give, measure};
 use runtime::{Observation, UnixUser};
 use store::{Change, StoreError};
 use tokio::sync::{Mutex, Semaphore};
-use tokio::time::MissedTickBehavior;
 
-use crate::{Home, Shared, lock};
+use crate::{Home, Shared, lock, rounds};
 
 /// What is under way is looked at so often, also when no bell was heard.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -128,21 +127,8 @@ impl Drop for UnderWay {
 
 pub(crate) async fn run(shared: Arc<Shared>) {
     let (work, places) = (Arc::new(Work::default()), Arc::new(Semaphore::new(COPIES)));
-    let mut bell = shared.ops.signals.volumes();
-    let mut tick = tokio::time::interval(PERIOD);
-    loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            _ = bell.changed() => {}
-            _ = tick.tick() => {}
-        }
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            done = pass(&shared, &work, &places) => if let Err(error) = done {
-                tracing::warn!(%error, "volumes could not be looked after; it is tried again");
-            }
-        }
-    }
+    let problem = "volumes could not be looked after; it is tried again";
+    rounds::on_bell(&shared, shared.ops.signals.volumes(), PERIOD, problem, || pass(&shared, &work, &places)).await;
 }
 
 /// Restores come first: somebody waits for them.
@@ -385,20 +371,8 @@ async fn schedule(shared: &Shared, volumes: &[VolumeInstance]) -> Result<(), Sto
 
 /// Writes down what volumes hold, where that has changed.
 pub(crate) async fn gauge(shared: Arc<Shared>) {
-    let mut tick = tokio::time::interval(PERIOD);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            done = gauge_all(&shared) => if let Err(error) = done {
-                tracing::warn!(%error, "what volumes hold could not be written down; it is tried again");
-            }
-        }
-    }
+    let problem = "what volumes hold could not be written down; it is tried again";
+    rounds::by_clock(&shared, PERIOD, problem, || gauge_all(&shared)).await;
 }
 
 async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {

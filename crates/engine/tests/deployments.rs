@@ -272,7 +272,7 @@ async fn a_restart_replaces_one_generation_by_the_next_without_a_gap() {
 async fn a_restart_that_never_answers_leaves_the_older_generation_serving() {
     let test = TestApp::started().await;
     let app = test.app("stuck").await;
-    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
+    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(5)).await;
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let before = test.targets(&app);
     test.stage.sim.script(never_listens());

@@ -10,7 +10,7 @@ use domain::shell::{ShellEnd, ShellInput, ShellSignal, ShellSpec, ShellStream, T
 use domain::spec::Limits;
 use runtime::process::ProcessDriver;
 use runtime::sandbox::Sandbox;
-use runtime::{Driver, DriverError, ObservedPhase, ShellOutput};
+use runtime::{Driver, DriverError, ObservedPhase, ReplicaSpec, ShellOutput};
 use support::*;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
@@ -22,6 +22,24 @@ macro_rules! needs_root {
             return;
         }
     };
+}
+
+macro_rules! needs_control_groups {
+    ($controller:literal) => {
+        needs_root!();
+        if !Sandbox::capabilities().cgroup_controllers.iter().any(|name| name == $controller) {
+            println!(concat!("skipped: this machine has no control groups for ", $controller));
+            return;
+        }
+    };
+}
+
+/// What runs out of memory soon.
+const GREEDY: &str = "exec tail /dev/zero";
+
+/// An app with 64 MB.
+fn small(place: &Place, command: &str) -> ReplicaSpec {
+    ReplicaSpec { limits: Limits { memory_bytes: Some(64 << 20), cpu_millis: None }, ..place.spec(command) }
 }
 
 #[tokio::test]
@@ -118,15 +136,10 @@ async fn the_machine_is_read_only_and_writes_stay_private() {
 
 #[tokio::test]
 async fn too_much_memory_ends_the_app_and_the_reason_says_so() {
-    needs_root!();
-    if !Sandbox::capabilities().cgroup_controllers.iter().any(|name| name == "memory") {
-        println!("skipped: this machine has no control groups for memory");
-        return;
-    }
+    needs_control_groups!("memory");
     let place = Place::new();
     let driver = place.driver();
-    let mut spec = place.spec("exec tail /dev/zero");
-    spec.limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: None };
+    let spec = small(&place, GREEDY);
     let id = spec.replica_id;
     driver.start(spec).await.expect("a start");
     let seen = wait(&driver, id, |seen| seen.phase.is_over()).await;
@@ -136,11 +149,7 @@ async fn too_much_memory_ends_the_app_and_the_reason_says_so() {
 
 #[tokio::test]
 async fn an_app_is_held_to_its_share_of_the_cpu_and_can_read_its_limits() {
-    needs_root!();
-    if !Sandbox::capabilities().cgroup_controllers.iter().any(|name| name == "cpu") {
-        println!("skipped: this machine has no control groups for CPU");
-        return;
-    }
+    needs_control_groups!("cpu");
     let place = Place::new();
     let driver = place.driver();
     let command = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
@@ -368,19 +377,14 @@ async fn a_shell_has_a_terminal_with_a_size_and_ends_with_its_app() {
 
 #[tokio::test]
 async fn what_a_shell_takes_is_counted_with_its_app() {
-    needs_root!();
-    if !Sandbox::capabilities().cgroup_controllers.iter().any(|name| name == "memory") {
-        println!("skipped: this machine has no control groups for memory");
-        return;
-    }
+    needs_control_groups!("memory");
     let place = Place::new();
     let driver = place.driver();
-    let mut spec = place.spec("echo up; exec sleep 1000");
-    spec.limits = Limits { memory_bytes: Some(64 << 20), cpu_millis: None };
+    let spec = small(&place, "echo up; exec sleep 1000");
     let id = spec.replica_id;
     driver.start(spec).await.expect("a start");
     hear(&place, &driver, id, "up").await;
-    let (_, _, end) = Visit::pay(&driver, id, line("exec tail /dev/zero")).await.end().await;
+    let (_, _, end) = Visit::pay(&driver, id, line(GREEDY)).await.end().await;
     assert_eq!(end, ShellEnd::Signal(9));
     driver.stop(id, std::time::Duration::ZERO).await.expect("a stop");
     wait(&driver, id, |seen| seen.phase.is_over()).await;

@@ -40,9 +40,11 @@ async fn a_played_replica_answers_until_it_ends() {
     wait(&driver, id, |_| std::net::TcpStream::connect(("127.0.0.1", port)).is_err()).await;
     driver.forget(id).await.expect("it has ended");
 
-    let late = start(Script { listens_after: Some(Duration::from_millis(300)), ..Script::default() }).await;
-    let port = wait(&driver, late, |_| true).await.port;
+    let never = start(Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() }).await;
+    let port = wait(&driver, never, |_| true).await.port;
     assert!(get(port).await.is_err());
+    let late = start(Script { listens_after: Some(Duration::from_millis(100)), ..Script::default() }).await;
+    let port = wait(&driver, late, |_| true).await.port;
     wait(&driver, late, |_| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
 
     let crashes = start(Script { ending: Some((Duration::ZERO, Ending::Crash(3))), ..Script::default() }).await;

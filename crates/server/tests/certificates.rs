@@ -99,7 +99,7 @@ fn https_is_switched_on_and_an_owner_brings_a_certificate() {
     server.start_again_with(&[("ORRERY_EDGE_TLS_LISTEN", &format!("127.0.0.1:{tls}"))]);
     let own = self_signed(&server);
     https_until(tls, &own, own_host);
-    assert_eq!(server.visit(own_host, "/").body, "by http");
+    server.visit_until(own_host, "/", |answer| answer.body == "by http");
 
     let host = "www.shop.test";
     let (made, query) = domain(&server, &site, host);

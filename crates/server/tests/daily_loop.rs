@@ -154,8 +154,11 @@ fn httpbin_from_pypi_is_built_and_served() {
     let echoed: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(echoed["args"]["who"], "orrery");
     assert_eq!(server.visit("httpbin-production.localhost", "/status/418").status, 418);
-    let log = server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert!(log.contains("Listening at"), "{log}");
+    // What an app says is brought in a moment after it has said it.
+    harness::until("the app's own log", || {
+        let log = server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
+        if log.contains("Listening at") { Ok(()) } else { Err(log) }
+    });
 }
 
 /// An npm package that is a server: json-server over a little data.
@@ -191,7 +194,8 @@ fn what_fails_says_so_and_the_old_version_goes_on() {
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);
 
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; exit 3"}}"#)]);
+    // The client takes the log and the status from two sockets, and leaves with the status.
+    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
     let failed = server.railway(&app, &["up", "--ci"]);
     assert_eq!(failed.status, 1, "{failed:?}");
     assert!(failed.stdout.contains("about to fail") || failed.stderr.contains("about to fail"), "{failed:?}");

@@ -44,12 +44,6 @@ class App(BaseHTTPRequestHandler):
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 "#;
 
-fn start() -> Server {
-    // A place of its own for each test of each run.
-    let first = 30_000 + (std::process::id() % 100) * 24;
-    Server::start_with(&[("ORRERY_TCP_PORTS", &format!("{first}-{}", first + 23))])
-}
-
 fn id_of(server: &Server, name: &str) -> String {
     let all = server.graphql("{ projects { edges { node { services { edges { node { id name } } } } } } }");
     let services = all["data"]["projects"]["edges"][0]["node"]["services"]["edges"].as_array().unwrap().clone();
@@ -87,7 +81,7 @@ fn counts(server: &Server, path: &str, wanted: &str) {
 
 #[test]
 fn an_app_keeps_its_rows_in_three_databases() {
-    let mut server = start();
+    let mut server = Server::start();
     let folder = server.dir.path().join("rows");
     write(&folder, &[("app.py", APP), ("Procfile", "web: python3 app.py")]);
     server.json(&folder, &["init", "--name", "rows", "--json"]);
@@ -344,7 +338,7 @@ fn finish(server: &Server, workflow: &Value) {
 /// The documented shape of 2022 and today's make the same; what the machine lacks is said by name.
 #[test]
 fn plugins_are_databases_by_another_name() {
-    let server = start();
+    let server = Server::start();
     let folder = server.dir.path().join("plugins");
     write(&folder, &[("index.html", "x")]);
     server.json(&folder, &["init", "--name", "plugins", "--json"]);
@@ -428,7 +422,7 @@ class App(BaseHTTPRequestHandler):
 
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), App).serve_forever()
 "#;
-    let server = start();
+    let server = Server::start();
     let folder = server.dir.path().join("keeper");
     write(&folder, &[("app.py", KEEPER), ("Procfile", "web: python3 app.py")]);
     server.json(&folder, &["init", "--name", "keeper", "--json"]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use harness::{Server, request, until, write};
+use harness::{Server, UNLIMITED, request, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -247,12 +247,7 @@ fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
 
 #[test]
 fn an_app_without_connections_stops_and_a_new_connection_starts_it() {
-    let server = Server::start_with(&[
-        ("ORRERY_SLEEP_AFTER_SECONDS", "3"),
-        ("ORRERY_LIMITS_HOBBY", "none"),
-        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
-        ("ORRERY_LIMITS_OPERATOR", "none"),
-    ]);
+    let server = Server::start_with(&[&UNLIMITED[..], &[("ORRERY_SLEEP_AFTER_SECONDS", "3")]].concat());
     let (_, id) = deployed(&server);
     let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {{coldStart: true}}) {{ coldStart }}"));
     assert_eq!(set["setAppSettings"]["coldStart"], true);
@@ -451,15 +446,13 @@ fn runs(server: &Server, trigger: &str) -> Vec<Value> {
 #[test]
 fn usage_moves_with_the_load_and_triggers_follow_it() {
     let ((hook, texts), (mail_server, mails)) = (webhook(), mailbox());
-    let server = Server::start_with(&[
+    let settings = [
         ("ORRERY_TRIGGER_SECONDS", "1"),
         ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
         ("ORRERY_MAIL_SERVER", mail_server.as_str()),
         ("ORRERY_MAIL_FROM", "Orrery <orrery@example.test>"),
-        ("ORRERY_LIMITS_HOBBY", "none"),
-        ("ORRERY_LIMITS_PROFESSIONAL", "none"),
-        ("ORRERY_LIMITS_OPERATOR", "none"),
-    ]);
+    ];
+    let server = Server::start_with(&[&UNLIMITED[..], &settings].concat());
     let (_, id) = deployed(&server);
 
     let rest = until_measured(&server, "an app at rest", |cpu, _, connections| cpu < 0.2 && connections == 0.0);
@@ -505,10 +498,13 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
 fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String>>, mails: &Mutex<Vec<String>>) {
     let feed = app(server)["activities"].clone();
     for (trigger, steps) in [(up, ["up from 1 to 2", "up from 2 to 3"]), (down, ["down from 3 to 2", "down from 2 to 1"])] {
-        let runs = runs(server, trigger);
         for step in steps {
-            let run = runs.iter().find(|run| run["log"].to_string().contains(&format!("executing to scale {step} containers")));
-            let run = run.unwrap_or_else(|| panic!("{step}: {runs:?}"));
+            // A run is written down after it has done what it tells of.
+            let run = until(&format!("a run that tells of the step {step}"), || {
+                let runs = runs(server, trigger);
+                let run = runs.iter().find(|run| run["log"].to_string().contains(&format!("executing to scale {step} containers")));
+                run.cloned().ok_or_else(|| format!("{runs:?}"))
+            });
             assert!(run["outcome"] == "executed" && run["log"].to_string().contains("matched rules: "), "{run}");
             let sentence = format!("Galaxy scaled {HOST} {step} containers");
             let entry = feed.as_array().unwrap().iter().find(|entry| entry["message"] == sentence.as_str());

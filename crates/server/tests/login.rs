@@ -127,8 +127,7 @@ fn a_denied_device_login_fails() {
     let mut command = server.railway_command(&home, &["login", "--browserless"]);
     command.env("HOME", &home).env_remove("ORRERY_TOKEN");
     let login = harness::Live::start(command);
-    let shown = login.wait_for("enter this code");
-    let code = shown.split_once("user_code=").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let code = login.device_code();
     let stranger = server.submit("/oauth/device", None, &format!("user_code={code}&answer=approve"));
     assert_eq!(stranger.status, 401, "{stranger:?}");
     let cookie = server.sign_in(&server.login);

@@ -126,8 +126,10 @@ async fn a_missing_cli_or_server_is_explained() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("npm install --global @railway/cli"), "{output:?}");
 
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    server.url = format!("http://{unused}");
+    // Bound, so that nobody else comes to listen there, and not listening.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    server.url = format!("http://{}", held.local_addr().unwrap());
     let output = orrery(&server, home.path()).env("ORRERY_TOKEN", "good").args(["--", "whoami"]).output().await.unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("start it with `orrery serve`"), "{output:?}");
 }

@@ -4,7 +4,7 @@ mod harness;
 
 use std::path::{Path, PathBuf};
 
-use harness::{Live, Server, finish, raw, request, write};
+use harness::{Live, Server, finish, raw, request, until, write};
 use serde_json::{Value, json};
 
 const CANARY: &str = "canary-7f3a9c5e1b-do-not-print";
@@ -88,8 +88,11 @@ fn no_secret_comes_out_anywhere() {
     let up = server.ok(&app, &["up", "--ci"]);
     assert!(up.contains("Deploy complete") && up.contains("building with ••• •••") && !up.contains(CANARY), "{up}");
     assert_eq!(server.visit("app-production.localhost", "/").body, CANARY.len().to_string());
-    let logs = server.ok(&app, &["logs", "--build", "--json"]) + &server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert!(logs.contains("before ••• •••") && logs.contains("starting with ••• and •••"), "{logs}");
+    let logs = until("the app's first words", || {
+        let logs = server.ok(&app, &["logs", "--build", "--json"]) + &server.ok(&app, &["logs", "--deployment", "--lines", "50", "--json"]);
+        if logs.contains("starting with ••• and •••") { Ok(logs) } else { Err(logs) }
+    });
+    assert!(logs.contains("before ••• •••"), "{logs}");
     assert!(!logs.contains(CANARY) && !logs.contains(SEALED), "{logs}");
     let shown = server.ok(&app, &["variables", "--kv"]);
     assert!(shown.contains(CANARY) && !shown.contains(SEALED), "its owner may read what is not sealed");

@@ -51,7 +51,7 @@ fn killing_serve_under_load_loses_no_request_and_no_line() {
     let mut server = deployed();
     let before = server.visit(HOST, "/").body;
     let load = Command::new("wrk")
-        .args(["-t1", "-c8", "-d6s", "-H", &format!("Host: {HOST}"), &format!("http://127.0.0.1:{}/", server.edge)])
+        .args(["-t1", "-c8", "-d6s", "--timeout", "30s", "-H", &format!("Host: {HOST}"), &format!("http://127.0.0.1:{}/", server.edge)])
         .stdout(Stdio::piped())
         .spawn()
         .expect("wrk is not installed: apt-get install wrk");

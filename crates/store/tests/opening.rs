@@ -83,7 +83,10 @@ async fn a_bad_address_is_explained_without_its_password() {
         assert!(matches!(error, StoreError::BadUrl(_)), "{url}: {error}");
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // Bound, so that nobody else comes to listen there, and not listening.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let silent = held.local_addr().unwrap().port();
     let error = open(&format!("postgres://u:hunter2@127.0.0.1:{silent}/db"), KEY).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
     assert!(!format!("{error} {error:?}").contains("hunter2"));

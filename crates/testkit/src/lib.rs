@@ -31,7 +31,7 @@ use run::Running;
 pub use stage::{Fault, Stage};
 
 /// Nothing that a test waits for takes so long; it is lost when it does.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An Orrery without an edge, a builder's queue or a port.
 pub struct TestApp {

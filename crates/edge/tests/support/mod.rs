@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -118,9 +118,12 @@ pub(crate) fn table(version: u64, hosts: Vec<(&str, Route)>) -> RoutingTable {
     }
 }
 
-/// An address where nothing listens.
-pub(crate) async fn nobody() -> Target {
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+/// An address where nothing listens, also later: it stays bound to a socket of this process.
+pub(crate) fn nobody() -> Target {
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = held.local_addr().unwrap();
+    let _ = std::os::fd::IntoRawFd::into_raw_fd(held);
     Target { replica_id: ReplicaId::generate(), deployment_id: DeploymentId::generate(), name: String::new(), address }
 }
 

@@ -11,6 +11,7 @@ use tokio::fs::DirEntry;
 use uuid::Uuid;
 
 use super::{Flow, SWEPT};
+use crate::rounds;
 
 /// The folder is walked so often.
 const PERIOD: Duration = Duration::from_secs(3600);
@@ -19,20 +20,8 @@ const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Runs until the engine stops, beside what puts off the holds of runs: a walk may take long.
 pub(super) async fn run(flow: Arc<Flow>) {
-    let mut tick = tokio::time::interval(PERIOD);
-    loop {
-        tokio::select! {
-            () = flow.shared.shutdown.cancelled() => return,
-            _ = tick.tick() => {}
-        }
-        let walked = tokio::select! {
-            () = flow.shared.shutdown.cancelled() => return,
-            walked = walk(&flow) => walked,
-        };
-        if let Err(error) = walked {
-            tracing::warn!(%error, "files that belong to nobody could not be looked for; it is tried again");
-        }
-    }
+    let problem = "files that belong to nobody could not be looked for; it is tried again";
+    rounds::by_clock(&flow.shared, PERIOD, problem, || walk(&flow)).await;
 }
 
 async fn walk(flow: &Flow) -> Result<(), StoreError> {

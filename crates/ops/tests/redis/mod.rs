@@ -1,5 +1,9 @@
 //! A Redis server of the test's own, without anything on the disk.
 
+#[path = "../../../server/tests/harness/ports.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
+mod ports;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +14,7 @@ pub(crate) struct Redis {
 
 impl Redis {
     pub(crate) fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_port();
         Self { child: launch(port), port }
     }
 

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../../../server/tests/harness/ports.rs"]
+mod ports;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +18,9 @@ use runtime::{Driver, Observation, ObservedPhase, ReplicaSpec, UnixUser};
 
 /// Long enough for a busy machine; reached only by a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// More than the replicas of any test.
+const PORTS: u16 = 6;
 
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
@@ -125,10 +131,9 @@ impl Drop for Place {
 }
 
 pub(crate) fn config(data: &Path) -> ProcessConfig {
-    // Where the kernel finds a free port, its neighbours are mostly free as well; the driver passes over those that are not.
-    let free = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a port").port();
+    let first = ports::free_ports(PORTS);
     let exe = env!("CARGO_BIN_EXE_runtime-testbin").into();
-    ProcessConfig { data_dir: data.to_owned(), exe, hidden: vec![data.to_owned()], port_range: free..=free.saturating_add(20) }
+    ProcessConfig { data_dir: data.to_owned(), exe, hidden: vec![data.to_owned()], port_range: first..=first + PORTS - 1 }
 }
 
 pub(crate) fn source() -> LogSource {

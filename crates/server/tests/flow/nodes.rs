@@ -73,8 +73,7 @@ fn project(server: &Server) -> (String, BTreeMap<String, String>) {
 
 #[test]
 fn databases_of_a_project_are_asked_in_sql() {
-    let first = 30_000 + (std::process::id() % 200) * 12;
-    let server = Server::start_with(&[("ORRERY_TCP_PORTS", &format!("{first}-{}", first + 11))]);
+    let server = Server::start();
     let folder = server.dir.path().join("rows");
     harness::write(&folder, &[("index.html", "x")]);
     server.json(&folder, &["init", "--name", "rows", "--json"]);

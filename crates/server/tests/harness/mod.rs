@@ -2,10 +2,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
 pub mod names;
+mod ports;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,11 +15,20 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// How long anything in these tests may take before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub use ports::{free_port, free_ports};
+
+/// How long anything in these tests may take before it counts as stuck. Some of it comes from registries.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long something may take to show on a platform that has done its part.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
+
+/// Ports for databases and other TCP services of one server.
+const TCP_PORTS: u16 = 24;
+
+/// The settings with which no key has limits: for tests that ask faster than people do.
+pub const UNLIMITED: [(&str, &str); 3] =
+    [("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none"), ("ORRERY_LIMITS_OPERATOR", "none")];
 
 pub struct Server {
     pub dir: tempfile::TempDir,
@@ -28,10 +38,6 @@ pub struct Server {
     pub login: String,
     child: Child,
     extra: Vec<(String, String)>,
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub fn exe() -> &'static Path {
@@ -52,16 +58,18 @@ impl Server {
         Self::start_with(&[])
     }
 
-    /// A server whose keys have no limits: for tests that ask faster than people do.
     pub fn start_unlimited() -> Self {
-        Self::start_with(&[("ORRERY_LIMITS_HOBBY", "none"), ("ORRERY_LIMITS_PROFESSIONAL", "none"), ("ORRERY_LIMITS_OPERATOR", "none")])
+        Self::start_with(&UNLIMITED)
     }
 
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
         let dir = tempfile::Builder::new().prefix("orrery-e2e-").tempdir().unwrap();
         // Replicas run as users of their own and pass through this folder.
         set_mode(dir.path(), 0o755);
-        let extra: Vec<(String, String)> = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let first = free_ports(TCP_PORTS);
+        let tcp = ("ORRERY_TCP_PORTS".to_owned(), format!("{first}-{}", first + TCP_PORTS - 1));
+        let given = extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let extra: Vec<(String, String)> = std::iter::once(tcp).chain(given).collect();
         let (api, edge) = (free_port(), free_port());
         let (child, first) = launch(dir.path(), api, edge, &extra);
         let token = word_after(&first, "Token").unwrap_or_default();
@@ -204,8 +212,7 @@ impl Server {
         let mut command = self.railway_command(home, &["login", "--browserless"]);
         command.env("HOME", home).env_remove("ORRERY_TOKEN");
         let login = Live::start(command);
-        let shown = login.wait_for("enter this code");
-        let code = shown.split_once("user_code=").expect("a link with the code").1.split_whitespace().next().unwrap().to_owned();
+        let code = login.device_code();
         let approved = self.submit("/oauth/device", Some(cookie), &format!("user_code={code}&answer=approve"));
         assert_eq!(approved.status, 200, "{approved:?}");
         let (status, text) = login.end();
@@ -398,6 +405,15 @@ impl Live {
         until(&format!("{words:?} on the screen"), || {
             let seen = self.seen();
             if seen.contains(words) { Ok(seen) } else { Err(seen) }
+        })
+    }
+
+    /// Waits for the whole of the code that a login shows in its link.
+    pub fn device_code(&self) -> String {
+        until("a link with the code", || {
+            let seen = self.seen();
+            let code = seen.split_once("user_code=").and_then(|(_, rest)| rest.split_once(char::is_whitespace));
+            code.map(|(code, _)| code.to_owned()).ok_or(seen)
         })
     }
 

@@ -3,6 +3,10 @@
 //! The server refuses to run as root, so that as root it runs as `postgres` or `nobody`. A fresh cluster takes a second to make; it is
 //! made once and copied.
 
+#[path = "../../../server/tests/harness/ports.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
+mod ports;
+
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -49,7 +53,7 @@ impl Postgres {
             std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         }
         give(dir.path(), user);
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = ports::free_port();
         let mut command = as_user(Path::new("setpriv"), user);
         command.args(["--pdeathsig", "SIGQUIT"]).arg(binary("postgres")).arg("-D").arg(&data);
         command.args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]);
