@@ -159,6 +159,7 @@ impl Query {
         between(ctx, scope, filter.as_deref(), start_date.map(|at| at.0), end_date.map(|at| at.0), limit)
     }
     /// From which branch a service deploys: one trigger, or none for a service that no repository is connected to.
+    #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
     fn deployment_triggers(
         ctx: &Ctx,
         after: Option<String>,
