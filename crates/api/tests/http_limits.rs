@@ -4,8 +4,11 @@ mod server;
 
 use std::process::Command;
 
+use domain::key::{KeyKind, KeyLimits};
 use domain::rate::Limits;
+use ops::api_key::ApiKeyCreate;
 use ops::limit::{LimitRules, Limiter};
+use secrecy::ExposeSecret;
 use server::{Reply, Server};
 
 fn limited(limits: &str) -> Limiter {
@@ -127,6 +130,31 @@ async fn beyond_the_limit_the_answer_says_which_and_how_long() {
         let reply = server.graphql(&[("Cookie", &cookie), ("Origin", &own)], asks).await;
         assert_eq!(reply.json()["data"]["me"]["email"], "ada@example.com", "a session is no key");
     }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
+    let server = Server::start_limited(Limiter::default()).await;
+    let ada = server.person("ada@example.com", None).await;
+    let limits = KeyLimits { minute: Some(1), day: Some(1), ..KeyLimits::OF_PLAN };
+    let wanted =
+        ApiKeyCreate { kind: KeyKind::Flow, label: Some("one".into()), workspace: None, environment: None, limits, expires_at: None };
+    let (_, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();
+    let bearer = format!("Bearer {}", key.expose_secret());
+    let ask = async || server.call("GET", "/api/v1/workflows", &[("Authorization", &bearer)], b"").await;
+    let before = domain::Timestamp::now().as_millisecond();
+    assert_eq!(ask().await.status, 200);
+    let refused = ask().await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let body = refused.json();
+    assert_eq!((&body["error"], &body["message"]), (&"Rate limit exceeded. Please try again later.".into(), &body["error"]));
+    assert_eq!(body["code"], "RATE_LIMITED");
+    assert_eq!(body["traceId"], format!("req_{}", refused.header("x-request-id").unwrap()));
+    assert!((1..=86_400).contains(&number(&refused, "retry-after")), "{}", refused.head);
+    assert_eq!((number(&refused, "x-ratelimit-limit"), number(&refused, "x-ratelimit-remaining")), (1, 0));
+    let left = number(&refused, "x-ratelimit-reset") - before;
+    assert!((0..=86_400_000).contains(&left), "milliseconds: {}", refused.head);
     server.end().await;
 }
 
