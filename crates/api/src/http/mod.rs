@@ -33,6 +33,7 @@ pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, c
 pub(crate) use self::limits::Limits;
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
+pub(crate) use self::repeat::{Named, once_read};
 use self::serve::Peer;
 pub use self::serve::serve;
 pub use self::shell::ShellTimes;
