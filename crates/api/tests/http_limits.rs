@@ -209,6 +209,13 @@ async fn what_operations_cost_is_charged_before_and_given_back() {
         assert!(number("used") - number("cost") <= used + 20, "what was not used came back: {told} after {used}");
         used = number("used") - number("cost");
     }
+    // What its variables keep from being executed costs nothing, however dear it would have been.
+    let body = r#"{"query":"query Q($id: String!) { project(id: $id) { id } projects(first: 50) { edges { node { id name createdAt } } } }"}"#;
+    for _ in 0..8 {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let reply = server.call("POST", "/graphql/v2", &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, 400, "{}", reply.text());
+    }
     let (status, wait, body) =
         ask("{ projects(first: 100) { edges { node { id name createdAt description services { edges { node { id } } } } } } }").await;
     assert_eq!((status, body["errors"][0]["extensions"]["code"].as_str()), (429, Some("RATE_LIMITED")), "{body}");
