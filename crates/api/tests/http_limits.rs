@@ -210,7 +210,8 @@ async fn what_operations_cost_is_charged_before_and_given_back() {
         used = number("used") - number("cost");
     }
     // What its variables keep from being executed costs nothing, however dear it would have been.
-    let body = r#"{"query":"query Q($id: String!) { project(id: $id) { id } projects(first: 50) { edges { node { id name createdAt } } } }"}"#;
+    let body =
+        r#"{"query":"query Q($id: String!) { project(id: $id) { id } projects(first: 50) { edges { node { id name createdAt } } } }"}"#;
     for _ in 0..8 {
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         let reply = server.call("POST", "/graphql/v2", &headers, body.as_bytes()).await;
