@@ -140,7 +140,7 @@ async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
     let limits = KeyLimits { minute: Some(1), day: Some(1), ..KeyLimits::OF_PLAN };
     let wanted =
         ApiKeyCreate { kind: KeyKind::Flow, label: Some("one".into()), workspace: None, environment: None, limits, expires_at: None };
-    let (_, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();
+    let (made, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();
     let bearer = format!("Bearer {}", key.expose_secret());
     let ask = async || server.call("GET", "/api/v1/workflows", &[("Authorization", &bearer)], b"").await;
     let before = domain::Timestamp::now().as_millisecond();
@@ -155,6 +155,18 @@ async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
     assert_eq!((number(&refused, "x-ratelimit-limit"), number(&refused, "x-ratelimit-remaining")), (1, 0));
     let left = number(&refused, "x-ratelimit-reset") - before;
     assert!((0..=86_400_000).contains(&left), "milliseconds: {}", refused.head);
+
+    // What was counted is told to whoever manages the key, once it has been written.
+    server.ops.limits.keep(&server.ops.store, domain::Timestamp::now()).await.unwrap();
+    let own = format!("Bearer {}", ada.token);
+    let told = server.graphql(&[("Authorization", &own)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed refused }} }}", made.id)).await;
+    let days = told.json()["data"]["apiKeyUsage"].as_array().unwrap_or_else(|| panic!("{}", told.text())).clone();
+    let sum = |name: &str| days.iter().map(|day| day[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((sum("allowed"), sum("refused")), (1, 1), "{days:?}");
+    let eve = server.person("eve@example.com", None).await;
+    let stranger = format!("Bearer {}", eve.token);
+    let none = server.graphql(&[("Authorization", &stranger)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed }} }}", made.id)).await;
+    assert_eq!(none.json()["errors"][0]["extensions"]["code"], "NOT_FOUND", "{}", none.text());
     server.end().await;
 }
 
