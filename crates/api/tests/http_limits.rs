@@ -10,6 +10,7 @@ use ops::api_key::ApiKeyCreate;
 use ops::limit::{LimitRules, Limiter};
 use secrecy::ExposeSecret;
 use server::{Reply, Server};
+use tokio::io::AsyncWriteExt;
 
 fn limited(limits: &str) -> Limiter {
     let limits: Limits = limits.parse().unwrap();
@@ -167,6 +168,51 @@ async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
     let stranger = format!("Bearer {}", eve.token);
     let none = server.graphql(&[("Authorization", &stranger)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed }} }}", made.id)).await;
     assert_eq!(none.json()["errors"][0]["extensions"]["code"], "NOT_FOUND", "{}", none.text());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_plan_does_not_open_an_api_is_counted_as_a_key() {
+    let server = Server::start_limited(limited("5/day")).await;
+    let ada = server.person("ada@example.com", None).await;
+    let bearer = format!("Bearer {}", ada.token);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    for left in [4, 3] {
+        let reply = server.call("POST", "/graphql", &headers, br#"{"query":"{ user(username: \"ada\") { _id } }"}"#).await;
+        assert_eq!(reply.json()["errors"][0]["extensions"]["code"], "PLAN_LIMIT", "{}", reply.text());
+        assert_eq!((number(&reply, "x-ratelimit-limit"), number(&reply, "x-ratelimit-remaining")), (5, left));
+        assert_eq!(reply.header("ratelimit-policy"), Some("\"day\";q=5;w=86400"));
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_address_without_a_key_has_a_limit_of_its_own() {
+    let server = Server::start_limited(Limiter::default()).await;
+    let ada = server.person("ada@example.com", None).await;
+    let from = |address: &str, authorization: &str| {
+        let body = r#"{"query":"{ __typename }"}"#;
+        format!(
+            "POST /graphql/v2 HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n{authorization}Content-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let mut stream = server.connect().await;
+    let ask = from("203.0.113.7", "");
+    for asked in 1..=6_000 {
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let reply = Reply::read(&mut stream).await;
+        assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (200, 6_000 - asked), "{}", reply.text());
+    }
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let reply = Reply::read(&mut stream).await;
+    assert_eq!((reply.status, number(&reply, "x-ratelimit-limit")), (429, 6_000));
+    assert_eq!(reply.json()["errors"][0]["extensions"]["violatedPolicies"][0], "anonymous");
+    assert!((1..=600).contains(&number(&reply, "retry-after")));
+    assert_eq!(server.raw(from("203.0.113.8", "").as_bytes()).await.status, 200, "another address has its own");
+    let key = format!("Authorization: Bearer {}\r\n", ada.token);
+    assert_eq!(server.raw(from("203.0.113.7", &key).as_bytes()).await.status, 200, "whoever has a key is not held up by it");
     server.end().await;
 }
 
