@@ -4,9 +4,13 @@ mod server;
 
 use std::process::Command;
 
+use domain::key::{KeyKind, KeyLimits};
 use domain::rate::Limits;
+use ops::api_key::ApiKeyCreate;
 use ops::limit::{LimitRules, Limiter};
+use secrecy::ExposeSecret;
 use server::{Reply, Server};
+use tokio::io::AsyncWriteExt;
 
 fn limited(limits: &str) -> Limiter {
     let limits: Limits = limits.parse().unwrap();
@@ -131,6 +135,88 @@ async fn beyond_the_limit_the_answer_says_which_and_how_long() {
 }
 
 #[tokio::test]
+async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
+    let server = Server::start_limited(Limiter::default()).await;
+    let ada = server.person("ada@example.com", None).await;
+    let limits = KeyLimits { minute: Some(1), day: Some(1), ..KeyLimits::OF_PLAN };
+    let wanted =
+        ApiKeyCreate { kind: KeyKind::Flow, label: Some("one".into()), workspace: None, environment: None, limits, expires_at: None };
+    let (made, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();
+    let bearer = format!("Bearer {}", key.expose_secret());
+    let ask = async || server.call("GET", "/api/v1/workflows", &[("Authorization", &bearer)], b"").await;
+    let before = domain::Timestamp::now().as_millisecond();
+    assert_eq!(ask().await.status, 200);
+    let refused = ask().await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let body = refused.json();
+    assert_eq!((&body["error"], &body["message"]), (&"Rate limit exceeded. Please try again later.".into(), &body["error"]));
+    assert_eq!(body["code"], "RATE_LIMITED");
+    assert_eq!(body["traceId"], format!("req_{}", refused.header("x-request-id").unwrap()));
+    assert!((1..=86_400).contains(&number(&refused, "retry-after")), "{}", refused.head);
+    assert_eq!((number(&refused, "x-ratelimit-limit"), number(&refused, "x-ratelimit-remaining")), (1, 0));
+    let left = number(&refused, "x-ratelimit-reset") - before;
+    assert!((0..=86_400_000).contains(&left), "milliseconds: {}", refused.head);
+
+    // What was counted is told to whoever manages the key, once it has been written.
+    server.ops.limits.keep(&server.ops.store, domain::Timestamp::now()).await.unwrap();
+    let own = format!("Bearer {}", ada.token);
+    let told = server.graphql(&[("Authorization", &own)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed refused }} }}", made.id)).await;
+    let days = told.json()["data"]["apiKeyUsage"].as_array().unwrap_or_else(|| panic!("{}", told.text())).clone();
+    let sum = |name: &str| days.iter().map(|day| day[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((sum("allowed"), sum("refused")), (1, 1), "{days:?}");
+    let eve = server.person("eve@example.com", None).await;
+    let stranger = format!("Bearer {}", eve.token);
+    let none = server.graphql(&[("Authorization", &stranger)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed }} }}", made.id)).await;
+    assert_eq!(none.json()["errors"][0]["extensions"]["code"], "NOT_FOUND", "{}", none.text());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_key_whose_plan_does_not_open_an_api_is_counted_as_a_key() {
+    let server = Server::start_limited(limited("5/day")).await;
+    let ada = server.person("ada@example.com", None).await;
+    let bearer = format!("Bearer {}", ada.token);
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    for left in [4, 3] {
+        let reply = server.call("POST", "/graphql", &headers, br#"{"query":"{ user(username: \"ada\") { _id } }"}"#).await;
+        assert_eq!(reply.json()["errors"][0]["extensions"]["code"], "PLAN_LIMIT", "{}", reply.text());
+        assert_eq!((number(&reply, "x-ratelimit-limit"), number(&reply, "x-ratelimit-remaining")), (5, left));
+        assert_eq!(reply.header("ratelimit-policy"), Some("\"day\";q=5;w=86400"));
+    }
+    server.end().await;
+}
+
+#[tokio::test]
+async fn an_address_without_a_key_has_a_limit_of_its_own() {
+    let server = Server::start_limited(Limiter::default()).await;
+    let ada = server.person("ada@example.com", None).await;
+    let from = |address: &str, authorization: &str| {
+        let body = r#"{"query":"{ __typename }"}"#;
+        format!(
+            "POST /graphql/v2 HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n{authorization}Content-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let mut stream = server.connect().await;
+    let ask = from("203.0.113.7", "");
+    for asked in 1..=6_000 {
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let reply = Reply::read(&mut stream).await;
+        assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (200, 6_000 - asked), "{}", reply.text());
+    }
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let reply = Reply::read(&mut stream).await;
+    assert_eq!((reply.status, number(&reply, "x-ratelimit-limit")), (429, 6_000));
+    assert_eq!(reply.json()["errors"][0]["extensions"]["violatedPolicies"][0], "anonymous");
+    assert!((1..=600).contains(&number(&reply, "retry-after")));
+    assert_eq!(server.raw(from("203.0.113.8", "").as_bytes()).await.status, 200, "another address has its own");
+    let key = format!("Authorization: Bearer {}\r\n", ada.token);
+    assert_eq!(server.raw(from("203.0.113.7", &key).as_bytes()).await.status, 200, "whoever has a key is not held up by it");
+    server.end().await;
+}
+
+#[tokio::test]
 async fn guessing_keys_is_limited_by_address_and_locks_nobody_out() {
     let server = Server::start_limited(Limiter::default()).await;
     let ada = server.person("ada@example.com", None).await;
@@ -180,6 +266,14 @@ async fn what_operations_cost_is_charged_before_and_given_back() {
         assert_eq!(number("used") + number("remaining"), 600);
         assert!(number("used") - number("cost") <= used + 20, "what was not used came back: {told} after {used}");
         used = number("used") - number("cost");
+    }
+    // What its variables keep from being executed costs nothing, however dear it would have been.
+    let body =
+        r#"{"query":"query Q($id: String!) { project(id: $id) { id } projects(first: 50) { edges { node { id name createdAt } } } }"}"#;
+    for _ in 0..8 {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let reply = server.call("POST", "/graphql/v2", &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, 400, "{}", reply.text());
     }
     let (status, wait, body) =
         ask("{ projects(first: 100) { edges { node { id name createdAt description services { edges { node { id } } } } } } }").await;

@@ -55,6 +55,32 @@ async fn an_upload_is_kept_by_its_hash_and_becomes_a_deployment() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_sent_again_is_one_deployment() {
+    let server = Server::start().await;
+    let ada = server.person("ada@example.com", None).await;
+    let bearer = format!("Bearer {}", ada.token);
+    let path = format!("/project/{}/environment/{}/up?serviceId=", ada.project, ada.environment);
+    let send = async |name: &str, archive: &str| {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/gzip"), ("Idempotency-Key", name)];
+        let reply = server.call("POST", &path, &headers, archive.as_bytes()).await;
+        (reply.status, reply.header("idempotency-replayed").is_some(), reply.json())
+    };
+    let (status, replayed, first) = send("deploy-1", "one").await;
+    assert_eq!((status, replayed), (200, false), "{first}");
+    assert_eq!(send("deploy-1", "one").await, (200, true, first.clone()));
+    let (status, _, other) = send("deploy-1", "two").await;
+    assert!(status == 400 && other["message"].as_str().unwrap().contains("another request"), "{other}");
+    assert_eq!(server.stored().into_iter().collect::<Vec<_>>(), [hex(b"one")], "the other archive was not kept");
+    let (status, replayed, second) = send("deploy-2", "one").await;
+    assert_eq!((status, replayed), (200, false), "{second}");
+    assert_ne!(second["deploymentId"], first["deploymentId"]);
+    // What was refused was not done: its name is free.
+    assert_eq!(send("deploy-3", "").await.0, 400);
+    assert_eq!(send("deploy-3", "one").await.0, 200);
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_refused_upload_leaves_nothing_behind() {
     let server = Server::start().await;
     let ada = server.person("ada@example.com", None).await;

@@ -11,6 +11,7 @@ use domain::spec::{InstanceSpec, RunPlan};
 
 use crate::config_file::{self, NAMES};
 use crate::detect::{self, Ask, PROGRAM, Plan, Start, Step, Tool, Tree};
+use crate::environment::Operator;
 use crate::exec::{self, Stop, Workplace};
 use crate::failure::BuildFailure;
 use crate::manifest::{SourceManifest, WatchPatterns};
@@ -26,9 +27,14 @@ use crate::{BuildRequest, Built, Cancel, CommandRequest, Lines, environment, too
 pub async fn build(request: BuildRequest, lines: Lines, cancel: Cancel) -> Result<Built, BuildFailure> {
     let begun = Instant::now();
     let stop = Stop::new(request.limits.seconds, cancel.clone());
-    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env, &request.sealed), request.limits.output_lines_per_second);
+    let operator = Operator::read(request.mirror_credentials);
+    let hidden = [&request.sealed[..], operator.as_ref().map_or(&[][..], |own| &own.secrets[..])].concat();
+    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env, &hidden), request.limits.output_lines_per_second);
     let mut folders = Folders::new(vec![request.artifact.clone(), request.scratch.clone(), manifest_path(&request.artifact)]);
-    let result = build_in(&request, &stop, &mut output).await;
+    let result = match &operator {
+        Ok(operator) => build_in(&request, operator, &stop, &mut output).await,
+        Err(failure) => Err(failure.clone()),
+    };
     if result.is_ok() {
         folders.keep(&request.artifact);
         folders.keep(&manifest_path(&request.artifact));
@@ -68,7 +74,7 @@ pub async fn run_command(request: CommandRequest, lines: Lines, cancel: Cancel) 
     result
 }
 
-async fn build_in(request: &BuildRequest, stop: &Stop, output: &mut Output) -> Result<Built, BuildFailure> {
+async fn build_in(request: &BuildRequest, operator: &Operator, stop: &Stop, output: &mut Output) -> Result<Built, BuildFailure> {
     let root = root_directory(&request.spec)?;
     prepare(request).await?;
     output.say("receiving snapshot").await;
@@ -86,7 +92,7 @@ async fn build_in(request: &BuildRequest, stop: &Stop, output: &mut Output) -> R
     for note in &plan.notes {
         output.say(note).await;
     }
-    let run = execute(request, &plan, stop, output).await?;
+    let run = execute(request, &plan, operator, stop, output).await?;
     save(&request.artifact, &manifest)?;
     Ok(Built { run, spec, manifest, provider: plan.provider })
 }
@@ -206,8 +212,15 @@ fn plan(request: &BuildRequest, spec: &InstanceSpec, tree: &Tree) -> Result<Plan
 }
 
 /// Runs the plan's steps and says how the result starts.
-async fn execute(request: &BuildRequest, plan: &Plan, stop: &Stop, output: &mut Output) -> Result<RunPlan, BuildFailure> {
-    let parts = environment::Parts { cache: &request.cache, scratch: &request.scratch, user: request.user, variables: &request.env };
+async fn execute(
+    request: &BuildRequest,
+    plan: &Plan,
+    operator: &Operator,
+    stop: &Stop,
+    output: &mut Output,
+) -> Result<RunPlan, BuildFailure> {
+    let (cache, scratch) = (&*request.cache, &*request.scratch);
+    let parts = environment::Parts { cache, scratch, user: request.user, operator, variables: &request.env };
     let mut env = environment::for_build(&parts)?;
     let both = environment::for_both(&request.artifact, &plan.path, plan.venv, request.user);
     env.extend(both.clone());

@@ -2,73 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+mod operator;
+mod sift;
+
+pub(crate) use operator::Operator;
 
 use crate::failure::BuildFailure;
 use crate::{place, tools};
 use runtime::UnixUser;
-
-/// Variables of the server that builds see, by the beginning of their name, compared without case: mirrors, proxies, certificates.
-const PASSED: [&str; 22] = [
-    "PIP_",
-    "NPM_CONFIG_",
-    "YARN_NPM_",
-    "YARN_HTTP",
-    "UV_",
-    "POETRY_HTTP_",
-    "POETRY_REPOSITORIES_",
-    "CARGO_REGISTR",
-    "CARGO_SOURCE_",
-    "CARGO_HTTP_",
-    "CARGO_NET_",
-    "GOPROXY",
-    "GOSUMDB",
-    "GONOSUMDB",
-    "GOPRIVATE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_",
-    "NODE_EXTRA_CA_CERTS",
-    "REQUESTS_CA_BUNDLE",
-];
-/// More of the kind, by their whole name.
-const PASSED_EXACTLY: [&str; 5] = ["CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "LANG", "LC_ALL", "TZ"];
-/// Of those, the ones that would move files to places of the server's user.
-const NOT_PASSED: [&str; 17] = [
-    "PIP_CACHE_DIR",
-    "PIP_TARGET",
-    "PIP_PREFIX",
-    "PIP_ROOT",
-    "PIP_USER",
-    "PIP_REQUIRE_VIRTUALENV",
-    "PIP_LOG",
-    "NPM_CONFIG_CACHE",
-    "NPM_CONFIG_PREFIX",
-    "NPM_CONFIG_LOCAL_PREFIX",
-    "NPM_CONFIG_GLOBAL_PREFIX",
-    "NPM_CONFIG_GLOBALCONFIG",
-    "NPM_CONFIG_INIT_MODULE",
-    "UV_CACHE_DIR",
-    "UV_PROJECT_ENVIRONMENT",
-    "UV_PYTHON_INSTALL_DIR",
-    "UV_TOOL_DIR",
-];
-/// Variables that name a file of settings, and where its copy belongs in the build's home.
-const POINTERS: [(&str, &str); 3] =
-    [("NPM_CONFIG_USERCONFIG", ".npmrc"), ("PIP_CONFIG_FILE", ".config/pip/pip.conf"), ("UV_CONFIG_FILE", ".config/uv/uv.toml")];
-/// Settings in the server's home that the build gets a copy of, because its user cannot read that home.
-const COPIED: [&str; 8] = [
-    ".npmrc",
-    ".yarnrc",
-    ".yarnrc.yml",
-    ".config/pip/pip.conf",
-    ".pip/pip.conf",
-    ".config/uv/uv.toml",
-    ".config/pypoetry/config.toml",
-    ".config/go/env",
-];
 
 /// Variables that tell package managers where their cache is, and its folder.
 const CACHES: [(&str, &str); 9] = [
@@ -88,6 +32,7 @@ pub(crate) struct Parts<'a> {
     pub cache: &'a Path,
     pub scratch: &'a Path,
     pub user: Option<UnixUser>,
+    pub operator: &'a Operator,
     /// The rendered variables of the service.
     pub variables: &'a BTreeMap<String, String>,
 }
@@ -102,12 +47,8 @@ pub(crate) fn for_build(parts: &Parts<'_>) -> Result<BTreeMap<String, String>, B
     for folder in [home.clone(), temporary.clone()].into_iter().chain(CACHES.map(|(_, folder)| cache(folder))) {
         place::make_private(&folder, parts.user)?;
     }
-    let cargo_home = cache("cargo");
-    let mut env: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| passes(name))
-        .collect();
-    copy_settings(&home, &cargo_home, parts.user)?;
+    let mut env = parts.operator.variables.clone();
+    write_settings(parts.operator, &home, &cache("cargo"), parts.user)?;
     env.extend([("LANG", "C.UTF-8"), ("npm_config_fund", "false"), ("npm_config_audit", "false")].map(|(k, v)| (k.into(), v.into())));
     env.extend(
         [("npm_config_update_notifier", "false"), ("PIP_DISABLE_PIP_VERSION_CHECK", "1"), ("PIP_PROGRESS_BAR", "off")]
@@ -148,45 +89,39 @@ pub(crate) fn for_command(scratch: &Path, user: Option<UnixUser>, env: &BTreeMap
     all
 }
 
-fn passes(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    let listed = PASSED.iter().any(|prefix| upper.starts_with(prefix)) || PASSED_EXACTLY.contains(&upper.as_str());
-    listed && !NOT_PASSED.contains(&upper.as_str()) && !POINTERS.iter().any(|(pointer, _)| *pointer == upper)
-}
-
-fn copy_settings(home: &Path, cargo_home: &Path, user: Option<UnixUser>) -> Result<(), BuildFailure> {
-    let own_home = std::env::var_os("HOME").map(PathBuf::from);
-    let mut copies: Vec<(PathBuf, PathBuf)> = vec![];
-    if let Some(own_home) = &own_home {
-        copies.extend(COPIED.iter().map(|file| (own_home.join(file), home.join(file))));
-        let own_cargo = std::env::var_os("CARGO_HOME").map_or_else(|| own_home.join(".cargo"), PathBuf::from);
-        copies.extend(["config.toml", "config", "credentials.toml"].map(|file| (own_cargo.join(file), cargo_home.join(file))));
+fn write_settings(operator: &Operator, home: &Path, cargo_home: &Path, user: Option<UnixUser>) -> Result<(), BuildFailure> {
+    // This folder is kept between builds, and with it what an earlier build was given.
+    for old in ["config.toml", "config", "credentials.toml", "credentials"] {
+        let path = cargo_home.join(old);
+        remove(&path).map_err(|error| BuildFailure::io("removing", &path, &error))?;
     }
-    for (variable, file) in POINTERS {
-        let value = std::env::vars_os().find(|(name, _)| name.to_string_lossy().eq_ignore_ascii_case(variable));
-        copies.extend(value.map(|(_, value)| (PathBuf::from(value), home.join(file))));
+    for (file, text) in &operator.files {
+        write(&home.join(file), text, user)?;
     }
-    for (from, to) in copies.iter().filter(|(from, _)| from.is_file()) {
-        copy(from, to, user)?;
+    for (file, text) in &operator.cargo_files {
+        write(&cargo_home.join(file), text, user)?;
     }
     Ok(())
 }
 
-/// A copy that only the build's user can read. What stood there is replaced, not written through.
-fn copy(from: &Path, to: &Path, user: Option<UnixUser>) -> Result<(), BuildFailure> {
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// A file that only the build's user can read. What stood there is replaced, not written through.
+fn write(to: &Path, text: &str, user: Option<UnixUser>) -> Result<(), BuildFailure> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let bytes = fs::read(from).map_err(|error| BuildFailure::io("reading the settings in", from, &error))?;
     for folder in to.ancestors().skip(1).take_while(|folder| !folder.exists()).collect::<Vec<_>>().into_iter().rev() {
         place::make_private(folder, user)?;
     }
     let written = || {
-        match fs::remove_file(to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(to)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-        file.write_all(&bytes)?;
+        file.write_all(text.as_bytes())?;
         place::own_file(&file, user)
     };
     written().map_err(|error| BuildFailure::io("writing", to, &error))

@@ -51,6 +51,9 @@ pub struct BuildRequest {
     pub sealed: Vec<String>,
     /// Who owns the artifact and runs the commands; `None` is the server's own user.
     pub user: Option<UnixUser>,
+    /// Whether the addresses of the operator's package mirrors and proxies keep the names and passwords in them, which every build can
+    /// then read. They are redacted in what is printed either way.
+    pub mirror_credentials: bool,
     /// See [`BuildLimits`].
     pub limits: BuildLimits,
     /// The source of the last successful build, for watch patterns. `None` always builds: pass it for a redeploy, whose source is

@@ -193,6 +193,76 @@ async fn commands_see_nothing_of_the_server_and_of_others() {
     assert!(!exists(std::path::Path::new("/etc/canary")));
 }
 
+/// Settings of an operator who signs in everywhere: what is in an address, and what is not.
+const OPERATORS_FILES: [(&str, &str); 4] = [
+    (".npmrc", "registry=https://user:canary-url-2@mirror.test/npm/\n//mirror.test/npm/:_authToken=canary-token-2\n"),
+    (".config/pip/pip.conf", "[global]\nindex-url = https://user:canary-url-3@mirror.test/simple\nclient-cert = /canary-token-3\n"),
+    (".cargo/credentials.toml", "[registry]\ntoken = \"canary-token-4\"\n"),
+    (
+        ".cargo/config.toml",
+        "[source.crates-io]\nreplace-with = \"own\"\n[source.own]\nregistry = \"sparse+https://user:canary-url-4@mirror.test/index/\"\n\
+         [registries.own]\ntoken = \"canary-token-5\"\n[env]\nSECRET = \"canary-token-6\"\n",
+    ),
+];
+const OPERATORS_VARIABLES: [(&str, &str); 8] = [
+    ("HTTPS_PROXY", "http://user:canary-url-1@proxy.test:3128"),
+    ("GOPROXY", "https://user:canary-url-5@mirror.test/go,direct"),
+    ("CARGO_REGISTRY_TOKEN", "canary-token-7"),
+    ("CARGO_REGISTRIES_OWN_TOKEN", "canary-token-8"),
+    ("NPM_CONFIG__AUTH", "canary-token-9"),
+    ("YARN_NPM_AUTH_TOKEN", "canary-token-10"),
+    ("UV_PUBLISH_TOKEN", "canary-token-11"),
+    ("POETRY_HTTP_BASIC_OWN_PASSWORD", "canary-token-12"),
+];
+
+#[tokio::test]
+async fn builds_reach_the_operators_mirrors_without_what_signs_in_there() {
+    if std::env::var_os("TEST_AS_OPERATOR").is_none() {
+        let home = tempfile::tempdir().unwrap();
+        for (file, text) in OPERATORS_FILES {
+            let path = home.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        // Settings are those of the process: this test again, in one that has them.
+        let mut operator = Command::new(std::env::current_exe().unwrap());
+        operator.args(["--exact", "builds_reach_the_operators_mirrors_without_what_signs_in_there", "--nocapture"]);
+        for variable in ["NPM_CONFIG_USERCONFIG", "npm_config_userconfig", "PIP_CONFIG_FILE", "UV_CONFIG_FILE"] {
+            operator.env_remove(variable);
+        }
+        operator.env("TEST_AS_OPERATOR", "1").env("HOME", home.path()).env("CARGO_HOME", home.path().join(".cargo"));
+        let output = operator.envs(OPERATORS_VARIABLES).output().unwrap();
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let mut place = Place::of(&[("index.html", "")]);
+    let script = "(env; find \"$HOME\" \"$CARGO_HOME\" -type f -exec cat {} +) > seen.txt; cat seen.txt";
+    place.request.spec.build.build_command = Some(script.into());
+    // What an earlier build was given.
+    let kept = place.request.cache.join("cargo");
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join("credentials.toml"), "token = \"canary-token-1\"").unwrap();
+    for credentials in [false, true] {
+        place.request.mirror_credentials = credentials;
+        let (result, lines) = place.build().await;
+        result.unwrap();
+        let (seen, log) = (fs::read_to_string(place.request.artifact.join("seen.txt")).unwrap(), text(&lines));
+        let user = |number: u32| if credentials { format!("user:canary-url-{number}@") } else { String::new() };
+        for address in [
+            format!("HTTPS_PROXY=http://{}proxy.test:3128\n", user(1)),
+            format!("registry=https://{}mirror.test/npm/\n", user(2)),
+            format!("index-url = https://{}mirror.test/simple\n", user(3)),
+            format!("\"sparse+https://{}mirror.test/index/\"\n", user(4)),
+            format!("GOPROXY=https://{}mirror.test/go,direct\n", user(5)),
+        ] {
+            assert!(seen.contains(&address), "{address:?} in {seen}");
+        }
+        assert_eq!(seen.matches("canary").count(), if credentials { 5 } else { 0 }, "{seen}");
+        assert!(log.contains("mirror.test/npm/\n") && !log.contains("canary"), "{log}");
+    }
+}
+
 #[tokio::test]
 async fn memory_is_limited_where_the_machine_can() {
     let mut place = Place::of(&[("index.html", "")]);

@@ -141,6 +141,7 @@ impl Job {
             env,
             sealed,
             user: self.user,
+            mirror_credentials: config.build_credentials,
             limits: config.build_limits.clone(),
             previous: self.previous_manifest().await,
         };

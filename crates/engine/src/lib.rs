@@ -60,6 +60,8 @@ pub struct EngineConfig {
     pub blobs: PathBuf,
     /// Builds at the same time.
     pub build_concurrency: usize,
+    /// As [`builder::BuildRequest::mirror_credentials`].
+    pub build_credentials: bool,
     /// Limits of one build.
     pub build_limits: builder::BuildLimits,
     /// Limits of a replica whose service sets none.

@@ -42,9 +42,23 @@ const NOTE_USE: i64 = 60;
 /// Finds out who presents the credential to a surface: the one way in for every kind of key.
 ///
 /// # Errors
-/// Unauthenticated, in words that name the kind of key that came and what is needed, when it is unknown, expired, revoked, sent in
-/// the wrong place or of a kind that the surface does not take. Galaxy's surface refuses accounts below the Professional plan.
+/// As [`identify`]; Galaxy's surface refuses accounts below the Professional plan.
 pub async fn authenticate(
+    ops: &Arc<Ops>,
+    surface: Surface,
+    presented: Presented,
+    now: Timestamp,
+    address: Option<&str>,
+) -> Result<Principal, Error> {
+    surface.narrow(identify(ops, surface, presented, now, address).await?)
+}
+
+/// The first half of [`authenticate`]: whose credential it is, which may still reach nothing here ([`Surface::narrow`]).
+///
+/// # Errors
+/// Unauthenticated, in words that name the kind of key that came and what is needed, when it is unknown, expired, revoked, sent in
+/// the wrong place or of a kind that the surface does not take.
+pub async fn identify(
     ops: &Arc<Ops>,
     surface: Surface,
     presented: Presented,
@@ -53,7 +67,7 @@ pub async fn authenticate(
 ) -> Result<Principal, Error> {
     let (sent, secret) = match &presented {
         Presented::None => return Ok(Principal::Anonymous),
-        Presented::Session(secret) => return surface.narrow(Box::pin(session(ops, secret, now)).await?),
+        Presented::Session(secret) => return Box::pin(session(ops, secret, now)).await,
         Presented::Bearer(secret) => (Sent::Bearer, secret),
         Presented::ProjectToken(secret) => (Sent::ProjectToken, secret),
         Presented::GalaxyKey(secret) => (Sent::GalaxyKey, secret),
@@ -65,7 +79,7 @@ pub async fn authenticate(
     let kind = if known.is_some() { key::claimed(secret.expose_secret()) } else { key::recognise(secret.expose_secret()) };
     let kind = surface.admit(sent, kind)?;
     if let Some(known) = known {
-        return surface.narrow(known);
+        return Ok(known);
     }
     // Apart, so that not every request carries the room that a look into the store takes.
     Box::pin(look_up(ops, surface, kind, slot, now, address)).await
@@ -94,7 +108,7 @@ async fn look_up(
     if let Some(version) = version {
         ops.principals.remember(slot, version, &principal, &key, now, address);
     }
-    surface.narrow(principal)
+    Ok(principal)
 }
 
 async fn session(ops: &Arc<Ops>, secret: &SecretString, now: Timestamp) -> Result<Principal, Error> {

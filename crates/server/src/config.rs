@@ -18,12 +18,11 @@ use domain::rate::Limits;
 use domain::workflow::catalogue::Catalogue;
 use ops::limit::LimitRules;
 use schemars::JsonSchema;
-use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use show::show;
 pub(crate) use value::{ByteSize, CountsAt, DatabaseUrl, Fallback, LogFormat, NameServer, PortRange, Role, container_type, pair, region};
-use value::{absolute, secret};
+use value::{Secrets, absolute};
 
 /// Where the settings come from besides the defaults.
 #[derive(Debug, clap::Args)]
@@ -131,6 +130,10 @@ struct Settings {
     /// Builds at the same time [default: 2].
     #[arg(long, env = "ORRERY_BUILD_CONCURRENCY", value_name = "COUNT", hide_short_help = true)]
     build_concurrency: Option<u32>,
+    /// Let the addresses of package mirrors and proxies that builds are given keep the names and passwords in them; whoever deploys can then
+    /// read those [default: false].
+    #[arg(long, env = "ORRERY_BUILD_CREDENTIALS", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_short_help = true)]
+    build_credentials: Option<bool>,
     /// Memory of a replica whose service sets no limit; 0 is no limit [default: 2GB].
     #[arg(long, env = "ORRERY_REPLICA_MEMORY_BYTES", value_name = "SIZE", hide_short_help = true)]
     replica_memory_bytes: Option<ByteSize>,
@@ -212,9 +215,8 @@ pub(crate) struct Config {
     pub(crate) public_url: String,
     pub(crate) database: DatabaseUrl,
     pub(crate) master_key_file: PathBuf,
-    /// The master key itself when `ORRERY_MASTER_KEY` holds it; then the file is not read.
     #[serde(skip)]
-    pub(crate) master_key: Option<SecretString>,
+    pub(crate) secrets: Secrets,
     pub(crate) region: String,
     /// `NAME=URL`
     pub(crate) regions: Vec<String>,
@@ -231,6 +233,7 @@ pub(crate) struct Config {
     pub(crate) build_seconds: u64,
     pub(crate) build_unpacked_bytes: ByteSize,
     pub(crate) build_concurrency: u32,
+    pub(crate) build_credentials: bool,
     /// 0: no limit.
     pub(crate) replica_memory_bytes: ByteSize,
     /// 0: no limit.
@@ -245,16 +248,10 @@ pub(crate) struct Config {
     pub(crate) dns_resolver: NameServer,
     /// Empty: no mail is sent.
     pub(crate) mail_from: String,
-    /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
-    #[serde(skip)]
-    pub(crate) mail_server: Option<SecretString>,
     /// Empty: no language models.
     pub(crate) llm_url: String,
     /// `TYPE=MODEL`
     pub(crate) llm_models: Vec<String>,
-    /// `ORRERY_LLM_KEY`
-    #[serde(skip)]
-    pub(crate) llm_key: Option<SecretString>,
     /// `TYPE=PRICE`
     pub(crate) node_prices: Vec<String>,
     pub(crate) credit_allowance: u64,
@@ -343,7 +340,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         public_url: pick!(public_url, || format!("http://localhost:{}", listen.port())).trim_end_matches('/').to_owned(),
         database: pick!(database, || DatabaseUrl::sqlite(&data_dir.join("orrery.db"))),
         master_key_file: pick!(master_key_file, || data_dir.join("master.key")),
-        master_key: secret("ORRERY_MASTER_KEY"),
+        secrets: Secrets::of_environment(),
         region: pick!(region, || "local".to_owned()),
         regions: pick!(regions, Vec::new),
         role: pick!(role, || Role::All),
@@ -359,6 +356,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         build_seconds: pick!(build_seconds, || 900),
         build_unpacked_bytes: pick!(build_unpacked_bytes, || ByteSize(2_000_000_000)),
         build_concurrency: pick!(build_concurrency, || 2),
+        build_credentials: pick!(build_credentials, || false),
         replica_memory_bytes: pick!(replica_memory_bytes, || ByteSize(2_000_000_000)),
         replica_cpus: pick!(replica_cpus, || 0.0),
         sleep_after_seconds: pick!(sleep_after_seconds, || 600),
@@ -370,10 +368,8 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         dns_resolver: pick!(dns_resolver, || NameServer::default_for(&base_domain)),
         outgoing_allow: layers.networks("outgoing_allow", set.outgoing_allow, file.outgoing_allow)?,
         mail_from: pick!(mail_from, String::new),
-        mail_server: secret("ORRERY_MAIL_SERVER"),
         llm_url: pick!(llm_url, String::new),
         llm_models: pick!(llm_models, Vec::new),
-        llm_key: secret("ORRERY_LLM_KEY"),
         node_prices: pick!(node_prices, Vec::new),
         credit_allowance: pick!(credit_allowance, || 1_000_000_000_000),
         log_format: pick!(log_format, || LogFormat::Text),

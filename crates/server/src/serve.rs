@@ -159,7 +159,7 @@ fn flow(config: &Config) -> ops::workflow::FlowSettings {
     let models = pairs(&config.llm_models);
     let llm = (!config.llm_url.is_empty()).then(|| ops::workflow::LlmSettings {
         base_url: config.llm_url.clone(),
-        key: config.llm_key.clone(),
+        key: config.secrets.llm_key.clone(),
         models: models.clone(),
     });
     let of_any_model = llm.is_some().then_some(LLM).filter(|kind| !models.contains_key(*kind));
@@ -183,8 +183,8 @@ fn tcp_domain(base_domain: &str) -> String {
 /// Opens the store alone: what the operator's commands need.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
     let file = &config.master_key_file;
-    let fresh = config.master_key.is_none() && !file.exists();
-    let master_key = match &config.master_key {
+    let fresh = config.secrets.master_key.is_none() && !file.exists();
+    let master_key = match &config.secrets.master_key {
         Some(text) => MasterKey::parse(text.expose_secret()).context("ORRERY_MASTER_KEY")?,
         None => MasterKey::load_or_create(file).with_context(|| format!("the master key in {}", file.display()))?,
     };
@@ -212,6 +212,7 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         edge_dir: folders.edge.clone(),
         blobs: folders.blobs.clone(),
         build_concurrency: usize::try_from(config.build_concurrency)?,
+        build_credentials: config.build_credentials,
         build_limits: builder::BuildLimits {
             unpacked_bytes: config.build_unpacked_bytes.0,
             seconds: config.build_seconds,
@@ -231,6 +232,7 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         outgoing: engine::OutgoingConfig {
             allow: config.outgoing_allow.clone(),
             mail: config
+                .secrets
                 .mail_server
                 .as_ref()
                 .map(|server| engine::MailConfig { server: server.expose_secret().to_owned(), from: config.mail_from.clone() }),

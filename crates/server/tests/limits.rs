@@ -50,6 +50,20 @@ fn counts_are_kept_in_redis_and_its_absence_is_told() {
 }
 
 #[test]
+fn while_nothing_can_be_counted_a_key_is_told_of_its_own_limit() {
+    let mut redis = Redis::start();
+    let address = redis.address();
+    let server =
+        Server::start_with(&[("ORRERY_LIMITS", &address), ("ORRERY_LIMITS_FALLBACK", "refuse"), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
+    assert_eq!(left(&ask(&server)), 99);
+    redis.kill();
+    let refused = ask(&server);
+    assert_eq!((refused.status, left(&refused)), (503, 99), "{refused:?}");
+    assert_eq!(refused.header("x-ratelimit-limit"), Some("100"));
+    assert!(refused.body.contains("cannot be counted"), "{refused:?}");
+}
+
+#[test]
 fn the_command_line_waits_for_the_next_second() {
     let server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "1/second")]);
     for _ in 0..4 {

@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Server, finish, write};
+use harness::{Server, finish, until, write};
 use serde_json::Value;
 
 fn projects(server: &Server, token: &str) -> Value {
@@ -16,12 +16,26 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     assert_eq!(made.status, 0, "{made:?}");
     let token = made.stdout.trim().to_owned();
     assert!(token.starts_with("orr_") && made.stdout.lines().count() == 1, "only the token, for $(…): {made:?}");
-    assert!(projects(&server, &token)["data"]["projects"].is_object());
+    for _ in 0..3 {
+        assert!(projects(&server, &token)["data"]["projects"].is_object());
+    }
 
     let listed = server.orrery(&["token", "list"]).stdout;
     let line = listed.lines().find(|line| line.contains("  ci  ")).unwrap_or_else(|| panic!("{listed}"));
     assert!(line.contains("active") && line.contains("last used") && !listed.contains(&token), "{listed}");
     let id = line.split_whitespace().next().unwrap();
+    // Counts are written a moment after they were made.
+    until("the use of a token", || {
+        let told = server.orrery(&["token", "usage", id]).stdout;
+        if told.contains("3 allowed, 0 refused") { Ok(told) } else { Err(told) }
+    });
+    let renamed = server.orrery(&["token", "update", id, "--name", "ci two", "--per-minute", "7"]);
+    let line = renamed.stdout.lines().next().unwrap_or_else(|| panic!("{renamed:?}"));
+    assert!(renamed.status == 0 && line.starts_with(id) && line.contains("  ci two  ") && line.ends_with(", 7 a minute"), "{renamed:?}");
+    let listed = server.orrery(&["token", "list"]).stdout;
+    assert!(listed.lines().any(|known| known.starts_with(id) && known.contains("ci two") && known.ends_with(", 7 a minute")), "{listed}");
+    let nothing = server.orrery(&["token", "update", id]);
+    assert!(nothing.status == 1 && nothing.stderr.contains("--per-minute"), "{nothing:?}");
     assert_eq!(server.orrery(&["token", "revoke", id]).status, 0);
     assert!(projects(&server, &token)["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"));
     assert!(server.orrery(&["token", "list"]).stdout.contains("revoked"));

@@ -81,6 +81,7 @@ fn no_secret_comes_out_anywhere() {
         format!("mutation {{ projectTokenCreate(input: {{projectId: \"{project}\", environmentId: \"{environment}\", name: \"t\"}}) }}");
     secrets.push(server.graphql(&mutation)["data"]["projectTokenCreate"].as_str().unwrap().to_owned());
     secrets.push(server.orrery(&["login-link"]).stdout.split_once("token=").unwrap().1.trim().to_owned());
+    secrets.extend(keys_in_use(&server));
 
     seal(&server, &environment);
     secrets.push(SEALED.to_owned());
@@ -110,6 +111,32 @@ fn no_secret_comes_out_anywhere() {
     for secret in &secrets {
         assert!(!log.contains(secret.as_str()), "{secret} is in the server's log");
     }
+}
+
+/// A key of each further kind, used where it belongs in every way that it can be sent.
+fn keys_in_use(server: &Server) -> [String; 3] {
+    let made = |input: &str| {
+        let answer = server.graphql(&format!("mutation {{ apiKeyCreate(input: {input}) {{ key }} }}"));
+        answer["data"]["apiKeyCreate"]["key"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    };
+    let me = server.graphql("{ me { workspaces { id } } }");
+    let workspace = me["data"]["me"]["workspaces"][0]["id"].as_str().unwrap_or_else(|| panic!("{me}"));
+    let team = made(&format!("{{kind: WORKSPACE, label: \"team\", workspaceId: \"{workspace}\"}}"));
+    let (galaxy, flow) = (made("{kind: GALAXY}"), made("{kind: FLOW, label: \"flow\"}"));
+    let (bearer, own) = (format!("Bearer {team}"), format!("Bearer {flow}"));
+    let user = json!({"query": "{ user(username: \"admin\") { _id } }"}).to_string();
+    let user_with_key = json!({"query": "{ user(username: \"admin\") { _id } }", "variables": {"galaxyApiKey": galaxy}}).to_string();
+    for (method, path, header, body) in [
+        ("POST", "/graphql/v2", Some(("authorization", bearer.as_str())), r#"{"query":"{ projects { edges { node { id } } } }"}"#),
+        ("POST", "/graphql", Some(("galaxy-api-key", galaxy.as_str())), user.as_str()),
+        ("POST", "/graphql", None, user_with_key.as_str()),
+        ("GET", "/api/v1/workflows", Some(("authorization", own.as_str())), ""),
+    ] {
+        let headers: Vec<_> = header.into_iter().chain([("content-type", "application/json")]).collect();
+        let answer = request(server.api, method, "localhost", path, &headers, body.as_bytes());
+        assert!(answer.status == 200 && !answer.body.contains("errors"), "{path}: {}", answer.body);
+    }
+    [team, galaxy, flow]
 }
 
 /// Gives the only service a sealed variable.
@@ -144,13 +171,19 @@ fn answers_repeat_nothing(server: &Server, app: &Path, home: &Path, secrets: &[S
             }
             let answer = request(server.api, "POST", "localhost", "/project/a/environment/b/up", &headers, b"x");
             quiet("an upload's answer", &answer.body);
+            quiet("a workflow's answer", &request(server.api, "POST", "localhost", "/api/v1/workflows", &headers, b"{").body);
         }
+        let json = ("content-type", "application/json");
+        let asked = json!({"query": "{ user(username: \"admin\") { nothing } }", "variables": {"galaxyApiKey": secret}}).to_string();
+        quiet("a variable's answer", &request(server.api, "POST", "localhost", "/graphql", &[json], asked.as_bytes()).body);
+        let own = [("galaxy-api-key", secret.as_str()), json];
+        quiet("Galaxy's answer", &request(server.api, "POST", "localhost", "/graphql", &own, b"{").body);
         let form = [("content-type", "application/x-www-form-urlencoded")];
         let used = format!("grant_type=refresh_token&client_id=x&refresh_token={secret}x");
         quiet("a token answer", &request(server.api, "POST", "localhost", "/oauth/token", &form, used.as_bytes()).body);
         quiet("a login", &server.submit("/login/link", None, &format!("token={secret}x")).body);
         // Which page was asked for is logged; keys are known by their form and taken out of it, other words cannot be.
-        if secret.starts_with("or") && secret.contains('_') {
+        if ["orr_", "orw_", "orp_", "ora_", "orf_", "gal_", "gx_"].iter().any(|prefix| secret.starts_with(prefix)) {
             quiet("a page", &request(server.api, "GET", "localhost", &format!("/{secret}"), &[], b"").body);
         }
         quiet("the edge", &server.visit("nobody.localhost", &format!("/?key={secret}")).body);

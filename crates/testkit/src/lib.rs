@@ -88,6 +88,7 @@ impl TestApp {
             edge_dir: dir.path().join("edge"),
             blobs: ops.settings.blobs.clone(),
             build_concurrency: 1,
+            build_credentials: false,
             build_limits: builder::BuildLimits::default(),
             default_limits: Limits::default(),
             separate_users: false,

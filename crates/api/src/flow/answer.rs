@@ -120,6 +120,16 @@ pub(crate) async fn settle(Extension(arrival): Extension<Arrival>, request: Requ
     }
 }
 
+/// What the server's log calls a request, as Flow's clients know it.
+pub(crate) fn trace_id(request_id: &str) -> String {
+    format!("req_{request_id}")
+}
+
+/// The answer to what is refused in front of the routes.
+pub(crate) fn refuse(error: Error, request_id: &str) -> Response {
+    write(&error.into(), request_id)
+}
+
 fn write(refused: &Refused, request_id: &str) -> Response {
     let error = &refused.error;
     error.log(request_id);
@@ -128,7 +138,7 @@ fn write(refused: &Refused, request_id: &str) -> Response {
         error: text.to_owned(),
         message: text.to_owned(),
         code: code(error.code).to_owned(),
-        trace_id: format!("req_{request_id}"),
+        trace_id: trace_id(request_id),
         issues: refused.issues.clone(),
     };
     http::json(http::status(error.code), &json!(problem))

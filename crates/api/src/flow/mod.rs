@@ -15,6 +15,7 @@ mod workflows;
 use axum::routing::{delete, get, patch, post};
 use axum::{Router, middleware};
 
+pub(crate) use self::answer::{refuse, trace_id};
 pub use self::openapi::openapi;
 use crate::http::Shared;
 

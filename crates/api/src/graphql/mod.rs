@@ -246,8 +246,11 @@ async fn run(ctx: OpCtx, ready: &Ready) -> Result<Vec<u8>, Rejection> {
     let request_id = ctx.request_id.clone();
     on_thread(inline, &request_id, move || {
         let ctx = Ctx::charged(ctx, cost, budget);
-        let (mut data, errors) = prepared.operation.execute(&variables, &ctx)?;
-        ctx.op.ops.limits.refund(&ctx.op.principal, cost.saturating_sub(answer::fields(&data)), ctx.op.now);
+        let executed = prepared.operation.execute(&variables, &ctx);
+        // What was not executed, for a variable of another type, has used nothing.
+        let used = executed.as_ref().map_or(0, |(data, _)| answer::fields(data));
+        ctx.op.ops.limits.refund(&ctx.op.principal, cost.saturating_sub(used), ctx.op.now);
+        let (mut data, errors) = executed?;
         if prepared.document.plain_lists {
             document::flatten(&mut data);
         }

@@ -4,7 +4,7 @@ use axum::http::header::{AUTHORIZATION, COOKIE, UPGRADE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName};
 use domain::Code;
-use ops::auth::{Presented, Surface, authenticate};
+use ops::auth::{Presented, Surface, identify};
 use ops::limit::refusal;
 use ops::{Error, OpCtx, Principal};
 use secrecy::SecretString;
@@ -125,9 +125,17 @@ pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arr
         return Ok(found);
     }
     let address = arrival.address.to_string();
-    let found = authenticate(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await;
-    let principal = found.map_err(|error| failed(state, arrival, error))?;
-    arrival.asked_by(Asker::Principal(principal.clone()));
+    let found = identify(&state.ops, surface, credential.present(), arrival.now, Some(&address)).await;
+    let found = found.map_err(|error| failed(state, arrival, error))?;
+    arrival.asked_by(Asker::Principal(found.clone()));
+    let principal = match surface.narrow(found.clone()) {
+        Ok(principal) => principal,
+        Err(refused) => {
+            // The key works, so it is counted for it and not for its address.
+            Box::pin(count(state, arrival, &found)).await?;
+            return Err(refused);
+        }
+    };
     count(state, arrival, &principal).await?;
     Ok(OpCtx { ops: state.ops.clone(), principal, request_id: arrival.request_id.clone(), address: Some(address), now: arrival.now })
 }
@@ -137,7 +145,16 @@ async fn count(state: &ApiState, arrival: &Arrival, principal: &Principal) -> Re
     if arrival.dialect.is_none() {
         return Ok(());
     }
-    let standing = state.ops.limits.take(&state.ops.store, principal, arrival.now).await?;
+    let standing = match state.ops.limits.take(&state.ops.store, principal, arrival.now).await {
+        Ok(standing) => standing,
+        Err(error) => {
+            // Nothing was counted. What is known of the key is told, and not how its address stands, which has nothing to do with it.
+            if let Ok(Some(known)) = Box::pin(state.ops.limits.look(&state.ops.store, principal, arrival.now)).await {
+                arrival.stands(known);
+            }
+            return Err(error);
+        }
+    };
     let standing = standing.unwrap_or_else(|| state.limits.stranger(arrival, false));
     arrival.stands(standing);
     if standing.refused { Err(refusal(&standing)) } else { Ok(()) }

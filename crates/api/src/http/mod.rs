@@ -33,6 +33,7 @@ pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, c
 pub(crate) use self::limits::Limits;
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
+pub(crate) use self::repeat::{Named, once_read};
 use self::serve::Peer;
 pub use self::serve::serve;
 pub use self::shell::ShellTimes;
@@ -117,10 +118,18 @@ pub fn router(state: ApiState) -> Router {
         .with_state(state)
 }
 
+/// What is refused beside the handlers, in the words of the address.
+fn refuse_as(arrival: &Arrival, error: ops::Error) -> Response {
+    match arrival.dialect {
+        Some(rate::Dialect::Rest) => flow::refuse(error, &arrival.request_id),
+        _ => refuse(&error, &arrival.request_id),
+    }
+}
+
 async fn deadline(Extension(arrival): Extension<Arrival>, request: axum::extract::Request, next: middleware::Next) -> Response {
     match tokio::time::timeout(REQUEST, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => refuse(&ops::Error::new(Code::Timeout, "The request took too long: try again"), &arrival.request_id),
+        Err(_) => refuse_as(&arrival, ops::Error::new(Code::Timeout, "The request took too long: try again")),
     }
 }
 
@@ -130,13 +139,12 @@ async fn absent(State(state): State<Shared>, Extension(arrival): Extension<Arriv
     {
         return page;
     }
-    let error = ops::Error::new(Code::NotFound, "There is nothing at this address: the API is at /graphql/v2");
-    refuse(&error, &arrival.request_id)
+    refuse_as(&arrival, ops::Error::new(Code::NotFound, "There is nothing at this address: the API is at /graphql/v2"))
 }
 
 async fn wrong_method(Extension(arrival): Extension<Arrival>) -> Response {
     let error = ops::Error::bad_input("This address does not take that method: see the `Allow` header");
-    let mut response = refuse(&error, &arrival.request_id);
+    let mut response = refuse_as(&arrival, error);
     *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
     response
 }

@@ -16,6 +16,7 @@ use domain::rate::State;
 use serde_json::{Value, json};
 
 use super::answer::envelope;
+use crate::flow;
 
 static LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 static REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -106,7 +107,7 @@ fn refuse(response: &mut Response, state: &State, dialect: Dialect, request_id: 
         Dialect::Rest => {
             let mut body = problem(envelope(Code::RateLimited, EXCEEDED, request_id), &violated);
             body["detail"] = Value::from(text);
-            body["traceId"] = Value::from(request_id);
+            body["traceId"] = Value::from(flow::trace_id(request_id));
             body
         }
     };

@@ -2,7 +2,7 @@
 //!
 //! The first answer is kept for at least a day, for the owner of the key that came with the request, and given again with the header
 //! `Idempotency-Replayed`. What was refused before anything was done is not kept. GraphQL queries and requests without a credential take their
-//! usual course.
+//! usual course. An archive is not read twice: the handler of uploads asks here once it has arrived ([`once_read`]).
 
 use std::time::Duration;
 
@@ -15,19 +15,20 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
-use domain::Code;
+use domain::{Code, Timestamp};
 use http_body::Body as _;
-use ops::Error;
 use ops::auth::Surface;
 use ops::idempotency::{self, Attempt, Repeat};
+use ops::{Error, OpCtx, Ops};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::KeptAnswer;
 
-use super::answer::{refuse, refuse_graphql};
+use super::answer::refuse_graphql;
 use super::caller::{Credential, context_of, credential, galaxy_credential};
 use super::graphql::BODY_BYTES;
 use super::{ApiState, Arrival, Shared, announced, body, require_same_origin};
+use crate::flow;
 
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -69,8 +70,62 @@ where
         return run(request).await;
     }
     let answer = repeatable(state, surface, arrival, request, run).await;
-    let refuse = if surface == Surface::Flow { refuse } else { refuse_graphql };
-    answer.unwrap_or_else(|error| refuse(&error, &arrival.request_id))
+    answer.unwrap_or_else(|error| match surface {
+        Surface::Flow => flow::refuse(error, &arrival.request_id),
+        Surface::Railway | Surface::Galaxy => refuse_graphql(&error, &arrival.request_id),
+    })
+}
+
+/// The key of a request whose body is too large to be looked at beforehand, with where it went.
+pub(crate) struct Named {
+    name: String,
+    place: String,
+}
+
+impl Named {
+    /// `None` for one that may not be repeated.
+    pub(crate) fn of(parts: &Parts) -> Option<Self> {
+        let name = parts.headers.get(&KEY)?.to_str().unwrap_or_default().to_owned();
+        Some(Self { name, place: place(parts).to_owned() })
+    }
+}
+
+/// As [`once`], for a handler that has read the body already and knows its hash. What `run` refuses was not done.
+pub(crate) async fn once_read(
+    ctx: &OpCtx,
+    named: Option<Named>,
+    hash: &str,
+    run: impl Future<Output = Result<Response, Error>>,
+) -> Result<Response, Error> {
+    let Some(Named { name, place }) = named else { return run.await };
+    // The body may have taken longer to arrive than a request may be at work.
+    let now = Timestamp::now();
+    let attempt = match idempotency::begin(&ctx.ops, &ctx.principal, &name, fingerprint(&place, hash.as_bytes()), now).await? {
+        None => return run.await,
+        Some(Repeat::Again(answer)) => return Ok(replay(answer)),
+        Some(Repeat::First(attempt)) => attempt,
+    };
+    match run.await {
+        Ok(response) => Ok(keep(&ctx.ops, Surface::Railway, &attempt, response, &ctx.request_id).await),
+        Err(refused) => {
+            if let Err(error) = idempotency::finish(&ctx.ops, &attempt, None).await {
+                error.log(&ctx.request_id);
+            }
+            Err(refused)
+        }
+    }
+}
+
+fn place(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("", |path| path.as_str())
+}
+
+fn fingerprint(place: &str, body: &[u8]) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    hasher.update(place);
+    hasher.update([0]);
+    hasher.update(body);
+    hasher.finalize().into()
 }
 
 fn is_repeatable(surface: Surface, request: &Request) -> bool {
@@ -105,7 +160,7 @@ where
     // A client that goes away does not end what it has begun: the next attempt is told how it went.
     let work = tokio::spawn(async move {
         let response = run(Request::from_parts(parts, Body::from(bytes))).await;
-        keep(&state, surface, &begun, response, &request_id).await
+        keep(&state.ops, surface, &begun, response, &request_id).await
     });
     work.await.map_err(|error| Error::internal("a repeatable request ended abnormally", error))
 }
@@ -128,11 +183,7 @@ async fn begin(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Pa
         Err(_) => return Ok(None),
     };
     arrival.finds(ctx.clone());
-    let mut hasher = Sha256::new();
-    hasher.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
-    hasher.update([0]);
-    hasher.update(bytes);
-    idempotency::begin(&state.ops, &ctx.principal, name, hasher.finalize().into(), arrival.now).await
+    idempotency::begin(&state.ops, &ctx.principal, name, fingerprint(place(parts), bytes), arrival.now).await
 }
 
 /// The credential of a Galaxy operation may be among its variables.
@@ -175,7 +226,7 @@ fn too_large(surface: Surface, status: StatusCode) -> KeptAnswer {
 }
 
 /// Keeps the answer on its way to the client.
-async fn keep(state: &ApiState, surface: Surface, attempt: &Attempt, response: Response, request_id: &str) -> Response {
+async fn keep(ops: &Ops, surface: Surface, attempt: &Attempt, response: Response, request_id: &str) -> Response {
     let executed = executed(surface, response.status());
     let fits = response.body().size_hint().upper().is_some_and(|length| length <= BYTES);
     let (parts, body) = response.into_parts();
@@ -190,7 +241,7 @@ async fn keep(state: &ApiState, surface: Surface, attempt: &Attempt, response: R
         (None, body)
     };
     // What was done is done, and the client is told; only a repetition would do it again.
-    if let Err(error) = idempotency::finish(&state.ops, attempt, answer.as_ref()).await {
+    if let Err(error) = idempotency::finish(ops, attempt, answer.as_ref()).await {
         error.log(request_id);
     }
     Response::from_parts(parts, body)

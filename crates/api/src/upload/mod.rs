@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 
 pub(crate) use self::spool::sweep;
 use self::spool::{Received, receive};
-use crate::http::{ApiState, Arrival, Form, Shared, announced, context, json, linger, refuse, text};
+use crate::http::{ApiState, Arrival, Form, Named, Shared, announced, context, json, linger, once_read, refuse, text};
 
 /// One at a time between a blob's arrival under its name and the deployment that uses it: the same archive may come twice at once, and
 /// the one that fails must not take the other's blob away. By the first byte of the hash.
@@ -92,10 +92,14 @@ async fn take(
     }
     let received = receive(body, &ctx.ops.settings.blobs, limit).await?;
     // A client that goes away now has sent everything: what follows is finished without it, or undone, but never dropped half way.
-    let state = Shared::clone(state);
+    let (state, named) = (Shared::clone(state), Named::of(parts));
     let finished = tokio::spawn(async move {
-        let deployed = deploy(&state, &ctx, target, received).await?;
-        Ok(json(StatusCode::OK, &answer(&ctx.ops.settings, &deployed)))
+        let hash = received.sha256.clone();
+        let run = async {
+            let deployed = deploy(&state, &ctx, target, received).await?;
+            Ok(json(StatusCode::OK, &answer(&ctx.ops.settings, &deployed)))
+        };
+        once_read(&ctx, named, &hash, run).await
     });
     finished.await.unwrap_or_else(|error| Err(Error::internal("an upload's last step", error)))
 }

@@ -170,6 +170,39 @@ async fn a_request_that_is_sent_again_gets_the_first_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workflows_and_galaxys_operations_are_repeated_the_same_way() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let bearer = format!("Bearer {}", estate.person.token);
+    let send = async |path: &str, name: &str, body: &str| {
+        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", name)];
+        let reply = world.server.call("POST", path, &headers, body.as_bytes()).await;
+        (reply.status, reply.header("idempotency-replayed").is_some(), reply.json())
+    };
+    let (status, replayed, made) = send("/api/v1/workflows", "w1", r#"{"name": "once"}"#).await;
+    assert!((200..300).contains(&status) && !replayed, "{made}");
+    assert_eq!(send("/api/v1/workflows", "w1", r#"{"name": "once"}"#).await, (status, true, made));
+    let (status, _, refused) = send("/api/v1/workflows", "w1", r#"{"name": "other"}"#).await;
+    assert_eq!((status, &refused["code"]), (400, &json!("BAD_REQUEST")), "{refused}");
+    assert!(refused["traceId"].as_str().unwrap().starts_with("req_"), "{refused}");
+    assert!(refused["error"].as_str().unwrap().contains("another request") && refused["error"] == refused["message"], "{refused}");
+    let headers = [("Authorization", bearer.as_str())];
+    let listed = world.server.call("GET", "/api/v1/workflows", &headers, b"").await.text();
+    assert_eq!((listed.matches("\"once\"").count(), listed.matches("\"other\"").count()), (1, 0), "{listed}");
+
+    let tenant = domain::Tenant::system(estate.workspace);
+    let store = &world.server.ops.store;
+    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
+    row.plan = domain::account::Plan::Professional;
+    store.commit(tenant, vec![store::Change::WorkspaceUpdate(row)]).await.unwrap();
+    // A failure is an answer too.
+    let kill = r#"{"query": "mutation { killContainer(appId: \"nothing\", containerId: \"nothing\") { __typename } }"}"#;
+    let (status, replayed, answer) = send("/graphql", "g1", kill).await;
+    assert!(status == 200 && !replayed && !answer["errors"].is_null(), "{answer}");
+    assert_eq!(send("/graphql", "g1", kill).await, (200, true, answer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_at_once_one_is_executed() {
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use api::graphql::Engine;
 use domain::Timestamp;
 use domain::deployment::DeploymentStatus as Status;
 use domain::deployment::EventStep;
 use domain::log::{LogKind, Severity};
+use domain::rate::Limits;
 use futures::{SinkExt, StreamExt};
+use ops::auth::Surface;
+use ops::limit::{LimitRules, Limiter};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
+use crate::server::Server;
 use crate::world::{Estate, World};
 
 pub(crate) struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
@@ -211,4 +216,24 @@ async fn a_line_in_an_older_spelling_and_its_fragments_are_followed() {
     socket.subscribe("0", query, json!({"id": estate.deployment.to_string()})).await;
     let id = json!(estate.deployment.to_string());
     assert_eq!(socket.next("0").await["here"], json!({"id": id, "service": {"deployments": [{"id": id}]}}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_a_socket_is_a_request() {
+    let limits: Limits = "3/day".parse().unwrap();
+    let rules = LimitRules { free: limits, hobby: limits, professional: limits, operator: limits, ..LimitRules::default() };
+    let world = World { server: Server::start_limited(Limiter::new(rules)).await, engine: Engine::new(Surface::Railway) };
+    let ann = world.server.person("ann@x.test", None).await;
+    // The handshake is the first.
+    let mut socket = Socket::ready(&world, &ann.token).await;
+    for id in ["1", "2"] {
+        socket.subscribe(id, "{ me { email } }", json!({})).await;
+        assert_eq!(socket.next(id).await["me"]["email"], json!("ann@x.test"));
+        assert_eq!(socket.receive().await, json!({"type": "complete", "id": id}));
+    }
+    socket.subscribe("3", "{ me { email } }", json!({})).await;
+    let refused = socket.receive().await;
+    assert_eq!((&refused["type"], &refused["id"]), (&json!("error"), &json!("3")), "{refused}");
+    assert_eq!(refused["payload"][0]["extensions"]["code"], json!("RATE_LIMITED"), "{refused}");
+    assert_eq!(Socket::open(&world, Some(&ann.token)).await.err(), Some(429));
 }

@@ -57,6 +57,7 @@ impl Place {
             env: BTreeMap::new(),
             sealed: vec![],
             user: is_root().then_some(USER),
+            mirror_credentials: false,
             limits: BuildLimits { seconds: 60, ..BuildLimits::default() },
             previous: None,
         };

@@ -126,7 +126,10 @@ impl Surface {
     }
 
     /// What of a principal's reach counts here.
-    pub(super) fn narrow(self, principal: Principal) -> Result<Principal, Error> {
+    ///
+    /// # Errors
+    /// Galaxy's API is for accounts on the Professional plan.
+    pub fn narrow(self, principal: Principal) -> Result<Principal, Error> {
         if self != Self::Galaxy {
             return Ok(principal);
         }

@@ -13,7 +13,7 @@ pub(crate) fn show(effective: &Effective) -> anyhow::Result<ExitCode> {
         let source = effective.source(key);
         writeln!(out, "{:<60} # {}", format!("{key} = {value}"), describe(key, source))?;
     }
-    let master_key = if effective.config.master_key.is_some() { "set, value hidden" } else { "not set: the file is used" };
+    let master_key = if effective.config.secrets.master_key.is_some() { "set, value hidden" } else { "not set: the file is used" };
     writeln!(out, "# ORRERY_MASTER_KEY: {master_key}")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -443,8 +443,26 @@ pub(super) fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// A secret from the environment, where it is in no list of processes.
-pub(super) fn secret(variable: &str) -> Option<SecretString> {
+/// What has no flag and no place in the file.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    /// The master key itself when `ORRERY_MASTER_KEY` holds it; then the file is not read.
+    pub(crate) master_key: Option<SecretString>,
+    /// `smtps://user:password@host`, of `ORRERY_MAIL_SERVER`.
+    pub(crate) mail_server: Option<SecretString>,
+    /// `ORRERY_LLM_KEY`
+    pub(crate) llm_key: Option<SecretString>,
+}
+
+impl Secrets {
+    /// As they are there; in the environment they are in no list of processes.
+    pub(super) fn of_environment() -> Self {
+        let [master_key, mail_server, llm_key] = ["ORRERY_MASTER_KEY", "ORRERY_MAIL_SERVER", "ORRERY_LLM_KEY"].map(secret);
+        Self { master_key, mail_server, llm_key }
+    }
+}
+
+fn secret(variable: &str) -> Option<SecretString> {
     std::env::var(variable).ok().filter(|text| !text.is_empty()).map(SecretString::from)
 }
 

@@ -15,7 +15,7 @@ const SCARCE: u64 = 5_000_000_000;
 pub(super) fn files(effective: &Effective) -> Vec<Check> {
     let config = &effective.config;
     let mut checks = vec![data_dir(&config.data_dir)];
-    if config.master_key.is_some() {
+    if config.secrets.master_key.is_some() {
         checks.push(Check::ok("master key", "from ORRERY_MASTER_KEY"));
     } else {
         checks.push(master_key(&config.master_key_file, &config.data_dir.join("orrery.db")));
