@@ -1,6 +1,6 @@
-import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useCallback } from "react";
+import { useCallback, useMemo } from "react";
+import { useWhole } from "../api/whole";
 import { CanvasDocument } from "../gql";
 import { Command, Empty } from "../ui/basic";
 import { Log } from "../ui/log";
@@ -17,8 +17,8 @@ function useFilter(): [string | undefined, (filter: string) => void] {
 export function Logs() {
   const { project, env } = useParams({ from: "/p/$project/$env/logs" });
   const [filter, setFilter] = useFilter();
-  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
-  const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
+  const { data } = useWhole(CanvasDocument, { projectId: project, environmentId: env });
+  const names = useMemo(() => Object.fromEntries((data?.environment.serviceInstances.edges ?? []).map(({ node }) => [node.serviceId, node.serviceName])), [data]);
   return (
     <main className="stage" style={{ flexDirection: "column" }}>
       <h1 className="hidden">Logs</h1>
