@@ -198,6 +198,7 @@ const members = createRoute({
 
 const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
 const usage = createRoute({ getParentRoute: () => root, path: "/w/$workspace/usage", component: lazyRouteComponent(() => import("./pages/usage"), "WorkspaceUsage") });
+const plan = createRoute({ getParentRoute: () => root, path: "/w/$workspace/plan", component: lazyRouteComponent(() => import("./pages/plan"), "PlanPage") });
 const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
 const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
 
@@ -240,6 +241,7 @@ const tree = root.addChildren([
   members,
   notifications,
   usage,
+  plan,
   audit,
   invite,
   flow,
