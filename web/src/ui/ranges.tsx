@@ -18,7 +18,7 @@ export const rangeOf = (text: unknown): Range | undefined => (typeof text === "s
 /** The choice of a time range, which stands in the address. */
 export function Ranges({ chosen, all = false }: { chosen: Range | undefined; all?: boolean }) {
   const link = (range: Range | undefined, title: string) => (
-    <Link key={range ?? "all"} to="." search={(old: object) => ({ ...old, range })} replace className="tab" title={title} data-status={range === chosen ? "active" : undefined} aria-current={range === chosen ? "true" : undefined}>
+    <Link key={range ?? "all"} to="." search={(old: object) => ({ ...old, range })} replace activeOptions={{ exact: true }} className="tab" title={title} data-status={range === chosen ? "active" : undefined} aria-current={range === chosen ? "true" : undefined}>
       {range ?? "All"}
     </Link>
   );
