@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
 pub mod names;
+pub mod pebble;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
