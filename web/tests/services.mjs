@@ -181,6 +181,25 @@ await step("limits are set for each replica", async () => {
   await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
 });
 
+await step("a service may sleep", async () => {
+  const may = panel.getByLabel("Let it sleep until the next request");
+  await page.goto(`${service}/settings`);
+  await may.click();
+  await page.getByText("Saved").waitFor();
+  await page.reload();
+  await may.and(page.locator(":checked")).waitFor();
+  await may.click();
+  await may.and(page.locator(":not(:checked)")).waitFor();
+});
+
+await step("a new project begins with a database", async () => {
+  await page.goto(`${api}/new`);
+  await page.getByLabel("Name").fill("archive");
+  await page.getByRole("button", { name: /^Redis/ }).click();
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
+  await page.getByRole("link", { name: "archive", exact: true }).waitFor();
+});
+
 if (shots) {
   await step("pictures", () => pictures(browser, page, shots, { "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
 }

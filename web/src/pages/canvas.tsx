@@ -243,7 +243,7 @@ function AddService({ open, onClose, env }: { open: boolean; onClose: () => void
         </FolderButton>
         <p className="small quiet">You can also drop a folder on the canvas at any time.</p>
         <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
-        {open && <Templates env={env} done={onClose} />}
+        {open && <Templates into={async () => ({ projectId: project.id, environmentId: env })} done={onClose} />}
         <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
         <Field label="An empty service" hint="Deploy to it later, from a folder or the command line">
           <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="worker" />
