@@ -1,6 +1,7 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Navigate, Outlet, redirect } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { ask, isSignedOut, problemOf, signInFirst } from "./api/client";
+import { askWhole } from "./api/whole";
 import { CanvasDocument, DeploymentDocument, MembersDocument, ProjectDocument, ProjectsDocument, ServiceDocument, ViewerDocument } from "./gql";
 import { Button, Empty, ErrorBox } from "./ui/basic";
 import { Palette } from "./ui/palette";
@@ -135,7 +136,7 @@ const environment = createRoute({
 const canvas = createRoute({
   getParentRoute: () => environment,
   id: "canvas",
-  loader: ({ params }) => load(() => ask(CanvasDocument, { projectId: params.project, environmentId: params.env })),
+  loader: ({ params }) => load(() => askWhole(CanvasDocument, { projectId: params.project, environmentId: params.env })),
   component: lazyRouteComponent(() => import("./pages/canvas"), "Canvas"),
 });
 
@@ -144,7 +145,8 @@ const canvasIndex = createRoute({ getParentRoute: () => canvas, path: "/" });
 const service = createRoute({
   getParentRoute: () => canvas,
   path: "s/$service",
-  loader: ({ params }) => load(() => ask(ServiceDocument, { environmentId: params.env, serviceId: params.service })),
+  // Not waited for: what the canvas knows of it is shown at once.
+  loader: ({ params }) => load(async () => void ask(ServiceDocument, { environmentId: params.env, serviceId: params.service }).catch(() => undefined)),
   component: lazyRouteComponent(() => import("./pages/service"), "ServicePanel"),
 });
 
@@ -178,7 +180,7 @@ const logs = createRoute({
   getParentRoute: () => environment,
   path: "logs",
   validateSearch: filterSearch,
-  loader: ({ params }) => load(() => ask(CanvasDocument, { projectId: params.project, environmentId: params.env }, false)),
+  loader: ({ params }) => load(() => askWhole(CanvasDocument, { projectId: params.project, environmentId: params.env }, false)),
   component: lazyRouteComponent(() => import("./pages/logs"), "Logs"),
 });
 
@@ -196,6 +198,7 @@ const members = createRoute({
 
 const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
 const usage = createRoute({ getParentRoute: () => root, path: "/w/$workspace/usage", component: lazyRouteComponent(() => import("./pages/usage"), "WorkspaceUsage") });
+const plan = createRoute({ getParentRoute: () => root, path: "/w/$workspace/plan", component: lazyRouteComponent(() => import("./pages/plan"), "PlanPage") });
 const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
 const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
 
@@ -238,6 +241,7 @@ const tree = root.addChildren([
   members,
   notifications,
   usage,
+  plan,
   audit,
   invite,
   flow,

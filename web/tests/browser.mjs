@@ -41,15 +41,16 @@ export async function signIn(page, link) {
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-/** What is wrong for people who do not see, or use no mouse. */
-async function barriers(page) {
+/** What is wrong for people who do not see, or use no mouse. Rules can be named that are not asked of every page. */
+async function barriers(page, more = []) {
+  const rules = JSON.stringify(Object.fromEntries(more.map((rule) => [rule, { enabled: true }])));
   // What fades in has the contrast of its end.
   const settle = () => Promise.all(document.getAnimations().filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime)).map((one) => one.finished.catch(() => {})));
   await page.evaluate(`(${settle})().then(() => {})`);
   const session = await page.context().newCDPSession(page);
   // The page's own policy lets no foreign script in; the debugger's way past it is not the page's.
   await session.send("Runtime.evaluate", { expression: `typeof window.axe === "undefined" && (() => {\n${axe}\n})()` });
-  const { result } = await session.send("Runtime.evaluate", { expression: "axe.run(document, { resultTypes: ['violations'] }).then((r) => JSON.stringify(r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? '')).join(' | '))))", awaitPromise: true });
+  const { result } = await session.send("Runtime.evaluate", { expression: `axe.run(document, { resultTypes: ['violations'], rules: ${rules} }).then((r) => JSON.stringify(r.violations.filter((v) => v.impact === 'serious' || v.impact === 'critical').map((v) => v.id + ': ' + v.help + ' ' + v.nodes.map((n) => n.html.slice(0, 160) + ' ' + (n.any[0]?.message ?? '')).join(' | '))))`, awaitPromise: true });
   await session.detach();
   return JSON.parse(result.value);
 }
@@ -94,8 +95,8 @@ const overlaps = (page) =>
   });
 
 /** No serious fault of accessibility, and nothing wider than the window. */
-export async function tidy(page, what) {
-  assert.deepEqual(await barriers(page), [], `accessibility of ${what}`);
+export async function tidy(page, what, more) {
+  assert.deepEqual(await barriers(page, more), [], `accessibility of ${what}`);
   const wide = await sideways(page);
   assert.ok(wide <= 0, `${what} scrolls sideways by ${wide} px`);
 }

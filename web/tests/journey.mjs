@@ -95,6 +95,31 @@ await step("older lines come as one goes back, and each has an address", async (
   assert.match(readFileSync(await kept.path(), "utf8"), /^\S+Z info +1500 to go$/m);
 });
 
+await step("the log of everything is kept to a range of time, with its filter", async () => {
+  const logs = `${service.split("/s/")[0]}/logs`;
+  const line = page.locator(".log-line").filter({ has: page.getByText("1500 to go", { exact: true }) });
+  const ranges = page.getByRole("navigation", { name: "Time range" });
+  await page.goto(`${logs}?filter=%221500%22`);
+  await line.waitFor();
+  await ranges.getByRole("link", { name: "1h", exact: true }).click();
+  await page.waitForURL((url) => url.searchParams.get("range") === "1h" && url.searchParams.get("filter") === '"1500"');
+  await line.waitFor();
+  // A browser whose clock is two hours ahead looks at an hour in which nothing was written.
+  const ahead = await page.context().newPage();
+  await ahead.addInitScript(() => {
+    const now = Date.now;
+    Date.now = () => now() + 7_200_000;
+  });
+  await ahead.goto(page.url());
+  await ahead.getByText("No line matches the filter yet").waitFor();
+  await ahead.getByRole("navigation", { name: "Time range" }).getByRole("link", { name: "6h", exact: true }).click();
+  await ahead.locator(".log-line").first().waitFor();
+  await ahead.close();
+  await ranges.getByRole("link", { name: "All" }).click();
+  await page.waitForURL((url) => !url.searchParams.has("range"));
+  await tidy(page, "the log of everything");
+});
+
 await step("the app opens", async () => {
   const [opened] = await Promise.all([page.context().waitForEvent("page"), page.getByRole("link", { name: "Open" }).click()]);
   await opened.getByText("Hello world").waitFor();

@@ -323,8 +323,28 @@ await step("a workspace's use is added up by project", async () => {
   await tidy(page, "usage");
 });
 
+await step("a plan says what it allows and who changes it", async () => {
+  await page.goto(`${api}/w/${workspace}/plan`);
+  const requests = page.getByRole("region", { name: "Requests" });
+  await requests.getByText("50 a second, 10,000 an hour").waitFor();
+  await page.getByRole("meter", { name: "Containers used" }).waitFor();
+  await page.getByRole("meter", { name: "Credits used" }).waitFor();
+  const plan = page.getByRole("combobox", { name: /^Plan of / });
+  await plan.selectOption("HOBBY");
+  await requests.getByText("10 a second, 1,000 an hour").waitFor();
+  await tidy(page, "the plan");
+  await plan.selectOption("PRO");
+  await requests.getByText("50 a second, 10,000 an hour").waitFor();
+  const own = (await asked(other.page, "{ me { workspaces { id } } }")).data.me.workspaces[0].id;
+  await other.page.goto(`${api}/w/${own}/plan`);
+  await other.page.getByText("Whoever runs this server sets the plans").waitFor();
+  assert.equal(await other.page.getByRole("combobox", { name: /^Plan of / }).count(), 0);
+  await other.page.goto(`${api}/w/${workspace}/plan`);
+  await other.page.getByRole("alert").waitFor();
+});
+
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, operator: "/operator", account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

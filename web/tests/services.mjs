@@ -32,6 +32,23 @@ await step("a database is two clicks away", async () => {
   await tidy(page, "the canvas with a database");
 });
 
+await step("what a panel covers of the canvas takes nothing away from its buttons", async () => {
+  await page.goto(`${service}/deployments`);
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
+  const card = page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ });
+  const left = await panel.evaluate((element) => element.getBoundingClientRect().left);
+  for (const until = Date.now() + 20_000; ; await page.waitForTimeout(100)) {
+    const box = await card.boundingBox();
+    if (box && box.x > 0 && box.x + box.width < left) break;
+    assert.ok(Date.now() < until, "the card of the open service is covered by its own panel");
+  }
+  await tidy(page, "a service over its canvas", ["target-size"]);
+  await page.keyboard.press("Escape");
+  await panel.waitFor({ state: "detached" });
+  await page.locator(".react-flow__node").getByRole("link", { name: /Redis/ }).click();
+  await panel.getByRole("heading", { name: "Redis" }).waitFor();
+});
+
 await step("a variable refers to it, completed while it is typed", async () => {
   await page.goto(`${service}/variables`);
   await panel.getByLabel("Name").fill("CACHE_URL");
@@ -163,6 +180,25 @@ await step("limits are set for each replica", async () => {
   await page.getByText("Saved").waitFor();
   await page.reload();
   await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
+});
+
+await step("a service may sleep", async () => {
+  const may = panel.getByLabel("Let it sleep until the next request");
+  await page.goto(`${service}/settings`);
+  await may.click();
+  await page.getByText("Saved").waitFor();
+  await page.reload();
+  await may.and(page.locator(":checked")).waitFor();
+  await may.click();
+  await may.and(page.locator(":not(:checked)")).waitFor();
+});
+
+await step("a new project begins with a database", async () => {
+  await page.goto(`${api}/new`);
+  await page.getByLabel("Name").fill("archive");
+  await page.getByRole("button", { name: /^Redis/ }).click();
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
+  await page.getByRole("link", { name: "archive", exact: true }).waitFor();
 });
 
 if (shots) {

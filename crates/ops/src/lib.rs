@@ -27,6 +27,7 @@ pub mod logs;
 pub mod metric;
 pub mod oauth;
 pub mod operator;
+pub mod plan;
 pub mod platform;
 pub mod plugin;
 pub mod project;

@@ -6,12 +6,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::routing::EdgeCertificate;
 use harness::names::{A, Names, TXT};
+use harness::pebble::Pebble;
 use harness::{Answer, Server, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -166,66 +166,10 @@ fn https_is_switched_on_and_an_owner_brings_a_certificate() {
     https_until(tls, &authority, own_host);
 }
 
-/// An authority that asks domains on the edge's port, and what its own server shows.
-struct Pebble {
-    child: Child,
-    management: u16,
-    trust: CertificateDer<'static>,
-}
-
-impl Pebble {
-    /// Where its server's certificate lies, which must be there before it starts.
-    fn certificate(dir: &Path) -> (PathBuf, PathBuf) {
-        (dir.join("pebble.pem"), dir.join("pebble.key"))
-    }
-
-    fn prepare(dir: &Path) -> CertificateDer<'static> {
-        let (certificate, key_file) = Self::certificate(dir);
-        let key = KeyPair::generate().unwrap();
-        let made = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
-        std::fs::write(certificate, made.pem()).unwrap();
-        std::fs::write(key_file, key.serialize_pem()).unwrap();
-        made.der().clone()
-    }
-
-    /// Certificates hold for so many seconds.
-    fn start(dir: &Path, trust: CertificateDer<'static>, port: u16, edge: u16, names: &Names, seconds: u32) -> Self {
-        let management = harness::free_port();
-        let (certificate, key) = Self::certificate(dir);
-        let config = json!({"pebble": {
-            "listenAddress": format!("127.0.0.1:{port}"),
-            "managementListenAddress": format!("127.0.0.1:{management}"),
-            "certificate": certificate,
-            "privateKey": key,
-            "httpPort": edge,
-            "tlsPort": 1,
-            "ocspResponderURL": "",
-            "externalAccountBindingRequired": false,
-            "certificateValidityPeriod": seconds,
-        }});
-        let file = dir.join("pebble.json");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let mut command = Command::new("pebble");
-        command.arg("-config").arg(file).arg("-dnsserver").arg(names.address.to_string());
-        // It would otherwise dawdle, refuse one request in twenty, and not ask a domain again that it has asked a while ago.
-        command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "0").env("PEBBLE_AUTHZREUSE", "0");
-        let log = std::fs::File::create(dir.join("pebble.log")).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        Self { child: command.spawn().expect("pebble, of the Debian package of that name"), management, trust }
-    }
-
-    /// Its root certificate, which it makes anew each time.
-    fn root(&self) -> CertificateDer<'static> {
-        let text = until("pebble's root", || Ok(https(self.management, &self.trust, "localhost", "/roots/0")?.0.body));
-        CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
-    }
-}
-
-impl Drop for Pebble {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// The authority's root certificate, which it makes anew each time.
+fn root_of(pebble: &Pebble) -> CertificateDer<'static> {
+    let text = until("pebble's root", || Ok(https(pebble.management, &pebble.trust, "localhost", "/roots/0")?.0.body));
+    CertificateDer::from_pem_slice(text.as_bytes()).unwrap()
 }
 
 #[test]
@@ -242,7 +186,7 @@ fn an_authority_is_asked_for_certificates_says_why_not_and_renews_them() {
         ("ORRERY_ACME_CA", Pebble::certificate(dir.path()).0.to_str().unwrap()),
     ]);
     let pebble = Pebble::start(dir.path(), trust.clone(), port, server.edge, &names, 36);
-    let root = pebble.root();
+    let root = root_of(&pebble);
     let (site, host) = (site(&server), "www.example.test");
     let (made, query) = domain(&server, &site, host);
     let stands = |server: &Server, wanted: &str| {
@@ -284,7 +228,7 @@ fn an_authority_is_asked_for_certificates_says_why_not_and_renews_them() {
     // The authority is set up again and knows nothing of this server: another account is made.
     drop(pebble);
     let pebble = Pebble::start(dir.path(), trust, port, server.edge, &names, 3_600);
-    let root = pebble.root();
+    let root = root_of(&pebble);
     let issue = || server.graphql(&format!("mutation {{ customDomainIssueCertificate(id: {}) }}", made["id"]));
     issue();
     until("that the account is forgotten", || {

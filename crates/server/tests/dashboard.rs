@@ -6,32 +6,40 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Server, finish_within, write};
+use harness::names::{A, Names, TXT};
+use harness::pebble::Pebble;
+use harness::{Live, Server, finish_within, write};
+use rcgen::{CertificateParams, KeyPair};
 
 /// A script visits every page in four sizes and colours when it has done what it is about.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Runs a script of `web/tests` in a browser on a server of its own, with an app to deploy and a second account.
-fn browse(script: &str, settings: &[(&str, &str)]) {
+/// A script of `web/tests` for a server, with an app to deploy and a second account.
+fn script(server: &Server, name: &str) -> Command {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     assert!(web.join("dist/index.html.gz").exists(), "the dashboard is not built: run `make web`");
-    let server = Server::start_with(settings);
-    let [app, broken] = apps(&server);
+    let [app, broken] = apps(server);
     let second = server.orrery(&["user", "create", "second@example.test"]).stdout;
     let second = second.split_whitespace().find(|word| word.contains("/login/link?token=")).expect("a new user gets a login link");
     let shots = std::env::var_os("ORRERY_TEST_SHOTS").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages"), PathBuf::from);
 
-    let mut journey = Command::new("node");
-    journey
-        .arg(web.join("tests").join(script))
+    let mut command = Command::new("node");
+    command
+        .arg(web.join("tests").join(name))
         .env("ORRERY_TEST_API", format!("http://localhost:{}", server.api))
         .env("ORRERY_TEST_LOGIN", &server.login)
         .env("ORRERY_TEST_LOGIN_SECOND", second)
         .env("ORRERY_TEST_APP", &app)
         .env("ORRERY_TEST_APP_BROKEN", &broken)
-        .env("ORRERY_TEST_SHOTS", shots.join(script.trim_end_matches(".mjs")))
+        .env("ORRERY_TEST_SHOTS", shots.join(name.trim_end_matches(".mjs")))
         .stdin(Stdio::null());
-    let run = finish_within(journey, script, PATIENCE);
+    command
+}
+
+/// Runs a script in a browser on a server of its own.
+fn browse(name: &str, settings: &[(&str, &str)]) {
+    let server = Server::start_with(settings);
+    let run = finish_within(script(&server, name), name, PATIENCE);
     assert_eq!(run.status, 0, "{}\n{}", run.stdout, run.stderr);
 }
 
@@ -63,6 +71,41 @@ fn people_share_a_workspace_as_far_as_their_roles_go() {
 #[test]
 fn a_workflow_is_drawn_and_run_in_a_browser() {
     browse("flow.mjs", &[]);
+}
+
+#[test]
+fn a_domain_says_in_a_browser_where_its_certificate_stands() {
+    let (names, dir) = (Names::start(), tempfile::tempdir().unwrap());
+    let (tls, port, host) = (harness::free_port(), harness::free_port(), "www.example.test");
+    let trust = Pebble::prepare(dir.path());
+    let server = Server::start_with(&[
+        ("ORRERY_BASE_DOMAIN", "apps.test"),
+        ("ORRERY_DNS_RESOLVER", &names.address.to_string()),
+        ("ORRERY_EDGE_TLS_LISTEN", &format!("127.0.0.1:{tls}")),
+        ("ORRERY_ACME_DIRECTORY", &format!("https://localhost:{port}/dir")),
+        ("ORRERY_ACME_EMAIL", "operator@apps.test"),
+        ("ORRERY_ACME_CA", Pebble::certificate(dir.path()).0.to_str().unwrap()),
+    ]);
+    let _pebble = Pebble::start(dir.path(), trust, port, server.edge, &names, 86_400);
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec![host.to_owned()]).unwrap().self_signed(&key).unwrap().pem();
+    let mut command = script(&server, "certificates.mjs");
+    command.env("ORRERY_TEST_DOMAIN", host).env("ORRERY_TEST_CERTIFICATE", own).env("ORRERY_TEST_CERTIFICATE_KEY", key.serialize_pem());
+    command.stdin(Stdio::piped());
+
+    let mut run = Live::start(command);
+    run.wait_for("ok    an app runs");
+    let seen = run.wait_for(" is wanted");
+    let proof = seen.split_once("proof ").and_then(|(_, rest)| rest.split_once(" is wanted")).expect("a proof").0;
+    names.set(&format!("_orrery-verify.{host}"), TXT, [&[proof.len() as u8], proof.as_bytes()].concat());
+    run.types("set\n");
+    run.wait_for("an address is wanted");
+    names.set(host, A, vec![127, 0, 0, 1]);
+    run.types("set\n");
+    run.wait_for("ok    ordered again");
+    run.wait_for("ok    an owner's certificate");
+    let (status, text) = run.end();
+    assert_eq!(status, 0, "{text}");
 }
 
 const APP: &str = r#"

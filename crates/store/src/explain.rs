@@ -49,6 +49,7 @@ const WORKSPACE_WIDE: &[&str] = &[
     "MEMBER_SET",
     "PROJECT_COUNT",
     "TRIGGERS_OF_EVENTS",
+    "USAGE_OF_WORKSPACE",
 ];
 
 fn all() -> impl Iterator<Item = &'static Sql> {

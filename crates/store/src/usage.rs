@@ -1,7 +1,7 @@
 //! How often keys were used, by day. What is older than [`KEEP_DAYS`] goes with the first count of a new day.
 
-use domain::ApiKeyId;
 use domain::rate::{Day, DayUsage, Kept, Subject};
+use domain::{ApiKeyId, Tenant};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError};
@@ -10,6 +10,11 @@ statements! {
     USAGE_KEPT = "SELECT day, allowed, hour, in_hour, minute, in_minute FROM api_key_usage WHERE subject = $subject AND day = $day";
     USAGE_OF =
         "SELECT day, allowed, refused FROM api_key_usage WHERE subject = $subject AND day >= $first AND day <= $last ORDER BY day";
+    /// From the workspace's few keys to their counts, and not through everybody's counts of the day.
+    USAGE_OF_WORKSPACE =
+        "SELECT CAST(COALESCE(SUM(api_key_usage.allowed), 0) AS BIGINT), CAST(COALESCE(SUM(api_key_usage.refused), 0) AS BIGINT) \
+         FROM api_keys CROSS JOIN api_key_usage \
+         WHERE api_keys.workspace_id = $workspace AND api_key_usage.subject = api_keys.id AND api_key_usage.day = $day";
     /// Counts of an hour or a minute that others have left behind begin anew; those of one that others have gone on from are dropped.
     USAGE_ADD =
         "INSERT INTO api_key_usage (subject, day, allowed, refused, hour, in_hour, minute, in_minute) \
@@ -62,6 +67,17 @@ impl Store {
             Ok(DayUsage { day: Day(r.number()?), allowed: r.number()?, refused: r.number()? })
         })
         .await
+    }
+
+    /// The requests that all keys of a workspace made on a day; those of command-line logins belong to a person and are not among them.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn usage_of_workspace(&self, tenant: Tenant, day: Day) -> Result<DayUsage, StoreError> {
+        let counts: Option<(u64, u64)> =
+            self.one(&USAGE_OF_WORKSPACE, &params![workspace = tenant, day = day.0], |r| Ok((r.number()?, r.number()?))).await?;
+        let (allowed, refused) = counts.unwrap_or_default();
+        Ok(DayUsage { day, allowed, refused })
     }
 
     /// What is known of a subject's day.

@@ -1,8 +1,9 @@
 //! Counts of requests: added up across control planes, kept by day.
 
 use domain::ApiKeyId;
+use domain::key::{ApiKey, KeyKind};
 use domain::rate::{Day, DayUsage, Kept, Subject};
-use store::{KEEP_DAYS, UsageAdd};
+use store::{Change, KEEP_DAYS, UsageAdd};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -47,5 +48,22 @@ both! {
         assert_eq!(store.usage_purge(Day(DAY + KEEP_DAYS)).await.unwrap(), 0);
         store.usage_purge(Day(DAY + KEEP_DAYS + 2)).await.unwrap();
         assert_eq!(store.api_key_usage(key, Day(0), Day(u32::MAX)).await.unwrap(), [day(DAY + 3, 4)]);
+    }
+    async fn the_keys_of_a_workspace_are_counted_together(fixture: Fixture) {
+        let store = &fixture.store;
+        let ((ada, ada_user), (eve, eve_user)) = (fixture.tenant("ada").await, fixture.tenant("eve").await);
+        let mut subjects = vec![];
+        for (tenant, user) in [(ada, ada_user.id), (ada, ada_user.id), (eve, eve_user.id)] {
+            let key = ApiKey { workspace_id: Some(tenant.workspace()), ..api_key(KeyKind::Workspace, user) };
+            subjects.push(Subject(key.id.0));
+            store.commit(tenant, vec![Change::ApiKeyInsert { key, hash: hash() }]).await.unwrap();
+        }
+        let day = |allowed: u64, refused: u64| DayUsage { day: Day(DAY), allowed, refused };
+        assert_eq!(store.usage_of_workspace(ada, Day(DAY)).await.unwrap(), day(0, 0));
+        let nobody = Subject(Uuid::now_v7());
+        store.usage_add(&[add(subjects[0], 5, 300, 3), add(subjects[1], 5, 300, 4), add(subjects[2], 5, 300, 50), add(nobody, 5, 300, 9)]).await.unwrap();
+        assert_eq!(store.usage_of_workspace(ada, Day(DAY)).await.unwrap(), day(7, 2));
+        assert_eq!(store.usage_of_workspace(eve, Day(DAY)).await.unwrap(), day(50, 1));
+        assert_eq!(store.usage_of_workspace(ada, Day(DAY + 1)).await.unwrap(), DayUsage { day: Day(DAY + 1), allowed: 0, refused: 0 });
     }
 }

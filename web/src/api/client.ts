@@ -87,11 +87,19 @@ export async function ask<T, V extends OperationVariables>(query: Doc<T, V>, var
   }
 }
 
+/** What else is asked again when something has changed: answers that are not in the cache. */
+export const alsoRefreshed = new Set<() => Promise<unknown>>();
+
+/** Asks again for what is on the screen. */
+export async function refresh(): Promise<void> {
+  await Promise.all([client.refetchQueries({ include: "active" }).catch(() => undefined), ...[...alsoRefreshed].map((one) => one())]);
+}
+
 /** Changes something, then asks again for what is on the screen. */
 export async function change<T, V extends OperationVariables>(mutation: Doc<T, V>, variables: V): Promise<T> {
   try {
     const { data } = await client.mutate({ mutation, variables } as never);
-    await client.refetchQueries({ include: "active" }).catch(() => undefined);
+    await refresh();
     return data as T;
   } catch (error) {
     throw problemOf(error);

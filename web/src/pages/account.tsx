@@ -1,4 +1,4 @@
-import { useNavigate } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
 import { AccountUpdateDocument, WorkspaceCreateDocument } from "../gql";
@@ -15,6 +15,7 @@ export function Account() {
       <Profile key={`${viewer.name} ${viewer.email}`} />
       <Security />
       <GalaxyKey />
+      <Told />
       <NewWorkspace />
     </AccountFrame>
   );
@@ -61,6 +62,26 @@ function Profile() {
         </Act>
       </div>
     </form>
+  );
+}
+
+/** What is told of is said for each workspace. */
+function Told() {
+  return (
+    <section className="stack tight">
+      <h2>Notifications</h2>
+      <p className="second small">
+        By mail and by webhook, for each of your workspaces:{" "}
+        {useViewer().workspaces.map((one, at) => (
+          <span key={one.id}>
+            {at > 0 && ", "}
+            <Link to="/w/$workspace/notifications" params={{ workspace: one.id }}>
+              {one.name}
+            </Link>
+          </span>
+        ))}
+      </p>
+    </section>
   );
 }
 

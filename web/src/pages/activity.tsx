@@ -1,5 +1,6 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
+import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentsDocument } from "../gql";
 import { Command, Empty, ErrorBox } from "../ui/basic";
 import { DeploymentState } from "../ui/state";
@@ -25,7 +26,7 @@ export function ActivityPage() {
 
 function DeploymentsMade() {
   const { project, env } = useParams({ from: "/p/$project/$env/activity" });
-  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
+  const services = useWhole(CanvasDocument, { projectId: project, environmentId: env }).data?.environment.serviceInstances.edges ?? [];
   const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
   const { data, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first: 50 }, pollInterval: 5000, skipPollAttempt: () => document.hidden });
   const rows = data?.deployments.edges.map((edge) => edge.node) ?? [];

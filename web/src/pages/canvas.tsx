@@ -1,14 +1,15 @@
 import "@xyflow/react/dist/style.css";
 import { useQuery } from "@apollo/client/react";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
-import { Background, Controls, Handle, Position, ReactFlow, ReactFlowProvider, useReactFlow, type Edge, type Node, type NodeProps } from "@xyflow/react";
+import { Background, Controls, getViewportForBounds, Handle, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore, useStoreApi, type Edge, type Node, type NodeProps } from "@xyflow/react";
 import { Box, Clock, Database, FolderUp, Globe, Plus } from "lucide-react";
-import { useEffect, useMemo, useState } from "react";
+import { memo, useEffect, useMemo, useRef, useState } from "react";
 import { change } from "../api/client";
-import { CanvasDocument, EnvironmentReferencesDocument, ServiceCreateDocument, type ServiceCardFragment } from "../gql";
+import { useWhole } from "../api/whole";
+import { CanvasDocument, EnvironmentReferencesDocument, ServiceCreateDocument, type CanvasQuery, type ServiceCardFragment } from "../gql";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { DropArea, FolderButton, nameFor } from "../ui/deploy-folder";
-import { place, references } from "../ui/layout";
+import { place, references, type Placed } from "../ui/layout";
 import { DeploymentState } from "../ui/state";
 import { Ago, megabytes } from "../ui/time";
 import { useProject } from "./environment";
@@ -16,6 +17,20 @@ import { StagedBar } from "./staged";
 import { Templates } from "./templates";
 
 type Card = ServiceCardFragment & { volume?: string };
+
+const made = new WeakMap<ServiceCardFragment, Card>();
+
+/** The same objects for services that are as they were: of hundreds of cards, those that have changed are drawn again. */
+function cardsOf(data: CanvasQuery | undefined): Card[] {
+  const volumes = new Map(data?.environment.volumeInstances.edges.map(({ node }) => [node.serviceId, `${node.mountPath}, ${megabytes(node.currentSizeMB)} of ${megabytes(node.sizeMB)}`]));
+  return (data?.environment.serviceInstances.edges ?? []).map(({ node }) => {
+    const volume = volumes.get(node.serviceId);
+    const before = made.get(node);
+    const card = before && before.volume === volume ? before : { ...node, volume };
+    made.set(node, card);
+    return card;
+  });
+}
 
 export function useNarrow(): boolean {
   const [narrow, set] = useState(() => matchMedia("(max-width: 760px)").matches);
@@ -30,28 +45,27 @@ export function useNarrow(): boolean {
 
 export function Canvas() {
   const { project: projectId, env } = useParams({ from: "/p/$project/$env/canvas" });
-  const { service } = useParams({ strict: false }) as { service?: string };
   const project = useProject();
   const variables = { projectId, environmentId: env };
-  const { data, error, refetch } = useQuery(CanvasDocument, { variables, pollInterval: 3000, skipPollAttempt: () => document.hidden });
+  const { data, error, again } = useWhole(CanvasDocument, variables, 3000);
   const config = useQuery(EnvironmentReferencesDocument, { variables, skip: !project.viewerCanWrite, errorPolicy: "ignore" }).data?.environment.config as unknown;
   const narrow = useNarrow();
   const [adding, setAdding] = useState(false);
 
-  const cards = useMemo<Card[]>(() => {
-    const volumes = data?.environment.volumeInstances.edges.map((edge) => edge.node) ?? [];
-    return (data?.environment.serviceInstances.edges ?? []).map(({ node }) => {
-      const volume = volumes.find((one) => one.serviceId === node.serviceId);
-      return { ...node, volume: volume && `${volume.mountPath}, ${megabytes(volume.currentSizeMB)} of ${megabytes(volume.sizeMB)}` };
-    });
-  }, [data]);
-  const names = useMemo(() => Object.fromEntries(cards.map((card) => [card.serviceId, card.serviceName])), [cards]);
-  const links = useMemo(() => references(config, new Map(cards.map((card) => [card.serviceId, card.serviceName]))), [config, cards]);
+  const cards = useMemo(() => cardsOf(data), [data]);
+  const named = JSON.stringify(cards.map((card) => [card.serviceId, card.serviceName]));
+  const names = useMemo(() => new Map(JSON.parse(named) as [string, string][]), [named]);
+  const links = useMemo(() => references(config, names), [config, names]);
+  useEffect(() => {
+    // What a click opens is here before it.
+    const id = setTimeout(() => void import("./service"), 500);
+    return () => clearTimeout(id);
+  }, []);
 
   if (error && !data) {
     return (
       <main className="main narrow">
-        <ErrorBox error={error} retry={() => void refetch()} />
+        <ErrorBox error={error} retry={() => void again()} />
       </main>
     );
   }
@@ -70,16 +84,16 @@ export function Canvas() {
         ) : narrow ? (
           <nav className="cards" aria-label="Services" style={{ paddingTop: 64 }}>
             {cards.map((card) => (
-              <CardLink key={card.id} card={card} selected={card.serviceId === service} />
+              <CardLink key={card.id} card={card} />
             ))}
           </nav>
         ) : (
           <ReactFlowProvider>
-            <Graph cards={cards} links={links} selected={service} />
+            <Graph cards={cards} links={links} />
           </ReactFlowProvider>
         )}
       </div>
-      <StagedBar project={projectId} env={env} count={data?.environment.unmergedChangesCount ?? 0} names={names} />
+      <StagedBar project={projectId} env={env} count={data?.environment.unmergedChangesCount ?? 0} names={Object.fromEntries(names)} />
       <Outlet />
       <AddService open={adding} onClose={() => setAdding(false)} env={env} />
     </DropArea>
@@ -87,44 +101,83 @@ export function Canvas() {
 }
 
 const nodeTypes = { card: CardNode };
+const fit = { padding: 0.2, maxZoom: 1 };
+const hidden = { hideAttribution: true };
+const SIZE = { width: 232, height: 92 };
 
-function Graph({ cards, links, selected }: { cards: Card[]; links: [string, string][]; selected?: string }) {
-  const flow = useReactFlow();
+type CardOnCanvas = Node<{ card: Card }>;
+
+const Graph = memo(function Graph({ cards, links }: { cards: Card[]; links: [string, string][] }) {
   const ids = cards.map((card) => card.serviceId).join(" ");
   const positions = useMemo(() => place(ids.split(" ").filter(Boolean), links, Math.max(2, Math.ceil(Math.sqrt(ids.split(" ").length * 1.2)))), [ids, links]);
-  // The same objects as long as nothing has changed: hundreds of cards are not drawn again because one is opened.
-  const nodes = useMemo<Node[]>(() => cards.map((card) => ({ id: card.serviceId, type: "card", position: positions.get(card.serviceId) ?? { x: 0, y: 0 }, data: { card }, draggable: true, focusable: false, width: 232, height: 92 })), [cards, positions]);
+  const before = useRef(new Map<string, CardOnCanvas>());
+  const nodes = useMemo(() => {
+    const all = cards.map((card): CardOnCanvas => {
+      const position = positions.get(card.serviceId) ?? { x: 0, y: 0 };
+      const old = before.current.get(card.serviceId);
+      return old && old.data.card === card && old.position === position ? old : { id: card.serviceId, type: "card", position, data: { card }, focusable: false, ...SIZE };
+    });
+    before.current = new Map(all.map((node) => [node.id, node]));
+    return all;
+  }, [cards, positions]);
   const edges = useMemo<Edge[]>(() => links.map(([from, to]) => ({ id: `${from} ${to}`, source: from, target: to, focusable: false, selectable: false, style: { strokeWidth: 1.5 } })), [links]);
-  const open = Boolean(selected);
-  useEffect(() => {
-    // The panel has taken a part of the canvas, or has given it back.
-    const id = setTimeout(() => {
-      void flow.fitView({ padding: 0.2, maxZoom: 1, duration: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160, nodes: selected ? [{ id: selected }] : undefined });
-    }, 30);
-    return () => clearTimeout(id);
-  }, [open, selected, flow, ids]);
   return (
-    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.1} maxZoom={1.5} nodesConnectable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={{ hideAttribution: true }} deleteKeyCode={null} panOnScroll>
+    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={fit} minZoom={0.1} maxZoom={1.5} nodesConnectable={false} nodesDraggable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={hidden} deleteKeyCode={null} panOnScroll>
       <Background gap={24} size={1} color="var(--line)" />
       <Controls showInteractive={false} position="bottom-left" />
+      <InSight ids={ids} positions={positions} />
     </ReactFlow>
   );
+});
+
+/**
+ * Shows all services when there are others than before, and of the open one as much as the panel leaves. The scale stays what it was:
+ * coming nearer to one card would take the others away, and closing the panel would have to draw them all again.
+ */
+function InSight({ ids, positions }: { ids: string; positions: Map<string, Placed> }) {
+  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service });
+  const flow = useReactFlow();
+  const store = useStoreApi();
+  const isMeasured = useStore((state) => state.width > 0);
+  const shown = useRef(ids);
+  useEffect(() => {
+    if (!isMeasured || !ids) return;
+    const id = setTimeout(() => {
+      const { width, height, minZoom, domNode, transform } = store.getState();
+      let [x, y, zoom] = transform;
+      if (shown.current !== ids) {
+        shown.current = ids;
+        ({ x, y, zoom } = getViewportForBounds(flow.getNodesBounds(flow.getNodes()), width, height, minZoom, fit.maxZoom, fit.padding));
+      }
+      const at = selected && positions.get(selected);
+      if (at) {
+        const panel = domNode?.closest(".stage")?.querySelector<HTMLElement>(".panel");
+        const free = panel?.offsetLeft ?? width;
+        const [left, top] = [at.x * zoom + x, at.y * zoom + y];
+        const isSeen = left >= 8 && top >= 8 && left + SIZE.width * zoom <= free - 8 && top + SIZE.height * zoom <= height - 8;
+        if (!isSeen) [x, y] = [free / 2 - (at.x + SIZE.width / 2) * zoom, height / 2 - (at.y + SIZE.height / 2) * zoom];
+      }
+      if (x === transform[0] && y === transform[1] && zoom === transform[2]) return;
+      void flow.setViewport({ x, y, zoom }, { duration: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160, interpolate: "linear" });
+    }, 30);
+    return () => clearTimeout(id);
+  }, [ids, positions, selected, isMeasured, flow, store]);
+  return null;
 }
 
-function CardNode({ data }: NodeProps) {
-  const { card } = data as { card: Card };
-  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service === card.serviceId }) === true;
+function CardNode({ data }: NodeProps<CardOnCanvas>) {
   return (
     <>
       <Handle type="target" position={Position.Left} isConnectable={false} />
-      <CardLink card={card} selected={selected} />
+      <CardLink card={data.card} />
       <Handle type="source" position={Position.Right} isConnectable={false} />
     </>
   );
 }
 
-function CardLink({ card, selected }: { card: Card; selected: boolean }) {
+const CardLink = memo(function CardLink({ card }: { card: Card }) {
   const { project, env } = useParams({ from: "/p/$project/$env/canvas" });
+  const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service === card.serviceId });
   const latest = card.latestDeployment;
   const active = card.activeDeployments[0];
   const running = active?.instances.filter((one) => one.status === "RUNNING").length ?? 0;
@@ -151,7 +204,7 @@ function CardLink({ card, selected }: { card: Card; selected: boolean }) {
       </span>
     </Link>
   );
-}
+});
 
 function Nothing({ add, env }: { add: () => void; env: string }) {
   const project = useProject();
@@ -190,7 +243,7 @@ function AddService({ open, onClose, env }: { open: boolean; onClose: () => void
         </FolderButton>
         <p className="small quiet">You can also drop a folder on the canvas at any time.</p>
         <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
-        {open && <Templates env={env} done={onClose} />}
+        {open && <Templates into={async () => ({ projectId: project.id, environmentId: env })} done={onClose} />}
         <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
         <Field label="An empty service" hint="Deploy to it later, from a folder or the command line">
           <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="worker" />

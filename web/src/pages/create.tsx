@@ -8,6 +8,7 @@ import { Act, Command, Field } from "../ui/basic";
 import { FolderButton, useFolderDeploy } from "../ui/deploy-folder";
 import { Bar } from "../ui/frame";
 import { useViewer, useWorkspace } from "../viewer";
+import { Templates } from "./templates";
 
 export function Create() {
   const viewer = useViewer();
@@ -19,6 +20,11 @@ export function Create() {
   const navigate = useNavigate();
   const place = { workspace, name: name.trim() };
   const { begin, dialog } = useFolderDeploy(place);
+  const make = async () => (await change(ProjectCreateDocument, { input: { workspaceId: workspace, name: name.trim() || null } })).projectCreate;
+  const into = async () => {
+    const made = await make();
+    return { projectId: made.id, environmentId: made.environments.edges[0].node.id };
+  };
   return (
     <>
       <Bar />
@@ -65,6 +71,10 @@ export function Create() {
               Choose a folder
             </FolderButton>
           </div>
+          <section className="stack tight">
+            <h2>Or begin with a database or a template</h2>
+            <Templates into={into} done={({ projectId, environmentId }) => void navigate({ to: "/p/$project/$env", params: { project: projectId, env: environmentId } })} />
+          </section>
           <div className="row wrap between">
             <div className="stack tight">
               <span className="quiet small">From a terminal, in the folder</span>
@@ -72,8 +82,7 @@ export function Create() {
             </div>
             <Act
               act={async () => {
-                const made = (await change(ProjectCreateDocument, { input: { workspaceId: workspace, name: name.trim() || null } })).projectCreate;
-                await navigate({ to: "/p/$project", params: { project: made.id } });
+                await navigate({ to: "/p/$project", params: { project: (await make()).id } });
               }}
             >
               Make an empty project

@@ -1,28 +1,48 @@
-import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useCallback } from "react";
+import { useCallback, useMemo, useState } from "react";
+import { useWhole } from "../api/whole";
 import { CanvasDocument } from "../gql";
 import { Command, Empty } from "../ui/basic";
-import { Log } from "../ui/log";
+import { Log, momentOf, useMarked } from "../ui/log";
+import { rangeOf, Ranges, ranges, type Range } from "../ui/ranges";
 import { useInstance } from "./service";
 
 function useFilter(): [string | undefined, (filter: string) => void] {
   const { filter } = useSearch({ strict: false }) as { filter?: string };
   const navigate = useNavigate();
-  const set = useCallback((text: string) => void navigate({ to: ".", search: text ? { filter: text } : {}, replace: true }), [navigate]);
+  const set = useCallback((text: string) => void navigate({ to: ".", search: (old: object) => ({ ...old, filter: text || undefined }), replace: true }), [navigate]);
   return [filter, set];
+}
+
+/** When a range begins: counted from the moment at which it was chosen, and earlier when the address then points to an earlier line. */
+function useSince(range: Range | undefined): string | undefined {
+  const marked = useMarked();
+  const [before, setBefore] = useState({ range, marked: "" });
+  if (before.range !== range) setBefore({ range, marked });
+  const since = useMemo(() => (range ? momentOf(Date.now() - ranges[range][0] * 1000) : undefined), [range]);
+  return since && marked && marked !== before.marked && marked < since ? marked : since;
 }
 
 /** Everything in an environment. */
 export function Logs() {
   const { project, env } = useParams({ from: "/p/$project/$env/logs" });
   const [filter, setFilter] = useFilter();
-  const services = useQuery(CanvasDocument, { variables: { projectId: project, environmentId: env } }).data?.environment.serviceInstances.edges ?? [];
-  const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
+  const { range: named } = useSearch({ strict: false }) as { range?: string };
+  const range = rangeOf(named);
+  const since = useSince(range);
+  const { data } = useWhole(CanvasDocument, { projectId: project, environmentId: env });
+  const names = useMemo(() => Object.fromEntries((data?.environment.serviceInstances.edges ?? []).map(({ node }) => [node.serviceId, node.serviceName])), [data]);
   return (
     <main className="stage" style={{ flexDirection: "column" }}>
       <h1 className="hidden">Logs</h1>
-      <Log source={{ environment: env }} filter={filter} onFilter={setFilter} names={names} empty="Nothing has written a line yet. What your services write to standard output appears here." />
+      <Log
+        source={{ environment: env, since }}
+        filter={filter}
+        onFilter={setFilter}
+        names={names}
+        tools={<Ranges chosen={range} all />}
+        empty={range ? `No line was written in the last ${ranges[range][2]}. New ones appear here as they come.` : "Nothing has written a line yet. What your services write to standard output appears here."}
+      />
     </main>
   );
 }

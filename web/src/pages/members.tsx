@@ -2,10 +2,11 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, problemOf } from "../api/client";
-import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspacePlanSetDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
+import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
 import { Act, Button, Dialog, ErrorBox, Field, Shown } from "../ui/basic";
 import { tell } from "../ui/toast";
 import { useViewer } from "../viewer";
+import { plans } from "./plan-switch";
 import { WorkspaceFrame } from "./workspace-frame";
 
 const roles: Record<WorkspaceRole, [string, string]> = {
@@ -18,8 +19,6 @@ const roles: Record<WorkspaceRole, [string, string]> = {
 
 type Workspace = MembersQuery["workspace"];
 type Member = Workspace["members"][number];
-
-const plans = { PRO: "Professional", HOBBY: "Hobby", FREE: "Free" } as const;
 
 export function Members() {
   const { workspace } = useParams({ from: "/w/$workspace/members" });
@@ -45,7 +44,6 @@ export function Members() {
         ))}
       </dl>
       {found?.viewerCanAdminister && <Rename key={found.id} of={found} />}
-      {found && <Plan of={found} />}
       {found && <Leave of={found} />}
     </WorkspaceFrame>
   );
@@ -166,24 +164,6 @@ function Rename({ of }: { of: Workspace }) {
           Rename
         </Act>
       </div>
-    </section>
-  );
-}
-
-/** The operator of the server puts workspaces on plans. */
-function Plan({ of }: { of: Workspace }) {
-  if (!useViewer().isAdmin) return null;
-  return (
-    <section className="stack tight">
-      <h2>Plan</h2>
-      <p className="second small">Says how often keys may ask, and whether Galaxy's API opens. You may choose it as the operator of this server.</p>
-      <select className="select" style={{ width: 160 }} aria-label="Plan of the workspace" value={of.plan} onChange={(event) => void change(WorkspacePlanSetDocument, { id: of.id, plan: event.target.value as Workspace["plan"] }).then(() => tell("The plan is set"), tell.problem)}>
-        {Object.entries(plans).map(([plan, word]) => (
-          <option key={plan} value={plan}>
-            {word}
-          </option>
-        ))}
-      </select>
     </section>
   );
 }

@@ -1,27 +1,14 @@
 import { useQuery } from "@apollo/client/react";
-import { Link, useParams, useSearch } from "@tanstack/react-router";
+import { useParams, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
 import { ServiceMetricsDocument, type MetricMeasurement, type ServiceMetricsQuery } from "../gql";
 import { Empty, ErrorBox } from "../ui/basic";
 import { Chart, type Line } from "../ui/chart";
+import { rangeOf, Ranges, ranges, type Range } from "../ui/ranges";
 import { bytes, lastOf, millis, momentsOf, onto, short, stacked, type Sample, type Window } from "../ui/series";
 
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
-
-/** Seconds that are shown, and seconds between two points. */
-const ranges = {
-  "5m": [300, 5, "5 minutes"],
-  "1h": [3_600, 30, "1 hour"],
-  "6h": [21_600, 180, "6 hours"],
-  "24h": [86_400, 720, "24 hours"],
-  "7d": [604_800, 3_600, "7 days"],
-  "30d": [2_592_000, 14_400, "30 days"],
-} as const satisfies Record<string, readonly [number, number, string]>;
-
-type Range = keyof typeof ranges;
-
-export const isRange = (text: unknown): text is Range => typeof text === "string" && text in ranges;
 
 /** The window that ends now, and moves on by one step at a time. */
 function useWindow(range: Range): Window {
@@ -39,7 +26,7 @@ function useWindow(range: Range): Window {
 export function Metrics() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service" });
   const search = useSearch({ strict: false }) as { range?: string };
-  const range = isRange(search.range) ? search.range : "1h";
+  const range = rangeOf(search.range) ?? "1h";
   const window = useWindow(range);
   const asked = useQuery(ServiceMetricsDocument, {
     variables: { environmentId: env, serviceId: service, startDate: iso(window.from), endDate: iso(window.to), step: window.step },
@@ -49,13 +36,7 @@ export function Metrics() {
   const data = asked.data ?? asked.previousData;
   return (
     <div className="panel-body">
-      <nav className="ranges" aria-label="Time range">
-        {(Object.keys(ranges) as Range[]).map((one) => (
-          <Link key={one} to="." search={{ range: one }} replace className="tab" title={`The last ${ranges[one][2]}`} data-status={one === range ? "active" : undefined} aria-current={one === range ? "true" : undefined}>
-            {one}
-          </Link>
-        ))}
-      </nav>
+      <Ranges chosen={range} />
       {asked.error && !data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
       {data && <Charts data={data} window={window} />}
     </div>

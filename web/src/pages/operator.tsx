@@ -6,18 +6,18 @@ import {
   OperatorDocument,
   OperatorHealthDocument,
   OperatorStorageDocument,
-  WorkspacePlanSetDocument,
   type OperatorHealthQuery,
   type OperatorQuery,
 } from "../gql";
 import { Act, Command, Empty, ErrorBox } from "../ui/basic";
 import { Bar } from "../ui/frame";
+import { Meter } from "../ui/meter";
 import { bytes } from "../ui/series";
 import { State, type Tone } from "../ui/state";
 import { Ago } from "../ui/time";
-import { tell } from "../ui/toast";
 import { useAsked } from "../ui/use-asked";
 import { useViewer } from "../viewer";
+import { PlanSwitch } from "./plan-switch";
 
 type User = OperatorQuery["operator"]["users"][number];
 type Check = OperatorHealthQuery["operator"]["health"][number];
@@ -134,9 +134,7 @@ function Storage() {
           {bytes(free)} free of {bytes(total)}
         </span>
       </div>
-      <div className="progress" role="meter" aria-label="Disk used" aria-valuemin={0} aria-valuemax={total} aria-valuenow={used} aria-valuetext={`${bytes(used)} of ${bytes(total)}`}>
-        <div style={{ width: `${total > 0 ? (used / total) * 100 : 0}%` }} />
-      </div>
+      <Meter label="Disk used" used={used} of={total} text={`${bytes(used)} of ${bytes(total)}`} />
       <div className="sheet table-wrap" tabIndex={0} role="group" aria-label="What takes room">
         <table>
           <tbody>
@@ -156,9 +154,6 @@ function Storage() {
     </section>
   );
 }
-
-const plans = { PRO: "Professional", HOBBY: "Hobby", FREE: "Free" } as const;
-type Plan = keyof typeof plans;
 
 function Users({ users }: { users: User[] }) {
   return (
@@ -189,13 +184,7 @@ function Users({ users }: { users: User[] }) {
                     <span className="cut second small" title={one.username}>
                       {one.name}
                     </span>
-                    <select className="select" style={{ width: 140 }} aria-label={`Plan of ${one.name}`} value={one.plan} onChange={(event) => void change(WorkspacePlanSetDocument, { id: one.id, plan: event.target.value as Plan }).then(() => tell("The plan is set"), tell.problem)}>
-                      {(Object.keys(plans) as Plan[]).map((plan) => (
-                        <option key={plan} value={plan}>
-                          {plans[plan]}
-                        </option>
-                      ))}
-                    </select>
+                    <PlanSwitch workspace={one} />
                   </span>
                 ))}
             </span>

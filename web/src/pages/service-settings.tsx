@@ -24,6 +24,7 @@ export function ServiceSettings() {
         <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
         <Group title="Health" note="A new deployment gets requests once this path answers with 200; until then the old one keeps them." put={put} fields={["healthcheckPath", "healthcheckTimeout", "drainingSeconds", "overlapSeconds"]} />
         <Restart put={put} />
+        <Sleep put={put} />
         <Rename />
       </fieldset>
       {viewerCanAdminister && (
@@ -213,6 +214,20 @@ function Restart({ put }: { put: Put }) {
           <input className="input" inputMode="numeric" defaultValue={instance.restartPolicyMaxRetries} onBlur={(event) => Number(event.target.value) !== instance.restartPolicyMaxRetries && save({ restartPolicyMaxRetries: Number(event.target.value) })} />
         </Field>
       </div>
+    </section>
+  );
+}
+
+function Sleep({ put }: { put: Put }) {
+  const instance = useInstance();
+  return (
+    <section className="stack tight">
+      <h2>When nobody asks for it</h2>
+      <label className="row small">
+        <input type="checkbox" checked={instance.sleepApplication ?? false} onChange={(event) => void put({ sleepApplication: event.target.checked }).then(() => tell("Saved"), tell.problem)} />
+        Let it sleep until the next request
+      </label>
+      <p className="second small">That request waits while it starts. What has no address, or is reached by a TCP port, stays awake.</p>
     </section>
   );
 }

@@ -3,7 +3,8 @@ import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
 import { createContext, use, useEffect } from "react";
 import { change } from "../api/client";
-import { DeploymentRedeployDocument, DeploymentRestartDocument, ServiceDocument, ServiceInstanceDeployDocument, type ServiceQuery } from "../gql";
+import { useWhole } from "../api/whole";
+import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ServiceDocument, ServiceInstanceDeployDocument, type ServiceCardFragment, type ServiceQuery } from "../gql";
 import { copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
@@ -31,7 +32,7 @@ export function useInstance(): Instance {
 }
 
 /** Where the app answers, as the server says it. */
-export function addressOf(instance: Instance): string | null {
+export function addressOf(instance: ServiceCardFragment): string | null {
   const url = instance.activeDeployments[0]?.url ?? instance.latestDeployment?.url;
   if (!url) return null;
   return /^https?:/.test(url) ? url : `http://${url}`;
@@ -56,19 +57,23 @@ export function ServicePanel() {
     return () => removeEventListener("keydown", pressed);
   }, [navigate, params.project, params.env]);
 
-  if (!data) {
+  // The canvas knows the head of the panel before the service itself is here.
+  const card = useWhole(CanvasDocument, { projectId: params.project, environmentId: params.env }).data?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === params.service)?.node;
+  const known: ServiceCardFragment | undefined = data?.serviceInstance ?? card;
+  const waiting = <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
+  if (!known) {
     return (
       <aside className="panel" aria-label="Service">
-        <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>
+        {waiting}
       </aside>
     );
   }
-  const { service, serviceInstance } = data;
-  const address = addressOf(serviceInstance);
-  const latest = serviceInstance.latestDeployment;
-  const active = serviceInstance.activeDeployments[0];
+  const service = { id: params.service, name: data?.service.name ?? known.serviceName };
+  const address = addressOf(known);
+  const latest = known.latestDeployment;
+  const active = known.activeDeployments[0];
   return (
-    <InstanceContext value={serviceInstance}>
+    <InstanceContext value={data?.serviceInstance ?? null}>
       <aside className="panel" aria-label={`Service ${service.name}`}>
         <div className="panel-head">
           <div className="row">
@@ -81,7 +86,7 @@ export function ServicePanel() {
               </a>
             )}
             {project.viewerCanDeploy && (
-              <FolderButton size="small" place={{ project: params.project, env: params.env, service: { id: service.id, name: service.name } }}>
+              <FolderButton size="small" place={{ project: params.project, env: params.env, service }}>
                 <FolderUp size={12} /> Deploy
               </FolderButton>
             )}
@@ -118,7 +123,7 @@ export function ServicePanel() {
             ))}
           </nav>
         </div>
-        <Outlet />
+        {data ? <Outlet /> : waiting}
       </aside>
     </InstanceContext>
   );

@@ -5,11 +5,14 @@ import { change } from "../api/client";
 import { TemplateDeployDocument, TemplatesDocument } from "../gql";
 import { ErrorBox } from "../ui/basic";
 import { tell } from "../ui/toast";
-import { useProject } from "./environment";
 
-/** What is ready to be added: databases first of all. */
-export function Templates({ env, done }: { env: string; done: () => void }) {
-  const project = useProject();
+interface Into {
+  projectId: string;
+  environmentId: string;
+}
+
+/** What is ready to be added: databases first of all. Where it goes is asked when it has been chosen. */
+export function Templates({ into, done }: { into: () => Promise<Into>; done: (into: Into) => void }) {
   const { data, error } = useQuery(TemplatesDocument);
   const [busy, setBusy] = useState<string | null>(null);
   if (error && !data) return <ErrorBox error={error} />;
@@ -26,9 +29,10 @@ export function Templates({ env, done }: { env: string; done: () => void }) {
           onClick={async () => {
             setBusy(template.id);
             try {
-              await change(TemplateDeployDocument, { input: { templateId: template.id, serializedConfig: template.serializedConfig, projectId: project.id, environmentId: env, workspaceId: project.workspaceId } });
+              const place = await into();
+              await change(TemplateDeployDocument, { input: { templateId: template.id, serializedConfig: template.serializedConfig, ...place } });
               tell(`${template.name} is being deployed`);
-              done();
+              done(place);
             } catch (problem) {
               tell.problem(problem);
             } finally {

@@ -4,6 +4,7 @@ import { useMemo, useState } from "react";
 import { ApiKeysDocument, WorkspaceUsageDocument, type MetricMeasurement, type WorkspaceUsageQuery } from "../gql";
 import { Empty, ErrorBox } from "../ui/basic";
 import { Chart, type Line } from "../ui/chart";
+import { Meter } from "../ui/meter";
 import { bytes, lastOf, momentsOf, onto, short, type Sample, type Window } from "../ui/series";
 import { useViewer } from "../viewer";
 import { KeyUsage } from "./keys";
@@ -46,8 +47,7 @@ function Used({ workspace }: { workspace: string }) {
   );
 }
 
-function Credits({ used, allowance }: { used: number; allowance: number }) {
-  const share = allowance > 0 ? Math.min(1, used / allowance) : 0;
+export function Credits({ used, allowance }: { used: number; allowance: number }) {
   return (
     <section className="stack tight" aria-label="Flow credits">
       <div className="row wrap between">
@@ -56,9 +56,7 @@ function Credits({ used, allowance }: { used: number; allowance: number }) {
           {short(used)} of {short(allowance)}
         </span>
       </div>
-      <div className="progress" role="meter" aria-label="Credits used" aria-valuemin={0} aria-valuemax={allowance} aria-valuenow={used}>
-        <div style={{ width: `${share * 100}%` }} />
-      </div>
+      <Meter label="Credits used" used={used} of={allowance} />
       <p className="second small">What the nodes of your workflows cost, and what runs under way may cost.</p>
     </section>
   );

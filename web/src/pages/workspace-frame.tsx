@@ -17,6 +17,9 @@ export function WorkspaceFrame({ workspace, title, badge, children }: { workspac
           <Link to="/w/$workspace/usage" params={params} className="tab">
             Usage
           </Link>
+          <Link to="/w/$workspace/plan" params={params} className="tab">
+            Plan
+          </Link>
           <Link to="/w/$workspace/notifications" params={params} className="tab">
             Notifications
           </Link>

@@ -1,6 +1,6 @@
 import { useNavigate } from "@tanstack/react-router";
 import { useState, type ReactNode } from "react";
-import { ask, change, client } from "../api/client";
+import { ask, change, refresh } from "../api/client";
 import { archive, fromDrop, fromInput, upload, type Picked } from "../api/upload";
 import { DeploymentDocument, ProjectCreateDocument, ServiceCreateDocument } from "../gql";
 import { Dialog } from "./basic";
@@ -42,7 +42,7 @@ export function useFolderDeploy(place: Place): { begin: (picked: Picked) => void
       setStep({ text: `Uploading ${bytes(packed.size)}`, part: 0 });
       const sent = await upload(project, env, service, packed, `Folder ${picked.name}`, (part) => setStep({ text: `Uploading ${bytes(packed.size)}`, part }));
       const { deployment } = await ask(DeploymentDocument, { id: sent.deploymentId });
-      await client.refetchQueries({ include: "active" });
+      await refresh();
       if (picked.left.length > 0) tell(`Left out, as builds make them anew: ${picked.left.join(", ")}`);
       await navigate({ to: "/p/$project/$env/s/$service/deployments/$deployment", params: { project, env, service: deployment.serviceId ?? "", deployment: sent.deploymentId } });
     } catch (error) {

@@ -108,6 +108,11 @@ export function WorkspaceCrumb() {
           </Link>
         </ItemLink>
         <ItemLink>
+          <Link to="/w/$workspace/plan" params={{ workspace: shown.id }}>
+            Plan
+          </Link>
+        </ItemLink>
+        <ItemLink>
           <Link to="/w/$workspace/notifications" params={{ workspace: shown.id }}>
             Notifications
           </Link>

@@ -15,6 +15,8 @@ const AROUND = 30;
 const STRIDE = 10;
 /** How often older lines are asked for to find the moment that the address names. */
 const SEARCHES = 50;
+/** A moment as lines have it: of a fixed width, so that moments sort as text. */
+export const momentOf = (at: number) => new Date(at).toISOString().replace("Z", "000000Z");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
@@ -77,8 +79,7 @@ function Moment() {
   const [asking, setAsking] = useState(false);
   const go = (value: string) => {
     setAsking(false);
-    // As lines have it: of a fixed width, so that moments sort as text.
-    if (value) location.hash = new Date(value).toISOString().replace("Z", "000000Z");
+    if (value) location.hash = momentOf(new Date(value).getTime());
   };
   if (asking) {
     return <input className="input" style={{ width: 190, height: 28, fontSize: 12 }} type="datetime-local" step={1} aria-label="Go to a moment" autoFocus onBlur={(event) => go(event.target.value)} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />;
@@ -255,7 +256,7 @@ const Row = memo(function Row({ line, top, names, marked }: { line: LogLineFragm
 });
 
 /** The line that the address points to. */
-function useMarked(): string {
+export function useMarked(): string {
   const [hash, set] = useState(() => decodeURIComponent(location.hash.slice(1)));
   useEffect(() => {
     const changed = () => set(decodeURIComponent(location.hash.slice(1)));

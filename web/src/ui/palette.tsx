@@ -3,6 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
 import { useEffect, useRef, useState } from "react";
 import { change } from "../api/client";
+import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ProjectDocument, ProjectsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
@@ -12,6 +13,23 @@ let open: (() => void) | undefined;
 
 export function openPalette() {
   open?.();
+}
+
+/** As many as are looked through at a glance; a few letters find the others. */
+const MOST = 20;
+
+/** What the letters may mean: first the names that have them side by side, then those that have them in this order. */
+function nearest<T>(all: T[], name: (one: T) => string, text: string): T[] {
+  const letters = [...text.toLowerCase().replaceAll(" ", "")];
+  const beside = all.filter((one) => name(one).toLowerCase().includes(text.trim().toLowerCase()));
+  if (letters.length === 0 || beside.length >= MOST) return beside.slice(0, MOST);
+  const found = new Set(beside);
+  const inOrder = (one: T) => {
+    const word = name(one).toLowerCase();
+    let at = 0;
+    return letters.every((letter) => (at = word.indexOf(letter, at) + 1) > 0);
+  };
+  return [...beside, ...all.filter((one) => !found.has(one) && inOrder(one))].slice(0, MOST);
 }
 
 /** Ctrl-K reaches every page, project, service and verb, and copies ids; ? lists the shortcuts. */
@@ -72,8 +90,10 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
   const workspace = useWorkspace();
   const navigate = useNavigate();
   const { project, env, service, workflow } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; workflow?: string };
-  const projects = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [];
-  const canvas = useQuery(CanvasDocument, { variables: { projectId: project ?? "", environmentId: env ?? "" }, skip: !project || !env }).data;
+  const [text, setText] = useState("");
+  const projects = nearest(useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
+  const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
+  const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
   const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
   const instance = canvas?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === service)?.node;
   const [latest, active] = [instance?.latestDeployment, instance?.activeDeployments.at(0)];
@@ -92,12 +112,12 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
   const here = `/p/${project}/${env}`;
   return (
     <Command label="Search">
-      <Command.Input placeholder="Go to a page, project or service…" autoFocus />
+      <Command.Input placeholder="Go to a page, project or service…" autoFocus value={text} onValueChange={setText} />
       <Command.List>
         <Command.Empty>Nothing is called that.</Command.Empty>
-        {canvas && (
+        {services.length > 0 && (
           <Command.Group heading="Services">
-            {canvas.environment.serviceInstances.edges.map(({ node }) => (
+            {services.map(({ node }) => (
               <Command.Item key={node.id} value={`service ${node.serviceName}`} onSelect={go(`${here}/s/${node.serviceId}/deployments`)}>
                 {node.serviceName}
               </Command.Item>
@@ -156,6 +176,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
           <Command.Item onSelect={go("/flow/keys")}>Flow API keys</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/members`)}>Members</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/usage`)}>Usage</Command.Item>
+          <Command.Item onSelect={go(`/w/${workspace.id}/plan`)}>Plan</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/notifications`)}>Notifications</Command.Item>
           {workspace.viewerCanAdminister && <Command.Item onSelect={go(`/w/${workspace.id}/audit`)}>Audit log</Command.Item>}
           {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}

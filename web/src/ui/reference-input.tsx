@@ -1,6 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams } from "@tanstack/react-router";
 import { useId, useMemo, useState, type InputHTMLAttributes } from "react";
+import { useWhole } from "../api/whole";
 import { CanvasDocument, EnvironmentReferencesDocument } from "../gql";
 
 /** What Orrery gives every service. */
@@ -17,7 +18,7 @@ function useReferences(): string[] {
   const { project, env, service } = useParams({ strict: false }) as { project?: string; env?: string; service?: string };
   const variables = { projectId: project ?? "", environmentId: env ?? "" };
   const skip = !project || !env;
-  const services = useQuery(CanvasDocument, { variables, skip }).data?.environment.serviceInstances.edges;
+  const services = useWhole(CanvasDocument, skip ? null : variables).data?.environment.serviceInstances.edges;
   const config = useQuery(EnvironmentReferencesDocument, { variables, skip, errorPolicy: "ignore" }).data?.environment.config as Config | undefined;
   return useMemo(() => {
     const others = (services ?? []).filter(({ node }) => node.serviceId !== service);

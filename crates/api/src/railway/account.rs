@@ -11,6 +11,7 @@ use ops::{KeyPrincipal, Principal, UserPrincipal};
 use super::absent::{ExternalWorkspace, Team};
 use super::connection::{connection, page, sized};
 use super::enums::{Plan, TeamRole, WorkspaceRole};
+use super::plan::{PlanUse, plan_use};
 use super::project::Project;
 use super::rate_limit::{ApiTokenRateLimit, RateLimit};
 use crate::graphql::scalar::DateTime;
@@ -142,6 +143,10 @@ impl Workspace {
     }
     fn plan(&self) -> Plan {
         self.0.plan.into()
+    }
+    /// What its plan allows on this server, and how much of it is used.
+    fn plan_use(&self, ctx: &Ctx) -> Result<PlanUse, Fault> {
+        plan_use(ctx, self.0.id)
     }
     fn projects(
         &self,

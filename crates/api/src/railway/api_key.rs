@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::key::{self, KeyLimits};
-use domain::rate::{Day, DayUsage};
+use domain::rate::{Day, DayUsage, Limits};
 use domain::{ApiKeyId, EnvironmentId, WorkspaceId};
 use juniper::{GraphQLEnum, GraphQLInputObject, ID, graphql_object};
 use ops::api_key::{ApiKeyCreate, ApiKeyPatch};
@@ -231,7 +231,13 @@ impl ApiKey {
 /// A key's own limits, in requests per window; null leaves the window to the account's plan.
 pub(crate) struct ApiKeyLimits(KeyLimits);
 
-fn whole(count: Option<u32>) -> Option<i32> {
+impl From<Limits> for ApiKeyLimits {
+    fn from(Limits([second, minute, hour, day]): Limits) -> Self {
+        Self(KeyLimits { second, minute, hour, day })
+    }
+}
+
+pub(crate) fn whole(count: Option<u32>) -> Option<i32> {
     count.map(|count| i32::try_from(count).unwrap_or(i32::MAX))
 }
 

@@ -24,6 +24,7 @@ mod metric;
 mod mutation;
 mod notification;
 mod operator;
+mod plan;
 mod plugin;
 mod project;
 mod query;

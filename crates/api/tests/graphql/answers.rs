@@ -1,11 +1,14 @@
 //! The shapes of answers and errors that clients match (`contracts/railway.md` 1.2).
 
+use domain::account::Plan;
 use domain::metric::{INTERVAL, MetricSource, Usage};
+use domain::rate::{Day, Kept, Subject};
 use domain::{ProjectId, ReplicaId, Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use store::{Change, UsageAdd};
 use telemetry::metrics::Measured;
 
 use crate::world::World;
@@ -267,6 +270,37 @@ async fn what_a_workspace_has_used_is_told_by_project() {
     let credits = world.data(&ann, &credits, Value::Null).await;
     let credits = ["used", "allowance"].map(|name| credits["workspace"]["flowCredits"][name].as_f64());
     assert_eq!(credits, [Some(0.0), Some(1_000_000.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_is_told_with_what_is_used_of_it() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let (store, tenant) = (&world.server.ops.store, Tenant::system(estate.workspace));
+    let allowed = Kept { day: Day::of(Timestamp::now()), in_day: 5, ..Kept::default() };
+    store.usage_add(&[UsageAdd { subject: Subject(estate.project_key.0), allowed, refused: 2 }]).await.unwrap();
+    let fields =
+        "containers containerLimit containersPerApp galaxyKeys keyLimits { perSecond perHour perDay } requestsToday requestsRefused";
+    let query = format!("{{ workspace(workspaceId: \"{}\") {{ planUse {{ {fields} }} }} }}", estate.workspace);
+    let told = async || world.data(&ann, &query, Value::Null).await["workspace"]["planUse"].clone();
+    let containers = store.instances_of_workspace(tenant).await.unwrap().len();
+    assert!(containers > 1, "an app and a database");
+    let hobby = json!({
+        "containers": containers, "containerLimit": world.server.ops.settings.apps.container_limit, "containersPerApp": 50, "galaxyKeys": false,
+        "keyLimits": {"perSecond": 10, "perHour": 1_000, "perDay": null},
+    });
+    let mut first = told().await;
+    let requests =
+        ["requestsToday", "requestsRefused"].map(|name| first.as_object_mut().unwrap().remove(name).and_then(|one| one.as_f64()));
+    assert_eq!((first, requests), (hobby, [Some(5.0), Some(2.0)]));
+
+    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
+    row.plan = Plan::Free;
+    store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
+    let free = told().await;
+    assert_eq!((&free["containerLimit"], &free["containersPerApp"]), (&Value::Null, &json!(1)));
+    assert_eq!(free["keyLimits"], json!({"perSecond": null, "perHour": null, "perDay": 1_000}));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,31 @@
+import { Link } from "@tanstack/react-router";
+
+/** Seconds that are shown, and seconds between two points of a chart. */
+export const ranges = {
+  "5m": [300, 5, "5 minutes"],
+  "1h": [3_600, 30, "1 hour"],
+  "6h": [21_600, 180, "6 hours"],
+  "24h": [86_400, 720, "24 hours"],
+  "7d": [604_800, 3_600, "7 days"],
+  "30d": [2_592_000, 14_400, "30 days"],
+} as const satisfies Record<string, readonly [number, number, string]>;
+
+export type Range = keyof typeof ranges;
+
+/** What an address says of the time, if this page knows it. */
+export const rangeOf = (text: unknown): Range | undefined => (typeof text === "string" && text in ranges ? (text as Range) : undefined);
+
+/** The choice of a time range, which stands in the address. */
+export function Ranges({ chosen, all = false }: { chosen: Range | undefined; all?: boolean }) {
+  const link = (range: Range | undefined, title: string) => (
+    <Link key={range ?? "all"} to="." search={(old: object) => ({ ...old, range })} replace activeOptions={{ exact: true }} className="tab" title={title} data-status={range === chosen ? "active" : undefined} aria-current={range === chosen ? "true" : undefined}>
+      {range ?? "All"}
+    </Link>
+  );
+  return (
+    <nav className="ranges" aria-label="Time range">
+      {(Object.keys(ranges) as Range[]).map((one) => link(one, `The last ${ranges[one][2]}`))}
+      {all && link(undefined, "From the beginning")}
+    </nav>
+  );
+}
