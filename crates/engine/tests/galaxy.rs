@@ -1,9 +1,10 @@
 //! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
-use domain::galaxy::{ActivityKind, app_id, container_id};
+use domain::deployment::DeploymentStatus;
+use domain::galaxy::{ActivityKind, app_id, container_id, version_id};
 use domain::notification::{NotificationSettings, Slack};
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
@@ -229,4 +230,32 @@ async fn a_container_that_hangs_is_replaced_unless_that_is_switched_off() {
     let kind = ActivityKind::of(told).unwrap();
     assert_eq!(kind.wire, "containerUnhealthy");
     assert!(kind.sentence(told, "", &app.host).contains("is unhealthy and is replaced"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_restored_although_a_dozen_deployments_and_the_clean_up_came_after_it() {
+    let mut test = TestApp::started().await;
+    let app = test.app("old").await;
+    let first = test.live(&app).await;
+    let mut newest = test.live(&app).await;
+    for _ in 0..11 {
+        newest = ops::deployment::deployment_redeploy(&app.ctx(), newest).await.unwrap().row.id;
+        test.until_status(&app, newest, DeploymentStatus::Success).await;
+    }
+    test.stop_engine().await;
+    let unused = test.dir().join("artifacts/unused");
+    std::fs::create_dir_all(&unused).unwrap();
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    for entry in std::fs::read_dir(test.dir().join("artifacts")).unwrap() {
+        std::fs::File::open(entry.unwrap().path()).unwrap().set_modified(yesterday).unwrap();
+    }
+    test.start_engine();
+    test.until("the clean-up", async || (!unused.exists()).then_some(())).await;
+
+    let snapshot = test.deployment(&app, first).await.snapshot_id;
+    verbs::version_restore(&app.ctx(), &app_id(app.instance), &version_id(snapshot)).await.unwrap();
+    test.until_status(&app, newest, DeploymentStatus::Removed).await;
+    let live = test.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();
+    let restored = live.last().map(|row| (row.status, row.snapshot_id));
+    assert_eq!(restored, Some((DeploymentStatus::Success, snapshot)), "{live:#?}");
 }

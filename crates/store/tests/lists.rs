@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::activity::Actor;
 use domain::certificate::{Certificate, CertificateFacts, CertificateKey, CertificateSource};
-use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
 use domain::*;
@@ -277,18 +277,30 @@ both! {
         assert_eq!(store.system_instances_with_work().await.unwrap(), [(busy.tenant.workspace(), busy.instance.id)]);
         assert_eq!(store.system_live_replicas().await.unwrap(), std::slice::from_ref(&busy.replica));
         // Of twelve that were removed, the ten newest can be rolled back to; what is live always counts.
-        let mut rows: Vec<Deployment> = (0..12).map(|_| deployment(&busy.instance, Removed)).collect();
-        for (i, row) in rows.iter_mut().enumerate() {
-            row.artifact = Some(format!("a{i}"));
-            row.source_blob = Some(format!("b{i}"));
-        }
-        let failed = Deployment { artifact: Some("failed".into()), ..deployment(&busy.instance, Failed) };
+        let again = |number: usize| Deployment {
+            reason: DeployReason::Redeploy,
+            artifact: Some(format!("a{number}")),
+            source_blob: Some(format!("b{number}")),
+            ..deployment(&busy.instance, Removed)
+        };
+        let failed = Deployment { artifact: Some("failed".into()), reason: DeployReason::Redeploy, ..deployment(&busy.instance, Failed) };
         let insert = |deployment| Change::DeploymentInsert { deployment, variables: BTreeMap::new() };
-        store.commit(busy.tenant, rows.into_iter().chain([failed]).map(insert).collect()).await.unwrap();
+        store.commit(busy.tenant, (0..12).map(again).chain([failed]).map(insert).collect()).await.unwrap();
         let mut artifacts = store.system_artifacts_in_use().await.unwrap();
         artifacts.sort();
         assert_eq!(artifacts, ["a10", "a11", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "artifact"]);
         assert_eq!(store.system_blobs_in_use().await.unwrap().len(), 11);
+        // Of its twelve versions, the ten newest can be restored: none of the deployments that followed takes them away.
+        let versions = (0..11).map(|number| Deployment {
+            artifact: Some(format!("v{number}")),
+            ..deployment(&busy.instance, if number == 5 { Failed } else { Removed })
+        });
+        store.commit(busy.tenant, versions.chain((12..24).map(again)).map(insert).collect()).await.unwrap();
+        let artifacts = store.system_artifacts_in_use().await.unwrap();
+        let kept = |name: &str| artifacts.iter().any(|artifact| artifact == name);
+        let lost: Vec<usize> = (1..11).filter(|number| !kept(&format!("v{number}"))).collect();
+        assert_eq!(lost, [0; 0], "versions that can be restored: {artifacts:?}");
+        assert!(kept("artifact") && !kept("v0") && !kept("a13") && kept("a14"), "{artifacts:?}");
         let deleted = Project { deleted_at: Some(now()), ..idle.project.clone() };
         store.commit(idle.tenant, vec![Change::ProjectUpdate(deleted)]).await.unwrap();
         let hours = |hours| now() + SignedDuration::from_hours(hours);
