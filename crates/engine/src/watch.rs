@@ -1,7 +1,8 @@
 //! Replaces containers that stop answering (`contracts/galaxy.md` 3.11).
 //!
-//! Should be true after each pass: no container that requests are routed to has failed its checks for longer than it may. Healthy is any
-//! well-formed answer in five seconds. What a check found is forgotten with the control plane: then the time begins anew.
+//! Should be true after each pass: no container that requests are routed to has failed its checks for longer than it may. Healthy is who
+//! says anything within five seconds ([`health::speaks`]). What a check found is forgotten with the control plane: then the time begins
+//! anew.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -66,7 +67,7 @@ async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -
     rows.retain(|(_, instance)| instance.spec.deploy.unhealthy_replacement);
     let running: Vec<(ReplicaId, u16)> =
         rows.iter().filter(|(row, _)| row.status == ReplicaStatus::Running && row.port != 0).map(|(row, _)| (row.id, row.port)).collect();
-    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port, config.answer).await) });
+    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, health::speaks(port, config.answer).await) });
     let answers: Vec<(ReplicaId, bool)> = checks.buffer_unordered(AT_ONCE).collect().await;
     failing.retain(|id, _| answers.iter().any(|(known, answered)| known == id && !answered));
     let now = Instant::now();
@@ -104,10 +105,4 @@ async fn replace(shared: &Arc<Shared>, row: &Replica, instance: &Instance) -> Re
     shared.tell();
     shared.look(row.workspace_id, instance.id);
     Ok(())
-}
-
-/// Whether `GET /` has any well-formed answer in time.
-async fn answers(port: u16, limit: Duration) -> bool {
-    let ask = health::get(port, "/", "localhost", "Galaxybot/1.0 (Orrery)");
-    matches!(tokio::time::timeout(limit, ask).await, Ok(Some(_)))
 }

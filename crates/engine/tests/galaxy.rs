@@ -3,13 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
-use domain::deployment::DeploymentStatus;
+use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{ActivityKind, app_id, container_id, version_id};
 use domain::notification::{NotificationSettings, Slack};
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
 use ops::service::{InstancePatch, service_instance_update};
+use ops::tcp_proxy::tcp_proxy_create;
+use runtime::sim::{SILENT, Script};
 use store::Change;
 use testkit::{App, TestApp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -258,4 +260,45 @@ async fn a_version_is_restored_although_a_dozen_deployments_and_the_clean_up_cam
     let live = test.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();
     let restored = live.last().map(|row| (row.status, row.snapshot_id));
     assert_eq!(restored, Some((DeploymentStatus::Success, snapshot)), "{live:#?}");
+}
+
+/// Takes connections, and answers nobody.
+fn mute() -> Script {
+    Script { status: SILENT, ..Script::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_takes_connections_and_answers_nobody_is_not_deployed() {
+    let test = TestApp::started().await;
+    let app = test.app("mute").await;
+    let old = test.live(&app).await;
+    let before = test.targets(&app);
+    test.stage.sim.script_next(mute());
+    let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(2)).await;
+    let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
+    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 2 seconds"));
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+
+    // An answer that is no success is one, and it may come late.
+    test.stage.sim.script_next(mute());
+    let slow = test.deploy(&app, |_| {}).await;
+    let starting = |row: &Replica| row.status == ReplicaStatus::Initializing;
+    let replica = test.until("a replica that runs", async || test.replicas(&app, slow).await.into_iter().find(starting)).await;
+    test.stage.sim.answer(replica.id, 500);
+    test.until_status(&app, slow, DeploymentStatus::Success).await;
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_behind_a_port_of_its_own_and_one_that_is_not_watched_need_not_answer() {
+    let test = TestApp::started().await;
+    let (other, left) = (test.app("other").await, test.app("left").await);
+    tcp_proxy_create(&other.ctx(), other.environment, other.service, 4_000).await.unwrap();
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&left.ctx(), &app_id(left.instance), patch).await.unwrap();
+    for app in [&other, &left] {
+        test.stage.sim.script_next(mute());
+        let id = test.live(app).await;
+        test.until_routed(app, id, 1).await;
+    }
 }

@@ -23,8 +23,8 @@ use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaS
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// No status: instead of an answer, nothing.
-const SILENT: u16 = 0;
+/// No status: connections are taken, and instead of an answer there is nothing.
+pub const SILENT: u16 = 0;
 
 /// How a played app behaves from its start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Script {
     pub refuse_start: Option<String>,
     /// Connections are refused for so long.
     pub listens_after: Option<Duration>,
-    /// The status that requests are answered with.
+    /// The status that requests are answered with; see [`SILENT`].
     pub status: u16,
     /// It ends by itself.
     pub ending: Option<(Duration, Ending)>,

@@ -7,11 +7,13 @@ use domain::certificate::{Certificate, CertificateFacts, CertificateKey, Certifi
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
+use domain::tcp_proxy::ProxyKind;
 use domain::*;
 use jiff::SignedDuration;
 use store::{CertificateChange, Change, DeploymentQuery, StoreError};
 
 use crate::fixture::*;
+use crate::volumes::proxy;
 
 /// Inserts deployments of the instance in this order.
 async fn history(fixture: &Fixture, tree: &Tree, statuses: &[DeploymentStatus]) -> Vec<Deployment> {
@@ -374,12 +376,15 @@ both! {
         use DeploymentStatus::*;
         let (app, database, stopped, late) =
             (fixture.tree("app").await, fixture.tree("database").await, fixture.tree("stopped").await, fixture.tree("late").await);
+        let other = fixture.tree("other").await;
         let store = &fixture.store;
-        for tree in [&app, &database, &stopped] {
+        for tree in [&app, &database, &stopped, &other] {
             let live = Change::DeploymentMove { id: tree.deployment.id, from: Building, to: Success, reason: None, at: now() };
             store.commit(tree.tenant, vec![live]).await.unwrap();
         }
         store.commit(database.tenant, vec![Change::DomainDelete(database.domain.id)]).await.unwrap();
+        // What speaks something else behind a port of its own need not answer HTTP.
+        store.commit(other.tenant, vec![Change::TcpProxyInsert(proxy(&other, ProxyKind::Public, 30_007))]).await.unwrap();
         let stop = Change::DeploymentStopped { id: stopped.deployment.id, stopped: true, at: now() };
         store.commit(stopped.tenant, vec![stop]).await.unwrap();
         assert_eq!(store.replicas_of(late.tenant, &[late.deployment.id]).await.unwrap(), std::slice::from_ref(&late.replica));
