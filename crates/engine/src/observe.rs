@@ -125,6 +125,7 @@ pub(crate) async fn view(
             wanted: wanted(&view.instance, deployment),
             since,
             health_seconds: deployment.spec.deploy.healthcheck_seconds(),
+            verified: deployment.spec.deploy.healthcheck_path.is_some() || view.instance.spec.deploy.unhealthy_replacement,
             overlap_seconds: deployment.spec.deploy.overlap_seconds,
             waiting: view.awaits_pre_deploy(deployment),
             replicas: states,

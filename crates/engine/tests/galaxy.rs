@@ -302,3 +302,35 @@ async fn an_app_behind_a_port_of_its_own_and_one_that_is_not_watched_need_not_an
         test.until_routed(app, id, 1).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_watched_is_deployed_when_its_time_is_over_and_serves_when_it_answers() {
+    let test = TestApp::started().await;
+    let app = test.app("slow").await;
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+    let old = test.live(&app).await;
+    let before = test.targets(&app);
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(4)), ..Script::default() });
+    let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
+    test.until_status(&app, late, DeploymentStatus::Success).await;
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+    test.until_routed(&app, late, 1).await;
+    test.until_status(&app, old, DeploymentStatus::Removed).await;
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_never_answers_is_replaced_after_a_while_of_its_own() {
+    let mut test = TestApp::new().await;
+    let (every, start_patience) = (Duration::from_millis(100), Duration::from_secs(1));
+    test.set_watch(WatchConfig { every, start_patience, ..WatchConfig::default() });
+    test.start_engine();
+    let app = test.app("dawdles").await;
+    let id = test.live(&app).await;
+    let first = test.until_routed(&app, id, 1).await[0];
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() });
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
+    assert!(test.until_routed(&app, id, 2).await.contains(&first), "a container that answers was replaced");
+    assert!(test.activities(&app).await.contains(&"container_unhealthy".to_owned()));
+}

@@ -19,6 +19,7 @@ fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>
         wanted,
         since: at(0),
         health_seconds: 300,
+        verified: true,
         overlap_seconds: 0,
         waiting: false,
         replicas,
@@ -67,6 +68,23 @@ fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
         assert_eq!(plan.transition.len(), 1);
         assert_eq!((plan.transition[0].deployment, plan.transition[0].to), (new.id, to));
     }
+}
+
+#[test]
+fn a_candidate_that_nobody_verifies_is_deployed_when_it_is_late_and_serves_when_it_answers() {
+    let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let mut new = DeploymentState { verified: false, ..deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Starting)]) };
+    let look = |new: &DeploymentState, now| plan(&Observed { deployments: vec![old.clone(), new.clone()], ..Observed::default() }, at(now));
+    assert!(look(&new, 299).transition.is_empty());
+    let late = look(&new, 300);
+    assert_eq!((late.transition.len(), late.transition[0].deployment, late.transition[0].to), (1, new.id, DeploymentStatus::Success));
+    new.status = DeploymentStatus::Success;
+    for plan in [late, look(&new, 301)] {
+        assert_eq!((plan.serving, plan.stop.len(), plan.start.len()), (Some(old.id), 0, 0));
+    }
+    new.replicas[0].phase = Phase::Healthy;
+    let then = look(&new, 302);
+    assert_eq!((then.serving, then.stop.len()), (Some(new.id), 1));
 }
 
 #[test]
