@@ -78,6 +78,8 @@ pub struct ReplicaState {
     pub generation: i64,
     /// What it does.
     pub phase: Phase,
+    /// It is not known to answer nobody; the others take requests only where there is none like it.
+    pub answers: bool,
 }
 
 /// What a replica does.
@@ -440,14 +442,16 @@ fn route(plan: &mut Plan, observed: &Observed) {
     }
 }
 
-/// The healthy replicas of one generation; those that scaling down will stop only while nothing else is healthy.
+/// The healthy replicas of one generation that are the best to ask: those that answer before those that do not, and then those that stay
+/// before those that scaling down will stop. Whatever there is, something is asked.
 fn healthy_of(deployment: &DeploymentState, generation: i64) -> Vec<ReplicaId> {
     let healthy = || deployment.replicas.iter().filter(|replica| replica.generation == generation && replica.phase == Phase::Healthy);
-    let staying: Vec<ReplicaId> = healthy()
-        .filter(|replica| generation < deployment.generation || replica.index < deployment.wanted.max(1))
-        .map(|replica| replica.id)
-        .collect();
-    if staying.is_empty() { healthy().map(|replica| replica.id).collect() } else { staying }
+    let merit = |replica: &ReplicaState| {
+        let stays = generation < deployment.generation || replica.index < deployment.wanted.max(1);
+        (replica.answers, stays)
+    };
+    let best = healthy().map(merit).max();
+    healthy().filter(|replica| Some(merit(replica)) == best).map(|replica| replica.id).collect()
 }
 
 #[cfg(test)]

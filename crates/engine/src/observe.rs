@@ -114,7 +114,7 @@ pub(crate) async fn view(
                 view.updates.push(replica.clone());
             }
             view.strays.extend(seen.filter(|seen| volumes::is_stray(seen, volume.as_ref())).map(|seen| seen.replica_id));
-            states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });
+            states.push(state(&replica, phase));
             view.replicas.push(replica);
         }
         view.observed.deployments.push(DeploymentState {
@@ -134,6 +134,10 @@ pub(crate) async fn view(
     view.observed.exclusive |= is_detached(shared, &view);
     view.observed.rest = if sleeps { Some(rest(shared, &view).await) } else { None };
     Ok(Some(view))
+}
+
+fn state(replica: &Replica, phase: Phase) -> ReplicaState {
+    ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase, answers: replica.answers() }
 }
 
 /// The volume is being copied, or is still used by others than these replicas of its service.

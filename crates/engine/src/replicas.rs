@@ -71,6 +71,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan, launch
             restarts: 0,
             created_at: now,
             updated_at: now,
+            unhealthy_since: None,
         });
     }
     if !rows.is_empty() {

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
 use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
-use domain::galaxy::{ActivityKind, app_id, container_id, version_id};
+use domain::galaxy::{ActivityKind, AppStatus, ContainerStatus, app_id, app_status, container_id, container_status, version_id};
 use domain::notification::{NotificationSettings, Slack};
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
@@ -333,4 +333,43 @@ async fn a_container_that_never_answers_is_replaced_after_a_while_of_its_own() {
     verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
     assert!(test.until_routed(&app, id, 2).await.contains(&first), "a container that answers was replaced");
     assert!(test.activities(&app).await.contains(&"container_unhealthy".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_hangs_takes_no_requests_and_an_app_of_such_is_unavailable() {
+    let mut test = TestApp::new().await;
+    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_millis(500), ..WatchConfig::default() });
+    test.start_engine();
+    let app = test.app("silent").await;
+    let (url, mut texts) = receiver().await;
+    let slack = Slack { enabled: true, url, kinds: ["appUnavailable".to_owned()].into(), ..Slack::default() };
+    let settings = NotificationSettings { slack: Some(slack), mail: None };
+    verbs::notification_settings_set(&app.ctx(), None, Some(&app_id(app.instance)), Some(settings)).await.unwrap();
+    // Nothing is replaced, and is known all the same.
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
+    let id = test.live(&app).await;
+    let two = test.until_routed(&app, id, 2).await;
+    let state = async || {
+        let open = test.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();
+        let rows = test.ops.store.replicas_of(app.tenant, &[id]).await.unwrap();
+        let each: Vec<_> = two.iter().filter_map(|id| rows.iter().find(|row| row.id == *id)).map(container_status).collect();
+        (app_status(&open, open.last(), &rows, 2), each)
+    };
+
+    test.stage.sim.hang(two[0]);
+    test.until("requests to the other one alone", async || (test.targets(&app) == [two[1]]).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Running, vec![ContainerStatus::Unhealthy, ContainerStatus::Running]));
+
+    test.stage.sim.hang(two[1]);
+    let text = tokio::time::timeout(Duration::from_secs(30), texts.recv()).await.expect("a message").unwrap();
+    assert_eq!(text, format!("{} is unavailable: none of its containers is healthy", app.host));
+    test.until("requests to both: better a slow answer than none", async || (test.targets(&app) == two).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Unavailable, vec![ContainerStatus::Unhealthy; 2]));
+
+    test.stage.sim.answer(two[0], 404);
+    test.until("requests to the one that answers again", async || (test.targets(&app) == [two[0]]).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Running, vec![ContainerStatus::Running, ContainerStatus::Unhealthy]));
+    test.assert_always_served(&app);
 }

@@ -186,6 +186,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Since when a replica that runs answers nobody; `None` when it answers again.
+    ReplicaHealth(ReplicaId, Option<Timestamp>),
     /// An entry of the audit log.
     Activity(Activity),
     /// Notifications have been made of these entries, and had not been of any of them.
@@ -466,6 +468,7 @@ impl Change {
             Self::ReplicaInsert(_) => "ReplicaInsert",
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
             Self::ReplicaEnd { .. } => "ReplicaEnd",
+            Self::ReplicaHealth(..) => "ReplicaHealth",
             Self::Activity(_) => "Activity",
             Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
             Self::DeliveryInsert(_) => "DeliveryInsert",
@@ -558,6 +561,7 @@ impl Change {
             | Self::EventInsert(_)
             | Self::EventComplete { .. }
             | Self::ReplicaEnd { .. }
+            | Self::ReplicaHealth(..)
             | Self::ActivitiesNoticed(_)
             | Self::NotificationSettingsSet { .. }
             | Self::NotificationSettingsDelete { .. }

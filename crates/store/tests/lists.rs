@@ -347,6 +347,26 @@ both! {
         assert_eq!(store.replicas_of(tenant, &[row.deployment_id]).await.unwrap(), [gone]);
     }
 
+    async fn who_answers_nobody_is_marked_while_it_runs(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant, row) = (&fixture.store, tree.tenant, &tree.replica);
+        let mark = |since| store.commit(tenant, vec![Change::ReplicaHealth(row.id, since)]);
+        let update = |row: Replica| store.commit(tenant, vec![Change::ReplicaUpdate(row)]);
+        let found = || async { store.replicas_of(tenant, &[row.deployment_id]).await.unwrap().remove(0) };
+        mark(Some(later(1))).await.unwrap();
+        assert_eq!(found().await, Replica { unhealthy_since: Some(later(1)), ..row.clone() });
+        // Who writes down something else need not know of it.
+        update(Replica { restarts: 3, ..row.clone() }).await.unwrap();
+        assert_eq!((found().await.unhealthy_since, found().await.restarts), (Some(later(1)), 3));
+        mark(None).await.unwrap();
+        assert!(found().await.answers());
+        // Its next life begins without a mark, and is not marked before it runs.
+        mark(Some(later(2))).await.unwrap();
+        update(Replica { status: ReplicaStatus::Restarting, ..row.clone() }).await.unwrap();
+        assert!(found().await.answers());
+        assert!(matches!(mark(Some(later(3))).await, Err(StoreError::Stale)));
+    }
+
     async fn replicas_that_are_gone_are_deleted_but_for_the_newest(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let (store, tenant) = (&fixture.store, tree.tenant);
