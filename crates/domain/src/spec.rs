@@ -92,7 +92,7 @@ pub struct DeploySpec {
     pub sticky: bool,
     /// Seconds that the old deployment goes on beside the new one.
     pub overlap_seconds: u32,
-    /// Seconds between SIGTERM and SIGKILL.
+    /// Seconds between SIGTERM and SIGKILL (`contracts/galaxy.md` 3.11).
     pub draining_seconds: u32,
     /// Limits of each replica.
     pub limits: Limits,
@@ -115,7 +115,7 @@ impl Default for DeploySpec {
             sleep_application: false,
             sticky: false,
             overlap_seconds: 0,
-            draining_seconds: 3,
+            draining_seconds: 30,
             limits: Limits::default(),
             unhealthy_replacement: true,
         }

@@ -373,3 +373,19 @@ async fn a_container_that_hangs_takes_no_requests_and_an_app_of_such_is_unavaila
     assert_eq!(state().await, (AppStatus::Running, vec![ContainerStatus::Running, ContainerStatus::Unhealthy]));
     test.assert_always_served(&app);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_has_the_grace_period_that_its_app_says_to_end() {
+    let test = TestApp::started().await;
+    let app = test.app("graceful").await;
+    let id = test.live(&app).await;
+    let grace = async |replica| test.until("the end of a container", async || test.stage.sim.grace(replica)).await;
+    for (said, expected) in [(None, 3), (Some(40), 40), (Some(10), 10)] {
+        let patch = AppPatch { stop_grace_seconds: said, ..AppPatch::default() };
+        verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+        let container = test.until_routed(&app, id, 1).await[0];
+        verbs::container_kill(&app.ctx(), &app_id(app.instance), &container_id(app.instance, container)).await.unwrap();
+        assert_eq!(grace(container).await, Duration::from_secs(expected));
+        test.until("another container", async || (!test.targets(&app).is_empty() && test.targets(&app) != [container]).then_some(())).await;
+    }
+}

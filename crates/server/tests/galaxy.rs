@@ -290,6 +290,8 @@ fn hostnames_settings_and_the_account_of_a_running_app() {
     act(&server, &format!("removeDomain(domainId: {})", saved["_id"]));
     server.visit_until(other, "/", |answer| answer.status != 200);
 
+    let usual = galaxy(&server, &format!("{{ app(hostname: \"{HOST}\") {{ containerStopGracePeriod }} }}"));
+    assert_eq!(usual["app"]["containerStopGracePeriod"], 30);
     let settings = "{containerStopGracePeriod: 10, unhealthyContainerReplacement: false, stickySessions: true}";
     let fields = "containerStopGracePeriod unhealthyContainerReplacement stickySessions";
     let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {settings}) {{ {fields} }}"));
