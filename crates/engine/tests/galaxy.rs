@@ -389,3 +389,43 @@ async fn a_container_has_the_grace_period_that_its_app_says_to_end() {
         test.until("another container", async || (!test.targets(&app).is_empty() && test.targets(&app) != [container]).then_some(())).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_kills_the_container_that_matches_and_no_other() {
+    let test = TestApp::started().await;
+    let app = test.app("stuck").await;
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 3).await.unwrap();
+    let id = test.deploy(&app, |spec| spec.deploy.limits.cpu_millis = Some(1_000)).await;
+    let three = test.until_routed(&app, id, 3).await;
+    let before = test.edge.tables().len();
+    let saved = verbs::trigger_save(&app.ctx(), trigger(&app, "busy", "kill containers", ("above", 50.0))).await.unwrap().row;
+    let now = test
+        .until("another container in place of the busy one", async || {
+            for spec in test.stage.sim.specs() {
+                let cores = if spec.replica_id == three[1] { 0.9 } else { 0.0 };
+                test.stage.sim.load(spec.replica_id, cores, 10 << 20);
+            }
+            Some(test.targets(&app)).filter(|targets| targets.len() == 3 && !targets.contains(&three[1]))
+        })
+        .await;
+    assert!(now.contains(&three[0]) && now.contains(&three[2]), "an idle container was killed: {now:?}");
+    let tables = test.edge.tables();
+    let served = tables[before..].iter().all(|table| table.hosts.get(&app.host).is_some_and(|route| route.targets.len() >= 2));
+    assert!(served, "fewer than two containers were routed");
+
+    let run = test
+        .until("the log of that run", async || {
+            let runs = verbs::trigger_runs(&app.ctx(), &saved.id.to_string(), 1_000).await.unwrap();
+            runs.into_iter().find(|run| run.outcome == "executed")
+        })
+        .await;
+    assert_eq!(run.log.last().map(String::as_str), Some("executing to kill 1 of 3 containers"), "{run:#?}");
+    let why = format!("container {}: matched rules", three[1]);
+    assert!(run.log.iter().any(|line| line.starts_with(&why)), "{why}: {run:#?}");
+    let activities = test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
+    let killed: Vec<_> = activities.iter().filter(|activity| activity.verb == "container_kill").collect();
+    let [killed] = killed[..] else { panic!("{killed:#?}") };
+    assert_eq!(killed.actor, Actor::System { part: "trigger".into() });
+    let container = container_id(app.instance, three[1]);
+    assert_eq!((killed.data["trigger"].as_str(), killed.data["container"].as_str()), (Some("busy"), Some(container.as_str())));
+}
