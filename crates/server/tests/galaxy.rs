@@ -186,6 +186,12 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
     let three = until_running(server, 3);
     assert!(three.iter().any(|container| container == first), "{first} was restarted: {three:?}");
     load.end();
+    for container in &three {
+        let asked = format!("/?_g_debug_=true&_g_container_={container}");
+        let answer = server.visit_until(HOST, &asked, |answer| answer.header("x-galaxy-container") == Some(container.as_str()));
+        let env: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(env["GALAXY_CONTAINER_ID"], container.as_str(), "{env}");
+    }
 
     let load = Load::start(server, 8, "/slow");
     act(server, &format!("killContainer(appId: \"{id}\", containerId: \"{first}\") {{ _id status }}"));
