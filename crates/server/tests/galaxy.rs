@@ -224,8 +224,10 @@ fn stop_and_start(server: &Server, id: &str) {
 
 fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
     let before = until_running(server, 1);
+    let load = Load::start(server, 4, "/slow");
     act(server, &format!("setContainerType(appId: \"{id}\", containerType: \"compact\") {{ _id }}"));
     until("another container", || if until_running(server, 1) == before { Err(format!("{before:?}")) } else { Ok(()) });
+    load.end();
     assert_eq!(app(server)["containerType"]["name"], "Compact (Pro)");
 
     let settings = r#"{\"public\":{},\"galaxy.meteor.com\":{\"env\":{\"GREETING\":\"from the settings\"}}}"#;
@@ -242,12 +244,14 @@ fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
     assert_eq!((&found["activeVersion"]["version"], &found["versions"][0]["version"]), (&2.into(), &2.into()), "{found}");
     assert_eq!(environment(server)["SECOND"], "yes");
     let version = found["versions"][1]["_id"].as_str().unwrap();
+    let load = Load::start(server, 4, "/slow");
     act(server, &format!("restoreVersion(appId: \"{id}\", versionId: \"{version}\") {{ _id }}"));
     until("the first version", || {
         let env = environment(server);
         if env.get("SECOND").is_none() && env["GALAXY_APP_VERSION_ID"] == "1" { Ok(()) } else { Err(env.to_string()) }
     });
     until_running(server, 1);
+    load.end();
     assert_eq!(app(server)["activeVersion"]["version"], 1);
 }
 
