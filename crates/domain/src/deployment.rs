@@ -265,6 +265,22 @@ pub struct Replica {
     pub restarts: u32,
     /// When it was planned.
     pub created_at: Timestamp,
-    /// Last change.
+    /// Last change, but for `unhealthy_since`.
     pub updated_at: Timestamp,
+    /// Since when it answers nobody although it runs (`contracts/galaxy.md` 3.11).
+    pub unhealthy_since: Option<Timestamp>,
+}
+
+impl Replica {
+    /// It is not known to answer nobody.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.unhealthy_since.is_none()
+    }
+
+    /// It is healthy, and answers.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.status == ReplicaStatus::Running && self.answers()
+    }
 }

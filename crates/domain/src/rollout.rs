@@ -57,6 +57,8 @@ pub struct DeploymentState {
     pub since: Timestamp,
     /// Seconds that a candidate has to become healthy.
     pub health_seconds: u32,
+    /// It fails when it is late; otherwise it counts as deployed then, and its predecessor serves until it answers.
+    pub verified: bool,
     /// Seconds that its predecessor goes on beside it.
     pub overlap_seconds: u32,
     /// Something comes before its first start, such as a pre-deploy command.
@@ -76,6 +78,8 @@ pub struct ReplicaState {
     pub generation: i64,
     /// What it does.
     pub phase: Phase,
+    /// It is not known to answer nobody; the others take requests only where there is none like it.
+    pub answers: bool,
 }
 
 /// What a replica does.
@@ -313,6 +317,9 @@ fn candidate(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
         return;
     }
     let deadline = deployment.since + jiff::SignedDuration::from_secs(i64::from(deployment.health_seconds));
+    if now >= deadline && !deployment.verified {
+        return announce(plan, deployment, DeploymentStatus::Success, None);
+    }
     if now >= deadline {
         let reason = format!(
             "{}/{} replicas never became healthy within {} seconds",
@@ -435,14 +442,16 @@ fn route(plan: &mut Plan, observed: &Observed) {
     }
 }
 
-/// The healthy replicas of one generation; those that scaling down will stop only while nothing else is healthy.
+/// The healthy replicas of one generation that are the best to ask: those that answer before those that do not, and then those that stay
+/// before those that scaling down will stop. Whatever there is, something is asked.
 fn healthy_of(deployment: &DeploymentState, generation: i64) -> Vec<ReplicaId> {
     let healthy = || deployment.replicas.iter().filter(|replica| replica.generation == generation && replica.phase == Phase::Healthy);
-    let staying: Vec<ReplicaId> = healthy()
-        .filter(|replica| generation < deployment.generation || replica.index < deployment.wanted.max(1))
-        .map(|replica| replica.id)
-        .collect();
-    if staying.is_empty() { healthy().map(|replica| replica.id).collect() } else { staying }
+    let merit = |replica: &ReplicaState| {
+        let stays = generation < deployment.generation || replica.index < deployment.wanted.max(1);
+        (replica.answers, stays)
+    };
+    let best = healthy().map(merit).max();
+    healthy().filter(|replica| Some(merit(replica)) == best).map(|replica| replica.id).collect()
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub struct DeploySpec {
     pub start_command: Option<String>,
     /// Run in order from the new artifact before it starts; a failure fails the deployment.
     pub pre_deploy_command: Vec<String>,
-    /// Asked with GET until it answers 200; without one, an accepted connection counts.
+    /// Asked with GET until it answers 200. Without one, an app with a domain must say anything to `GET /`, and others accept a connection.
     pub healthcheck_path: Option<String>,
     /// Seconds until a deployment that is not healthy fails.
     pub healthcheck_timeout: Option<u32>,
@@ -92,11 +92,12 @@ pub struct DeploySpec {
     pub sticky: bool,
     /// Seconds that the old deployment goes on beside the new one.
     pub overlap_seconds: u32,
-    /// Seconds between SIGTERM and SIGKILL.
+    /// Seconds between SIGTERM and SIGKILL (`contracts/galaxy.md` 3.11).
     pub draining_seconds: u32,
     /// Limits of each replica.
     pub limits: Limits,
-    /// A replica that requests are routed to and that stops answering is replaced (`contracts/galaxy.md` 3.11).
+    /// A replica that requests are routed to and that stops answering is replaced, and a deployment without a health check's path fails
+    /// when it never answers (`contracts/galaxy.md` 3.9, 3.11).
     pub unhealthy_replacement: bool,
 }
 
@@ -114,7 +115,7 @@ impl Default for DeploySpec {
             sleep_application: false,
             sticky: false,
             overlap_seconds: 0,
-            draining_seconds: 3,
+            draining_seconds: 30,
             limits: Limits::default(),
             unhealthy_replacement: true,
         }
@@ -178,10 +179,11 @@ impl DeploySpec {
         if self.regions.is_empty() { 1 } else { self.regions.values().fold(0, |sum, count| sum.saturating_add(*count)) }
     }
 
-    /// The health check's limit, 300 seconds by default (`contracts/railway.md` 3.8).
+    /// How long a deployment has to become healthy: what it says, else 300 seconds where a path is asked (`contracts/railway.md` 3.8), and
+    /// ten minutes where none is (`contracts/galaxy.md` 3.9).
     #[must_use]
     pub fn healthcheck_seconds(&self) -> u32 {
-        self.healthcheck_timeout.unwrap_or(300)
+        self.healthcheck_timeout.unwrap_or(if self.healthcheck_path.is_some() { 300 } else { 600 })
     }
 }
 
@@ -234,4 +236,19 @@ pub enum RunPlan {
     },
     /// A server of the machine, such as a database: nothing is built.
     Server(ServerPlan),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_has_the_time_that_it_says_or_that_its_check_has_always_had() {
+        let seconds = |path: Option<&str>, timeout| {
+            let deploy = DeploySpec { healthcheck_path: path.map(str::to_owned), healthcheck_timeout: timeout, ..DeploySpec::default() };
+            deploy.healthcheck_seconds()
+        };
+        assert_eq!((seconds(Some("/up"), None), seconds(None, None)), (300, 600));
+        assert_eq!((seconds(Some("/up"), Some(7)), seconds(None, Some(7))), (7, 7));
+    }
 }

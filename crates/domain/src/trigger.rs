@@ -336,6 +336,9 @@ fn moved(reading: &Reading, to: u32, mut log: Vec<String>) -> Verdict {
 }
 
 fn kill(spec: &TriggerSpec, reading: &Reading) -> Verdict {
+    if reading.containers.is_empty() {
+        return Verdict { decision: Decision::Stay, log: vec!["not executed: no container runs".to_owned()] };
+    }
     let (mut chosen, mut log) = (vec![], vec![]);
     for (replica, samples) in &reading.containers {
         let (matches, why) = samples::judge(spec, &samples::newest_first(samples));

@@ -91,9 +91,10 @@ pub(crate) fn sticky_replica(headers: &HeaderMap) -> Option<String> {
     Some(value.strip_prefix('!').unwrap_or(value).to_owned())
 }
 
-/// `None` when the name cannot be part of a header.
-pub(crate) fn sticky_cookie(replica: &str) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("{STICKY}=!{replica}; Path=/; HttpOnly; SameSite=Lax")).ok()
+/// `None` when the name cannot be part of a header. A visitor who is sent to https anyway need not show it elsewhere: `secure`.
+pub(crate) fn sticky_cookie(replica: &str, secure: bool) -> Option<HeaderValue> {
+    let secure = if secure { "; Secure" } else { "" };
+    HeaderValue::try_from(format!("{STICKY}=!{replica}; Path=/; HttpOnly; SameSite=Lax{secure}")).ok()
 }
 
 /// The name of the replica that the address asks for: `?_g_container_=…`.

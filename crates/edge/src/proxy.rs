@@ -258,10 +258,10 @@ fn finish_headers(headers: &mut HeaderMap, exchange: &Exchange, cookie: Option<&
     if !headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, exchange.request_id.clone());
     }
-    if exchange.route.as_ref().is_some_and(|live| live.route.sticky)
+    if let Some(live) = exchange.route.as_ref().filter(|live| live.route.sticky)
         && let Some(lease) = &exchange.lease
         && cookie != Some(lease.target.name.as_str())
-        && let Some(set) = headers::sticky_cookie(&lease.target.name)
+        && let Some(set) = headers::sticky_cookie(&lease.target.name, live.route.force_https && exchange.conn.secure)
     {
         headers.append(SET_COOKIE, set);
     }

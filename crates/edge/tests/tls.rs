@@ -239,6 +239,20 @@ async fn who_asks_without_tls_is_sent_there_but_authorities_are_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_cookie_of_a_domain_that_forces_tls_is_shown_over_tls_alone() {
+    let app = app().await;
+    let sticky = |force_https| Route { sticky: true, force_https, ..route(vec![app.target()]) };
+    let dir = folder(&table(1, vec![("shop.apps.test", sticky(true)), ("open.apps.test", sticky(false))]));
+    let edge = Edge::secure(Arc::clone(&dir), Limits::default()).await;
+    let trust = self_signed(dir.path());
+    for (host, secure) in [("shop.apps.test", true), ("open.apps.test", false)] {
+        let answer = get(&edge, &trust, host).await;
+        let cookie = answer.header("set-cookie");
+        assert!(cookie.starts_with("galaxy-sticky=!") && cookie.ends_with("; Secure") == secure, "{host}: {cookie}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_without_tls_sends_nobody_away() {
     let app = app().await;
     let edge = Edge::start(&table(1, vec![("shop.apps.test", forced(&app))])).await;

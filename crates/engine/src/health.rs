@@ -14,6 +14,7 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -32,14 +33,24 @@ pub(crate) struct Board {
     marks: Mutex<HashMap<ReplicaId, (u32, Mark, CancellationToken)>>,
 }
 
+/// What an app must do to count as healthy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// Answer `GET` of this path with 200 (`contracts/railway.md` 3.8).
+    Ok(String),
+    /// Say anything to `GET /` (`contracts/galaxy.md` 3.11).
+    Word,
+    /// Accept a connection.
+    Connection,
+}
+
 /// Which check a deployment asks for.
 #[derive(Clone, Debug)]
 pub(crate) struct Check {
     pub(crate) port: u16,
     /// Whom the app runs as. Replicas share the machine's ports, so somebody else could listen where this one was told to.
     pub(crate) owner: Option<u32>,
-    /// Asked with GET until it answers 200; without one, an accepted connection counts.
-    pub(crate) path: Option<String>,
+    pub(crate) sign: Sign,
     /// When the deployment gives up, if a path is asked.
     pub(crate) until: Option<Timestamp>,
     /// An app that never listens counts as healthy once it has run so long; `None` when requests will be sent to it.
@@ -100,23 +111,32 @@ fn answer(shared: &Shared, (workspace, instance): Home, replica: ReplicaId, life
 const OFTEN: Duration = Duration::from_secs(1);
 const RARELY: Duration = Duration::from_secs(30);
 
+/// An app that has said nothing for so long is asked anew, and has twice as long then: who compiles at the first request is not given up
+/// for it. How long that may go on is the deployment's own limit.
+const FIRST_WORD: Duration = Duration::from_secs(5);
+const LATEST_WORD: Duration = Duration::from_secs(60);
+
 /// A port gives no sign when someone begins to listen on it, so it is asked again and again, ever less often.
 async fn until_healthy(shared: &Shared, deployment: &Deployment, check: &Check) {
     let begun = tokio::time::Instant::now();
     let mut pause = Duration::from_millis(5);
+    let mut word = FIRST_WORD;
     let (mut told, mut tell_at, mut tell_pause) = (0, begun + OFTEN, OFTEN);
     loop {
+        let asked = tokio::time::Instant::now();
         let strange = check.owner.is_some_and(|own| runtime::port_owner(check.port, own).is_some_and(|found| found != own));
-        let failure = match &check.path {
+        let failure = match &check.sign {
             _ if strange => Some("another user listens on its port".to_owned()),
-            Some(path) => answers_ok(check.port, path).await.err(),
-            None => {
-                let healthy = connect(check.port).await.is_some() || check.grace.is_some_and(|grace| begun.elapsed() >= grace);
-                (!healthy).then(String::new)
-            }
+            Sign::Ok(path) => answers_ok(check.port, path).await.err(),
+            Sign::Word => (!speaks(check.port, word).await).then(String::new),
+            Sign::Connection => connect(check.port).await.is_none().then(String::new),
         };
-        let Some(failure) = failure else { return };
-        if let (Some(until), Some(_)) = (check.until, &check.path)
+        let patient = check.grace.is_some_and(|grace| begun.elapsed() >= grace) && !strange && !matches!(check.sign, Sign::Ok(_));
+        let Some(failure) = failure.filter(|_| !patient) else { return };
+        if asked.elapsed() >= word {
+            word = (word * 2).min(LATEST_WORD);
+        }
+        if let (Some(until), Sign::Ok(_)) = (check.until, &check.sign)
             && tokio::time::Instant::now() >= tell_at
         {
             (told, tell_pause) = (told + 1, (tell_pause * 2).min(RARELY));
@@ -144,8 +164,32 @@ async fn answers_ok(port: u16, path: &str) -> Result<(), String> {
     }
 }
 
+/// What is asked of an app that need not answer 200. The connection ends with the answer, so that the app does not wait for more.
+const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nuser-agent: Galaxybot/1.0 (Orrery)\r\nconnection: close\r\n\r\n";
+/// What is left of an answer is taken for so long, and so much of it: an app that is hung up on complains in its log.
+const REST: (Duration, u64) = (Duration::from_millis(500), 64 << 10);
+
+/// Whether an app of this machine says anything to `GET /` in time: an answer of any status, words that are no HTTP, or that it hangs up,
+/// as do apps that speak something else. Silence alone is what a hung app has in common with none.
+pub(crate) async fn speaks(port: u16, limit: Duration) -> bool {
+    let first = async {
+        let mut stream = connect(port).await?;
+        // Whoever hangs up while being asked has been there.
+        if stream.write_all(ASK).await.is_ok() && matches!(stream.read(&mut [0; 1]).await, Ok(1)) {
+            return Some(Some(stream));
+        }
+        Some(None)
+    };
+    let Ok(Some(speaker)) = tokio::time::timeout(limit, first).await else { return false };
+    if let Some(stream) = speaker {
+        // Nobody waits for it.
+        tokio::spawn(async move { tokio::time::timeout(REST.0, tokio::io::copy(&mut stream.take(REST.1), &mut tokio::io::sink())).await });
+    }
+    true
+}
+
 /// The status of the answer to `GET path` from an app of this machine; `None` when there is no well-formed one.
-pub(crate) async fn get(port: u16, path: &str, host: &str, agent: &str) -> Option<StatusCode> {
+async fn get(port: u16, path: &str, host: &str, agent: &str) -> Option<StatusCode> {
     let stream = connect(port).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = hyper::Request::get(path).header("host", host).header("user-agent", agent).body(Empty::<Bytes>::new()).ok()?;
@@ -160,7 +204,6 @@ pub(crate) async fn get(port: u16, path: &str, host: &str, agent: &str) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]
     async fn an_app_may_close_after_an_answer_without_a_body() {
@@ -178,5 +221,25 @@ mod tests {
         assert_eq!(get(port, "/up", "here", "Test/1").await, Some(StatusCode::NO_CONTENT));
         assert_eq!(get(port, "/up", "here", "Test/1").await, None, "that was no answer");
         app.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn whoever_says_anything_is_there_and_whoever_is_silent_is_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let app = tokio::spawn(async move {
+            for answer in ["HTTP/1.1 500 Oh\r\ncontent-length: 0\r\n\r\n", "220 mail.example.com\r\n", ""] {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            listener
+        });
+        for what in ["an error", "no HTTP", "the end of the connection"] {
+            assert!(speaks(port, FIRST_WORD).await, "{what}");
+        }
+        let silent = app.await.unwrap();
+        assert!(!speaks(port, Duration::from_millis(50)).await, "the kernel has taken the connection, and nobody answers");
+        drop(silent);
+        assert!(!speaks(port, FIRST_WORD).await, "nobody listens");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::health::Check;
+use crate::health::{Check, Sign};
 use crate::{Shared, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
@@ -89,7 +89,7 @@ pub(crate) async fn view(
     let mut replicas = shared.ops.store.replicas_present(tenant, &ids).await?;
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
     let proxies = shared.ops.store.tcp_proxies_of_environments(tenant, &[instance.environment_id]).await?;
-    let public = is_public(&instance, &domains, &proxies);
+    let reach = Reach::of(&instance, &domains, &proxies);
     let volume = shared.ops.store.volume_instance_of_service(tenant, instance.environment_id, instance.service_id).await?;
 
     let events = events(shared, tenant, &deployments).await?;
@@ -105,7 +105,7 @@ pub(crate) async fn view(
         for mut replica in replicas.extract_if(.., |replica| replica.deployment_id == deployment.id) {
             let seen = all.replicas.get(&replica.id);
             let launching = all.launching.contains(&replica.id) || lock(&shared.launching).contains(&replica.id);
-            let phase = phase(shared, (deployment, since), &replica, (seen, launching), (public, owner));
+            let phase = phase(shared, (deployment, since), &replica, (seen, launching), (reach, owner));
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
                 let limits = replicas::limits_of(shared, deployment);
                 shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy), limits);
@@ -114,7 +114,7 @@ pub(crate) async fn view(
                 view.updates.push(replica.clone());
             }
             view.strays.extend(seen.filter(|seen| volumes::is_stray(seen, volume.as_ref())).map(|seen| seen.replica_id));
-            states.push(ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase });
+            states.push(state(&replica, phase));
             view.replicas.push(replica);
         }
         view.observed.deployments.push(DeploymentState {
@@ -125,6 +125,7 @@ pub(crate) async fn view(
             wanted: wanted(&view.instance, deployment),
             since,
             health_seconds: deployment.spec.deploy.healthcheck_seconds(),
+            verified: deployment.spec.deploy.healthcheck_path.is_some() || view.instance.spec.deploy.unhealthy_replacement,
             overlap_seconds: deployment.spec.deploy.overlap_seconds,
             waiting: view.awaits_pre_deploy(deployment),
             replicas: states,
@@ -133,6 +134,10 @@ pub(crate) async fn view(
     view.observed.exclusive |= is_detached(shared, &view);
     view.observed.rest = if sleeps { Some(rest(shared, &view).await) } else { None };
     Ok(Some(view))
+}
+
+fn state(replica: &Replica, phase: Phase) -> ReplicaState {
+    ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase, answers: replica.answers() }
 }
 
 /// The volume is being copied, or is still used by others than these replicas of its service.
@@ -162,9 +167,22 @@ fn is_detached(shared: &Shared, view: &View) -> bool {
     detached.contains(&view.instance.id)
 }
 
-fn is_public(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
-    domains.iter().any(|domain| domain.service_id == instance.service_id)
-        || proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
+/// From where an instance is reached.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// Requests or connections come from outside: it must listen.
+    public: bool,
+    /// It must say something to whoever connects. An app that a TCP port leads to may wait for the other side to speak, in words that are
+    /// not HTTP; and an app's owner may have switched it off.
+    speaks: bool,
+}
+
+impl Reach {
+    fn of(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> Self {
+        let domain = domains.iter().any(|domain| domain.service_id == instance.service_id);
+        let port = proxies.iter().any(|proxy| proxy.service_id == instance.service_id);
+        Self { public: domain || port, speaks: domain && !port && instance.spec.deploy.unhealthy_replacement }
+    }
 }
 
 /// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.
@@ -231,7 +249,7 @@ fn phase(
     (deployment, since): (&Deployment, Timestamp),
     replica: &Replica,
     (seen, launching): (Option<&Observation>, bool),
-    (public, owner): (bool, Option<u32>),
+    (reach, owner): (Reach, Option<u32>),
 ) -> Phase {
     if replica.status == ReplicaStatus::Removing {
         return ending(replica, seen.is_some_and(|seen| !seen.phase.is_over()));
@@ -263,14 +281,15 @@ fn phase(
             }
             let window = jiff::SignedDuration::from_secs(i64::from(deployment.spec.deploy.healthcheck_seconds()));
             let deploying = deployment.status == DeploymentStatus::Deploying;
-            let check = Check {
-                port: seen.port,
-                owner,
-                // The path is asked while deploying, never after (contracts/railway.md 3.8).
-                path: deployment.spec.deploy.healthcheck_path.clone().filter(|_| deploying),
-                until: since.checked_add(window).ok().filter(|_| deploying),
-                grace: (!public).then_some(WORKER_GRACE),
+            // The path is asked while deploying, never after (contracts/railway.md 3.8).
+            let sign = match deployment.spec.deploy.healthcheck_path.clone().filter(|_| deploying) {
+                Some(path) => Sign::Ok(path),
+                None if reach.speaks => Sign::Word,
+                None => Sign::Connection,
             };
+            let until = since.checked_add(window).ok().filter(|_| deploying);
+            let grace = (!reach.public).then_some(WORKER_GRACE);
+            let check = Check { port: seen.port, owner, sign, until, grace };
             shared.health.ask(shared, deployment, replica.id, seen.restarts, check);
             Phase::Starting
         }

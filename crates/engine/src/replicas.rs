@@ -23,6 +23,11 @@ const ATTEMPTS: u32 = 5;
 /// The pause after the first failed attempt, doubled with each, and the longest one.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The grace period that was usual once, which rows of that time say although nobody chose it.
+const USUAL_ONCE: u32 = 3;
+/// So long an app that is to end goes on with the requests that it has before it hears of it. Websockets and answers without an end would
+/// take its whole grace period otherwise, and it would have that once more afterwards.
+const LAST_REQUESTS: Duration = Duration::from_secs(3);
 
 pub(crate) fn user_of(shared: &Shared, view: &View) -> Option<UnixUser> {
     let uid = FIRST_UID.checked_add(u32::try_from(view.instance.number).ok()?)?;
@@ -71,6 +76,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan, launch
             restarts: 0,
             created_at: now,
             updated_at: now,
+            unhealthy_since: None,
         });
     }
     if !rows.is_empty() {
@@ -111,7 +117,7 @@ fn launch(shared: &Arc<Shared>, view: &View, deployment: &Deployment, replica: &
 /// The grace period that the app's settings say, else the one that its source says.
 fn grace(view: &View, deployment: &Deployment) -> u32 {
     let (own, usual) = (view.instance.spec.deploy.draining_seconds, domain::spec::DeploySpec::default().draining_seconds);
-    if own == usual { deployment.spec.deploy.draining_seconds } else { own }
+    if [usual, USUAL_ONCE].contains(&own) { deployment.spec.deploy.draining_seconds } else { own }
 }
 
 /// Why a replica was not started.
@@ -304,7 +310,7 @@ pub(crate) async fn stop(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Resu
     let marked: Vec<ReplicaId> =
         states.filter(|state| matches!(state.phase, Phase::Stopping | Phase::Killed { .. })).map(|state| state.id).collect();
     for replica in view.replicas.iter().filter(|replica| marked.contains(&replica.id)).chain(&rows) {
-        let draining = view.deployment(replica.deployment_id).map_or(3, |deployment| grace(view, deployment));
+        let draining = view.deployment(replica.deployment_id).map_or(USUAL_ONCE, |deployment| grace(view, deployment));
         end(shared, (view.tenant.workspace(), view.instance.id), replica.id, Duration::from_secs(u64::from(draining)));
     }
     Ok(())
@@ -319,7 +325,7 @@ fn end(shared: &Arc<Shared>, home: Home, id: ReplicaId, grace: Duration) {
     shared.tracker.spawn(async move {
         let drained = async {
             // An edge that does not answer has no requests under way either.
-            let _ = task.edge.drain(id, grace.max(Duration::from_secs(1))).await;
+            let _ = task.edge.drain(id, grace.clamp(Duration::from_secs(1), LAST_REQUESTS)).await;
             task.health.forget(id);
             if let Err(error) = task.driver.stop(id, grace).await {
                 tracing::warn!(%error, replica = %id, "a replica could not be stopped; it is tried again");

@@ -214,7 +214,7 @@ impl Drop for Held {
 /// Stops what uses the volume and waits until nothing does. `Err(())` when it does not come to rest.
 async fn hold(shared: &Arc<Shared>, volume: &VolumeInstance) -> Result<Result<Held, ()>, StoreError> {
     let user = user_of(shared, volume).await?;
-    // First its requests end, then it does: each may take the whole grace.
+    // First its requests end, then it does, which takes the whole grace at most; the rest is for a machine that is busy.
     let grace = Duration::from_secs(2 * u64::from(user.map_or(0, |(_, grace)| grace)));
     let home = user.map(|(home, _)| home);
     lock(&shared.held).insert(volume.id);

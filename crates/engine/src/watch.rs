@@ -1,16 +1,17 @@
-//! Replaces containers that stop answering (`contracts/galaxy.md` 3.11).
+//! Finds containers that stop answering, and replaces them (`contracts/galaxy.md` 3.11).
 //!
-//! Should be true after each pass: no container that requests are routed to has failed its checks for longer than it may. Healthy is any
-//! well-formed answer in five seconds. What a check found is forgotten with the control plane: then the time begins anew.
+//! Should be true after each pass: of every container that requests are routed to it is written down whether it answers, and none has
+//! failed its checks for longer than it may, unless its app is told to let it. Healthy is who says anything within five seconds
+//! ([`health::speaks`]). For how long one was silent is forgotten with the control plane: then the time begins anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::deployment::{Replica, ReplicaStatus};
-use domain::galaxy::{UNHEALTHY, container_id};
+use domain::galaxy::{APP_SILENT, UNHEALTHY, container_id};
 use domain::project::Instance;
-use domain::{ReplicaId, Tenant, Timestamp};
+use domain::{InstanceId, ReplicaId, Tenant, Timestamp};
 use futures::StreamExt as _;
 use serde_json::json;
 use store::{Change, StoreError};
@@ -47,7 +48,7 @@ const AT_ONCE: usize = 32;
 
 /// Runs until the engine stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let mut failing: HashMap<ReplicaId, Instant> = HashMap::new();
+    let mut failing: HashMap<ReplicaId, Silence> = HashMap::new();
     loop {
         tokio::select! {
             () = shared.shutdown.cancelled() => return,
@@ -59,33 +60,82 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Instant>) -> Result<(), StoreError> {
+/// A container that did not answer when it was last asked.
+struct Silence {
+    since: Instant,
+    times: u32,
+}
+
+/// So many times in a row a container is silent that counts as unhealthy: a single slow answer takes nobody out of service.
+const TIMES: u32 = 2;
+
+type Watched = (Replica, Instance);
+
+async fn pass(shared: &Arc<Shared>, failing: &mut HashMap<ReplicaId, Silence>) -> Result<(), StoreError> {
     let config = shared.config.watch;
-    let mut rows = shared.ops.store.system_watched_replicas().await?;
-    // What nobody would replace is not disturbed with questions.
-    rows.retain(|(_, instance)| instance.spec.deploy.unhealthy_replacement);
+    let rows = shared.ops.store.system_watched_replicas().await?;
     let running: Vec<(ReplicaId, u16)> =
         rows.iter().filter(|(row, _)| row.status == ReplicaStatus::Running && row.port != 0).map(|(row, _)| (row.id, row.port)).collect();
-    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, answers(port, config.answer).await) });
-    let answers: Vec<(ReplicaId, bool)> = checks.buffer_unordered(AT_ONCE).collect().await;
-    failing.retain(|id, _| answers.iter().any(|(known, answered)| known == id && !answered));
+    let checks = futures::stream::iter(running).map(|(id, port)| async move { (id, health::speaks(port, config.answer).await) });
+    let answers: HashMap<ReplicaId, bool> = checks.buffer_unordered(AT_ONCE).collect().await;
+    failing.retain(|id, _| answers.get(id) == Some(&false));
     let now = Instant::now();
-    for (id, _) in answers.iter().filter(|(_, answered)| !answered) {
-        failing.entry(*id).or_insert(now);
+    for id in answers.iter().filter(|(_, answered)| !**answered).map(|(id, _)| *id) {
+        failing.entry(id).or_insert(Silence { since: now, times: 0 }).times += 1;
+    }
+    let up = |row: &Replica| match answers.get(&row.id) {
+        Some(true) => true,
+        Some(false) => row.answers() && failing.get(&row.id).is_none_or(|silence| silence.times < TIMES),
+        None => row.answers(),
+    };
+    let mut apps: BTreeMap<InstanceId, Vec<&Watched>> = BTreeMap::new();
+    for one in rows.iter().filter(|(row, _)| row.status == ReplicaStatus::Running) {
+        apps.entry(one.1.id).or_default().push(one);
+    }
+    for containers in apps.values() {
+        note(shared, containers, up).await?;
     }
     let late = |row: &Replica| match row.status {
-        ReplicaStatus::Running => failing.get(&row.id).is_some_and(|since| now.duration_since(*since) >= config.patience),
+        ReplicaStatus::Running => failing.get(&row.id).is_some_and(|silence| now.duration_since(silence.since) >= config.patience),
         ReplicaStatus::Initializing => {
             let age = Timestamp::now().duration_since(row.updated_at);
             Duration::try_from(age).is_ok_and(|age| age >= config.start_patience)
         }
         _ => false,
     };
-    let late: Vec<&(Replica, Instance)> = rows.iter().filter(|(row, _)| late(row)).collect();
+    let late: Vec<&Watched> = rows.iter().filter(|(row, instance)| instance.spec.deploy.unhealthy_replacement && late(row)).collect();
     for (row, instance) in late {
         failing.remove(&row.id);
         replace(shared, row, instance).await?;
     }
+    Ok(())
+}
+
+/// Writes down which of an app's running containers answer nobody and which do again, for its status and its route. An app of which none
+/// answers any more is unavailable; that is told when it begins.
+async fn note(shared: &Arc<Shared>, containers: &[&Watched], up: impl Fn(&Replica) -> bool) -> Result<(), StoreError> {
+    let now = Timestamp::now();
+    let changed = containers.iter().filter(|(row, _)| up(row) != row.answers());
+    let mut changes: Vec<Change> = changed.map(|(row, _)| Change::ReplicaHealth(row.id, (!up(row)).then_some(now))).collect();
+    let (Some((first, instance)), false) = (containers.first(), changes.is_empty()) else { return Ok(()) };
+    let silent = containers.iter().any(|(row, _)| row.answers()) && !containers.iter().any(|(row, _)| up(row));
+    if silent {
+        tracing::info!(instance = %instance.id, "no container of an app answers");
+        changes.push(record::about_instance(instance, APP_SILENT, first.deployment_id, json!({})));
+    }
+    match shared.ops.store.commit(Tenant::system(instance.workspace_id), changes).await {
+        Ok(_) => {}
+        // One of them ends or starts again just now; the next pass sees to the others.
+        Err(StoreError::Stale) => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    if silent {
+        shared.tell();
+    }
+    for (row, _) in containers {
+        shared.ops.signals.deployment_changed(row.deployment_id);
+    }
+    shared.look(instance.workspace_id, instance.id);
     Ok(())
 }
 
@@ -104,10 +154,4 @@ async fn replace(shared: &Arc<Shared>, row: &Replica, instance: &Instance) -> Re
     shared.tell();
     shared.look(row.workspace_id, instance.id);
     Ok(())
-}
-
-/// Whether `GET /` has any well-formed answer in time.
-async fn answers(port: u16, limit: Duration) -> bool {
-    let ask = health::get(port, "/", "localhost", "Galaxybot/1.0 (Orrery)");
-    matches!(tokio::time::timeout(limit, ask).await, Ok(Some(_)))
 }

@@ -1,15 +1,18 @@
 //! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
-use domain::galaxy::{ActivityKind, app_id, container_id};
+use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
+use domain::galaxy::{ActivityKind, AppStatus, ContainerStatus, app_id, app_status, container_id, container_status, version_id};
 use domain::notification::{NotificationSettings, Slack};
 use domain::routing::Route;
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
 use ops::service::{InstancePatch, service_instance_update};
+use ops::tcp_proxy::tcp_proxy_create;
+use runtime::sim::{SILENT, Script};
 use store::Change;
 use testkit::{App, TestApp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -235,4 +238,200 @@ async fn a_container_that_hangs_is_replaced_unless_that_is_switched_off() {
     let kind = ActivityKind::of(told).unwrap();
     assert_eq!(kind.wire, "containerUnhealthy");
     assert!(kind.sentence(told, "", &app.host).contains("is unhealthy and is replaced"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_is_restored_although_a_dozen_deployments_and_the_clean_up_came_after_it() {
+    let mut test = TestApp::started().await;
+    let app = test.app("old").await;
+    let first = test.live(&app).await;
+    let mut newest = test.live(&app).await;
+    for _ in 0..11 {
+        newest = ops::deployment::deployment_redeploy(&app.ctx(), newest).await.unwrap().row.id;
+        test.until_status(&app, newest, DeploymentStatus::Success).await;
+    }
+    test.stop_engine().await;
+    let unused = test.dir().join("artifacts/unused");
+    std::fs::create_dir_all(&unused).unwrap();
+    let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+    for entry in std::fs::read_dir(test.dir().join("artifacts")).unwrap() {
+        std::fs::File::open(entry.unwrap().path()).unwrap().set_modified(yesterday).unwrap();
+    }
+    test.start_engine();
+    test.until("the clean-up", async || (!unused.exists()).then_some(())).await;
+
+    let snapshot = test.deployment(&app, first).await.snapshot_id;
+    verbs::version_restore(&app.ctx(), &app_id(app.instance), &version_id(snapshot)).await.unwrap();
+    test.until_status(&app, newest, DeploymentStatus::Removed).await;
+    let live = test.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();
+    let restored = live.last().map(|row| (row.status, row.snapshot_id));
+    assert_eq!(restored, Some((DeploymentStatus::Success, snapshot)), "{live:#?}");
+}
+
+/// Takes connections, and answers nobody.
+fn mute() -> Script {
+    Script { status: SILENT, ..Script::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_takes_connections_and_answers_nobody_is_not_deployed() {
+    let test = TestApp::started().await;
+    let app = test.app("mute").await;
+    let old = test.live(&app).await;
+    let before = test.targets(&app);
+    test.stage.sim.script_next(mute());
+    let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(2)).await;
+    let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
+    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 2 seconds"));
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+
+    // An answer that is no success is one, and it may come late.
+    test.stage.sim.script_next(mute());
+    let slow = test.deploy(&app, |_| {}).await;
+    let starting = |row: &Replica| row.status == ReplicaStatus::Initializing;
+    let replica = test.until("a replica that runs", async || test.replicas(&app, slow).await.into_iter().find(starting)).await;
+    test.stage.sim.answer(replica.id, 500);
+    test.until_status(&app, slow, DeploymentStatus::Success).await;
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_behind_a_port_of_its_own_and_one_that_is_not_watched_need_not_answer() {
+    let test = TestApp::started().await;
+    let (other, left) = (test.app("other").await, test.app("left").await);
+    tcp_proxy_create(&other.ctx(), other.environment, other.service, 4_000).await.unwrap();
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&left.ctx(), &app_id(left.instance), patch).await.unwrap();
+    for app in [&other, &left] {
+        test.stage.sim.script_next(mute());
+        let id = test.live(app).await;
+        test.until_routed(app, id, 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_watched_is_deployed_when_its_time_is_over_and_serves_when_it_answers() {
+    let test = TestApp::started().await;
+    let app = test.app("slow").await;
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+    let old = test.live(&app).await;
+    let before = test.targets(&app);
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(4)), ..Script::default() });
+    let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
+    test.until_status(&app, late, DeploymentStatus::Success).await;
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+    test.until_routed(&app, late, 1).await;
+    test.until_status(&app, old, DeploymentStatus::Removed).await;
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_never_answers_is_replaced_after_a_while_of_its_own() {
+    let mut test = TestApp::new().await;
+    let (every, start_patience) = (Duration::from_millis(100), Duration::from_secs(1));
+    test.set_watch(WatchConfig { every, start_patience, ..WatchConfig::default() });
+    test.start_engine();
+    let app = test.app("dawdles").await;
+    let id = test.live(&app).await;
+    let first = test.until_routed(&app, id, 1).await[0];
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() });
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
+    assert!(test.until_routed(&app, id, 2).await.contains(&first), "a container that answers was replaced");
+    assert!(test.activities(&app).await.contains(&"container_unhealthy".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_hangs_takes_no_requests_and_an_app_of_such_is_unavailable() {
+    let mut test = TestApp::new().await;
+    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_millis(500), ..WatchConfig::default() });
+    test.start_engine();
+    let app = test.app("silent").await;
+    let (url, mut texts) = receiver().await;
+    let slack = Slack { enabled: true, url, kinds: ["appUnavailable".to_owned()].into(), ..Slack::default() };
+    let settings = NotificationSettings { slack: Some(slack), mail: None };
+    verbs::notification_settings_set(&app.ctx(), None, Some(&app_id(app.instance)), Some(settings)).await.unwrap();
+    // Nothing is replaced, and is known all the same.
+    let patch = AppPatch { unhealthy_replacement: Some(false), ..AppPatch::default() };
+    verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 2).await.unwrap();
+    let id = test.live(&app).await;
+    let two = test.until_routed(&app, id, 2).await;
+    let state = async || {
+        let open = test.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();
+        let rows = test.ops.store.replicas_of(app.tenant, &[id]).await.unwrap();
+        let each: Vec<_> = two.iter().filter_map(|id| rows.iter().find(|row| row.id == *id)).map(container_status).collect();
+        (app_status(&open, open.last(), &rows, 2), each)
+    };
+
+    test.stage.sim.hang(two[0]);
+    test.until("requests to the other one alone", async || (test.targets(&app) == [two[1]]).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Running, vec![ContainerStatus::Unhealthy, ContainerStatus::Running]));
+
+    test.stage.sim.hang(two[1]);
+    let text = tokio::time::timeout(Duration::from_secs(30), texts.recv()).await.expect("a message").unwrap();
+    assert_eq!(text, format!("{} is unavailable: none of its containers is healthy", app.host));
+    test.until("requests to both: better a slow answer than none", async || (test.targets(&app) == two).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Unavailable, vec![ContainerStatus::Unhealthy; 2]));
+
+    test.stage.sim.answer(two[0], 404);
+    test.until("requests to the one that answers again", async || (test.targets(&app) == [two[0]]).then_some(())).await;
+    assert_eq!(state().await, (AppStatus::Running, vec![ContainerStatus::Running, ContainerStatus::Unhealthy]));
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_has_the_grace_period_that_its_app_says_to_end() {
+    let test = TestApp::started().await;
+    let app = test.app("graceful").await;
+    let id = test.live(&app).await;
+    let grace = async |replica| test.until("the end of a container", async || test.stage.sim.grace(replica)).await;
+    for (said, expected) in [(None, 3), (Some(40), 40), (Some(10), 10)] {
+        let patch = AppPatch { stop_grace_seconds: said, ..AppPatch::default() };
+        verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
+        let container = test.until_routed(&app, id, 1).await[0];
+        verbs::container_kill(&app.ctx(), &app_id(app.instance), &container_id(app.instance, container)).await.unwrap();
+        assert_eq!(grace(container).await, Duration::from_secs(expected));
+        test.until("another container", async || (!test.targets(&app).is_empty() && test.targets(&app) != [container]).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_kills_the_container_that_matches_and_no_other() {
+    let test = TestApp::started().await;
+    let app = test.app("stuck").await;
+    verbs::container_count_set(&app.ctx(), &app_id(app.instance), 3).await.unwrap();
+    let id = test.deploy(&app, |spec| spec.deploy.limits.cpu_millis = Some(1_000)).await;
+    let three = test.until_routed(&app, id, 3).await;
+    let before = test.edge.tables().len();
+    let saved = verbs::trigger_save(&app.ctx(), trigger(&app, "busy", "kill containers", ("above", 50.0))).await.unwrap().row;
+    let now = test
+        .until("another container in place of the busy one", async || {
+            for spec in test.stage.sim.specs() {
+                let cores = if spec.replica_id == three[1] { 0.9 } else { 0.0 };
+                test.stage.sim.load(spec.replica_id, cores, 10 << 20);
+            }
+            Some(test.targets(&app)).filter(|targets| targets.len() == 3 && !targets.contains(&three[1]))
+        })
+        .await;
+    assert!(now.contains(&three[0]) && now.contains(&three[2]), "an idle container was killed: {now:?}");
+    let tables = test.edge.tables();
+    let served = tables[before..].iter().all(|table| table.hosts.get(&app.host).is_some_and(|route| route.targets.len() >= 2));
+    assert!(served, "fewer than two containers were routed");
+
+    let run = test
+        .until("the log of that run", async || {
+            let runs = verbs::trigger_runs(&app.ctx(), &saved.id.to_string(), 1_000).await.unwrap();
+            runs.into_iter().find(|run| run.outcome == "executed")
+        })
+        .await;
+    assert_eq!(run.log.last().map(String::as_str), Some("executing to kill 1 of 3 containers"), "{run:#?}");
+    let why = format!("container {}: matched rules", three[1]);
+    assert!(run.log.iter().any(|line| line.starts_with(&why)), "{why}: {run:#?}");
+    let activities = test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
+    let killed: Vec<_> = activities.iter().filter(|activity| activity.verb == "container_kill").collect();
+    let [killed] = killed[..] else { panic!("{killed:#?}") };
+    assert_eq!(killed.actor, Actor::System { part: "trigger".into() });
+    let container = container_id(app.instance, three[1]);
+    assert_eq!((killed.data["trigger"].as_str(), killed.data["container"].as_str()), (Some("busy"), Some(container.as_str())));
 }

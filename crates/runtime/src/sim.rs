@@ -23,8 +23,8 @@ use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaS
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// No status: instead of an answer, nothing.
-const SILENT: u16 = 0;
+/// No status: connections are taken, and instead of an answer there is nothing.
+pub const SILENT: u16 = 0;
 
 /// How a played app behaves from its start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Script {
     pub refuse_start: Option<String>,
     /// Connections are refused for so long.
     pub listens_after: Option<Duration>,
-    /// The status that requests are answered with.
+    /// The status that requests are answered with; see [`SILENT`].
     pub status: u16,
     /// It ends by itself.
     pub ending: Option<(Duration, Ending)>,
@@ -71,6 +71,7 @@ struct Stage {
     script: Script,
     next: VecDeque<Script>,
     replicas: BTreeMap<ReplicaId, Actor>,
+    graces: BTreeMap<ReplicaId, Duration>,
 }
 
 struct Actor {
@@ -122,6 +123,12 @@ impl SimDriver {
     #[must_use]
     pub fn specs(&self) -> Vec<ReplicaSpec> {
         self.stage().replicas.values().map(|actor| actor.spec.clone()).collect()
+    }
+
+    /// How long the app was given to end when it was last told to.
+    #[must_use]
+    pub fn grace(&self, replica: ReplicaId) -> Option<Duration> {
+        self.stage().graces.get(&replica).copied()
     }
 
     /// The app ends with `status` and its restarts are used up.
@@ -245,6 +252,7 @@ impl SimDriver {
     }
 
     fn stop_replica(&self, replica: ReplicaId, grace: Duration) {
+        self.stage().graces.insert(replica, grace);
         let stubborn = match self.stage().replicas.get_mut(&replica).filter(|actor| !actor.phase.is_over()) {
             Some(actor) => {
                 (actor.phase, actor.since) = (ObservedPhase::Stopping, Timestamp::now());

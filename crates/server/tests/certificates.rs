@@ -76,6 +76,17 @@ fn self_signed(server: &Server) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(made.chain.as_bytes()).unwrap()
 }
 
+/// What Galaxy's API answers.
+fn galaxy(server: &Server, query: &str, variables: &Value) -> Value {
+    let body = json!({"query": query, "variables": variables}).to_string();
+    let bearer = format!("Bearer {}", server.token);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let answer = harness::request(server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
+    let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+    assert_eq!(value.get("errors"), None, "{query}: {value}");
+    value["data"].clone()
+}
+
 fn domain(server: &Server, site: &Path, host: &str) -> (Value, String) {
     let made = server.json(site, &["domain", host, "--port", "8080", "--json"])["customDomainCreate"].clone();
     let place = ["projectId", "environmentId", "serviceId"].map(|key| format!("{key}: {}", made[key])).join(", ");
@@ -151,6 +162,22 @@ fn https_is_switched_on_and_an_owner_brings_a_certificate() {
     server.visit_until(host, "/", |answer| answer.body == "by http");
     let removed = server.graphql(&format!("mutation {{ domainCertificateRemove(id: {}) }}", made["id"]));
     assert_eq!(removed["data"]["domainCertificateRemove"], true);
+    until("the end of the certificate", || match https(tls, &authority, host, "/") {
+        Ok((answer, _)) => Err(format!("{answer:?}")),
+        Err(_) => Ok(()),
+    });
+
+    // The same through the other API.
+    let app = galaxy(&server, "query($host: String!) { app(hostname: $host) { _id } }", &json!({"host": own_host}))["app"].clone();
+    let save = "mutation($domain: DomainInput!) { saveDomain(domain: $domain) { _id encryption forceSSL certificateStatus } }";
+    let input = json!({"appId": app["_id"], "name": host, "forceSSL": true, "certificate": chain, "privateKey": key});
+    let saved = galaxy(&server, save, &json!({"domain": input}))["saveDomain"].clone();
+    assert_eq!(saved, json!({"_id": made["id"], "encryption": "Enabled", "forceSSL": true, "certificateStatus": "valid"}));
+    https_until(tls, &authority, host);
+    server.visit_until(host, "/", |answer| answer.status == 308);
+    let remove = "mutation($id: String!) { removeDomainCertificate(domainId: $id) { _id encryption } }";
+    let removed = galaxy(&server, remove, &json!({"id": saved["_id"]}));
+    assert_eq!(removed["removeDomainCertificate"], json!({"_id": made["id"], "encryption": "Disabled"}));
     until("the end of the certificate", || match https(tls, &authority, host, "/") {
         Ok((answer, _)) => Err(format!("{answer:?}")),
         Err(_) => Ok(()),

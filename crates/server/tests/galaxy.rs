@@ -186,6 +186,12 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
     let three = until_running(server, 3);
     assert!(three.iter().any(|container| container == first), "{first} was restarted: {three:?}");
     load.end();
+    for container in &three {
+        let asked = format!("/?_g_debug_=true&_g_container_={container}");
+        let answer = server.visit_until(HOST, &asked, |answer| answer.header("x-galaxy-container") == Some(container.as_str()));
+        let env: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(env["GALAXY_CONTAINER_ID"], container.as_str(), "{env}");
+    }
 
     let load = Load::start(server, 8, "/slow");
     act(server, &format!("killContainer(appId: \"{id}\", containerId: \"{first}\") {{ _id status }}"));
@@ -218,8 +224,10 @@ fn stop_and_start(server: &Server, id: &str) {
 
 fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
     let before = until_running(server, 1);
+    let load = Load::start(server, 4, "/slow");
     act(server, &format!("setContainerType(appId: \"{id}\", containerType: \"compact\") {{ _id }}"));
     until("another container", || if until_running(server, 1) == before { Err(format!("{before:?}")) } else { Ok(()) });
+    load.end();
     assert_eq!(app(server)["containerType"]["name"], "Compact (Pro)");
 
     let settings = r#"{\"public\":{},\"galaxy.meteor.com\":{\"env\":{\"GREETING\":\"from the settings\"}}}"#;
@@ -236,12 +244,14 @@ fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
     assert_eq!((&found["activeVersion"]["version"], &found["versions"][0]["version"]), (&2.into(), &2.into()), "{found}");
     assert_eq!(environment(server)["SECOND"], "yes");
     let version = found["versions"][1]["_id"].as_str().unwrap();
+    let load = Load::start(server, 4, "/slow");
     act(server, &format!("restoreVersion(appId: \"{id}\", versionId: \"{version}\") {{ _id }}"));
     until("the first version", || {
         let env = environment(server);
         if env.get("SECOND").is_none() && env["GALAXY_APP_VERSION_ID"] == "1" { Ok(()) } else { Err(env.to_string()) }
     });
     until_running(server, 1);
+    load.end();
     assert_eq!(app(server)["activeVersion"]["version"], 1);
 }
 
@@ -285,6 +295,8 @@ fn hostnames_settings_and_the_account_of_a_running_app() {
     act(&server, &format!("removeDomain(domainId: {})", saved["_id"]));
     server.visit_until(other, "/", |answer| answer.status != 200);
 
+    let usual = galaxy(&server, &format!("{{ app(hostname: \"{HOST}\") {{ containerStopGracePeriod }} }}"));
+    assert_eq!(usual["app"]["containerStopGracePeriod"], 30);
     let settings = "{containerStopGracePeriod: 10, unhealthyContainerReplacement: false, stickySessions: true}";
     let fields = "containerStopGracePeriod unhealthyContainerReplacement stickySessions";
     let set = act(&server, &format!("setAppSettings(appId: \"{id}\", settings: {settings}) {{ {fields} }}"));

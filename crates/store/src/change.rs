@@ -188,6 +188,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
+    /// Since when a replica that runs answers nobody; `None` when it answers again.
+    ReplicaHealth(ReplicaId, Option<Timestamp>),
     /// An entry of the audit log.
     Activity(Activity),
     /// Notifications have been made of these entries, and had not been of any of them.
@@ -469,6 +471,7 @@ impl Change {
             Self::ReplicaInsert(_) => "ReplicaInsert",
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
             Self::ReplicaEnd { .. } => "ReplicaEnd",
+            Self::ReplicaHealth(..) => "ReplicaHealth",
             Self::Activity(_) => "Activity",
             Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
             Self::DeliveryInsert(_) => "DeliveryInsert",
@@ -562,6 +565,7 @@ impl Change {
             | Self::EventInsert(_)
             | Self::EventComplete { .. }
             | Self::ReplicaEnd { .. }
+            | Self::ReplicaHealth(..)
             | Self::ActivitiesNoticed(_)
             | Self::NotificationSettingsSet { .. }
             | Self::NotificationSettingsDelete { .. }

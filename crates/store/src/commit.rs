@@ -89,6 +89,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ReplicaInsert(row) => replica::replica_insert(row),
         Change::ReplicaUpdate(row) => replica::replica_update(row),
         Change::ReplicaEnd { id, reason, at } => replica::replica_end(tenant, *id, reason, *at),
+        Change::ReplicaHealth(id, since) => replica::replica_health(tenant, *id, *since),
         Change::Activity(row) => activity::activity_insert(row),
         Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
         Change::DeliveryInsert(row) => delivery::delivery_insert(vault, row)?,

@@ -9,8 +9,8 @@ use crate::{Store, StoreError, instance};
 
 macro_rules! select {
     () => {
-        "SELECT id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, created_at, updated_at \
-         FROM replicas "
+        "SELECT id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, created_at, updated_at, \
+         unhealthy_since FROM replicas "
     };
 }
 
@@ -27,22 +27,28 @@ statements! {
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
     SYSTEM_WATCHED_REPLICAS =
         "SELECT r.id, r.workspace_id, r.deployment_id, r.generation, r.place, r.status, r.port, r.exit_code, r.reason, r.restarts, \
-         r.created_at, r.updated_at, i.id, i.workspace_id, i.project_id, i.environment_id, i.service_id, i.number, i.spec, i.created_at, \
+         r.created_at, r.updated_at, r.unhealthy_since, i.id, i.workspace_id, i.project_id, i.environment_id, i.service_id, i.number, i.spec, i.created_at, \
          i.updated_at FROM replicas r JOIN deployments d ON d.id = r.deployment_id JOIN instances i ON i.id = d.instance_id \
          WHERE r.status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') AND d.status = 'SUCCESS' AND NOT d.stopped \
          AND EXISTS (SELECT 1 FROM domains n WHERE n.workspace_id = i.workspace_id AND n.environment_id = i.environment_id \
-         AND n.service_id = i.service_id) ORDER BY r.id";
+         AND n.service_id = i.service_id) \
+         AND NOT EXISTS (SELECT 1 FROM tcp_proxies p WHERE p.workspace_id = i.workspace_id AND p.environment_id = i.environment_id \
+         AND p.service_id = i.service_id) ORDER BY r.id";
     REPLICA_INSERT =
         "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
-         created_at, updated_at) \
-         VALUES ($id, $workspace, $deployment, $generation, $place, $status, $port, $exit_code, $reason, $restarts, $created, $updated)";
+         created_at, updated_at, unhealthy_since) \
+         VALUES ($id, $workspace, $deployment, $generation, $place, $status, $port, $exit_code, $reason, $restarts, $created, $updated, \
+         $unhealthy)";
     REPLICA_UPDATE =
         "UPDATE replicas SET status = $status, port = $port, exit_code = $exit_code, reason = $reason, restarts = $restarts, \
-         updated_at = $updated WHERE id = $id AND workspace_id = $workspace \
+         updated_at = $updated, unhealthy_since = CASE WHEN $status = 'RUNNING' THEN unhealthy_since ELSE NULL END \
+         WHERE id = $id AND workspace_id = $workspace \
          AND (status <> 'REMOVING' OR $status IN ('REMOVING', 'STOPPED', 'REMOVED'))";
     REPLICA_END =
         "UPDATE replicas SET status = 'REMOVING', reason = $reason, updated_at = $at WHERE id = $id AND workspace_id = $workspace \
          AND status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING')";
+    REPLICA_HEALTH =
+        "UPDATE replicas SET unhealthy_since = $since WHERE id = $id AND workspace_id = $workspace AND status = 'RUNNING'";
 }
 
 fn row(r: &mut Record) -> Result<Replica, BadCell> {
@@ -59,6 +65,7 @@ fn row(r: &mut Record) -> Result<Replica, BadCell> {
         restarts: r.number()?,
         created_at: r.time()?,
         updated_at: r.time()?,
+        unhealthy_since: r.maybe_time()?,
     })
 }
 
@@ -103,7 +110,7 @@ impl Store {
         self.list(&SYSTEM_LIVE_REPLICAS, &[], row).await
     }
 
-    /// Every such replica to which requests of a domain are routed, with its instance, oldest first.
+    /// Every such replica to which requests of a domain are routed and that no TCP port leads to, with its instance, oldest first.
     ///
     /// # Errors
     /// The database does not answer.
@@ -113,8 +120,8 @@ impl Store {
 }
 
 pub(crate) fn replica_insert(replica: &Replica) -> Statement {
-    let Replica { id, workspace_id, deployment_id, generation, index, status, port, exit_code, reason, restarts, created_at, updated_at } =
-        replica;
+    let Replica { id, workspace_id, deployment_id, generation, index, status, port, exit_code, reason, .. } = replica;
+    let Replica { restarts, created_at, updated_at, unhealthy_since, .. } = replica;
     let params = params![
         id = *id,
         workspace = *workspace_id,
@@ -127,7 +134,8 @@ pub(crate) fn replica_insert(replica: &Replica) -> Statement {
         reason = reason.as_ref(),
         restarts = *restarts,
         created = *created_at,
-        updated = *updated_at
+        updated = *updated_at,
+        unhealthy = *unhealthy_since
     ];
     Statement::touch(&REPLICA_INSERT, params)
 }
@@ -149,4 +157,8 @@ pub(crate) fn replica_update(replica: &Replica) -> Statement {
 
 pub(crate) fn replica_end(tenant: Tenant, id: ReplicaId, reason: &str, at: Timestamp) -> Statement {
     Statement::touch(&REPLICA_END, params![id = id, workspace = tenant, reason = reason, at = at])
+}
+
+pub(crate) fn replica_health(tenant: Tenant, id: ReplicaId, since: Option<Timestamp>) -> Statement {
+    Statement::touch(&REPLICA_HEALTH, params![id = id, workspace = tenant, since = since])
 }

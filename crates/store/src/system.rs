@@ -6,11 +6,13 @@ use jiff::SignedDuration;
 use crate::executor::Record;
 use crate::{Store, StoreError};
 
-/// A deployment's files are needed while something may still happen to it, and while it is among the ten newest that a rollback can name.
+/// A deployment's files are needed while something may still happen to it, while it is among the ten newest that a rollback can name, and
+/// while it is one of its app's ten newest versions: those can be restored, however many deployments have followed and however their own
+/// ended.
 macro_rules! in_use {
     ($column:literal) => {
         concat!(
-            "SELECT DISTINCT ",
+            "SELECT ",
             $column,
             " FROM (SELECT ",
             $column,
@@ -18,7 +20,14 @@ macro_rules! in_use {
              WHERE status NOT IN ('FAILED', 'SKIPPED')) AS restorable \
              WHERE ",
             $column,
-            " IS NOT NULL AND (place <= 10 OR status <> 'REMOVED')"
+            " IS NOT NULL AND (place <= 10 OR status <> 'REMOVED') UNION SELECT ",
+            $column,
+            " FROM (SELECT ",
+            $column,
+            ", row_number() OVER (PARTITION BY instance_id ORDER BY id DESC) AS place FROM deployments \
+             WHERE reason = 'deploy') AS versions WHERE ",
+            $column,
+            " IS NOT NULL AND place <= 10"
         )
     };
 }

@@ -223,6 +223,7 @@ pub(crate) fn replica(deployment: &Deployment, index: u32) -> Replica {
         restarts: 2,
         created_at: now(),
         updated_at: now(),
+        unhealthy_since: None,
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use domain::activity::Actor;
 use domain::certificate::{Certificate, CertificateFacts, CertificateKey, CertificateSource};
-use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
+use domain::tcp_proxy::ProxyKind;
 use domain::*;
 use jiff::SignedDuration;
 use store::{CertificateChange, Change, DeploymentQuery, StoreError};
 
 use crate::fixture::*;
+use crate::volumes::proxy;
 
 /// Inserts deployments of the instance in this order.
 async fn history(fixture: &Fixture, tree: &Tree, statuses: &[DeploymentStatus]) -> Vec<Deployment> {
@@ -277,18 +279,30 @@ both! {
         assert_eq!(store.system_instances_with_work().await.unwrap(), [(busy.tenant.workspace(), busy.instance.id)]);
         assert_eq!(store.system_live_replicas().await.unwrap(), std::slice::from_ref(&busy.replica));
         // Of twelve that were removed, the ten newest can be rolled back to; what is live always counts.
-        let mut rows: Vec<Deployment> = (0..12).map(|_| deployment(&busy.instance, Removed)).collect();
-        for (i, row) in rows.iter_mut().enumerate() {
-            row.artifact = Some(format!("a{i}"));
-            row.source_blob = Some(format!("b{i}"));
-        }
-        let failed = Deployment { artifact: Some("failed".into()), ..deployment(&busy.instance, Failed) };
+        let again = |number: usize| Deployment {
+            reason: DeployReason::Redeploy,
+            artifact: Some(format!("a{number}")),
+            source_blob: Some(format!("b{number}")),
+            ..deployment(&busy.instance, Removed)
+        };
+        let failed = Deployment { artifact: Some("failed".into()), reason: DeployReason::Redeploy, ..deployment(&busy.instance, Failed) };
         let insert = |deployment| Change::DeploymentInsert { deployment, variables: BTreeMap::new() };
-        store.commit(busy.tenant, rows.into_iter().chain([failed]).map(insert).collect()).await.unwrap();
+        store.commit(busy.tenant, (0..12).map(again).chain([failed]).map(insert).collect()).await.unwrap();
         let mut artifacts = store.system_artifacts_in_use().await.unwrap();
         artifacts.sort();
         assert_eq!(artifacts, ["a10", "a11", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9", "artifact"]);
         assert_eq!(store.system_blobs_in_use().await.unwrap().len(), 11);
+        // Of its twelve versions, the ten newest can be restored: none of the deployments that followed takes them away.
+        let versions = (0..11).map(|number| Deployment {
+            artifact: Some(format!("v{number}")),
+            ..deployment(&busy.instance, if number == 5 { Failed } else { Removed })
+        });
+        store.commit(busy.tenant, versions.chain((12..24).map(again)).map(insert).collect()).await.unwrap();
+        let artifacts = store.system_artifacts_in_use().await.unwrap();
+        let kept = |name: &str| artifacts.iter().any(|artifact| artifact == name);
+        let lost: Vec<usize> = (1..11).filter(|number| !kept(&format!("v{number}"))).collect();
+        assert_eq!(lost, [0; 0], "versions that can be restored: {artifacts:?}");
+        assert!(kept("artifact") && !kept("v0") && !kept("a13") && kept("a14"), "{artifacts:?}");
         let deleted = Project { deleted_at: Some(now()), ..idle.project.clone() };
         store.commit(idle.tenant, vec![Change::ProjectUpdate(deleted)]).await.unwrap();
         let hours = |hours| now() + SignedDuration::from_hours(hours);
@@ -333,6 +347,26 @@ both! {
         assert_eq!(store.replicas_of(tenant, &[row.deployment_id]).await.unwrap(), [gone]);
     }
 
+    async fn who_answers_nobody_is_marked_while_it_runs(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant, row) = (&fixture.store, tree.tenant, &tree.replica);
+        let mark = |since| store.commit(tenant, vec![Change::ReplicaHealth(row.id, since)]);
+        let update = |row: Replica| store.commit(tenant, vec![Change::ReplicaUpdate(row)]);
+        let found = || async { store.replicas_of(tenant, &[row.deployment_id]).await.unwrap().remove(0) };
+        mark(Some(later(1))).await.unwrap();
+        assert_eq!(found().await, Replica { unhealthy_since: Some(later(1)), ..row.clone() });
+        // Who writes down something else need not know of it.
+        update(Replica { restarts: 3, ..row.clone() }).await.unwrap();
+        assert_eq!((found().await.unhealthy_since, found().await.restarts), (Some(later(1)), 3));
+        mark(None).await.unwrap();
+        assert!(found().await.answers());
+        // Its next life begins without a mark, and is not marked before it runs.
+        mark(Some(later(2))).await.unwrap();
+        update(Replica { status: ReplicaStatus::Restarting, ..row.clone() }).await.unwrap();
+        assert!(found().await.answers());
+        assert!(matches!(mark(Some(later(3))).await, Err(StoreError::Stale)));
+    }
+
     async fn replicas_that_are_gone_are_deleted_but_for_the_newest(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let (store, tenant) = (&fixture.store, tree.tenant);
@@ -362,12 +396,15 @@ both! {
         use DeploymentStatus::*;
         let (app, database, stopped, late) =
             (fixture.tree("app").await, fixture.tree("database").await, fixture.tree("stopped").await, fixture.tree("late").await);
+        let other = fixture.tree("other").await;
         let store = &fixture.store;
-        for tree in [&app, &database, &stopped] {
+        for tree in [&app, &database, &stopped, &other] {
             let live = Change::DeploymentMove { id: tree.deployment.id, from: Building, to: Success, reason: None, at: now() };
             store.commit(tree.tenant, vec![live]).await.unwrap();
         }
         store.commit(database.tenant, vec![Change::DomainDelete(database.domain.id)]).await.unwrap();
+        // What speaks something else behind a port of its own need not answer HTTP.
+        store.commit(other.tenant, vec![Change::TcpProxyInsert(proxy(&other, ProxyKind::Public, 30_007))]).await.unwrap();
         let stop = Change::DeploymentStopped { id: stopped.deployment.id, stopped: true, at: now() };
         store.commit(stopped.tenant, vec![stop]).await.unwrap();
         assert_eq!(store.replicas_of(late.tenant, &[late.deployment.id]).await.unwrap(), std::slice::from_ref(&late.replica));

@@ -63,6 +63,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
         Change::EventInsert(DeploymentEvent { id: EventId::generate(), ..of.event.clone() }),
         Change::EventComplete { deployment: id, step: EventStep::BuildImage, at, error: None, detail: None },
         Change::ReplicaEnd { id: of.replica.id, reason: "stolen".into(), at },
+        Change::ReplicaHealth(of.replica.id, Some(at)),
         Change::MemberRemove { user: of.user.id },
         Change::ApiKeyRevoke { id: of.key.id, at },
     ];

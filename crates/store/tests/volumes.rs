@@ -60,7 +60,7 @@ fn backup(of: &VolumeInstance) -> Backup {
     }
 }
 
-fn proxy(tree: &Tree, kind: ProxyKind, port: u16) -> TcpProxy {
+pub(crate) fn proxy(tree: &Tree, kind: ProxyKind, port: u16) -> TcpProxy {
     TcpProxy {
         id: TcpProxyId::generate(),
         workspace_id: tree.tenant.workspace(),

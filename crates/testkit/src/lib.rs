@@ -207,6 +207,8 @@ impl TestApp {
         let now = Timestamp::now();
         let instance = ops::service::service_instance_get(&app.ctx, app.environment, app.service).await.expect("an instance").row;
         let mut spec = instance.spec;
+        // Nobody waits half a minute for what is only played.
+        spec.deploy.draining_seconds = 3;
         change(&mut spec);
         let id = DeploymentId::generate();
         std::fs::create_dir_all(self.dir().join("artifacts").join(id.to_string())).expect("an artifact");

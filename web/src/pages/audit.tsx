@@ -23,6 +23,7 @@ export function Audit() {
 const sentences: Record<string, (data: Data) => string> = {
   account_update: () => "changed their profile",
   api_key_create: (data) => `made the key ${said(data.label)}`,
+  app_silent: () => "found that no container of an app answers",
   container_count_set: (data) => `scaled from ${said(data.from)} to ${said(data.to)}`,
   container_kill: () => "killed a container",
   container_shell: () => "opened a shell in a container",

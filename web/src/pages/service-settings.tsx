@@ -140,7 +140,7 @@ const labels: Record<Key, [label: string, placeholder: string, hint?: string]> =
   cronSchedule: ["Run on a schedule, UTC", "0 4 * * *", "Empty: it runs all the time"],
   healthcheckPath: ["Path", "/health"],
   healthcheckTimeout: ["Wait at most, seconds", "300"],
-  drainingSeconds: ["To finish before it is ended, seconds", "0"],
+  drainingSeconds: ["To finish before it is ended, seconds", "30"],
   overlapSeconds: ["Old and new side by side, seconds", "0"],
 };
 

@@ -41,7 +41,7 @@ impl Container {
     }
     /// It is healthy.
     fn up(&self) -> bool {
-        self.row.status == ReplicaStatus::Running
+        self.row.is_up()
     }
     fn created_at(&self) -> String {
         DateTime(self.row.created_at).text()

@@ -80,6 +80,7 @@ impl Galaxy {
             restarts: 0,
             created_at: now,
             updated_at: now,
+            unhealthy_since: None,
         };
         let rows: Vec<Replica> = (from..from + count).map(replica).collect();
         let ids = rows.iter().map(|row| row.id).collect();

@@ -76,6 +76,7 @@ async fn container(world: &World, estate: &Estate) -> ReplicaId {
         restarts: 0,
         created_at: now,
         updated_at: now,
+        unhealthy_since: None,
     };
     let id = replica.id;
     world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ReplicaInsert(replica)]).await.unwrap();

@@ -39,6 +39,8 @@ pub const APP_SLEPT: &str = "app_slept";
 pub const APP_WOKEN: &str = "app_woken";
 /// All containers of an app ended by themselves and well, so that it counts as stopped.
 pub const APP_ENDED: &str = "app_ended";
+/// All containers of an app run, and none of them answers any more.
+pub const APP_SILENT: &str = "app_silent";
 /// An app was deleted; its entry knows its hostname.
 pub const APP_REMOVED: &str = "app_removed";
 /// An app went to another account; the entries of both know its hostname.
@@ -49,7 +51,7 @@ pub const APP_PLAN: &str = "app_plan";
 const CONNECTION: &str = "A new connection";
 
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 28] = [
+const KINDS: [(&str, ActivityKind); 29] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
@@ -78,6 +80,7 @@ const KINDS: [(&str, ActivityKind); 28] = [
     ("trigger_over_limit", kind("triggerAddContainersLimitError", "Trigger add containers limit error")),
     ("container_unhealthy", quiet("containerUnhealthy", "Container unhealthy")),
     ("app_unavailable", quiet("appUnavailable", "App unavailable")),
+    (APP_SILENT, quiet("appUnavailable", "App unavailable")),
 ];
 
 impl ActivityKind {
@@ -300,6 +303,7 @@ mod tests {
             ),
             ("container_unhealthy", container(), "Container x1z2 of a.example.com is unhealthy and is replaced"),
             ("app_unavailable", reason(), "a.example.com is unavailable: none of its containers is healthy"),
+            (APP_SILENT, json!({}), "a.example.com is unavailable: none of its containers is healthy"),
         ] {
             assert_eq!(sentence(verb, data.clone()).as_deref(), Some(wanted), "{verb} {data}");
         }

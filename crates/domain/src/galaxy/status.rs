@@ -86,8 +86,8 @@ words! {
 pub fn container_status(replica: &Replica) -> ContainerStatus {
     match replica.status {
         ReplicaStatus::Created | ReplicaStatus::Initializing => ContainerStatus::Starting,
-        ReplicaStatus::Running => ContainerStatus::Running,
-        ReplicaStatus::Restarting | ReplicaStatus::Crashed => ContainerStatus::Unhealthy,
+        ReplicaStatus::Running if replica.is_up() => ContainerStatus::Running,
+        ReplicaStatus::Running | ReplicaStatus::Restarting | ReplicaStatus::Crashed => ContainerStatus::Unhealthy,
         ReplicaStatus::Removing => ContainerStatus::Stopping,
         ReplicaStatus::Exited | ReplicaStatus::Stopped | ReplicaStatus::Removed => ContainerStatus::Stopped,
     }
@@ -144,6 +144,8 @@ enum Place {
     Starting,
     /// Takes the place of one that was killed, has ended or was lost.
     Replaced,
+    /// Runs, and answers nobody.
+    Silent,
 }
 
 impl Place {
@@ -152,8 +154,11 @@ impl Place {
         let mut rows: Vec<&Replica> = replicas.iter().filter(mine).collect();
         rows.sort_by_key(|row| row.id);
         let newest = rows.last();
-        if newest.is_some_and(|row| row.status == ReplicaStatus::Running) {
+        if newest.is_some_and(|row| row.is_up()) {
             return Self::Healthy;
+        }
+        if newest.is_some_and(|row| row.status == ReplicaStatus::Running) {
+            return Self::Silent;
         }
         let comes = |row: &&Replica| matches!(row.status, ReplicaStatus::Created | ReplicaStatus::Initializing);
         if newest.is_some_and(|row| row.restarts > 0) {

@@ -7,7 +7,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn replica(index: u32, phase: Phase) -> ReplicaState {
-    ReplicaState { id: ReplicaId::generate(), index, generation: 0, phase }
+    ReplicaState { id: ReplicaId::generate(), index, generation: 0, phase, answers: true }
 }
 
 fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>) -> DeploymentState {
@@ -19,6 +19,7 @@ fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>
         wanted,
         since: at(0),
         health_seconds: 300,
+        verified: true,
         overlap_seconds: 0,
         waiting: false,
         replicas,
@@ -67,6 +68,40 @@ fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
         assert_eq!(plan.transition.len(), 1);
         assert_eq!((plan.transition[0].deployment, plan.transition[0].to), (new.id, to));
     }
+}
+
+#[test]
+fn who_answers_nobody_is_asked_only_where_nobody_answers() {
+    let silent = |index| ReplicaState { answers: false, ..replica(index, Phase::Healthy) };
+    let route = |wanted, replicas: &[&ReplicaState]| {
+        let it = deployment(DeploymentStatus::Success, wanted, replicas.iter().map(|replica| (*replica).clone()).collect());
+        let plan = plan(&Observed { deployments: vec![it], ..Observed::default() }, at(1));
+        (plan.route, plan.stop.into_iter().map(|(id, _)| id).collect::<Vec<_>>())
+    };
+    let (zero, one) = (silent(0), replica(1, Phase::Healthy));
+    assert_eq!(route(2, &[&zero, &one]), (vec![one.id], vec![]));
+    assert_eq!(route(1, &[&zero]), (vec![zero.id], vec![]), "better a slow answer than none");
+    // The one that answers goes when another does.
+    assert_eq!(route(1, &[&zero, &one]), (vec![one.id], vec![]));
+    let zero = ReplicaState { answers: true, ..zero };
+    assert_eq!(route(1, &[&zero, &one]), (vec![zero.id], vec![one.id]));
+}
+
+#[test]
+fn a_candidate_that_nobody_verifies_is_deployed_when_it_is_late_and_serves_when_it_answers() {
+    let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let mut new = DeploymentState { verified: false, ..deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Starting)]) };
+    let look = |new: &DeploymentState, now| plan(&Observed { deployments: vec![old.clone(), new.clone()], ..Observed::default() }, at(now));
+    assert!(look(&new, 299).transition.is_empty());
+    let late = look(&new, 300);
+    assert_eq!((late.transition.len(), late.transition[0].deployment, late.transition[0].to), (1, new.id, DeploymentStatus::Success));
+    new.status = DeploymentStatus::Success;
+    for plan in [late, look(&new, 301)] {
+        assert_eq!((plan.serving, plan.stop.len(), plan.start.len()), (Some(old.id), 0, 0));
+    }
+    new.replicas[0].phase = Phase::Healthy;
+    let then = look(&new, 302);
+    assert_eq!((then.serving, then.stop.len()), (Some(new.id), 1));
 }
 
 #[test]
@@ -163,11 +198,14 @@ fn any_deployment() -> impl Strategy<Value = DeploymentState> {
         Just(DeploymentStatus::Crashed),
         Just(DeploymentStatus::Removing)
     ];
-    let replicas = prop::collection::vec((0u32..3, 0i64..2, any_phase()), 0..5);
+    let replicas = prop::collection::vec((0u32..3, 0i64..2, any_phase(), any::<bool>()), 0..5);
     (status, 0u32..3, 0i64..2, any::<bool>(), replicas).prop_map(|(status, wanted, generation, stopped, replicas)| DeploymentState {
         generation,
         stopped: stopped && status == DeploymentStatus::Success,
-        replicas: replicas.into_iter().map(|(index, generation, phase)| ReplicaState { generation, ..replica(index, phase) }).collect(),
+        replicas: replicas
+            .into_iter()
+            .map(|(index, generation, phase, answers)| ReplicaState { generation, answers, ..replica(index, phase) })
+            .collect(),
         ..deployment(status, wanted, vec![])
     })
 }

@@ -49,6 +49,7 @@ fn replica(of: &Deployment, index: u32, status: ReplicaStatus, reason: Option<&s
         restarts: 0,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
+        unhealthy_since: None,
     }
 }
 
@@ -87,6 +88,17 @@ fn an_app_is_updating_while_it_is_scaled_and_not_when_a_container_is_replaced() 
         }
         assert_eq!(app_status(std::slice::from_ref(&serving), Some(&serving), &rows, wanted), expected, "{what}");
     }
+}
+
+#[test]
+fn who_runs_and_answers_nobody_is_unhealthy() {
+    let serving = deployment(D::Success);
+    let up = replica(&serving, 0, R::Running, None);
+    let silent = |index| Replica { unhealthy_since: Some(Timestamp::UNIX_EPOCH), ..replica(&serving, index, R::Running, None) };
+    assert_eq!((container_status(&up), container_status(&silent(0))), (ContainerStatus::Running, ContainerStatus::Unhealthy));
+    let state = |rows: &[Replica]| app_status(std::slice::from_ref(&serving), Some(&serving), rows, rows.len() as u32);
+    assert_eq!(state(&[up, silent(1)]), AppStatus::Running);
+    assert_eq!(state(&[silent(0), silent(1)]), AppStatus::Unavailable);
 }
 
 #[test]

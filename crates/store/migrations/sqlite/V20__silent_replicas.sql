@@ -1,0 +1,2 @@
+-- Since when a replica that runs answers nobody.
+ALTER TABLE replicas ADD COLUMN unhealthy_since INTEGER;
