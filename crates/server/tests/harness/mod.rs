@@ -2,12 +2,8 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
 pub mod names;
-<<<<<<< HEAD
-mod ports;
-||||||| d7c1629
-=======
 pub mod pebble;
->>>>>>> s6-dash
+mod ports;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
