@@ -47,6 +47,7 @@ const WORKSPACE_WIDE: &[&str] = &[
     "MEMBERS",
     "MEMBER_REMOVE",
     "MEMBER_SET",
+    "NOTIFICATION_RULES",
     "PROJECT_COUNT",
     "TRIGGERS_OF_EVENTS",
 ];

@@ -4,7 +4,7 @@ use domain::galaxy::ActivityKind;
 use domain::notification::NotificationSettings;
 use domain::{Permission, Place, Tenant};
 use serde_json::json;
-use store::Change;
+use store::{Change, NotificationChange};
 
 use super::{account_get, app_for};
 use crate::{Error, OpCtx};
@@ -56,10 +56,10 @@ pub async fn notification_settings_set(
         None => ctx.activity(tenant, None, "notification_settings_set", tenant.workspace(), data),
     };
     let change = match settings {
-        Some(settings) => Change::NotificationSettingsSet { instance: id, settings, at: ctx.now },
-        None => Change::NotificationSettingsDelete { instance: id },
+        Some(settings) => NotificationChange::SettingsSet { instance: id, settings, at: ctx.now },
+        None => NotificationChange::SettingsDelete { instance: id },
     };
-    ctx.commit(tenant, vec![change, activity]).await
+    ctx.commit(tenant, vec![Change::Notification(change), activity]).await
 }
 
 fn check(settings: &NotificationSettings) -> Result<(), Error> {
