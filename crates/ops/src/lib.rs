@@ -24,6 +24,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod logs;
 pub mod metric;
+pub mod notification_rule;
 pub mod oauth;
 pub mod operator;
 pub mod platform;
@@ -40,6 +41,7 @@ pub mod template;
 pub mod token;
 pub mod variable;
 pub mod volume;
+pub mod webhook;
 pub mod workflow;
 pub mod workspace;
 
@@ -64,6 +66,8 @@ pub struct Ops {
     pub signals: Signals,
     /// Programs that people have started in their containers.
     pub shells: shell::Shells,
+    /// The way to webhooks that people try out.
+    pub webhooks: webhook::Webhooks,
     /// The installation's settings that verbs depend on.
     pub settings: Settings,
     /// Who presented which key, while nothing has changed in the store.
@@ -86,6 +90,7 @@ impl Ops {
             telemetry,
             signals: Signals::default(),
             shells: shell::Shells::default(),
+            webhooks: webhook::Webhooks::default(),
             settings,
             principals: auth::Principals::default(),
             limits: limit::Limiter::default(),
