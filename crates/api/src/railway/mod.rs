@@ -22,6 +22,7 @@ mod log;
 mod metric;
 mod mutation;
 mod notification;
+mod notification_rule;
 mod operator;
 mod plugin;
 mod project;
