@@ -195,6 +195,7 @@ const members = createRoute({
 });
 
 const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
+const webhooks = createRoute({ getParentRoute: () => root, path: "/w/$workspace/webhooks", component: lazyRouteComponent(() => import("./pages/webhooks"), "Webhooks") });
 const usage = createRoute({ getParentRoute: () => root, path: "/w/$workspace/usage", component: lazyRouteComponent(() => import("./pages/usage"), "WorkspaceUsage") });
 const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
 const invite = createRoute({ getParentRoute: () => root, path: "/invite/$code", component: lazyRouteComponent(() => import("./pages/invite"), "Invite") });
@@ -237,6 +238,7 @@ const tree = root.addChildren([
   tokens,
   members,
   notifications,
+  webhooks,
   usage,
   audit,
   invite,

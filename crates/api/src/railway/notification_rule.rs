@@ -125,7 +125,8 @@ pub(crate) struct NotificationRuleDelivery {
 #[derive(Clone, Debug, GraphQLInputObject)]
 #[graphql(context = Ctx, scalar = Scalar)]
 pub(crate) struct CreateNotificationRuleInput {
-    /// `{"type": "WEBHOOK", "url": …, "secret": …}` or `{"type": "EMAIL", "to": […]}` each.
+    /// `{"type": "WEBHOOK", "url": …, "secret": …}` or `{"type": "EMAIL", "to": […]}` each. Without `to`, every member gets the mail. With a
+    /// secret, messages are signed as Svix does, in the headers `svix-id`, `svix-timestamp` and `svix-signature`.
     channel_configs: Vec<NotificationChannelConfig>,
     ephemeral_environments: Option<bool>,
     /// By the names in `notificationEventTypes`; every event when there are none.
