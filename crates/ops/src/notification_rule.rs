@@ -99,7 +99,8 @@ pub async fn notification_rule_update(
     id: NotificationRuleId,
     patch: NotificationRulePatch,
 ) -> Result<NotificationRule, Error> {
-    anew(|| update(ctx, id, &patch)).await
+    let patch = &patch;
+    anew(|| update(ctx, id, patch)).await
 }
 
 async fn update(ctx: &OpCtx, id: NotificationRuleId, patch: &NotificationRulePatch) -> Result<NotificationRule, Error> {
