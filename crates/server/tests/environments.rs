@@ -332,7 +332,6 @@ fn other_command_lines_end_as_they_were_recorded() {
 
 /// `railway mcp local`: each tool of the recording that is about this server, over its standard input and output.
 fn tools(server: &Server, site: &Path) {
-    use std::io::{BufRead as _, Write as _};
     let region = server.graphql("{ regions { name } }")["data"]["regions"][0]["name"].clone();
     let calls = [
         ("whoami", json!({})),
