@@ -152,7 +152,7 @@ pub struct NotificationRule {
     pub workspace_id: WorkspaceId,
     /// The only project that it is about; every one of the workspace for `None`. The rule goes with it.
     pub project_id: Option<ProjectId>,
-    /// The member who made it, with whom it goes; `None` when a key did that.
+    /// The member who made it, with whom it goes; `None` when whoever did that is none.
     pub created_by: Option<UserId>,
     /// What is told.
     pub spec: RuleSpec,
@@ -273,7 +273,8 @@ impl Notice<'_> {
             Some(("discord.com" | "discordapp.com" | "ptb.discord.com" | "canary.discord.com", path))
                 if path.starts_with("/api/webhooks/") =>
             {
-                json!({"content": self.sentence()})
+                // Discord takes no more.
+                json!({"content": self.sentence().chars().take(2_000).collect::<String>()})
             }
             _ => self.payload(),
         }

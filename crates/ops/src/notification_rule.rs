@@ -2,7 +2,7 @@
 
 use domain::delivery::{Delivery, DeliveryAttempt, RULE_DELIVERIES};
 use domain::notification_rule::{Channel, ChannelConfig, NoticeEvent, NoticeSeverity, NotificationRule, RuleSpec};
-use domain::{DeliveryId, NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, UserId, WorkspaceId};
+use domain::{DeliveryId, NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, Tenant, UserId, WorkspaceId};
 use serde_json::{Map, Value, json};
 use store::{Change, NotificationChange};
 use url::Url;
@@ -78,7 +78,7 @@ pub async fn notification_rule_create(ctx: &OpCtx, wanted: NotificationRuleCreat
         id: NotificationRuleId::generate(),
         workspace_id: workspace,
         project_id: project,
-        created_by: maker(ctx, workspace),
+        created_by: maker(ctx, tenant).await?,
         spec: RuleSpec { event_types: events(event_types)?, severities, ephemeral_environments },
         channels: read_channels(ctx, &channels, &[])?,
         created_at: ctx.now,
@@ -152,14 +152,15 @@ async fn rule_for(ctx: &OpCtx, id: NotificationRuleId) -> Result<Opened<Notifica
     ctx.open(found, "Notification rule", |_| Place::Workspace, Permission::Write)
 }
 
-/// The member with whom a rule goes. An operator may reach a workspace without being one, and keys belong to the workspace itself.
-fn maker(ctx: &OpCtx, workspace: WorkspaceId) -> Option<UserId> {
-    match &ctx.principal {
-        Principal::User(person) => {
-            person.memberships.iter().any(|membership| membership.workspace.id == workspace).then_some(person.user.id)
-        }
-        Principal::Anonymous | Principal::Key(_) | Principal::System(_) => None,
-    }
+/// The member with whom a rule goes: what a key makes is its maker's. An operator may reach a workspace without being one.
+async fn maker(ctx: &OpCtx, tenant: Tenant) -> Result<Option<UserId>, Error> {
+    let user = match &ctx.principal {
+        Principal::User(person) => person.user.id,
+        Principal::Key(key) => key.key.user_id,
+        Principal::Anonymous | Principal::System(_) => return Ok(None),
+    };
+    let members = ctx.ops.store.members(tenant).await?;
+    Ok(members.iter().any(|member| member.user.id == user).then_some(user))
 }
 
 /// What the audit log says of a rule: neither addresses nor secrets.

@@ -35,6 +35,7 @@ statements! {
         "UPDATE notification_rules SET spec = $spec, sealed_channels = $sealed, updated_at = $updated \
          WHERE id = $id AND workspace_id = $workspace AND updated_at = $seen";
     NOTIFICATION_RULE_DELETE = "DELETE FROM notification_rules WHERE id = $id AND workspace_id = $workspace";
+    NOTIFICATION_RULES_OF_MEMBER_DELETE = "DELETE FROM notification_rules WHERE workspace_id = $workspace AND created_by = $user";
     NOTIFICATION_RULE_DELIVERIES_DELETE = "DELETE FROM deliveries WHERE kind = $kind AND subject = $subject AND workspace_id = $workspace";
 }
 
@@ -66,6 +67,11 @@ pub enum NotificationChange {
     },
     /// A rule with its messages, those that wait to be sent included.
     RuleDelete(NotificationRuleId),
+    /// The rules that a member made. There may be none.
+    RulesDelete {
+        /// Who.
+        user: UserId,
+    },
 }
 
 impl NotificationChange {
@@ -76,13 +82,14 @@ impl NotificationChange {
             Self::RuleInsert(_) => "NotificationRuleInsert",
             Self::RuleUpdate { .. } => "NotificationRuleUpdate",
             Self::RuleDelete(_) => "NotificationRuleDelete",
+            Self::RulesDelete { .. } => "NotificationRulesDelete",
         }
     }
 
     pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
         match self {
             Self::RuleInsert(rule) | Self::RuleUpdate { rule, .. } => Some(rule.workspace_id),
-            Self::SettingsSet { .. } | Self::SettingsDelete { .. } | Self::RuleDelete(_) => None,
+            Self::SettingsSet { .. } | Self::SettingsDelete { .. } | Self::RuleDelete(_) | Self::RulesDelete { .. } => None,
         }
     }
 }
@@ -96,6 +103,9 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &NotificationCha
         NotificationChange::RuleInsert(rule) => vec![rule_insert(vault, rule)?],
         NotificationChange::RuleUpdate { rule, seen } => vec![rule_update(vault, rule, *seen)?],
         NotificationChange::RuleDelete(id) => rule_delete(tenant, *id),
+        NotificationChange::RulesDelete { user } => {
+            vec![Statement::any(&NOTIFICATION_RULES_OF_MEMBER_DELETE, params![workspace = tenant, user = *user])]
+        }
     })
 }
 

@@ -45,6 +45,7 @@ const sentences: Record<string, (data: Data) => string> = {
   notification_rule_create: () => "made a notification rule",
   notification_rule_delete: () => "deleted a notification rule",
   notification_rule_update: () => "changed a notification rule",
+  notification_rules_end: (data) => `ended the notification rules of ${said(data.email)}`,
   notification_settings_set: () => "changed whom events are told to",
   operator_backup_create: (data) => `copied the server's database to ${said(data.name)}`,
   operator_backup_delete: (data) => `deleted the copy ${said(data.name)} of the server's database`,

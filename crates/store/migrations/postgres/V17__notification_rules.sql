@@ -1,5 +1,5 @@
 -- Whom deployments of a workspace, or of one project of it, are told to. Addresses and signing secrets are sealed. A rule goes with its
--- project, and with the member who made it when they leave; created_by is null for one that a key made.
+-- project, and with the member who made it when they leave; created_by is null when an operator made it.
 CREATE TABLE notification_rules (
     id UUID NOT NULL PRIMARY KEY,
     workspace_id UUID NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
