@@ -21,7 +21,7 @@ async function generate(surface, mine, target) {
   }
 
   const config = {
-    scalars: { DateTime: "string", JSON: "any", DeploymentMeta: "any", EnvironmentConfig: "any", EnvironmentVariables: "Record<string, string | null>" },
+    scalars: { DateTime: "string", JSON: "any", DeploymentMeta: "any", EnvironmentConfig: "any", NotificationChannelConfig: "any", EnvironmentVariables: "Record<string, string | null>" },
     enumsAsTypes: true,
     skipTypename: false,
     useTypeImports: true,

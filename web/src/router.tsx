@@ -197,6 +197,7 @@ const members = createRoute({
 });
 
 const notifications = createRoute({ getParentRoute: () => root, path: "/w/$workspace/notifications", component: lazyRouteComponent(() => import("./pages/notifications"), "Notifications") });
+const webhooks = createRoute({ getParentRoute: () => root, path: "/w/$workspace/webhooks", component: lazyRouteComponent(() => import("./pages/webhooks"), "Webhooks") });
 const usage = createRoute({ getParentRoute: () => root, path: "/w/$workspace/usage", component: lazyRouteComponent(() => import("./pages/usage"), "WorkspaceUsage") });
 const plan = createRoute({ getParentRoute: () => root, path: "/w/$workspace/plan", component: lazyRouteComponent(() => import("./pages/plan"), "PlanPage") });
 const audit = createRoute({ getParentRoute: () => root, path: "/w/$workspace/audit", component: lazyRouteComponent(() => import("./pages/audit"), "Audit") });
@@ -240,6 +241,7 @@ const tree = root.addChildren([
   tokens,
   members,
   notifications,
+  webhooks,
   usage,
   plan,
   audit,

@@ -267,6 +267,26 @@ await step("events are told to a webhook", async () => {
   await tidy(page, "notifications");
 });
 
+await step("a rule sends deployments to a webhook", async () => {
+  await page.goto(`${api}/w/${workspace}/webhooks`);
+  await page.getByRole("button", { name: "New rule" }).click();
+  await page.getByLabel("Address of the webhook").fill("http://127.0.0.1:9/rule");
+  await page.getByRole("button", { name: "Make one" }).click();
+  assert.match(await page.getByLabel("Secret").inputValue(), /^whsec_/);
+  await page.getByLabel("Deployment.building").uncheck();
+  await page.getByRole("button", { name: "Save" }).click();
+  const rules = page.getByRole("list", { name: "Rules" });
+  await rules.getByText("http://127.0.0.1:9/rule").waitFor();
+  await rules.getByText("Signed").waitFor();
+  assert.equal(await rules.getByText("Deployment.building").count(), 0);
+  await rules.getByRole("button", { name: "Messages" }).click();
+  await rules.getByText("Nothing was sent").waitFor();
+  await tidy(page, "webhooks");
+  await rules.getByRole("button", { name: "What can be done" }).click();
+  await page.getByRole("menuitem", { name: "Delete" }).click();
+  await page.getByText("No rules").waitFor();
+});
+
 await step("the audit log says who did what", async () => {
   await page.goto(`${api}/w/${workspace}/audit`);
   const entries = page.getByRole("list", { name: "Activities" });

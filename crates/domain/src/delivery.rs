@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{DeliveryId, WorkspaceId};
 
+/// The kind of messages that rules make; their subject is the rule's id.
+pub const RULE_DELIVERIES: &str = "notification_rule";
+
 /// One message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Delivery {

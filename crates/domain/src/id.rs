@@ -99,6 +99,10 @@ ids! {
     SessionId,
     /// A message to somebody's webhook or mailbox.
     DeliveryId,
+    /// Whom deployments are told to.
+    NotificationRuleId,
+    /// One place that a rule tells of deployments.
+    NotificationChannelId,
     /// A rule that scales or heals an app by its metrics.
     TriggerId,
     /// A volume: in each environment it has an instance.

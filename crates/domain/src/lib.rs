@@ -19,6 +19,7 @@ pub mod metric;
 pub mod name;
 pub mod network;
 pub mod notification;
+pub mod notification_rule;
 pub mod page;
 pub mod project;
 pub mod rate;

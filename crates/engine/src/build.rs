@@ -104,7 +104,8 @@ impl Job {
                 changes.push(Change::EventComplete { deployment: id, step: EventStep::SnapshotCode, at: now, error: None, detail: None });
             }
             let (from, to) = (self.deployment.status, DeploymentStatus::Building);
-            changes.extend([begin, Change::DeploymentMove { id, from, to, reason: None, at: now }]);
+            let told = record::about(&self.deployment, "deployment_building", None);
+            changes.extend([begin, Change::DeploymentMove { id, from, to, reason: None, at: now }, told]);
         }
         self.commit(changes).await?;
         let result = self.build().await;
@@ -304,10 +305,12 @@ async fn carry_out_pre_deploy(
             // At once: with the event alone, a control plane that ended in between would take the step for done.
             let (from, to) = (DeploymentStatus::Deploying, DeploymentStatus::Failed);
             let mut changes = done(Some(reason.clone()));
+            changes.extend(record::of_move(deployment, to, Some(&reason)));
             changes.push(Change::DeploymentMove { id, from, to, reason: Some(reason), at });
             shared.ops.store.commit(tenant, changes).await?
         }
     };
+    shared.tell();
     Ok(())
 }
 

@@ -198,6 +198,7 @@ impl Engine {
         tracker.spawn(meter::run(shared.clone()));
         tracker.spawn(sweep::run(shared.clone()));
         tracker.spawn(outgoing::post::run(shared.clone()));
+        tracker.spawn(outgoing::trial::run(shared.clone(), shared.ops.webhooks.requests()));
         tracker.spawn(volumes::run(shared.clone()));
         tracker.spawn(volumes::gauge(shared.clone()));
         tracker.spawn(notify::run(shared.clone()));

@@ -1,8 +1,10 @@
 //! Makes messages of what has happened to apps, and starts the workflows that wait for it.
 //!
 //! Should be true after each pass: every entry of the audit log about an app has been looked at, for each that somebody wants to be told
-//! of there is a message, and for each that a workflow waits for a run. All are one commit, so that none is told twice or forgotten;
-//! sending is [`crate::outgoing::post`]'s affair, and holds up nobody.
+//! of, by their settings or by a rule, there is a message, and for each that a workflow waits for a run. All are one commit, so that none
+//! is told twice or forgotten; sending is [`crate::outgoing::post`]'s affair, and holds up nobody.
+
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -89,14 +91,9 @@ async fn tell(shared: &Shared, tenant: Tenant, mut activities: Vec<Activity>) ->
         return Ok(Told { made: false, left });
     }
     let noticed = Change::ActivitiesNoticed(activities.iter().map(|activity| activity.id).collect());
-    let made = match messages(shared, tenant, &activities).await {
-        // What nobody can read today, nobody can tomorrow: the entries behind these would wait for ever.
-        Err(error @ StoreError::Corrupt(_)) => {
-            tracing::error!(%error, workspace = %tenant.workspace(), entries = activities.len(), "notifications are left out");
-            vec![]
-        }
-        made => made?,
-    };
+    let mut names = Names::default();
+    let mut made = readable(tenant, messages(shared, tenant, &activities, &mut names).await)?;
+    made.extend(readable(tenant, rules::messages(shared, tenant, &activities, &mut names).await)?);
     let some = !made.is_empty();
     let begun = !starts.changes.is_empty();
     let changes = std::iter::once(noticed).chain(made.into_iter().map(Change::DeliveryInsert)).chain(starts.changes).collect();
@@ -113,8 +110,19 @@ async fn tell(shared: &Shared, tenant: Tenant, mut activities: Vec<Activity>) ->
     }
 }
 
+/// What nobody can read today, nobody can tomorrow: the entries behind these would wait for ever.
+fn readable(tenant: Tenant, made: Result<Vec<Delivery>, StoreError>) -> Result<Vec<Delivery>, StoreError> {
+    match made {
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::error!(%error, workspace = %tenant.workspace(), "notifications are left out");
+            Ok(vec![])
+        }
+        made => made,
+    }
+}
+
 /// What the apps and the account want to be told.
-async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> Result<Vec<Delivery>, StoreError> {
+async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity], names: &mut Names) -> Result<Vec<Delivery>, StoreError> {
     let store = &shared.ops.store;
     let told: Vec<(&Activity, ActivityKind, InstanceId)> =
         activities.iter().filter_map(|activity| Some((activity, ActivityKind::of(activity)?, activity.instance_id?))).collect();
@@ -128,7 +136,6 @@ async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> R
         return Ok(vec![]);
     }
     let hosts = hosts(shared, tenant).await?;
-    let mut names = Names::default();
     let mut deliveries = vec![];
     for (activity, kind, instance) in told {
         // A database or a worker is no app.
@@ -149,24 +156,25 @@ async fn messages(shared: &Shared, tenant: Tenant, activities: &[Activity]) -> R
                 body["channel"] = json!(channel);
             }
             let target = Target::Webhook { url: url.to_owned(), headers: BTreeMap::new(), secret: None };
-            deliveries.push(message(tenant, instance, target, body.to_string()));
+            deliveries.push(message(tenant, "notification", instance.to_string(), target, body.to_string()));
         }
         if let Some(to) = mail {
             let to = if to.is_empty() { names.members(shared, tenant).await? } else { to.to_vec() };
             let target = Target::Mail { to, subject: format!("{}: {host}", kind.label) };
-            deliveries.push(message(tenant, instance, target, format!("{text}\n\n{}\n", shared.ops.settings.dashboard_url)));
+            let body = format!("{text}\n\n{}\n", shared.ops.settings.dashboard_url);
+            deliveries.push(message(tenant, "notification", instance.to_string(), target, body));
         }
     }
     Ok(deliveries)
 }
 
-fn message(tenant: Tenant, instance: InstanceId, target: Target, body: String) -> Delivery {
+fn message(tenant: Tenant, kind: &str, subject: String, target: Target, body: String) -> Delivery {
     let now = Timestamp::now();
     Delivery {
         id: DeliveryId::generate(),
         workspace_id: tenant.workspace(),
-        kind: "notification".into(),
-        subject: instance.to_string(),
+        kind: kind.to_owned(),
+        subject,
         target,
         body,
         state: DeliveryState::Pending,

@@ -7,6 +7,7 @@
 pub(crate) mod mail;
 pub(crate) mod post;
 mod signature;
+pub(crate) mod trial;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

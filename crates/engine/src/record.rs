@@ -50,6 +50,7 @@ pub(crate) fn of_move(deployment: &Deployment, to: DeploymentStatus, reason: Opt
         }
         (DeploymentStatus::Success, DeploymentStatus::Sleeping) => Some(about_app(deployment, APP_SLEPT)),
         (DeploymentStatus::Success, DeploymentStatus::Crashed) => Some(about(deployment, "app_unavailable", reason)),
+        (_, DeploymentStatus::Removed) => Some(about(deployment, "deployment_removed", None)),
         _ => None,
     }
 }

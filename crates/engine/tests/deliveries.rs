@@ -1,9 +1,18 @@
 //! Messages that leave the server reach a receiver, are tried again, and are signed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use domain::delivery::{Delivery, DeliveryState, Target};
-use domain::{DeliveryId, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
+use domain::notification_rule::{Notice, NoticeEvent};
+use domain::{Code, DeliveryId, NotificationRuleId, Timestamp};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use ops::notification_rule::{NotificationRuleCreate, notification_rule_create, notification_rule_delete, notification_rule_deliveries};
+use ops::webhook::webhook_test;
+use serde_json::{Value, json};
+use sha2::Sha256;
 use store::Change;
 use testkit::{App, TestApp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -69,4 +78,143 @@ async fn a_message_is_tried_until_it_is_taken_and_every_attempt_is_kept() {
     assert!(attempts[0].error.as_deref().is_some_and(|error| error.contains("500")) && attempts[1].error.is_none());
     let after = store.delivery(delivery.id).await.unwrap().unwrap().open(app.tenant).unwrap();
     assert_eq!((after.state, after.attempts), (DeliveryState::Delivered, 2));
+}
+
+/// Takes one request with a JSON body and answers with the status: its head and its body.
+async fn taken(listener: &TcpListener, status: &str) -> (String, String) {
+    let request = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut text, mut buffer) = (String::new(), [0; 4096]);
+        loop {
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "it ended early: {text}");
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            if let Some((head, body)) = text.split_once("\r\n\r\n")
+                && serde_json::from_str::<Value>(body).is_ok()
+            {
+                stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+                return (head.to_owned(), body.to_owned());
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), request).await.expect("a message")
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("no {name}: {head}")).1.trim()
+}
+
+/// What a receiver does that holds the secret.
+fn signed(head: &str, body: &str, key: &[u8]) -> bool {
+    let text = format!("{}.{}.{body}", header(head, "svix-id"), header(head, "svix-timestamp"));
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    header(head, "svix-signature") == format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+/// Waits until the messages of a rule are as they should be.
+async fn until_sent(app: &App, rule: NotificationRuleId, are: impl Fn(&[(Delivery, Vec<DeliveryAttempt>)]) -> bool) {
+    let looking = async {
+        loop {
+            let found = notification_rule_deliveries(&app.ctx(), rule).await.unwrap();
+            if are(&found) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("messages as they should be");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_tells_of_a_deployment_once_also_when_the_engine_was_killed_after_a_500() {
+    let mut test = TestApp::started().await;
+    let app = test.app("told").await;
+    let other = test.app_of(&app.ctx(), "other").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let wanted = NotificationRuleCreate {
+        workspace: app.tenant.workspace(),
+        project: Some(app.project),
+        channels: vec![json!({"type": "webhook", "url": url, "secret": "whsec_c2VjcmV0LW9mLW1pbmU="})],
+        event_types: vec!["Deployment.deployed".into(), "Deployment.removed".into()],
+        severities: vec![],
+        ephemeral_environments: None,
+    };
+    let rule = notification_rule_create(&app.ctx(), wanted).await.unwrap().id;
+    // Nobody wants to hear of the other project.
+    test.live(&other).await;
+    let id = test.live(&app).await;
+
+    let (head, body) = taken(&listener, "500 No").await;
+    assert!(head.starts_with("POST /hook ") && signed(&head, &body, b"secret-of-mine"), "{head}");
+    assert!(!signed(&head, &body, b"secret-of-yours"));
+    let payload: Value = serde_json::from_str(&body).unwrap();
+    let (details, resource) = (&payload["details"], &payload["resource"]);
+    assert_eq!((&payload["type"], &payload["severity"]), (&json!("Deployment.deployed"), &json!("INFO")), "{payload}");
+    assert_eq!((&details["id"], &details["status"]), (&json!(id), &json!("SUCCESS")), "{payload}");
+    assert_eq!(resource["deployment"], json!({"id": id}));
+    assert_eq!(resource["service"], json!({"id": app.service, "name": "told"}));
+    assert_eq!(resource["project"], json!({"id": app.project, "name": "told"}));
+    assert_eq!(resource["environment"], json!({"id": app.environment, "name": "production", "isEphemeral": false}));
+    assert!(payload["timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok());
+
+    until_sent(&app, rule, |all| all.len() == 1 && all[0].1.len() == 1).await;
+    test.kill_engine().await;
+    test.start_engine();
+    let (again, same) = taken(&listener, "204 Taken").await;
+    assert!(same == body && header(&again, "svix-id") == header(&head, "svix-id") && signed(&again, &same, b"secret-of-mine"), "{again}");
+    until_sent(&app, rule, |all| all.len() == 1 && all[0].0.state == DeliveryState::Delivered).await;
+
+    ops::deployment::deployment_remove(&app.ctx(), id).await.unwrap();
+    let (_, body) = taken(&listener, "200 OK").await;
+    let payload: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&payload["type"], &payload["details"]["id"]), (&json!("Deployment.removed"), &json!(id)), "{payload}");
+    until_sent(&app, rule, |all| all.len() == 2 && all.iter().all(|(one, _)| one.state == DeliveryState::Delivered)).await;
+    notification_rule_delete(&app.ctx(), rule).await.unwrap();
+    assert_eq!(notification_rule_deliveries(&app.ctx(), rule).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slack_and_discord_get_a_text_and_others_the_whole() {
+    let test = TestApp::new().await;
+    let app = test.app("shop").await;
+    let id = test.deploy(&app, |_| {}).await;
+    let deployment = test.deployment(&app, id).await;
+    let store = &test.ops.store;
+    let (workspace, project) =
+        (store.workspace(app.tenant.workspace()).await.unwrap().unwrap(), store.project(app.project).await.unwrap().unwrap());
+    let (environment, service) =
+        (store.environment(app.environment).await.unwrap().unwrap(), store.service(app.service).await.unwrap().unwrap());
+    let notice = Notice {
+        event: NoticeEvent::Failed,
+        at: Timestamp::UNIX_EPOCH,
+        reason: Some("it did not answer"),
+        workspace: &workspace.open(app.tenant).unwrap(),
+        project: &project.open(app.tenant).unwrap(),
+        environment: &environment.open(app.tenant).unwrap(),
+        service: &service.open(app.tenant).unwrap(),
+        deployment: &deployment,
+    };
+    let text = "shop could not be deployed (shop, production): it did not answer";
+    assert_eq!(notice.body("https://hooks.slack.com/services/T/B/x"), json!({"text": text}));
+    assert_eq!(notice.body("https://discord.com/api/webhooks/1/x"), json!({"content": text}));
+    let whole = notice.body("https://example.com/hook");
+    assert_eq!((&whole["type"], &whole["severity"]), (&json!("Deployment.failed"), &json!("WARNING")));
+    assert_eq!((&whole["details"]["reason"], &whole["timestamp"]), (&json!("it did not answer"), &json!("1970-01-01T00:00:00.000Z")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_tried_out_once_and_not_at_a_neighbour() {
+    let test = TestApp::started().await;
+    let app = test.app("tried").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let ctx = app.ctx();
+    let (status, (head, body)) = tokio::join!(webhook_test(&ctx, &url, r#"{"hello":1}"#), taken(&listener, "418 Teapot"));
+    assert_eq!((status.unwrap(), body.as_str()), (418, r#"{"hello":1}"#));
+    assert!(head.starts_with("POST /hook "), "{head}");
+    let error = webhook_test(&ctx, "http://10.0.0.1/", "{}").await.unwrap_err();
+    assert!(error.code == Code::BadUserInput && error.public.contains("outgoing_allow"), "{}", error.public);
 }

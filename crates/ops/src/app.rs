@@ -25,6 +25,7 @@ use crate::context::{Opened, anew};
 use crate::service::instance_place;
 use crate::{Error, OpCtx, certificate, deployment, domain_name, environment, service, variable};
 
+pub(crate) use notifications::mailboxes;
 pub use notifications::{notification_settings_get, notification_settings_set};
 pub use settings::{AppPatch, app_settings_set, meteor_settings_set};
 pub(crate) use told::{tell_of_apps, tell_of_removal};

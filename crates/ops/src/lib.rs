@@ -25,6 +25,7 @@ pub mod idempotency;
 pub mod limit;
 pub mod logs;
 pub mod metric;
+pub mod notification_rule;
 pub mod oauth;
 pub mod operator;
 pub mod plan;
@@ -42,6 +43,7 @@ pub mod template;
 pub mod token;
 pub mod variable;
 pub mod volume;
+pub mod webhook;
 pub mod workflow;
 pub mod workspace;
 
@@ -66,6 +68,8 @@ pub struct Ops {
     pub signals: Signals,
     /// Programs that people have started in their containers.
     pub shells: shell::Shells,
+    /// The way to webhooks that people try out.
+    pub webhooks: webhook::Webhooks,
     /// The installation's settings that verbs depend on.
     pub settings: Settings,
     /// Who presented which key, while nothing has changed in the store.
@@ -88,6 +92,7 @@ impl Ops {
             telemetry,
             signals: Signals::default(),
             shells: shell::Shells::default(),
+            webhooks: webhook::Webhooks::default(),
             settings,
             principals: auth::Principals::default(),
             limits: limit::Limiter::default(),

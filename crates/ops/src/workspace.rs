@@ -6,7 +6,7 @@ use domain::{Code, Permission, Place, Role, Tenant, UserId, WorkspaceId, name};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::{AccountChange, Change, StoreError};
+use store::{AccountChange, Change, NotificationChange, StoreError};
 
 use crate::context::Opened;
 use crate::{Error, OpCtx, api_key, secret};
@@ -116,12 +116,23 @@ async fn is_own(ctx: &OpCtx, tenant: Tenant, user: UserId) -> Result<bool, Error
 }
 
 /// What ends with a member's role: the open invitations and the keys that they made and that reach further than the role that is left to
-/// them. They know these secrets, and would come back by them as what they were.
+/// them. They know these secrets, and would come back by them as what they were. And the rules that they made about whom deployments are
+/// told to, which a viewer may not have.
 async fn ways_back(ctx: &OpCtx, tenant: Tenant, member: &User, left: Option<Role>) -> Result<Vec<Change>, Error> {
     let user = member.id;
     // The weaker role is the greater one.
     let beyond = |role: Role| left.is_none_or(|left| role < left);
     let mut changes = vec![];
+    if beyond(Role::Member) {
+        changes.push(Change::Notification(NotificationChange::RulesDelete { user }));
+        // Reading them is for the log alone: one that cannot be read must not keep its maker here.
+        let made = ctx.ops.store.notification_rules(tenant).await.unwrap_or_default();
+        let count = made.iter().filter(|rule| rule.created_by == Some(user)).count();
+        if count > 0 {
+            let data = json!({"email": member.email, "count": count});
+            changes.push(ctx.activity(tenant, None, "notification_rules_end", user, data));
+        }
+    }
     if beyond(Role::Admin) {
         let open = ctx.ops.store.invites_made_by(tenant, user, ctx.now).await?.len();
         changes.push(Change::Account(AccountChange::InvitesDelete { user }));

@@ -2,7 +2,10 @@
 
 mod harness;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use harness::names::{CNAME, Names, TXT, labels};
 use harness::{Run, Server, write};
@@ -370,7 +373,6 @@ fn other_command_lines_end_as_they_were_recorded() {
 
 /// `railway mcp local`: each tool of the recording that is about this server, over its standard input and output.
 fn tools(server: &Server, site: &Path) {
-    use std::io::{BufRead as _, Write as _};
     let region = server.graphql("{ regions { name } }")["data"]["regions"][0]["name"].clone();
     let calls = [
         ("whoami", json!({})),
@@ -423,4 +425,75 @@ fn tools(server: &Server, site: &Path) {
     drop(to);
     assert!(child.wait().unwrap().success());
     assert!(odd.is_empty(), "{odd:#?}");
+}
+
+/// A receiver of webhooks that answers its first message with 500: its address, and each message's id and body.
+fn receiver() -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let messages = Arc::<Mutex<Vec<(String, Value)>>>::default();
+    let kept = messages.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream);
+            let (mut line, mut length, mut id) = (String::new(), 0, String::new());
+            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                match name.to_ascii_lowercase().as_str() {
+                    "content-length" => length = value.trim().parse().unwrap_or(0),
+                    "svix-id" => id = value.trim().to_owned(),
+                    _ => {}
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if lines.read_exact(&mut body).is_ok() {
+                let mut kept = kept.lock().unwrap();
+                let status = if kept.is_empty() { "500 No" } else { "200 OK" };
+                kept.push((id, serde_json::from_slice(&body).unwrap_or_default()));
+                // Whoever does not read the answer sends again.
+                let _ =
+                    lines.get_mut().write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes());
+            }
+        }
+    });
+    (url, messages)
+}
+
+#[test]
+fn a_webhook_hears_of_what_is_deployed_and_taken_down() {
+    let (url, messages) = receiver();
+    let server = Server::start_with(&[("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8")]);
+    let workspace = server.graphql("{ me { workspaces { id } } }")["data"]["me"]["workspaces"][0]["id"].clone();
+    let made = server.graphql(&format!(
+        "mutation {{ notificationRuleCreate(input: {{workspaceId: {workspace}, eventTypes: [], channelConfigs: [{{type: \"WEBHOOK\", url: \
+         \"{url}\", secret: \"canary-of-the-hook\"}}]}}) {{ id channels {{ config }} }} }}"
+    ));
+    let rule = made["data"]["notificationRuleCreate"].clone();
+    assert_eq!(rule["channels"][0]["config"]["signed"], true, "{made}");
+    let site = site(&server);
+    let deployment = newest(&server, &site)["id"].clone();
+    let heard = |event: &str| {
+        harness::until(event, || {
+            let all = messages.lock().unwrap().clone();
+            let found = all.iter().find(|(_, body)| body["type"] == event && body["details"]["id"] == deployment);
+            found.map(|(_, body)| body.clone()).ok_or_else(|| format!("{all:?}"))
+        })
+    };
+    assert_eq!(heard("Deployment.building")["details"]["status"], "BUILDING");
+    let body = heard("Deployment.deployed");
+    assert_eq!((&body["resource"]["service"]["name"], &body["resource"]["environment"]["name"]), (&json!("web"), &json!("production")));
+    server.ok(&site, &["down", "-y"]);
+    heard("Deployment.removed");
+    // The first message was refused once and came again under its id; no other came twice.
+    let sent = format!("{{ notificationRuleDeliveries(id: {}) {{ id status attempts statusCode }} }}", rule["id"]);
+    harness::until("every message to be sent", || {
+        let listed = server.graphql(&sent)["data"]["notificationRuleDeliveries"].clone();
+        let all = listed.as_array().cloned().unwrap_or_default();
+        if all.iter().all(|one| one["status"] == "SENT" && one["statusCode"] == 200) { Ok(()) } else { Err(listed.to_string()) }
+    });
+    let all = messages.lock().unwrap().clone();
+    let ids: std::collections::BTreeSet<&String> = all.iter().map(|(id, _)| id).collect();
+    assert_eq!((ids.len() + 1, all.iter().filter(|(id, _)| *id == all[0].0).count()), (all.len(), 2), "{all:?}");
+    assert!(!format!("{all:?}{made}").contains("canary"));
 }

@@ -7,7 +7,6 @@ use domain::activity::Activity;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
 use domain::key::ApiKey;
-use domain::notification::NotificationSettings;
 use domain::project::{Domain, Environment, EnvironmentPatch, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
 use domain::tcp_proxy::TcpProxy;
@@ -19,7 +18,7 @@ use domain::{
     ReplicaId, Role, ServiceId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 
-use crate::{AccountChange, CertificateChange, RunChange, WorkflowChange};
+use crate::{AccountChange, CertificateChange, NotificationChange, RunChange, WorkflowChange};
 
 /// One change to the rows of a workspace. Rows are written as they are; an update leaves identity, parents and creation time alone.
 /// An update or deletion that finds no row fails the commit as [`crate::StoreError::Stale`].
@@ -225,20 +224,8 @@ pub enum Change {
         /// When.
         at: Timestamp,
     },
-    /// Whom an account or an app tells of what.
-    NotificationSettingsSet {
-        /// The app; `None` for the account's own.
-        instance: Option<InstanceId>,
-        /// What.
-        settings: NotificationSettings,
-        /// When.
-        at: Timestamp,
-    },
-    /// The app follows its account again, or the account tells nobody.
-    NotificationSettingsDelete {
-        /// The app; `None` for the account's own.
-        instance: Option<InstanceId>,
-    },
+    /// Something about whom an account or an app tells of what.
+    Notification(NotificationChange),
     /// A new trigger.
     TriggerInsert(Trigger),
     /// What it is, whether it runs, and when next.
@@ -478,8 +465,7 @@ impl Change {
             Self::DeliveryClaim { .. } => "DeliveryClaim",
             Self::DeliveryDone { .. } => "DeliveryDone",
             Self::DeliveryReplay { .. } => "DeliveryReplay",
-            Self::NotificationSettingsSet { .. } => "NotificationSettingsSet",
-            Self::NotificationSettingsDelete { .. } => "NotificationSettingsDelete",
+            Self::Notification(change) => change.kind(),
             Self::TriggerInsert(_) => "TriggerInsert",
             Self::TriggerUpdate(_) => "TriggerUpdate",
             Self::TriggerDelete(_) => "TriggerDelete",
@@ -542,6 +528,7 @@ impl Change {
             Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),
             Self::BackupInsert(row) => Some(row.workspace_id),
             Self::TcpProxyInsert(row) => Some(row.workspace_id),
+            Self::Notification(change) => change.names_workspace(),
             Self::Workflow(change) => change.names_workspace(),
             Self::Run(change) => change.names_workspace(),
             // These name rows by id; the statement looks for them in the tenant's workspace.
@@ -567,8 +554,6 @@ impl Change {
             | Self::ReplicaEnd { .. }
             | Self::ReplicaHealth(..)
             | Self::ActivitiesNoticed(_)
-            | Self::NotificationSettingsSet { .. }
-            | Self::NotificationSettingsDelete { .. }
             | Self::TriggerDelete(_)
             | Self::TriggerClaim { .. }
             | Self::TriggerRunInsert(_)

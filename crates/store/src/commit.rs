@@ -96,10 +96,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::DeliveryClaim { id, attempts, at, until } => delivery::delivery_claim(tenant, *id, *attempts, *at, *until),
         Change::DeliveryDone { attempt, state, at, next } => return Ok(delivery::delivery_done(tenant, attempt, *state, *at, *next)),
         Change::DeliveryReplay { id, at } => delivery::delivery_replay(tenant, *id, *at),
-        Change::NotificationSettingsSet { instance, settings, at } => {
-            notification::notification_settings_set(vault, tenant, *instance, settings, *at)?
-        }
-        Change::NotificationSettingsDelete { instance } => notification::notification_settings_delete(tenant, *instance),
+        Change::Notification(change) => return notification::statements(vault, tenant, change),
         Change::TriggerInsert(row) => trigger::trigger_insert(row),
         Change::TriggerUpdate(row) => trigger::trigger_update(row),
         Change::TriggerDelete(id) => trigger::trigger_delete(tenant, *id),

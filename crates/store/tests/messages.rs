@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use domain::activity::Activity;
-use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, RULE_DELIVERIES, Target};
 use domain::notification::{NotificationSettings, Slack};
+use domain::notification_rule::{Channel, ChannelConfig, NoticeSeverity, NotificationRule, RuleSpec};
 use domain::trigger::{Action, Comparator, Metric, Operator, Rule, Trigger, TriggerRun, TriggerSpec};
 use domain::*;
-use store::{Change, StoreError};
+use store::{Change, NotificationChange, StoreError};
 
 use crate::fixture::*;
 
@@ -209,7 +210,9 @@ both! {
         let store = &fixture.store;
         let slack = |url: &str| Slack { enabled: true, url: url.into(), ..Slack::default() };
         let settings = |url: &str| NotificationSettings { slack: Some(slack(url)), mail: None };
-        let set = |instance, url: &str| Change::NotificationSettingsSet { instance, settings: settings(url), at: now() };
+        let set = |instance, url: &str| {
+            Change::Notification(NotificationChange::SettingsSet { instance, settings: settings(url), at: now() })
+        };
         let mine = Some(tree.instance.id);
         assert!(matches!(store.commit(thief.tenant, vec![set(mine, "stolen")]).await, Err(StoreError::Stale)));
         store.commit(tree.tenant, vec![set(None, "account"), set(mine, "app")]).await.unwrap();
@@ -219,8 +222,69 @@ both! {
         assert_eq!(found.len(), 2);
         assert!(found.contains(&(None, settings("account"))) && found.contains(&(mine, settings("canary-app"))));
         assert!(store.notification_settings(thief.tenant, &[tree.instance.id]).await.unwrap().is_empty());
-        store.commit(tree.tenant, vec![Change::NotificationSettingsDelete { instance: mine }]).await.unwrap();
+        store.commit(tree.tenant, vec![Change::Notification(NotificationChange::SettingsDelete { instance: mine })]).await.unwrap();
         let found = store.notification_settings(tree.tenant, &[tree.instance.id]).await.unwrap();
         assert_eq!(found, [(None, settings("account"))]);
     }
+
+    async fn a_rule_is_its_workspaces_and_goes_with_its_project_and_its_maker(fixture: Fixture) {
+        let (tree, thief) = (fixture.tree("owner").await, fixture.tree("thief").await);
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        let (_, guest) = fixture.tenant("guest").await;
+        store.commit(tenant, vec![Change::MemberSet { user: guest.id, role: Role::Member }]).await.unwrap();
+        let of_project = rule(&tree, Some(tree.project.id), None);
+        let of_guest = rule(&tree, None, Some(guest.id));
+        let of_owner = rule(&tree, None, Some(tree.user.id));
+        let insert = |rule: &NotificationRule| Change::Notification(NotificationChange::RuleInsert(rule.clone()));
+        store.commit(tenant, vec![insert(&of_project), insert(&of_guest), insert(&of_owner)]).await.unwrap();
+        assert!(store.notification_rules(tenant).await.unwrap() == [of_project.clone(), of_guest.clone(), of_owner.clone()]);
+        assert!(store.notification_rules(thief.tenant).await.unwrap().is_empty());
+        let found = store.notification_rule(of_guest.id).await.unwrap().unwrap();
+        assert!(found.clone().open(thief.tenant).is_none() && found.open(tenant).unwrap() == of_guest);
+
+        // Neither another's project nor a person who is not a member can be named.
+        let mine = thief.tenant.workspace();
+        for foreign in [
+            NotificationRule { id: NotificationRuleId::generate(), workspace_id: mine, ..of_project.clone() },
+            NotificationRule { id: NotificationRuleId::generate(), workspace_id: mine, ..of_guest.clone() },
+        ] {
+            assert!(matches!(store.commit(thief.tenant, vec![insert(&foreign)]).await, Err(StoreError::Stale)));
+        }
+        let changed = NotificationRule { spec: RuleSpec::default(), updated_at: later(1), ..of_owner.clone() };
+        let update = |rule: &NotificationRule, seen| Change::Notification(NotificationChange::RuleUpdate { rule: rule.clone(), seen });
+        let stolen = NotificationRule { workspace_id: mine, ..changed.clone() };
+        assert!(matches!(store.commit(thief.tenant, vec![update(&stolen, now())]).await, Err(StoreError::Stale)));
+        assert!(matches!(store.commit(tenant, vec![update(&changed, later(9))]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![update(&changed, now())]).await.unwrap();
+        assert!(store.notification_rules(tenant).await.unwrap().contains(&changed));
+
+        // What waits to be sent goes with its rule, and nothing else does.
+        let subject = of_owner.id.to_string();
+        let waiting = Delivery { kind: RULE_DELIVERIES.into(), ..message(tenant, &subject) };
+        let other = Delivery { kind: RULE_DELIVERIES.into(), ..message(tenant, &of_guest.id.to_string()) };
+        store.commit(tenant, vec![Change::DeliveryInsert(waiting), Change::DeliveryInsert(other.clone())]).await.unwrap();
+        let delete = || Change::Notification(NotificationChange::RuleDelete(of_owner.id));
+        assert!(matches!(store.commit(thief.tenant, vec![delete()]).await, Err(StoreError::Stale)));
+        store.commit(tenant, vec![delete()]).await.unwrap();
+        assert!(matches!(store.commit(tenant, vec![delete()]).await, Err(StoreError::Stale)));
+        assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap(), [other]);
+
+        store.commit(tenant, vec![Change::MemberRemove { user: guest.id }]).await.unwrap();
+        assert!(store.notification_rules(tenant).await.unwrap() == [of_project]);
+        store.commit(tenant, vec![Change::ProjectDelete(tree.project.id)]).await.unwrap();
+        assert!(store.notification_rules(tenant).await.unwrap().is_empty());
+    }
+}
+
+fn rule(tree: &Tree, project_id: Option<ProjectId>, created_by: Option<UserId>) -> NotificationRule {
+    let spec = RuleSpec {
+        event_types: vec!["Deployment.failed".into()],
+        severities: vec![NoticeSeverity::Warning],
+        ephemeral_environments: Some(false),
+    };
+    let config = |config| Channel { id: NotificationChannelId::generate(), config, created_at: now(), updated_at: now() };
+    let webhook = ChannelConfig::Webhook { url: "https://hooks.example.com/canary".into(), secret: Some("whsec_c2VjcmV0".into()) };
+    let channels = vec![config(webhook), config(ChannelConfig::Email { to: vec!["ops@example.com".into()] })];
+    let (id, workspace_id) = (NotificationRuleId::generate(), tree.tenant.workspace());
+    NotificationRule { id, workspace_id, project_id, created_by, spec, channels, created_at: now(), updated_at: now() }
 }

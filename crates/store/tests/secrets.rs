@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use domain::deployment::DeploymentStatus;
-use store::{CertificateChange, Change, MasterKey, StoreError};
+use domain::notification_rule::{Channel, ChannelConfig, NotificationRule, RuleSpec};
+use domain::{NotificationChannelId, NotificationRuleId};
+use store::{CertificateChange, Change, MasterKey, NotificationChange, StoreError};
 
 use crate::fixture::*;
 
@@ -37,6 +39,7 @@ async fn on_disk(fixture: &Fixture) -> Vec<u8> {
                 "second_factors",
                 "certificates",
                 "acme_accounts",
+                "notification_rules",
             ];
             for table in tables {
                 let query = format!("SELECT t::text FROM {table} t");
@@ -65,6 +68,21 @@ both! {
                 seen: None,
                 at: now(),
             }),
+            Change::Notification(NotificationChange::RuleInsert(NotificationRule {
+                id: NotificationRuleId::generate(),
+                workspace_id: tree.tenant.workspace(),
+                project_id: None,
+                created_by: None,
+                spec: RuleSpec::default(),
+                channels: vec![Channel {
+                    id: NotificationChannelId::generate(),
+                    config: ChannelConfig::Webhook { url: format!("https://x.test/{CANARY}"), secret: Some(CANARY.into()) },
+                    created_at: now(),
+                    updated_at: now(),
+                }],
+                created_at: now(),
+                updated_at: now(),
+            })),
         ];
         fixture.store.commit(tree.tenant, changes).await.unwrap();
         let (_, person) = fixture.tenant("person").await;

@@ -23,6 +23,9 @@ export function WorkspaceFrame({ workspace, title, badge, children }: { workspac
           <Link to="/w/$workspace/notifications" params={params} className="tab">
             Notifications
           </Link>
+          <Link to="/w/$workspace/webhooks" params={params} className="tab">
+            Webhooks
+          </Link>
           {own?.viewerCanAdminister && (
             <Link to="/w/$workspace/audit" params={params} className="tab">
               Audit log

@@ -178,6 +178,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
           <Command.Item onSelect={go(`/w/${workspace.id}/usage`)}>Usage</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/plan`)}>Plan</Command.Item>
           <Command.Item onSelect={go(`/w/${workspace.id}/notifications`)}>Notifications</Command.Item>
+          <Command.Item onSelect={go(`/w/${workspace.id}/webhooks`)}>Webhooks</Command.Item>
           {workspace.viewerCanAdminister && <Command.Item onSelect={go(`/w/${workspace.id}/audit`)}>Audit log</Command.Item>}
           {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}
           <Command.Item onSelect={() => location.assign("/graphiql")}>GraphiQL</Command.Item>

@@ -165,6 +165,8 @@ json_scalars! {
     ServiceInstanceLimit,
     /// A template as one document.
     SerializedTemplateConfig,
+    /// Where a notification goes.
+    NotificationChannelConfig,
 }
 
 fn any_token(token: ScalarToken<'_>) -> ParseScalarResult<Scalar> {

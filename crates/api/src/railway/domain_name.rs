@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use domain::DomainId;
 use domain::certificate::{CertificateFacts, CertificateKey, CertificateStatus as Stands, FailureKind};
-use domain::project::{Domain, VERIFICATION_LABEL};
+use domain::project::{Domain, DomainKind, VERIFICATION_LABEL};
+use domain::{DomainId, EnvironmentId, ProjectId, ServiceId};
 use juniper::{GraphQLInputObject, GraphQLObject, ID, graphql_object};
 use ops::certificate::OwnCertificate;
-use ops::domain_name::orders;
+use ops::domain_name::{CustomDomainCreate, DomainPatch, Within, orders};
 
 use super::enums::{
     CDNProvider, CertificateErrorType, CertificateStatus, CertificateStatusDetailed, CustomDomainSyncStatus, DNSRecordPurpose,
     DNSRecordStatus, DNSRecordType, KeyType, ServiceDomainSyncStatus,
 };
-use super::inputs;
+use super::inputs::{self, CustomDomainCreateInput};
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -269,6 +269,25 @@ pub(crate) struct DomainCertificateSetInput {
 
 fn domain_id(text: &str) -> Result<DomainId, Fault> {
     inputs::id("Domain", text, DomainId)
+}
+
+pub(crate) fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) -> Result<CustomDomain, Fault> {
+    let wanted = CustomDomainCreate {
+        project: inputs::id("Project", &input.project_id, ProjectId)?,
+        environment: inputs::id("Environment", &input.environment_id, EnvironmentId)?,
+        service: inputs::id("Service", &input.service_id, ServiceId)?,
+        domain: input.domain,
+        target_port: inputs::port(input.target_port)?,
+    };
+    Ok(CustomDomain(Arc::new(ctx.wait(ops::domain_name::custom_domain_create(&ctx.op, wanted))?)))
+}
+
+pub(crate) fn custom_domain_update(ctx: &Ctx, environment: &str, id: &str, target_port: Option<i32>) -> Result<bool, Fault> {
+    let environment = inputs::id("Environment", environment, EnvironmentId)?;
+    let within = Within { kind: DomainKind::Custom, environment, service: None };
+    let patch = DomainPatch { name: None, target_port: inputs::port(target_port)?.map(Some) };
+    ctx.wait(ops::domain_name::domain_update(&ctx.op, domain_id(id)?, within, patch))?;
+    Ok(true)
 }
 
 pub(crate) fn custom_domain_issue_certificate(ctx: &Ctx, id: &str) -> Result<bool, Fault> {

@@ -25,6 +25,10 @@ macro_rules! same {
 }
 
 enums! {
+    /// Where a message stands.
+    NotificationDeliveryStatus { Failed = "FAILED", Pending = "PENDING", Sent = "SENT" }
+    /// How much an event matters.
+    NotificationSeverity { Critical = "CRITICAL", Info = "INFO", Notice = "NOTICE", Warning = "WARNING" }
     /// What can be measured.
     MetricMeasurement {
         BackupUsageGb = "BACKUP_USAGE_GB", CpuLimit = "CPU_LIMIT", CpuUsage = "CPU_USAGE", CpuUsage2 = "CPU_USAGE_2",
@@ -229,6 +233,19 @@ same!(RestartPolicyType = domain::spec::RestartPolicy { Always, Never, OnFailure
 impl From<DeploymentStatus> for domain::deployment::DeploymentStatus {
     fn from(value: DeploymentStatus) -> Self {
         Self::ALL.iter().copied().find(|status| DeploymentStatus::from(*status) == value).unwrap_or(Self::Failed)
+    }
+}
+
+same!(NotificationSeverity = domain::notification_rule::NoticeSeverity { Critical, Info, Notice, Warning });
+
+impl From<NotificationSeverity> for domain::notification_rule::NoticeSeverity {
+    fn from(value: NotificationSeverity) -> Self {
+        match value {
+            NotificationSeverity::Critical => Self::Critical,
+            NotificationSeverity::Info => Self::Info,
+            NotificationSeverity::Notice => Self::Notice,
+            NotificationSeverity::Warning => Self::Warning,
+        }
     }
 }
 

@@ -23,6 +23,7 @@ mod log;
 mod metric;
 mod mutation;
 mod notification;
+mod notification_rule;
 mod operator;
 mod plan;
 mod plugin;

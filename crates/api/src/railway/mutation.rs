@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::project::DomainKind;
 use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 use juniper::graphql_object;
-use ops::domain_name::{CustomDomainCreate, DomainPatch, Within};
+use ops::domain_name::{DomainPatch, Within};
 use ops::environment::EnvironmentCreate;
 use ops::project::ProjectCreate;
 use ops::service::ServiceCreate;
@@ -29,6 +29,7 @@ use super::inputs::{
     VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
 };
 use super::notification::{NotificationSettings, NotificationSettingsInput};
+use super::notification_rule::{self, CreateNotificationRuleInput, NotificationRule, UpdateNotificationRuleInput};
 use super::operator::{self, OperatorBackup};
 use super::plugin::Plugin;
 use super::project::Project;
@@ -117,15 +118,7 @@ impl Mutation {
     }
     /// Attaches a domain of the user's own.
     fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) -> Result<CustomDomain, Fault> {
-        let (environment, service) = pair(&input.environment_id, &input.service_id)?;
-        let wanted = CustomDomainCreate {
-            project: id("Project", &input.project_id, ProjectId)?,
-            environment,
-            service,
-            domain: input.domain,
-            target_port: port(input.target_port)?,
-        };
-        Ok(CustomDomain(Arc::new(ctx.wait(ops::domain_name::custom_domain_create(&ctx.op, wanted))?)))
+        super::domain_name::custom_domain_create(ctx, input)
     }
     /// Detaches a domain of the user's own.
     fn custom_domain_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
@@ -138,11 +131,7 @@ impl Mutation {
     }
     /// Changes the port behind a domain of the user's own.
     fn custom_domain_update(ctx: &Ctx, environment_id: String, id: String, target_port: Option<i32>) -> Result<bool, Fault> {
-        let environment = inputs::id("Environment", &environment_id, EnvironmentId)?;
-        let within = Within { kind: DomainKind::Custom, environment, service: None };
-        let patch = DomainPatch { name: None, target_port: port(target_port)?.map(Some) };
-        ctx.wait(ops::domain_name::domain_update(&ctx.op, inputs::id("Domain", &id, DomainId)?, within, patch))?;
-        Ok(true)
+        super::domain_name::custom_domain_update(ctx, &environment_id, &id, target_port)
     }
     /// Lets a deployment that waits for an approval go on.
     fn deployment_approve(ctx: &Ctx, id: String) -> Result<bool, Fault> {
@@ -248,6 +237,18 @@ impl Mutation {
         let (environment, service) = pair(&input.environment_id, &input.service_id)?;
         ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
         Ok(true)
+    }
+    /// Makes a rule that tells webhooks and mailboxes of deployments.
+    fn notification_rule_create(ctx: &Ctx, input: CreateNotificationRuleInput) -> Result<NotificationRule, Fault> {
+        notification_rule::notification_rule_create(ctx, input)
+    }
+    /// Deletes a notification rule, with its messages that wait to be sent.
+    fn notification_rule_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        notification_rule::notification_rule_delete(ctx, &id)
+    }
+    /// Changes what a notification rule tells, or where to.
+    fn notification_rule_update(ctx: &Ctx, id: String, input: UpdateNotificationRuleInput) -> Result<NotificationRule, Fault> {
+        notification_rule::notification_rule_update(ctx, &id, input)
     }
     /// Says whom a workspace tells of what.
     fn notification_settings_set(ctx: &Ctx, input: NotificationSettingsInput) -> Result<NotificationSettings, Fault> {
@@ -551,6 +552,10 @@ impl Mutation {
     /// Renames a volume.
     fn volume_update(ctx: &Ctx, input: VolumeUpdateInput, volume_id: String) -> Result<Volume, Fault> {
         super::volume::update(ctx, &volume_id, input)
+    }
+    /// Sends a message to an address once, unsigned, and answers with the status that came back: ten times a minute.
+    fn webhook_test(ctx: &Ctx, payload: String, url: String) -> Result<i32, Fault> {
+        notification_rule::webhook_test(ctx, &payload, &url)
     }
     /// Makes a workspace that the person owns.
     fn workspace_create(ctx: &Ctx, input: WorkspaceCreateInput) -> Result<Workspace, Fault> {

@@ -29,6 +29,7 @@ use super::metric::{
     MetricsAsked, MetricsResult, UsageAsked,
 };
 use super::notification::{self, NotificationKind, NotificationSettings};
+use super::notification_rule::{self, NotificationEventType, NotificationRule, NotificationRuleDelivery};
 use super::operator::{self, Operator};
 use super::plugin::Plugin;
 use super::project::Project;
@@ -375,9 +376,21 @@ impl Query {
         };
         metric::metrics(ctx, asked)
     }
+    /// What notification rules can tell of.
+    fn notification_event_types() -> Vec<NotificationEventType> {
+        notification_rule::notification_event_types()
+    }
     /// What can be told of by notifications.
     fn notification_kinds() -> Vec<NotificationKind> {
         notification::notification_kinds()
+    }
+    /// The newest messages of a notification rule; they are kept for thirty days.
+    fn notification_rule_deliveries(ctx: &Ctx, id: String) -> Result<Vec<NotificationRuleDelivery>, Fault> {
+        notification_rule::notification_rule_deliveries(ctx, &id)
+    }
+    /// The rules of a workspace that tell of deployments, or those of one project of it.
+    fn notification_rules(ctx: &Ctx, project_id: Option<String>, workspace_id: String) -> Result<Vec<NotificationRule>, Fault> {
+        notification_rule::notification_rules(ctx, project_id.as_deref(), &workspace_id)
     }
     /// Whom a workspace tells of what.
     fn notification_settings(ctx: &Ctx, workspace_id: String) -> Result<NotificationSettings, Fault> {

@@ -124,3 +124,33 @@ async fn strange_variables_are_refused_by_name() {
         assert_eq!(status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_is_tried_out_ten_times_a_minute() {
+    let world = World::start().await;
+    let person = world.server.person("ann@x.test", None).await;
+    let who = world.bearer(&person.token).await;
+    let test = "mutation M($url: String!, $payload: String!) { webhookTest(url: $url, payload: $payload) }";
+    let asked = |url: &str, payload: &str| json!({"url": url, "payload": payload});
+    let good = || asked("https://hooks.example.com/x", "{\"hello\":1}");
+    let absent = world.error(&who, test, good()).await;
+    assert_eq!(absent["extensions"]["code"], "UNAVAILABLE", "{absent}");
+
+    // The engine's part.
+    let mut requests = world.server.ops.webhooks.requests();
+    tokio::spawn(async move {
+        while let Some(request) = requests.recv().await {
+            assert_eq!((request.url.as_str(), request.payload.as_str()), ("https://hooks.example.com/x", "{\"hello\":1}"));
+            request.answered.send(Ok(503)).expect("somebody waits");
+        }
+    });
+    for (url, payload) in [("file:///etc/passwd", "{}"), ("https://hooks.example.com/x", "hello"), ("", "{}")] {
+        assert_eq!(world.error(&who, test, asked(url, payload)).await["extensions"]["code"], "BAD_USER_INPUT", "{url} {payload}");
+    }
+    // The one that could not be sent counts: whether it can is not known before.
+    for _ in 0..9 {
+        assert_eq!(world.data(&who, test, good()).await["webhookTest"], json!(503));
+    }
+    let error = world.error(&who, test, good()).await;
+    assert_eq!(error["extensions"]["code"], "RATE_LIMITED", "{error}");
+}

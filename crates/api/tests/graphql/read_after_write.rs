@@ -332,3 +332,85 @@ async fn volumes() {
     assert_eq!((&pending["isPendingDeletion"], &pending["serviceId"]), (&json!(true), &Value::Null));
     assert_eq!(place.ask("mutation M($id: String!) { volumeDelete(volumeId: $id) }", json!({"id": made["id"]})).await, json!(true));
 }
+
+const RULE: &str = "{ id workspaceId projectId environmentId serviceId eventTypes severities ephemeralEnvironments createdAt updatedAt
+    channels { id config workspaceId createdAt updatedAt } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notification_rules() {
+    let place = Place::new().await;
+    let workspace = place.project["workspaceId"].clone();
+    let create = format!("mutation M($input: CreateNotificationRuleInput!) {{ notificationRuleCreate(input: $input) {RULE} }}");
+    let update = format!(
+        "mutation M($id: String!, $input: UpdateNotificationRuleInput!) {{ notificationRuleUpdate(id: $id, input: $input) {RULE} }}"
+    );
+    let list = format!("query Q($w: String!, $p: String) {{ notificationRules(workspaceId: $w, projectId: $p) {RULE} }}");
+    let delete = "mutation M($id: String!) { notificationRuleDelete(id: $id) }";
+    let all = json!({"w": workspace});
+    let input = json!({
+        "workspaceId": workspace, "projectId": place.id(), "eventTypes": ["Deployment.failed", "Deployment.crashed"],
+        "severities": ["WARNING", "CRITICAL"], "ephemeralEnvironments": false,
+        "channelConfigs": [
+            {"type": "WEBHOOK", "url": "https://hooks.example.com/a", "secret": "canary-of-mine-7"},
+            {"type": "EMAIL", "to": ["ops@example.com"]},
+        ],
+    });
+    let made = place.ask(&create, json!({"input": input})).await;
+    assert_eq!((&made["projectId"], &made["workspaceId"]), (&place.id(), &workspace));
+    assert_eq!((&made["eventTypes"], &made["severities"]), (&input["eventTypes"], &input["severities"]));
+    assert_eq!((&made["ephemeralEnvironments"], &made["serviceId"]), (&json!(false), &Value::Null));
+    let webhook = json!({"type": "WEBHOOK", "url": "https://hooks.example.com/a", "signed": true});
+    assert_eq!((&made["channels"][0]["config"], &made["channels"][1]["config"]), (&webhook, &input["channelConfigs"][1]));
+    assert!(!made.to_string().contains("canary"), "{made}");
+    assert_eq!(place.ask(&list, all.clone()).await, json!([made]));
+    assert_eq!(place.ask(&list, json!({"w": workspace, "p": place.id()})).await, json!([made]));
+    assert_eq!(place.ask(&list, json!({"w": workspace, "p": uuid::Uuid::now_v7()})).await, json!([]));
+
+    // What is left out stays, and so does the secret of a webhook that is sent as it was read.
+    let id = made["id"].clone();
+    let changed = place.ask(&update, json!({"id": id, "input": {"eventTypes": [], "channelConfigs": [webhook]}})).await;
+    assert_eq!((&changed["eventTypes"], &changed["severities"]), (&json!([]), &made["severities"]));
+    assert_eq!((&changed["channels"][0]["config"], &changed["channels"][0]["id"]), (&webhook, &made["channels"][0]["id"]));
+    assert_eq!(changed["channels"].as_array().unwrap().len(), 1);
+    assert_eq!(place.ask(&list, all.clone()).await, json!([changed]));
+    let open = json!({"type": "WEBHOOK", "url": "https://hooks.example.com/a", "secret": null});
+    let changed = place.ask(&update, json!({"id": id, "input": {"channelConfigs": [open]}})).await;
+    assert_eq!(changed["channels"][0]["config"]["signed"], json!(false));
+
+    assert_eq!(place.ask(delete, json!({"id": id})).await, json!(true));
+    assert_eq!(place.ask(&list, all).await, json!([]));
+    assert_eq!(place.refused(delete, json!({"id": id})).await, "NOT_FOUND");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notification_rule_that_cannot_be_is_refused_in_words_that_help() {
+    let place = Place::new().await;
+    let workspace = place.project["workspaceId"].clone();
+    let create = "mutation M($input: CreateNotificationRuleInput!) { notificationRuleCreate(input: $input) { id } }";
+    let input =
+        |events: Value, channels: Value| json!({"input": {"workspaceId": workspace, "eventTypes": events, "channelConfigs": channels}});
+    let error = place.world.error(&place.who, create, input(json!(["Deployment.exploded"]), json!([{"type": "EMAIL"}]))).await;
+    let text = error["message"].as_str().unwrap();
+    assert!(text.contains("Deployment.exploded") && text.contains("Deployment.deployed, Deployment.failed"), "{text}");
+    for channels in [
+        json!([]),
+        json!(["https://hooks.example.com/"]),
+        json!([{"type": "PIGEON"}]),
+        json!([{"type": "WEBHOOK"}]),
+        json!([{"type": "WEBHOOK", "url": ""}]),
+        json!([{"type": "WEBHOOK", "url": "hooks.example.com"}]),
+        json!([{"type": "WEBHOOK", "url": "ftp://hooks.example.com/"}]),
+        json!([{"type": "WEBHOOK", "url": "https://user:secret@hooks.example.com/"}]),
+        json!([{"type": "WEBHOOK", "url": "https://hooks.example.com/", "secret": "short"}]),
+        json!([{"type": "WEBHOOK", "url": "https://hooks.example.com/", "colour": "red"}]),
+        json!([{"type": "WEBHOOK", "url": "https://hooks.example.com/"}, {"type": "WEBHOOK", "url": "https://hooks.example.com/"}]),
+        json!([{"type": "EMAIL", "to": ["nobody"]}]),
+        json!([{"type": "EMAIL", "to": "ops@example.com"}]),
+    ] {
+        assert_eq!(place.refused(create, input(json!([]), channels.clone())).await, "BAD_USER_INPUT", "{channels}");
+    }
+    let other = place.world.server.person("bob@x.test", None).await;
+    let mut foreign = input(json!([]), json!([{"type": "EMAIL"}]));
+    foreign["input"]["projectId"] = json!(other.project);
+    assert_eq!(place.refused(create, foreign).await, "NOT_FOUND");
+}

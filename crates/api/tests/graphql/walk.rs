@@ -82,7 +82,14 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         Read,
         "{ metrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", measurements: [CPU_USAGE]) { values { ts } } }",
     ),
+    ("Query.notificationEventTypes", Nothing, "{ notificationEventTypes { name severity } }"),
     ("Query.notificationKinds", Nothing, "{ notificationKinds { type label } }"),
+    ("Query.notificationRuleDeliveries", More, "{ notificationRuleDeliveries(id: \"$notificationRule\") { id to status } }"),
+    (
+        "Query.notificationRules",
+        More,
+        "{ notificationRules(workspaceId: \"$workspace\", projectId: \"$project\") { id channels { config } } }",
+    ),
     ("Query.notificationSettings", More, "{ notificationSettings(workspaceId: \"$workspace\") { slack { url } } }"),
     ("Query.operator", More, "{ operator { version users { email } backups { name } } }"),
     ("Query.plugin", Read, "{ plugin(id: \"$plugin\") { id name } }"),
@@ -201,6 +208,17 @@ const FIELDS: &[(&str, Needs, &str)] = &[
         "Mutation.environmentTriggersDeploy",
         More,
         "mutation { environmentTriggersDeploy(input: {projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\"}) }",
+    ),
+    (
+        "Mutation.notificationRuleCreate",
+        More,
+        "mutation { notificationRuleCreate(input: {workspaceId: \"$workspace\", projectId: \"$project\", eventTypes: [], channelConfigs: [{type: \"EMAIL\"}]}) { id } }",
+    ),
+    ("Mutation.notificationRuleDelete", More, "mutation { notificationRuleDelete(id: \"$notificationRule\") }"),
+    (
+        "Mutation.notificationRuleUpdate",
+        More,
+        "mutation { notificationRuleUpdate(id: \"$notificationRule\", input: {eventTypes: []}) { id channels { config } } }",
     ),
     (
         "Mutation.notificationSettingsSet",
@@ -332,6 +350,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ),
     ("Mutation.volumeInstanceUpdate", More, "mutation { volumeInstanceUpdate(volumeId: \"$volume\", input: {mountPath: \"/y\"}) }"),
     ("Mutation.volumeUpdate", More, "mutation { volumeUpdate(volumeId: \"$volume\", input: {name: \"x\"}) { id } }"),
+    ("Mutation.webhookTest", Self_, "mutation { webhookTest(url: \"https://x.test/\", payload: \"{}\") }"),
     ("Mutation.workspaceCreate", Self_, "mutation { workspaceCreate(input: {name: \"x\"}) { id } }"),
     (
         "Mutation.workspaceInviteCodeCreate",
@@ -375,6 +394,7 @@ fn document(text: &str, victim: &Estate) -> String {
         ("$accountKey", victim.account_key.to_string()),
         ("$projectKey", victim.project_key.to_string()),
         ("$environmentPatch", victim.environment_patch.to_string()),
+        ("$notificationRule", victim.notification_rule.to_string()),
         ("$plugin", victim.plugin.to_string()),
         ("$volume", victim.volume.to_string()),
         ("$mounted", victim.volume_instance.to_string()),

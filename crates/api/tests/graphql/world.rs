@@ -8,12 +8,13 @@ use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
 use domain::volume::VolumeInstance;
 use domain::{
-    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, ReplicaId, Role, ServiceId, SessionId, TcpProxyId, Tenant, Timestamp,
-    TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
+    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, NotificationRuleId, ReplicaId, Role, ServiceId, SessionId, TcpProxyId,
+    Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 use ops::app::TriggerInput;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Blob, Upload};
+use ops::notification_rule::NotificationRuleCreate;
 use ops::plugin::PluginCreate;
 use ops::service::ServiceCreate;
 use ops::{OpCtx, Principal};
@@ -44,6 +45,8 @@ pub(crate) struct Estate {
     pub(crate) backup: BackupId,
     pub(crate) tcp_proxy: TcpProxyId,
     pub(crate) trigger: TriggerId,
+    /// Of their project.
+    pub(crate) notification_rule: NotificationRuleId,
     /// A browser in which the person is signed in.
     pub(crate) session: SessionId,
     pub(crate) account_key: ApiKeyId,
@@ -150,6 +153,7 @@ impl World {
             backup,
             tcp_proxy,
             trigger: self.trigger(&ctx, &person, plugin).await,
+            notification_rule: self.notification_rule(&ctx, service.tenant.workspace(), &person).await,
             session: self.session(service.tenant.workspace(), person.user.id).await,
             account_key: account_key.id,
             project_key: project_key.id,
@@ -162,6 +166,18 @@ impl World {
         let rules = vec![("cpu".to_owned(), "above".to_owned(), 80.0)];
         let wanted = TriggerInput { name: "grow".into(), action: "add containers".into(), rules, ..TriggerInput::default() };
         ops::app::service_trigger_save(ctx, person.environment, service, wanted).await.unwrap().row.id
+    }
+
+    async fn notification_rule(&self, ctx: &OpCtx, workspace: WorkspaceId, person: &Person) -> NotificationRuleId {
+        let wanted = NotificationRuleCreate {
+            workspace,
+            project: Some(person.project),
+            channels: vec![json!({"type": "WEBHOOK", "url": "https://hooks.test/canary-7f3a", "secret": "canary-7f3a-long-enough"})],
+            event_types: vec!["Deployment.failed".into()],
+            severities: vec![],
+            ephemeral_environments: None,
+        };
+        ops::notification_rule::notification_rule_create(ctx, wanted).await.unwrap().id
     }
 
     async fn session(&self, workspace: WorkspaceId, user_id: UserId) -> SessionId {
@@ -276,6 +292,7 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         estate.backup.to_string(),
         estate.tcp_proxy.to_string(),
         estate.trigger.to_string(),
+        estate.notification_rule.to_string(),
         estate.session.to_string(),
         account_key.to_string(),
         project_key.to_string(),

@@ -4,7 +4,7 @@ use domain::galaxy::ActivityKind;
 use domain::notification::NotificationSettings;
 use domain::{Permission, Place, Tenant};
 use serde_json::json;
-use store::Change;
+use store::{Change, NotificationChange};
 
 use super::{account_get, app_for};
 use crate::{Error, OpCtx};
@@ -56,10 +56,10 @@ pub async fn notification_settings_set(
         None => ctx.activity(tenant, None, "notification_settings_set", tenant.workspace(), data),
     };
     let change = match settings {
-        Some(settings) => Change::NotificationSettingsSet { instance: id, settings, at: ctx.now },
-        None => Change::NotificationSettingsDelete { instance: id },
+        Some(settings) => NotificationChange::SettingsSet { instance: id, settings, at: ctx.now },
+        None => NotificationChange::SettingsDelete { instance: id },
     };
-    ctx.commit(tenant, vec![change, activity]).await
+    ctx.commit(tenant, vec![Change::Notification(change), activity]).await
 }
 
 fn check(settings: &NotificationSettings) -> Result<(), Error> {
@@ -78,14 +78,18 @@ fn check(settings: &NotificationSettings) -> Result<(), Error> {
     {
         return Err(Error::bad_input("slack.url must be the https:// address of an incoming webhook"));
     }
-    let mails = settings.mail.iter().flat_map(|mail| &mail.to);
-    for address in mails {
+    settings.mail.as_ref().map_or(Ok(()), |mail| mailboxes(&mail.to))
+}
+
+/// Addresses that a message goes to.
+pub(crate) fn mailboxes(to: &[String]) -> Result<(), Error> {
+    for address in to {
         let form = address.split_once('@').is_some_and(|(name, host)| !name.is_empty() && host.contains('.'));
         if !form || address.len() > 254 || address.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(Error::bad_input(format!("{address:?} is not a mail address")));
         }
     }
-    if settings.mail.as_ref().is_some_and(|mail| mail.to.len() > 50) {
+    if to.len() > 50 {
         return Err(Error::bad_input("a notification goes to at most 50 mailboxes"));
     }
     Ok(())

@@ -6,12 +6,14 @@ use domain::{Code, Role, WorkspaceId};
 use ops::OpCtx;
 use ops::api_key::{ApiKeyCreate, api_key_create};
 use ops::auth::{Presented, Surface, authenticate};
+use ops::notification_rule::{NotificationRuleCreate, notification_rule_create, notification_rules};
 use ops::token::api_token_create;
 use ops::workspace::{
     workspace_create, workspace_invite_code_create, workspace_invite_code_use, workspace_leave, workspace_permission_change,
     workspace_user_invite, workspace_user_remove,
 };
 use secrecy::SecretString;
+use serde_json::json;
 
 use crate::world::{World, world};
 
@@ -199,4 +201,42 @@ async fn one_document_does_not_make_more_workspaces_than_a_person_may_own() {
     let allowed = made.iter().filter(|error| error.is_none()).count();
     assert_eq!(allowed, 19, "their own workspace counts");
     assert!(made[allowed..].iter().all(|error| *error == Some(Code::Conflict)), "{made:?}");
+}
+
+#[tokio::test]
+async fn a_notification_rule_goes_with_the_role_that_made_it() {
+    let world = world().await;
+    let (owner, guest) = (world.person("a@example.com").await, world.person("b@example.com").await);
+    let team = home(&owner);
+    let code = workspace_invite_code_create(&owner, team, Role::Member).await.unwrap();
+    workspace_invite_code_use(&guest, &code).await.unwrap();
+    let guest = world.again(&guest).await;
+    let user = guest.user().unwrap().user.id;
+    let make = async |ctx: &OpCtx| {
+        let wanted = NotificationRuleCreate {
+            workspace: team,
+            project: None,
+            channels: vec![json!({"type": "WEBHOOK", "url": "https://hooks.example.com/canary"})],
+            event_types: vec![],
+            severities: vec![],
+            ephemeral_environments: None,
+        };
+        notification_rule_create(ctx, wanted).await.unwrap().id
+    };
+    let rules = async || notification_rules(&owner, team, None).await.unwrap().into_iter().map(|rule| rule.id).collect::<Vec<_>>();
+    let kept = make(&owner).await;
+    make(&guest).await;
+    assert_eq!(rules().await.len(), 2);
+    workspace_permission_change(&owner, team, user, Role::Admin).await.unwrap();
+    assert_eq!(rules().await.len(), 2, "more than enough is enough");
+    workspace_permission_change(&owner, team, user, Role::Viewer).await.unwrap();
+    assert_eq!(rules().await, [kept]);
+
+    workspace_permission_change(&owner, team, user, Role::Member).await.unwrap();
+    make(&world.again(&guest).await).await;
+    workspace_user_remove(&owner, team, user).await.unwrap();
+    assert_eq!(rules().await, [kept]);
+    let log = ops::activity::activities(&owner, team, None, &PageRequest::default()).await.unwrap().row.items;
+    assert_eq!(log.iter().filter(|entry| entry.verb == "notification_rules_end").count(), 2);
+    assert!(!format!("{log:?}").contains("canary"), "the log tells an address");
 }

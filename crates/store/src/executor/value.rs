@@ -79,6 +79,7 @@ param_from! {
     EventId: |value| Self::Uuid(value.0);
     SessionId: |value| Self::Uuid(value.0);
     DeliveryId: |value| Self::Uuid(value.0);
+    NotificationRuleId: |value| Self::Uuid(value.0);
     TriggerId: |value| Self::Uuid(value.0);
     VolumeId: |value| Self::Uuid(value.0);
     VolumeInstanceId: |value| Self::Uuid(value.0);
