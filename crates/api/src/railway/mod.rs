@@ -26,7 +26,7 @@ mod operator;
 mod plugin;
 mod project;
 mod query;
-mod rate_limit;
+pub(crate) mod rate_limit;
 mod region;
 mod service;
 mod session;
