@@ -142,10 +142,11 @@ function InSight({ positions }: { positions: Map<string, Placed> }) {
   const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service });
   const flow = useReactFlow();
   const store = useStoreApi();
-  const isMeasured = useStore((state) => state.width > 0);
+  // Before that, the graph itself is about to show everything.
+  const isReady = useStore((state) => state.width > 0 && !state.fitViewQueued);
   const shown = useRef(positions);
   useEffect(() => {
-    if (!isMeasured || positions.size === 0) return;
+    if (!isReady || positions.size === 0) return;
     const id = setTimeout(() => {
       const { width, height, domNode, transform } = store.getState();
       let [x, y, zoom] = transform;
@@ -165,7 +166,7 @@ function InSight({ positions }: { positions: Map<string, Placed> }) {
       void flow.setViewport({ x, y, zoom }, { duration: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160, interpolate: "linear" });
     }, 30);
     return () => clearTimeout(id);
-  }, [positions, selected, isMeasured, flow, store]);
+  }, [positions, selected, isReady, flow, store]);
   return null;
 }
 
