@@ -286,8 +286,8 @@ fn may_hand_down(mount: &Path, base: &Path) -> io::Result<bool> {
 }
 
 /// Moves the calling process out of the group of the service that started it: a service manager ends everything in that group when the
-/// service stops, and apps shall go on. Without the right to do so it stays where it is.
-pub(crate) fn leave_service() {
+/// service stops, and apps and traffic shall go on. Without the right to do so it stays where it is.
+pub fn leave_service() {
     let (Ok(mounts), Ok(own)) = (proc::mounts(), fs::read_to_string("/proc/self/cgroup")) else { return };
     for mount in mounts.iter().filter(|mount| mount.kind == "cgroup2" || mount.super_options.split(',').any(|o| o == "name=systemd")) {
         let name = if mount.kind == "cgroup2" { "0::" } else { ":name=systemd:" };
