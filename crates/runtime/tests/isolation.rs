@@ -146,7 +146,7 @@ async fn an_app_is_held_to_its_share_of_the_cpu_and_can_read_its_limits() {
     let command = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
                    until cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null | grep -q 'nr_throttled [1-9]'; do :; done; echo held";
     let mut spec = place.spec(command);
-    spec.limits = Limits { memory_bytes: Some(128 << 20), cpu_millis: Some(100) };
+    spec.limits = Limits { memory_bytes: Some(128 << 20), cpu_millis: Some(250) };
     assert_eq!(place.output(&driver, spec).await, ["134217728", "held"]);
 }
 
