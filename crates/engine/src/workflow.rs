@@ -43,6 +43,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
 const GRAPH_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Rows that are deleted together.
 const SWEPT: u32 = 500;
+/// Rows of each kind that are sealed together: some hold megabytes.
+const SEALED: u32 = 20;
 /// Graphs that are remembered.
 const GRAPHS: usize = 64;
 
@@ -105,6 +107,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
     shared.tracker.spawn(keep(flow.clone()));
     shared.tracker.spawn(leftovers::run(flow.clone()));
+    shared.tracker.spawn(seal(flow.clone()));
     let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
     loop {
         rings.mark_unchanged();
@@ -157,6 +160,25 @@ async fn keep(flow: Arc<Flow>) {
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             },
+        }
+    }
+}
+
+/// Seals what an earlier version has written plainly. Once that is done, every later start finds nothing.
+async fn seal(flow: Arc<Flow>) {
+    loop {
+        let found = tokio::select! {
+            () = flow.shared.shutdown.cancelled() => return,
+            found = flow.shared.ops.store.system_seal_plain(SEALED) => found,
+        };
+        match found {
+            Ok(0) => return,
+            Ok(_) => continue,
+            Err(error) => tracing::warn!(%error, "what workflows held before could not be sealed; it is tried again"),
+        }
+        tokio::select! {
+            () = flow.shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(CLEAN) => {}
         }
     }
 }
