@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod edit;
 pub mod field;
+pub mod hide;
 pub mod machine;
 pub mod run;
 pub mod sniff;
