@@ -9,6 +9,7 @@ mod execute;
 mod leftovers;
 mod nodes;
 pub(crate) mod starts;
+mod turns;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
@@ -55,6 +56,8 @@ pub(crate) struct Flow {
     pub(crate) workers: Workers,
     /// Turns at ffmpeg, which takes every core that there is.
     pub(crate) films: tokio::sync::Semaphore,
+    /// Turns at nodes with a limit of their own.
+    turns: turns::Turns,
     under_way: Mutex<HashMap<RunId, UnderWay>>,
     /// Counts executions.
     begun: AtomicU64,
@@ -94,6 +97,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         holder: holder(&shared.config.data_dir),
         workers: Workers::new(&shared.config.data_dir, worker_user(&shared.config)),
         films: tokio::sync::Semaphore::new(1),
+        turns: turns::Turns::default(),
         shared: shared.clone(),
         under_way: Mutex::default(),
         begun: AtomicU64::default(),

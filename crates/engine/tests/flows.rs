@@ -1,5 +1,7 @@
 //! Runs of workflows: what they give, and that they survive the engine.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::activity::{Activity, Actor};
@@ -17,8 +19,9 @@ use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, 
 use serde_json::{Map, Value, json};
 use store::{Change, RunChange, RunQuery, WorkflowChange};
 use testkit::{App, TestApp};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 
 fn now(ctx: &OpCtx) -> OpCtx {
     OpCtx { now: Timestamp::now(), ..ctx.clone() }
@@ -450,6 +453,69 @@ async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
     assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
     let view = run_get(&ada, endless, true).await.expect("the run");
     assert_eq!(view.run.status, RunStatus::Running, "every worker was Ada's until her programs had ended: {view:#?}");
+}
+
+/// A server that answers when so many ask it at once, and how many those were at the most.
+async fn gathering(at_once: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    let (now, most, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(at_once)));
+    let told = most.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (now, most, all) = (now.clone(), most.clone(), all.clone());
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                let _ = stream.read(&mut buffer).await;
+                most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                all.wait().await;
+                // Work, in which one too many would be seen.
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                now.fetch_sub(1, Ordering::SeqCst);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}").await;
+            });
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_performed_only_so_often_at_once() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let (url, most) = gathering(2).await;
+    let flow = workflow(&ctx).await;
+    let node = add(&ctx, &flow, "http_request", json!({"url": url})).await;
+    let policy = Policy { concurrency: Some(2), ..Policy::default() };
+    node_update(&now(&ctx), flow.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
+    let mut all = vec![];
+    for _ in 0..8 {
+        all.push(start(&ctx, &flow, json!({})).await);
+    }
+    for run in all {
+        let view = ended(&app, &ctx, run).await;
+        assert_eq!(view.run.status, RunStatus::Completed, "{view:#?}");
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_only_so_many_runs_under_way() {
+    let mut app = TestApp::new().await;
+    Arc::get_mut(&mut app.ops).expect("nobody else has it yet").settings.flow.runs_per_workspace = 3;
+    let ctx = app.person("ada@example.com").await;
+    let (url, most) = gathering(3).await;
+    let flow = workflow(&ctx).await;
+    add(&ctx, &flow, "http_request", json!({"url": url})).await;
+    let mut all = vec![];
+    for _ in 0..9 {
+        all.push(start(&ctx, &flow, json!({})).await);
+    }
+    app.start_engine();
+    for run in all {
+        assert_eq!(ended(&app, &ctx, run).await.run.status, RunStatus::Completed);
+    }
+    assert_eq!(most.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
