@@ -8,14 +8,14 @@ use domain::activity::{Activity, Actor};
 use domain::deployment::DeploymentStatus;
 use domain::workflow::edit::Place;
 use domain::workflow::run::{FlowTrigger, PlatformEvent, Run, RunSource, RunStatus, Start, Subject};
-use domain::workflow::{Graph, Node, NodeData, Policy, PortType, Position, Workflow};
+use domain::workflow::{Edge, Graph, Node, NodeData, Policy, PortType, Position, Workflow};
 use domain::{ActivityId, FlowTriggerId, GraphId, Role, RunId, Tenant, Timestamp, UploadId};
 use jiff::SignedDuration;
 use ops::OpCtx;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::flow_trigger::{flow_trigger_create, system_schedule_start};
 use ops::run::{RunStart, RunView, node_run_start, run_cancel, run_get, run_start};
-use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, workflow_create, workflow_get};
+use ops::workflow::{NewField, NodeChange, node_add, node_update, nodes_connect, workflow_create, workflow_get, workflow_graph_set};
 use serde_json::{Map, Value, json};
 use store::{Change, RunChange, RunQuery, WorkflowChange};
 use testkit::{App, TestApp};
@@ -55,6 +55,29 @@ async fn start(ctx: &OpCtx, workflow: &Workflow, values: Value) -> RunId {
         source: RunSource::Api,
     };
     run_start(&now(ctx), start).await.expect("a run")
+}
+
+/// A run of a workflow that waits for its turn.
+fn queued(flow: &Workflow, graph_id: GraphId) -> Run {
+    Run {
+        id: RunId::generate(),
+        workspace_id: flow.workspace_id,
+        user_id: flow.user_id,
+        key_id: None,
+        subject: Subject::Workflow { id: flow.id, name: flow.name.clone() },
+        graph_id,
+        values: Map::new(),
+        source: RunSource::Api,
+        status: RunStatus::Queued,
+        error: None,
+        node_count: 1,
+        single_node: None,
+        estimated: 0,
+        credits: 0,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+    }
 }
 
 /// Waits until a run is as wanted; it is looked at whenever something has become of a run.
@@ -178,26 +201,9 @@ async fn a_run_that_can_never_be_written_down_fails_once() {
 
     // One that has come into the database all the same.
     let graph = Graph { nodes: vec![unkept], ..Graph::default() };
-    let (id, graph_id) = (RunId::generate(), GraphId(uuid::Uuid::new_v4()));
-    let run = Run {
-        id,
-        workspace_id: flow.workspace_id,
-        user_id: flow.user_id,
-        key_id: None,
-        subject: Subject::Workflow { id: flow.id, name: flow.name.clone() },
-        graph_id,
-        values: Map::new(),
-        source: RunSource::Api,
-        status: RunStatus::Queued,
-        error: None,
-        node_count: 1,
-        single_node: None,
-        estimated: 0,
-        credits: 0,
-        created_at: Timestamp::now(),
-        started_at: None,
-        finished_at: None,
-    };
+    let graph_id = GraphId(uuid::Uuid::new_v4());
+    let run = queued(&flow, graph_id);
+    let id = run.id;
     let body = serde_json::to_string(&graph).expect("a graph").into();
     let changes = vec![
         Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body, at: Timestamp::now() }),
@@ -453,6 +459,93 @@ async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
     assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
     let view = run_get(&ada, endless, true).await.expect("the run");
     assert_eq!(view.run.status, RunStatus::Running, "every worker was Ada's until her programs had ended: {view:#?}");
+}
+
+/// Twenty rows of fifty steps, each of which hands on what the one before it gave.
+fn wide(mut graph: Graph) -> Graph {
+    let (request, response) = (graph.nodes[0].id.clone(), graph.nodes[1].id.clone());
+    for row in 0..20 {
+        let (mut source, mut handle) = (request.clone(), "field_name");
+        for step in 0..50 {
+            let id = format!("node_{row}_{step}");
+            let data = NodeData { inputs: map(json!({"seconds": 0})), ..NodeData::default() };
+            graph.nodes.push(Node { id: id.clone(), kind: "delay".into(), position: Position::default(), data });
+            graph.edges.push(edge(&source, handle, &id, "in:value"));
+            (source, handle) = (id, "out:result");
+        }
+        graph.edges.push(edge(&source, handle, &response, "result"));
+    }
+    graph
+}
+
+fn edge(source: &str, source_handle: &str, target: &str, target_handle: &str) -> Edge {
+    Edge {
+        id: format!("edge_{source}_{target}"),
+        source: source.to_owned(),
+        source_handle: source_handle.to_owned(),
+        target: target.to_owned(),
+        target_handle: target_handle.to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_a_thousand_nodes_is_normal() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    let flow = workflow(&ctx).await;
+    let request = flow.graph.nodes[0].id.clone();
+    workflow_graph_set(&now(&ctx), flow.id, None, wide(flow.graph.clone())).await.expect("a graph");
+    let before = app.ops.store.statements();
+    let run = start(&ctx, &flow, json!({(request): {"name": "Ada"}})).await;
+    let view = ended(&app, &ctx, run).await;
+    // A row each, and little beside them.
+    let used = app.ops.store.statements() - before;
+    assert!(used < 3_000, "{used} statements");
+    assert_eq!((view.run.status, view.run.node_count, view.nodes.len()), (RunStatus::Completed, 1_000, 1_002));
+    assert!(view.nodes.iter().all(|node| node.status == RunStatus::Completed && node.attempts <= 1));
+    let given = map(output(&view, "response").clone());
+    assert_eq!((given.len(), given.values().all(|value| *value == json!("Ada"))), (20, true), "{given:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_runs_wait_for_their_turn_and_hold_up_nobody() {
+    const RUNS: u64 = 10_000;
+    let mut app = TestApp::new().await;
+    // As many as there are places: one account could take all of them.
+    Arc::get_mut(&mut app.ops).expect("nobody else has it yet").settings.flow.runs_per_workspace = 256;
+    let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
+    let (busy, quick) = (workflow(&ada).await, workflow(&bob).await);
+    add(&ada, &busy, "merge", json!({})).await;
+    let busy = workflow_get(&ada, busy.id).await.expect("the workflow");
+    let (tenant, graph_id) = (Tenant::system(busy.workspace_id), GraphId(uuid::Uuid::new_v4()));
+    let body = serde_json::to_string(&busy.graph).expect("a graph").into();
+    let keep = Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body, at: Timestamp::now() });
+    app.ops.store.commit(tenant, vec![keep]).await.expect("a graph");
+    for _ in 0..10 {
+        let insert = |_| Change::Run(RunChange::Insert { run: queued(&busy, graph_id), webhook: None });
+        app.ops.store.commit(tenant, (0..RUNS / 10).map(insert).collect()).await.expect("runs");
+    }
+    let before = app.ops.store.statements();
+    app.start_engine();
+    let run = start(&bob, &quick, json!({})).await;
+    assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
+    let count = async |status: RunStatus, first: u32| {
+        let query = RunQuery { status: Some(status), ..RunQuery::default() };
+        ops::run::runs(&ada, query, first, None).await.expect("a list").items.len()
+    };
+    assert_eq!(count(RunStatus::Queued, 500).await, 500, "the other's runs are far from through");
+    let all = async {
+        while count(RunStatus::Queued, 1).await + count(RunStatus::Running, 1).await > 0 {
+            assert!(count(RunStatus::Running, 500).await <= 256, "no more than there are places");
+            // Each end of a run rings: what is waited for is the last one.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), all).await.expect("they end");
+    assert_eq!(count(RunStatus::Completed, 10_001).await, 10_000);
+    // The same few for each, however many wait.
+    let used = app.ops.store.statements() - before;
+    assert!(used < 16 * RUNS, "{used} statements");
 }
 
 /// A server that answers when so many ask it at once, and how many those were at the most.
