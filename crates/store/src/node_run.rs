@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::workflow::run::{NodeRun, RunStatus};
 use domain::{NodeRunId, RunId, Tenant, Timestamp, WorkspaceId};
+use serde_json::Value;
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::kept::{self, Kept, data_place, seal};
@@ -73,7 +74,7 @@ fn row(r: &mut Record) -> Result<(NodeRun, Kept), BadCell> {
 }
 
 fn opened(vault: &Vault, (node, data): (NodeRun, Kept)) -> Result<NodeRun, BadCell> {
-    let (input, output, logs) = data.open(vault, &data_place(node.run_id, &node.node_id))?;
+    let (input, output, logs): (Option<Value>, Option<Value>, Vec<String>) = data.open(vault, &data_place(node.run_id, &node.node_id))?;
     Ok(NodeRun { input, output, logs, ..node })
 }
 

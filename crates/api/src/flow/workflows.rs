@@ -218,7 +218,7 @@ pub(crate) struct WorkflowShape {
     id: String,
     name: String,
     description: String,
-    /// `{id, type, position, data}` each.
+    /// `{id, type, position, data}` each. For whoever may not read secrets, values in `data` are `<hidden>`.
     #[schema(value_type = Vec<Object>)]
     nodes: Vec<Value>,
     /// `{id, source, sourceHandle, target, targetHandle}` each.
