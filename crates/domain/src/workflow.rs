@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod edit;
 pub mod field;
+pub mod hide;
 pub mod machine;
 pub mod run;
 pub mod sniff;
@@ -124,7 +125,7 @@ pub struct RequestField {
     pub value: Value,
 }
 
-/// What happens when a node fails or takes long.
+/// What happens when a node fails or takes long, and how often it is performed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Policy {
@@ -136,6 +137,9 @@ pub struct Policy {
     pub timeout_ms: Option<u64>,
     /// Whether a node that has failed for good ends the run.
     pub on_error: OnError,
+    /// How often the node is performed at the same time, over all runs of its workflow; as often as runs come to it when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
 }
 
 /// What a failure means for the run.
@@ -151,10 +155,12 @@ pub enum OnError {
 
 /// Further attempts at the most.
 pub const MAX_RETRIES: u32 = 10;
+/// The largest limit of a node's own on how often it is performed at the same time.
+pub const MAX_CONCURRENCY: u32 = 100;
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { retries: 0, backoff_ms: 1000, timeout_ms: None, on_error: OnError::Fail }
+        Self { retries: 0, backoff_ms: 1000, timeout_ms: None, on_error: OnError::Fail, concurrency: None }
     }
 }
 

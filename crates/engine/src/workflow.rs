@@ -9,6 +9,7 @@ mod execute;
 mod leftovers;
 mod nodes;
 pub(crate) mod starts;
+mod turns;
 pub(crate) mod worker;
 
 use std::collections::HashMap;
@@ -43,6 +44,8 @@ const KEPT: SignedDuration = SignedDuration::from_hours(24 * 30);
 const GRAPH_KEPT: SignedDuration = SignedDuration::from_hours(24);
 /// Rows that are deleted together.
 const SWEPT: u32 = 500;
+/// Rows of each kind that are sealed together: some hold megabytes.
+const SEALED: u32 = 20;
 /// Graphs that are remembered.
 const GRAPHS: usize = 64;
 
@@ -53,6 +56,8 @@ pub(crate) struct Flow {
     pub(crate) workers: Workers,
     /// Turns at ffmpeg, which takes every core that there is.
     pub(crate) films: tokio::sync::Semaphore,
+    /// Turns at nodes with a limit of their own.
+    turns: turns::Turns,
     under_way: Mutex<HashMap<RunId, UnderWay>>,
     /// Counts executions.
     begun: AtomicU64,
@@ -92,6 +97,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         holder: holder(&shared.config.data_dir),
         workers: Workers::new(&shared.config.data_dir, worker_user(&shared.config)),
         films: tokio::sync::Semaphore::new(1),
+        turns: turns::Turns::default(),
         shared: shared.clone(),
         under_way: Mutex::default(),
         begun: AtomicU64::default(),
@@ -105,6 +111,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
     shared.tracker.spawn(keep(flow.clone()));
     shared.tracker.spawn(leftovers::run(flow.clone()));
+    shared.tracker.spawn(seal(flow.clone()));
     let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
     loop {
         rings.mark_unchanged();
@@ -157,6 +164,25 @@ async fn keep(flow: Arc<Flow>) {
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
             },
+        }
+    }
+}
+
+/// Seals what an earlier version has written plainly. Once that is done, every later start finds nothing.
+async fn seal(flow: Arc<Flow>) {
+    loop {
+        let found = tokio::select! {
+            () = flow.shared.shutdown.cancelled() => return,
+            found = flow.shared.ops.store.system_seal_plain(SEALED) => found,
+        };
+        match found {
+            Ok(0) => return,
+            Ok(_) => continue,
+            Err(error) => tracing::warn!(%error, "what workflows held before could not be sealed; it is tried again"),
+        }
+        tokio::select! {
+            () = flow.shared.shutdown.cancelled() => return,
+            () = tokio::time::sleep(CLEAN) => {}
         }
     }
 }

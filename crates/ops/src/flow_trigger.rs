@@ -17,7 +17,7 @@ use store::{Change, StoreError, WorkflowChange};
 use crate::auth::acting;
 use crate::context::Opened;
 use crate::run::{Prepared, insufficient, prepare_opened};
-use crate::workflow::{opened, owner};
+use crate::workflow::{opened, owner, sees_values};
 use crate::{Error, OpCtx, Ops, secret};
 
 /// Triggers of a workflow at the most.
@@ -63,7 +63,11 @@ fn activity(ctx: &OpCtx, tenant: Tenant, verb: &str, trigger: &FlowTrigger) -> C
 /// Not found.
 pub async fn flow_triggers(ctx: &OpCtx, workflow: WorkflowId) -> Result<Vec<FlowTrigger>, Error> {
     let tenant = opened(ctx, workflow, Permission::Read).await?.tenant;
-    Ok(ctx.ops.store.flow_triggers_of(tenant, workflow).await?)
+    let mut found = ctx.ops.store.flow_triggers_of(tenant, workflow).await?;
+    if !sees_values(ctx, tenant) {
+        found.iter_mut().for_each(FlowTrigger::hide);
+    }
+    Ok(found)
 }
 
 /// Has a workflow start by itself. Its runs have the rights of whoever asks, no further than a member's.

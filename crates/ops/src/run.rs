@@ -7,6 +7,7 @@ use base64::Engine as _;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::page::Page;
 use domain::workflow::edit::Refusal;
+use domain::workflow::hide::HIDDEN;
 use domain::workflow::run::{EVENTS, NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
 use domain::workflow::template::Template;
 use domain::workflow::{Graph, Node, NodeData, Policy, Position, Workflow};
@@ -17,7 +18,7 @@ use sha2::{Digest, Sha256};
 use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
 
 use crate::context::Opened;
-use crate::workflow::{home, owner};
+use crate::workflow::{home, owner, sees_values};
 use crate::{Error, OpCtx, Ops};
 
 /// What a run is started with.
@@ -44,6 +45,17 @@ pub struct RunView {
     pub run: Run,
     /// Its nodes, in the order in which they began.
     pub nodes: Vec<NodeRun>,
+}
+
+impl RunView {
+    /// Without values for whoever may not read secrets.
+    fn shown(mut self, ctx: &OpCtx, tenant: Tenant) -> Self {
+        if !sees_values(ctx, tenant) {
+            self.run.hide();
+            self.nodes.iter_mut().for_each(NodeRun::hide);
+        }
+        self
+    }
 }
 
 /// Runs that a batch asks for at the most.
@@ -268,14 +280,14 @@ fn open(ctx: &OpCtx, found: Option<Sealed<Run>>, permission: Permission) -> Resu
     ctx.open(found, "Run", |_| Place::Workspace, permission)
 }
 
-/// One run, with its nodes when they are wanted.
+/// One run, with its nodes when they are wanted, without values for whoever may not read secrets.
 ///
 /// # Errors
 /// Not found.
 pub async fn run_get(ctx: &OpCtx, id: RunId, nodes: bool) -> Result<RunView, Error> {
     let found = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?;
     let nodes = if nodes { ctx.ops.store.node_runs_of(found.tenant, &[id]).await?.remove(&id).unwrap_or_default() } else { vec![] };
-    Ok(RunView { run: found.row, nodes })
+    Ok(RunView { run: found.row, nodes }.shown(ctx, found.tenant))
 }
 
 /// Runs of the principal's workspace without what they were given, newest first.
@@ -284,7 +296,11 @@ pub async fn run_get(ctx: &OpCtx, id: RunId, nodes: bool) -> Result<RunView, Err
 /// A bad cursor, or unauthenticated.
 pub async fn runs(ctx: &OpCtx, query: RunQuery, first: u32, after: Option<String>) -> Result<Page<Run>, Error> {
     let tenant = home(ctx, Permission::Read)?;
-    Ok(ctx.ops.store.runs(tenant, query, first, after).await?)
+    let mut page = ctx.ops.store.runs(tenant, query, first, after).await?;
+    if !sees_values(ctx, tenant) {
+        page.items.iter_mut().for_each(Run::hide);
+    }
+    Ok(page)
 }
 
 /// Those of the runs that there are, in the order in which they were asked for.
@@ -304,7 +320,8 @@ pub async fn runs_batch(ctx: &OpCtx, ids: &[RunId]) -> Result<Vec<RunView>, Erro
     }
     let mut nodes = ctx.ops.store.node_runs_of(tenant, &known).await?;
     found.sort_by_key(|run| ids.iter().position(|id| *id == run.id));
-    Ok(found.into_iter().map(|run| RunView { nodes: nodes.remove(&run.id).unwrap_or_default(), run }).collect())
+    let view = |run: Run| RunView { nodes: nodes.remove(&run.id).unwrap_or_default(), run }.shown(ctx, tenant);
+    Ok(found.into_iter().map(view).collect())
 }
 
 /// Stops a run.
@@ -377,7 +394,11 @@ pub const DELIVERIES: &str = "run";
 /// Not found.
 pub async fn run_deliveries(ctx: &OpCtx, id: RunId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
     let tenant = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?.tenant;
-    let found = ctx.ops.store.deliveries(tenant, DELIVERIES, &id.to_string(), 500).await?;
+    let mut found = ctx.ops.store.deliveries(tenant, DELIVERIES, &id.to_string(), 500).await?;
+    if !sees_values(ctx, tenant) {
+        // It repeats why something failed, and what the webhook was given.
+        found.iter_mut().for_each(|delivery| HIDDEN.clone_into(&mut delivery.body));
+    }
     let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
     let attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
     let of = |id: DeliveryId| attempts.iter().filter(|attempt| attempt.delivery_id == id).cloned().collect();

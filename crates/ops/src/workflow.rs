@@ -136,6 +136,11 @@ pub(crate) fn owner(ctx: &OpCtx) -> Result<UserId, Error> {
     }
 }
 
+/// Whether the principal sees what workflows and their runs hold, and not their shape alone.
+pub(crate) fn sees_values(ctx: &OpCtx, tenant: Tenant) -> bool {
+    ctx.may(tenant.workspace(), Place::Workspace, Permission::ReadSecrets)
+}
+
 pub(crate) async fn opened(ctx: &OpCtx, id: WorkflowId, permission: Permission) -> Result<Opened<Workflow>, Error> {
     ctx.open(ctx.ops.store.workflow(id).await?, "Workflow", |_| Place::Workspace, permission)
 }
@@ -173,12 +178,16 @@ pub async fn workflows(ctx: &OpCtx, search: Option<&str>, page: &PageRequest) ->
     Ok(ctx.ops.store.workflows(tenant, search.filter(|text| !text.trim().is_empty()), &page.bounded()).await?)
 }
 
-/// One workflow with its graph.
+/// One workflow with its graph, without its values for whoever may not read secrets.
 ///
 /// # Errors
 /// Not found.
 pub async fn workflow_get(ctx: &OpCtx, id: WorkflowId) -> Result<Workflow, Error> {
-    Ok(opened(ctx, id, Permission::Read).await?.row)
+    let Opened { tenant, mut row } = opened(ctx, id, Permission::Read).await?;
+    if !sees_values(ctx, tenant) {
+        row.graph.hide(&ctx.ops.settings.flow.catalogue);
+    }
+    Ok(row)
 }
 
 /// Makes a workflow: the Request node with its fields, and the Response node.

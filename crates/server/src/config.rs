@@ -3,6 +3,7 @@
 //! A flag wins over the environment, the environment over the file, the file over the default. Secrets are never flags: the arguments of a
 //! process are readable by every user of the machine.
 
+mod flow;
 mod show;
 mod value;
 
@@ -15,7 +16,6 @@ use clap::parser::ValueSource;
 use domain::account::Plan;
 use domain::network::Network;
 use domain::rate::Limits;
-use domain::workflow::catalogue::Catalogue;
 use ops::limit::LimitRules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -181,6 +181,9 @@ struct Settings {
     /// What the workflows of an account may use, in microcredits [default: 1000000000000].
     #[arg(long, env = "ORRERY_CREDIT_ALLOWANCE", value_name = "MICROCREDITS", hide_short_help = true)]
     credit_allowance: Option<u64>,
+    /// Runs of an account's workflows at the same time; others wait for their turn [default: 32].
+    #[arg(long, env = "ORRERY_RUN_CONCURRENCY", value_name = "COUNT", hide_short_help = true)]
+    run_concurrency: Option<u32>,
     /// How the server writes its own log [default: text].
     #[arg(long, env = "ORRERY_LOG_FORMAT")]
     log_format: Option<LogFormat>,
@@ -255,6 +258,7 @@ pub(crate) struct Config {
     /// `TYPE=PRICE`
     pub(crate) node_prices: Vec<String>,
     pub(crate) credit_allowance: u64,
+    pub(crate) run_concurrency: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
 }
@@ -325,8 +329,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
             layers.pick(stringify!($name), set.$name, file.$name, $default)
         };
     }
-    let (data_dir, base_domain) = (absolute(pick!(data_dir, default_data_dir)), pick!(base_domain, || "localhost".to_owned()));
-    let listen = pick!(listen, || SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)));
+    let (data_dir, base_domain, listen) = (absolute(pick!(data_dir, default_data_dir)), pick!(base_domain, localhost), pick!(listen, api));
     Ok(Config {
         edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
         edge_tls_listen: pick!(edge_tls_listen, Vec::new),
@@ -372,11 +375,22 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         llm_models: pick!(llm_models, Vec::new),
         node_prices: pick!(node_prices, Vec::new),
         credit_allowance: pick!(credit_allowance, || 1_000_000_000_000),
+        run_concurrency: pick!(run_concurrency, || 32),
         log_format: pick!(log_format, || LogFormat::Text),
         log_filter: pick!(log_filter, || "info".to_owned()),
         data_dir,
         listen,
     })
+}
+
+/// Apps are below it until there is a domain.
+fn localhost() -> String {
+    "localhost".to_owned()
+}
+
+/// Where the API listens.
+fn api() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, 8080))
 }
 
 fn plan_default(plan: Plan) -> String {
@@ -493,7 +507,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     check_tls(config)?;
     check_apps(config)?;
-    check_flow(config)?;
+    flow::check(config)?;
     if domain::name::slug(&config.region, "") != config.region || config.region.is_empty() {
         return refused("region", config.region.clone(), "use lower case letters, digits and dashes");
     }
@@ -550,37 +564,6 @@ fn check_apps(config: &Config) -> Result<(), ConfigError> {
     }
     if config.trigger_seconds == 0 {
         return refused("trigger_seconds", "0".to_owned(), "at least one second must lie between two runs");
-    }
-    Ok(())
-}
-
-/// What holds for workflows.
-fn check_flow(config: &Config) -> Result<(), ConfigError> {
-    let refused = |key, value: &str, rule| Err(ConfigError::Refused { key, value: value.to_owned(), rule });
-    if !config.llm_url.is_empty() && !config.llm_url.starts_with("http://") && !config.llm_url.starts_with("https://") {
-        return refused("llm_url", &config.llm_url, "write it with http:// or https:// in front");
-    }
-    if let Some(bad) = config.llm_models.iter().find(|text| value::pair(text).is_none()) {
-        return refused(
-            "llm_models",
-            bad,
-            "write node types and models like gpt_5=gpt-5-mini; types are of lower case letters, digits and _",
-        );
-    }
-    let taken = Catalogue::new([]);
-    let double = config.llm_models.iter().find(|text| value::pair(text).is_some_and(|(kind, _)| taken.get(kind).is_some()));
-    if let Some(bad) = double {
-        return refused("llm_models", bad, "this type of node is something else: choose another name");
-    }
-    if config.llm_url.is_empty() && !config.llm_models.is_empty() {
-        return refused("llm_models", &config.llm_models.join(","), "say in llm_url where these models are asked");
-    }
-    let priced = |text: &String| value::pair(text).is_some_and(|(_, price)| price.parse::<u32>().is_ok());
-    if let Some(bad) = config.node_prices.iter().find(|text| !priced(text)) {
-        return refused("node_prices", bad, "write node types and microcredits like gpt_5=2500");
-    }
-    if i64::try_from(config.credit_allowance).is_err() {
-        return refused("credit_allowance", &config.credit_allowance.to_string(), "write a smaller number");
     }
     Ok(())
 }

@@ -170,6 +170,7 @@ fn flow(config: &Config) -> ops::workflow::FlowSettings {
         outgoing_allow: config.outgoing_allow.clone(),
         prices: pairs(&config.node_prices).into_iter().filter_map(|(kind, price)| Some((kind, price.parse().ok()?))).collect(),
         allowance: i64::try_from(config.credit_allowance).unwrap_or(i64::MAX),
+        runs_per_workspace: config.run_concurrency,
         ..ops::workflow::FlowSettings::default()
     }
 }

@@ -29,6 +29,7 @@ fn a_flag_wins_over_the_environment_over_the_file() {
     assert!(line("max_upload_bytes").contains("1GiB") && line("max_upload_bytes").ends_with("orrery.toml"));
     assert!(line("build_concurrency").ends_with("# default"));
     assert!(line("build_credentials").contains("= true") && line("build_credentials").ends_with("# flag --build-credentials"));
+    assert!(line("run_concurrency").contains("= 32"));
     assert!(line("database").contains("postgres://me:…@db/x"));
     assert!(!shown.contains("canary"), "{shown}");
 }
@@ -43,6 +44,7 @@ fn mistakes_are_named() {
         ("database = \"mysql://me:canary@db/x\"", &["database", "postgres://"]),
         ("base_domain = \"https://example.com\"", &["base_domain", "without a scheme"]),
         ("region = \"Not This\"", &["region", "lower case"]),
+        ("run_concurrency = 0", &["run_concurrency", "1 to 256"]),
         ("regions = [\"paris=paris.example.com\"]", &["regions", "paris=https://"]),
         ("acme_directory = \"http://a.test/dir\"", &["acme_directory", "https://"]),
         ("acme_directory = \"https://a.test/dir\"", &["acme_directory", "edge_tls_listen"]),

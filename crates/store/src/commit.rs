@@ -110,7 +110,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::WorkspaceInsert { workspace, owner, most } => return Ok(workspace::workspace_insert_below(workspace, *owner, *most)),
         Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
-        Change::Workflow(change) => return Ok(workflow::statements(tenant, change)),
+        Change::Workflow(change) => return workflow::statements(vault, tenant, change),
         Change::Run(change) => return run::statements(vault, tenant, change),
         Change::ApiKeyInsert { key, hash } => return Ok(api_key::api_key_made(key, *hash)),
         Change::ApiKeyUpdate(key) => api_key::api_key_update(tenant, key),

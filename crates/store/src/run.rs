@@ -1,19 +1,19 @@
-//! Runs and the nodes of runs. What is over goes thirty days after its end ([`Store::system_runs_forget`]).
-
-use std::collections::BTreeMap;
+//! Runs. What is over goes thirty days after its end ([`Store::system_runs_forget`]).
 
 use domain::page::{Page, PageRequest};
 use domain::workflow::run::{NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
-use domain::{ApiKeyId, GraphId, NodeRunId, RunId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
+use domain::{ApiKeyId, GraphId, RunId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
+use serde_json::Map;
 use uuid::Uuid;
 
-use crate::executor::{BadCell, Param, Record, Statement, json};
+use crate::executor::{BadCell, Record, Statement};
+use crate::kept::{Kept, input_place, seal};
 use crate::vault::Vault;
-use crate::{Store, StoreError, page};
+use crate::{Store, StoreError, node_run, page};
 
 macro_rules! columns {
     () => {
-        columns!("runs.input")
+        columns!("runs.input, runs.sealed_input")
     };
     ($input:literal) => {
         concat!(
@@ -29,7 +29,7 @@ macro_rules! page_of {
     ($which:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!("'{}'"),
+            columns!("'{}', NULL"),
             " FROM runs WHERE workspace_id = $workspace AND id > $above AND id < $below",
             $which,
             " ORDER BY id ",
@@ -39,17 +39,9 @@ macro_rules! page_of {
     };
 }
 
-macro_rules! node_columns {
-    () => {
-        "node_runs.id, node_runs.workspace_id, node_runs.run_id, node_runs.node_id, node_runs.node_type, node_runs.status, \
-         node_runs.attempts, node_runs.failures, node_runs.input, node_runs.output, node_runs.logs, node_runs.error, \
-         node_runs.credits, node_runs.started_at, node_runs.finished_at"
-    };
-}
-
 statements! {
     RUN = concat!("SELECT ", columns!(), " FROM runs WHERE id = $id");
-    RUNS_BY_ID = concat!("SELECT ", columns!("'{}'"), " FROM runs WHERE id IN ($ids) AND workspace_id = $workspace");
+    RUNS_BY_ID = concat!("SELECT ", columns!("'{}', NULL"), " FROM runs WHERE id IN ($ids) AND workspace_id = $workspace");
     RUNS = page_of!("", "DESC");
     RUNS_OF_WORKFLOW = page_of!(" AND workflow_id = $workflow", "DESC");
     RUNS_OF_STATUS = page_of!(" AND status = $status", "DESC");
@@ -60,9 +52,9 @@ statements! {
     RUNS_OF_WORKFLOW_AND_STATUS_NAMED =
         page_of!(" AND workflow_id = $workflow AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
     RUN_INSERT =
-        "INSERT INTO runs (id, workspace_id, user_id, key_id, workflow_id, name, sub_model, graph_id, input, source, sealed_webhook, \
-         status, error, node_count, single_node, estimated, credits, ready_at, holder, held_until, created_at, started_at, finished_at) \
-         VALUES ($id, $workspace, $user, $key, $workflow, $name, $sub_model, $graph, $input, $source, $webhook, \
+        "INSERT INTO runs (id, workspace_id, user_id, key_id, workflow_id, name, sub_model, graph_id, input, sealed_input, source, \
+         sealed_webhook, status, error, node_count, single_node, estimated, credits, ready_at, holder, held_until, created_at, started_at, finished_at) \
+         VALUES ($id, $workspace, $user, $key, $workflow, $name, $sub_model, $graph, '', $input, $source, $webhook, \
          $status, NULL, $node_count, $single_node, $estimated, 0, $created, NULL, NULL, $created, NULL, NULL)";
     RUN_WEBHOOK = "SELECT sealed_webhook FROM runs WHERE id = $id AND workspace_id = $workspace AND sealed_webhook IS NOT NULL";
     /// Workspaces that have runs waiting, and since or until when: two steps of the index each, however many runs wait.
@@ -101,20 +93,8 @@ statements! {
          (SELECT CAST(COALESCE(SUM(node_runs.credits), 0) AS BIGINT) FROM node_runs \
          WHERE node_runs.run_id = $id AND node_runs.workspace_id = $workspace) \
          WHERE id = $id AND workspace_id = $workspace AND status IN ('QUEUED', 'RUNNING')";
-    NODE_RUNS_CANCEL =
-        "UPDATE node_runs SET status = 'CANCELED', finished_at = $at \
-         WHERE run_id = $id AND workspace_id = $workspace AND status IN ('QUEUED', 'RUNNING')";
     SYSTEM_RUNS_FORGET =
         "DELETE FROM runs WHERE id IN (SELECT old.id FROM runs AS old WHERE old.finished_at < $over ORDER BY old.finished_at LIMIT $limit)";
-    NODE_RUN_PUT =
-        "INSERT INTO node_runs (run_id, node_id, workspace_id, id, node_type, status, attempts, failures, input, output, logs, error, \
-         credits, started_at, finished_at) \
-         VALUES ($run, $node, $workspace, $id, $node_type, $status, $attempts, $failures, $input, $output, $logs, $error, $credits, $started, \
-         $finished) \
-         ON CONFLICT (run_id, node_id) DO UPDATE SET status = excluded.status, attempts = excluded.attempts, \
-         failures = excluded.failures, input = excluded.input, output = excluded.output, logs = excluded.logs, error = excluded.error, credits = excluded.credits, \
-         started_at = excluded.started_at, finished_at = excluded.finished_at \
-         WHERE node_runs.workspace_id = excluded.workspace_id AND node_runs.id = excluded.id";
     /// What a run may cost counts from its start on, so that several starts at once cannot spend the same.
     FLOW_CREDITS_RESERVE =
         "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, $credits, NULL) \
@@ -140,18 +120,6 @@ statements! {
     FLOW_SECRET_KEEP =
         "INSERT INTO flow_accounts (workspace_id, credits, sealed_secret) VALUES ($workspace, 0, $secret) \
          ON CONFLICT (workspace_id) DO UPDATE SET sealed_secret = COALESCE(flow_accounts.sealed_secret, excluded.sealed_secret)";
-    NODE_RUNS_OVER =
-        "SELECT COALESCE(SUM(CASE WHEN status = 'COMPLETED' THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN status = 'FAILED' THEN 1 ELSE 0 END), 0) \
-         FROM node_runs WHERE run_id = $id AND workspace_id = $workspace";
-    NODE_RUNS_BYTES =
-        "SELECT COALESCE(SUM(COALESCE(LENGTH(CAST(input AS TEXT)), 0) + COALESCE(LENGTH(CAST(output AS TEXT)), 0)), 0) \
-         FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace";
-    NODE_RUNS_OF = concat!(
-        "SELECT ",
-        node_columns!(),
-        " FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace"
-    );
 }
 
 /// Which runs are wanted. What is not said does not narrow.
@@ -229,7 +197,8 @@ pub enum RunChange {
 /// Before the slug of a template, where a direct run has the key of its type, in which it cannot stand.
 const TEMPLATE: &str = "template/";
 
-fn row(r: &mut Record) -> Result<Run, BadCell> {
+/// A run before what it was given is opened.
+fn row(r: &mut Record) -> Result<(Run, Kept), BadCell> {
     let (id, workspace_id, user_id, key_id) = (r.id(RunId)?, r.id(WorkspaceId)?, r.id(UserId)?, r.maybe_id(ApiKeyId)?);
     let (workflow, name, sub_model) = (r.maybe_id(WorkflowId)?, r.text()?, r.maybe_text()?);
     let subject = match workflow {
@@ -239,14 +208,15 @@ fn row(r: &mut Record) -> Result<Run, BadCell> {
             None => Subject::Node { kind: name, sub_model },
         },
     };
-    Ok(Run {
+    let (graph_id, input) = (r.id(GraphId)?, Kept::read(r)?);
+    let run = Run {
         id,
         workspace_id,
         user_id,
         key_id,
         subject,
-        graph_id: r.id(GraphId)?,
-        values: r.json()?,
+        graph_id,
+        values: Map::new(),
         source: r.word(RunSource::parse)?,
         status: r.word(RunStatus::parse)?,
         error: r.maybe_text()?,
@@ -257,27 +227,17 @@ fn row(r: &mut Record) -> Result<Run, BadCell> {
         created_at: r.time()?,
         started_at: r.maybe_time()?,
         finished_at: r.maybe_time()?,
-    })
+    };
+    Ok((run, input))
 }
 
-fn node_row(r: &mut Record) -> Result<NodeRun, BadCell> {
-    Ok(NodeRun {
-        id: r.id(NodeRunId)?,
-        workspace_id: r.id(WorkspaceId)?,
-        run_id: r.id(RunId)?,
-        node_id: r.text()?,
-        node_type: r.text()?,
-        status: r.word(RunStatus::parse)?,
-        attempts: r.number()?,
-        failures: r.number()?,
-        input: r.maybe_json()?,
-        output: r.maybe_json()?,
-        logs: r.json()?,
-        error: r.maybe_text()?,
-        credits: r.number()?,
-        started_at: r.maybe_time()?,
-        finished_at: r.maybe_time()?,
-    })
+/// A run as lists have it.
+fn bare(r: &mut Record) -> Result<Run, BadCell> {
+    Ok(row(r)?.0)
+}
+
+fn opened(vault: &Vault, (run, input): (Run, Kept)) -> Result<Run, BadCell> {
+    Ok(Run { values: input.open(vault, &input_place(run.id))?, ..run })
 }
 
 fn place(id: RunId) -> String {
@@ -288,9 +248,11 @@ impl Store {
     /// A run.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// [`StoreError::Corrupt`] when what it was given does not decrypt.
     pub async fn run(&self, id: RunId) -> Result<Option<Sealed<Run>>, StoreError> {
-        self.sealed(&RUN, &params![id = id], row, |run| run.workspace_id).await
+        let Some(found) = self.one(&RUN, &params![id = id], row).await? else { return Ok(None) };
+        let run = opened(&self.inner.vault, found).map_err(|bad| bad.in_statement(RUN.name))?;
+        Ok(Some(Sealed::new(run.workspace_id, run)))
     }
 
     /// Those of the runs that are the workspace's, oldest first, without what they were given.
@@ -298,7 +260,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn runs_by_id(&self, tenant: Tenant, ids: &[RunId]) -> Result<Vec<Run>, StoreError> {
-        self.batch(&RUNS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
+        self.batch(&RUNS_BY_ID, &params![workspace = tenant, ids = ids], bare, |row| row.id).await
     }
 
     /// Runs of the workspace, newest first, without what they were given. A run's cursor is its id.
@@ -328,38 +290,8 @@ impl Store {
             below = range.below,
             limit = range.limit
         ];
-        let rows = self.list(sql, &params, row).await?;
+        let rows = self.list(sql, &params, bare).await?;
         Ok(page::page(&request, &range, rows))
-    }
-
-    /// The nodes of runs, in the order in which they began.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn node_runs_of(&self, tenant: Tenant, runs: &[RunId]) -> Result<BTreeMap<RunId, Vec<NodeRun>>, StoreError> {
-        let rows = self.batch(&NODE_RUNS_OF, &params![workspace = tenant, runs = runs], node_row, |row| row.id).await?;
-        let mut out: BTreeMap<RunId, Vec<NodeRun>> = BTreeMap::new();
-        for row in rows {
-            out.entry(row.run_id).or_default().push(row);
-        }
-        Ok(out)
-    }
-
-    /// How many nodes of a run have given their output, and how many have failed, as far as that is written down.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn node_runs_over(&self, tenant: Tenant, id: RunId) -> Result<(u32, u32), StoreError> {
-        let counts = self.one(&NODE_RUNS_OVER, &params![workspace = tenant, id = id], |r| Ok((r.number()?, r.number()?))).await?;
-        Ok(counts.unwrap_or_default())
-    }
-
-    /// About how many bytes the nodes of runs hold, without reading them.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn node_runs_bytes(&self, tenant: Tenant, runs: &[RunId]) -> Result<i64, StoreError> {
-        Ok(self.one(&NODE_RUNS_BYTES, &params![workspace = tenant, runs = runs], Record::number).await?.unwrap_or_default())
     }
 
     /// Whom a run tells.
@@ -428,7 +360,7 @@ impl Store {
         for mut record in outcomes.into_iter().flat_map(|outcome| outcome.rows) {
             let whose = record.id(RunId).and_then(|id| Ok((id, record.id(WorkspaceId)?)));
             let (id, workspace) = whose.map_err(|bad| bad.in_statement(SYSTEM_RUNS_CLAIM.name))?;
-            match row(&mut record) {
+            match row(&mut record).and_then(|found| opened(&self.inner.vault, found)) {
                 Ok(run) => taken.push(run),
                 Err(BadCell(error)) => {
                     tracing::error!(error, run = %id, "a run cannot be read and is given up");
@@ -480,10 +412,6 @@ impl Store {
 
 fn insert(vault: &Vault, run: &Run, webhook: Option<&Webhook>) -> Result<Statement, StoreError> {
     let Run { id, workspace_id, user_id, key_id, subject, graph_id, values, source, status, node_count, single_node, created_at, .. } = run;
-    let seal = |webhook: &Webhook| {
-        let plain = serde_json::to_vec(webhook).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        vault.seal(&place(*id), &plain)
-    };
     let (workflow, name, sub_model) = match subject {
         Subject::Workflow { id, name } => (Some(*id), name.clone(), None),
         Subject::Template { slug } => (None, format!("{TEMPLATE}{slug}"), None),
@@ -498,9 +426,9 @@ fn insert(vault: &Vault, run: &Run, webhook: Option<&Webhook>) -> Result<Stateme
         name = name,
         sub_model = sub_model,
         graph = *graph_id,
-        input = json(values),
+        input = seal(vault, &input_place(*id), values)?,
         source = source.as_str(),
-        webhook = webhook.map(seal).transpose()?,
+        webhook = webhook.map(|webhook| seal(vault, &place(*id), webhook)).transpose()?,
         status = status.as_str(),
         node_count = *node_count,
         single_node = single_node.as_ref(),
@@ -508,29 +436,6 @@ fn insert(vault: &Vault, run: &Run, webhook: Option<&Webhook>) -> Result<Stateme
         created = *created_at
     ];
     Ok(Statement::touch(&RUN_INSERT, params))
-}
-
-fn node_put(row: &NodeRun) -> Statement {
-    let NodeRun { id, workspace_id, run_id, node_id, node_type, status, attempts, failures, input, output, logs, error, .. } = row;
-    let NodeRun { started_at, finished_at, .. } = row;
-    let params = params![
-        id = *id,
-        workspace = *workspace_id,
-        run = *run_id,
-        node = node_id,
-        node_type = node_type,
-        status = status.as_str(),
-        attempts = *attempts,
-        failures = *failures,
-        input = input.as_ref().map_or(Param::Null, json),
-        output = output.as_ref().map_or(Param::Null, json),
-        logs = json(logs),
-        error = error.as_ref(),
-        credits = row.credits,
-        started = *started_at,
-        finished = *finished_at
-    ];
-    Statement::touch(&NODE_RUN_PUT, params)
 }
 
 fn settle(tenant: Tenant, id: RunId) -> Statement {
@@ -568,10 +473,10 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &RunChange) -> R
         }
         RunChange::Cancel { id, at } => {
             let params = params![id = *id, workspace = tenant, at = *at];
-            let nodes = Statement::any(&NODE_RUNS_CANCEL, params.clone());
+            let nodes = node_run::node_runs_cancel(tenant, *id, *at);
             return Ok(vec![Statement::touch(&RUN_CANCEL, params), nodes, settle(tenant, *id)]);
         }
-        RunChange::Node(row) => node_put(row),
+        RunChange::Node(row) => node_run::node_run_put(vault, row)?,
     };
     Ok(vec![one])
 }

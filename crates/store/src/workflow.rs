@@ -8,12 +8,14 @@ use domain::workflow::run::{FlowFile, FlowTrigger, Start};
 use domain::workflow::{Graph, Workflow};
 use domain::{FlowTriggerId, GraphId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
 
-use crate::executor::{BadCell, Named, Record, Sql, Statement, json};
+use crate::executor::{BadCell, Named, Record, Sql, Statement};
+use crate::kept::{Kept, body_place, graph_place, seal, spec_place};
+use crate::vault::Vault;
 use crate::{Store, StoreError, flow_file, page, run};
 
 macro_rules! columns {
     () => {
-        columns!("workflows.graph")
+        columns!("workflows.graph, workflows.sealed_graph")
     };
     ($graph:literal) => {
         concat!(
@@ -28,7 +30,7 @@ macro_rules! page_of {
     ($which:literal, $order:literal) => {
         concat!(
             "SELECT ",
-            columns!("'{}'"),
+            columns!("'{}', NULL"),
             " FROM workflows WHERE workspace_id = $workspace AND id > $above AND id < $below",
             $which,
             " ORDER BY id ",
@@ -41,7 +43,7 @@ macro_rules! page_of {
 macro_rules! trigger_columns {
     () => {
         "flow_triggers.id, flow_triggers.workspace_id, flow_triggers.workflow_id, flow_triggers.user_id, flow_triggers.spec, \
-         flow_triggers.enabled, flow_triggers.next_at, flow_triggers.last_at, flow_triggers.created_at"
+         flow_triggers.sealed_spec, flow_triggers.enabled, flow_triggers.next_at, flow_triggers.last_at, flow_triggers.created_at"
     };
 }
 
@@ -52,16 +54,16 @@ statements! {
     WORKFLOWS_NAMED = page_of!(" AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
     WORKFLOWS_NAMED_FROM_END = page_of!(" AND LOWER(name) LIKE $search ESCAPE '\\'", "ASC");
     WORKFLOW_INSERT =
-        "INSERT INTO workflows (id, workspace_id, user_id, name, description, graph, version, created_at, updated_at) \
-         VALUES ($id, $workspace, $user, $name, $description, $graph, $version, $created, $updated)";
+        "INSERT INTO workflows (id, workspace_id, user_id, name, description, graph, sealed_graph, version, created_at, updated_at) \
+         VALUES ($id, $workspace, $user, $name, $description, '', $graph, $version, $created, $updated)";
     /// The version before is the one that was read.
     WORKFLOW_UPDATE =
-        "UPDATE workflows SET name = $name, description = $description, graph = $graph, version = version + 1, updated_at = $updated \
-         WHERE id = $id AND workspace_id = $workspace AND version = $version";
+        "UPDATE workflows SET name = $name, description = $description, graph = '', sealed_graph = $graph, version = version + 1, \
+         updated_at = $updated WHERE id = $id AND workspace_id = $workspace AND version = $version";
     WORKFLOW_DELETE = "DELETE FROM workflows WHERE id = $id AND workspace_id = $workspace";
-    GRAPH = "SELECT body FROM flow_graphs WHERE workspace_id = $workspace AND id = $id";
+    GRAPH = "SELECT body, sealed_body FROM flow_graphs WHERE workspace_id = $workspace AND id = $id";
     GRAPH_KEEP =
-        "INSERT INTO flow_graphs (workspace_id, id, body, used_at) VALUES ($workspace, $id, $body, $now) \
+        "INSERT INTO flow_graphs (workspace_id, id, body, sealed_body, used_at) VALUES ($workspace, $id, '', $body, $now) \
          ON CONFLICT (workspace_id, id) DO UPDATE SET used_at = excluded.used_at";
     GRAPHS_FORGET =
         "DELETE FROM flow_graphs WHERE used_at < $over AND NOT EXISTS \
@@ -87,8 +89,8 @@ statements! {
     );
     SYSTEM_FLOW_TRIGGER_GIVE_UP = "UPDATE flow_triggers SET enabled = FALSE, next_at = NULL WHERE id = $id";
     TRIGGER_INSERT =
-        "INSERT INTO flow_triggers (id, workspace_id, workflow_id, user_id, kind, spec, hash, enabled, next_at, last_at, created_at) \
-         VALUES ($id, $workspace, $workflow, $user, $kind, $spec, $hash, $enabled, $next, $last, $created)";
+        "INSERT INTO flow_triggers (id, workspace_id, workflow_id, user_id, kind, spec, sealed_spec, hash, enabled, next_at, last_at, \
+         created_at) VALUES ($id, $workspace, $workflow, $user, $kind, '', $spec, $hash, $enabled, $next, $last, $created)";
     TRIGGER_DELETE = "DELETE FROM flow_triggers WHERE id = $id AND workspace_id = $workspace";
     TRIGGER_SWITCH = "UPDATE flow_triggers SET enabled = $enabled, next_at = $next WHERE id = $id AND workspace_id = $workspace";
     TRIGGER_ROTATE = "UPDATE flow_triggers SET hash = $hash WHERE id = $id AND workspace_id = $workspace AND hash IS NOT NULL";
@@ -168,41 +170,42 @@ pub enum WorkflowChange {
     },
 }
 
-fn row(r: &mut Record) -> Result<Workflow, BadCell> {
-    Ok(Workflow {
-        id: r.id(WorkflowId)?,
-        workspace_id: r.id(WorkspaceId)?,
-        user_id: r.id(UserId)?,
-        name: r.text()?,
-        description: r.text()?,
-        graph: r.json()?,
-        version: r.number()?,
-        created_at: r.time()?,
-        updated_at: r.time()?,
-    })
+/// A workflow before its graph is opened.
+fn row(r: &mut Record) -> Result<(Workflow, Kept), BadCell> {
+    let (id, workspace_id, user_id) = (r.id(WorkflowId)?, r.id(WorkspaceId)?, r.id(UserId)?);
+    let (name, description, graph) = (r.text()?, r.text()?, Kept::read(r)?);
+    let (version, created_at, updated_at) = (r.number()?, r.time()?, r.time()?);
+    let row = Workflow { id, workspace_id, user_id, name, description, graph: Graph::default(), version, created_at, updated_at };
+    Ok((row, graph))
 }
 
-fn trigger_row(r: &mut Record) -> Result<FlowTrigger, BadCell> {
-    Ok(FlowTrigger {
-        id: r.id(FlowTriggerId)?,
-        workspace_id: r.id(WorkspaceId)?,
-        workflow_id: r.id(WorkflowId)?,
-        user_id: r.id(UserId)?,
-        start: r.json::<Start>()?,
-        enabled: r.flag()?,
-        next_at: r.maybe_time()?,
-        last_at: r.maybe_time()?,
-        created_at: r.time()?,
-    })
+/// A workflow as lists have it.
+fn bare(r: &mut Record) -> Result<Workflow, BadCell> {
+    Ok(row(r)?.0)
+}
+
+/// A trigger before what it starts with is opened.
+fn trigger_row(r: &mut Record) -> Result<(FlowTrigger, Kept), BadCell> {
+    let (id, workspace_id, workflow_id, user_id) = (r.id(FlowTriggerId)?, r.id(WorkspaceId)?, r.id(WorkflowId)?, r.id(UserId)?);
+    let (spec, enabled) = (Kept::read(r)?, r.flag()?);
+    let (next_at, last_at, created_at) = (r.maybe_time()?, r.maybe_time()?, r.time()?);
+    let start = Start::Hook;
+    Ok((FlowTrigger { id, workspace_id, workflow_id, user_id, start, enabled, next_at, last_at, created_at }, spec))
+}
+
+fn opened_trigger(vault: &Vault, (trigger, spec): (FlowTrigger, Kept)) -> Result<FlowTrigger, BadCell> {
+    Ok(FlowTrigger { start: spec.open(vault, &spec_place(trigger.id))?, ..trigger })
 }
 
 impl Store {
     /// A workflow.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// [`StoreError::Corrupt`] when its graph does not decrypt.
     pub async fn workflow(&self, id: WorkflowId) -> Result<Option<Sealed<Workflow>>, StoreError> {
-        self.sealed(&WORKFLOW, &params![id = id], row, |workflow| workflow.workspace_id).await
+        let Some((row, graph)) = self.one(&WORKFLOW, &params![id = id], row).await? else { return Ok(None) };
+        let graph = graph.open(&self.inner.vault, &graph_place(id)).map_err(|bad| bad.in_statement(WORKFLOW.name))?;
+        Ok(Some(Sealed::new(row.workspace_id, Workflow { graph, ..row })))
     }
 
     /// Workflows of the workspace without their graphs, newest first, those whose name contains `search` when that is given. A workflow's
@@ -220,16 +223,18 @@ impl Store {
         };
         let search = search.map(page::containing);
         let params = params![workspace = tenant, search = search, above = range.above, below = range.below, limit = range.limit];
-        let rows = self.list(sql, &params, row).await?;
+        let rows = self.list(sql, &params, bare).await?;
         Ok(page::page(request, &range, rows))
     }
 
     /// A frozen graph.
     ///
     /// # Errors
-    /// The database does not answer.
+    /// [`StoreError::Corrupt`] when it does not decrypt.
     pub async fn graph(&self, tenant: Tenant, id: GraphId) -> Result<Option<Graph>, StoreError> {
-        self.one(&GRAPH, &params![workspace = tenant, id = id], Record::json).await
+        let Some(body) = self.one(&GRAPH, &params![workspace = tenant, id = id], Kept::read).await? else { return Ok(None) };
+        let place = body_place(tenant.workspace(), id);
+        body.open(&self.inner.vault, &place).map(Some).map_err(|bad| bad.in_statement(GRAPH.name))
     }
 
     /// Deletes the frozen graphs that no run uses and that were last used before `over`.
@@ -245,7 +250,9 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn flow_trigger(&self, id: FlowTriggerId) -> Result<Option<Sealed<FlowTrigger>>, StoreError> {
-        self.sealed(&TRIGGER, &params![id = id], trigger_row, |trigger| trigger.workspace_id).await
+        let Some(found) = self.one(&TRIGGER, &params![id = id], trigger_row).await? else { return Ok(None) };
+        let trigger = opened_trigger(&self.inner.vault, found).map_err(|bad| bad.in_statement(TRIGGER.name))?;
+        Ok(Some(Sealed::new(trigger.workspace_id, trigger)))
     }
 
     /// The trigger behind a URL, by the hash of its secret. The secret is the permission.
@@ -253,7 +260,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn flow_trigger_by_hash(&self, hash: [u8; 32]) -> Result<Option<FlowTrigger>, StoreError> {
-        self.one(&TRIGGER_BY_HASH, &params![hash = hash], trigger_row).await
+        let Some(found) = self.one(&TRIGGER_BY_HASH, &params![hash = hash], trigger_row).await? else { return Ok(None) };
+        opened_trigger(&self.inner.vault, found).map(Some).map_err(|bad| bad.in_statement(TRIGGER_BY_HASH.name))
     }
 
     /// All that starts a workflow, oldest first.
@@ -261,7 +269,9 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn flow_triggers_of(&self, tenant: Tenant, workflow: WorkflowId) -> Result<Vec<FlowTrigger>, StoreError> {
-        self.list(&TRIGGERS_OF_WORKFLOW, &params![workspace = tenant, workflow = workflow], trigger_row).await
+        let found = self.list(&TRIGGERS_OF_WORKFLOW, &params![workspace = tenant, workflow = workflow], trigger_row).await?;
+        let open = |row| opened_trigger(&self.inner.vault, row).map_err(|bad| bad.in_statement(TRIGGERS_OF_WORKFLOW.name));
+        found.into_iter().map(open).collect()
     }
 
     /// What starts workflows of a workspace when something happens there, oldest first. One that cannot be read is switched off.
@@ -280,7 +290,11 @@ impl Store {
         };
         let mut readable = vec![];
         for found in self.list(sql, params, read).await? {
-            match found {
+            let opened = found.and_then(|row| {
+                let id = row.0.id;
+                opened_trigger(&self.inner.vault, row).map_err(|bad| (id, bad.0))
+            });
+            match opened {
                 Ok(trigger) => readable.push(trigger),
                 Err((id, error)) => {
                     tracing::error!(error, trigger = %id, "what starts a workflow cannot be read and is switched off");
@@ -308,7 +322,7 @@ impl Store {
     }
 }
 
-fn workflow_insert(row: &Workflow) -> Statement {
+fn workflow_insert(vault: &Vault, row: &Workflow) -> Result<Statement, StoreError> {
     let Workflow { id, workspace_id, user_id, name, description, graph, version, created_at, updated_at } = row;
     let params = params![
         id = *id,
@@ -316,29 +330,29 @@ fn workflow_insert(row: &Workflow) -> Statement {
         user = *user_id,
         name = name,
         description = description,
-        graph = json(graph),
+        graph = seal(vault, &graph_place(*id), graph)?,
         version = *version,
         created = *created_at,
         updated = *updated_at
     ];
-    Statement::touch(&WORKFLOW_INSERT, params)
+    Ok(Statement::touch(&WORKFLOW_INSERT, params))
 }
 
-fn workflow_update(row: &Workflow) -> Statement {
+fn workflow_update(vault: &Vault, row: &Workflow) -> Result<Statement, StoreError> {
     let Workflow { id, workspace_id, name, description, graph, version, updated_at, .. } = row;
     let params = params![
         id = *id,
         workspace = *workspace_id,
         name = name,
         description = description,
-        graph = json(graph),
+        graph = seal(vault, &graph_place(*id), graph)?,
         version = *version,
         updated = *updated_at
     ];
-    Statement::touch(&WORKFLOW_UPDATE, params)
+    Ok(Statement::touch(&WORKFLOW_UPDATE, params))
 }
 
-fn trigger_insert(row: &FlowTrigger, hash: Option<[u8; 32]>) -> Statement {
+fn trigger_insert(vault: &Vault, row: &FlowTrigger, hash: Option<[u8; 32]>) -> Result<Statement, StoreError> {
     let FlowTrigger { id, workspace_id, workflow_id, user_id, start, enabled, next_at, last_at, created_at } = row;
     let params = params![
         id = *id,
@@ -346,35 +360,36 @@ fn trigger_insert(row: &FlowTrigger, hash: Option<[u8; 32]>) -> Statement {
         workflow = *workflow_id,
         user = *user_id,
         kind = start.kind(),
-        spec = json(start),
+        spec = seal(vault, &spec_place(*id), start)?,
         hash = hash,
         enabled = *enabled,
         next = *next_at,
         last = *last_at,
         created = *created_at
     ];
-    Statement::touch(&TRIGGER_INSERT, params)
+    Ok(Statement::touch(&TRIGGER_INSERT, params))
 }
 
-pub(crate) fn statements(tenant: Tenant, change: &WorkflowChange) -> Vec<Statement> {
+pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &WorkflowChange) -> Result<Vec<Statement>, StoreError> {
     let mut all = match change {
         WorkflowChange::Delete(id) => vec![flow_file::flow_files_let_go(tenant, *id), run::let_go(tenant, *id)],
         _ => vec![],
     };
-    all.push(statement(tenant, change));
-    all
+    all.push(statement(vault, tenant, change)?);
+    Ok(all)
 }
 
-fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
-    match change {
-        WorkflowChange::Insert(row) => workflow_insert(row),
-        WorkflowChange::Update(row) => workflow_update(row),
+fn statement(vault: &Vault, tenant: Tenant, change: &WorkflowChange) -> Result<Statement, StoreError> {
+    Ok(match change {
+        WorkflowChange::Insert(row) => workflow_insert(vault, row)?,
+        WorkflowChange::Update(row) => workflow_update(vault, row)?,
         WorkflowChange::Delete(id) => Statement::touch(&WORKFLOW_DELETE, params![id = *id, workspace = tenant]),
         WorkflowChange::GraphKeep { id, body, at } => {
-            Statement::touch(&GRAPH_KEEP, params![workspace = tenant, id = *id, body = &**body, now = *at])
+            let body = vault.seal(&body_place(tenant.workspace(), *id), body.as_bytes())?;
+            Statement::touch(&GRAPH_KEEP, params![workspace = tenant, id = *id, body = body, now = *at])
         }
         WorkflowChange::FileInsert { file, most } => flow_file::flow_file_insert(file, *most),
-        WorkflowChange::TriggerInsert { trigger, hash } => trigger_insert(trigger, *hash),
+        WorkflowChange::TriggerInsert { trigger, hash } => trigger_insert(vault, trigger, *hash)?,
         WorkflowChange::TriggerDelete(id) => Statement::touch(&TRIGGER_DELETE, params![id = *id, workspace = tenant]),
         WorkflowChange::TriggerSwitch { id, enabled, next } => {
             Statement::touch(&TRIGGER_SWITCH, params![id = *id, workspace = tenant, enabled = *enabled, next = *next])
@@ -386,7 +401,7 @@ fn statement(tenant: Tenant, change: &WorkflowChange) -> Statement {
         WorkflowChange::TriggerMove { id, was, next, last } => {
             Statement::touch(&TRIGGER_MOVE, params![id = *id, workspace = tenant, was = *was, next = *next, last = *last])
         }
-    }
+    })
 }
 
 impl WorkflowChange {

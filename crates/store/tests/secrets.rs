@@ -10,14 +10,14 @@ use store::{CertificateChange, Change, MasterKey, NotificationChange, StoreError
 
 use crate::fixture::*;
 
-const CANARY: &str = "canary-5f1b9c0d";
+pub(crate) const CANARY: &str = "canary-5f1b9c0d";
 
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn holds(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
 /// Everything that the database has on disk.
-async fn on_disk(fixture: &Fixture) -> Vec<u8> {
+pub(crate) async fn on_disk(fixture: &Fixture) -> Vec<u8> {
     let mut all = vec![];
     match fixture.kind {
         Kind::Sqlite => {
@@ -40,6 +40,11 @@ async fn on_disk(fixture: &Fixture) -> Vec<u8> {
                 "certificates",
                 "acme_accounts",
                 "notification_rules",
+                "workflows",
+                "flow_graphs",
+                "runs",
+                "node_runs",
+                "flow_triggers",
             ];
             for table in tables {
                 let query = format!("SELECT t::text FROM {table} t");

@@ -19,7 +19,7 @@ export interface GraphNode {
   id: string;
   type: string;
   position: { x: number; y: number };
-  data: { label?: string; inputs?: Record<string, unknown>; dynamicFields?: { id: string; name: string; type: string; value?: unknown }[]; policy?: { retries?: number; continueOnError?: boolean; onError?: string } };
+  data: { label?: string; inputs?: Record<string, unknown>; dynamicFields?: { id: string; name: string; type: string; value?: unknown }[]; policy?: { retries?: number; backoffMs?: number; timeoutMs?: number | null; continueOnError?: boolean; onError?: string; concurrency?: number } };
 }
 
 export interface GraphEdge {

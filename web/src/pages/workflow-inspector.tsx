@@ -191,7 +191,10 @@ function Value({ field, value, onValue }: { field: InputField; value: unknown; o
 
 function Policy({ node, onChange }: Pick<Props, "node" | "onChange">) {
   const before = node.data.policy ?? {};
-  const shape = { retries: before.retries ?? 0, continueOnError: before.onError === "continue" || before.continueOnError === true };
+  // A policy is replaced as a whole: what is not asked for here stays as it is.
+  const { backoffMs, concurrency } = before;
+  const shape = { retries: before.retries ?? 0, continueOnError: before.onError === "continue" || before.continueOnError === true, backoffMs, timeoutMs: before.timeoutMs ?? undefined, concurrency };
+  const limit = (text: string) => (text === "" ? undefined : Math.min(Math.max(Math.round(Number(text)), 1), 100));
   return (
     <details>
       <summary className="second small">When it fails</summary>
@@ -203,6 +206,9 @@ function Policy({ node, onChange }: Pick<Props, "node" | "onChange">) {
           <input type="checkbox" checked={shape.continueOnError} onChange={(event) => onChange(node.id, { policy: { ...shape, continueOnError: event.target.checked } }, { policy: shape })} />
           Go on without its output
         </label>
+        <Field label="At the same time, at most" hint="Over all runs of the workflow; empty for any number.">
+          <input className="input numbers" type="number" min={1} max={100} defaultValue={concurrency} onBlur={(event) => limit(event.target.value) !== concurrency && onChange(node.id, { policy: { ...shape, concurrency: limit(event.target.value) } }, { policy: shape })} />
+        </Field>
       </div>
     </details>
   );

@@ -185,6 +185,7 @@ pub(crate) struct NodeRunShape {
     started_at: Option<String>,
     finished_at: Option<String>,
     error: Option<String>,
+    /// Its values are `<hidden>` for whoever may not read secrets, as are those of `output`, `logs` and `error`.
     input: Option<Value>,
     output: Option<Value>,
     /// What the node wrote down.

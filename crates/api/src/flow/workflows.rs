@@ -218,7 +218,7 @@ pub(crate) struct WorkflowShape {
     id: String,
     name: String,
     description: String,
-    /// `{id, type, position, data}` each.
+    /// `{id, type, position, data}` each. For whoever may not read secrets, values in `data` are `<hidden>`.
     #[schema(value_type = Vec<Object>)]
     nodes: Vec<Value>,
     /// `{id, source, sourceHandle, target, targetHandle}` each.
@@ -383,7 +383,7 @@ pub(crate) struct UpdateNode {
     pub(crate) policy: Option<PolicyShape>,
 }
 
-/// What happens when a node fails or takes long.
+/// What happens when a node fails or takes long, and how often it is performed at once.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PolicyShape {
@@ -402,6 +402,10 @@ pub(crate) struct PolicyShape {
     /// Whether the run goes on when the node has failed for good, with `{"error"}` as its output.
     #[serde(default)]
     continue_on_error: bool,
+    /// How often the node is performed at the same time, over all runs of the workflow. Without it there is no limit.
+    #[serde(default)]
+    #[schema(minimum = 1, maximum = 100)]
+    concurrency: Option<u32>,
 }
 
 impl From<PolicyShape> for Policy {
@@ -409,7 +413,7 @@ impl From<PolicyShape> for Policy {
         use domain::workflow::OnError;
         let on_error = if shape.continue_on_error { OnError::Continue } else { OnError::Fail };
         let backoff_ms = shape.backoff_ms.unwrap_or(Self::default().backoff_ms);
-        Self { retries: shape.retries, backoff_ms, timeout_ms: shape.timeout_ms, on_error }
+        Self { retries: shape.retries, backoff_ms, timeout_ms: shape.timeout_ms, on_error, concurrency: shape.concurrency }
     }
 }
 

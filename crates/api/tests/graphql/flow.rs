@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use domain::workflow::edit::Place;
-use domain::workflow::run::{RunSource, Start};
-use domain::{Role, Timestamp, UserId, WorkspaceId, cuid};
+use domain::workflow::hide::HIDDEN;
+use domain::workflow::run::{NodeRun, RunSource, RunStatus, Start};
+use domain::{NodeRunId, Role, RunId, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId, cuid};
 use ops::OpCtx;
 use ops::run::RunStart;
 use secrecy::ExposeSecret as _;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use store::RunChange;
 
 use crate::server::{Person, Reply};
 use crate::world::World;
@@ -250,4 +252,70 @@ async fn a_viewer_looks_at_workflows_and_changes_none() {
         }
         assert!(!reply.text().contains(&victim.secret), "{told}");
     }
+}
+
+/// What a workflow of the owner's, a schedule, a run and a direct run hold, each with a secret in it: by REST and by MCP.
+async fn secrets(world: &World, owner: &Estate) -> Vec<(String, &'static str, Value)> {
+    let ctx = OpCtx { now: Timestamp::now(), ..world.server.ctx(&owner.person.token).await };
+    let id = domain::parse_cuid(&owner.workflow).map(WorkflowId).unwrap();
+    let map = |value: Value| value.as_object().unwrap().clone();
+    let inputs = json!({"url": "https://example.com/?key=canary", "method": "PUT", "headers": {"authorization": "canary"}});
+    ops::workflow::node_add(&ctx, id, "http_request", Place::default(), map(inputs), None).await.unwrap();
+    let schedule = Start::Schedule { cron: "0 3 * * *".into(), timezone: None, values: map(json!({"field": "canary"})) };
+    ops::flow_trigger::flow_trigger_create(&ctx, id, schedule).await.unwrap();
+    let direct = ops::run::node_run_start(&ctx, "merge", None, map(json!({"a": "canary"})), None, RunSource::Api).await.unwrap();
+    let run: RunId = owner.run.parse().unwrap();
+    let node = NodeRun {
+        id: NodeRunId::generate(),
+        workspace_id: owner.workspace,
+        run_id: run,
+        node_id: owner.node.clone(),
+        node_type: "merge".into(),
+        status: RunStatus::Failed,
+        attempts: 1,
+        failures: 1,
+        input: Some(json!({"headers": {"authorization": "canary"}})),
+        output: Some(json!({"body": "canary"})),
+        logs: vec!["canary".into()],
+        error: Some("canary is no header".into()),
+        credits: 0,
+        started_at: Some(ctx.now),
+        finished_at: Some(ctx.now),
+    };
+    let row = store::Change::Run(RunChange::Node(node));
+    world.server.ops.store.commit(Tenant::system(owner.workspace), vec![row]).await.unwrap();
+    let (run, direct, workflow) = (&owner.run, cuid(direct.0), &owner.workflow);
+    vec![
+        (format!("/api/v1/workflows/{workflow}"), "get_workflow", json!({"workflowId": workflow})),
+        (format!("/api/v1/workflows/{workflow}/triggers"), "list_triggers", json!({"workflowId": workflow})),
+        (format!("/api/v1/runs/{run}?inDetails=true"), "get_run", json!({"runId": run})),
+        (format!("/api/v1/nodes/runs/{direct}"), "get_model_run", json!({"runId": direct})),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_sees_the_shape_of_workflows_and_no_value() {
+    let world = World::start().await;
+    let (owner, viewer) = (Estate::of(&world, "owner@x.test").await, Estate::of(&world, "viewer@x.test").await);
+    world.member(owner.workspace, viewer.user, Role::Viewer).await;
+    for (path, tool, arguments) in secrets(&world, &owner).await {
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}).to_string();
+        for (who, sees) in [(&owner, true), (&viewer, false)] {
+            let bearer = format!("Bearer {}", who.person.token);
+            let headers = [
+                ("Authorization", bearer.as_str()),
+                ("Content-Type", "application/json"),
+                ("Accept", "application/json, text/event-stream"),
+            ];
+            let rest = world.server.call("GET", &path, &headers, b"").await;
+            let mcp = world.server.call("POST", "/api/mcp", &headers, call.as_bytes()).await;
+            assert!(rest.status == 200 && mcp.json()["result"]["isError"] == false, "{path}: {} {}", rest.text(), mcp.text());
+            for answer in [rest.text(), mcp.text()] {
+                assert_eq!((answer.contains("canary"), answer.contains(HIDDEN)), (sees, !sees), "{path}: {answer}");
+            }
+        }
+    }
+    let bearer = format!("Bearer {}", viewer.person.token);
+    let graph = world.server.call("GET", &viewer.path("/v1/workflows/{workflowId}"), &[("Authorization", &bearer)], b"").await;
+    assert!(!graph.text().contains(HIDDEN), "what is one's own is not hidden");
 }

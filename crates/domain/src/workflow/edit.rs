@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value};
 
 use super::catalogue::{Catalogue, NodeType};
-use super::{Edge, Graph, MAX_BYTES, MAX_EDGES, MAX_NAME, MAX_NODES, MAX_RETRIES, Node, NodeData};
+use super::{Edge, Graph, MAX_BYTES, MAX_CONCURRENCY, MAX_EDGES, MAX_NAME, MAX_NODES, MAX_RETRIES, Node, NodeData};
 use super::{Policy, PortType, Position, REQUEST, RESPONSE, RequestField};
 
 /// Why a graph is not changed, or cannot run.
@@ -223,6 +223,9 @@ fn check_policy(policy: &Policy) -> Result<(), Refusal> {
     }
     if policy.backoff_ms > 3_600_000 {
         return refuse("a pause has at most 3,600,000 ms");
+    }
+    if policy.concurrency.is_some_and(|most| most == 0 || most > MAX_CONCURRENCY) {
+        return refuse("concurrency is a number from 1 to 100; without it there is no limit");
     }
     Ok(())
 }

@@ -298,6 +298,7 @@ impl Execution<'_> {
             self.write(vec![]).await?;
         }
         let node = self.progress.node(at);
+        let at_once = node.data.policy.concurrency;
         let attempt = Attempt {
             flow: self.flow.clone(),
             run: self.run.clone(),
@@ -308,7 +309,7 @@ impl Execution<'_> {
             input,
         };
         self.flying.spawn(async move {
-            let outcome = AssertUnwindSafe(perform_within(&attempt, limit)).catch_unwind().await;
+            let outcome = AssertUnwindSafe(perform_within(&attempt, limit, at_once)).catch_unwind().await;
             let panicked = |_| Err(Failure::once("it ended abnormally: this is a fault of Orrery, please report it"));
             Landed { at, row, outcome: outcome.unwrap_or_else(panicked) }
         });
@@ -457,8 +458,12 @@ fn milliseconds(pause: u64) -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(pause).unwrap_or(i64::MAX))
 }
 
-/// Performs a node, ended when it takes too long. Its time begins when it has a worker: waiting for one is not its fault.
-async fn perform_within(attempt: &Attempt, limit: Duration) -> Result<Given, Failure> {
+/// Performs a node, ended when it takes too long. Its time begins when it has its turn and a worker: waiting for them is not its fault.
+async fn perform_within(attempt: &Attempt, limit: Duration, at_once: Option<u32>) -> Result<Given, Failure> {
+    let _own = match at_once {
+        Some(at_once) => Some(attempt.flow.turns.turn(&attempt.run, &attempt.node_id, at_once).await?),
+        None => None,
+    };
     let confined = is_confined(&attempt.kind);
     let limit = if confined { limit.min(CONFINED) } else { limit };
     let _place = if confined { Some(attempt.flow.workers.place(attempt.run.workspace_id).await?) } else { None };

@@ -1,5 +1,6 @@
 //! Runs of workflows: what they give, and that they survive the engine.
 
+mod crowds;
 mod platform;
 mod programs;
 mod starts;
@@ -8,9 +9,9 @@ mod survival;
 use std::time::Duration;
 
 use domain::workflow::edit::Place;
-use domain::workflow::run::{FlowTrigger, Run, RunSource};
+use domain::workflow::run::{FlowTrigger, Run, RunSource, RunStatus, Subject};
 use domain::workflow::{PortType, Workflow};
-use domain::{FlowTriggerId, RunId, Tenant, Timestamp};
+use domain::{FlowTriggerId, GraphId, RunId, Tenant, Timestamp};
 use ops::OpCtx;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::run::{RunStart, RunView, run_get, run_start};
@@ -51,6 +52,29 @@ async fn start(ctx: &OpCtx, workflow: &Workflow, values: Value) -> RunId {
         source: RunSource::Api,
     };
     run_start(&now(ctx), start).await.expect("a run")
+}
+
+/// A run of a workflow that waits for its turn.
+fn queued(flow: &Workflow, graph_id: GraphId) -> Run {
+    Run {
+        id: RunId::generate(),
+        workspace_id: flow.workspace_id,
+        user_id: flow.user_id,
+        key_id: None,
+        subject: Subject::Workflow { id: flow.id, name: flow.name.clone() },
+        graph_id,
+        values: Map::new(),
+        source: RunSource::Api,
+        status: RunStatus::Queued,
+        error: None,
+        node_count: 1,
+        single_node: None,
+        estimated: 0,
+        credits: 0,
+        created_at: Timestamp::now(),
+        started_at: None,
+        finished_at: None,
+    }
 }
 
 /// Waits until a run is as wanted; it is looked at whenever something has become of a run.

@@ -1,6 +1,6 @@
 //! What nodes compute, and that what users write in them hurts nobody.
 
-use domain::workflow::run::{RunStatus, Subject};
+use domain::workflow::run::RunStatus;
 use domain::workflow::{Graph, Node, NodeData, Position};
 use domain::{GraphId, UploadId};
 use ops::run::run_cancel;
@@ -97,26 +97,9 @@ async fn a_run_that_can_never_be_written_down_fails_once() {
 
     // One that has come into the database all the same.
     let graph = Graph { nodes: vec![unkept], ..Graph::default() };
-    let (id, graph_id) = (RunId::generate(), GraphId(uuid::Uuid::new_v4()));
-    let run = Run {
-        id,
-        workspace_id: flow.workspace_id,
-        user_id: flow.user_id,
-        key_id: None,
-        subject: Subject::Workflow { id: flow.id, name: flow.name.clone() },
-        graph_id,
-        values: Map::new(),
-        source: RunSource::Api,
-        status: RunStatus::Queued,
-        error: None,
-        node_count: 1,
-        single_node: None,
-        estimated: 0,
-        credits: 0,
-        created_at: Timestamp::now(),
-        started_at: None,
-        finished_at: None,
-    };
+    let graph_id = GraphId(uuid::Uuid::new_v4());
+    let run = queued(&flow, graph_id);
+    let id = run.id;
     let body = serde_json::to_string(&graph).expect("a graph").into();
     let changes = vec![
         Change::Workflow(WorkflowChange::GraphKeep { id: graph_id, body, at: Timestamp::now() }),

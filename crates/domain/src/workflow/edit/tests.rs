@@ -140,13 +140,15 @@ fn a_graph_has_a_largest_size() {
 fn a_policy_has_limits() {
     let mut graph = graph();
     add(&mut graph, "m", "merge");
-    let most = Policy { retries: 10, backoff_ms: 3_600_000, timeout_ms: Some(3_600_000), ..Policy::default() };
+    let most = Policy { retries: 10, backoff_ms: 3_600_000, timeout_ms: Some(3_600_000), concurrency: Some(100), ..Policy::default() };
     assert_eq!(graph.set_policy("m", most), Ok(()));
     let beyond = [
         Policy { retries: 11, ..most },
         Policy { backoff_ms: 3_600_001, ..most },
         Policy { timeout_ms: Some(3_600_001), ..most },
         Policy { timeout_ms: Some(0), ..most },
+        Policy { concurrency: Some(0), ..most },
+        Policy { concurrency: Some(101), ..most },
     ];
     for policy in beyond {
         // Also in a node that comes with a run and not by an edit.
