@@ -31,7 +31,7 @@ statements! {
          i.updated_at FROM replicas r JOIN deployments d ON d.id = r.deployment_id JOIN instances i ON i.id = d.instance_id \
          WHERE r.status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') AND d.status = 'SUCCESS' AND NOT d.stopped \
          AND EXISTS (SELECT 1 FROM domains n WHERE n.workspace_id = i.workspace_id AND n.environment_id = i.environment_id \
-         AND n.service_id = i.service_id) ORDER BY r.id";
+         AND n.service_id = i.service_id) AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.id = r.id) ORDER BY r.id";
     REPLICA_INSERT =
         "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
          created_at, updated_at) \
