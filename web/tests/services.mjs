@@ -205,6 +205,24 @@ if (shots) {
   await step("pictures", () => pictures(browser, page, shots, { "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
 }
 
+await step("a service with a schedule runs when it is asked to, and its run is told", async () => {
+  const place = `serviceId: "${id()}", environmentId: "${environment()}"`;
+  const set = await asked(page, `mutation { serviceInstanceUpdate(${place}, input: {cronSchedule: "0 4 1 1 *"}) }`);
+  assert.equal(set.data.serviceInstanceUpdate, true);
+  // Another value of a variable is another deployment, with the settings of today.
+  const job = await asked(page, `mutation { variableUpsert(input: {projectId: "${canvas.split("/").at(-2)}", ${place}, name: "JOB", value: "1"}) }`);
+  assert.equal(job.data.variableUpsert, true);
+  await page.goto(`${service}/deployments`);
+  const runs = panel.getByRole("region", { name: "Runs" });
+  await runs.getByText("Next at").waitFor(soon);
+  await runs.getByRole("button", { name: "Run now" }).click();
+  await runs.getByText("Succeeded").waitFor(soon);
+  await runs.getByText("exit status 0").waitFor();
+  await tidy(page, "runs of a schedule");
+  await runs.getByRole("link", { name: "Log" }).click();
+  await panel.getByRole("log").getByText("counted").first().waitFor(soon);
+});
+
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
 
 await browser.close();

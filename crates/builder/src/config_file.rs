@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use domain::schedule::Schedule;
 use domain::spec::{DeploySpec, InstanceSpec, RestartPolicy};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -150,6 +151,9 @@ pub(crate) fn merge(spec: &InstanceSpec, path: &str, text: &[u8], environment: &
     if let Some(Some(block)) = file.environments.and_then(|mut all| all.remove(environment)) {
         apply(&mut merged, block.build, block.deploy);
     }
+    if let Some(Err(bad)) = merged.deploy.cron_schedule.as_deref().map(Schedule::parse) {
+        return Err(BuildFailure::Source(format!("{path} cannot be used: {bad}; correct the file and deploy again")));
+    }
     Ok(merged)
 }
 
@@ -199,7 +203,10 @@ fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
     };
     text(&mut spec.start_command, deploy.start_command);
     text(&mut spec.healthcheck_path, deploy.healthcheck_path);
-    text(&mut spec.cron_schedule, deploy.cron_schedule);
+    if deploy.cron_schedule.is_some() {
+        text(&mut spec.cron_schedule, deploy.cron_schedule);
+        spec.cron_in_source = spec.cron_schedule.is_some();
+    }
     number(&mut spec.restart_policy_max_retries, deploy.restart_policy_max_retries);
     number(&mut spec.overlap_seconds, deploy.overlap_seconds);
     number(&mut spec.draining_seconds, deploy.draining_seconds);
@@ -270,6 +277,19 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_in_the_source_is_known_as_such() {
+        let deploy = DeploySpec { cron_schedule: Some("0 1 * * *".into()), ..DeploySpec::default() };
+        let settings = InstanceSpec { deploy, ..InstanceSpec::default() };
+        let merged = |text: &str| merge(&settings, "railway.toml", text.as_bytes(), "production").unwrap().deploy;
+        let own = merged("[deploy]\nstartCommand = \"run\"\n");
+        assert_eq!((own.cron_schedule.as_deref(), own.cron_in_source), (Some("0 1 * * *"), false));
+        let other = merged("[deploy]\ncronSchedule = \"0 4 * * *\"\n");
+        assert_eq!((other.cron_schedule.as_deref(), other.cron_in_source), (Some("0 4 * * *"), true));
+        let none = merged("[deploy]\ncronSchedule = \"\"\n");
+        assert_eq!((none.cron_schedule, none.cron_in_source), (None, false));
+    }
+
+    #[test]
     fn a_mistake_is_named_with_its_line() {
         let table = [
             ("railway.json", "{\n \"deploy\": {\n  \"numReplicas\": \"many\"\n }\n}", "line 3"),
@@ -277,6 +297,7 @@ mod tests {
             ("railway.toml", "[deploy]\n\nrestartPolicyType = \"SOMETIMES\"\n", "line 3"),
             ("railway.toml", "[deploy\n", "line 1"),
             ("railway.toml", "[build]\nwatchPatterns = 5", "a text or a list of texts"),
+            ("railway.toml", "[deploy]\ncronSchedule = \"* * * * *\"\n", "every 5 minutes"),
         ];
         for (path, text, expected) in table {
             let failure = merge(&InstanceSpec::default(), path, text.as_bytes(), "x").unwrap_err().to_string();

@@ -114,6 +114,24 @@ impl ReplicaStatus {
 }
 
 wire_enum! {
+    /// Where a run of a service with a schedule stands: those of `DeploymentInstanceStatus` that a run has.
+    ExecutionStatus {
+        /// Its time has come, or somebody has asked for it.
+        Created = "CREATED",
+        /// Its replica was started.
+        Running = "RUNNING",
+        /// Its command ended well.
+        Exited = "EXITED",
+        /// Its command ended with an error and the restarts are used up.
+        Crashed = "CRASHED",
+        /// It was ended, or never began, because its deployment was stopped or replaced.
+        Removed = "REMOVED",
+        /// The run before it had not ended.
+        Skipped = "SKIPPED",
+    }
+}
+
+wire_enum! {
     /// A step as `deploymentEvents` names it.
     EventStep {
         /// The upload is unpacked and checked.
@@ -282,5 +300,52 @@ impl Replica {
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.status == ReplicaStatus::Running && self.answers()
+    }
+}
+
+/// One run of a service with a schedule (`DeploymentInstanceExecution` in `contracts/railway-schema.graphql`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// Identity; the replica that carries it out has the same.
+    pub id: ReplicaId,
+    /// The tenant.
+    pub workspace_id: WorkspaceId,
+    /// The instance.
+    pub instance_id: InstanceId,
+    /// The deployment whose command runs.
+    pub deployment_id: DeploymentId,
+    /// The time of the schedule that it belongs to; `None` when somebody asked for it.
+    pub due_at: Option<Timestamp>,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// The exit status of its command.
+    pub exit_code: Option<i32>,
+    /// Why it ended as it did, in words for the user.
+    pub reason: Option<String>,
+    /// When its time came, or somebody asked for it.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+}
+
+impl Execution {
+    /// The run as it ends. `replica` is what is left of it; `None` when it never began or is gone.
+    #[must_use]
+    pub fn ended(&self, replica: Option<&Replica>, at: Timestamp) -> Self {
+        let removed = || Some("its deployment was stopped or replaced".to_owned());
+        let (status, reason) = match replica.map(|replica| (replica.status, replica.reason.clone())) {
+            Some((ReplicaStatus::Exited, _)) => (ExecutionStatus::Exited, None),
+            Some((ReplicaStatus::Crashed, reason)) => (ExecutionStatus::Crashed, reason),
+            Some((ReplicaStatus::Removing | ReplicaStatus::Removed | ReplicaStatus::Stopped, reason)) => {
+                (ExecutionStatus::Removed, reason.or_else(removed))
+            }
+            // The machine was restarted, or somebody has killed its supervisor.
+            Some(_) => (ExecutionStatus::Crashed, Some("its supervisor ended".to_owned())),
+            None => (ExecutionStatus::Removed, removed()),
+        };
+        let exit_code = replica.and_then(|replica| replica.exit_code);
+        Self { status, exit_code, reason, updated_at: at, completed_at: Some(at), ..self.clone() }
     }
 }

@@ -6,8 +6,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::runs::{Begin, OpenRun, Runs};
 use crate::deployment::DeploymentStatus;
+use crate::schedule::Schedule;
 use crate::{DeploymentId, ReplicaId};
+
+mod runs;
 
 /// Why a replica ends that scaling took away; the app is being scaled while it lasts.
 pub const SCALED_DOWN: &str = "scaled down";
@@ -29,6 +33,8 @@ pub struct Observed {
     pub paused: bool,
     /// Whether it may sleep; `None` when it may not.
     pub rest: Option<Rest>,
+    /// How its runs stand, if a deployment of it has a schedule.
+    pub runs: Runs,
 }
 
 /// When an instance sleeps.
@@ -63,6 +69,8 @@ pub struct DeploymentState {
     pub overlap_seconds: u32,
     /// Something comes before its first start, such as a pre-deploy command.
     pub waiting: bool,
+    /// It runs at these times alone.
+    pub schedule: Option<Schedule>,
     /// Its replicas that are not gone.
     pub replicas: Vec<ReplicaState>,
 }
@@ -122,6 +130,10 @@ pub struct Plan {
     pub forget: Vec<(ReplicaId, &'static str)>,
     /// Status changes.
     pub transition: Vec<Transition>,
+    /// The open run has ended.
+    pub finish: Option<ReplicaId>,
+    /// A time of the schedule has come.
+    pub begin: Option<Begin>,
     /// When to look again even if nothing happens.
     pub again_at: Option<Timestamp>,
 }
@@ -164,12 +176,13 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
                 retire(&mut plan, deployment, "replaced by a newer deployment");
             }
         } else if !superseded {
-            converge(&mut plan, deployment, now);
+            converge(&mut plan, deployment, &observed.runs, now);
             if deployment.status == DeploymentStatus::Sleeping && observed.rest.is_none() {
                 announce(&mut plan, deployment, DeploymentStatus::Success, None);
             }
         }
     }
+    runs::tend(&mut plan, observed, now);
     fall_asleep(&mut plan, observed, now);
     route(&mut plan, observed);
     if observed.exclusive {
@@ -225,6 +238,9 @@ fn one_at_a_time(plan: &mut Plan, observed: &Observed) {
 
 /// Every wanted replica of the wanted generation is healthy.
 fn is_whole(deployment: &DeploymentState) -> bool {
+    if deployment.schedule.is_some() {
+        return runs::is_whole(deployment);
+    }
     let healthy = current(deployment).filter(|replica| replica.phase == Phase::Healthy).count();
     match deployment.status {
         DeploymentStatus::Deploying => healthy as u32 >= deployment.wanted.max(1),
@@ -271,7 +287,7 @@ fn retire(plan: &mut Plan, deployment: &DeploymentState, why: &'static str) {
 /// An instance that is as it should be, and that nobody has asked for long enough, sleeps from now on.
 fn fall_asleep(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     let (Some(rest), [only]) = (observed.rest, observed.deployments.as_slice()) else { return };
-    let awake = only.status == DeploymentStatus::Success && !only.stopped;
+    let awake = only.status == DeploymentStatus::Success && !only.stopped && only.schedule.is_none();
     let at_rest = plan.transition.is_empty() && plan.start.is_empty() && plan.stop.is_empty();
     if !awake || !at_rest || !only.replicas.iter().all(|replica| replica.phase == Phase::Healthy) {
         return;
@@ -285,8 +301,10 @@ fn fall_asleep(plan: &mut Plan, observed: &Observed, now: Timestamp) {
     }
 }
 
-fn converge(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
+fn converge(plan: &mut Plan, deployment: &DeploymentState, runs: &Runs, now: Timestamp) {
     match deployment.status {
+        DeploymentStatus::Deploying if deployment.schedule.is_some() => runs::candidate(plan, deployment),
+        DeploymentStatus::Success if deployment.schedule.is_some() => runs::keep(plan, deployment, runs),
         DeploymentStatus::Deploying => candidate(plan, deployment, now),
         DeploymentStatus::Success => serving(plan, deployment),
         // It stays, without replicas.
@@ -416,7 +434,8 @@ fn start_missing(plan: &mut Plan, deployment: &DeploymentState) {
 fn route(plan: &mut Plan, observed: &Observed) {
     let mut sets: Vec<(&DeploymentState, i64, Vec<ReplicaId>, bool)> = vec![];
     for deployment in observed.deployments.iter().rev() {
-        if matches!(deployment.status, DeploymentStatus::Removing | DeploymentStatus::Sleeping) || deployment.stopped {
+        let unreachable = matches!(deployment.status, DeploymentStatus::Removing | DeploymentStatus::Sleeping);
+        if unreachable || deployment.stopped || deployment.schedule.is_some() {
             continue;
         }
         let mut generations: Vec<i64> = deployment.replicas.iter().map(|replica| replica.generation).collect();

@@ -123,6 +123,8 @@ mod tests {
         assert_eq!(nightly.after(at("2026-11-20T03:30:00Z")), Some(at("2026-11-23T03:30:00Z")));
         assert_eq!(nightly.due(at("2026-11-22T12:00:00Z")), Some(at("2026-11-20T03:30:00Z")));
         assert_eq!(nightly.due(at("2026-11-20T03:30:00Z")), Some(at("2026-11-20T03:30:00Z")));
+        // A run is known by its time: whoever looks a moment later sees the same one.
+        assert_eq!(nightly.due(at("2026-11-20T03:30:00.456Z")), Some(at("2026-11-20T03:30:00Z")));
     }
 
     #[test]

@@ -84,8 +84,11 @@ pub struct DeploySpec {
     pub restart_policy_max_retries: u32,
     /// Replicas by region. Empty means one in the server's own region.
     pub regions: BTreeMap<String, u32>,
-    /// Five cron fields, UTC.
+    /// Five cron fields, UTC: the service runs at these times alone, and each run is expected to end.
     pub cron_schedule: Option<String>,
+    /// The schedule was written in the source, so that a deployment of what the same source made keeps it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub cron_in_source: bool,
     /// Sleeps when idle.
     pub sleep_application: bool,
     /// A visitor stays with the replica that answered first, by a cookie.
@@ -112,6 +115,7 @@ impl Default for DeploySpec {
             restart_policy_max_retries: 10,
             regions: BTreeMap::new(),
             cron_schedule: None,
+            cron_in_source: false,
             sleep_application: false,
             sticky: false,
             overlap_seconds: 0,

@@ -8,6 +8,7 @@ mod build;
 mod certificates;
 mod domain_names;
 mod edge_client;
+mod executions;
 mod health;
 mod ingest;
 mod meter;

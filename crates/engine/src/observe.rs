@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::{Check, Sign};
-use crate::{Shared, lock, replicas, volumes};
-use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica, ReplicaStatus};
+use crate::{Shared, executions, lock, replicas, volumes};
+use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Execution, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
 use domain::log::{LogKind, LogSource};
 use domain::project::{Domain, Instance};
@@ -44,6 +44,8 @@ pub(crate) struct View {
     pub(crate) updates: Vec<Replica>,
     /// Replicas that run with a volume that is no longer theirs.
     pub(crate) strays: Vec<ReplicaId>,
+    /// The run of its schedule that has not ended.
+    pub(crate) execution: Option<Execution>,
     /// The steps so far; read only while some deployment is on its way.
     pub(crate) events: HashMap<DeploymentId, Vec<DeploymentEvent>>,
 }
@@ -86,6 +88,8 @@ pub(crate) async fn view(
     let Some(instance) = shared.ops.store.instance(id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
     let deployments = shared.ops.store.deployments_live(tenant, &[id]).await?;
     let ids: Vec<_> = deployments.iter().map(|deployment| deployment.id).collect();
+    // Before the replicas: a run that has begun has had its replica by then.
+    let (runs, execution) = executions::read(shared, tenant, id, &deployments).await?;
     let mut replicas = shared.ops.store.replicas_present(tenant, &ids).await?;
     let domains = shared.ops.store.domains_of_environments(tenant, &[instance.environment_id]).await?;
     let proxies = shared.ops.store.tcp_proxies_of_environments(tenant, &[instance.environment_id]).await?;
@@ -95,8 +99,8 @@ pub(crate) async fn view(
     let events = events(shared, tenant, &deployments).await?;
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
     let sleeps = sleeps(&instance, &domains, &proxies);
-    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None };
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], events };
+    let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None, runs };
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], execution, events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     let rested = rested(shared, id, paused);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
@@ -117,19 +121,8 @@ pub(crate) async fn view(
             states.push(state(&replica, phase));
             view.replicas.push(replica);
         }
-        view.observed.deployments.push(DeploymentState {
-            id: deployment.id,
-            status: deployment.status,
-            generation: deployment.generation,
-            stopped: deployment.stopped,
-            wanted: wanted(&view.instance, deployment),
-            since,
-            health_seconds: deployment.spec.deploy.healthcheck_seconds(),
-            verified: deployment.spec.deploy.healthcheck_path.is_some() || view.instance.spec.deploy.unhealthy_replacement,
-            overlap_seconds: deployment.spec.deploy.overlap_seconds,
-            waiting: view.awaits_pre_deploy(deployment),
-            replicas: states,
-        });
+        let state = deployment_state(&view, deployment, since, states);
+        view.observed.deployments.push(state);
     }
     view.observed.exclusive |= is_detached(shared, &view);
     view.observed.rest = if sleeps { Some(rest(shared, &view).await) } else { None };
@@ -138,6 +131,23 @@ pub(crate) async fn view(
 
 fn state(replica: &Replica, phase: Phase) -> ReplicaState {
     ReplicaState { id: replica.id, index: replica.index, generation: replica.generation, phase, answers: replica.answers() }
+}
+
+fn deployment_state(view: &View, deployment: &Deployment, since: Timestamp, replicas: Vec<ReplicaState>) -> DeploymentState {
+    DeploymentState {
+        id: deployment.id,
+        status: deployment.status,
+        generation: deployment.generation,
+        stopped: deployment.stopped,
+        wanted: wanted(&view.instance, deployment),
+        since,
+        health_seconds: deployment.spec.deploy.healthcheck_seconds(),
+        verified: deployment.spec.deploy.healthcheck_path.is_some() || view.instance.spec.deploy.unhealthy_replacement,
+        overlap_seconds: deployment.spec.deploy.overlap_seconds,
+        waiting: view.awaits_pre_deploy(deployment),
+        schedule: executions::schedule(deployment),
+        replicas,
+    }
 }
 
 /// The volume is being copied, or is still used by others than these replicas of its service.
@@ -272,6 +282,8 @@ fn phase(
         return if replica.status == ReplicaStatus::Created { Phase::Starting } else { Phase::Lost };
     };
     match &seen.phase {
+        // It is no server whose health could be asked.
+        ObservedPhase::Running if executions::is_scheduled(deployment) => Phase::Healthy,
         ObservedPhase::Running => {
             if replica.status == ReplicaStatus::Running && replica.restarts == seen.restarts {
                 shared.health.adopt(replica.id, seen.restarts);

@@ -19,7 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::observe::{self, Seen, View};
 use crate::routes::{self, Offer, Routes};
-use crate::{Home, Shared, build, ingest, lock, record, replicas, steps, tidy};
+use crate::{Home, Shared, build, executions, ingest, lock, record, replicas, steps, tidy};
 
 /// Someone else changed what was being changed: read again.
 const AFTER_STALE: Duration = Duration::from_millis(50);
@@ -328,7 +328,7 @@ fn offer(view: &View, plan: &Plan) -> Offer {
     let rests = |deployment: &&Deployment| match deployment.status {
         DeploymentStatus::Sleeping => true,
         // It is waking up.
-        DeploymentStatus::Success => !deployment.stopped,
+        DeploymentStatus::Success => !deployment.stopped && !executions::is_scheduled(deployment),
         _ => false,
     };
     let asleep = view.deployments.iter().rev().find(rests).filter(|_| targets.is_empty() && settings.sleep_application);
@@ -341,25 +341,29 @@ fn offer(view: &View, plan: &Plan) -> Offer {
 async fn perform(shared: &Arc<Shared>, looked: Looked, routed: Option<Timestamp>) -> Result<bool, StoreError> {
     let Looked { mut view, plan } = looked;
     fail(shared, &mut view, &plan).await?;
+    executions::record(shared, &view, &plan).await?;
     let mut waits = false;
     let mut changes = vec![];
     let (mut leaving, mut left) = (vec![], vec![]);
     for transition in &plan.transition {
         let Some(deployment) = view.deployment(transition.deployment).cloned() else { continue };
+        // What has a schedule succeeds without having been started, checked or routed.
+        let arrives = transition.to == DeploymentStatus::Success && transition.from == DeploymentStatus::Deploying;
+        let arrives = arrives && !executions::is_scheduled(&deployment);
         match transition.to {
             DeploymentStatus::Failed | DeploymentStatus::Crashed => continue,
             DeploymentStatus::Removed => left.push(deployment.id),
             // What succeeds is announced when it can be reached, and what it replaces leaves after that.
             _ if routed.is_none() => {
                 waits = true;
-                if transition.to == DeploymentStatus::Success && transition.from == DeploymentStatus::Deploying {
+                if arrives {
                     let switching = steps::switching(&mut view, &deployment, Timestamp::now());
                     write_down(shared, &view, vec![], switching).await?;
                 }
                 continue;
             }
             DeploymentStatus::Removing => leaving.push(deployment.id),
-            DeploymentStatus::Success if transition.from == DeploymentStatus::Deploying => {
+            DeploymentStatus::Success if arrives => {
                 changes.extend(steps::switched(&mut view, &deployment, routed));
                 steps::tell_end(shared, &view, &deployment, None).await;
             }

@@ -14,11 +14,11 @@ use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
 
 use crate::observe::{self, View};
-use crate::{EngineConfig, Home, Shared, ingest, lock, volumes};
+use crate::{EngineConfig, Home, Shared, executions, ingest, lock, volumes};
 
 /// Unix users of instances are numbered from here; the one before performs nodes of workflows.
 const FIRST_UID: u32 = 200_000;
-/// A candidate whose replica cannot be started is given up after so many attempts; one that serves is tried for ever.
+/// A candidate whose replica cannot be started is given up after so many attempts, and so is a run; one that serves is tried for ever.
 const ATTEMPTS: u32 = 5;
 /// The pause after the first failed attempt, doubled with each, and the longest one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -59,12 +59,14 @@ pub(crate) fn limits_of(shared: &Shared, deployment: &Deployment) -> Limits {
 
 /// Plans replicas in the store and starts those that are planned.
 pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan, launching: &HashSet<ReplicaId>) -> Result<(), StoreError> {
-    let mut rows = vec![];
+    let (mut rows, mut begun) = (vec![], vec![]);
     for (id, generation, index) in &plan.start {
         let Some(deployment) = view.deployment(*id) else { continue };
         let now = Timestamp::now();
+        let run = executions::run_of(view, deployment);
+        begun.extend(run.map(executions::started));
         rows.push(Replica {
-            id: ReplicaId::generate(),
+            id: run.map_or_else(ReplicaId::generate, |run| run.id),
             workspace_id: deployment.workspace_id,
             deployment_id: *id,
             generation: *generation,
@@ -81,7 +83,7 @@ pub(crate) async fn start(shared: &Arc<Shared>, view: &View, plan: &Plan, launch
     }
     if !rows.is_empty() {
         // The rows come first: a replica that runs without one is an orphan and is stopped.
-        shared.ops.store.commit(view.tenant, rows.iter().cloned().map(Change::ReplicaInsert).collect()).await?;
+        shared.ops.store.commit(view.tenant, rows.iter().cloned().map(Change::ReplicaInsert).chain(begun).collect()).await?;
     }
     let stops = |replica: &&Replica| plan.stop.iter().any(|(id, _)| *id == replica.id);
     let planned = view.replicas.iter().filter(|replica| replica.status == ReplicaStatus::Created && !stops(replica));
@@ -160,7 +162,8 @@ impl Launch {
                 failures += 1;
                 let (deployment, replica) = (self.deployment.id, self.replica.id);
                 tracing::warn!(%deployment, %replica, failures, reason, "a replica could not be started");
-                if !worth_repeating || (status == DeploymentStatus::Deploying && failures >= ATTEMPTS) {
+                let limited = status == DeploymentStatus::Deploying || executions::is_scheduled(&self.deployment);
+                if !worth_repeating || (limited && failures >= ATTEMPTS) {
                     return self.give_up(reason).await;
                 }
             }
@@ -281,7 +284,7 @@ impl Launch {
             env,
             sealed,
             port: 0,
-            restart: deploy.restart_policy_type,
+            restart: executions::restart_policy(deployment),
             max_retries: deploy.restart_policy_max_retries,
             draining_seconds: self.grace,
             limits: limits_of(shared, deployment),

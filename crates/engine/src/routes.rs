@@ -15,7 +15,7 @@ use domain::{DeploymentId, InstanceId, ReplicaId};
 use ops::Settings;
 use ops::domain_name::forces_https;
 
-use crate::Shared;
+use crate::{Shared, executions};
 
 /// An edge that starts together with the engine listens within.
 const EDGE_STARTS: Duration = Duration::from_secs(15);
@@ -196,6 +196,10 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
         }
         DeploymentStatus::Sleeping => "The app sleeps; it did not wake in time.".into(),
         DeploymentStatus::Success if newest.stopped => "The deployment was stopped or has completed.".into(),
+        DeploymentStatus::Success if executions::is_scheduled(newest) => {
+            let schedule = newest.spec.deploy.cron_schedule.as_deref().unwrap_or_default();
+            format!("This service runs by its schedule ({schedule}, UTC) and takes no requests.")
+        }
         _ => "No replica of the deployment is healthy at the moment.".into(),
     }
 }

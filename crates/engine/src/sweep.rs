@@ -22,6 +22,9 @@ const RUNS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24)
 /// Of the containers of a place more than the two newest can be looked at for so long after their end.
 const REPLICAS_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 
+/// Runs of each service with a schedule that can be looked at: of one that runs every five minutes, those of three days.
+const EXECUTIONS_KEPT: i64 = 1000;
+
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut tick = tokio::time::interval(Duration::from_secs(600));
     loop {
@@ -56,6 +59,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     shared.ops.store.system_deliveries_purge(now - KEPT).await?;
     shared.ops.store.system_trigger_runs_purge(now - RUNS_KEPT).await?;
     shared.ops.store.system_replicas_purge(now - REPLICAS_KEPT).await?;
+    shared.ops.store.system_executions_purge(EXECUTIONS_KEPT).await?;
     shared.ops.telemetry.purge(now)?;
     Ok(())
 }

@@ -3,17 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::Timestamp;
-use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
+use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, Execution, ExecutionStatus, ReplicaStatus};
+use domain::page::PageRequest;
+use domain::schedule::Schedule;
+use domain::spec::RestartPolicy;
+use domain::{Code, DeploymentId, Timestamp};
+use jiff::tz::TimeZone;
 use ops::OpCtx;
 use ops::approval::deployment_approve;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment as verbs;
 use ops::environment::{EnvironmentCreate, environment_create, environment_delete, environment_protect};
+use ops::execution::deployment_instance_execution_create;
 use ops::service::{InstancePatch, ServiceCreate, service_create, service_instance_get, service_instance_update};
 use ops::volume::{VolumeCreate, VolumeInstancePatch, VolumePlace, volume_create, volume_instance_update};
 use runtime::Driver;
 use runtime::sim::{Ending, Script};
+use store::Change;
 use testkit::{App, Entry, TestApp};
 
 /// Another service beside the app, without a domain.
@@ -444,4 +450,108 @@ async fn the_files_of_a_deleted_environment_are_kept_for_a_while() {
     test.start_engine();
     test.until("the clean-up", async || (!stranger.exists()).then_some(())).await;
     assert_eq!(folders.iter().filter(|folder| folder.exists()).count(), 3, "what somebody deleted by mistake is lost");
+}
+
+/// A schedule whose time has come within this minute, and comes again tomorrow.
+fn this_minute() -> String {
+    let now = Timestamp::now().to_zoned(TimeZone::UTC);
+    format!("{} {} * * *", now.minute(), now.hour())
+}
+
+async fn runs(test: &TestApp, app: &App) -> Vec<Execution> {
+    test.ops.store.executions(app.tenant, app.instance, &PageRequest::default()).await.unwrap().items
+}
+
+async fn until_run(test: &TestApp, app: &App, status: ExecutionStatus) -> Execution {
+    let what = format!("a run that is {}", status.as_str());
+    test.until(&what, async || runs(test, app).await.into_iter().find(|run| run.status == status)).await
+}
+
+/// As if it had succeeded an hour ago, so that the time within this minute is one of its own.
+async fn an_hour_older(test: &TestApp, app: &App, id: DeploymentId) {
+    let (from, to) = (DeploymentStatus::Success, DeploymentStatus::Success);
+    let at = Timestamp::now() - Duration::from_secs(3600);
+    test.ops.store.commit(app.tenant, vec![Change::DeploymentMove { id, from, to, reason: None, at }]).await.unwrap();
+    test.ops.signals.wake(app.tenant.workspace(), app.instance);
+}
+
+async fn until_started(test: &TestApp, run: &Execution) -> runtime::ReplicaSpec {
+    test.until("the replica of the run", async || test.stage.sim.specs().into_iter().find(|spec| spec.replica_id == run.id)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_a_schedule_runs_once_at_its_time_and_not_before() {
+    let mut test = TestApp::started().await;
+    let app = test.app("nightly").await;
+    let ordinary = test.live(&app).await;
+    let schedule = this_minute();
+    let id = test.deploy(&app, |spec| spec.deploy.cron_schedule = Some(schedule.clone())).await;
+    test.until_status(&app, ordinary, DeploymentStatus::Removed).await;
+    test.until_driver_has(&app, &[]).await;
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success);
+    test.until("a page that says why", async || test.edge.route(&app.host)?.unavailable.filter(|text| text.contains(&schedule))).await;
+    assert!(runs(&test, &app).await.is_empty(), "it was deployed after its time");
+
+    an_hour_older(&test, &app, id).await;
+    let run = until_run(&test, &app, ExecutionStatus::Running).await;
+    assert_eq!(run.due_at, Schedule::parse(&schedule).unwrap().due(run.created_at));
+    until_started(&test, &run).await;
+    assert!(test.targets(&app).is_empty(), "no request is for it");
+    // The next engine finds it running, and does not run the same time again.
+    test.kill_engine().await;
+    test.start_engine();
+    test.stage.sim.restart(run.id);
+    test.stage.sim.exit(run.id);
+    let ended = until_run(&test, &app, ExecutionStatus::Exited).await;
+    assert_eq!((ended.id, ended.exit_code), (run.id, Some(0)));
+    assert!(ended.completed_at.is_some_and(|at| at >= run.created_at));
+    test.until_driver_has(&app, &[]).await;
+    an_hour_older(&test, &app, id).await;
+    // Another deployment shows that the engine has looked again.
+    let other = test.app("witness").await;
+    test.live(&other).await;
+    assert_eq!(runs(&test, &app).await, [ended]);
+    let row = test.deployment(&app, id).await;
+    assert_eq!((row.status, row.stopped), (DeploymentStatus::Success, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_goes_on_lets_the_next_one_be_skipped_and_ends_with_its_deployment() {
+    let test = TestApp::started().await;
+    let app = test.app("slow").await;
+    let id = test
+        .deploy(&app, |spec| {
+            spec.deploy.cron_schedule = Some(this_minute());
+            spec.deploy.restart_policy_type = RestartPolicy::Always;
+        })
+        .await;
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let asked = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap();
+    assert_eq!(until_started(&test, &asked).await.restart, RestartPolicy::OnFailure, "it is over when it has ended well");
+    let twice = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap_err();
+    assert_eq!(twice.code, Code::AlreadyExists);
+    an_hour_older(&test, &app, id).await;
+    let skipped = until_run(&test, &app, ExecutionStatus::Skipped).await;
+    assert_eq!(skipped.reason.as_deref(), Some("the run before it had not ended"));
+    assert!(test.activities(&app).await.contains(&"execution_skipped".to_owned()));
+
+    test.stage.sim.crash(asked.id, 3);
+    let crashed = until_run(&test, &app, ExecutionStatus::Crashed).await;
+    assert_eq!((crashed.id, crashed.exit_code, crashed.reason.as_deref()), (asked.id, Some(3), Some("exited with status 3")));
+    assert!(test.activities(&app).await.contains(&"execution_crashed".to_owned()));
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success, "the next one may end well");
+
+    let last = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap();
+    until_started(&test, &last).await;
+    verbs::deployment_stop(&app.ctx(), id).await.unwrap();
+    let removed = until_run(&test, &app, ExecutionStatus::Removed).await;
+    assert_eq!((removed.id, removed.reason.as_deref()), (last.id, Some("stopped on request")));
+    let stopped = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap_err();
+    assert!(stopped.code == Code::Conflict && stopped.public.contains("redeploy"), "{stopped:?}");
+
+    // Without its schedule it runs all the time again.
+    let ordinary = test.live(&app).await;
+    test.until_routed(&app, ordinary, 1).await;
+    let unknown = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap_err();
+    assert!(unknown.public.contains("cronSchedule"), "{unknown:?}");
 }

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ReplicaStatus};
+use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, ExecutionStatus, ReplicaStatus};
+use domain::page::PageRequest;
 use domain::{Code, DeploymentId, EventId, ReplicaId, Tenant, Timestamp};
 use ops::deployment as verbs;
-use runtime::sim::Script;
+use ops::execution::deployment_instance_execution_create;
+use runtime::sim::{Ending, Script};
 use store::Change;
 use testkit::{App, Entry, Fault, TestApp};
 
@@ -369,4 +371,29 @@ async fn a_build_whose_end_was_only_half_recorded_is_ended() {
     let failed = test.until_status(&app, id, DeploymentStatus::Failed).await;
     assert!(failed.status_reason.is_some_and(|reason| reason.contains("deploy the source again")));
     assert!(test.events(&app, id).await.iter().all(|event| event.completed_at.is_some()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_carried_out_once_in_whatever_call_the_engine_is_killed() {
+    // On its way the driver starts its replica and forgets it.
+    for (fault, nth) in
+        [(Fault::Fails, 1), (Fault::HangsBefore, 1), (Fault::HangsAfter, 1), (Fault::HangsBefore, 2), (Fault::HangsAfter, 2)]
+    {
+        let mut test = TestApp::started().await;
+        let app = test.app("job").await;
+        let id = test.deploy(&app, |spec| spec.deploy.cron_schedule = Some("0 4 1 1 *".into())).await;
+        test.until_status(&app, id, DeploymentStatus::Success).await;
+        test.stage.sim.script(Script { ending: Some((Duration::from_millis(50), Ending::Exit)), ..Script::default() });
+        test.stage.fault(nth, fault);
+        let run = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap();
+        test.until("the call", async || test.stage.has_struck().then_some(())).await;
+        test.kill_engine().await;
+        test.start_engine();
+        let runs = async || test.ops.store.executions(app.tenant, app.instance, &PageRequest::default()).await.unwrap().items;
+        let ended = test.until("its end", async || runs().await.pop().filter(|run| run.completed_at.is_some())).await;
+        assert_eq!((ended.id, ended.status, ended.exit_code), (run.id, ExecutionStatus::Exited, Some(0)), "{fault:?} in call {nth}");
+        test.until_driver_has(&app, &[]).await;
+        assert_eq!(runs().await, [ended]);
+        assert!(test.replicas(&app, id).await.is_empty());
+    }
 }

@@ -290,6 +290,9 @@ pub(crate) fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec
     new.start_command = new.start_command.take().or_else(|| old.start_command.clone());
     new.healthcheck_path = new.healthcheck_path.take().or_else(|| old.healthcheck_path.clone());
     new.healthcheck_timeout = new.healthcheck_timeout.or(old.healthcheck_timeout);
+    if new.cron_schedule.is_none() && old.cron_in_source {
+        (new.cron_schedule, new.cron_in_source) = (old.cron_schedule.clone(), true);
+    }
     if new.pre_deploy_command.is_empty() {
         new.pre_deploy_command.clone_from(&old.pre_deploy_command);
     }

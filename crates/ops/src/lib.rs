@@ -18,6 +18,7 @@ pub mod domain_name;
 pub mod environment;
 pub mod environment_patch;
 mod error;
+pub mod execution;
 pub mod file;
 pub mod first_run;
 pub mod flow_trigger;

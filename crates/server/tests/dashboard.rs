@@ -110,6 +110,10 @@ fn a_domain_says_in_a_browser_where_its_certificate_stands() {
 
 const APP: &str = r#"
 const http = require("http");
+if (process.env.JOB) {
+  console.log("counted");
+  process.exit(0);
+}
 let many = 0;
 const count = () => {
   for (let n = 0; n < 20 && many > 0; n++) console.log(`${many--} to go`);

@@ -225,6 +225,56 @@ fn service_id(server: &Server) -> String {
 }
 
 #[test]
+fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
+    let mut server = Server::start();
+    let site = server.dir.path().join("nightly");
+    let app =
+        "import os, sys\nprint('worked for', os.environ.get('WHOM', 'nobody'), flush=True)\nsys.exit(3 if 'WHOM' in os.environ else 0)\n";
+    let settings = "[deploy]\ncronSchedule = \"0 4 1 1 *\"\nrestartPolicyType = \"ON_FAILURE\"\nrestartPolicyMaxRetries = 1\n";
+    write(&site, &[("main.py", app), ("requirements.txt", ""), ("Procfile", "web: python3 main.py\n"), ("railway.toml", settings)]);
+    server.json(&site, &["init", "--name", "nightly", "--json"]);
+    server.json(&site, &["add", "--service", "web", "--json"]);
+    server.ok(&site, &["service", "link", "web"]);
+    server.ok(&site, &["up", "--ci"]);
+    settled(&server, &site);
+    assert_eq!(server.json(&site, &["cron", "list", "--json"]), json!([]), "it waits for its time");
+    assert_eq!(server.processes("shim"), [0; 0]);
+    let page = server.visit_until("web-production.localhost", "/", |answer| answer.status == 503);
+    assert!(page.body.contains("by its schedule (0 4 1 1 *, UTC)"), "{page:?}");
+
+    let ended = |server: &Server, runs: usize| {
+        harness::until("the end of the run", || {
+            let all = server.json(&site, &["cron", "list", "--json"]);
+            let over = all.as_array().is_some_and(|all| all.len() == runs) && all[0]["completedAt"].is_string();
+            if over { Ok(all[0].clone()) } else { Err(all.to_string()) }
+        })
+    };
+    assert_eq!(server.json(&site, &["cron", "run", "--yes", "--json"]), json!({"success": true}));
+    let first = ended(&server, 1);
+    assert_eq!((&first["status"], &first["deploymentId"]), (&json!("EXITED"), &newest(&server, &site)["id"]));
+    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
+    assert_eq!(log.matches("worked for nobody").count(), 1, "{log}");
+
+    // Another deployment of the same source keeps the schedule, and a run that fails is tried once more.
+    server.sigkill();
+    server.start_again();
+    server.json(&site, &["variable", "set", "WHOM=ada", "--json"]);
+    settled(&server, &site);
+    assert_eq!(server.json(&site, &["cron", "run", "--yes", "--json"]), json!({"success": true}));
+    assert_eq!(ended(&server, 2)["status"], "CRASHED");
+    let ids = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
+    let environment = ids["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let input = format!("{{environmentId: \"{environment}\", serviceId: \"{}\"}}", service_id(&server));
+    let runs = server.graphql(&format!("{{ deploymentInstanceExecutions(input: {input}) {{ edges {{ node {{ exitCode reason }} }} }} }}"));
+    let edges = &runs["data"]["deploymentInstanceExecutions"]["edges"];
+    assert_eq!(edges[0]["node"], json!({"exitCode": 3, "reason": "exited with status 3 (1 restart used up)"}), "{runs}");
+    assert_eq!(edges[1]["node"], json!({"exitCode": 0, "reason": null}), "{runs}");
+    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
+    assert_eq!(log.matches("worked for ada").count(), 2, "{log}");
+    assert_eq!(newest(&server, &site)["status"], "SUCCESS");
+}
+
+#[test]
 fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     let server = Server::start_with(&[("ORRERY_SLEEP_AFTER_SECONDS", "4")]);
     let host = "web-production.localhost";

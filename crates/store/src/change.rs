@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use domain::account::{Invite, Workspace};
 use domain::activity::Activity;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState};
-use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Replica};
+use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Execution, Replica};
 use domain::key::ApiKey;
 use domain::project::{Domain, Environment, EnvironmentPatch, Instance, Project, Service};
 use domain::spec::{InstanceSpec, RunPlan};
@@ -49,7 +49,7 @@ pub enum Change {
     ServiceUpdate(Service),
     /// The service with everything of it in every environment.
     ServiceDelete(ServiceId),
-    /// A new instance. Its number is assigned; see [`Committed::numbers`].
+    /// A new instance. Its number is assigned; see [`crate::Committed::numbers`].
     InstanceInsert(Instance),
     /// The settings, if nobody has changed them since they were read.
     InstanceUpdate {
@@ -189,6 +189,10 @@ pub enum Change {
     },
     /// Since when a replica that runs answers nobody; `None` when it answers again.
     ReplicaHealth(ReplicaId, Option<Timestamp>),
+    /// A new run of a service with a schedule.
+    ExecutionInsert(Execution),
+    /// Status and end of a run that has not ended.
+    ExecutionUpdate(Execution),
     /// An entry of the audit log.
     Activity(Activity),
     /// Notifications have been made of these entries, and had not been of any of them.
@@ -409,15 +413,6 @@ impl std::fmt::Debug for Change {
     }
 }
 
-/// What a commit did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// The store's generation after it.
-    pub generation: u64,
-    /// The numbers of the instances that it inserted.
-    pub numbers: BTreeMap<InstanceId, i64>,
-}
-
 impl Change {
     /// The variant's name.
     #[must_use]
@@ -459,6 +454,8 @@ impl Change {
             Self::ReplicaUpdate(_) => "ReplicaUpdate",
             Self::ReplicaEnd { .. } => "ReplicaEnd",
             Self::ReplicaHealth(..) => "ReplicaHealth",
+            Self::ExecutionInsert(_) => "ExecutionInsert",
+            Self::ExecutionUpdate(_) => "ExecutionUpdate",
             Self::Activity(_) => "Activity",
             Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
             Self::DeliveryInsert(_) => "DeliveryInsert",
@@ -518,6 +515,7 @@ impl Change {
             Self::VariableSet(row) => Some(row.workspace_id),
             Self::DeploymentInsert { deployment, .. } => Some(deployment.workspace_id),
             Self::ReplicaInsert(row) | Self::ReplicaUpdate(row) => Some(row.workspace_id),
+            Self::ExecutionInsert(row) | Self::ExecutionUpdate(row) => Some(row.workspace_id),
             Self::Activity(row) => Some(row.workspace_id),
             Self::DeliveryInsert(row) => Some(row.workspace_id),
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),

@@ -1,14 +1,25 @@
 //! Commits: a list of changes becomes a list of statements, which run whole or not at all.
 
-use domain::Tenant;
+use std::collections::BTreeMap;
+
+use domain::{InstanceId, Tenant};
 
 use crate::executor::Statement;
 use crate::vault::Vault;
-use crate::{Change, Committed, Store, StoreError};
+use crate::{Change, Store, StoreError};
 use crate::{
     account, activity, api_key, backup, certificate, delivery, deployment, deployment_event, domain_name, environment, environment_patch,
-    instance, invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
+    execution, instance, invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
 };
+
+/// What a commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The store's generation after it.
+    pub generation: u64,
+    /// The numbers of the instances that it inserted.
+    pub numbers: BTreeMap<InstanceId, i64>,
+}
 
 impl Store {
     /// Applies the changes in their order, all or none, and answers when they are on disk.
@@ -90,6 +101,8 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ReplicaUpdate(row) => replica::replica_update(row),
         Change::ReplicaEnd { id, reason, at } => replica::replica_end(tenant, *id, reason, *at),
         Change::ReplicaHealth(id, since) => replica::replica_health(tenant, *id, *since),
+        Change::ExecutionInsert(row) => execution::execution_insert(row),
+        Change::ExecutionUpdate(row) => execution::execution_update(row),
         Change::Activity(row) => activity::activity_insert(row),
         Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
         Change::DeliveryInsert(row) => delivery::delivery_insert(vault, row)?,

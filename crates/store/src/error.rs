@@ -27,6 +27,8 @@ pub enum Constraint {
     VolumeMount,
     /// One backup of a volume is made at a time.
     Backup,
+    /// One run of a service with a schedule at a time, and one for each of its times.
+    Execution,
     /// A port of the server.
     TcpPort,
     /// One TCP proxy of a kind per service and environment.
@@ -61,6 +63,7 @@ impl Constraint {
             Self::VolumeInstance => "instance of this volume in this environment",
             Self::VolumeMount => "volume of this service in this environment",
             Self::Backup => "backup of this volume that is being made",
+            Self::Execution => "run of this service",
             Self::TcpPort => "port",
             Self::TcpProxy => "TCP proxy of this service in this environment",
             Self::DeviceUserCode => "user code",
@@ -139,7 +142,7 @@ impl StoreError {
 /// Finds a rule by PostgreSQL's name of the constraint, or by the columns that SQLite lists (`users.email`). Ends are compared, so a name
 /// that ends like another one comes before it.
 pub(crate) fn constraint(reported: &str) -> Constraint {
-    const RULES: [(&str, &str, Constraint); 20] = [
+    const RULES: [(&str, &str, Constraint); 22] = [
         ("users_email_key", "users.email", Constraint::UserEmail),
         ("workspaces_username_key", "workspaces.username", Constraint::WorkspaceUsername),
         ("workspaces_personal_of_key", "workspaces.personal_of", Constraint::PersonalWorkspace),
@@ -157,6 +160,8 @@ pub(crate) fn constraint(reported: &str) -> Constraint {
         ("volume_mounts_service_key", "volume_mounts.environment_id, volume_mounts.service_id", Constraint::VolumeMount),
         ("volume_mounts_pkey", "volume_mounts.volume_instance_id", Constraint::VolumeMount),
         ("volume_backups_creating", "volume_backups.volume_instance_id", Constraint::Backup),
+        ("executions_open", "executions.instance_id", Constraint::Execution),
+        ("executions_due", "executions.instance_id, executions.due_at", Constraint::Execution),
         ("tcp_proxies_port_key", "tcp_proxies.proxy_port", Constraint::TcpPort),
         ("tcp_proxies_place_key", "tcp_proxies.environment_id, tcp_proxies.service_id, tcp_proxies.kind", Constraint::TcpProxy),
         ("device_grants_user_code_key", "device_grants.user_code", Constraint::DeviceUserCode),

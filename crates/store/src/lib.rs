@@ -39,6 +39,7 @@ mod domain_name;
 mod environment;
 mod environment_patch;
 mod error;
+mod execution;
 mod flow_file;
 mod idempotency;
 mod instance;
@@ -77,7 +78,8 @@ use domain::WorkspaceId;
 
 pub use account::{AccountChange, NewUser};
 pub use certificate::{CertificateChange, StoredCertificate};
-pub use change::{Change, Committed};
+pub use change::Change;
+pub use commit::Committed;
 pub use deployment::DeploymentQuery;
 pub use environment_patch::StagedCount;
 pub use error::{Cause, Constraint, StoreError};

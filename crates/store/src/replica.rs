@@ -33,7 +33,8 @@ statements! {
          AND EXISTS (SELECT 1 FROM domains n WHERE n.workspace_id = i.workspace_id AND n.environment_id = i.environment_id \
          AND n.service_id = i.service_id) \
          AND (r.unhealthy_since IS NOT NULL OR NOT EXISTS (SELECT 1 FROM tcp_proxies p WHERE p.workspace_id = i.workspace_id \
-         AND p.environment_id = i.environment_id AND p.service_id = i.service_id)) ORDER BY r.id";
+         AND p.environment_id = i.environment_id AND p.service_id = i.service_id)) \
+         AND NOT EXISTS (SELECT 1 FROM executions e WHERE e.id = r.id) ORDER BY r.id";
     REPLICA_INSERT =
         "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
          created_at, updated_at, unhealthy_since) \

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use domain::activity::Actor;
 use domain::certificate::{Certificate, CertificateFacts, CertificateKey, CertificateSource};
-use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Execution, ExecutionStatus, Replica, ReplicaStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Domain, EnvironmentPatch, Instance, PatchStatus, Project};
 use domain::tcp_proxy::ProxyKind;
 use domain::*;
 use jiff::SignedDuration;
-use store::{CertificateChange, Change, DeploymentQuery, StoreError};
+use store::{CertificateChange, Change, Committed, Constraint, DeploymentQuery, StoreError};
 
 use crate::fixture::*;
 use crate::volumes::proxy;
@@ -365,6 +365,56 @@ both! {
         update(Replica { status: ReplicaStatus::Restarting, ..row.clone() }).await.unwrap();
         assert!(found().await.answers());
         assert!(matches!(mark(Some(later(3))).await, Err(StoreError::Stale)));
+    }
+
+    async fn a_service_has_one_run_at_a_time_and_one_for_each_time(fixture: Fixture) {
+        let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
+        let (store, tenant, instance) = (&fixture.store, tree.tenant, tree.instance.id);
+        let run = |due_at: Option<Timestamp>| Execution {
+            id: ReplicaId::generate(),
+            workspace_id: tenant.workspace(),
+            instance_id: instance,
+            deployment_id: tree.deployment.id,
+            due_at,
+            status: ExecutionStatus::Created,
+            exit_code: None,
+            reason: None,
+            created_at: now(),
+            updated_at: now(),
+            completed_at: None,
+        };
+        let insert = async |row: &Execution| store.commit(tenant, vec![Change::ExecutionInsert(row.clone())]).await;
+        let taken = |result: Result<Committed, StoreError>| matches!(result, Err(StoreError::Conflict { constraint: Constraint::Execution }));
+        let first = run(Some(now()));
+        insert(&first).await.unwrap();
+        assert_eq!(store.execution_open(tenant, instance).await.unwrap(), Some(first.clone()));
+        assert!(taken(insert(&run(None)).await), "one at a time");
+        let skipped = Execution { status: ExecutionStatus::Skipped, completed_at: Some(later(300)), ..run(Some(later(300))) };
+        insert(&skipped).await.unwrap();
+        assert!(taken(insert(&Execution { id: ReplicaId::generate(), ..skipped.clone() }).await), "each time once");
+        assert_eq!(store.execution_last_due(tenant, instance).await.unwrap(), Some(later(300)));
+
+        let (exit_code, reason, completed_at) = (Some(3), Some("exited with status 3".to_owned()), Some(later(301)));
+        let status = ExecutionStatus::Crashed;
+        let ended = Execution { status, exit_code, reason, updated_at: later(301), completed_at, ..first };
+        store.commit(tenant, vec![Change::ExecutionUpdate(ended.clone())]).await.unwrap();
+        let again = store.commit(tenant, vec![Change::ExecutionUpdate(ended.clone())]).await;
+        assert!(matches!(again, Err(StoreError::Stale)), "it has ended");
+        let asked = run(None);
+        insert(&asked).await.unwrap();
+        let page = |first| PageRequest { first: Some(first), ..PageRequest::default() };
+        let newest = store.executions(tenant, instance, &page(2)).await.unwrap();
+        assert_eq!((newest.items, newest.has_next), (vec![asked.clone(), skipped], true));
+        assert_eq!(store.executions(tenant, instance, &page(9)).await.unwrap().items[2], ended);
+
+        assert!(store.executions(other.tenant, instance, &page(9)).await.unwrap().items.is_empty());
+        assert_eq!(store.execution_open(other.tenant, instance).await.unwrap(), None);
+        assert_eq!(store.execution_last_due(other.tenant, instance).await.unwrap(), None);
+        let foreign = Execution { workspace_id: other.tenant.workspace(), ..run(None) };
+        let foreign = store.commit(other.tenant, vec![Change::ExecutionInsert(foreign)]).await;
+        assert!(matches!(foreign, Err(StoreError::Stale | StoreError::Conflict { .. })), "{foreign:?}");
+        store.system_executions_purge(1).await.unwrap();
+        assert_eq!(store.executions(tenant, instance, &page(9)).await.unwrap().items, [asked]);
     }
 
     async fn replicas_that_are_gone_are_deleted_but_for_the_newest(fixture: Fixture) {

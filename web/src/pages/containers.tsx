@@ -40,7 +40,7 @@ function useLately(): Window {
 export function Containers() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const { viewerCanDeploy } = useProject();
-  const { serviceName } = useInstance();
+  const { serviceName, nextCronRunAt } = useInstance();
   const place = { environmentId: env, serviceId: service };
   const { data, error, refetch } = useQuery(ContainersDocument, { variables: place, fetchPolicy: "cache-and-network", pollInterval: 2000, skipPollAttempt: () => document.hidden });
   const window = useLately();
@@ -52,8 +52,8 @@ export function Containers() {
     return (
       <div className="panel-body">
         <Empty title="No container runs">
-          <p>Each replica of the service is a container. They appear here once something is deployed.</p>
-          {viewerCanDeploy && <Command>{`orrery railway -- up --service ${serviceName}`}</Command>}
+          <p>{nextCronRunAt ? "The service runs by its schedule: its container is here while it does." : "Each replica of the service is a container. They appear here once something is deployed."}</p>
+          {viewerCanDeploy && !nextCronRunAt && <Command>{`orrery railway -- up --service ${serviceName}`}</Command>}
         </Empty>
       </div>
     );

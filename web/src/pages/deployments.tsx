@@ -20,6 +20,7 @@ import { DeploymentState, isUnderWay } from "../ui/state";
 import { Ago, Elapsed } from "../ui/time";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
+import { Executions } from "./executions";
 import { useInstance } from "./service";
 
 export function messageOf(deployment: DeploymentRowFragment): string {
@@ -60,6 +61,7 @@ export function Deployments() {
   const live = instance.activeDeployments[0]?.id;
   return (
     <div className="panel-body">
+      <Executions />
       <ul className="sheet list" aria-label="Deployments">
         {rows.map((deployment) => (
           <li key={deployment.id} style={{ gap: 4, paddingRight: 8 }}>

@@ -61,6 +61,18 @@ export function Until({ at }: { at: string }) {
   );
 }
 
+const minute = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+/** A moment to come, to the minute. */
+export function Moment({ at }: { at: string }) {
+  const moment = new Date(at);
+  return (
+    <time className="nowrap" dateTime={at} title={exact.format(moment)}>
+      {minute.format(moment)}
+    </time>
+  );
+}
+
 /** How long something under way has taken so far. */
 export function Elapsed({ since }: { since: string }) {
   const now = useClock(1000);

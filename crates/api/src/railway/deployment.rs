@@ -124,7 +124,7 @@ impl Deployment {
 }
 
 /// What a deployment was made from (`contracts/railway.md` 3.2). Unset settings are absent, `multiRegionConfig` never is.
-fn meta(row: &domain::deployment::Deployment, region: &str) -> Json {
+pub(super) fn meta(row: &domain::deployment::Deployment, region: &str) -> Json {
     let (build, deploy) = (&row.spec.build, &row.spec.deploy);
     let mut meta = json!({
         "reason": row.reason.as_str(),

@@ -228,6 +228,7 @@ impl PluginType {
     }
 }
 
+same!(DeploymentInstanceStatus = domain::deployment::ExecutionStatus { Created, Running, Exited, Crashed, Removed, Skipped });
 same!(RestartPolicyType = domain::spec::RestartPolicy { Always, Never, OnFailure });
 
 impl From<DeploymentStatus> for domain::deployment::DeploymentStatus {

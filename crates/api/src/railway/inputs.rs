@@ -62,6 +62,10 @@ inputs! {
     DeploymentListInput {
         environment_id: Option<String>, project_id: Option<String>, service_id: Option<String>, status: Option<DeploymentStatusInput>,
     }
+    /// The service in an environment that is to run once.
+    DeploymentInstanceExecutionCreateInput { service_instance_id: String }
+    /// The service in an environment whose runs are wanted.
+    DeploymentInstanceExecutionListInput { environment_id: String, service_id: String }
     /// Statuses that are wanted and that are not.
     DeploymentStatusInput { #[graphql(name = "in")] within: Option<Vec<DeploymentStatus>>, not_in: Option<Vec<DeploymentStatus>> }
     /// A new project. `teamId` is how clients before 2026 name the workspace.

@@ -16,6 +16,7 @@ mod domain_name;
 mod enums;
 mod environment;
 mod environment_patch;
+mod execution;
 mod http_log;
 mod inputs;
 mod loader;

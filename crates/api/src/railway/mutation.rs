@@ -21,12 +21,13 @@ use super::enums::{Plan, VolumeInstanceBackupScheduleKind};
 use super::environment::Environment;
 use super::environment_patch::EnvironmentPatch;
 use super::inputs::{
-    self, ApiTokenCreateInput, CliAuthEventTrackInput, CliEventTrackInput, CustomDomainCreateInput, EnvironmentCreateInput,
-    EnvironmentRenameInput, EnvironmentTriggersDeployInput, PluginCreateInput, PluginRestartInput, PluginUpdateInput, ProjectCreateInput,
-    ProjectTokenCreateInput, ProjectUpdateInput, ResetPluginCredentialsInput, ResetPluginInput, ServiceConnectInput, ServiceCreateInput,
-    ServiceDomainCreateInput, ServiceDomainUpdateInput, ServiceInstanceLimitsUpdateInput, ServiceInstanceUpdateInput, ServiceUpdateInput,
-    SetupAgentEventTrackInput, TCPProxyCreateInput, TemplateDeployV2Input, VariableCollectionUpsertInput, VariableDeleteInput,
-    VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput, VolumeUpdateInput, id, id_option, off, port,
+    self, ApiTokenCreateInput, CliAuthEventTrackInput, CliEventTrackInput, CustomDomainCreateInput, DeploymentInstanceExecutionCreateInput,
+    EnvironmentCreateInput, EnvironmentRenameInput, EnvironmentTriggersDeployInput, PluginCreateInput, PluginRestartInput,
+    PluginUpdateInput, ProjectCreateInput, ProjectTokenCreateInput, ProjectUpdateInput, ResetPluginCredentialsInput, ResetPluginInput,
+    ServiceConnectInput, ServiceCreateInput, ServiceDomainCreateInput, ServiceDomainUpdateInput, ServiceInstanceLimitsUpdateInput,
+    ServiceInstanceUpdateInput, ServiceUpdateInput, SetupAgentEventTrackInput, TCPProxyCreateInput, TemplateDeployV2Input,
+    VariableCollectionUpsertInput, VariableDeleteInput, VariableUpsertInput, VolumeCreateInput, VolumeInstanceUpdateInput,
+    VolumeUpdateInput, id, id_option, off, port,
 };
 use super::notification::{NotificationSettings, NotificationSettingsInput};
 use super::notification_rule::{self, CreateNotificationRuleInput, NotificationRule, UpdateNotificationRuleInput};
@@ -141,6 +142,10 @@ impl Mutation {
     fn deployment_cancel(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         ctx.wait(ops::deployment::deployment_cancel(&ctx.op, deployment_id(&id)?))?;
         Ok(true)
+    }
+    /// Runs a service with a schedule once, now.
+    fn deployment_instance_execution_create(ctx: &Ctx, input: DeploymentInstanceExecutionCreateInput) -> Result<bool, Fault> {
+        super::execution::deployment_instance_execution_create(ctx, &input.service_instance_id)
     }
     /// Deploys the same source again with today's settings.
     fn deployment_redeploy(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {

@@ -21,8 +21,9 @@ use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
 use super::environment_patch::{EnvironmentPatch, QueryEnvironmentPatchesConnection};
+use super::execution::{self, QueryDeploymentInstanceExecutionsConnection};
 use super::http_log::HttpLog;
-use super::inputs::{DeploymentListInput, id, id_option};
+use super::inputs::{DeploymentInstanceExecutionListInput, DeploymentListInput, id, id_option};
 use super::log::{Log, Window, between};
 use super::metric::{
     self, AggregatedUsage, EstimatedUsage, HttpAsked, HttpDurationMetricsResult, HttpMetricsByStatusResult, HttpMetricsResult,
@@ -146,6 +147,17 @@ impl Query {
         let rows = ctx.read(ctx.op.ops.store.deployment_events(deployment.tenant, deployment.row.id))?;
         let all = rows.into_iter().map(DeploymentEvent).collect();
         Ok(page(after, before, first, last)?.cut(all, DeploymentEvent::cursor).into())
+    }
+    /// Runs of a service with a schedule, newest first.
+    fn deployment_instance_executions(
+        ctx: &Ctx,
+        after: Option<String>,
+        before: Option<String>,
+        first: Option<i32>,
+        input: DeploymentInstanceExecutionListInput,
+        last: Option<i32>,
+    ) -> Result<QueryDeploymentInstanceExecutionsConnection, Fault> {
+        execution::deployment_instance_executions(ctx, (after, before, first, last), &input)
     }
     /// The newest lines of a deployment's app, oldest first.
     fn deployment_logs(

@@ -212,9 +212,16 @@ impl ServiceInstance {
         let rows = ctx.loader.latest_deployment(ctx, self.tenant, self.row.id)?;
         Ok(rows.first().map(|row| Deployment { tenant: self.tenant, row: Arc::clone(row) }))
     }
-    fn next_cron_run_at(&self, ctx: &Ctx) -> Option<DateTime> {
-        let schedule = Schedule::parse(self.row.spec.deploy.cron_schedule.as_ref()?).ok()?;
-        schedule.after(ctx.op.now).map(DateTime)
+    /// As what is deployed has it; before that, as the settings have it.
+    fn next_cron_run_at(&self, ctx: &Ctx) -> Result<Option<DateTime>, Fault> {
+        let rows = ctx.loader.live_deployments(ctx, self.tenant, self.row.id)?;
+        let serving = rows.iter().rev().find(|row| row.status == DeploymentStatus::Success);
+        if serving.is_some_and(|row| row.stopped) {
+            return Ok(None);
+        }
+        let deploy = serving.map_or(&self.row.spec.deploy, |row| &row.spec.deploy);
+        let schedule = deploy.cron_schedule.as_ref().and_then(|text| Schedule::parse_in(text, None).ok());
+        Ok(schedule.and_then(|schedule| schedule.after(ctx.op.now)).map(DateTime))
     }
     fn num_replicas(&self) -> Option<i32> {
         Some(int(self.row.spec.deploy.replicas()))

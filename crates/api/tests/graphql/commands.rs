@@ -277,3 +277,38 @@ async fn a_project_token_does_with_triggers_of_its_environment_what_it_may_make(
     assert_eq!(world.data(&token, &remove, Value::Null).await["triggerRemove"], json!(true));
     assert_eq!(world.data(&token, &listed, Value::Null).await["triggers"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cron_asks_for_the_runs_of_a_service_and_for_one_more() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let (ann, ctx) = (world.bearer(&estate.person.token).await, world.server.ctx(&estate.person.token).await);
+    let run = "mutation DeploymentInstanceExecutionCreate($input: DeploymentInstanceExecutionCreateInput!) {
+        deploymentInstanceExecutionCreate(input: $input) }";
+    let once = json!({"input": {"serviceInstanceId": estate.service_instance.to_string()}});
+    let set = format!("mutation {{ serviceInstanceUpdate(serviceId: \"{}\", input: {{cronSchedule: \"0 4 1 1 *\"}}) }}", estate.service);
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Success, None).await;
+    world.data(&ann, &set, Value::Null).await;
+    let place = json!({"environmentId": estate.person.environment.to_string(), "serviceId": estate.service.to_string()});
+    let instance = "query S($environmentId: String!, $serviceId: String!) {
+        serviceInstance(environmentId: $environmentId, serviceId: $serviceId) { cronSchedule nextCronRunAt } }";
+    let seen = world.data(&ann, instance, place.clone()).await["serviceInstance"].clone();
+    assert_eq!(seen, json!({"cronSchedule": "0 4 1 1 *", "nextCronRunAt": null}), "what is deployed runs all the time");
+    assert_eq!(world.error(&ann, run, once.clone()).await["extensions"]["code"], json!("CONFLICT"));
+
+    let next = world.deploy(&ctx, &estate.person, Some(estate.service)).await;
+    world.moved(estate.workspace, next, Status::Initializing, Status::Success, None).await;
+    let seen = world.data(&ann, instance, place.clone()).await;
+    assert!(seen["serviceInstance"]["nextCronRunAt"].as_str().is_some_and(|at| at.contains("-01-01T04:00:00")), "{seen}");
+    assert_eq!(world.data(&ann, run, once.clone()).await["deploymentInstanceExecutionCreate"], json!(true));
+    assert_eq!(world.error(&ann, run, once).await["extensions"]["code"], json!("ALREADY_EXISTS"));
+    let list = "query DeploymentInstanceExecutions($input: DeploymentInstanceExecutionListInput!, $first: Int) {
+        deploymentInstanceExecutions(input: $input, first: $first) { edges { node { id deploymentId deploymentMeta status createdAt
+          completedAt updatedAt exitCode } } } }";
+    let listed = world.data(&ann, list, json!({"input": place, "first": 20})).await["deploymentInstanceExecutions"]["edges"].clone();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    let node = &listed[0]["node"];
+    assert_eq!((&node["status"], &node["deploymentId"]), (&json!("CREATED"), &json!(next.to_string())));
+    assert_eq!((&node["completedAt"], &node["exitCode"]), (&Value::Null, &Value::Null));
+    assert_eq!(node["deploymentMeta"]["serviceManifest"]["deploy"]["cronSchedule"], json!("0 4 1 1 *"));
+}

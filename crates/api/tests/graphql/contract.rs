@@ -10,6 +10,8 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
     "CustomDomain.forceHttps",
+    "DeploymentInstanceExecution.exitCode",
+    "DeploymentInstanceExecution.reason",
     "Environment.isProtected",
     "Mutation.accountUpdate",
     "Mutation.apiKeyCreate",

@@ -41,6 +41,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.containers", Read, "{ containers(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
     ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
+    (
+        "Query.deploymentInstanceExecutions",
+        Read,
+        "{ deploymentInstanceExecutions(input: {environmentId: \"$environment\", serviceId: \"$service\"}) { edges { node { id } } } }",
+    ),
     ("Query.deploymentLogs", Read, "{ deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Query.deployments", Read, "{ deployments(input: {projectId: \"$project\"}) { edges { node { id } } } }"),
     (
@@ -173,6 +178,11 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ),
     ("Mutation.deploymentApprove", More, "mutation { deploymentApprove(id: \"$deployment\") }"),
     ("Mutation.deploymentCancel", More, "mutation { deploymentCancel(id: \"$deployment\") }"),
+    (
+        "Mutation.deploymentInstanceExecutionCreate",
+        More,
+        "mutation { deploymentInstanceExecutionCreate(input: {serviceInstanceId: \"$serviceInstance\"}) }",
+    ),
     ("Mutation.deploymentRedeploy", More, "mutation { deploymentRedeploy(id: \"$deployment\") { id } }"),
     ("Mutation.deploymentRemove", More, "mutation { deploymentRemove(id: \"$deployment\") }"),
     ("Mutation.deploymentRestart", More, "mutation { deploymentRestart(id: \"$deployment\") }"),
@@ -389,6 +399,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
 fn document(text: &str, victim: &Estate) -> String {
     // The longer names first: `$service` is the beginning of `$serviceDomain`.
     [
+        ("$serviceInstance", victim.service_instance.to_string()),
         ("$serviceDomain", victim.service_domain.to_string()),
         ("$customDomain", victim.custom_domain.to_string()),
         ("$accountKey", victim.account_key.to_string()),

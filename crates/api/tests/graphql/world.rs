@@ -8,8 +8,8 @@ use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
 use domain::volume::VolumeInstance;
 use domain::{
-    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, NotificationRuleId, ReplicaId, Role, ServiceId, SessionId, TcpProxyId,
-    Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
+    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, InstanceId, NotificationRuleId, ReplicaId, Role, ServiceId, SessionId,
+    TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 use ops::app::TriggerInput;
 use ops::auth::{Presented, Surface, authenticate};
@@ -35,6 +35,7 @@ pub(crate) struct Estate {
     pub(crate) workspace: WorkspaceId,
     pub(crate) environment_patch: EnvironmentPatchId,
     pub(crate) service: ServiceId,
+    pub(crate) service_instance: InstanceId,
     pub(crate) deployment: DeploymentId,
     pub(crate) service_domain: DomainId,
     pub(crate) custom_domain: DomainId,
@@ -121,6 +122,7 @@ impl World {
         .await
         .unwrap();
         let deployment = self.deploy(&ctx, &person, Some(service.row.id)).await;
+        let instance = ops::service::service_instance_get(&ctx, person.environment, service.row.id).await.unwrap();
         let domains = ops::domain_name::domains(&ctx, person.project, person.environment, service.row.id).await.unwrap();
         let custom = ops::domain_name::custom_domain_create(
             &ctx,
@@ -144,6 +146,7 @@ impl World {
             environment_patch: patch.id,
             workspace: service.tenant.workspace(),
             service: service.row.id,
+            service_instance: instance.row.id,
             deployment,
             service_domain: domains.row[0].id,
             custom_domain: custom.id,
@@ -283,6 +286,7 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         workspace.to_string(),
         environment_patch.to_string(),
         service.to_string(),
+        estate.service_instance.to_string(),
         deployment.to_string(),
         service_domain.to_string(),
         custom_domain.to_string(),

@@ -41,6 +41,7 @@ prop_compose! {
                 restart_policy_max_retries,
                 regions,
                 cron_schedule: flags[1].then(|| "0 3 * * *".into()),
+                cron_in_source: false,
                 sleep_application: flags[0],
                 overlap_seconds,
                 draining_seconds,

@@ -122,6 +122,10 @@ pub fn app_status(open: &[Deployment], latest: Option<&Deployment>, replicas: &[
     if serving.stopped || serving.status == DeploymentStatus::Sleeping {
         return if live(serving).next().is_some() { AppStatus::Stopping } else { AppStatus::Stopped };
     }
+    // Between its runs it has no containers, and nothing is wrong with that.
+    if serving.spec.deploy.cron_schedule.is_some() {
+        return AppStatus::Running;
+    }
     let places: Vec<Place> = (0..wanted.max(1)).map(|index| Place::of(serving, replicas, index)).collect();
     if places.contains(&Place::Starting) {
         return AppStatus::Starting;

@@ -22,6 +22,7 @@ fn deployment(status: DeploymentStatus, wanted: u32, replicas: Vec<ReplicaState>
         verified: true,
         overlap_seconds: 0,
         waiting: false,
+        schedule: None,
         replicas,
     }
 }
@@ -250,8 +251,7 @@ fn what_shares_a_volume_runs_one_at_a_time() {
     let seen = |old: &DeploymentState, new: &DeploymentState| Observed {
         deployments: vec![old.clone(), new.clone()],
         exclusive: true,
-        paused: false,
-        rest: None,
+        ..Observed::default()
     };
     let first = plan(&seen(&old, &new), at(1));
     assert!(first.start.is_empty() && first.route.is_empty());
@@ -276,7 +276,7 @@ fn what_shares_a_volume_runs_one_at_a_time() {
 fn a_restart_over_a_volume_waits_for_the_generation_before() {
     let mut one = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
     one.generation = 1;
-    let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, paused: false, rest: None };
+    let observed = |one: &DeploymentState| Observed { deployments: vec![one.clone()], exclusive: true, ..Observed::default() };
     let first = plan(&observed(&one), at(1));
     assert!(first.start.is_empty() && first.stop.len() == 1);
     // Also one that somebody has killed has the files open until it is gone.
@@ -289,6 +289,6 @@ fn a_restart_over_a_volume_waits_for_the_generation_before() {
 #[test]
 fn nothing_runs_while_a_volume_is_copied() {
     let one = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
-    let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true, rest: None }, at(1));
+    let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true, ..Observed::default() }, at(1));
     assert_eq!((plan.stop.len(), plan.route.len(), plan.start.len(), plan.transition.len()), (1, 0, 0, 0));
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
+use domain::page::PageRequest;
+use domain::spec::RunPlan;
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::volume::{BackupKind, VolumeInstance};
 use domain::{Code, DeploymentId, EnvironmentId, ServiceId, Timestamp, VolumeId};
-use ops::deployment::Deployed;
+use ops::deployment::{Deployed, deployment_redeploy};
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
+use ops::execution::{deployment_instance_execution_create, deployment_instance_executions};
+use ops::service::{InstancePatch, service_instance_update};
 use ops::template::{TemplateDeploy, template_deploy};
 use ops::variable::{Upsert, View, variable_collection_upsert, variables};
 use ops::volume::{VolumeCreate, VolumePlace};
@@ -528,4 +532,50 @@ async fn variables_that_speak_to_the_platform_are_obeyed() {
     live.set(&[("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "40"), ("RAILWAY_HEALTHCHECK_TIMEOUT_SEC", "soon")]).await.unwrap();
     let spec = live.newest().await.spec.deploy;
     assert_eq!((spec.draining_seconds, spec.healthcheck_timeout), (40, None));
+}
+
+#[tokio::test]
+async fn deployment_instance_execution_create_needs_a_schedule_and_that_nothing_runs() {
+    let live = live().await;
+    let (ctx, d) = (&live.ctx, live.deployment());
+    let run = async || deployment_instance_execution_create(ctx, d.instance_id).await;
+    let always = run().await.unwrap_err();
+    assert!(always.code == Code::Conflict && always.public.contains("cronSchedule"), "{always:?}");
+    live.patch(json!({"deploy": {"cronSchedule": "0 3 * * *"}})).await.unwrap();
+    let next = live.newest().await;
+    assert_eq!(next.spec.deploy.cron_schedule.as_deref(), Some("0 3 * * *"));
+    let succeed = |of: &Deployment| {
+        vec![Change::DeploymentMove { id: of.id, from: of.status, to: DeploymentStatus::Success, reason: None, at: Timestamp::now() }]
+    };
+    live.world.ops.store.commit(live.deployed.tenant, succeed(&next)).await.unwrap();
+    let made = run().await.unwrap();
+    assert_eq!((made.deployment_id, made.due_at), (next.id, None));
+    let again = run().await.unwrap_err();
+    assert!(again.code == Code::AlreadyExists && again.public.contains("under way"), "{again:?}");
+    let listed = deployment_instance_executions(ctx, d.environment_id, d.service_id, &PageRequest::default()).await.unwrap();
+    assert_eq!(listed.row.items.iter().map(|row| row.id).collect::<Vec<_>>(), [made.id]);
+    let stranger = live.world.person("stranger@example.com").await;
+    let hidden = deployment_instance_execution_create(&stranger, d.instance_id).await.unwrap_err();
+    assert_eq!(hidden.code, Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_taken_away_is_gone_and_one_in_the_source_stays() {
+    let live = live().await;
+    let (ctx, d) = (&live.ctx, live.deployment());
+    let set = async |schedule: &str| {
+        let patch = InstancePatch { cron_schedule: Some(schedule.to_owned()), ..InstancePatch::default() };
+        service_instance_update(ctx, d.service_id, Some(d.environment_id), patch).await.unwrap();
+        deployment_redeploy(ctx, live.newest().await.id).await.unwrap().row
+    };
+    assert_eq!(set("0 3 * * *").await.spec.deploy.cron_schedule.as_deref(), Some("0 3 * * *"));
+    let without = set("").await;
+    assert_eq!(without.spec.deploy.cron_schedule, None);
+    let mut spec = without.spec.clone();
+    (spec.deploy.cron_schedule, spec.deploy.cron_in_source) = (Some("0 4 * * *".to_owned()), true);
+    let (run, at) = (RunPlan::Static { root: ".".into(), spa: false }, Timestamp::now());
+    let built = Change::DeploymentBuilt { id: without.id, artifact: without.id.to_string(), run, spec, at };
+    live.world.ops.store.commit(live.deployed.tenant, vec![built]).await.unwrap();
+    let kept = deployment_redeploy(ctx, without.id).await.unwrap().row;
+    assert_eq!(kept.spec.deploy.cron_schedule.as_deref(), Some("0 4 * * *"));
 }

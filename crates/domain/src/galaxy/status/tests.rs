@@ -59,6 +59,16 @@ use ReplicaStatus as R;
 type Row = (u32, ReplicaStatus, Option<&'static str>);
 
 #[test]
+fn an_app_that_runs_by_a_schedule_is_not_unavailable_in_between() {
+    let mut it = deployment(D::Success);
+    assert_eq!(app_status(std::slice::from_ref(&it), Some(&it), &[], 1), AppStatus::Updating);
+    it.spec.deploy.cron_schedule = Some("0 3 * * *".into());
+    assert_eq!(app_status(std::slice::from_ref(&it), Some(&it), &[], 1), AppStatus::Running);
+    it.stopped = true;
+    assert_eq!(app_status(std::slice::from_ref(&it), Some(&it), &[], 1), AppStatus::Stopped);
+}
+
+#[test]
 fn an_app_is_updating_while_it_is_scaled_and_not_when_a_container_is_replaced() {
     let killed = Some(crate::galaxy::KILLED);
     let cases: [(&str, u32, &[Row], AppStatus); 15] = [
