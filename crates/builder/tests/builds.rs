@@ -307,12 +307,18 @@ async fn output_is_limited_in_length_and_rate_and_commands_see_only_their_variab
 #[tokio::test]
 async fn a_rust_app_becomes_one_program() {
     let main = "fn main() { println!(\"compiled\"); }\n";
-    let place = Place::of(&[("Cargo.toml", "[package]\nname = \"web\"\nedition = \"2021\"\n"), ("src/main.rs", main)]);
+    let mut place = Place::of(&[("Cargo.toml", "[package]\nname = \"web\"\nedition = \"2021\"\n"), ("src/main.rs", main)]);
     // The tests are run by cargo, so there is one, be it in a home that only root can enter.
     let (built, lines) = place.build().await;
     let built = built.unwrap_or_else(|failure| panic!("{failure}\n{}", text(&lines)));
     assert_eq!(run(&place, &built.run), "compiled\n");
     assert!(!place.request.artifact.join("target").exists());
+    // Of root's home there is the toolchain at most; a build command of one's own finds it too.
+    place.request.spec.build.build_command = Some("ls -A /root; cargo --version".into());
+    let (built, lines) = place.build().await;
+    built.unwrap();
+    let log = text(&lines);
+    assert!(log.contains("\ncargo 1.") && !log.contains("\n.cargo\n"), "{log}");
 }
 
 #[tokio::test]
