@@ -224,6 +224,9 @@ async fn execute(
     let mut env = environment::for_build(&parts)?;
     let both = environment::for_both(&request.artifact, &plan.path, plan.venv, request.user);
     env.extend(both.clone());
+    if let (Some(path), Some(rust)) = (env.get_mut("PATH"), tools::toolchain(request.user)) {
+        *path = tools::join_path(std::env::split_paths(path.as_str()).chain([rust.join("bin")]));
+    }
     env.extend(plan.build_env.clone());
     let place = Workplace {
         root: &request.artifact,

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::failure::BuildFailure;
 use crate::output::{LineReader, Output};
-use crate::{BuildLimits, Cancel};
+use crate::{BuildLimits, Cancel, tools};
 
 /// Every process of a build carries this variable with the path of its artifact; that is how those are found that left their group.
 const MARK: &str = "ORRERY_BUILD";
@@ -72,6 +72,7 @@ pub(crate) fn user_command(
         root: place.root.to_owned(),
         overlay: None,
         writable: place.writable.iter().map(|path| (*path).to_owned()).collect(),
+        readable: tools::toolchain(place.user).into_iter().collect(),
         binds: vec![],
         hidden: place.own_folder().into_iter().collect(),
         limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: None },

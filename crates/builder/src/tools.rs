@@ -141,13 +141,32 @@ pub(crate) fn path_folders(user: Option<UnixUser>) -> Vec<PathBuf> {
     folders
 }
 
-/// The first program of this name on PATH that `user` can run.
+fn on_path(name: &str, user: Option<UnixUser>) -> Option<PathBuf> {
+    path_folders(user).into_iter().map(|folder| folder.join(name)).find(|path| runnable(path, user))
+}
+
+const CARGO: &str = "cargo";
+
+/// The Rust that rustup has installed for root alone: its default toolchain, where no `cargo` can be run by everyone. Sandboxes show this
+/// folder and nothing around it, so that credentials in root's home stay out of sight.
+pub(crate) fn toolchain(user: Option<UnixUser>) -> Option<PathBuf> {
+    if !nix::unistd::geteuid().is_root() || on_path(CARGO, user).is_some() {
+        return None;
+    }
+    let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
+    let home = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
+    let settings: toml::Table = toml::from_str(&fs::read_to_string(home.join("settings.toml")).ok()?).ok()?;
+    let folder = fs::canonicalize(home.join("toolchains").join(settings.get("default_toolchain")?.as_str()?)).ok()?;
+    let usable = |path: PathBuf| fs::metadata(path).is_ok_and(|meta| place::permits(&meta, user, 0o1));
+    (usable(folder.clone()) && usable(folder.join("bin/cargo")) && usable(folder.join("bin/rustc"))).then_some(folder)
+}
+
+/// The first program of this name on PATH that `user` can run; for `cargo`, the one of [`toolchain`] after those.
 ///
 /// # Errors
 /// `Machine` that says how to install it, or that the one there is out of the user's reach.
 pub(crate) fn find(name: &str, user: Option<UnixUser>) -> Result<PathBuf, BuildFailure> {
-    let found = path_folders(user).into_iter().map(|folder| folder.join(name)).find(|path| runnable(path, user));
-    found.ok_or_else(|| {
+    on_path(name, user).or_else(|| toolchain(user).filter(|_| name == CARGO).map(|folder| folder.join("bin").join(name))).ok_or_else(|| {
         let hint = KNOWN.iter().find(|known| known.name == name).map_or("install it", |known| known.hint);
         let path = std::env::var_os("PATH").unwrap_or_default();
         let elsewhere = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file());

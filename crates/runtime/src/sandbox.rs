@@ -75,6 +75,9 @@ pub struct Sandbox {
     pub overlay: Option<PathBuf>,
     /// Further folders that can be written to, visible at the same path.
     pub writable: Vec<PathBuf>,
+    /// Further folders that can be read, visible at the same path also below what is covered.
+    #[serde(default)]
+    pub readable: Vec<PathBuf>,
     /// Folders that can be written to and are seen at another path. Without root they are seen at their own.
     #[serde(default)]
     pub binds: Vec<Bind>,
@@ -171,7 +174,8 @@ impl Sandbox {
             }
         }
         let bound = self.binds.iter().flat_map(|bind| [&bind.source, &bind.target]);
-        let paths = [&self.root].into_iter().chain(&self.overlay).chain(&self.writable).chain(&self.hidden).chain(bound);
+        let paths =
+            [&self.root].into_iter().chain(&self.overlay).chain(&self.writable).chain(&self.readable).chain(&self.hidden).chain(bound);
         match paths.into_iter().find(|path| !path.is_absolute()) {
             Some(path) => Err(SandboxError::Relative(path.clone())),
             None => Ok(()),

@@ -260,6 +260,7 @@ pub(crate) fn sandbox(folder: &Folder, order: &Order) -> Sandbox {
         root: replica.root.clone(),
         overlay: Some(folder.path().to_owned()),
         writable: vec![],
+        readable: vec![],
         binds: replica.volume.iter().map(bind).collect(),
         hidden: order.hidden.clone(),
         limits: replica.limits,

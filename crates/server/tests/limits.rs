@@ -45,6 +45,8 @@ fn counts_are_kept_in_redis_and_its_absence_is_told() {
     for count in 6..=9 {
         assert_eq!(left(&ask(&server)), 100 - count, "counted here meanwhile");
     }
+    let doctor = server.orrery(&["doctor"]).stdout;
+    assert!(doctor.contains("a key may ask more often than its limit says") && doctor.contains("Debian: redis-server"), "{doctor}");
     let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
     assert_eq!(log.matches("shared rate limits do not answer").count(), 1, "{log}");
 }

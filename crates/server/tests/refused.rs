@@ -38,11 +38,20 @@ fn target(server: &Server, token: &str, name: &str) -> Target {
     Target { project, environment, service: made["serviceCreate"]["id"].as_str().unwrap().to_owned() }
 }
 
-/// Everything a deploy could leave: files with their sizes, and what the API counts.
+/// Everything a deploy could leave: the files of the data directory with their sizes, and what the API counts.
 fn traces(server: &Server, targets: &[&Target], token: &str) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
-    for folder in ["blobs", "artifacts", "scratch", "cache", "replicas"] {
-        list(&server.data().join(folder), folder, &mut found);
+    for entry in std::fs::read_dir(server.data()).unwrap().flatten() {
+        let name = entry.file_name().into_string().unwrap();
+        // What a platform writes at any time: its database, what it sees and hears, what it tells the edge.
+        if name.starts_with("orrery.db") || ["telemetry", "edge"].contains(&name.as_str()) {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            list(&entry.path(), &name, &mut found);
+        } else {
+            found.insert(name, entry.metadata().map_or(0, |data| data.len()));
+        }
     }
     for target in targets {
         let query = format!(

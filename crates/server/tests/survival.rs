@@ -86,6 +86,7 @@ fn killing_serve_under_load_loses_no_request_and_no_line() {
 fn a_killed_supervisor_is_replaced_and_leaves_no_app_behind() {
     let server = deployed();
     let before = server.visit(HOST, "/").body;
+    let app = app_pid(&server);
     let shims = server.processes("shim");
     assert_eq!(shims.len(), 1, "{shims:?}");
     sigkill(shims[0]);
@@ -94,6 +95,11 @@ fn a_killed_supervisor_is_replaced_and_leaves_no_app_behind() {
     until("one supervisor", || {
         let shims = server.processes("shim");
         if shims.len() == 1 { Ok(()) } else { Err(format!("{shims:?}")) }
+    });
+    until("the end of the app that lost its supervisor", || {
+        // One that has ended and was not waited for has no command line any more.
+        let command = std::fs::read_to_string(format!("/proc/{app}/cmdline")).unwrap_or_default();
+        if command.is_empty() { Ok(()) } else { Err(command) }
     });
 }
 
@@ -136,9 +142,10 @@ fn a_killed_edge_is_started_again_with_its_table() {
 #[test]
 fn a_stopped_and_started_server_serves_what_it_served() {
     let mut server = deployed();
-    kill(Pid::from_raw(server.pid() as i32), Signal::SIGTERM).unwrap();
-    assert_eq!(server.visit(HOST, "/").status, 200, "apps go on without the control plane");
-    server.sigkill();
+    let replica = server.visit(HOST, "/").body;
+    let status = server.sigterm();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert_eq!(server.visit(HOST, "/").body, replica, "apps go on without the control plane");
     server.start_again();
-    assert_eq!(server.visit(HOST, "/").status, 200);
+    assert_eq!(server.visit(HOST, "/").body, replica, "and are found again");
 }

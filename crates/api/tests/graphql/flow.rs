@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use domain::key::{KeyKind, KeyLimits};
 use domain::workflow::edit::Place;
 use domain::workflow::hide::HIDDEN;
 use domain::workflow::run::{NodeRun, RunSource, RunStatus, Start};
 use domain::{NodeRunId, Role, RunId, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId, cuid};
 use ops::OpCtx;
+use ops::api_key::ApiKeyCreate;
 use ops::run::RunStart;
 use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value, json};
 use store::RunChange;
 
 use crate::server::{Person, Reply};
+use crate::walk::ended_keys;
 use crate::world::World;
 
 /// What a route needs in the workspace of what its path names.
@@ -199,26 +202,25 @@ fn the_document_names_the_headers_of_requests_and_answers() {
     assert!(!takes_key("/v1/runs", "get") && !takes_key("/v1/hooks/{secret}", "post"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
-    let world = World::start().await;
-    let (victim, stranger) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "stranger@x.test").await);
-    let revoked = domain::key::encode(domain::key::KeyKind::Flow, &[9; 32]);
+/// Asks for everything with what is no working key.
+async fn is_nobody(world: &World, bearer: Option<&str>, victim: &Estate) {
     for route in ROUTES {
-        for bearer in [None, Some(revoked.as_str())] {
-            let (reply, written) = ask(&world, bearer, &victim, route).await;
-            let expected = match (route.2, route.1) {
-                (Nothing, "/v1/models/catalog") => 200,
-                (Nothing, _) => 404,
-                _ => 401,
-            };
-            assert!(reply.status == expected && !written, "{} {}: {} {}", route.0, route.1, reply.status, reply.text());
-        }
+        let (reply, written) = ask(world, bearer, victim, route).await;
+        let expected = match (route.2, route.1) {
+            (Nothing, "/v1/models/catalog") => 200,
+            (Nothing, _) => 404,
+            _ => 401,
+        };
+        assert!(reply.status == expected && !written, "{} {}: {} {}", route.0, route.1, reply.status, reply.text());
     }
+}
+
+/// Asks for everything with a key of somebody else.
+async fn is_stranger(world: &World, token: &str, victim: &Estate) {
     // The first use of a key is written down.
-    ask(&world, Some(&stranger.person.token), &victim, &ROUTES[0]).await;
+    ask(world, Some(token), victim, &ROUTES[0]).await;
     for route in ROUTES {
-        let (reply, written) = ask(&world, Some(&stranger.person.token), &victim, route).await;
+        let (reply, written) = ask(world, Some(token), victim, route).await;
         let told = format!("{} {}: {} {}", route.0, route.1, reply.status, reply.text());
         match route.2 {
             Read | Change => assert!(reply.status == 404 && !written, "{told}"),
@@ -227,6 +229,44 @@ async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
         }
         assert!(victim.ids().iter().all(|id| !reply.text().contains(id)), "{told}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_answers_to_a_key_that_has_ended() {
+    let world = World::start().await;
+    let victim = Estate::of(&world, "victim@x.test").await;
+    for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Flow] {
+        for (_, value) in &ended_keys(&world, &victim.person, victim.workspace, kind).await {
+            let token = value.strip_prefix("Bearer ");
+            // The first refusal of a key is written down.
+            ask(&world, token, &victim, &ROUTES[0]).await;
+            is_nobody(&world, token, &victim).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
+    let world = World::start().await;
+    let (victim, stranger) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "stranger@x.test").await);
+    let unknown = domain::key::encode(KeyKind::Flow, &[9; 32]);
+    for bearer in [None, Some(unknown.as_str())] {
+        is_nobody(&world, bearer, &victim).await;
+    }
+    let ctx = world.server.ctx(&stranger.person.token).await;
+    let (_, team) = ops::token::api_token_create(&ctx, "team", Some(stranger.workspace)).await.unwrap();
+    let wanted = ApiKeyCreate {
+        kind: KeyKind::Flow,
+        label: Some("flow".into()),
+        workspace: None,
+        environment: None,
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+    };
+    let (_, flow) = ops::api_key::api_key_create(&ctx, wanted).await.unwrap();
+    for token in [stranger.person.token.as_str(), team.expose_secret(), flow.expose_secret()] {
+        is_stranger(&world, token, &victim).await;
+    }
     let of_victim = format!("/api/v1/runs?workflowId={}", victim.workflow);
     let bearer = format!("Bearer {}", stranger.person.token);
     let listed = world.server.call("GET", &of_victim, &[("Authorization", &bearer)], b"").await.json();
@@ -234,23 +274,27 @@ async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_looks_at_workflows_and_changes_none() {
+async fn only_members_change_workflows() {
     let world = World::start().await;
-    let (victim, viewer) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "viewer@x.test").await);
-    world.member(victim.workspace, viewer.user, Role::Viewer).await;
-    ask(&world, Some(&viewer.person.token), &victim, &ROUTES[0]).await;
-    for route in ROUTES {
-        let (reply, written) = ask(&world, Some(&viewer.person.token), &victim, route).await;
-        let told = format!("{} {}: {} {}", route.0, route.1, reply.status, reply.text());
-        match route.2 {
-            Read => assert!(reply.status == 200 && !written, "{told}"),
-            Change | Delete => {
-                assert!(reply.status == 403 && !written, "{told}");
-                assert!(reply.text().contains("needs the role MEMBER"), "{told}");
+    let (victim, other) = (Estate::of(&world, "victim@x.test").await, Estate::of(&world, "other@x.test").await);
+    for role in [Role::Viewer, Role::Deployer, Role::Member] {
+        world.member(victim.workspace, other.user, role).await;
+        ask(&world, Some(&other.person.token), &victim, &ROUTES[0]).await;
+        for route in ROUTES {
+            let (reply, written) = ask(&world, Some(&other.person.token), &victim, route).await;
+            let told = format!("{role:?}, {} {}: {} {}", route.0, route.1, reply.status, reply.text());
+            match route.2 {
+                Change | Delete if role == Role::Member => assert!(![401, 403].contains(&reply.status), "{told}"),
+                // The workflow is gone once the member has deleted it.
+                Read => assert!(role == Role::Member || (reply.status == 200 && !written), "{told}"),
+                Change | Delete => {
+                    assert!(reply.status == 403 && !written, "{told}");
+                    assert!(reply.text().contains("needs the role MEMBER"), "{told}");
+                }
+                Nothing | Self_ => {}
             }
-            Nothing | Self_ => {}
+            assert!(role == Role::Member || !reply.text().contains(&victim.secret), "{told}");
         }
-        assert!(!reply.text().contains(&victim.secret), "{told}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Galaxy's API over a real store: what its clients require (`contracts/galaxy.md` 1), who gets nothing, and what is refused.
 
 mod clients;
+mod roles;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -246,6 +247,9 @@ async fn nobody_and_strangers_get_nothing_and_viewers_change_nothing() {
         let presented = Presented::GalaxyKey(secret);
         authenticate(&galaxy.world.server.ops, Surface::Galaxy, presented, Timestamp::now(), None).await.unwrap()
     };
+    let ctx = galaxy.world.server.ctx(&other.estate.person.token).await;
+    let (_, team) = ops::token::api_token_create(&ctx, "team", Some(other.estate.workspace)).await.unwrap();
+    let team = galaxy.bearer(team.expose_secret()).await;
     let generation = || galaxy.world.server.ops.store.generation();
     for (name, _, text) in FIELDS {
         let text = galaxy.document(text, &victim, container, &trigger).await;
@@ -253,6 +257,7 @@ async fn nobody_and_strangers_get_nothing_and_viewers_change_nothing() {
             (&Principal::Anonymous, &["UNAUTHENTICATED"][..]),
             (&stranger, &["NOT_FOUND", "FORBIDDEN"]),
             (&workspace_key, &["NOT_FOUND", "FORBIDDEN"]),
+            (&team, &["NOT_FOUND", "FORBIDDEN"]),
         ] {
             if OF_NOBODY.contains(name) && !matches!(who, Principal::Anonymous) {
                 continue;

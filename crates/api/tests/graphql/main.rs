@@ -11,6 +11,7 @@ mod keys;
 mod logs;
 mod read_after_write;
 mod recent;
+mod roles;
 #[path = "../server/mod.rs"]
 mod server;
 mod shells;

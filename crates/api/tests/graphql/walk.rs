@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::graphql::GraphqlRequest;
 use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Role, Tenant, Timestamp};
+use domain::{ApiKeyId, Role, Tenant, Timestamp, WorkspaceId};
 use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
 use ops::api_key::ApiKeyCreate;
 use ops::auth::{Presented, Surface, authenticate};
@@ -13,12 +13,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use store::Change;
 
+use crate::server::Person;
 use crate::sockets::Socket;
 use crate::world::{Estate, World, ids};
 
 /// What a field needs in the workspace that it is asked about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
+pub(crate) enum Needs {
     /// Nothing: no credential, no workspace.
     Nothing,
     /// Some credential; it answers about the principal itself.
@@ -31,7 +32,7 @@ enum Needs {
 use Needs::{More, Nothing, Read, Self_};
 
 /// Every root field with a selection; `$name` stands for an id of the victim's.
-const FIELDS: &[(&str, Needs, &str)] = &[
+pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.apiKeyUsage", More, "{ apiKeyUsage(id: \"$accountKey\") { day allowed } }"),
     ("Query.apiKeys", More, "{ apiKeys(workspaceId: \"$workspace\") { edges { node { id label } } } }"),
     ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
@@ -396,7 +397,7 @@ const FIELDS: &[(&str, Needs, &str)] = &[
     ("Mutation.workspaceLeave", Self_, "mutation { workspaceLeave(id: \"$workspace\") }"),
 ];
 
-fn document(text: &str, victim: &Estate) -> String {
+pub(crate) fn document(text: &str, victim: &Estate) -> String {
     // The longer names first: `$service` is the beginning of `$serviceDomain`.
     [
         ("$serviceInstance", victim.service_instance.to_string()),
@@ -441,7 +442,7 @@ fn the_walk_misses_no_field() {
 }
 
 /// One question; the answer's body and whether anything was written.
-async fn ask(world: &World, who: &Principal, text: &str) -> (Value, bool) {
+pub(crate) async fn ask(world: &World, who: &Principal, text: &str) -> (Value, bool) {
     let before = world.server.ops.store.generation();
     let request = GraphqlRequest { query: text.to_owned(), variables: None, operation_name: None, extensions: None };
     let ctx = OpCtx { now: Timestamp::now(), ..world.ctx(who.clone()) };
@@ -449,7 +450,7 @@ async fn ask(world: &World, who: &Principal, text: &str) -> (Value, bool) {
     (serde_json::from_slice(&body).unwrap(), world.server.ops.store.generation() != before)
 }
 
-fn code(body: &Value) -> &str {
+pub(crate) fn code(body: &Value) -> &str {
     body["errors"][0]["extensions"]["code"].as_str().unwrap_or("none")
 }
 
@@ -472,7 +473,7 @@ async fn walk(world: &World, victim: &Estate, who: &Principal, codes: &[&str], a
     }
 }
 
-const HIDDEN: &[&str] = &["NOT_FOUND", "FORBIDDEN"];
+pub(crate) const HIDDEN: &[&str] = &["NOT_FOUND", "FORBIDDEN"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_without_a_credential_gets_anything() {
@@ -490,6 +491,9 @@ async fn a_stranger_gets_nothing_of_another_workspace() {
     walk(&world, &victim, &account, HIDDEN, own).await;
     let project = world.project_token(&stranger.project_token).await;
     walk(&world, &victim, &project, HIDDEN, own).await;
+    let ctx = world.server.ctx(&stranger.person.token).await;
+    let (_, team) = ops::token::api_token_create(&ctx, "team", Some(stranger.workspace)).await.unwrap();
+    walk(&world, &victim, &world.bearer(team.expose_secret()).await, HIDDEN, own).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -549,7 +553,7 @@ async fn no_field_answers_to_a_key_that_has_ended() {
         // A server of its own for each kind: an address may fail a thousand times in ten minutes.
         let world = World::start().await;
         let victim = world.estate("victim@x.test").await;
-        for (header, value) in &ended_keys(&world, &victim, kind).await {
+        for (header, value) in &ended_keys(&world, &victim.person, victim.workspace, kind).await {
             for (name, _, text) in FIELDS.iter().filter(|(name, ..)| !name.starts_with("Subscription")) {
                 let reply = world.server.graphql(&[(header, value)], &document(text, &victim)).await;
                 let body = reply.json();
@@ -562,13 +566,13 @@ async fn no_field_answers_to_a_key_that_has_ended() {
 }
 
 /// Headers with a key that was revoked and one that has expired.
-async fn ended_keys(world: &World, victim: &Estate, kind: KeyKind) -> [(&'static str, String); 2] {
-    let ctx = world.server.ctx(&victim.person.token).await;
+pub(crate) async fn ended_keys(world: &World, person: &Person, workspace: WorkspaceId, kind: KeyKind) -> [(&'static str, String); 2] {
+    let ctx = world.server.ctx(&person.token).await;
     let wanted = ApiKeyCreate {
         kind,
         label: Some("ended".into()),
-        workspace: (kind != KeyKind::Account).then_some(victim.workspace),
-        environment: (kind == KeyKind::Project).then_some(victim.person.environment),
+        workspace: (kind != KeyKind::Account).then_some(workspace),
+        environment: (kind == KeyKind::Project).then_some(person.environment),
         limits: KeyLimits::OF_PLAN,
         expires_at: None,
     };
@@ -576,10 +580,11 @@ async fn ended_keys(world: &World, victim: &Estate, kind: KeyKind) -> [(&'static
     ops::api_key::api_key_revoke(&ctx, key.id).await.unwrap();
     let (expired, hash, display) = ops::new_secret(kind);
     let key = ApiKey { id: ApiKeyId::generate(), display, expires_at: Some(ctx.now), ..key };
-    world.server.ops.store.commit(Tenant::system(victim.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
-    [revoked, expired].map(|secret| {
-        let secret = secret.expose_secret();
-        if kind == KeyKind::Project { ("Project-Access-Token", secret.to_owned()) } else { ("Authorization", format!("Bearer {secret}")) }
+    world.server.ops.store.commit(Tenant::system(workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
+    [revoked, expired].map(|secret| match (kind, secret.expose_secret().to_owned()) {
+        (KeyKind::Project, secret) => ("Project-Access-Token", secret),
+        (KeyKind::Galaxy, secret) => ("galaxy-api-key", secret),
+        (_, secret) => ("Authorization", format!("Bearer {secret}")),
     })
 }
 

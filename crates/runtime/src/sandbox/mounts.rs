@@ -90,7 +90,8 @@ pub(super) fn arrange(sandbox: &Sandbox, group: Option<&Group>) -> Result<(), Fa
 /// only: inside a mask there is nothing left to cover.
 fn masks(sandbox: &Sandbox) -> Vec<PathBuf> {
     let mut masks: Vec<PathBuf> = VEILED.iter().map(PathBuf::from).chain(sandbox.hidden.iter().cloned()).collect();
-    for path in [&sandbox.root].into_iter().chain(&sandbox.writable).chain(sandbox.binds.iter().map(|bind| &bind.target)) {
+    let bound = sandbox.binds.iter().map(|bind| &bind.target);
+    for path in [&sandbox.root].into_iter().chain(&sandbox.writable).chain(&sandbox.readable).chain(bound) {
         let parents: Vec<_> = path.ancestors().skip(1).filter(|parent| parent.parent().is_some()).collect();
         masks.extend(parents.into_iter().rev().find(|parent| !may_pass(parent, sandbox.user)).map(Path::to_owned));
     }
@@ -127,6 +128,9 @@ fn kept(sandbox: &Sandbox) -> Result<Vec<Kept>, Failure> {
     let mut kept = vec![keep(&sandbox.root, true)?];
     for path in &sandbox.writable {
         kept.push(keep(path, true)?);
+    }
+    for path in &sandbox.readable {
+        kept.push(keep(path, false)?);
     }
     for bind in &sandbox.binds {
         kept.push(Kept { path: bind.target.clone(), ..keep(&bind.source, true)? });
