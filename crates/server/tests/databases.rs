@@ -392,6 +392,13 @@ fn plugins_are_databases_by_another_name() {
     assert_ne!(before, after);
     assert_eq!(ask(&after, &["GET", "a"]), "1", "the data stays");
     assert!(ask(&before, &["GET", "a"]).is_empty() || ask(&before, &["GET", "a"]).contains("NOAUTH"), "the old password is void");
+    let process = || ask(&after, &["INFO", "server"]).lines().find_map(|line| Some(line.strip_prefix("run_id:")?.trim().to_owned()));
+    let earlier = process().unwrap();
+    let answer = server.graphql(&format!("mutation {{ pluginRestart(id: \"{first}\", input: {{}}) {{ id }} }}"));
+    assert_eq!(answer["data"]["pluginRestart"]["id"], first, "{answer}");
+    harness::until("another server process", || process().filter(|now| *now != earlier).map(drop).ok_or_else(|| earlier.clone()));
+    assert_eq!(ask(&after, &["GET", "a"]), "1", "the data stays");
+    until_status(&server, &first, "SUCCESS");
     change("pluginReset");
     assert_eq!(ask(&url(&server), &["EXISTS", "a"]), "0", "the data is gone");
     let deleted = server.graphql(&format!("mutation {{ pluginDelete(id: \"{first}\") }}"));

@@ -126,6 +126,19 @@ async fn a_deployment_from_upload_to_removal() {
     let remove = "mutation D($id: String!) { deploymentRemove(id: $id) }";
     assert_eq!(world.data(&ann, remove, json!({"id": second})).await, json!({"deploymentRemove": true}));
     assert_eq!(world.error(&ann, remove, json!({"id": second})).await["extensions"]["code"], json!("CONFLICT"));
+    // A commit can be named, and there is none: it is not deployed as if it were the newest source.
+    let newest = "mutation ServiceInstanceDeployV2($environmentId: String!, $serviceId: String!, $commitSha: String) {
+        serviceInstanceDeployV2(environmentId: $environmentId, serviceId: $serviceId, commitSha: $commitSha) }";
+    let mut of = json!({"environmentId": environment, "serviceId": estate.service.to_string(), "commitSha": "3f2a9c1"});
+    let refused = world.error(&ann, newest, of.clone()).await;
+    assert_eq!(refused["extensions"]["code"], json!("BAD_USER_INPUT"), "{refused}");
+    of["commitSha"] = Value::Null;
+    let third = world.data(&ann, newest, of).await["serviceInstanceDeployV2"].clone();
+    let cancel = "mutation DeploymentCancel($id: String!) { deploymentCancel(id: $id) }";
+    assert_eq!(world.data(&ann, cancel, json!({"id": third})).await, json!({"deploymentCancel": true}));
+    let ended = world.data(&ann, status, json!({"id": third})).await["deployment"]["status"].clone();
+    assert_eq!(ended, json!("REMOVING"));
+    assert_eq!(world.error(&ann, cancel, json!({"id": third})).await["extensions"]["code"], json!("CONFLICT"));
     let restart = world.error(&ann, "mutation R($id: String!) { deploymentRestart(id: $id) }", json!({"id": id})).await;
     assert!(restart["message"].as_str().unwrap().contains("FAILED"), "{restart}");
 }
