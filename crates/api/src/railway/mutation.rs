@@ -521,9 +521,12 @@ impl Mutation {
     /// Puts a backup in the place of what its volume holds.
     fn volume_instance_backup_restore(
         ctx: &Ctx,
+        replica_service_ids: Option<Vec<String>>,
         volume_instance_backup_id: String,
         volume_instance_id: String,
+        wipe_service_ids: Option<Vec<String>>,
     ) -> Result<WorkflowId, Fault> {
+        super::volume::alone(&[replica_service_ids, wipe_service_ids])?;
         super::volume::restore(ctx, &volume_instance_id, &volume_instance_backup_id)
     }
     /// Sets when backups of a volume are made by themselves.

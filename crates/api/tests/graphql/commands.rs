@@ -144,6 +144,36 @@ async fn a_deployment_from_upload_to_removal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_read_and_a_backup_put_back_as_the_client_asks_for_them() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let template = "query Template($id: String, $code: String) { template(id: $id, code: $code) {
+        id code name description image category readme demoProjectId status workspaceId } }";
+    let seen = world.data(&ann, template, json!({"id": null, "code": "redis"})).await["template"].clone();
+    assert_eq!((&seen["code"], &seen["status"], &seen["workspaceId"]), (&json!("redis"), &json!("PUBLISHED"), &Value::Null), "{seen}");
+
+    let restore = "mutation VolumeInstanceBackupRestore($volumeInstanceId: String!, $volumeInstanceBackupId: String!,
+          $replicaServiceIds: [String!], $wipeServiceIds: [String!]) {
+        volumeInstanceBackupRestore(volumeInstanceId: $volumeInstanceId, volumeInstanceBackupId: $volumeInstanceBackupId,
+          replicaServiceIds: $replicaServiceIds, wipeServiceIds: $wipeServiceIds) { workflowId } }";
+    let asked = |replicas: Value, wiped: Value| {
+        json!({"volumeInstanceId": estate.volume_instance.to_string(), "volumeInstanceBackupId": estate.backup.to_string(),
+            "replicaServiceIds": replicas, "wipeServiceIds": wiped})
+    };
+    let service = json!([estate.service.to_string()]);
+    for variables in [asked(service.clone(), Value::Null), asked(json!([]), service)] {
+        let refused = world.error(&ann, restore, variables).await;
+        assert_eq!(refused["extensions"]["code"], json!("BAD_USER_INPUT"), "another service's volume is not touched: {refused}");
+    }
+    // Nobody has made the copy yet, which is the verb's own answer.
+    for variables in [asked(Value::Null, Value::Null), asked(json!([]), json!([]))] {
+        let unfinished = world.error(&ann, restore, variables).await;
+        assert!(unfinished["message"].as_str().unwrap().contains("backup is not whole"), "{unfinished}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn variables_domains_environments_and_settings() {
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;
