@@ -403,6 +403,15 @@ fn plugins_are_databases_by_another_name() {
     assert_eq!(ask(&url(&server), &["EXISTS", "a"]), "0", "the data is gone");
     let deleted = server.graphql(&format!("mutation {{ pluginDelete(id: \"{first}\") }}"));
     assert_eq!(deleted["data"]["pluginDelete"], true);
+
+    // The templates that are apps answer at their own addresses, one of them with a database that it brings along.
+    for code in ["static-site", "python-app", "visitor-counter"] {
+        server.ok(&folder, &["deploy", "--template", code]);
+    }
+    for (name, wanted) in [("site", "It works"), ("app", "Hello"), ("counter", "You are visitor ")] {
+        let host = format!("{name}-production.localhost");
+        server.visit_until(&host, "/", |answer| answer.status == 200 && answer.body.contains(wanted));
+    }
 }
 
 /// `railway volume`, every command, and the files that an app keeps there.
