@@ -174,6 +174,37 @@ async fn a_template_is_read_and_a_backup_put_back_as_the_client_asks_for_them() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_the_same_by_whichever_door_it_came() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let (project, environment) = (estate.person.project.to_string(), estate.person.environment.to_string());
+    // The estate's came by `pluginCreate`; this one comes as the CLI and the dashboard send it.
+    let detail = "query TemplateDetail($code: String!) { template(code: $code) { id name serializedConfig } }";
+    let template = world.data(&ann, detail, json!({"code": "redis"})).await["template"].clone();
+    let deploy = "mutation TemplateDeploy($input: TemplateDeployV2Input!) { templateDeployV2(input: $input) { projectId workflowId } }";
+    let (id, config) = (&template["id"], &template["serializedConfig"]);
+    let input = json!({"projectId": project, "environmentId": environment, "templateId": id, "serializedConfig": config});
+    world.data(&ann, deploy, json!({"input": input})).await;
+
+    let read = "query C($id: String!) { environment(id: $id) { config(decryptVariables: true) } }";
+    let config = world.data(&ann, read, json!({"id": environment})).await["environment"]["config"].clone();
+    let app = estate.service.to_string();
+    let services = config["services"].as_object().unwrap().iter().filter(|(id, _)| **id != app);
+    // Ids and the secret that was drawn are each one's own.
+    let alike = |one: &Value| {
+        let mut variables = one["variables"].clone();
+        let drawn = variables["REDIS_PASSWORD"].take();
+        assert!(drawn["value"].as_str().is_some_and(|secret| secret.len() >= 16), "{one}");
+        let mounts: Vec<&Value> = one["volumeMounts"].as_object().unwrap().values().collect();
+        json!({"source": one["source"], "deploy": one["deploy"], "tcp": one["networking"]["tcpProxies"], "mounts": mounts, "variables": variables})
+    };
+    let databases: Vec<Value> = services.map(|(_, one)| alike(one)).collect();
+    assert_eq!(databases.len(), 2, "{config}");
+    assert_eq!(databases[0], databases[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn variables_domains_environments_and_settings() {
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;
