@@ -213,9 +213,33 @@ mod tests {
         }
 
         #[test]
-        fn parts_never_lose_text_outside_references(value in ".*") {
-            let rebuilt: usize = parts(&value).iter().map(|part| match part { Part::Text(text) => text.len(), Part::Reference { .. } | Part::Generator(_) => 0 }).sum();
-            prop_assert!(rebuilt <= value.len());
+        fn parts_follow_each_other_through_the_whole_value(value in "([a-z. ]|\\$\\{\\{|\\}\\}|\\$|\\{|\\}|secret\\(\\)|é){0,40}") {
+            let mut rest = value.as_str();
+            for part in parts(&value) {
+                if let Part::Text(text) = part {
+                    prop_assert!(!text.is_empty() && rest.starts_with(text), "{:?} is not at {:?}", text, rest);
+                    rest = &rest[text.len()..];
+                } else {
+                    let end = rest.find("}}");
+                    prop_assert!(rest.starts_with("${{") && end.is_some(), "no reference at {:?}", rest);
+                    rest = &rest[end.unwrap() + 2..];
+                }
+            }
+            prop_assert_eq!(rest, "");
+        }
+
+        #[test]
+        fn each_reference_is_replaced_and_all_around_it_kept(pieces in prop::collection::vec(("[^$]{0,8}", 0usize..4), 0..10)) {
+            const REFERENCES: [(&str, &str); 4] =
+                [("${{A}}", "own"), ("${{shared.B}}", "everybody's"), ("${{ My DB.C }}", "${"), ("${{shared.A}}", "")];
+            let (mut value, mut want) = (String::new(), String::new());
+            for (text, which) in &pieces {
+                let (written, meant) = REFERENCES[*which];
+                value.extend([text.as_str(), written]);
+                want.extend([text.as_str(), meant]);
+            }
+            let scope = scope(&[("a", "X", &value), ("a", "A", "own"), ("shared", "B", "everybody's"), ("My DB", "C", "${")]);
+            prop_assert_eq!(&scope.render("a")["X"], &want);
         }
     }
 }

@@ -327,6 +327,26 @@ async fn a_redeployment_replaces_and_a_removal_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_canceled_on_its_way_leaves_nothing_and_what_serves_goes_on() {
+    let test = TestApp::started().await;
+    let app = test.app("cancel").await;
+    let old = test.live(&app).await;
+    let serving = test.targets(&app);
+    test.stage.sim.script(never_listens());
+    let late = test.deploy(&app, |spec| spec.deploy.healthcheck_path = Some("/".into())).await;
+    test.until("a copy of the new one", async || (!test.replicas(&app, late).await.is_empty()).then_some(())).await;
+    test.until_status(&app, late, DeploymentStatus::Deploying).await;
+    verbs::deployment_cancel(&app.ctx(), late).await.unwrap();
+    test.until_status(&app, late, DeploymentStatus::Removed).await;
+    test.until_driver_has(&app, &serving).await;
+    assert!(test.replicas(&app, late).await.is_empty());
+    assert_eq!((test.deployment(&app, old).await.status, test.targets(&app)), (DeploymentStatus::Success, serving));
+    let decided = verbs::deployment_cancel(&app.ctx(), old).await.unwrap_err();
+    assert!(decided.public.contains("SUCCESS"), "{}", decided.public);
+    test.assert_always_served(&app);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_ends_the_replicas_and_a_restart_brings_them_back() {
     let test = TestApp::started().await;
     let app = test.app("stop").await;

@@ -392,10 +392,26 @@ fn plugins_are_databases_by_another_name() {
     assert_ne!(before, after);
     assert_eq!(ask(&after, &["GET", "a"]), "1", "the data stays");
     assert!(ask(&before, &["GET", "a"]).is_empty() || ask(&before, &["GET", "a"]).contains("NOAUTH"), "the old password is void");
+    let process = || ask(&after, &["INFO", "server"]).lines().find_map(|line| Some(line.strip_prefix("run_id:")?.trim().to_owned()));
+    let earlier = process().unwrap();
+    let answer = server.graphql(&format!("mutation {{ pluginRestart(id: \"{first}\", input: {{}}) {{ id }} }}"));
+    assert_eq!(answer["data"]["pluginRestart"]["id"], first, "{answer}");
+    harness::until("another server process", || process().filter(|now| *now != earlier).map(drop).ok_or_else(|| earlier.clone()));
+    assert_eq!(ask(&after, &["GET", "a"]), "1", "the data stays");
+    until_status(&server, &first, "SUCCESS");
     change("pluginReset");
     assert_eq!(ask(&url(&server), &["EXISTS", "a"]), "0", "the data is gone");
     let deleted = server.graphql(&format!("mutation {{ pluginDelete(id: \"{first}\") }}"));
     assert_eq!(deleted["data"]["pluginDelete"], true);
+
+    // The templates that are apps answer at their own addresses, one of them with a database that it brings along.
+    for code in ["static-site", "python-app", "visitor-counter"] {
+        server.ok(&folder, &["deploy", "--template", code]);
+    }
+    for (name, wanted) in [("site", "It works"), ("app", "Hello"), ("counter", "You are visitor ")] {
+        let host = format!("{name}-production.localhost");
+        server.visit_until(&host, "/", |answer| answer.status == 200 && answer.body.contains(wanted));
+    }
 }
 
 /// `railway volume`, every command, and the files that an app keeps there.

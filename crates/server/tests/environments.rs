@@ -45,6 +45,16 @@ fn piped(server: &Server, site: &Path, args: &[&str], input: &str) -> Run {
     harness::finish(command, &format!("railway {args:?}"))
 }
 
+/// The linked project, its first environment, and a token for the two.
+fn project_token(server: &Server, site: &Path) -> (String, String, String) {
+    let status = server.json(site, &["status", "--json"]);
+    let (project, environment) = (status["id"].as_str().unwrap(), status["environments"]["edges"][0]["node"]["id"].as_str().unwrap());
+    let make =
+        format!("mutation {{ projectTokenCreate(input: {{projectId: \"{project}\", environmentId: \"{environment}\", name: \"ci\"}}) }}");
+    let token = server.graphql(&make)["data"]["projectTokenCreate"].as_str().unwrap().to_owned();
+    (project.to_owned(), environment.to_owned(), token)
+}
+
 fn say(server: &Server, host: &str) -> String {
     server.visit(host, "/").body
 }
@@ -80,6 +90,12 @@ fn variables_refer_to_each_other_and_one_change_is_one_deployment() {
     let edited = piped(&server, &site, &["variable", "set", "SAY", "--stdin", "--json"], "from stdin");
     assert_eq!(edited.status, 0, "{edited:?}");
     server.visit_until("web-production.localhost", "/", |answer| answer.body.starts_with("from stdin|"));
+
+    let mut editor = server.railway_command(&site, &["variable", "edit", "--yes"]);
+    editor.env_remove("VISUAL").env("EDITOR", "sed --in-place s/^SAY=.*/SAY=edited/");
+    let edited = harness::finish(editor, "railway variable edit");
+    assert_eq!(edited.status, 0, "{edited:?}");
+    server.visit_until("web-production.localhost", "/", |answer| answer.body.starts_with("edited|"));
 }
 
 #[test]
@@ -185,11 +201,7 @@ fn a_deployment_is_repeated_restarted_and_taken_down() {
 fn up_says_that_it_waits_for_an_approval_and_ends_with_what_becomes_of_it() {
     let server = Server::start();
     let (site, host) = (site(&server), "web-production.localhost");
-    let status = server.json(&site, &["status", "--json"]);
-    let (project, environment) = (status["id"].as_str().unwrap(), status["environments"]["edges"][0]["node"]["id"].as_str().unwrap());
-    let make =
-        format!("mutation {{ projectTokenCreate(input: {{projectId: \"{project}\", environmentId: \"{environment}\", name: \"ci\"}}) }}");
-    let token = server.graphql(&make)["data"]["projectTokenCreate"].as_str().unwrap().to_owned();
+    let (project, environment, token) = project_token(&server, &site);
     let protected = server.graphql(&format!("mutation {{ environmentProtect(id: \"{environment}\", protected: true) }}"));
     assert_eq!(protected["data"]["environmentProtect"], json!(true), "{protected}");
     let up = || {
@@ -419,6 +431,45 @@ fn other_command_lines_end_as_they_were_recorded() {
     }
     assert!(odd.is_empty(), "{odd:#?}");
     tools(&server, &site);
+    with_a_project_token(&server, &site);
+}
+
+/// What the recorder let a project token do beyond its one environment ends with 1 here, as it does at Railway.
+const WITH_A_PROJECT_TOKEN: &[(&str, i32)] = &[
+    ("status --json", 0),
+    ("list --json", 1),
+    ("up --service web --detach --json", 0),
+    ("up --service web --ci", 0),
+    ("logs --service web --lines 2 --json", 0),
+    ("redeploy --service web -y --json", 0),
+    ("run --service web -- printenv RAILWAY_SERVICE_NAME", 0),
+    ("deployment list --service web --json", 0),
+    ("domain --service web --json", 0),
+    ("environment new nope --json", 1),
+    ("init --name nope --json", 1),
+];
+
+/// The recorded lines that are led to their project by a token, and the one that is by two variables, in a folder without a link.
+fn with_a_project_token(server: &Server, site: &Path) {
+    let (project, environment, token) = project_token(server, site);
+    let mut odd = vec![];
+    for (line, wanted) in WITH_A_PROJECT_TOKEN {
+        let args: Vec<&str> = line.split(' ').collect();
+        let mut command = server.railway_command(site, &args);
+        command.env("RAILWAY_TOKEN", &token).env_remove("ORRERY_TOKEN");
+        let run = harness::finish(command, &format!("with a project token: railway {line}"));
+        if run.status != *wanted {
+            odd.push(format!("railway {line}: {run:?}"));
+        }
+    }
+    assert!(odd.is_empty(), "{odd:#?}");
+
+    let mut command = server.railway_command(server.dir.path(), &["status", "--json"]);
+    command.env("RAILWAY_PROJECT_ID", &project).env("RAILWAY_ENVIRONMENT_ID", &environment);
+    let run = harness::finish(command, "railway status by variables");
+    assert_eq!(run.status, 0, "{run:?}");
+    let status: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&status["id"], &status["name"]), (&json!(project), &json!("shop")), "{run:?}");
 }
 
 /// `railway mcp local`: each tool of the recording that is about this server, over its standard input and output.

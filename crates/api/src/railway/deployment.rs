@@ -7,7 +7,7 @@ use domain::deployment::{DeploymentStatus as Status, Replica, ReplicaStatus};
 use domain::page::Page;
 use domain::project::Domain;
 use domain::spec::Source;
-use domain::{DeploymentId, Tenant};
+use domain::{DeploymentId, EnvironmentId, ServiceId, Tenant};
 use juniper::{GraphQLObject, ID, graphql_object};
 use ops::Opened;
 use serde_json::{Map, Value as Json, json};
@@ -263,4 +263,20 @@ pub(crate) struct DeploymentEventPayload {
     error: Option<String>,
     reason: Option<String>,
     skipped: Option<bool>,
+}
+
+/// Deploys the newest source of a service again; the new deployment's id.
+pub(crate) fn deploy_newest(
+    ctx: &Ctx,
+    commit_sha: Option<&str>,
+    (environment, service): (EnvironmentId, ServiceId),
+) -> Result<String, Fault> {
+    if commit_sha.is_some() {
+        return Err(Fault::bad_input(
+            "commitSha is for Git sources, which this server does not build: leave it out, or upload that commit",
+        ));
+    }
+    let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
+    made.map(|id| id.to_string())
+        .ok_or_else(|| Fault(ops::Error::conflict("This service has never been deployed: upload its source first (railway up)")))
 }

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use domain::{EnvironmentId, ServiceId, Tenant};
+use domain::{EnvironmentId, ProjectId, ServiceId, Tenant};
 use juniper::{ID, graphql_object};
 use ops::Opened;
 use ops::deployment::DeploymentFilter;
+use ops::environment::EnvironmentCreate;
 use sha2::{Digest, Sha256};
 
 use super::absent::EnvironmentMeta;
 use super::connection::{connection, page, sized};
 use super::deployment::Deployment;
+use super::inputs::{EnvironmentCreateInput, id, id_option};
 use super::service::{Service, ServiceInstance};
 use super::volume::{EnvironmentVolumeInstancesConnection, VolumeInstance};
 use crate::graphql::scalar::{DateTime, EnvironmentConfig};
@@ -31,6 +33,17 @@ impl Environment {
 
     pub(crate) fn find(ctx: &Ctx, id: EnvironmentId) -> Result<Self, Fault> {
         Ok(Self::new(ctx, ctx.wait(ops::environment::environment_get(&ctx.op, id))?))
+    }
+
+    pub(crate) fn create(ctx: &Ctx, input: EnvironmentCreateInput) -> Result<Self, Fault> {
+        let wanted = EnvironmentCreate {
+            project: id("Project", &input.project_id, ProjectId)?,
+            name: input.name,
+            source: id_option("Environment", input.source_environment_id.as_deref(), EnvironmentId)?,
+            ephemeral: input.ephemeral.unwrap_or(false),
+            skip_deploys: input.skip_initial_deploys.unwrap_or(false),
+        };
+        Ok(Self::new(ctx, ctx.wait(ops::environment::environment_create(&ctx.op, wanted))?))
     }
 
     /// One that another row of the same tenant points to.

@@ -7,7 +7,6 @@ use domain::project::DomainKind;
 use domain::{ApiKeyId, DeploymentId, DomainId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 use juniper::graphql_object;
 use ops::domain_name::{DomainPatch, Within};
-use ops::environment::EnvironmentCreate;
 use ops::project::ProjectCreate;
 use ops::service::ServiceCreate;
 use ops::variable::Upsert;
@@ -186,14 +185,7 @@ impl Mutation {
     }
     /// Makes an environment.
     fn environment_create(ctx: &Ctx, input: EnvironmentCreateInput) -> Result<Environment, Fault> {
-        let wanted = EnvironmentCreate {
-            project: id("Project", &input.project_id, ProjectId)?,
-            name: input.name,
-            source: id_option("Environment", input.source_environment_id.as_deref(), EnvironmentId)?,
-            ephemeral: input.ephemeral.unwrap_or(false),
-            skip_deploys: input.skip_initial_deploys.unwrap_or(false),
-        };
-        Ok(Environment::new(ctx, ctx.wait(ops::environment::environment_create(&ctx.op, wanted))?))
+        Environment::create(ctx, input)
     }
     /// Deletes an environment with everything in it.
     fn environment_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
@@ -404,11 +396,13 @@ impl Mutation {
     }
     /// The same; answers with the deployment's id.
     #[graphql(name = "serviceInstanceDeployV2")]
-    fn service_instance_deploy_v2(ctx: &Ctx, environment_id: String, service_id: String) -> Result<String, Fault> {
-        let (environment, service) = pair(&environment_id, &service_id)?;
-        let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
-        made.map(|id| id.to_string())
-            .ok_or_else(|| Fault(ops::Error::conflict("This service has never been deployed: upload its source first (railway up)")))
+    fn service_instance_deploy_v2(
+        ctx: &Ctx,
+        commit_sha: Option<String>,
+        environment_id: String,
+        service_id: String,
+    ) -> Result<String, Fault> {
+        super::deployment::deploy_newest(ctx, commit_sha.as_deref(), pair(&environment_id, &service_id)?)
     }
     /// Changes the limits of each running copy; they take effect with the next deployment.
     fn service_instance_limits_update(ctx: &Ctx, input: ServiceInstanceLimitsUpdateInput) -> Result<bool, Fault> {
@@ -532,9 +526,12 @@ impl Mutation {
     /// Puts a backup in the place of what its volume holds.
     fn volume_instance_backup_restore(
         ctx: &Ctx,
+        replica_service_ids: Option<Vec<String>>,
         volume_instance_backup_id: String,
         volume_instance_id: String,
+        wipe_service_ids: Option<Vec<String>>,
     ) -> Result<WorkflowId, Fault> {
+        super::volume::alone(&[replica_service_ids, wipe_service_ids])?;
         super::volume::restore(ctx, &volume_instance_id, &volume_instance_backup_id)
     }
     /// Sets when backups of a volume are made by themselves.

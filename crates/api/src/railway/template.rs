@@ -38,11 +38,19 @@ impl Template {
     fn code(&self) -> &str {
         &self.0.template.code
     }
+    /// Nothing of it runs to be looked at.
+    fn demo_project_id(&self) -> Option<&str> {
+        None
+    }
     fn description(&self) -> Option<&str> {
         Some(&self.0.template.description)
     }
     fn id(&self) -> ID {
         ID::from(self.0.id())
+    }
+    /// The picture of its first service that has one.
+    fn image(&self) -> Option<&str> {
+        self.0.template.services.values().find_map(|service| service.icon.as_deref())
     }
     fn is_approved(&self) -> bool {
         true
@@ -56,6 +64,10 @@ impl Template {
     fn name(&self) -> &str {
         &self.0.template.name
     }
+    /// Its file has one sentence, which is the description.
+    fn readme(&self) -> Option<&str> {
+        None
+    }
     fn serialized_config(&self) -> Option<SerializedTemplateConfig> {
         Some(self.0.serialized_config().into())
     }
@@ -64,6 +76,10 @@ impl Template {
     }
     fn tags(&self) -> Option<&[String]> {
         Some(&self.0.template.tags)
+    }
+    /// Every installation has it.
+    fn workspace_id(&self) -> Option<&str> {
+        None
     }
 }
 

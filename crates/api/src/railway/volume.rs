@@ -339,6 +339,15 @@ pub(crate) fn lock_backup(ctx: &Ctx, instance: &str, backup: &str) -> Result<boo
     Ok(true)
 }
 
+/// A restore is of one volume; other services can be named, and there are none.
+pub(crate) fn alone(others: &[Option<Vec<String>>]) -> Result<(), Fault> {
+    if others.iter().flatten().any(|services| !services.is_empty()) {
+        let text = "replicaServiceIds and wipeServiceIds are for clusters, which this server does not make: leave them out";
+        return Err(Fault::bad_input(text));
+    }
+    Ok(())
+}
+
 pub(crate) fn restore(ctx: &Ctx, instance: &str, backup: &str) -> Result<WorkflowId, Fault> {
     let (instance, backup) = pair(instance, backup)?;
     ctx.wait(ops::backup::volume_instance_backup_restore(&ctx.op, instance, backup))?;

@@ -126,8 +126,82 @@ async fn a_deployment_from_upload_to_removal() {
     let remove = "mutation D($id: String!) { deploymentRemove(id: $id) }";
     assert_eq!(world.data(&ann, remove, json!({"id": second})).await, json!({"deploymentRemove": true}));
     assert_eq!(world.error(&ann, remove, json!({"id": second})).await["extensions"]["code"], json!("CONFLICT"));
+    // A commit can be named, and there is none: it is not deployed as if it were the newest source.
+    let newest = "mutation ServiceInstanceDeployV2($environmentId: String!, $serviceId: String!, $commitSha: String) {
+        serviceInstanceDeployV2(environmentId: $environmentId, serviceId: $serviceId, commitSha: $commitSha) }";
+    let mut of = json!({"environmentId": environment, "serviceId": estate.service.to_string(), "commitSha": "3f2a9c1"});
+    let refused = world.error(&ann, newest, of.clone()).await;
+    assert_eq!(refused["extensions"]["code"], json!("BAD_USER_INPUT"), "{refused}");
+    of["commitSha"] = Value::Null;
+    let third = world.data(&ann, newest, of).await["serviceInstanceDeployV2"].clone();
+    let cancel = "mutation DeploymentCancel($id: String!) { deploymentCancel(id: $id) }";
+    assert_eq!(world.data(&ann, cancel, json!({"id": third})).await, json!({"deploymentCancel": true}));
+    let ended = world.data(&ann, status, json!({"id": third})).await["deployment"]["status"].clone();
+    assert_eq!(ended, json!("REMOVING"));
+    assert_eq!(world.error(&ann, cancel, json!({"id": third})).await["extensions"]["code"], json!("CONFLICT"));
     let restart = world.error(&ann, "mutation R($id: String!) { deploymentRestart(id: $id) }", json!({"id": id})).await;
     assert!(restart["message"].as_str().unwrap().contains("FAILED"), "{restart}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_read_and_a_backup_put_back_as_the_client_asks_for_them() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let template = "query Template($id: String, $code: String) { template(id: $id, code: $code) {
+        id code name description image category readme demoProjectId status workspaceId } }";
+    let seen = world.data(&ann, template, json!({"id": null, "code": "redis"})).await["template"].clone();
+    assert_eq!((&seen["code"], &seen["status"], &seen["workspaceId"]), (&json!("redis"), &json!("PUBLISHED"), &Value::Null), "{seen}");
+
+    let restore = "mutation VolumeInstanceBackupRestore($volumeInstanceId: String!, $volumeInstanceBackupId: String!,
+          $replicaServiceIds: [String!], $wipeServiceIds: [String!]) {
+        volumeInstanceBackupRestore(volumeInstanceId: $volumeInstanceId, volumeInstanceBackupId: $volumeInstanceBackupId,
+          replicaServiceIds: $replicaServiceIds, wipeServiceIds: $wipeServiceIds) { workflowId } }";
+    let asked = |replicas: Value, wiped: Value| {
+        json!({"volumeInstanceId": estate.volume_instance.to_string(), "volumeInstanceBackupId": estate.backup.to_string(),
+            "replicaServiceIds": replicas, "wipeServiceIds": wiped})
+    };
+    let service = json!([estate.service.to_string()]);
+    for variables in [asked(service.clone(), Value::Null), asked(json!([]), service)] {
+        let refused = world.error(&ann, restore, variables).await;
+        assert_eq!(refused["extensions"]["code"], json!("BAD_USER_INPUT"), "another service's volume is not touched: {refused}");
+    }
+    // Nobody has made the copy yet, which is the verb's own answer.
+    for variables in [asked(Value::Null, Value::Null), asked(json!([]), json!([]))] {
+        let unfinished = world.error(&ann, restore, variables).await;
+        assert!(unfinished["message"].as_str().unwrap().contains("backup is not whole"), "{unfinished}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_the_same_by_whichever_door_it_came() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = world.bearer(&estate.person.token).await;
+    let (project, environment) = (estate.person.project.to_string(), estate.person.environment.to_string());
+    // The estate's came by `pluginCreate`; this one comes as the CLI and the dashboard send it.
+    let detail = "query TemplateDetail($code: String!) { template(code: $code) { id name serializedConfig } }";
+    let template = world.data(&ann, detail, json!({"code": "redis"})).await["template"].clone();
+    let deploy = "mutation TemplateDeploy($input: TemplateDeployV2Input!) { templateDeployV2(input: $input) { projectId workflowId } }";
+    let (id, config) = (&template["id"], &template["serializedConfig"]);
+    let input = json!({"projectId": project, "environmentId": environment, "templateId": id, "serializedConfig": config});
+    world.data(&ann, deploy, json!({"input": input})).await;
+
+    let read = "query C($id: String!) { environment(id: $id) { config(decryptVariables: true) } }";
+    let config = world.data(&ann, read, json!({"id": environment})).await["environment"]["config"].clone();
+    let app = estate.service.to_string();
+    let services = config["services"].as_object().unwrap().iter().filter(|(id, _)| **id != app);
+    // Ids and the secret that was drawn are each one's own.
+    let alike = |one: &Value| {
+        let mut variables = one["variables"].clone();
+        let drawn = variables["REDIS_PASSWORD"].take();
+        assert!(drawn["value"].as_str().is_some_and(|secret| secret.len() >= 16), "{one}");
+        let mounts: Vec<&Value> = one["volumeMounts"].as_object().unwrap().values().collect();
+        json!({"source": one["source"], "deploy": one["deploy"], "tcp": one["networking"]["tcpProxies"], "mounts": mounts, "variables": variables})
+    };
+    let databases: Vec<Value> = services.map(|(_, one)| alike(one)).collect();
+    assert_eq!(databases.len(), 2, "{config}");
+    assert_eq!(databases[0], databases[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,6 +114,8 @@ mod tests {
 
     use super::*;
 
+    const PIECES: [&str; 9] = ["${{secret(3)}}", "${{randomInt(1, 9)}}", "${{A}}", "${{", "}}", "$", "{", "x ", "é"];
+
     fn random() -> rand::rngs::StdRng {
         rand::rngs::StdRng::seed_from_u64(7)
     }
@@ -145,6 +147,15 @@ mod tests {
         #[test]
         fn what_has_no_generator_stays_byte_for_byte(value in "[^(]*") {
             prop_assert_eq!(generate(&value, &mut random()).unwrap(), value);
+        }
+
+        #[test]
+        fn what_was_generated_once_is_not_generated_again(
+            pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..12),
+        ) {
+            let once = generate(&pieces.concat(), &mut random()).unwrap();
+            let again = generate(&once, &mut rand::rngs::StdRng::seed_from_u64(8)).unwrap();
+            prop_assert_eq!(again, once);
         }
 
         #[test]

@@ -7,7 +7,7 @@ use domain::template::{Template, TemplateService};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// The files. Each is checked against its shape when the program starts, and by a test.
+/// The files: a template is one in the folder and its line here. Each is checked against its shape when the program starts, and by a test.
 const FILES: [&str; 8] = [
     include_str!("../../templates/postgres.json"),
     include_str!("../../templates/redis.json"),
@@ -145,6 +145,8 @@ mod tests {
             }
         }
         assert_eq!(catalogue().len(), FILES.len());
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/templates");
+        assert_eq!(std::fs::read_dir(folder).unwrap().count(), FILES.len(), "a file that FILES leaves out is no template");
     }
 
     #[test]
