@@ -326,6 +326,9 @@ await step("another region is one choice away", async () => {
   await page.getByRole("button", { name: "Region local" }).click();
   await page.getByRole("menuitem", { name: "paris" }).waitFor();
   await page.keyboard.press("Escape");
+  await page.goto(`${service}/settings`);
+  const link = page.getByRole("complementary").getByRole("link", { name: "paris" });
+  assert.equal(new URL(await link.getAttribute("href")).host, "paris.example.com");
 });
 
 await step("a workspace's use is added up by project", async () => {

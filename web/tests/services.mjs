@@ -193,6 +193,18 @@ await step("a service may sleep", async () => {
   await may.and(page.locator(":not(:checked)")).waitFor();
 });
 
+await step("a service that was made for a region elsewhere is set to this one", async () => {
+  const region = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { region numReplicas } }`)).data.serviceInstance;
+  const { numReplicas } = await region();
+  await asked(page, `mutation { serviceInstanceUpdate(environmentId: "${environment()}", serviceId: "${id()}", input: { region: "us-west2", numReplicas: ${numReplicas} }) }`);
+  await page.goto(`${service}/settings`);
+  await panel.getByText("us-west2 is none of this server's").waitFor();
+  await panel.getByLabel("Region").selectOption("local");
+  await page.getByText("Saved").waitFor();
+  await panel.getByText("us-west2 is none of this server's").waitFor({ state: "detached" });
+  assert.deepEqual(await region(), { region: "local", numReplicas });
+});
+
 await step("a new project begins with a database", async () => {
   await page.goto(`${api}/new`);
   await page.getByLabel("Name").fill("archive");

@@ -3,7 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { Minus, Plus } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
-import { LimitsDocument, LimitsUpdateDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
+import { LimitsDocument, LimitsUpdateDocument, RegionEndpointsDocument, RegionsDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
 import { Act, Button, ConfirmByName, Field } from "../ui/basic";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
@@ -19,6 +19,7 @@ export function ServiceSettings() {
     <div className="panel-body">
       <fieldset disabled={!viewerCanWrite} style={{ border: 0, margin: 0, padding: 0, minWidth: 0 }} className="stack loose">
         <Scale put={put} />
+        <Region put={put} />
         <Limits />
         <Group title="Build" note="Used by the next deployment." put={put} fields={["buildCommand", "rootDirectory", "watchPatterns"]} />
         <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
@@ -83,6 +84,41 @@ function Scale({ put }: { put: Put }) {
           Scale
         </Act>
       </div>
+    </section>
+  );
+}
+
+/** Where the replicas run. Other servers keep apps of their own: one goes there, nothing is moved there. */
+function Region({ put }: { put: Put }) {
+  const { project } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const instance = useInstance();
+  const { data } = useQuery(RegionsDocument, { variables: { projectId: project } });
+  const others = useQuery(RegionEndpointsDocument).data?.regionEndpoints.filter((one) => !one.current) ?? [];
+  const here = data?.regions.map((one) => one.name) ?? [];
+  const now = instance.region ?? here[0] ?? "";
+  return (
+    <section className="stack tight">
+      <h2>Where it runs</h2>
+      <div className="two-columns">
+        <Field label="Region" hint={data && !here.includes(now) ? `${now} is none of this server's: the replicas run in ${here.join(", ")}` : undefined}>
+          <select className="select" value={now} onChange={(event) => void put({ region: event.target.value, numReplicas: instance.numReplicas ?? 1 }).then(() => tell("Saved"), tell.problem)}>
+            {[...new Set([now, ...here])].map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </Field>
+      </div>
+      {others.length > 0 && (
+        <p className="second small">
+          Other regions are servers with accounts and projects of their own:{" "}
+          {others.map((one, at) => (
+            <span key={one.name}>
+              {at > 0 && ", "}
+              <a href={one.url}>{one.name}</a>
+            </span>
+          ))}
+        </p>
+      )}
     </section>
   );
 }
