@@ -239,6 +239,11 @@ await step("tokens are shown once, work, and end", async () => {
   await page.reload();
   assert.equal(await page.getByText(token).count(), 0);
   await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
+  const question = page.getByRole("dialog", { name: "Revoke browser test?" });
+  await question.getByRole("button", { name: "Keep it" }).click();
+  assert.ok((await me()).data.me.id, "a token ends without a confirmation");
+  await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
+  await question.getByRole("button", { name: "Revoke the token" }).click();
   await page.getByText("browser test is revoked").waitFor();
   assert.ok((await me()).errors);
 });

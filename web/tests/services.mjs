@@ -91,6 +91,52 @@ await step("its volume is backed up", async () => {
   await page.reload();
   await volume.getByLabel("Daily", { exact: true }).and(page.locator(":checked")).waitFor();
   await tidy(page, "storage");
+  const name = (await volume.getByRole("heading", { level: 2 }).textContent()).trim();
+  const backups = volume.getByRole("list", { name: "Backups" }).getByRole("listitem");
+  await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
+  await page.getByRole("menuitem", { name: "Delete" }).click();
+  const confirm = page.getByRole("dialog").getByRole("button", { name: "Delete the backup" });
+  await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill("something else");
+  assert.ok(await confirm.isDisabled(), "a backup goes without its name");
+  await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill(name);
+  await confirm.click();
+  await page.getByText("The backup is deleted").waitFor(soon);
+  await backups.first().waitFor({ state: "detached" });
+});
+
+await step("a port from outside is opened, and closed after a question", async () => {
+  const ports = panel.getByRole("region", { name: "TCP" });
+  await ports.getByLabel("Port of the app").fill("7000");
+  await ports.getByRole("button", { name: "Open", exact: true }).click();
+  const close = ports.locator(".row").filter({ hasText: "to port 7000 of the app" }).getByRole("button", { name: /^Close port/ });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Leave it open" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Close the port" }).click();
+  await close.waitFor({ state: "detached" });
+});
+
+await step("a deployment is stopped after a question, and starts again", async () => {
+  await page.goto(`${service}/deployments`);
+  const row = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem").first();
+  const choose = async (name) => {
+    await row.getByRole("button", { name: "What can be done with this deployment" }).click();
+    await page.getByRole("menuitem", { name }).click();
+  };
+  await row.getByText("Live").waitFor(soon);
+  await choose("Stop");
+  const dialog = page.getByRole("dialog", { name: "Stop this deployment?" });
+  await tidy(page, "a question");
+  await dialog.getByRole("button", { name: "Let it run" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await reads(address, "Hello");
+  await choose("Stop");
+  await dialog.getByRole("button", { name: "Stop it" }).click();
+  await row.getByText("Stopped").waitFor(soon);
+  await choose("Restart");
+  await row.getByText("Live").waitFor(soon);
+  await reads(address, "Hello");
 });
 
 await step("each container is listed and charted, and one that is killed is replaced", async () => {

@@ -4,7 +4,7 @@ import { MoreHorizontal, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { ask, change, Problem } from "../api/client";
 import { BackupCreateDocument, BackupDeleteDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
-import { Act, Button, Command, ConfirmByName, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Asking, Command, Confirm, ConfirmByName, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
 import { tell } from "../ui/toast";
@@ -70,6 +70,7 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
   const [wanted, setWanted] = useState<VolumeInstanceBackupScheduleKind[] | null>(null);
   const scheduled = wanted ?? asked.data?.volumeInstanceBackupScheduleList.map((one) => one.kind) ?? [];
   const [restoring, setRestoring] = useState<string | null>(null);
+  const [deleting, setDeleting] = useState<(typeof backups)[number] | null>(null);
   return (
     <section className="stack" aria-label={`Volume ${of.volume.name}`}>
       <div className="row between wrap">
@@ -145,8 +146,8 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
                   }
                 >
                   <Item onSelect={() => setRestoring(backup.id)}>Restore…</Item>
-                  <Item tone="danger" onSelect={() => void change(BackupDeleteDocument, { instance: of.id, backup: backup.id }).then((made) => over(made.volumeInstanceBackupDelete.workflowId)).then(() => asked.refetch()).then(() => tell("The backup is deleted"), tell.problem)}>
-                    Delete
+                  <Item tone="danger" onSelect={() => setDeleting(backup)}>
+                    Delete…
                   </Item>
                 </Menu>
               )}
@@ -154,26 +155,30 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
           ))}
         </ul>
       )}
-      <Dialog title="Restore this backup?" open={restoring !== null} onClose={() => setRestoring(null)}>
-        <div className="section">
-          <p className="second">
-            The files of {of.volume.name} become what they were then, and what was written since is lost. The service restarts with them.
-          </p>
-        </div>
-        <footer>
-          <Button onClick={() => setRestoring(null)}>Keep the files</Button>
-          <Act
-            kind="danger"
-            act={async () => {
-              await over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId);
-              setRestoring(null);
-            }}
-            done="The backup is restored"
-          >
-            Restore
-          </Act>
-        </footer>
-      </Dialog>
+      <Confirm
+        title="Restore this backup?"
+        what={`The files of ${of.volume.name} become what they were then, and what was written since is lost. The service restarts with them.`}
+        verb="Restore"
+        keep="Keep the files"
+        name={of.volume.name}
+        act={async () => over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId)}
+        done="The backup is restored"
+        open={restoring !== null}
+        onClose={() => setRestoring(null)}
+      />
+      <Confirm
+        title="Delete this backup?"
+        what={`What ${of.volume.name} held then cannot be had again.`}
+        verb="Delete the backup"
+        name={deleting?.name ?? of.volume.name}
+        act={async () => {
+          await over((await change(BackupDeleteDocument, { instance: of.id, backup: deleting!.id })).volumeInstanceBackupDelete.workflowId);
+          await asked.refetch();
+        }}
+        done="The backup is deleted"
+        open={deleting !== null}
+        onClose={() => setDeleting(null)}
+      />
       {viewerCanWrite && (
         <div>
           <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups are deleted in every environment, and do not come back." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
@@ -194,9 +199,19 @@ function Ports({ env, service, ports }: { env: string; service: string; ports: S
           <Command>{`${one.domain}:${one.proxyPort}`}</Command>
           <span className="small quiet grow">to port {one.applicationPort} of the app</span>
           {viewerCanWrite && (
-            <button type="button" className="icon-button" aria-label={`Close port ${one.proxyPort}`} onClick={() => void change(TcpProxyDeleteDocument, { id: one.id }).catch(tell.problem)}>
-              <Trash2 size={14} />
-            </button>
+            <Asking
+              title={`Close port ${one.proxyPort}?`}
+              what="Whoever is connected through it is cut off. Opened again, the app may get another port."
+              verb="Close the port"
+              keep="Leave it open"
+              done={`Port ${one.proxyPort} is closed`}
+              act={() => change(TcpProxyDeleteDocument, { id: one.id })}
+              trigger={(ask) => (
+                <button type="button" className="icon-button" aria-label={`Close port ${one.proxyPort}`} onClick={ask}>
+                  <Trash2 size={14} />
+                </button>
+              )}
+            />
           )}
         </div>
       ))}
