@@ -119,7 +119,7 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
         )}
       </div>
       {asked.error && !asked.data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the app goes on.</p>}
+      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.</p>}
       {backups.length > 0 && (
         <ul className="sheet list" aria-label="Backups">
           {backups.map((backup) => (
@@ -181,7 +181,7 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
       />
       {viewerCanWrite && (
         <div>
-          <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups are deleted in every environment, and do not come back." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
+          <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
         </div>
       )}
     </section>
