@@ -228,6 +228,30 @@ await step("limits are set for each replica", async () => {
   await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
 });
 
+await step("what was set by a number is taken back by clearing it", async () => {
+  const saved = async () => {
+    await panel.getByRole("button", { name: "Save" }).click();
+    await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
+  };
+  const now = async () => {
+    const place = `environmentId: "${environment()}", serviceId: "${id()}"`;
+    const { serviceInstance, serviceInstanceLimitOverride: own } = (await asked(page, `{ serviceInstance(${place}) { drainingSeconds healthcheckTimeout } serviceInstanceLimitOverride(${place}) }`)).data;
+    return [serviceInstance.drainingSeconds, serviceInstance.healthcheckTimeout, own?.containers?.memoryBytes ?? null];
+  };
+  const [grace] = await now();
+  await panel.getByLabel("To finish before it is ended, seconds").fill("7");
+  await panel.getByLabel("Wait at most, seconds").fill("99");
+  await saved();
+  assert.deepEqual(await now(), [7, 99, 300_000_000]);
+  await panel.getByLabel("To finish before it is ended, seconds").fill("");
+  await panel.getByLabel("Wait at most, seconds").fill("");
+  await saved();
+  assert.deepEqual(await now(), [grace, null, 300_000_000]);
+  await panel.getByLabel("Memory, GB").fill("");
+  await saved();
+  assert.deepEqual(await now(), [grace, null, null]);
+});
+
 await step("a service may sleep", async () => {
   const may = panel.getByLabel("Let it sleep until the next request");
   await page.goto(`${service}/settings`);
