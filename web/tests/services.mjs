@@ -94,6 +94,14 @@ await step("its volume is backed up", async () => {
   const name = (await volume.getByRole("heading", { level: 2 }).textContent()).trim();
   const backups = volume.getByRole("list", { name: "Backups" }).getByRole("listitem");
   await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
+  await page.getByRole("menuitem", { name: "Restore" }).click();
+  const restore = page.getByRole("dialog", { name: "Restore this backup?" });
+  assert.ok(await restore.getByRole("button", { name: "Restore" }).isDisabled(), "files are replaced without the volume's name");
+  await restore.getByLabel(`Type ${name} to confirm`).fill(name);
+  await restore.getByRole("button", { name: "Restore" }).click();
+  await page.getByText("The backup is restored").waitFor(soon);
+  await restore.waitFor({ state: "detached" });
+  await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
   await page.getByRole("menuitem", { name: "Delete" }).click();
   const confirm = page.getByRole("dialog").getByRole("button", { name: "Delete the backup" });
   await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill("something else");
