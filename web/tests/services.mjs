@@ -125,6 +125,25 @@ await step("a port from outside is opened, and closed after a question", async (
   await close.waitFor({ state: "detached" });
 });
 
+await step("its volume is renamed, detached, found again and attached", async () => {
+  const volume = panel.getByRole("region", { name: "Volume cache-files" });
+  const idle = panel.getByRole("region", { name: "Volumes without a service" });
+  await panel.getByLabel("Name of the volume").fill("cache-files");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await volume.waitFor();
+  await volume.getByRole("button", { name: "Detach…" }).click();
+  await page.getByRole("dialog", { name: "Detach cache-files?" }).getByRole("button", { name: "Detach it" }).click();
+  await volume.waitFor({ state: "detached" });
+  await idle.getByText("cache-files").waitFor();
+  await tidy(page, "a volume without a service");
+  await page.goto(`${service}/storage`);
+  await idle.getByText("cache-files").waitFor();
+  await page.goBack();
+  await idle.getByRole("button", { name: "Attach cache-files" }).click();
+  await volume.waitFor();
+  await idle.waitFor({ state: "detached" });
+});
+
 await step("a deployment is stopped after a question, and starts again", async () => {
   await page.goto(`${service}/deployments`);
   const row = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem").first();

@@ -3,8 +3,8 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { ask, change, Problem } from "../api/client";
-import { BackupCreateDocument, BackupDeleteDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
-import { Act, Asking, Command, Confirm, ConfirmByName, Empty, ErrorBox, Field } from "../ui/basic";
+import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
+import { Act, Asking, Button, Command, Confirm, ConfirmByName, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
 import { tell } from "../ui/toast";
@@ -29,11 +29,13 @@ export function Storage() {
   const { serviceName } = useInstance();
   const { data, error, refetch } = useQuery(StorageDocument, { variables: { projectId: project, environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
-  const volumes = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => one.serviceId === service);
+  const all = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => !one.isPendingDeletion);
+  const volumes = all.filter((one) => one.serviceId === service);
+  const idle = all.filter((one) => one.serviceId === null);
   return (
     <div className="panel-body">
       {volumes.map((volume) => (
-        <Volume key={volume.id} of={volume} refetch={() => void refetch()} />
+        <Volume key={volume.id} of={volume} env={env} />
       ))}
       {volumes.length === 0 && (
         <Empty title="No volume">
@@ -42,8 +44,97 @@ export function Storage() {
           {viewerCanWrite && <Command>{`orrery railway -- volume --service ${serviceName} add --mount-path /data`}</Command>}
         </Empty>
       )}
+      {idle.length > 0 && <Idle volumes={idle} env={env} service={service} isFree={volumes.length === 0} />}
       <Ports env={env} service={service} ports={data.tcpProxies} />
     </div>
+  );
+}
+
+/** Volumes of the environment that no service has. */
+function Idle({ volumes, env, service, isFree }: { volumes: Instance[]; env: string; service: string; isFree: boolean }) {
+  const { viewerCanWrite } = useProject();
+  return (
+    <section className="stack tight" aria-label="Volumes without a service">
+      <h2>Volumes without a service</h2>
+      <ul className="sheet list">
+        {volumes.map((one) => (
+          <li key={one.id} style={{ flexWrap: "wrap" }}>
+            <span className="grow stack" style={{ gap: 0 }}>
+              <span className="cut">{one.volume.name}</span>
+              <small className="quiet">
+                <code>{one.mountPath}</code>, {megabytes(one.currentSizeMB)} of {megabytes(one.sizeMB)}
+              </small>
+            </span>
+            {viewerCanWrite && (
+              <>
+                <Act size="small" disabled={!isFree} title={isFree ? undefined : "A service has one volume"} aria-label={`Attach ${one.volume.name}`} act={() => change(VolumeInstanceUpdateDocument, { id: one.volume.id, environmentId: env, input: { serviceId: service } })} done={`${one.volume.name} is attached`}>
+                  Attach here
+                </Act>
+                <DeleteVolume of={one} />
+              </>
+            )}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function DeleteVolume({ of }: { of: Instance }) {
+  return (
+    <ConfirmByName
+      title={`Delete ${of.volume.name}?`}
+      name={of.volume.name}
+      verb="Delete the volume"
+      what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then."
+      act={() => change(VolumeDeleteDocument, { id: of.volume.id })}
+    />
+  );
+}
+
+/** What a volume is called and where the app sees it, and taking it from the app. */
+function Place({ of, env }: { of: Instance; env: string }) {
+  const [name, setName] = useState<string | null>(null);
+  const [path, setPath] = useState<string | null>(null);
+  const wanted = { name: (name ?? of.volume.name).trim(), path: (path ?? of.mountPath).trim() };
+  const [renames, moves] = [wanted.name !== of.volume.name, wanted.path !== of.mountPath];
+  return (
+    <>
+      <div className="two-columns">
+        <Field label="Name of the volume">
+          <input className="input" value={name ?? of.volume.name} onChange={(event) => setName(event.target.value)} />
+        </Field>
+        <Field label="Folder in the app" hint="Another folder deploys the service again">
+          <input className="input mono" value={path ?? of.mountPath} onChange={(event) => setPath(event.target.value)} spellCheck={false} />
+        </Field>
+      </div>
+      <div className="row wrap">
+        {(renames || moves) && (
+          <Act
+            kind="primary"
+            disabled={!wanted.name || !wanted.path.startsWith("/")}
+            act={async () => {
+              if (renames) await change(VolumeUpdateDocument, { id: of.volume.id, input: { name: wanted.name } });
+              if (moves) await change(VolumeInstanceUpdateDocument, { id: of.volume.id, environmentId: env, input: { mountPath: wanted.path } });
+              setName(null);
+              setPath(null);
+            }}
+            done="Saved"
+          >
+            Save
+          </Act>
+        )}
+        <Asking
+          title={`Detach ${of.volume.name}?`}
+          what="The service is deployed again without its files. They stay as they are, and can be attached again, here or to another service of this environment."
+          verb="Detach it"
+          done={`${of.volume.name} is detached`}
+          act={() => change(VolumeInstanceUpdateDocument, { id: of.volume.id, environmentId: env, input: { serviceId: null } })}
+          trigger={(ask) => <Button onClick={ask}>Detach…</Button>}
+        />
+        <DeleteVolume of={of} />
+      </div>
+    </>
   );
 }
 
@@ -63,7 +154,7 @@ function NewVolume({ project, env, service }: { project: string; env: string; se
 
 const kinds = { DAILY: "Daily", WEEKLY: "Weekly", MONTHLY: "Monthly" } as const satisfies Record<VolumeInstanceBackupScheduleKind, string>;
 
-function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
+function Volume({ of, env }: { of: Instance; env: string }) {
   const { viewerCanWrite } = useProject();
   const asked = useQuery(BackupsDocument, { variables: { volumeInstanceId: of.id }, fetchPolicy: "cache-and-network" });
   const backups = asked.data?.volumeInstanceBackupList ?? [];
@@ -146,6 +237,9 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
                   }
                 >
                   <Item onSelect={() => setRestoring(backup.id)}>Restore…</Item>
+                  {backup.expiresAt && (
+                    <Item onSelect={() => void change(BackupLockDocument, { instance: of.id, backup: backup.id }).then(() => tell("The backup is kept for good"), tell.problem)}>Keep for good</Item>
+                  )}
                   <Item tone="danger" onSelect={() => setDeleting(backup)}>
                     Delete…
                   </Item>
@@ -179,11 +273,7 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
         open={deleting !== null}
         onClose={() => setDeleting(null)}
       />
-      {viewerCanWrite && (
-        <div>
-          <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
-        </div>
-      )}
+      {viewerCanWrite && <Place of={of} env={env} />}
     </section>
   );
 }
