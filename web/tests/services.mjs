@@ -112,19 +112,6 @@ await step("its volume is backed up", async () => {
   await backups.first().waitFor({ state: "detached" });
 });
 
-await step("a port from outside is opened, and closed after a question", async () => {
-  const ports = panel.getByRole("region", { name: "TCP" });
-  await ports.getByLabel("Port of the app").fill("7000");
-  await ports.getByRole("button", { name: "Open", exact: true }).click();
-  const close = ports.locator(".row").filter({ hasText: "to port 7000 of the app" }).getByRole("button", { name: /^Close port/ });
-  await close.click();
-  await page.getByRole("dialog").getByRole("button", { name: "Leave it open" }).click();
-  await page.getByRole("dialog").waitFor({ state: "detached" });
-  await close.click();
-  await page.getByRole("dialog").getByRole("button", { name: "Close the port" }).click();
-  await close.waitFor({ state: "detached" });
-});
-
 await step("its volume is renamed, detached, found again and attached", async () => {
   const volume = panel.getByRole("region", { name: "Volume cache-files" });
   const idle = panel.getByRole("region", { name: "Volumes without a service" });
@@ -142,6 +129,20 @@ await step("its volume is renamed, detached, found again and attached", async ()
   await idle.getByRole("button", { name: "Attach cache-files" }).click();
   await volume.waitFor();
   await idle.waitFor({ state: "detached" });
+});
+
+await step("a port from outside is opened, and closed after a question", async () => {
+  await page.goto(`${service}/storage`);
+  const ports = panel.getByRole("region", { name: "TCP" });
+  await ports.getByLabel("Port of the app").fill("7000");
+  await ports.getByRole("button", { name: "Open", exact: true }).click();
+  const close = ports.locator(".row").filter({ hasText: "to port 7000 of the app" }).getByRole("button", { name: /^Close port/ });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Leave it open" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Close the port" }).click();
+  await close.waitFor({ state: "detached" });
 });
 
 await step("a deployment is stopped after a question, and starts again", async () => {
