@@ -166,10 +166,13 @@ async function services(page) {
     await page.keyboard.press("Escape");
     await page.getByRole("complementary").waitFor({ state: "detached" });
   }
+  answered("opening a service, and closing it", await watched(page));
+  await watch(page);
   await page.keyboard.press("Control+k");
   await page.keyboard.type("service-17", { delay: 40 });
+  await page.getByRole("option", { name: "service-17", exact: true }).waitFor();
   await page.keyboard.press("Escape");
-  answered("opening a service, and the palette over all", await watched(page));
+  answered("the palette over all", await watched(page));
 }
 
 async function metrics(page) {

@@ -2,7 +2,7 @@ import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Navigat
 import { useEffect, useState } from "react";
 import { ask, isSignedOut, problemOf, signInFirst } from "./api/client";
 import { askWhole } from "./api/whole";
-import { CanvasDocument, DeploymentDocument, MembersDocument, ProjectDocument, ProjectsDocument, ServiceDocument, ViewerDocument } from "./gql";
+import { CanvasDocument, DeploymentDocument, EnvironmentReferencesDocument, MembersDocument, ProjectDocument, ProjectsDocument, ServiceDocument, ViewerDocument } from "./gql";
 import { Button, Empty, ErrorBox } from "./ui/basic";
 import { Palette } from "./ui/palette";
 import { Toasts } from "./ui/toast";
@@ -136,7 +136,14 @@ const environment = createRoute({
 const canvas = createRoute({
   getParentRoute: () => environment,
   id: "canvas",
-  loader: ({ params }) => load(() => askWhole(CanvasDocument, { projectId: params.project, environmentId: params.env })),
+  loader: ({ params }) =>
+    load(async () => {
+      const variables = { projectId: params.project, environmentId: params.env };
+      const { project: found } = await ask(ProjectDocument, { id: params.project }, false);
+      // Lines decide where the cards stand. Whoever may not see them sees the cards all the same.
+      const lines = found.viewerCanWrite ? ask(EnvironmentReferencesDocument, variables).catch(() => undefined) : undefined;
+      await Promise.all([askWhole(CanvasDocument, variables), lines]);
+    }),
   component: lazyRouteComponent(() => import("./pages/canvas"), "Canvas"),
 });
 

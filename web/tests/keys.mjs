@@ -96,4 +96,11 @@ export async function explorer(page, key) {
   await run(key, '"username": "admin"');
   await run("gal_wrong", "Not Authorized");
   await run(key, '"runningAppCount"');
+
+  // The schema, as the server describes it.
+  await page.getByRole("button", { name: "Docs", exact: true }).click();
+  const docs = page.getByRole("region", { name: "Documentation Explorer" });
+  await docs.getByRole("link", { name: "Query", exact: true }).first().click();
+  await docs.getByRole("link", { name: "app", exact: true }).first().click();
+  await docs.getByText("An app by one of its hostnames").first().waitFor();
 }

@@ -9,7 +9,7 @@ mod ids;
 mod status;
 
 pub use activity::{APP_ENDED, APP_PLAN, APP_REMOVED, APP_SILENT, APP_SLEPT, APP_TRANSFERRED, APP_WOKEN, ActivityKind, Told};
-pub use environment::{APP_VERSION, CONTAINER, environment, settings_check};
+pub use environment::{APP_VERSION, CONTAINER, LARGEST_SETTINGS, SETTINGS, environment, settings_check};
 pub use ids::{account_id, app_id, app_range, container_id, version_id};
 pub use status::{AppStatus, BuildStatus, ContainerStatus, RolloutStatus, app_status, container_status, version_status};
 

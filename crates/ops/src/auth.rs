@@ -230,8 +230,10 @@ async fn note_use(from: &OpCtx, key: ApiKey, place: Option<&str>) -> Result<ApiK
 }
 
 async fn note_refusal(from: &OpCtx, key: &ApiKey, reason: &str) {
-    if leaves_traces(key.kind) && from.ops.principals.notes_refusal(key.id, from.now) {
-        note(from, key, "api_key_refused", json!({"label": key.label, "reason": reason})).await;
+    if leaves_traces(key.kind)
+        && let Some(times) = from.ops.principals.notes_refusal(key.id, from.now)
+    {
+        note(from, key, "api_key_refused", json!({"label": key.label, "reason": reason, "times": times})).await;
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the operator does on the server itself: the first account, further accounts, tokens and login links.
 
 use domain::account::{Plan, User, Workspace};
+use domain::activity::{Activity, Actor};
 use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Timestamp, UserId, WorkspaceId, name};
+use domain::{ActivityId, ApiKeyId, Tenant, Timestamp, UserId, WorkspaceId, name};
 use jiff::SignedDuration;
 use secrecy::SecretString;
-use store::{NewUser, Store};
+use serde_json::json;
+use store::{Change, NewUser, Store};
 
 use crate::{Error, secret};
 
@@ -32,7 +34,23 @@ pub async fn first_run(store: &Store, now: Timestamp) -> Result<Option<FirstRun>
     }
     let user = user_create(store, "admin@localhost", "Admin", true, None, now).await?;
     let login = login_link(store, user.id, now).await?;
-    let (_, token) = account_token(store, user.id, "first start", now).await?;
+    let (key, token, hash) = account_key(user.id, "first start", now)?;
+    let lost = || Error::internal("an account without a workspace", std::io::Error::other(user.id.to_string()));
+    let home = store.memberships(user.id).await?.into_iter().next().ok_or_else(lost)?;
+    let tenant = Tenant::system(home.workspace.id);
+    let told = Activity {
+        id: ActivityId::generate(),
+        workspace_id: tenant.workspace(),
+        project_id: None,
+        instance_id: None,
+        actor: Actor::System { part: "first start".into() },
+        verb: "api_key_create".into(),
+        subject: key.id.to_string(),
+        data: json!({"label": key.label, "kind": key.kind.as_str(), "expiresAt": key.expires_at}),
+        address: None,
+        created_at: now,
+    };
+    store.commit(tenant, vec![Change::ApiKeyInsert { key, hash }, Change::Activity(told)]).await?;
     Ok(Some(FirstRun { user, login, token }))
 }
 
@@ -96,6 +114,12 @@ pub async fn login_link(store: &Store, user: UserId, now: Timestamp) -> Result<S
 /// # Errors
 /// A bad name, or the store does not answer.
 pub async fn account_token(store: &Store, user: UserId, label: &str, now: Timestamp) -> Result<(ApiKey, SecretString), Error> {
+    let (key, token, hash) = account_key(user, label, now)?;
+    store.api_key_create(key.clone(), hash).await?;
+    Ok((key, token))
+}
+
+fn account_key(user: UserId, label: &str, now: Timestamp) -> Result<(ApiKey, SecretString, [u8; 32]), Error> {
     let (token, hash, display) = secret::new_secret(KeyKind::Account);
     let key = ApiKey {
         id: ApiKeyId::generate(),
@@ -112,6 +136,5 @@ pub async fn account_token(store: &Store, user: UserId, label: &str, now: Timest
         last_used_address: None,
         created_at: now,
     };
-    store.api_key_create(key.clone(), hash).await?;
-    Ok((key, token))
+    Ok((key, token, hash))
 }

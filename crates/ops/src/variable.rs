@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use domain::galaxy::{LARGEST_SETTINGS, SETTINGS};
 use domain::project::{Environment, Service};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::variable::{Scope, Variable, generate};
@@ -246,10 +247,10 @@ pub(crate) fn write(
     let mut count = rows.iter().filter(|row| row.service_id == service).count();
     for (key, (value, seal)) in values {
         name::variable(&key)?;
-        if value.len() > MAX_VALUE {
-            return Err(Error::bad_input(format!(
-                "the value of {key} is larger than {MAX_VALUE} bytes: keep large data in a file or a volume"
-            )));
+        // The settings of a Meteor app, whichever way they come.
+        let most = if key == SETTINGS { LARGEST_SETTINGS } else { MAX_VALUE };
+        if value.len() > most {
+            return Err(Error::bad_input(format!("the value of {key} is larger than {most} bytes: keep large data in a file or a volume")));
         }
         let old = rows.iter().position(|row| row.service_id == service && row.name == key);
         let was_sealed = old.is_some_and(|at| rows[at].is_sealed);

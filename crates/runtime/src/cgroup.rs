@@ -1,7 +1,8 @@
 //! The control group of one sandbox, on either version of the interface.
 //!
 //! On version 1 the groups lie below the group of the caller, so that limits set from outside go on holding. On version 2 a group with
-//! processes cannot hand controllers down, so they lie in a folder of their own below the root that this process sees.
+//! processes cannot hand controllers down, so they lie in a folder of their own below the root that this process sees. In a container that
+//! root has processes, which move into a group of their own.
 
 use std::fs;
 use std::io::{self, Write};
@@ -245,6 +246,9 @@ fn places(hierarchy: &Hierarchy, name: &str) -> Vec<(PathBuf, PathBuf)> {
 /// Hands the controllers down to the groups (version 2 only).
 fn enable(hierarchy: &Hierarchy) -> io::Result<()> {
     let Hierarchy::V2 { base, mount } = hierarchy else { return Ok(()) };
+    if !may_hand_down(mount, base)? {
+        return Ok(());
+    }
     for folder in [mount, base] {
         let offered = fs::read_to_string(folder.join("cgroup.controllers"))?;
         for controller in offered.split_ascii_whitespace().filter(|name| CONTROLLERS.contains(name)) {
@@ -255,9 +259,35 @@ fn enable(hierarchy: &Hierarchy) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the group at the mount may hand controllers down. The machine's outermost group always may. The one that a container shows
+/// there holds the container's processes: they move aside first, for a controller that is handed down over their heads makes every group
+/// below useless, and then no app could start. While some cannot be moved, apps run without limits.
+fn may_hand_down(mount: &Path, base: &Path) -> io::Result<bool> {
+    // The outermost group has no such file.
+    if !fs::exists(mount.join("cgroup.type"))? {
+        return Ok(true);
+    }
+    let members = || fs::read_to_string(mount.join("cgroup.procs"));
+    let aside = base.join("others");
+    // More than once, because a process that forks while this reads leaves its child behind.
+    for _ in 0..10 {
+        let found = members()?;
+        if found.is_empty() {
+            return Ok(true);
+        }
+        fs::create_dir_all(&aside)?;
+        // Zero stands for a process that this one cannot name.
+        for pid in found.lines().filter(|pid| *pid != "0") {
+            // It may have ended meanwhile.
+            let _ = fs::write(aside.join("cgroup.procs"), pid);
+        }
+    }
+    Ok(members()?.is_empty())
+}
+
 /// Moves the calling process out of the group of the service that started it: a service manager ends everything in that group when the
-/// service stops, and apps shall go on. Without the right to do so it stays where it is.
-pub(crate) fn leave_service() {
+/// service stops, and apps and traffic shall go on. Without the right to do so it stays where it is.
+pub fn leave_service() {
     let (Ok(mounts), Ok(own)) = (proc::mounts(), fs::read_to_string("/proc/self/cgroup")) else { return };
     for mount in mounts.iter().filter(|mount| mount.kind == "cgroup2" || mount.super_options.split(',').any(|o| o == "name=systemd")) {
         let name = if mount.kind == "cgroup2" { "0::" } else { ":name=systemd:" };

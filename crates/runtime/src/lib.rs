@@ -27,6 +27,7 @@ use domain::spec::{Limits, RestartPolicy, RunPlan};
 use domain::{ReplicaId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use cgroup::leave_service;
 pub use launch::{SUBCOMMAND as LAUNCH, find as find_server, launch_main};
 pub use proc::port_owner;
 pub use sandbox::UnixUser;

@@ -12,7 +12,7 @@
 //! | user, capabilities, `no_new_privs`, resource limits | own user, none, yes, yes | Orrery's user, none, yes, yes |
 //! | system calls (seccomp) | mount, ptrace, namespaces, keys, modules, bpf, … refused | the same |
 //! | files | read-only machine, private `/tmp`, `/dev`, `/proc`; people's and Orrery's folders masked | Landlock: Orrery's folders closed, nothing but the own folders writable |
-//! | processes | own pid, ipc, uts, mount and cgroup namespace | signals and tracing to the outside refused (Landlock) |
+//! | processes | own pid, ipc, uts, mount and cgroup namespace | tracing the outside refused (Landlock), from kernel 6.12 on signals too |
 //! | memory, CPU, number of processes | control group | where the machine delegates one |
 //!
 //! Why not libcontainer (youki), the first choice of the dependency list: it takes a bundle directory with a `config.json` and a root

@@ -155,8 +155,48 @@ async fn an_app_is_held_to_its_share_of_the_cpu_and_can_read_its_limits() {
     let command = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; \
                    until cat /sys/fs/cgroup/cpu/cpu.stat /sys/fs/cgroup/cpu.stat 2>/dev/null | grep -q 'nr_throttled [1-9]'; do :; done; echo held";
     let mut spec = place.spec(command);
-    spec.limits = Limits { memory_bytes: Some(128 << 20), cpu_millis: Some(100) };
+    spec.limits = Limits { memory_bytes: Some(128 << 20), cpu_millis: Some(250) };
     assert_eq!(place.output(&driver, spec).await, ["134217728", "held"]);
+}
+
+/// A container's processes are in the outermost group that they see, from which the kernel lets no limits be handed down.
+#[tokio::test]
+async fn limits_hold_in_a_container() {
+    needs_root!();
+    let outermost = std::path::Path::new("/sys/fs/cgroup");
+    if Sandbox::capabilities().cgroup_version != Some(2) || !outermost.join("cgroup.controllers").exists() {
+        println!("skipped: this machine has no control groups of version 2");
+        return;
+    }
+    let place = Place::new();
+    // Hands the controllers down to the group that stands for the container.
+    assert_eq!(place.output(&place.driver(), place.spec("echo up")).await, ["up"]);
+    let group = outermost.join(format!("orrery-test-{}", std::process::id()));
+    std::fs::create_dir(&group).expect("a group");
+    let contain = "echo 0 >$0/cgroup.procs && exec unshare --cgroup --mount sh -c \
+                   'umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"' sh \"$@\"";
+    let output = tokio::process::Command::new("sh")
+        .args(["-c", contain])
+        .arg(&group)
+        .arg(std::env::current_exe().expect("this program"))
+        .args(["--test-threads", "1", "--nocapture", "--exact"])
+        .arg("too_much_memory_ends_the_app_and_the_reason_says_so")
+        .arg("an_app_is_held_to_its_share_of_the_cpu_and_can_read_its_limits")
+        .output()
+        .await
+        .expect("an end");
+    std::fs::write(group.join("cgroup.kill"), "1").expect("nothing is left");
+    let empty = async {
+        while !std::fs::read_to_string(group.join("cgroup.events")).is_ok_and(|events| events.contains("populated 0")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("the container is empty");
+    let removed =
+        tokio::process::Command::new("find").arg(&group).args(["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]).status().await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("2 passed") && !said.contains("skipped"), "{said}");
+    assert!(removed.expect("an end").success());
 }
 
 #[tokio::test]

@@ -311,6 +311,7 @@ impl Folders {
 
 /// Runs the reverse proxy until a signal ends it.
 pub(crate) fn edge(args: EdgeArgs) -> anyhow::Result<ExitCode> {
+    runtime::leave_service();
     logging::start(crate::config::LogFormat::Text, "info")?;
     let EdgeArgs { dir, listen, tls_listen, base_domain, tls_certificate } = args;
     edge::run(edge::EdgeConfig { tls_listen, base_domain, tls_certificate, ..edge::EdgeConfig::new(listen, dir) })?;

@@ -427,8 +427,11 @@ fn tools(server: &Server, site: &Path) {
     assert!(odd.is_empty(), "{odd:#?}");
 }
 
+/// Requests as they came: the head, and the body.
+type Received = Arc<Mutex<Vec<(String, Value)>>>;
+
 /// A receiver of webhooks that answers its first message with 500: its address, and each message's id and body.
-fn receiver() -> (String, Arc<Mutex<Vec<(String, Value)>>>) {
+fn receiver() -> (String, Received) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let messages = Arc::<Mutex<Vec<(String, Value)>>>::default();

@@ -12,6 +12,13 @@ fn projects(server: &Server, token: &str) -> Value {
 #[test]
 fn tokens_users_and_plans_are_managed_beside_a_running_server() {
     let server = Server::start();
+    let me = server.graphql("{ me { workspaces { id } } }");
+    let workspace = me["data"]["me"]["workspaces"][0]["id"].as_str().unwrap_or_else(|| panic!("{me}"));
+    let query = format!("{{ auditLogs(workspaceId: \"{workspace}\", first: 50) {{ edges {{ node {{ eventType payload }} }} }} }}");
+    let log = server.graphql(&query);
+    let entries = log["data"]["auditLogs"]["edges"].as_array().unwrap_or_else(|| panic!("{log}"));
+    let made: Vec<_> = entries.iter().map(|edge| &edge["node"]).filter(|node| node["eventType"] == "api_key_create").collect();
+    assert!(made.len() == 1 && made[0].to_string().contains("first start"), "the token of the first start: {log}");
     let made = server.orrery(&["token", "create", "--name", "ci"]);
     assert_eq!(made.status, 0, "{made:?}");
     let token = made.stdout.trim().to_owned();

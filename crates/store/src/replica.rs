@@ -27,13 +27,13 @@ statements! {
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
     SYSTEM_WATCHED_REPLICAS =
         "SELECT r.id, r.workspace_id, r.deployment_id, r.generation, r.place, r.status, r.port, r.exit_code, r.reason, r.restarts, \
-         r.created_at, r.updated_at, r.unhealthy_since, i.id, i.workspace_id, i.project_id, i.environment_id, i.service_id, i.number, i.spec, i.created_at, \
-         i.updated_at FROM replicas r JOIN deployments d ON d.id = r.deployment_id JOIN instances i ON i.id = d.instance_id \
+         r.created_at, r.updated_at, r.unhealthy_since, i.id, i.workspace_id, i.project_id, i.environment_id, i.service_id, i.number, \
+         i.spec, i.created_at, i.updated_at FROM replicas r JOIN deployments d ON d.id = r.deployment_id JOIN instances i ON i.id = d.instance_id \
          WHERE r.status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') AND d.status = 'SUCCESS' AND NOT d.stopped \
          AND EXISTS (SELECT 1 FROM domains n WHERE n.workspace_id = i.workspace_id AND n.environment_id = i.environment_id \
          AND n.service_id = i.service_id) \
-         AND NOT EXISTS (SELECT 1 FROM tcp_proxies p WHERE p.workspace_id = i.workspace_id AND p.environment_id = i.environment_id \
-         AND p.service_id = i.service_id) ORDER BY r.id";
+         AND (r.unhealthy_since IS NOT NULL OR NOT EXISTS (SELECT 1 FROM tcp_proxies p WHERE p.workspace_id = i.workspace_id \
+         AND p.environment_id = i.environment_id AND p.service_id = i.service_id)) ORDER BY r.id";
     REPLICA_INSERT =
         "INSERT INTO replicas (id, workspace_id, deployment_id, generation, place, status, port, exit_code, reason, restarts, \
          created_at, updated_at, unhealthy_since) \
@@ -110,7 +110,8 @@ impl Store {
         self.list(&SYSTEM_LIVE_REPLICAS, &[], row).await
     }
 
-    /// Every such replica to which requests of a domain are routed and that no TCP port leads to, with its instance, oldest first.
+    /// Every such replica to which requests of a domain are routed and that no TCP port leads to, with its instance, oldest first. One that
+    /// was found to answer nobody stays among them when a port comes, until it answers or is replaced.
     ///
     /// # Errors
     /// The database does not answer.

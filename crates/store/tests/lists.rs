@@ -411,6 +411,10 @@ both! {
         let watched = store.system_watched_replicas().await.unwrap();
         let [(replica, instance)] = watched.as_slice() else { panic!("{watched:#?}") };
         assert_eq!((replica, instance.id, &instance.spec), (&app.replica, app.instance.id, &app.instance.spec));
+        // Who was found silent before is not forgotten for it.
+        store.commit(other.tenant, vec![Change::ReplicaHealth(other.replica.id, Some(now()))]).await.unwrap();
+        let watched: Vec<_> = store.system_watched_replicas().await.unwrap().into_iter().map(|(row, _)| (row.id, row.answers())).collect();
+        assert_eq!(watched, [(app.replica.id, true), (other.replica.id, false)]);
     }
 
     async fn variables_are_set_replaced_and_cleared(fixture: Fixture) {

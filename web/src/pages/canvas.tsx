@@ -55,7 +55,9 @@ export function Canvas() {
   const cards = useMemo(() => cardsOf(data), [data]);
   const named = JSON.stringify(cards.map((card) => [card.serviceId, card.serviceName]));
   const names = useMemo(() => new Map(JSON.parse(named) as [string, string][]), [named]);
-  const links = useMemo(() => references(config, names), [config, names]);
+  // Another value of a variable is no other line.
+  const linked = useMemo(() => JSON.stringify(references(config, names)), [config, names]);
+  const links = useMemo(() => JSON.parse(linked) as [string, string][], [linked]);
   useEffect(() => {
     // What a click opens is here before it.
     const id = setTimeout(() => void import("./service"), 500);
@@ -104,6 +106,8 @@ const nodeTypes = { card: CardNode };
 const fit = { padding: 0.2, maxZoom: 1 };
 const hidden = { hideAttribution: true };
 const SIZE = { width: 232, height: 92 };
+/** Any smaller, and the middles of two cards would be less than 24 pixels apart. */
+const SMALLEST = 0.195;
 
 type CardOnCanvas = Node<{ card: Card }>;
 
@@ -122,46 +126,47 @@ const Graph = memo(function Graph({ cards, links }: { cards: Card[]; links: [str
   }, [cards, positions]);
   const edges = useMemo<Edge[]>(() => links.map(([from, to]) => ({ id: `${from} ${to}`, source: from, target: to, focusable: false, selectable: false, style: { strokeWidth: 1.5 } })), [links]);
   return (
-    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={fit} minZoom={0.1} maxZoom={1.5} nodesConnectable={false} nodesDraggable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={hidden} deleteKeyCode={null} panOnScroll>
+    <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={fit} minZoom={SMALLEST} maxZoom={1.5} nodesConnectable={false} nodesDraggable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={hidden} deleteKeyCode={null} panOnScroll>
       <Background gap={24} size={1} color="var(--line)" />
       <Controls showInteractive={false} position="bottom-left" />
-      <InSight ids={ids} positions={positions} />
+      <InSight positions={positions} />
     </ReactFlow>
   );
 });
 
 /**
- * Shows all services when there are others than before, and of the open one as much as the panel leaves. The scale stays what it was:
+ * Shows all services when they stand elsewhere than before, and moves the open one out from under the panel. The scale stays what it was:
  * coming nearer to one card would take the others away, and closing the panel would have to draw them all again.
  */
-function InSight({ ids, positions }: { ids: string; positions: Map<string, Placed> }) {
+function InSight({ positions }: { positions: Map<string, Placed> }) {
   const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service });
   const flow = useReactFlow();
   const store = useStoreApi();
-  const isMeasured = useStore((state) => state.width > 0);
-  const shown = useRef(ids);
+  // Before that, the graph itself is about to show everything.
+  const isReady = useStore((state) => state.width > 0 && !state.fitViewQueued);
+  const shown = useRef(positions);
   useEffect(() => {
-    if (!isMeasured || !ids) return;
+    if (!isReady || positions.size === 0) return;
     const id = setTimeout(() => {
-      const { width, height, minZoom, domNode, transform } = store.getState();
+      const { width, height, domNode, transform } = store.getState();
       let [x, y, zoom] = transform;
-      if (shown.current !== ids) {
-        shown.current = ids;
-        ({ x, y, zoom } = getViewportForBounds(flow.getNodesBounds(flow.getNodes()), width, height, minZoom, fit.maxZoom, fit.padding));
+      if (shown.current !== positions) {
+        shown.current = positions;
+        ({ x, y, zoom } = getViewportForBounds(flow.getNodesBounds(flow.getNodes()), width, height, SMALLEST, fit.maxZoom, fit.padding));
       }
       const at = selected && positions.get(selected);
       if (at) {
         const panel = domNode?.closest(".stage")?.querySelector<HTMLElement>(".panel");
         const free = panel?.offsetLeft ?? width;
         const [left, top] = [at.x * zoom + x, at.y * zoom + y];
-        const isSeen = left >= 8 && top >= 8 && left + SIZE.width * zoom <= free - 8 && top + SIZE.height * zoom <= height - 8;
-        if (!isSeen) [x, y] = [free / 2 - (at.x + SIZE.width / 2) * zoom, height / 2 - (at.y + SIZE.height / 2) * zoom];
+        if (left < 8 || left + SIZE.width * zoom > free - 8) x = free / 2 - (at.x + SIZE.width / 2) * zoom;
+        if (top < 8 || top + SIZE.height * zoom > height - 8) y = height / 2 - (at.y + SIZE.height / 2) * zoom;
       }
       if (x === transform[0] && y === transform[1] && zoom === transform[2]) return;
       void flow.setViewport({ x, y, zoom }, { duration: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 160, interpolate: "linear" });
     }, 30);
     return () => clearTimeout(id);
-  }, [ids, positions, selected, isMeasured, flow, store]);
+  }, [positions, selected, isReady, flow, store]);
   return null;
 }
 

@@ -4,8 +4,8 @@ import { WorkspacePlanDocument, type WorkspacePlanQuery } from "../gql";
 import { Command, ErrorBox } from "../ui/basic";
 import { Meter } from "../ui/meter";
 import { useViewer } from "../viewer";
+import { Credits } from "./credits";
 import { PlanSwitch, plans } from "./plan-switch";
-import { Credits } from "./usage";
 import { WorkspaceFrame } from "./workspace-frame";
 
 type Workspace = WorkspacePlanQuery["workspace"];

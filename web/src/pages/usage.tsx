@@ -4,9 +4,9 @@ import { useMemo, useState } from "react";
 import { ApiKeysDocument, WorkspaceUsageDocument, type MetricMeasurement, type WorkspaceUsageQuery } from "../gql";
 import { Empty, ErrorBox } from "../ui/basic";
 import { Chart, type Line } from "../ui/chart";
-import { Meter } from "../ui/meter";
 import { bytes, lastOf, momentsOf, onto, short, type Sample, type Window } from "../ui/series";
 import { useViewer } from "../viewer";
+import { Credits } from "./credits";
 import { KeyUsage } from "./keys";
 import { WorkspaceFrame } from "./workspace-frame";
 
@@ -44,21 +44,6 @@ function Used({ workspace }: { workspace: string }) {
       <Projects data={data} />
       <Charts data={data} window={window} />
     </>
-  );
-}
-
-export function Credits({ used, allowance }: { used: number; allowance: number }) {
-  return (
-    <section className="stack tight" aria-label="Flow credits">
-      <div className="row wrap between">
-        <h2>Flow credits</h2>
-        <span className="numbers">
-          {short(used)} of {short(allowance)}
-        </span>
-      </div>
-      <Meter label="Credits used" used={used} of={allowance} />
-      <p className="second small">What the nodes of your workflows cost, and what runs under way may cost.</p>
-    </section>
   );
 }
 

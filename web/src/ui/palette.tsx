@@ -3,11 +3,13 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
 import { useEffect, useRef, useState } from "react";
 import { change } from "../api/client";
+import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ProjectDocument, ProjectsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
 import { tell } from "./toast";
+import { useAsked } from "./use-asked";
 
 let open: (() => void) | undefined;
 
@@ -94,6 +96,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
   const projects = nearest(useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
+  const workflows = nearest(useAsked(async () => (await flow.workflows()).items, "workflows").data ?? [], (one) => `workflow ${one.name}`, text);
   const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
   const instance = canvas?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === service)?.node;
   const [latest, active] = [instance?.latestDeployment, instance?.activeDeployments.at(0)];
@@ -169,6 +172,15 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
           ))}
           <Command.Item onSelect={go("/new")}>New project</Command.Item>
         </Command.Group>
+        {workflows.length > 0 && (
+          <Command.Group heading="Workflows">
+            {workflows.map((one) => (
+              <Command.Item key={one.id} value={`workflow ${one.name} ${one.id}`} onSelect={go(`/flow/${one.id}`)}>
+                {one.name}
+              </Command.Item>
+            ))}
+          </Command.Group>
+        )}
         <Command.Group heading="Pages">
           <Command.Item onSelect={go("/account")}>Account</Command.Item>
           <Command.Item onSelect={go("/account/tokens")}>Tokens</Command.Item>

@@ -102,6 +102,14 @@ fn pinned(core: u32, program: &Path) -> Command {
     command
 }
 
+/// Moves a program that runs to these cores, with all of its threads.
+fn move_to(pid: u32, cores: &str) -> anyhow::Result<()> {
+    let mut command = Command::new("taskset");
+    let status = command.args(["-a", "-c", "-p", cores, &pid.to_string()]).stdout(Stdio::null()).status()?;
+    anyhow::ensure!(status.success(), "the server cannot be moved to the cores {cores}");
+    Ok(())
+}
+
 fn free_port() -> anyhow::Result<u16> {
     Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

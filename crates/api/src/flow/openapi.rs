@@ -68,16 +68,64 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     document["components"]["securitySchemes"] =
         json!({"key": {"type": "http", "scheme": "bearer", "description": "A key that begins with gx_"}});
     document["security"] = json!([{"key": []}]);
+    document["components"]["headers"] = headers();
+    document["components"]["parameters"] = json!({"IdempotencyKey": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "description": "1 to 255 visible ASCII characters that name this request, such as a UUID. Sent again with the same content within a \
+                        day, it is not executed again: the first answer comes with the header Idempotency-Replayed. With other content it is refused.",
+        "schema": {"type": "string"},
+    }});
     for operations in document["paths"].as_object_mut().into_iter().flat_map(|paths| paths.values_mut()) {
         for (method, operation) in operations.as_object_mut().into_iter().flatten() {
             for (status, words) in problems(method) {
                 let content = json!({"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
                 operation["responses"][status] = json!({"description": words, "content": content});
             }
+            describe_headers(method, operation);
         }
     }
     document
 });
+
+/// Headers of every answer, with their meaning.
+const HEADERS: [(&str, &str, &str); 5] = [
+    ("X-RateLimit-Limit", "integer", "Requests of the tightest window of the key"),
+    ("X-RateLimit-Remaining", "integer", "Requests that are left in it"),
+    ("X-RateLimit-Reset", "integer", "When it ends, in milliseconds since 1970; the GraphQL APIs of this server say seconds"),
+    ("RateLimit-Policy", "string", "Every window: its name, its requests (q), its seconds (w), as the IETF's draft has it"),
+    ("RateLimit", "string", "For every window what is left (r) and in how many seconds it ends (t)"),
+];
+/// That of the answer beyond a limit.
+const RETRY_AFTER: &str = "Retry-After";
+
+fn headers() -> Value {
+    let wait = (RETRY_AFTER, "integer", "Whole seconds after which a request is accepted again");
+    let one = |(name, kind, words): (&str, &str, &str)| (name.to_owned(), json!({"description": words, "schema": {"type": kind}}));
+    Value::Object(HEADERS.into_iter().chain([wait]).map(one).collect())
+}
+
+/// What each answer of an operation carries, and what its request may.
+fn describe_headers(method: &str, operation: &mut Value) {
+    let named = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
+    for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        for (name, ..) in HEADERS {
+            response["headers"][name] = named(name);
+        }
+        if status == "429" {
+            response["headers"][RETRY_AFTER] = named(RETRY_AFTER);
+        }
+    }
+    let anybodys = operation["security"] == json!([{}]);
+    if method == "post" && !anybodys && operation["requestBody"].is_object() {
+        let key = json!({"$ref": "#/components/parameters/IdempotencyKey"});
+        match operation["parameters"].as_array_mut() {
+            Some(parameters) => parameters.push(key),
+            None => operation["parameters"] = json!([key]),
+        }
+    }
+}
 
 /// What any request may be refused with.
 fn problems(method: &str) -> Vec<(&'static str, &'static str)> {

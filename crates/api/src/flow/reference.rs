@@ -20,7 +20,11 @@ pub(crate) async fn page() -> Response {
 fn render(document: &Value) -> String {
     let mut out = String::from(
         "<p>Send <code>Authorization: Bearer gx_…</code>. The paths are served below <code>/api</code> and at the root; the same tools are \
-         at <code>/api/mcp</code> for assistants. <a href=\"/api/v1/openapi.json\">OpenAPI document</a></p>",
+         at <code>/api/mcp</code> for assistants. <a href=\"/api/v1/openapi.json\">OpenAPI document</a></p>\
+         <p>Every answer says how the key stands: <code>X-RateLimit-Limit</code>, <code>X-RateLimit-Remaining</code> and \
+         <code>X-RateLimit-Reset</code> (milliseconds since 1970) of its tightest window, <code>RateLimit-Policy</code> and \
+         <code>RateLimit</code> of all. Beyond a limit the status is 429, and <code>Retry-After</code> says for how many seconds. A POST \
+         with an <code>Idempotency-Key</code> can be sent again for a day without being executed twice.</p>",
     );
     let operations = document["paths"].as_object().into_iter().flatten();
     for (path, methods) in operations {

@@ -13,6 +13,7 @@ mod metric;
 mod mutation;
 mod notification;
 mod query;
+mod rate_limit;
 mod trigger;
 
 use std::sync::LazyLock;

@@ -6,6 +6,7 @@ use juniper::graphql_object;
 use super::account::User;
 use super::app::{App, ContainerType};
 use super::notification::ActivityType;
+use super::rate_limit::RateLimit;
 use super::trigger::TriggerRun;
 use crate::graphql::{Ctx, Fault, Scalar};
 
@@ -29,6 +30,10 @@ impl Query {
     fn container_types(ctx: &Ctx) -> Vec<ContainerType> {
         // Whoever gets here has a Professional account: this surface takes no other.
         ctx.op.ops.settings.apps.container_types.iter().map(|one| ContainerType::of(one, true)).collect()
+    }
+    /// How the credential stands with what its operations may cost in a minute; null when nothing limits it.
+    fn rate_limit(ctx: &Ctx) -> Option<RateLimit> {
+        RateLimit::of(ctx)
     }
     /// The runs of a trigger, newest first; kept for seven days.
     fn trigger_runs(ctx: &Ctx, trigger_id: String, limit: Option<i32>) -> Result<Vec<TriggerRun>, Fault> {

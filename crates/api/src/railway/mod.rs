@@ -29,7 +29,7 @@ mod plan;
 mod plugin;
 mod project;
 mod query;
-mod rate_limit;
+pub(crate) mod rate_limit;
 mod region;
 mod service;
 mod session;

@@ -11,15 +11,15 @@ use crate::graphql::{Ctx, Scalar};
 #[graphql(context = Ctx, scalar = Scalar)]
 pub(crate) struct RateLimit {
     /// What this operation was charged.
-    cost: i32,
+    pub(crate) cost: i32,
     /// Fields of a minute.
-    limit: i32,
+    pub(crate) limit: i32,
     /// Fields that are left.
-    remaining: i32,
+    pub(crate) remaining: i32,
     /// When the minute is over.
-    reset_at: DateTime,
+    pub(crate) reset_at: DateTime,
     /// Fields that are used up, with the charge of this operation.
-    used: i32,
+    pub(crate) used: i32,
 }
 
 impl RateLimit {

@@ -174,6 +174,29 @@ fn the_walk_misses_no_route() {
     assert_eq!(served, walked);
 }
 
+#[test]
+fn the_document_names_the_headers_of_requests_and_answers() {
+    let document: Value = serde_json::from_str(&api::flow::openapi()).unwrap();
+    let reset = document["components"]["headers"]["X-RateLimit-Reset"]["description"].as_str().unwrap();
+    assert!(reset.contains("milliseconds"), "{reset}");
+    let run = &document["paths"]["/v1/runs"]["post"];
+    let named = |header: &str| Value::from(format!("#/components/headers/{header}"));
+    for name in ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "RateLimit-Policy", "RateLimit", "Retry-After"] {
+        assert!(document["components"]["headers"][name].is_object(), "{name}");
+        assert_eq!(run["responses"]["429"]["headers"][name]["$ref"], named(name));
+    }
+    for (status, response) in run["responses"].as_object().unwrap() {
+        assert_eq!(response["headers"]["X-RateLimit-Limit"]["$ref"], named("X-RateLimit-Limit"), "{status}");
+        assert_eq!(response["headers"].get("Retry-After").is_some(), status == "429", "{status}");
+    }
+    let takes_key = |path: &str, method: &str| {
+        let parameters = document["paths"][path][method]["parameters"].as_array().cloned().unwrap_or_default();
+        parameters.iter().any(|one| one["$ref"] == "#/components/parameters/IdempotencyKey")
+    };
+    assert!(takes_key("/v1/runs", "post") && takes_key("/v1/workflows", "post"));
+    assert!(!takes_key("/v1/runs", "get") && !takes_key("/v1/hooks/{secret}", "post"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_and_no_stranger_gets_anything_of_a_workflow() {
     let world = World::start().await;

@@ -159,6 +159,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
     ("Query.activityTypes", true, "{ activityTypes { _id label } }"),
     ("Query.app", true, "{ app(hostname: \"$host\") { _id url status projectId containers { _id status } } }"),
     ("Query.containerTypes", true, "{ containerTypes { _id name memory cpu } }"),
+    ("Query.rateLimit", true, "{ rateLimit { cost limit remaining resetAt used } }"),
     ("Query.triggerRuns", true, "{ triggerRuns(triggerId: \"$trigger\") { number log } }"),
     ("Query.user", true, "{ user(username: \"$user\") { _id username apps { _id hostname activities { type userName } } } }"),
     ("Mutation.killContainer", false, "mutation { killContainer(appId: \"$app\", containerId: \"$container\") { _id status } }"),
@@ -192,7 +193,7 @@ const FIELDS: &[(&str, bool, &str)] = &[
 ];
 
 /// Fields that tell of nobody.
-const OF_NOBODY: [&str; 2] = ["Query.activityTypes", "Query.containerTypes"];
+const OF_NOBODY: [&str; 3] = ["Query.activityTypes", "Query.containerTypes", "Query.rateLimit"];
 
 const TRIGGER: &str = "mutation($appId: String!, $id: String) { saveTrigger(trigger: {_id: $id, appId: $appId, name: \"up\", action: \"add containers\",
     max: 3, operator: \"OR\", rules: [{metric: \"CPU (%)\", comparator: \"above\", value: 80}, {metric: \"connections\", comparator: \"above\", value: 100}]}) {

@@ -200,6 +200,10 @@ async fn workflows_and_galaxys_operations_are_repeated_the_same_way() {
     let (status, replayed, answer) = send("/graphql", "g1", kill).await;
     assert!(status == 200 && !replayed && !answer["errors"].is_null(), "{answer}");
     assert_eq!(send("/graphql", "g1", kill).await, (200, true, answer));
+    let (_, _, told) = send("/graphql", "g2", r#"{"query": "{ rateLimit { cost limit remaining resetAt used } }"}"#).await;
+    let number = |name: &str| told["data"]["rateLimit"][name].as_i64().unwrap_or_else(|| panic!("{told}"));
+    assert!(number("cost") > 0 && number("used") >= number("cost") && number("used") + number("remaining") == number("limit"), "{told}");
+    assert!(told["data"]["rateLimit"]["resetAt"].as_str().is_some_and(|at| at.parse::<domain::Timestamp>().is_ok()), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! What a container finds in its environment (`contracts/galaxy.md` 3.10).
+//! What a container finds in its environment (`contracts/galaxy.md` 3.10). `APM_*` and `MONTI_APM_*`, which lead to Galaxy's own
+//! monitoring, are not added: who has an account there sets them.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +10,11 @@ pub const APP_VERSION: &str = "GALAXY_APP_VERSION_ID";
 /// The container's id.
 pub const CONTAINER: &str = "GALAXY_CONTAINER_ID";
 /// The settings as Meteor reads them.
-const SETTINGS: &str = "METEOR_SETTINGS";
+pub const SETTINGS: &str = "METEOR_SETTINGS";
 /// The key of a settings file whose `env` becomes the environment.
 const OURS: &str = "galaxy.meteor.com";
 /// Largest settings in bytes.
-const LARGEST: usize = 32 << 10;
+pub const LARGEST_SETTINGS: usize = 32 << 10;
 
 /// Adds Galaxy's variables to those of a replica. A variable of the user's own wins over what is added, but for the container's ids and
 /// the logger.
@@ -53,8 +54,8 @@ fn of_settings(text: &str) -> BTreeMap<String, String> {
 /// # Errors
 /// Says what is wrong with it.
 pub fn settings_check(text: &str) -> Result<(), String> {
-    if text.len() > LARGEST {
-        return Err(format!("the settings have {} bytes: at most {LARGEST} are taken", text.len()));
+    if text.len() > LARGEST_SETTINGS {
+        return Err(format!("the settings have {} bytes: at most {LARGEST_SETTINGS} are taken", text.len()));
     }
     let settings: Value = serde_json::from_str(text)
         .map_err(|error| format!("the settings are not JSON (line {}, column {})", error.line(), error.column()))?;

@@ -1,7 +1,7 @@
 //! Settings of an app.
 
 use domain::Permission;
-use domain::galaxy::settings_check;
+use domain::galaxy::{SETTINGS, settings_check};
 use domain::spec::DeploySpec;
 use serde_json::{Value, json};
 use store::Change;
@@ -77,7 +77,7 @@ pub async fn meteor_settings_set(ctx: &OpCtx, app_id: &str, settings: &str) -> R
     let app = app_for(ctx, app_id, Permission::Write).await?;
     settings_check(settings).map_err(Error::bad_input)?;
     let instance = &app.row.instance;
-    let values = [("METEOR_SETTINGS".to_owned(), settings.to_owned())].into();
+    let values = [(SETTINGS.to_owned(), settings.to_owned())].into();
     let how = Upsert { replace: false, skip_deploys: false };
     variable_collection_upsert(ctx, instance.project_id, instance.environment_id, Some(instance.service_id), values, how).await?;
     let activity = ctx.activity_of(app.tenant, instance, "meteor_settings_set", instance.id, json!({"bytes": settings.len()}));

@@ -23,7 +23,8 @@ const NOTE_REFUSAL: i64 = 3_600;
 pub struct Principals {
     known: Mutex<HashMap<[u8; 32], Known>>,
     seen: Mutex<HashSet<(ApiKeyId, u64)>>,
-    refused: Mutex<HashMap<ApiKeyId, Timestamp>>,
+    /// When a refusal of a key was written down last, and how many there were since.
+    refused: Mutex<HashMap<ApiKeyId, (Timestamp, u64)>>,
     hasher: RandomState,
 }
 
@@ -89,16 +90,21 @@ impl Principals {
         seen.insert((key, self.hasher.hash_one(address)));
     }
 
-    /// Whether a refusal of the key is to be written down: the first one in a while is.
-    pub(super) fn notes_refusal(&self, key: ApiKeyId, now: Timestamp) -> bool {
+    /// Whether a refusal of the key is to be written down, for as many of them: the first one in a while is, for those since the last.
+    /// Somebody who has a dead key must not fill the log with it.
+    pub(super) fn notes_refusal(&self, key: ApiKeyId, now: Timestamp) -> Option<u64> {
         let mut refused = lock(&self.refused);
-        if refused.get(&key).is_some_and(|at| now.duration_since(*at).as_secs() < NOTE_REFUSAL) {
-            return false;
-        }
-        if refused.len() >= MAX_KNOWN {
+        let mut times = 1;
+        if let Some((at, more)) = refused.get_mut(&key) {
+            *more += 1;
+            if now.duration_since(*at).as_secs() < NOTE_REFUSAL {
+                return None;
+            }
+            times = *more;
+        } else if refused.len() >= MAX_KNOWN {
             refused.clear();
         }
-        refused.insert(key, now);
-        true
+        refused.insert(key, (now, 0));
+        Some(times)
     }
 }

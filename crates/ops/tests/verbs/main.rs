@@ -226,6 +226,27 @@ async fn settings_out_of_range_are_refused_and_nothing_changes() {
 }
 
 #[tokio::test]
+async fn settings_of_meteor_are_no_larger_when_they_come_as_a_variable() {
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let deployed = world.uploaded(&ctx, "app").await;
+    let d = &deployed.row.deployment;
+    let set = async |name: &str, bytes: usize| {
+        let values = [(name.to_owned(), "x".repeat(bytes))].into();
+        let how = Upsert::default();
+        ops::variable::variable_collection_upsert(&ctx, d.project_id, d.environment_id, Some(d.service_id), values, how).await
+    };
+    let refused = set("METEOR_SETTINGS", 33 << 10).await.unwrap_err();
+    assert!(
+        refused.code == Code::BadUserInput && refused.public.contains("METEOR_SETTINGS is larger than 32768 bytes"),
+        "{}",
+        refused.public
+    );
+    set("METEOR_SETTINGS", 32 << 10).await.unwrap();
+    set("OTHER", 33 << 10).await.unwrap();
+}
+
+#[tokio::test]
 async fn project_tokens_see_their_environment_only() {
     let world = world().await;
     let ctx = world.person("a@example.com").await;

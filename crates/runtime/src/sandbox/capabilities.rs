@@ -24,6 +24,8 @@ pub struct Capabilities {
     pub seccomp: bool,
     /// A process without root can close files to itself.
     pub landlock: bool,
+    /// A process without root can be kept from signalling others of its user.
+    pub signals: bool,
 }
 
 /// One finding, for people.
@@ -53,6 +55,7 @@ pub(super) fn find() -> Capabilities {
         overlay: namespaces && filesystems.lines().any(|line| line.ends_with("\toverlay")),
         seccomp: fs::exists("/proc/sys/kernel/seccomp/actions_avail").unwrap_or(false),
         landlock: confine::is_available(),
+        signals: confine::keeps_signals_in(),
     }
 }
 
@@ -105,6 +108,12 @@ impl Capabilities {
                 self.landlock,
                 yes(self.landlock),
                 "Without root, only file permissions protect Orrery's files from apps. Use kernel 5.13 or newer and add `landlock` to the boot parameter lsm=.",
+            ),
+            check(
+                "signals",
+                self.root || self.signals,
+                if self.root || self.signals { "kept inside" } else { "not kept inside" }.to_owned(),
+                "Without root, an app can end Orrery and other apps by a signal. Start Orrery as root, or use kernel 6.12 or newer.",
             ),
         ]
     }

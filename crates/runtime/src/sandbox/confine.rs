@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError,
-    RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use super::Sandbox;
@@ -23,8 +23,9 @@ pub(super) fn scope() {
     let _ = restrict();
 }
 
-/// Everything can be read but what is hidden; nothing can be written but the own folders and devices. Signals, tracing and abstract
-/// sockets stay inside. A kernel without Landlock leaves the file permissions alone to protect, and `doctor` says so.
+/// Everything can be read but what is hidden; nothing can be written but the own folders and devices. Tracing stays inside, and
+/// from kernel 6.12 on signals and abstract sockets do too. A kernel without Landlock leaves the file permissions alone to protect. `doctor`
+/// tells of either.
 pub(super) fn files(sandbox: &Sandbox) -> Result<(), Failure> {
     let restrict = || -> Result<(), RulesetError> {
         let ruleset = Ruleset::default().handle_access(AccessFs::from_all(VERSION))?.scope(Scope::AbstractUnixSocket | Scope::Signal)?;
@@ -74,4 +75,9 @@ pub(super) fn is_available() -> bool {
     let restrict = || Ruleset::default().handle_access(AccessFs::MakeBlock)?.create()?.restrict_self();
     let answer = std::thread::spawn(move || restrict().is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)).join();
     answer.unwrap_or(false)
+}
+
+/// Whether the kernel lets a process refuse itself signals to the outside.
+pub(super) fn keeps_signals_in() -> bool {
+    Ruleset::default().set_compatibility(CompatLevel::HardRequirement).scope(Scope::Signal).is_ok()
 }
