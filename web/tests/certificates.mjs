@@ -75,6 +75,7 @@ await step("an owner's certificate takes its place", async () => {
   await says("HTTPS");
   assert.equal(await secret.inputValue(), "", "the key stays on the page");
   await row.getByRole("button", { name: "Remove the present one" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Remove it" }).click();
   await page.getByText("The certificate is gone").waitFor();
 });
 

@@ -163,6 +163,7 @@ await step("it starts by the clock, when its address is called, and when somethi
   await page.getByRole("button", { name: "Undo" }).click();
   await nightly.waitFor();
   await choose("when its address is called", "Remove");
+  await page.getByRole("dialog").getByRole("button", { name: "Remove the webhook" }).click();
   await starts.filter({ hasText: "when its address is called" }).waitFor({ state: "detached" });
   assert.equal((await call({ visitor: "Nobody" })).ok, false, "a removed webhook starts a run");
 

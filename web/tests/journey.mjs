@@ -140,6 +140,46 @@ await step("a variable reaches the app, and can be undone", async () => {
   await tidy(page, "variables");
 });
 
+await step("a sealed variable reaches the app, and nobody reads it", async () => {
+  const list = panel.getByRole("list", { name: "Variables" });
+  const row = (name) => list.getByRole("listitem").filter({ has: page.getByText(name, { exact: true }) });
+  const sealed = (name) => row(name).getByText("Sealed: only the app sees it");
+  const names = async () => (await asked(page, `{ environment(id: "${service.split("/")[5]}") { variables { edges { node { name isSealed } } } } }`)).data.environment.variables.edges.filter((edge) => edge.node.isSealed).map((edge) => edge.node.name);
+  await panel.getByRole("button", { name: "Seal GREETING" }).click();
+  await tidy(page, "sealing a variable");
+  await page.getByRole("dialog", { name: "Seal GREETING?" }).getByRole("button", { name: "Seal it" }).click();
+  await sealed("GREETING").waitFor();
+  await panel.getByLabel("Name").fill("API_SECRET");
+  await panel.getByLabel("Value", { exact: true }).fill("hush-hush");
+  await panel.getByLabel("Seal it").check();
+  await panel.getByRole("button", { name: "Add" }).click();
+  await sealed("API_SECRET").waitFor();
+  assert.deepEqual((await names()).sort(), ["API_SECRET", "GREETING"]);
+  await page.reload();
+  await sealed("GREETING").waitFor();
+  assert.equal(await panel.getByText("hush-hush").count(), 0);
+  await tidy(page, "sealed variables");
+  await reads(address, "Hello browser");
+  await panel.getByRole("button", { name: "Replace GREETING" }).click();
+  await row("GREETING").getByRole("combobox", { name: "New value" }).fill("sealed");
+  await row("GREETING").getByRole("button", { name: "Save" }).click();
+  await reads(address, "Hello sealed");
+  for (const name of ["API_SECRET", "GREETING"]) {
+    await panel.getByRole("button", { name: `Delete ${name}` }).click();
+    const dialog = page.getByRole("dialog", { name: `Delete ${name}?` });
+    const confirm = dialog.getByRole("button", { name: "Delete the variable" });
+    assert.ok(await confirm.isDisabled(), "it goes without its name");
+    await dialog.getByLabel(`Type ${name} to confirm`).fill(name);
+    await confirm.click();
+    await row(name).waitFor({ state: "detached" });
+  }
+  // What comes later knows the app by this word.
+  await panel.getByLabel("Name").fill("GREETING");
+  await panel.getByLabel("Value", { exact: true }).fill("browser");
+  await panel.getByRole("button", { name: "Add" }).click();
+  await reads(address, "Hello browser");
+});
+
 await step("it scales to three and back", async () => {
   await tab("Settings");
   await panel.getByLabel("Replicas", { exact: true }).fill("3");
@@ -199,6 +239,11 @@ await step("tokens are shown once, work, and end", async () => {
   await page.reload();
   assert.equal(await page.getByText(token).count(), 0);
   await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
+  const question = page.getByRole("dialog", { name: "Revoke browser test?" });
+  await question.getByRole("button", { name: "Keep it" }).click();
+  assert.ok((await me()).data.me.id, "a token ends without a confirmation");
+  await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
+  await question.getByRole("button", { name: "Revoke the token" }).click();
   await page.getByText("browser test is revoked").waitFor();
   assert.ok((await me()).errors);
 });

@@ -284,6 +284,7 @@ await step("a rule sends deployments to a webhook", async () => {
   await tidy(page, "webhooks");
   await rules.getByRole("button", { name: "What can be done" }).click();
   await page.getByRole("menuitem", { name: "Delete" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete the rule" }).click();
   await page.getByText("No rules").waitFor();
 });
 
@@ -314,7 +315,10 @@ await step("the operator sees the machine and everybody on it, sets a plan, and 
   await copies.first().waitFor();
   assert.equal(await copies.count(), 1);
   await tidy(page, "the operator's page");
-  await copies.getByRole("button", { name: /^Delete / }).click();
+  const copy = (await copies.locator("code").first().textContent()).trim();
+  await copies.getByRole("button", { name: `Delete ${copy}` }).click();
+  await page.getByRole("dialog").getByLabel(`Type ${copy} to confirm`).fill(copy);
+  await page.getByRole("dialog").getByRole("button", { name: "Delete the copy" }).click();
   await copies.waitFor({ state: "detached" });
   await other.page.goto(`${api}/operator`);
   await other.page.getByText("This page is for the operator").waitFor();
@@ -326,6 +330,9 @@ await step("another region is one choice away", async () => {
   await page.getByRole("button", { name: "Region local" }).click();
   await page.getByRole("menuitem", { name: "paris" }).waitFor();
   await page.keyboard.press("Escape");
+  await page.goto(`${service}/settings`);
+  const link = page.getByRole("complementary").getByRole("link", { name: "paris" });
+  assert.equal(new URL(await link.getAttribute("href")).host, "paris.example.com");
 });
 
 await step("a workspace's use is added up by project", async () => {

@@ -91,6 +91,80 @@ await step("its volume is backed up", async () => {
   await page.reload();
   await volume.getByLabel("Daily", { exact: true }).and(page.locator(":checked")).waitFor();
   await tidy(page, "storage");
+  const name = (await volume.getByRole("heading", { level: 2 }).textContent()).trim();
+  const backups = volume.getByRole("list", { name: "Backups" }).getByRole("listitem");
+  await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
+  await page.getByRole("menuitem", { name: "Restore" }).click();
+  const restore = page.getByRole("dialog", { name: "Restore this backup?" });
+  assert.ok(await restore.getByRole("button", { name: "Restore" }).isDisabled(), "files are replaced without the volume's name");
+  await restore.getByLabel(`Type ${name} to confirm`).fill(name);
+  await restore.getByRole("button", { name: "Restore" }).click();
+  await page.getByText("The backup is restored").waitFor(soon);
+  await restore.waitFor({ state: "detached" });
+  await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
+  await page.getByRole("menuitem", { name: "Delete" }).click();
+  const confirm = page.getByRole("dialog").getByRole("button", { name: "Delete the backup" });
+  await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill("something else");
+  assert.ok(await confirm.isDisabled(), "a backup goes without its name");
+  await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill(name);
+  await confirm.click();
+  await page.getByText("The backup is deleted").waitFor(soon);
+  await backups.first().waitFor({ state: "detached" });
+});
+
+await step("its volume is renamed, detached, found again and attached", async () => {
+  const volume = panel.getByRole("region", { name: "Volume cache-files" });
+  const idle = panel.getByRole("region", { name: "Volumes without a service" });
+  await panel.getByLabel("Name of the volume").fill("cache-files");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await volume.waitFor();
+  await volume.getByRole("button", { name: "Detach…" }).click();
+  await page.getByRole("dialog", { name: "Detach cache-files?" }).getByRole("button", { name: "Detach it" }).click();
+  await volume.waitFor({ state: "detached" });
+  await idle.getByText("cache-files").waitFor();
+  await tidy(page, "a volume without a service");
+  await page.goto(`${service}/storage`);
+  await idle.getByText("cache-files").waitFor();
+  await page.goBack();
+  await idle.getByRole("button", { name: "Attach cache-files" }).click();
+  await volume.waitFor();
+  await idle.waitFor({ state: "detached" });
+});
+
+await step("a port from outside is opened, and closed after a question", async () => {
+  await page.goto(`${service}/storage`);
+  const ports = panel.getByRole("region", { name: "TCP" });
+  await ports.getByLabel("Port of the app").fill("7000");
+  await ports.getByRole("button", { name: "Open", exact: true }).click();
+  const close = ports.locator(".row").filter({ hasText: "to port 7000 of the app" }).getByRole("button", { name: /^Close port/ });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Leave it open" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await close.click();
+  await page.getByRole("dialog").getByRole("button", { name: "Close the port" }).click();
+  await close.waitFor({ state: "detached" });
+});
+
+await step("a deployment is stopped after a question, and starts again", async () => {
+  await page.goto(`${service}/deployments`);
+  const row = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem").first();
+  const choose = async (name) => {
+    await row.getByRole("button", { name: "What can be done with this deployment" }).click();
+    await page.getByRole("menuitem", { name }).click();
+  };
+  await row.getByText("Live").waitFor(soon);
+  await choose("Stop");
+  const dialog = page.getByRole("dialog", { name: "Stop this deployment?" });
+  await tidy(page, "a question");
+  await dialog.getByRole("button", { name: "Let it run" }).click();
+  await dialog.waitFor({ state: "detached" });
+  await reads(address, "Hello");
+  await choose("Stop");
+  await dialog.getByRole("button", { name: "Stop it" }).click();
+  await row.getByText("Stopped").waitFor(soon);
+  await choose("Restart");
+  await row.getByText("Live").waitFor(soon);
+  await reads(address, "Hello");
 });
 
 await step("each container is listed and charted, and one that is killed is replaced", async () => {
@@ -182,6 +256,30 @@ await step("limits are set for each replica", async () => {
   await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
 });
 
+await step("what was set by a number is taken back by clearing it", async () => {
+  const saved = async () => {
+    await panel.getByRole("button", { name: "Save" }).click();
+    await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
+  };
+  const now = async () => {
+    const place = `environmentId: "${environment()}", serviceId: "${id()}"`;
+    const { serviceInstance, serviceInstanceLimitOverride: own } = (await asked(page, `{ serviceInstance(${place}) { drainingSeconds healthcheckTimeout } serviceInstanceLimitOverride(${place}) }`)).data;
+    return [serviceInstance.drainingSeconds, serviceInstance.healthcheckTimeout, own?.containers?.memoryBytes ?? null];
+  };
+  const [grace] = await now();
+  await panel.getByLabel("To finish before it is ended, seconds").fill("7");
+  await panel.getByLabel("Wait at most, seconds").fill("99");
+  await saved();
+  assert.deepEqual(await now(), [7, 99, 300_000_000]);
+  await panel.getByLabel("To finish before it is ended, seconds").fill("");
+  await panel.getByLabel("Wait at most, seconds").fill("");
+  await saved();
+  assert.deepEqual(await now(), [grace, null, 300_000_000]);
+  await panel.getByLabel("Memory, GB").fill("");
+  await saved();
+  assert.deepEqual(await now(), [grace, null, null]);
+});
+
 await step("a service may sleep", async () => {
   const may = panel.getByLabel("Let it sleep until the next request");
   await page.goto(`${service}/settings`);
@@ -191,6 +289,18 @@ await step("a service may sleep", async () => {
   await may.and(page.locator(":checked")).waitFor();
   await may.click();
   await may.and(page.locator(":not(:checked)")).waitFor();
+});
+
+await step("a service that was made for a region elsewhere is set to this one", async () => {
+  const region = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { region numReplicas } }`)).data.serviceInstance;
+  const { numReplicas } = await region();
+  await asked(page, `mutation { serviceInstanceUpdate(environmentId: "${environment()}", serviceId: "${id()}", input: { region: "us-west2", numReplicas: ${numReplicas} }) }`);
+  await page.goto(`${service}/settings`);
+  await panel.getByText("us-west2 is none of this server's").waitFor();
+  await panel.getByLabel("Region").selectOption("local");
+  await page.getByText("Saved").waitFor();
+  await panel.getByText("us-west2 is none of this server's").waitFor({ state: "detached" });
+  assert.deepEqual(await region(), { region: "local", numReplicas });
 });
 
 await step("a new project begins with a database", async () => {

@@ -69,6 +69,11 @@ fn people_share_a_workspace_as_far_as_their_roles_go() {
 }
 
 #[test]
+fn projects_have_environments_and_tokens_and_end_by_their_names_in_a_browser() {
+    browse("projects.mjs", &[]);
+}
+
+#[test]
 fn a_workflow_is_drawn_and_run_in_a_browser() {
     browse("flow.mjs", &[]);
 }

@@ -1,7 +1,7 @@
 import { useState } from "react";
 import { change } from "../api/client";
 import { CustomDomainIssueCertificateDocument, DomainCertificateRemoveDocument, DomainCertificateSetDocument, DomainHttpsSetDocument, type DomainsQuery } from "../gql";
-import { Act, Field } from "../ui/basic";
+import { Act, Asking, Button, Field } from "../ui/basic";
 import { State, type Tone } from "../ui/state";
 import { tell } from "../ui/toast";
 
@@ -68,9 +68,18 @@ export function Certificate({ domain, mayWrite }: { domain: CustomDomain; mayWri
                   Use it
                 </Act>
                 {used && (
-                  <Act size="small" kind="danger" done="The certificate is gone" act={() => change(DomainCertificateRemoveDocument, { id: domain.id })}>
-                    Remove the present one
-                  </Act>
+                  <Asking
+                    title={`Remove the certificate of ${domain.domain}?`}
+                    what="It and its private key are deleted here; to use it again you bring both. Until another one is there, visitors by https are warned."
+                    verb="Remove it"
+                    done="The certificate is gone"
+                    act={() => change(DomainCertificateRemoveDocument, { id: domain.id })}
+                    trigger={(ask) => (
+                      <Button size="small" kind="danger" onClick={ask}>
+                        Remove the present one
+                      </Button>
+                    )}
+                  />
                 )}
               </span>
             </div>

@@ -3,7 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
 import { change } from "../api/client";
 import { ContainerKillDocument, ContainerMetricsDocument, ContainersDocument, type ContainerMetricsQuery, type ContainersQuery } from "../gql";
-import { Act, Button, Command, Dialog, Empty, ErrorBox } from "../ui/basic";
+import { Button, Command, Confirm, Empty, ErrorBox } from "../ui/basic";
 import { Chart } from "../ui/chart";
 import { bytes, lastOf, momentsOf, onto, short, type Sample, type Window } from "../ui/series";
 import { State, type Tone } from "../ui/state";
@@ -114,24 +114,15 @@ function Row({ of, metrics, window, open, onOpen, alone }: { of: Container; metr
           {used ? <Usage name={`container ${of.index + 1}`} used={used} window={window} /> : <p className="quiet small">The first samples come within seconds.</p>}
         </div>
       )}
-      <Dialog title={`Kill container ${of.index + 1}?`} open={asking} onClose={() => setAsking(false)}>
-        <div className="section">
-          <p className="second">{alone ? "It is the only one: the service does not answer until the fresh one is healthy." : "The others take its requests until a fresh one is healthy."}</p>
-        </div>
-        <footer>
-          <Button onClick={() => setAsking(false)}>Keep it</Button>
-          <Act
-            kind="danger"
-            act={async () => {
-              await change(ContainerKillDocument, { environmentId: params.env, serviceId: params.service, id: of.id });
-              setAsking(false);
-            }}
-            done="A fresh container takes its place"
-          >
-            Kill the container
-          </Act>
-        </footer>
-      </Dialog>
+      <Confirm
+        title={`Kill container ${of.index + 1}?`}
+        what={alone ? "It is the only one: the service does not answer until the fresh one is healthy." : "The others take its requests until a fresh one is healthy."}
+        verb="Kill the container"
+        done="A fresh container takes its place"
+        act={() => change(ContainerKillDocument, { environmentId: params.env, serviceId: params.service, id: of.id })}
+        open={asking}
+        onClose={() => setAsking(false)}
+      />
     </li>
   );
 }

@@ -1,6 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
+import { useState } from "react";
 import { change } from "../api/client";
 import {
   DeploymentApproveDocument,
@@ -13,7 +14,7 @@ import {
   DeploymentStopDocument,
   type DeploymentRowFragment,
 } from "../gql";
-import { Act, Button, Command, copyText, Empty, ErrorBox } from "../ui/basic";
+import { Act, Button, Command, Confirm, copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
 import { DeploymentState, isUnderWay } from "../ui/state";
@@ -129,27 +130,50 @@ export function Approval({ deployment }: { deployment: DeploymentRowFragment }) 
 }
 
 export function DeploymentMenu({ deployment, live, can }: { deployment: DeploymentRowFragment; live: boolean; can: boolean }) {
+  const [ending, setEnding] = useState<"stop" | "remove" | null>(null);
   const run = (work: Promise<unknown>, text: string) => void work.then(() => tell(text), tell.problem);
   return (
-    <Menu
-      align="end"
-      trigger={
-        <button type="button" className="icon-button" aria-label="What can be done with this deployment">
-          <MoreHorizontal size={16} />
-        </button>
-      }
-    >
-      {can && deployment.canRollback && !live && <Item onSelect={() => run(change(DeploymentRollbackDocument, { id: deployment.id }), "Rolling back to this deployment")}>Roll back to this</Item>}
-      {can && deployment.canRedeploy && <Item onSelect={() => run(change(DeploymentRedeployDocument, { id: deployment.id }), "Deploying the same source again")}>Deploy again</Item>}
-      {can && live && <Item onSelect={() => run(change(DeploymentRestartDocument, { id: deployment.id }), "Restarting, one copy after the other")}>Restart</Item>}
-      {can && isUnderWay(deployment.status) && <Item onSelect={() => run(change(DeploymentCancelDocument, { id: deployment.id }), "Cancelled")}>Cancel</Item>}
-      {can && live && !deployment.deploymentStopped && <Item onSelect={() => run(change(DeploymentStopDocument, { id: deployment.id }), "Stopped")}>Stop</Item>}
-      {can && live && (
-        <Item tone="danger" onSelect={() => run(change(DeploymentRemoveDocument, { id: deployment.id }), "Taken out of service")}>
-          Take out of service
-        </Item>
-      )}
-      <Item onSelect={() => void copyText(deployment.id).then(() => tell("Copied the deployment id"))}>Copy the deployment id</Item>
-    </Menu>
+    <>
+      <Menu
+        align="end"
+        trigger={
+          <button type="button" className="icon-button" aria-label="What can be done with this deployment">
+            <MoreHorizontal size={16} />
+          </button>
+        }
+      >
+        {can && deployment.canRollback && !live && <Item onSelect={() => run(change(DeploymentRollbackDocument, { id: deployment.id }), "Rolling back to this deployment")}>Roll back to this</Item>}
+        {can && deployment.canRedeploy && <Item onSelect={() => run(change(DeploymentRedeployDocument, { id: deployment.id }), "Deploying the same source again")}>Deploy again</Item>}
+        {can && live && <Item onSelect={() => run(change(DeploymentRestartDocument, { id: deployment.id }), "Restarting, one copy after the other")}>Restart</Item>}
+        {can && isUnderWay(deployment.status) && <Item onSelect={() => run(change(DeploymentCancelDocument, { id: deployment.id }), "Cancelled")}>Cancel</Item>}
+        {can && live && !deployment.deploymentStopped && <Item onSelect={() => setEnding("stop")}>Stop…</Item>}
+        {can && live && (
+          <Item tone="danger" onSelect={() => setEnding("remove")}>
+            Take out of service…
+          </Item>
+        )}
+        <Item onSelect={() => void copyText(deployment.id).then(() => tell("Copied the deployment id"))}>Copy the deployment id</Item>
+      </Menu>
+      <Confirm
+        title="Stop this deployment?"
+        what="Its containers end, and the service does not answer until it is restarted or deployed again."
+        verb="Stop it"
+        keep="Let it run"
+        done="Stopped"
+        act={() => change(DeploymentStopDocument, { id: deployment.id })}
+        open={ending === "stop"}
+        onClose={() => setEnding(null)}
+      />
+      <Confirm
+        title="Take this deployment out of service?"
+        what="Its containers end and it serves nobody any more. The service does not answer until something is deployed again."
+        verb="Take it out of service"
+        keep="Let it run"
+        done="Taken out of service"
+        act={() => change(DeploymentRemoveDocument, { id: deployment.id })}
+        open={ending === "remove"}
+        onClose={() => setEnding(null)}
+      />
+    </>
   );
 }

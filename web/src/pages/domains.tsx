@@ -4,9 +4,8 @@ import { Trash2 } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument, ServiceDomainCreateDocument, ServiceDomainDeleteDocument } from "../gql";
-import { Act, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Asking, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { State } from "../ui/state";
-import { tell } from "../ui/toast";
 import { Certificate, CertificateState } from "./certificate";
 import { useProject } from "./environment";
 import { addressOf, useInstance } from "./service";
@@ -50,9 +49,7 @@ export function Domains() {
                 {domain.targetPort && <span className="quiet small">port {domain.targetPort}</span>}
                 <State tone={domain.syncStatus === "ACTIVE" ? "healthy" : "waiting"}>{domain.syncStatus === "ACTIVE" ? "Routed" : "Being set up"}</State>
                 {viewerCanWrite && (
-                  <button type="button" className="icon-button" aria-label={`Delete ${domain.domain}`} onClick={() => void change(ServiceDomainDeleteDocument, { id: domain.id }).then(() => tell(`${domain.domain} is gone`), tell.problem)}>
-                    <Trash2 size={14} />
-                  </button>
+                  <Detach domain={domain.domain} what="The service does not answer there any more, and somebody else may take the name." act={() => change(ServiceDomainDeleteDocument, { id: domain.id })} />
                 )}
               </li>
             ))}
@@ -64,9 +61,7 @@ export function Domains() {
                 <State tone={domain.status.verified ? "healthy" : "waiting"}>{domain.status.verified ? "Verified" : "Waiting for DNS"}</State>
                 <CertificateState domain={domain} />
                 {viewerCanWrite && (
-                  <button type="button" className="icon-button" aria-label={`Delete ${domain.domain}`} onClick={() => void change(CustomDomainDeleteDocument, { id: domain.id }).then(() => tell(`${domain.domain} is gone`), tell.problem)}>
-                    <Trash2 size={14} />
-                  </button>
+                  <Detach domain={domain.domain} what="The service does not answer there any more, and the domain's certificate is deleted. Attached again, it has to be verified again." act={() => change(CustomDomainDeleteDocument, { id: domain.id })} />
                 )}
                 {domain.status.dnsRecords.length > 0 && !domain.status.verified && (
                   <div className="table-wrap" style={{ flexBasis: "100%" }}>
@@ -155,5 +150,22 @@ export function Domains() {
         </section>
       )}
     </div>
+  );
+}
+
+function Detach({ domain, what, act }: { domain: string; what: string; act: () => Promise<unknown> }) {
+  return (
+    <Asking
+      title={`Delete ${domain}?`}
+      what={what}
+      verb="Delete the domain"
+      done={`${domain} is gone`}
+      act={act}
+      trigger={(ask) => (
+        <button type="button" className="icon-button" aria-label={`Delete ${domain}`} onClick={ask}>
+          <Trash2 size={14} />
+        </button>
+      )}
+    />
   );
 }

@@ -3,7 +3,7 @@ import { BarChart3, Pencil } from "lucide-react";
 import { useMemo, useState } from "react";
 import { change } from "../api/client";
 import { ApiKeyRevokeDocument, ApiKeysDocument, ApiKeyUpdateDocument, ApiKeyUsageDocument, type ApiKeyKind, type ApiKeyRowFragment } from "../gql";
-import { Act, Button, Dialog, ErrorBox, Field } from "../ui/basic";
+import { Act, Asking, Button, Dialog, ErrorBox, Field } from "../ui/basic";
 import { Chart } from "../ui/chart";
 import { short } from "../ui/series";
 import { Ago, Until } from "../ui/time";
@@ -98,24 +98,19 @@ export function KeyTable({ keys, name, limited }: { keys: ApiKeyRowFragment[]; n
 }
 
 function Revoke({ of }: { of: ApiKeyRowFragment }) {
-  const [asking, setAsking] = useState(false);
   return (
-    <>
-      <Button size="small" kind="danger" aria-label={`Revoke ${of.label}`} onClick={() => setAsking(true)}>
-        Revoke
-      </Button>
-      <Dialog title={`Revoke ${of.label}?`} open={asking} onClose={() => setAsking(false)}>
-        <div className="section">
-          <p className="second">Whatever still uses this key is refused from its next request on. A revoked key does not come back.</p>
-        </div>
-        <footer>
-          <Button onClick={() => setAsking(false)}>Keep it</Button>
-          <Act kind="danger" act={() => change(ApiKeyRevokeDocument, { id: of.id })} done={`${of.label} is revoked`}>
-            Revoke the key
-          </Act>
-        </footer>
-      </Dialog>
-    </>
+    <Asking
+      title={`Revoke ${of.label}?`}
+      what="Whatever still uses this key is refused from its next request on. A revoked key does not come back."
+      verb="Revoke the key"
+      done={`${of.label} is revoked`}
+      act={() => change(ApiKeyRevokeDocument, { id: of.id })}
+      trigger={(ask) => (
+        <Button size="small" kind="danger" aria-label={`Revoke ${of.label}`} onClick={ask}>
+          Revoke
+        </Button>
+      )}
+    />
   );
 }
 

@@ -3,7 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, problemOf } from "../api/client";
 import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
-import { Act, Button, Dialog, ErrorBox, Field, Shown } from "../ui/basic";
+import { Act, Button, Confirm, ErrorBox, Field, Shown } from "../ui/basic";
 import { tell } from "../ui/toast";
 import { useViewer } from "../viewer";
 import { plans } from "./plan-switch";
@@ -82,17 +82,16 @@ function Row({ of, workspace }: { of: Member; workspace: Workspace }) {
       ) : (
         <span className="badge">{roles[of.workspaceRole][0]}</span>
       )}
-      <Dialog title={`Remove ${of.email}?`} open={removing} onClose={() => setRemoving(false)}>
-        <div className="section">
-          <p className="second">They and their tokens no longer reach anything in {workspace.name}, from their next request on.</p>
-        </div>
-        <footer>
-          <Button onClick={() => setRemoving(false)}>Keep them</Button>
-          <Act kind="danger" act={() => change(WorkspaceUserRemoveDocument, { workspaceId: workspace.id, userId: of.id })} done={`${of.email} is no longer a member`}>
-            Remove
-          </Act>
-        </footer>
-      </Dialog>
+      <Confirm
+        title={`Remove ${of.email}?`}
+        what={`They and their tokens no longer reach anything in ${workspace.name}, from their next request on.`}
+        verb="Remove"
+        keep="Keep them"
+        done={`${of.email} is no longer a member`}
+        act={() => change(WorkspaceUserRemoveDocument, { workspaceId: workspace.id, userId: of.id })}
+        open={removing}
+        onClose={() => setRemoving(false)}
+      />
     </li>
   );
 }

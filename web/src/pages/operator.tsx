@@ -9,7 +9,7 @@ import {
   type OperatorHealthQuery,
   type OperatorQuery,
 } from "../gql";
-import { Act, Command, Empty, ErrorBox } from "../ui/basic";
+import { Act, Asking, Button, Command, Empty, ErrorBox } from "../ui/basic";
 import { Bar } from "../ui/frame";
 import { Meter } from "../ui/meter";
 import { bytes } from "../ui/series";
@@ -217,9 +217,19 @@ function Backups({ backups }: { backups: OperatorQuery["operator"]["backups"] })
                   <Ago at={one.createdAt} />, {bytes(one.bytes)}
                 </small>
               </span>
-              <Act size="small" kind="danger" aria-label={`Delete ${one.name}`} act={() => change(OperatorBackupDeleteDocument, { name: one.name })} done="The copy is deleted">
-                Delete
-              </Act>
+              <Asking
+                title="Delete this copy?"
+                name={one.name}
+                what="What it holds of the server's state cannot be had again."
+                verb="Delete the copy"
+                done="The copy is deleted"
+                act={() => change(OperatorBackupDeleteDocument, { name: one.name })}
+                trigger={(ask) => (
+                  <Button size="small" kind="danger" aria-label={`Delete ${one.name}`} onClick={ask}>
+                    Delete
+                  </Button>
+                )}
+              />
             </li>
           ))}
         </ul>

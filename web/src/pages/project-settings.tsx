@@ -3,7 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
 import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
-import { Act, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
+import { Act, Asking, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
 import { Ago } from "../ui/time";
 import { NewEnvironment, ProjectFrame, useProject } from "./environment";
 import { VariableList } from "./variables";
@@ -189,15 +189,24 @@ function ProjectTokens() {
           <Empty title="No project tokens" />
         </div>
       ) : (
-        <ul className="sheet list">
+        <ul className="sheet list" aria-label="Project tokens">
           {tokens.map((token) => (
             <li key={token.id}>
               <span className="grow cut">{token.name}</span>
               <code className="quiet">{token.displayToken}</code>
               <span className="badge">{list.find((one) => one.id === token.environmentId)?.name}</span>
-              <Act size="small" kind="danger" act={() => change(ProjectTokenDeleteDocument, { id: token.id })} done="Revoked">
-                Revoke
-              </Act>
+              <Asking
+                title={`Revoke ${token.name}?`}
+                what="Whatever still deploys with this token is refused from its next request on. A revoked token does not come back."
+                verb="Revoke the token"
+                done={`${token.name} is revoked`}
+                act={() => change(ProjectTokenDeleteDocument, { id: token.id })}
+                trigger={(ask) => (
+                  <Button size="small" kind="danger" aria-label={`Revoke ${token.name}`} onClick={ask}>
+                    Revoke
+                  </Button>
+                )}
+              />
             </li>
           ))}
         </ul>

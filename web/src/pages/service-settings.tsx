@@ -3,7 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { Minus, Plus } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
-import { LimitsDocument, LimitsUpdateDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
+import { CommitPatchDocument, LimitsDocument, LimitsUpdateDocument, RegionEndpointsDocument, RegionsDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
 import { Act, Button, ConfirmByName, Field } from "../ui/basic";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
@@ -19,6 +19,7 @@ export function ServiceSettings() {
     <div className="panel-body">
       <fieldset disabled={!viewerCanWrite} style={{ border: 0, margin: 0, padding: 0, minWidth: 0 }} className="stack loose">
         <Scale put={put} />
+        <Region put={put} />
         <Limits />
         <Group title="Build" note="Used by the next deployment." put={put} fields={["buildCommand", "rootDirectory", "watchPatterns"]} />
         <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
@@ -50,6 +51,9 @@ export function ServiceSettings() {
 }
 
 type Put = (input: ServiceInstanceUpdateInput) => Promise<unknown>;
+
+/** Takes settings of the section `deploy` back to what holds without them. An update leaves alone what is null in it; a patch removes that. */
+const takeBack = (env: string, service: string, deploy: Record<string, unknown>) => change(CommitPatchDocument, { environmentId: env, patch: { services: { [service]: { deploy } } } });
 
 function Scale({ put }: { put: Put }) {
   const instance = useInstance();
@@ -87,6 +91,41 @@ function Scale({ put }: { put: Put }) {
   );
 }
 
+/** Where the replicas run. Other servers keep apps of their own: one goes there, nothing is moved there. */
+function Region({ put }: { put: Put }) {
+  const { project } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const instance = useInstance();
+  const { data } = useQuery(RegionsDocument, { variables: { projectId: project } });
+  const others = useQuery(RegionEndpointsDocument).data?.regionEndpoints.filter((one) => !one.current) ?? [];
+  const here = data?.regions.map((one) => one.name) ?? [];
+  const now = instance.region ?? here[0] ?? "";
+  return (
+    <section className="stack tight">
+      <h2>Where it runs</h2>
+      <div className="two-columns">
+        <Field label="Region" hint={data && !here.includes(now) ? `${now} is none of this server's: the replicas run in ${here.join(", ")}` : undefined}>
+          <select className="select" value={now} onChange={(event) => void put({ region: event.target.value, numReplicas: instance.numReplicas ?? 1 }).then(() => tell("Saved"), tell.problem)}>
+            {[...new Set([now, ...here])].map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </Field>
+      </div>
+      {others.length > 0 && (
+        <p className="second small">
+          Other regions are servers with accounts and projects of their own:{" "}
+          {others.map((one, at) => (
+            <span key={one.name}>
+              {at > 0 && ", "}
+              <a href={one.url}>{one.name}</a>
+            </span>
+          ))}
+        </p>
+      )}
+    </section>
+  );
+}
+
 /** What each replica may use; `containers` is the wire's word for it. */
 function Limits() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
@@ -97,11 +136,12 @@ function Limits() {
   const now = { cpu: own?.cpu ? String(own.cpu) : "", memory: own?.memoryBytes ? String(own.memoryBytes / 1e9) : "" };
   const { cpu = now.cpu, memory = now.memory } = edited;
   const bad = [cpu, memory].some((text) => text !== "" && !(Number(text) > 0));
-  const changed = (cpu !== "" && cpu !== now.cpu) || (memory !== "" && memory !== now.memory);
+  const changed = cpu !== now.cpu || memory !== now.memory;
+  const taken = { ...(cpu === "" && now.cpu !== "" && { cpu: null }), ...(memory === "" && now.memory !== "" && { memoryBytes: null }) };
   return (
     <section className="stack tight">
       <h2>Limits of a replica</h2>
-      <p className="second small">With the next deployment. A replica that needs more memory is ended and started again.</p>
+      <p className="second small">With the next deployment. A replica that needs more memory is ended and started again. An empty field takes a limit back, and deploys.</p>
       <div className="two-columns">
         <Field label="vCPU">
           <input className="input numbers" inputMode="decimal" value={cpu} placeholder={all?.cpu ? String(all.cpu) : "no limit"} onChange={(event) => setEdited({ ...edited, cpu: event.target.value.trim() })} />
@@ -116,7 +156,8 @@ function Limits() {
             kind="primary"
             disabled={bad}
             act={async () => {
-              await change(LimitsUpdateDocument, { input: { environmentId: env, serviceId: service, vCPUs: cpu ? Number(cpu) : null, memoryGB: memory ? Number(memory) : null } });
+              if (cpu !== "" || memory !== "") await change(LimitsUpdateDocument, { input: { environmentId: env, serviceId: service, vCPUs: cpu ? Number(cpu) : null, memoryGB: memory ? Number(memory) : null } });
+              if (Object.keys(taken).length > 0) await takeBack(env, service, { limitOverride: { containers: taken } });
               setEdited({});
             }}
             done="Saved"
@@ -147,12 +188,18 @@ const labels: Record<Key, [label: string, placeholder: string, hint?: string]> =
 const numeric = new Set<Key>(["healthcheckTimeout", "drainingSeconds", "overlapSeconds"]);
 const lists = new Set<Key>(["watchPatterns", "preDeployCommand"]);
 
+function number(label: string, text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new Error(`${label}: ${text} is not a whole number. Nothing was changed.`);
+  return Number(text);
+}
+
 function asText(value: unknown): string {
   if (value === null || value === undefined) return "";
   return Array.isArray(value) ? value.join(", ") : String(value);
 }
 
 function Group({ title, note, fields, put }: { title: string; note: string; fields: Key[]; put: Put }) {
+  const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const instance = useInstance();
   const [edited, setEdited] = useState<Partial<Record<Key, string>>>({});
   const dirty = fields.some((key) => edited[key] !== undefined && edited[key] !== asText(instance[key]));
@@ -173,14 +220,17 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
             kind="primary"
             act={async () => {
               const input: Record<string, unknown> = {};
+              const taken: Record<string, null> = {};
               for (const [key, text] of Object.entries(edited) as [Key, string][]) {
                 const value = text.trim();
-                if (numeric.has(key)) input[key] = value === "" ? null : Number(value);
+                if (numeric.has(key) && value === "") taken[key] = null;
+                else if (numeric.has(key)) input[key] = number(labels[key][0], value);
                 else if (key === "preDeployCommand") input[key] = value ? [value] : [];
                 else if (lists.has(key)) input[key] = value.split(",").map((one) => one.trim()).filter(Boolean);
                 else input[key] = value;
               }
-              await put(input as ServiceInstanceUpdateInput);
+              if (Object.keys(input).length > 0) await put(input as ServiceInstanceUpdateInput);
+              if (Object.keys(taken).length > 0) await takeBack(env, service, taken);
               setEdited({});
             }}
             done="Saved"
@@ -198,6 +248,7 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
 
 function Restart({ put }: { put: Put }) {
   const instance = useInstance();
+  const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const save = (input: ServiceInstanceUpdateInput) => void put(input).then(() => tell("Saved"), tell.problem);
   return (
     <section className="stack tight">
@@ -211,7 +262,18 @@ function Restart({ put }: { put: Put }) {
           </select>
         </Field>
         <Field label="At most, times">
-          <input className="input" inputMode="numeric" defaultValue={instance.restartPolicyMaxRetries} onBlur={(event) => Number(event.target.value) !== instance.restartPolicyMaxRetries && save({ restartPolicyMaxRetries: Number(event.target.value) })} />
+          <input
+            className="input"
+            inputMode="numeric"
+            key={instance.restartPolicyMaxRetries}
+            defaultValue={instance.restartPolicyMaxRetries}
+            onBlur={(event) => {
+              const wanted = event.target.value.trim();
+              if (wanted === String(instance.restartPolicyMaxRetries)) return;
+              if (wanted === "") void takeBack(env, service, { restartPolicyMaxRetries: null }).then(() => tell("Saved"), tell.problem);
+              else save({ restartPolicyMaxRetries: Number(wanted) });
+            }}
+          />
         </Field>
       </div>
     </section>

@@ -3,8 +3,8 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { ask, change, Problem } from "../api/client";
-import { BackupCreateDocument, BackupDeleteDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
-import { Act, Button, Command, ConfirmByName, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
+import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
+import { Act, Asking, Button, Command, Confirm, ConfirmByName, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
 import { tell } from "../ui/toast";
@@ -29,11 +29,13 @@ export function Storage() {
   const { serviceName } = useInstance();
   const { data, error, refetch } = useQuery(StorageDocument, { variables: { projectId: project, environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
-  const volumes = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => one.serviceId === service);
+  const all = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => !one.isPendingDeletion);
+  const volumes = all.filter((one) => one.serviceId === service);
+  const idle = all.filter((one) => one.serviceId === null);
   return (
     <div className="panel-body">
       {volumes.map((volume) => (
-        <Volume key={volume.id} of={volume} refetch={() => void refetch()} />
+        <Volume key={volume.id} of={volume} env={env} />
       ))}
       {volumes.length === 0 && (
         <Empty title="No volume">
@@ -42,8 +44,97 @@ export function Storage() {
           {viewerCanWrite && <Command>{`orrery railway -- volume --service ${serviceName} add --mount-path /data`}</Command>}
         </Empty>
       )}
+      {idle.length > 0 && <Idle volumes={idle} env={env} service={service} isFree={volumes.length === 0} />}
       <Ports env={env} service={service} ports={data.tcpProxies} />
     </div>
+  );
+}
+
+/** Volumes of the environment that no service has. */
+function Idle({ volumes, env, service, isFree }: { volumes: Instance[]; env: string; service: string; isFree: boolean }) {
+  const { viewerCanWrite } = useProject();
+  return (
+    <section className="stack tight" aria-label="Volumes without a service">
+      <h2>Volumes without a service</h2>
+      <ul className="sheet list">
+        {volumes.map((one) => (
+          <li key={one.id} style={{ flexWrap: "wrap" }}>
+            <span className="grow stack" style={{ gap: 0 }}>
+              <span className="cut">{one.volume.name}</span>
+              <small className="quiet">
+                <code>{one.mountPath}</code>, {megabytes(one.currentSizeMB)} of {megabytes(one.sizeMB)}
+              </small>
+            </span>
+            {viewerCanWrite && (
+              <>
+                <Act size="small" disabled={!isFree} title={isFree ? undefined : "A service has one volume"} aria-label={`Attach ${one.volume.name}`} act={() => change(VolumeInstanceUpdateDocument, { id: one.volume.id, environmentId: env, input: { serviceId: service } })} done={`${one.volume.name} is attached`}>
+                  Attach here
+                </Act>
+                <DeleteVolume of={one} />
+              </>
+            )}
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function DeleteVolume({ of }: { of: Instance }) {
+  return (
+    <ConfirmByName
+      title={`Delete ${of.volume.name}?`}
+      name={of.volume.name}
+      verb="Delete the volume"
+      what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then."
+      act={() => change(VolumeDeleteDocument, { id: of.volume.id })}
+    />
+  );
+}
+
+/** What a volume is called and where the app sees it, and taking it from the app. */
+function Place({ of, env }: { of: Instance; env: string }) {
+  const [name, setName] = useState<string | null>(null);
+  const [path, setPath] = useState<string | null>(null);
+  const wanted = { name: (name ?? of.volume.name).trim(), path: (path ?? of.mountPath).trim() };
+  const [renames, moves] = [wanted.name !== of.volume.name, wanted.path !== of.mountPath];
+  return (
+    <>
+      <div className="two-columns">
+        <Field label="Name of the volume">
+          <input className="input" value={name ?? of.volume.name} onChange={(event) => setName(event.target.value)} />
+        </Field>
+        <Field label="Folder in the app" hint="Another folder deploys the service again">
+          <input className="input mono" value={path ?? of.mountPath} onChange={(event) => setPath(event.target.value)} spellCheck={false} />
+        </Field>
+      </div>
+      <div className="row wrap">
+        {(renames || moves) && (
+          <Act
+            kind="primary"
+            disabled={!wanted.name || !wanted.path.startsWith("/")}
+            act={async () => {
+              if (renames) await change(VolumeUpdateDocument, { id: of.volume.id, input: { name: wanted.name } });
+              if (moves) await change(VolumeInstanceUpdateDocument, { id: of.volume.id, environmentId: env, input: { mountPath: wanted.path } });
+              setName(null);
+              setPath(null);
+            }}
+            done="Saved"
+          >
+            Save
+          </Act>
+        )}
+        <Asking
+          title={`Detach ${of.volume.name}?`}
+          what="The service is deployed again without its files. They stay as they are, and can be attached again, here or to another service of this environment."
+          verb="Detach it"
+          done={`${of.volume.name} is detached`}
+          act={() => change(VolumeInstanceUpdateDocument, { id: of.volume.id, environmentId: env, input: { serviceId: null } })}
+          trigger={(ask) => <Button onClick={ask}>Detach…</Button>}
+        />
+        <DeleteVolume of={of} />
+      </div>
+    </>
   );
 }
 
@@ -63,13 +154,14 @@ function NewVolume({ project, env, service }: { project: string; env: string; se
 
 const kinds = { DAILY: "Daily", WEEKLY: "Weekly", MONTHLY: "Monthly" } as const satisfies Record<VolumeInstanceBackupScheduleKind, string>;
 
-function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
+function Volume({ of, env }: { of: Instance; env: string }) {
   const { viewerCanWrite } = useProject();
   const asked = useQuery(BackupsDocument, { variables: { volumeInstanceId: of.id }, fetchPolicy: "cache-and-network" });
   const backups = asked.data?.volumeInstanceBackupList ?? [];
   const [wanted, setWanted] = useState<VolumeInstanceBackupScheduleKind[] | null>(null);
   const scheduled = wanted ?? asked.data?.volumeInstanceBackupScheduleList.map((one) => one.kind) ?? [];
   const [restoring, setRestoring] = useState<string | null>(null);
+  const [deleting, setDeleting] = useState<(typeof backups)[number] | null>(null);
   return (
     <section className="stack" aria-label={`Volume ${of.volume.name}`}>
       <div className="row between wrap">
@@ -118,7 +210,7 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
         )}
       </div>
       {asked.error && !asked.data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the app goes on.</p>}
+      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.</p>}
       {backups.length > 0 && (
         <ul className="sheet list" aria-label="Backups">
           {backups.map((backup) => (
@@ -145,8 +237,11 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
                   }
                 >
                   <Item onSelect={() => setRestoring(backup.id)}>Restore…</Item>
-                  <Item tone="danger" onSelect={() => void change(BackupDeleteDocument, { instance: of.id, backup: backup.id }).then((made) => over(made.volumeInstanceBackupDelete.workflowId)).then(() => asked.refetch()).then(() => tell("The backup is deleted"), tell.problem)}>
-                    Delete
+                  {backup.expiresAt && (
+                    <Item onSelect={() => void change(BackupLockDocument, { instance: of.id, backup: backup.id }).then(() => tell("The backup is kept for good"), tell.problem)}>Keep for good</Item>
+                  )}
+                  <Item tone="danger" onSelect={() => setDeleting(backup)}>
+                    Delete…
                   </Item>
                 </Menu>
               )}
@@ -154,31 +249,31 @@ function Volume({ of, refetch }: { of: Instance; refetch: () => void }) {
           ))}
         </ul>
       )}
-      <Dialog title="Restore this backup?" open={restoring !== null} onClose={() => setRestoring(null)}>
-        <div className="section">
-          <p className="second">
-            The files of {of.volume.name} become what they were then, and what was written since is lost. The service restarts with them.
-          </p>
-        </div>
-        <footer>
-          <Button onClick={() => setRestoring(null)}>Keep the files</Button>
-          <Act
-            kind="danger"
-            act={async () => {
-              await over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId);
-              setRestoring(null);
-            }}
-            done="The backup is restored"
-          >
-            Restore
-          </Act>
-        </footer>
-      </Dialog>
-      {viewerCanWrite && (
-        <div>
-          <ConfirmByName title={`Delete ${of.volume.name}?`} name={of.volume.name} verb="Delete the volume" what="Its files and its backups are deleted in every environment, and do not come back." act={() => change(VolumeDeleteDocument, { id: of.volume.id }).then(refetch)} />
-        </div>
-      )}
+      <Confirm
+        title="Restore this backup?"
+        what={`The files of ${of.volume.name} become what they were then, and what was written since is lost. The service restarts with them.`}
+        verb="Restore"
+        keep="Keep the files"
+        name={of.volume.name}
+        act={async () => over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId)}
+        done="The backup is restored"
+        open={restoring !== null}
+        onClose={() => setRestoring(null)}
+      />
+      <Confirm
+        title="Delete this backup?"
+        what={`What ${of.volume.name} held then cannot be had again.`}
+        verb="Delete the backup"
+        name={deleting?.name ?? of.volume.name}
+        act={async () => {
+          await over((await change(BackupDeleteDocument, { instance: of.id, backup: deleting!.id })).volumeInstanceBackupDelete.workflowId);
+          await asked.refetch();
+        }}
+        done="The backup is deleted"
+        open={deleting !== null}
+        onClose={() => setDeleting(null)}
+      />
+      {viewerCanWrite && <Place of={of} env={env} />}
     </section>
   );
 }
@@ -194,9 +289,19 @@ function Ports({ env, service, ports }: { env: string; service: string; ports: S
           <Command>{`${one.domain}:${one.proxyPort}`}</Command>
           <span className="small quiet grow">to port {one.applicationPort} of the app</span>
           {viewerCanWrite && (
-            <button type="button" className="icon-button" aria-label={`Close port ${one.proxyPort}`} onClick={() => void change(TcpProxyDeleteDocument, { id: one.id }).catch(tell.problem)}>
-              <Trash2 size={14} />
-            </button>
+            <Asking
+              title={`Close port ${one.proxyPort}?`}
+              what="Whoever is connected through it is cut off. Opened again, the app may get another port."
+              verb="Close the port"
+              keep="Leave it open"
+              done={`Port ${one.proxyPort} is closed`}
+              act={() => change(TcpProxyDeleteDocument, { id: one.id })}
+              trigger={(ask) => (
+                <button type="button" className="icon-button" aria-label={`Close port ${one.proxyPort}`} onClick={ask}>
+                  <Trash2 size={14} />
+                </button>
+              )}
+            />
           )}
         </div>
       ))}

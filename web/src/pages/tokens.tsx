@@ -2,7 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { ApiTokenCreateDocument, ApiTokenDeleteDocument, TokensDocument } from "../gql";
-import { Act, Empty, ErrorBox, Field, Shown } from "../ui/basic";
+import { Act, Asking, Button, Empty, ErrorBox, Field, Shown } from "../ui/basic";
 import { Until } from "../ui/time";
 import { useViewer } from "../viewer";
 import { AccountFrame } from "./account-frame";
@@ -70,9 +70,18 @@ export function Tokens() {
               <code className="quiet">{token.displayToken}</code>
               <span className="badge phone-hide">{viewer.workspaces.find((one) => one.id === token.workspaceId)?.name ?? "Personal"}</span>
               {token.expiresAt && (new Date(token.expiresAt) < new Date() ? <span className="badge" data-tone="failed">Expired</span> : <span className="small quiet">until <Until at={token.expiresAt} /></span>)}
-              <Act size="small" kind="danger" act={() => change(ApiTokenDeleteDocument, { id: token.id })} done={`${token.name} is revoked`}>
-                Revoke
-              </Act>
+              <Asking
+                title={`Revoke ${token.name}?`}
+                what="Whatever still uses this token is refused from its next request on. A revoked token does not come back."
+                verb="Revoke the token"
+                done={`${token.name} is revoked`}
+                act={() => change(ApiTokenDeleteDocument, { id: token.id })}
+                trigger={(ask) => (
+                  <Button size="small" kind="danger" aria-label={`Revoke ${token.name}`} onClick={ask}>
+                    Revoke
+                  </Button>
+                )}
+              />
             </li>
           ))}
         </ul>

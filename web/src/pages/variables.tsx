@@ -4,13 +4,22 @@ import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
 import { useMemo, useState } from "react";
 import { change } from "../api/client";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
-import { Act, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Asking, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { ReferenceInput } from "../ui/reference-input";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
 
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+type Document = Record<string, { isSealed?: boolean }>;
+
+/** The names whose values nobody reads: no list of values has them, the environment's document says that they are there. */
+function sealedOf(config: unknown, service: string | null): string[] {
+  const { services, sharedVariables } = config as { services?: Record<string, { variables?: Document }>; sharedVariables?: Document };
+  const all = (service ? services?.[service]?.variables : sharedVariables) ?? {};
+  return Object.keys(all).filter((name) => all[name].isSealed);
+}
 
 export function Variables() {
   const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
@@ -36,19 +45,21 @@ export function VariableList({ project, env, service, name: of }: { project: str
     );
   }
   if (!data) return error ? <ErrorBox error={error} retry={() => void refetch()} /> : null;
-  const plain = data.plain as Record<string, string | null>;
+  const sealed = sealedOf(data.environment.config, service);
+  const plain: Record<string, string | null> = { ...data.plain, ...Object.fromEntries(sealed.map((name) => [name, null])) };
   const rendered = data.rendered as Record<string, string | null>;
-  const names = Object.keys(plain);
+  const names = Object.keys(plain).sort();
   const own = names.filter((name) => !name.startsWith("RAILWAY_"));
   const provided = Object.keys(rendered).filter((name) => name.startsWith("RAILWAY_"));
 
-  const stage = service ? (name: string, value: string) => change(StageChangesDocument, { environmentId: env, merge: true, input: { services: { [service]: { variables: { [name]: { value } } } } } }) : null;
-  const put = (name: string, value: string) => change(VariableUpsertDocument, { input: { ...variables, name, value } });
+  const stage = service ? (name: string, value: string, seal?: boolean) => change(StageChangesDocument, { environmentId: env, merge: true, input: { services: { [service]: { variables: { [name]: seal ? { value, isSealed: true } : { value } } } } } }) : null;
+  const commit = (next: Patch) => change(CommitPatchDocument, { environmentId: env, patch: service ? { services: { [service]: { variables: next } } } : { sharedVariables: next } });
+  const put = (name: string, value: string, seal?: boolean) => (seal ? commit({ [name]: { value, isSealed: true } }) : change(VariableUpsertDocument, { input: { ...variables, name, value } }));
   const remove = async (name: string) => {
     const old = plain[name];
     await change(VariableDeleteDocument, { input: { ...variables, name } });
-    if (old === null) tell(`${name} is gone`);
-    else tell(`${name} is gone`, () => void put(name, old).catch(tell.problem));
+    // What nobody reads cannot be put back.
+    tell(`${name} is gone`, old === null ? undefined : () => void put(name, old).catch(tell.problem));
   };
 
   return (
@@ -60,7 +71,7 @@ export function VariableList({ project, env, service, name: of }: { project: str
         </Button>
       </div>
       {raw ? (
-        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={(next) => change(CommitPatchDocument, { environmentId: env, patch: service ? { services: { [service]: { variables: next } } } : { sharedVariables: next } })} done={() => setRaw(false)} />
+        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={commit} done={() => setRaw(false)} />
       ) : (
         <>
           <NewVariable put={put} stage={stage} taken={names} />
@@ -92,9 +103,14 @@ export function VariableList({ project, env, service, name: of }: { project: str
                         }}
                       />
                     ) : value === null ? (
-                      <span className="row grow quiet small">
-                        <Lock size={12} /> Sealed: only the app sees it
-                      </span>
+                      <>
+                        <span className="row grow quiet small">
+                          <Lock size={12} /> Sealed: only the app sees it
+                        </span>
+                        <Button size="small" kind="plain" aria-label={`Replace ${name}`} onClick={() => setEditing(name)}>
+                          Replace
+                        </Button>
+                      </>
                     ) : (
                       <>
                         <button type="button" className="grow cut mono" style={{ border: 0, background: "none", textAlign: "left", cursor: "text", padding: 0 }} onClick={() => setEditing(name)} title={open ? `${rendered[name] ?? ""}` : "Edit"}>
@@ -114,12 +130,39 @@ export function VariableList({ project, env, service, name: of }: { project: str
                           {open ? <EyeOff size={14} /> : <Eye size={14} />}
                         </button>
                         <CopyButton text={rendered[name] ?? value} label={`Copy the value of ${name}`} />
+                        <Asking
+                          title={`Seal ${name}?`}
+                          what="Nobody reads its value here or by the API from then on; the app still gets it. A sealed variable stays so: it can be replaced and deleted."
+                          verb="Seal it"
+                          keep="Leave it readable"
+                          done={`${name} is sealed`}
+                          act={() => commit({ [name]: { isSealed: true } })}
+                          trigger={(ask) => (
+                            <button type="button" className="icon-button" aria-label={`Seal ${name}`} title="Seal" onClick={ask}>
+                              <Lock size={14} />
+                            </button>
+                          )}
+                        />
                       </>
                     )}
-                    {editing !== name && (
+                    {editing !== name && value !== null && (
                       <button type="button" className="icon-button" aria-label={`Delete ${name}`} onClick={() => void remove(name).catch(tell.problem)}>
                         <Trash2 size={14} />
                       </button>
+                    )}
+                    {editing !== name && value === null && (
+                      <Asking
+                        title={`Delete ${name}?`}
+                        name={name}
+                        what="Its value is sealed: nobody can read it, so it cannot be put back."
+                        verb="Delete the variable"
+                        act={() => remove(name)}
+                        trigger={(ask) => (
+                          <button type="button" className="icon-button" aria-label={`Delete ${name}`} onClick={ask}>
+                            <Trash2 size={14} />
+                          </button>
+                        )}
+                      />
                     )}
                   </li>
                 );
@@ -149,12 +192,18 @@ export function VariableList({ project, env, service, name: of }: { project: str
   );
 }
 
-type Put = (name: string, value: string) => Promise<unknown>;
+type Put = (name: string, value: string, seal?: boolean) => Promise<unknown>;
 
 function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken: string[] }) {
   const [name, setName] = useState("");
   const [value, setValue] = useState("");
+  const [seal, setSeal] = useState(false);
   const [busy, setBusy] = useState(false);
+  const empty = () => {
+    setName("");
+    setValue("");
+    setSeal(false);
+  };
   const wrong = name !== "" && !NAME.test(name);
   return (
     <form
@@ -164,10 +213,9 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
         event.preventDefault();
         setBusy(true);
         try {
-          await put(name, value);
+          await put(name, value, seal);
           tell(`${name} is set; deploying with it`);
-          setName("");
-          setValue("");
+          empty();
         } catch (error) {
           tell.problem(error);
         } finally {
@@ -193,14 +241,17 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
           disabled={!NAME.test(name)}
           title="Deployed together with other changes, when you say so"
           act={async () => {
-            await stage(name, value);
-            setName("");
-            setValue("");
+            await stage(name, value, seal);
+            empty();
           }}
         >
           Stage
         </Act>
       )}
+      <label className="row small" style={{ flexBasis: "100%" }}>
+        <input type="checkbox" checked={seal} onChange={(event) => setSeal(event.target.checked)} />
+        Seal it: from then on only the app reads it
+      </label>
       {wrong && (
         <small style={{ flexBasis: "100%", color: "var(--failed)" }} role="alert">
           Names are letters, digits and underscores, and do not begin with a digit.
@@ -258,7 +309,7 @@ export function parseEnv(text: string): Record<string, string> {
 }
 
 /** Variables as they are to be; null takes one away. */
-type Patch = Record<string, { value: string } | null>;
+type Patch = Record<string, { value?: string; isSealed?: true } | null>;
 
 function RawEditor({ plain, save, done }: { plain: Record<string, string | null>; save: (next: Patch) => Promise<unknown>; done: () => void }) {
   const initial = useMemo(

@@ -14,7 +14,7 @@ import {
   type NotificationRuleRowFragment,
   type NotificationRulesQuery,
 } from "../gql";
-import { Act, Button, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
+import { Act, Button, Confirm, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State, type Tone } from "../ui/state";
 import { Ago, Until } from "../ui/time";
@@ -37,11 +37,8 @@ export function Webhooks() {
   const { data, error, refetch } = useQuery(NotificationRulesDocument, { variables: { workspaceId: workspace }, fetchPolicy: "cache-and-network" });
   const [editing, setEditing] = useState<NotificationRuleRowFragment | "new" | null>(null);
   const [open, setOpen] = useState<string | null>(null);
+  const [deleting, setDeleting] = useState<NotificationRuleRowFragment | null>(null);
   const rules = data?.notificationRules ?? [];
-  const remove = async (rule: NotificationRuleRowFragment) => {
-    await change(NotificationRuleDeleteDocument, { id: rule.id });
-    tell("The rule is deleted");
-  };
   return (
     <WorkspaceFrame workspace={workspace} title="Webhooks">
       {error && !data && <ErrorBox error={error} retry={() => void refetch()} />}
@@ -90,8 +87,8 @@ export function Webhooks() {
                 }
               >
                 <Item onSelect={() => setEditing(rule)}>Edit…</Item>
-                <Item tone="danger" onSelect={() => void remove(rule).catch(tell.problem)}>
-                  Delete
+                <Item tone="danger" onSelect={() => setDeleting(rule)}>
+                  Delete…
                 </Item>
               </Menu>
               {open === rule.id && <Messages rule={rule.id} />}
@@ -100,6 +97,15 @@ export function Webhooks() {
         </ul>
       )}
       {data && editing && <Editor workspace={workspace} known={data} of={editing === "new" ? null : editing} onClose={() => setEditing(null)} />}
+      <Confirm
+        title="Delete this rule?"
+        what="Nothing is sent to where it leads any more, and the secret that signs its messages is deleted with it."
+        verb="Delete the rule"
+        done="The rule is deleted"
+        act={() => change(NotificationRuleDeleteDocument, { id: deleting!.id })}
+        open={deleting !== null}
+        onClose={() => setDeleting(null)}
+      />
     </WorkspaceFrame>
   );
 }

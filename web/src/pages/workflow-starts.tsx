@@ -2,7 +2,7 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
 import { useState } from "react";
 import { events, flow, type FlowStart, type NewStart } from "../api/flow";
-import { Act, Empty, ErrorBox, Field, Shown } from "../ui/basic";
+import { Act, Confirm, Empty, ErrorBox, Field, Shown } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State } from "../ui/state";
 import { Ago, Until } from "../ui/time";
@@ -30,6 +30,7 @@ export function WorkflowStarts() {
   const workflow = useAsked(() => flow.workflow(id), id);
   const { data, error, again } = useAsked(() => flow.starts(id), `starts ${id}`, () => 10_000);
   const [url, setUrl] = useState<string | null>(null);
+  const [removing, setRemoving] = useState<FlowStart | null>(null);
   const add = async (start: NewStart) => {
     const made = await flow.startCreate(id, start);
     setUrl(made.url ?? null);
@@ -108,8 +109,8 @@ export function WorkflowStarts() {
                         Give it another address
                       </Item>
                     )}
-                    <Item tone="danger" onSelect={() => void remove(start).catch(tell.problem)}>
-                      Remove
+                    <Item tone="danger" onSelect={() => (sameAs(start) ? void remove(start).catch(tell.problem) : setRemoving(start))}>
+                      {sameAs(start) ? "Remove" : "Remove…"}
                     </Item>
                   </Menu>
                 </li>
@@ -118,6 +119,14 @@ export function WorkflowStarts() {
           )}
         </div>
       </main>
+      <Confirm
+        title="Remove this webhook?"
+        what="Whoever calls its address starts nothing any more. The address does not come back; another webhook has another one."
+        verb="Remove the webhook"
+        act={() => remove(removing!)}
+        open={removing !== null}
+        onClose={() => setRemoving(null)}
+      />
     </WorkflowFrame>
   );
 }

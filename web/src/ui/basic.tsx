@@ -146,41 +146,74 @@ export function Dialog({ title, open, onClose, children, className }: { title: s
   );
 }
 
-/** For what cannot be undone: the person types the name of the thing. */
-export function ConfirmByName({ title, name, what, verb, act }: { title: string; name: string; what: ReactNode; verb: string; act: () => Promise<unknown> }) {
-  const [open, setOpen] = useState(false);
+interface Question {
+  title: string;
+  what: ReactNode;
+  verb: string;
+  keep?: string;
+  done?: string;
+  /** Of what cannot be had again: the person types it. */
+  name?: string;
+  act: () => Promise<unknown>;
+}
+
+/** Asks before something ends. */
+export function Confirm({ title, what, verb, keep = "Keep it", done, name, act, open, onClose }: Question & { open: boolean; onClose: () => void }) {
   const [typed, setTyped] = useState("");
   const close = () => {
-    setOpen(false);
     setTyped("");
+    onClose();
   };
   return (
-    <>
-      <Button kind="danger" onClick={() => setOpen(true)}>
-        {verb}…
-      </Button>
-      <Dialog title={title} open={open} onClose={close}>
-        <div className="section">
-          <div className="second">{what}</div>
+    <Dialog title={title} open={open} onClose={close}>
+      <div className="section">
+        <div className="second">{what}</div>
+        {name !== undefined && (
           <Field label={`Type ${name} to confirm`}>
             <input className="input" autoFocus value={typed} onChange={(event) => setTyped(event.target.value)} autoComplete="off" spellCheck={false} />
           </Field>
-        </div>
-        <footer>
-          <Button onClick={close}>Keep it</Button>
-          <Act
-            kind="danger"
-            disabled={typed !== name}
-            act={async () => {
-              await act();
-              close();
-            }}
-          >
-            {verb}
-          </Act>
-        </footer>
-      </Dialog>
+        )}
+      </div>
+      <footer>
+        <Button onClick={close}>{keep}</Button>
+        <Act
+          kind="danger"
+          disabled={name !== undefined && typed !== name}
+          act={async () => {
+            await act();
+            close();
+          }}
+          done={done}
+        >
+          {verb}
+        </Act>
+      </footer>
+    </Dialog>
+  );
+}
+
+/** A question together with what brings it up. */
+export function Asking({ trigger, ...question }: Question & { trigger: (ask: () => void) => ReactNode }) {
+  const [open, setOpen] = useState(false);
+  return (
+    <>
+      {trigger(() => setOpen(true))}
+      <Confirm {...question} open={open} onClose={() => setOpen(false)} />
     </>
+  );
+}
+
+/** For what cannot be undone: the person types the name of the thing. */
+export function ConfirmByName(question: Question & { name: string }) {
+  return (
+    <Asking
+      {...question}
+      trigger={(ask) => (
+        <Button kind="danger" onClick={ask}>
+          {question.verb}…
+        </Button>
+      )}
+    />
   );
 }
 

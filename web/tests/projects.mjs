@@ -1,0 +1,150 @@
+// Projects in the dashboard: environments that are copied and switched, tokens for one of them or for a workspace, and what is deleted by
+// its name. Driven by crates/server/tests/dashboard.rs.
+import assert from "node:assert/strict";
+import { api, asked, drop, launch, pictures, reads, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
+
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
+
+const browser = await launch();
+const owner = await visitor(browser);
+const { page } = owner;
+const soon = { timeout: 60_000 };
+const step = steps(browser, owner, shots);
+const panel = page.getByRole("complementary");
+const dialog = page.getByRole("dialog");
+let project = "";
+let production = "";
+let staging = "";
+let service = "";
+
+/** What a program is answered that has nothing but a token. */
+const answer = (headers, query) => fetch(`${api}/graphql/v2`, { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify({ query }) }).then((response) => response.json());
+const section = (title) => page.locator("section").filter({ has: page.getByRole("heading", { name: title, exact: true }) });
+const settings = () => page.goto(`${api}/p/${project}/settings`);
+
+/** Fills in a name that is not the one, then the one, and confirms. */
+async function confirm(name, verb) {
+  const button = dialog.getByRole("button", { name: verb, exact: true });
+  const field = dialog.getByLabel(`Type ${name} to confirm`);
+  assert.ok(await button.isDisabled(), "nothing was typed");
+  await field.fill(`${name}s`);
+  assert.ok(await button.isDisabled(), "another name was typed");
+  await field.fill(name);
+  await button.click();
+  await dialog.waitFor({ state: "detached" });
+}
+
+await step("an app runs, with a variable", async () => {
+  await signIn(page, login);
+  await drop(page, page.getByRole("main"), app);
+  await page.locator(".panel-head").getByText("Live").waitFor(soon);
+  [, project, production, , service] = new URL(page.url()).pathname.split("/").slice(1);
+  await page.goto(`${api}/p/${project}/${production}/s/${service}/variables`);
+  await panel.getByLabel("Name").fill("COLOUR");
+  await panel.getByLabel("Value").fill("green");
+  await panel.getByRole("button", { name: "Add" }).click();
+  await panel.getByRole("list", { name: "Variables" }).getByText("COLOUR", { exact: true }).waitFor();
+});
+
+await step("an environment begins as a copy of another", async () => {
+  await page.goto(`${api}/p/${project}/${production}`);
+  await page.getByRole("button", { name: "Environment production" }).click();
+  await page.getByRole("menuitem", { name: "New environment" }).click();
+  await dialog.getByLabel("Name").fill("staging");
+  await dialog.getByLabel("Start from").selectOption({ label: "A copy of production" });
+  await tidy(page, "making an environment");
+  await dialog.getByRole("button", { name: "Make it" }).click();
+  await page.getByRole("button", { name: "Environment staging" }).waitFor();
+  staging = new URL(page.url()).pathname.split("/")[3];
+  assert.notEqual(staging, production);
+  await page.getByRole("link", { name: /hello-shop/ }).waitFor();
+  await page.goto(`${api}/p/${project}/${staging}/s/${service}/variables`);
+  await panel.getByRole("button", { name: "Show COLOUR" }).click();
+  await panel.getByRole("button", { name: "Edit COLOUR: green" }).waitFor();
+});
+
+await step("one goes from one environment to the other", async () => {
+  for (const [from, to, id] of [
+    ["staging", "production", production],
+    ["production", "staging", staging],
+  ]) {
+    await page.getByRole("button", { name: `Environment ${from}` }).click();
+    await page.getByRole("menuitem", { name: to, exact: true }).click();
+    await page.waitForURL(`${api}/p/${project}/${id}`);
+    await page.getByRole("button", { name: `Environment ${to}` }).waitFor();
+  }
+});
+
+await step("a token of the project opens one environment, and ends when it is revoked", async () => {
+  await settings();
+  const tokens = section("Project tokens");
+  await tokens.getByLabel("Name").fill("CI");
+  await tokens.getByLabel("Environment").selectOption({ label: "staging" });
+  await tokens.getByRole("button", { name: "Create token" }).click();
+  const token = await secretOf(page);
+  const mine = () => answer({ "project-access-token": token }, "{ projectToken { projectId environmentId } }");
+  assert.deepEqual((await mine()).data.projectToken, { projectId: project, environmentId: staging });
+  const row = tokens.getByRole("list", { name: "Project tokens" }).getByRole("listitem").filter({ hasText: "CI" });
+  await row.getByText("staging").waitFor();
+  await tidy(page, "project tokens");
+  await row.getByRole("button", { name: "Revoke CI" }).click();
+  await dialog.getByRole("button", { name: "Revoke the token" }).click();
+  await tokens.getByText("No project tokens").waitFor();
+  assert.ok((await mine()).errors, "a revoked token goes on");
+});
+
+await step("a token reaches one workspace, or everything", async () => {
+  const [own] = (await asked(page, "{ me { workspaces { id } } }")).data.me.workspaces;
+  const lab = (await asked(page, 'mutation { workspaceCreate(input: { name: "Laboratory" }) { id } }')).data.workspaceCreate;
+  const list = page.getByRole("list", { name: "Tokens" }).getByRole("listitem");
+  const make = async (name, workspace) => {
+    await page.goto(`${api}/account/tokens`);
+    await page.getByLabel("Name").fill(name);
+    await page.getByRole("combobox", { name: "Workspace" }).selectOption({ label: workspace });
+    await page.getByRole("button", { name: "Create token" }).click();
+    await list.filter({ hasText: name }).waitFor();
+    const token = await secretOf(page);
+    return async ({ id }) => Boolean((await answer({ authorization: `Bearer ${token}` }, `{ workspace(workspaceId: "${id}") { id } }`)).data?.workspace);
+  };
+  const bound = await make("of the lab", "Laboratory");
+  await list.filter({ hasText: "of the lab" }).getByText("Laboratory", { exact: true }).waitFor();
+  assert.deepEqual([await bound(lab), await bound(own)], [true, false]);
+  const personal = await make("of a person", "No workspace");
+  await list.filter({ hasText: "of a person" }).getByText("Personal", { exact: true }).waitFor();
+  assert.deepEqual([await personal(lab), await personal(own)], [true, true]);
+});
+
+await step("a project begins with a template", async () => {
+  await page.goto(`${api}/new`);
+  await page.getByLabel("Name").fill("brochure");
+  await page.getByRole("button", { name: /^Static site/ }).click();
+  await page.getByRole("link", { name: /site.*Live/ }).click({ timeout: soon.timeout });
+  const address = await panel.getByRole("link", { name: "Open" }).getAttribute("href");
+  await reads(address, "It works");
+});
+
+if (shots) await step("pictures", () => pictures(browser, page, shots, { "project-settings": `/p/${project}/settings`, tokens: "/account/tokens" }));
+
+await step("an environment, a service and a project are deleted by their names", async () => {
+  await settings();
+  const row = section("Environments").getByRole("listitem").filter({ hasText: "staging" });
+  await row.getByRole("button", { name: "Delete…" }).click();
+  await tidy(page, "confirming by name");
+  await confirm("staging", "Delete");
+  await row.waitFor({ state: "detached" });
+  await page.goto(`${api}/p/${project}/${production}/s/${service}/settings`);
+  await panel.getByRole("button", { name: "Delete the service…" }).click();
+  await confirm("hello-shop", "Delete the service");
+  await page.getByText("This environment is empty").waitFor();
+  await settings();
+  await page.getByRole("button", { name: "Delete the project…" }).click();
+  await confirm("hello-shop", "Delete the project");
+  await page.waitForURL(`${api}/`);
+  await page.getByRole("link", { name: /hello-shop/ }).first().waitFor({ state: "detached" });
+  const left = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
+  assert.ok(!left.includes("hello-shop"), "a deleted project is still there");
+});
+
+await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+
+await browser.close();
