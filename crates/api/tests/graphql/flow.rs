@@ -15,7 +15,7 @@ use crate::world::World;
 
 /// What a route needs in the workspace of what its path names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
+pub(crate) enum Needs {
     /// No credential.
     Nothing,
     /// Some credential; it answers about the principal itself.
@@ -78,21 +78,21 @@ const ROUTES: &[(&str, &str, Needs, &str)] = &[
 ];
 
 /// What a person has of everything.
-struct Estate {
-    person: Person,
-    workspace: WorkspaceId,
-    user: UserId,
-    workflow: String,
-    node: String,
-    trigger: String,
+pub(crate) struct Estate {
+    pub(crate) person: Person,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) user: UserId,
+    pub(crate) workflow: String,
+    pub(crate) node: String,
+    pub(crate) trigger: String,
     secret: String,
-    run: String,
-    direct: String,
+    pub(crate) run: String,
+    pub(crate) direct: String,
     file: String,
 }
 
 impl Estate {
-    async fn of(world: &World, email: &str) -> Self {
+    pub(crate) async fn of(world: &World, email: &str) -> Self {
         let person = world.server.person(email, None).await;
         let ctx = OpCtx { now: Timestamp::now(), ..world.server.ctx(&person.token).await };
         let flow = ops::workflow::workflow_create(&ctx, &format!("{email}'s own"), "", vec![]).await.unwrap();
@@ -146,7 +146,7 @@ impl Estate {
     }
 
     /// What a stranger must never see.
-    fn ids(&self) -> [&str; 8] {
+    pub(crate) fn ids(&self) -> [&str; 8] {
         [&self.workflow, &self.node, &self.trigger, &self.secret, &self.run, &self.direct, &self.file, "victim@x.test's own"]
     }
 }
