@@ -5,6 +5,7 @@ mod clients;
 mod harness;
 mod nodes;
 mod starts;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
