@@ -228,3 +228,55 @@ async fn a_viewer_looks_at_workflows_and_changes_none() {
         assert!(!reply.text().contains(&victim.secret), "{told}");
     }
 }
+
+/// A POST with an `Idempotency-Key`: its status, its answer, and whether that was the answer of an earlier one.
+async fn keyed(world: &World, token: &str, key: &str, path: &str, body: &Value) -> (u16, Value, bool) {
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("Idempotency-Key", key),
+    ];
+    let reply = world.server.call("POST", path, &headers, body.to_string().as_bytes()).await;
+    (reply.status, reply.json(), reply.header("idempotency-replayed").is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_with_its_key_is_done_once() {
+    let world = World::start().await;
+    let (ann, bob) = (Estate::of(&world, "ann@x.test").await, Estate::of(&world, "bob@x.test").await);
+    let token = ann.person.token.as_str();
+    let count = async |path: &str| {
+        let bearer = format!("Bearer {token}");
+        let listed = world.server.call("GET", path, &[("Authorization", &bearer)], b"").await.json();
+        listed["items"].as_array().unwrap().len()
+    };
+    let run = serde_json::json!({"workflowId": ann.workflow});
+    let tool = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "create_workflow", "arguments": {"name": "By a tool"}},
+    });
+    for (path, body, expected, list) in [
+        ("/api/v1/runs", run.clone(), 200, "/v1/runs"),
+        ("/v1/nodes/merge/run", serde_json::json!({"input": {}}), 202, "/v1/runs"),
+        ("/v1/workflows", serde_json::json!({"name": "Once"}), 200, "/v1/workflows"),
+        ("/api/mcp", tool, 200, "/v1/workflows"),
+    ] {
+        let before = count(list).await;
+        let (status, first, replayed) = keyed(&world, token, path, path, &body).await;
+        assert!(status == expected && !replayed, "{path}: {status} {first}");
+        let (status, again, replayed) = keyed(&world, token, path, path, &body).await;
+        assert!(status == expected && replayed && again == first, "{path}: {status} {again} after {first}");
+        assert_eq!(count(list).await, before + 1, "{path}");
+    }
+    let (status, problem, _) = keyed(&world, token, "/v1/workflows", "/v1/workflows", &serde_json::json!({"name": "Twice"})).await;
+    assert!(status == 400 && problem.to_string().contains("another request"), "{problem}");
+    // What was refused was not done, and its key is free.
+    let (status, problem, _) = keyed(&world, token, "k2", "/v1/runs", &serde_json::json!({"workflowId": ""})).await;
+    assert_eq!(status, 400, "{problem}");
+    let (status, started, replayed) = keyed(&world, token, "k2", "/v1/runs", &run).await;
+    assert!(status == 200 && !replayed, "{started}");
+    // Another person's keys are their own.
+    let (status, problem, _) = keyed(&world, &bob.person.token, "k2", "/v1/runs", &run).await;
+    assert_eq!(status, 404, "{problem}");
+}
