@@ -1,6 +1,7 @@
 //! Workflows over REST, as a client of the contract uses them, against the whole program.
 
 mod clients;
+mod endpoints;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod nodes;
