@@ -455,6 +455,8 @@ fn the_document_describes_what_is_served() {
                 "/v1/models/catalog" => 200,
                 // The secret in the path is the credential.
                 "/v1/hooks/{secret}" => 404,
+                // The signature is, and there is none.
+                "/v1/media/{file}" => 400,
                 _ => 401,
             };
             assert_eq!(answer.status, expected, "{method} {path}: {}", answer.body);
