@@ -183,6 +183,8 @@ async fn nobody_and_no_stranger_gets_anything_through_a_tool() {
     let (reply, _) = call(&world, Some(&revoked), &victim, &("get_workflow", Read, r#"{"workflowId": "$workflow"}"#)).await;
     assert!(!told(&reply).0, "it worked: {}", reply.text());
     api_key_revoke(&now(&ctx), id).await.unwrap();
+    // The first refusal of a key is written down.
+    call(&world, Some(&revoked), &victim, &("get_balance", Self_, "{}")).await;
     for tool in TOOLS {
         for bearer in [None, Some(revoked.as_str())] {
             let (reply, written) = call(&world, bearer, &victim, tool).await;
