@@ -152,7 +152,7 @@ impl Outgoing {
         exchange(stream, request, &host, ask.max_bytes).await
     }
 
-    /// Connects to the first checked address that answers.
+    /// Looks the name up once, and connects to an address of those that were found.
     async fn connect(&self, url: &Url, host: &str) -> Result<TcpStream, OutgoingError> {
         let port = url.port_or_known_default().unwrap_or(80);
         let addresses: Vec<SocketAddr> = match url.host() {
@@ -164,6 +164,11 @@ impl Outgoing {
             }
             None => vec![],
         };
+        self.reach(host, &addresses).await
+    }
+
+    /// Connects to the first of a host's addresses that may be reached and answers. The name is not looked up again.
+    async fn reach(&self, host: &str, addresses: &[SocketAddr]) -> Result<TcpStream, OutgoingError> {
         let first = addresses.first().ok_or_else(|| OutgoingError::Unresolved { host: host.to_owned() })?;
         let refused = OutgoingError::Refused { host: host.to_owned(), address: first.ip() };
         let mut failure = refused;
@@ -306,6 +311,19 @@ mod tests {
     async fn a_redirect_to_a_neighbour_is_refused() {
         let (address, _heard) = answering("HTTP/1.1 302 Found\r\nlocation: http://10.0.0.1/\r\ncontent-length: 0\r\n\r\n").await;
         let error = allowing(&["127.0.0.0/8"]).ask(ask(&format!("http://{address}/"))).await.unwrap_err();
+        assert!(matches!(error, OutgoingError::Refused { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_name_with_two_faces_leads_to_no_neighbour() {
+        let listens = async |host: &str| tokio::net::TcpListener::bind((host, 0)).await.unwrap();
+        let (allowed, other) = (listens("127.0.0.2").await, listens("127.0.0.3").await);
+        let (address, neighbour) = (allowed.local_addr().unwrap(), other.local_addr().unwrap());
+        let outgoing = allowing(&["127.0.0.2/32"]);
+        // Both faces at once, and one of them after the other: the address that is connected to is the one that was looked at.
+        let stream = outgoing.reach("rebinding.test", &[neighbour, address]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let error = outgoing.reach("rebinding.test", &[neighbour]).await.unwrap_err();
         assert!(matches!(error, OutgoingError::Refused { .. }), "{error}");
     }
 

@@ -172,13 +172,17 @@ pub(crate) async fn media(Caller(ctx): Caller, Path(id): Path<String>, Query(pag
 }
 
 /// What a signed address says besides its file.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Signed {
+    /// Until when the address leads to the file, in seconds since 1970.
     expires: i64,
+    /// Of the file's id and that time.
     signature: String,
 }
 
 /// A file by its signed address. The signature is the permission.
+#[utoipa::path(get, path = "/v1/media/{file}", operation_id = "getMedia", tag = "files", security(()), params(("file" = String, Path), Signed), responses((status = 200, description = "The file's bytes, under its own type", content_type = "*/*", body = String)))]
 pub(crate) async fn content(
     State(state): State<Shared>,
     Path(id): Path<String>,

@@ -48,6 +48,7 @@ use crate::http;
         files::upload,
         files::library,
         files::media,
+        files::content,
         hooks::secret,
         hooks::deliveries,
         hooks::replay,
@@ -166,4 +167,40 @@ pub(super) async fn serve() -> Response {
     let mut response = http::json(StatusCode::OK, &DOCUMENT);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A path without the names of its parts, which differ between router and document.
+    fn shape(path: &str) -> String {
+        path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }).collect::<Vec<_>>().join("/")
+    }
+
+    #[test]
+    fn what_is_routed_is_described() {
+        // A router cannot be asked for its routes.
+        let routes = include_str!("mod.rs").lines().filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once("\", "));
+        let all = ["get", "post", "patch", "delete"];
+        let mut routed: BTreeSet<(String, &str)> = BTreeSet::new();
+        for (path, handlers) in routes {
+            let methods: Vec<&str> = all.into_iter().filter(|method| handlers.contains(&format!("{method}("))).collect();
+            assert!(!methods.is_empty(), "{path}: {handlers}");
+            routed.extend(methods.into_iter().map(|method| (shape(&format!("/v1{path}")), method)));
+        }
+        // The document does not describe itself.
+        assert!(routed.remove(&("/v1/openapi.json".to_owned(), "get")));
+        let described: BTreeSet<(String, &str)> = document()["paths"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .flat_map(|(path, operations)| {
+                operations.as_object().into_iter().flatten().map(move |(method, _)| (shape(path), method.as_str()))
+            })
+            .collect();
+        assert_eq!(routed, described);
+    }
 }

@@ -20,7 +20,7 @@ use crate::world::World;
 
 /// What a route needs in the workspace of what its path names.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Needs {
+pub(crate) enum Needs {
     /// No credential.
     Nothing,
     /// Some credential; it answers about the principal itself.
@@ -39,6 +39,7 @@ const ROUTES: &[(&str, &str, Needs, &str)] = &[
     ("get", "/v1/credits/balance", Self_, ""),
     ("post", "/v1/hooks/{secret}", Nothing, "{}"),
     ("get", "/v1/media-library", Self_, ""),
+    ("get", "/v1/media/{file}", Nothing, ""),
     ("get", "/v1/models", Self_, ""),
     ("get", "/v1/models/catalog", Nothing, ""),
     ("get", "/v1/models/search", Self_, ""),
@@ -83,21 +84,21 @@ const ROUTES: &[(&str, &str, Needs, &str)] = &[
 ];
 
 /// What a person has of everything.
-struct Estate {
-    person: Person,
-    workspace: WorkspaceId,
-    user: UserId,
-    workflow: String,
-    node: String,
-    trigger: String,
+pub(crate) struct Estate {
+    pub(crate) person: Person,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) user: UserId,
+    pub(crate) workflow: String,
+    pub(crate) node: String,
+    pub(crate) trigger: String,
     secret: String,
-    run: String,
-    direct: String,
+    pub(crate) run: String,
+    pub(crate) direct: String,
     file: String,
 }
 
 impl Estate {
-    async fn of(world: &World, email: &str) -> Self {
+    pub(crate) async fn of(world: &World, email: &str) -> Self {
         let person = world.server.person(email, None).await;
         let ctx = OpCtx { now: Timestamp::now(), ..world.server.ctx(&person.token).await };
         let flow = ops::workflow::workflow_create(&ctx, &format!("{email}'s own"), "", vec![]).await.unwrap();
@@ -131,8 +132,10 @@ impl Estate {
 
     fn path(&self, path: &str) -> String {
         let run = if path.starts_with("/v1/nodes/") { &self.direct } else { &self.run };
+        let forged = format!("{}?expires=9999999999&signature=AAAA", self.file);
         let names = [
             ("{workflowId}", self.workflow.as_str()),
+            ("{file}", &forged),
             ("{nodeId}", &self.node),
             ("{edgeId}", "edge_1_x"),
             ("{runId}", run),
@@ -151,7 +154,7 @@ impl Estate {
     }
 
     /// What a stranger must never see.
-    fn ids(&self) -> [&str; 8] {
+    pub(crate) fn ids(&self) -> [&str; 8] {
         [&self.workflow, &self.node, &self.trigger, &self.secret, &self.run, &self.direct, &self.file, "victim@x.test's own"]
     }
 }
@@ -362,4 +365,56 @@ async fn a_viewer_sees_the_shape_of_workflows_and_no_value() {
     let bearer = format!("Bearer {}", viewer.person.token);
     let graph = world.server.call("GET", &viewer.path("/v1/workflows/{workflowId}"), &[("Authorization", &bearer)], b"").await;
     assert!(!graph.text().contains(HIDDEN), "what is one's own is not hidden");
+}
+
+/// A POST with an `Idempotency-Key`: its status, its answer, and whether that was the answer of an earlier one.
+async fn keyed(world: &World, token: &str, key: &str, path: &str, body: &Value) -> (u16, Value, bool) {
+    let bearer = format!("Bearer {token}");
+    let headers = [
+        ("Authorization", bearer.as_str()),
+        ("Content-Type", "application/json"),
+        ("Accept", "application/json, text/event-stream"),
+        ("Idempotency-Key", key),
+    ];
+    let reply = world.server.call("POST", path, &headers, body.to_string().as_bytes()).await;
+    (reply.status, reply.json(), reply.header("idempotency-replayed").is_some())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_again_with_its_key_is_done_once() {
+    let world = World::start().await;
+    let (ann, bob) = (Estate::of(&world, "ann@x.test").await, Estate::of(&world, "bob@x.test").await);
+    let token = ann.person.token.as_str();
+    let count = async |path: &str| {
+        let bearer = format!("Bearer {token}");
+        let listed = world.server.call("GET", path, &[("Authorization", &bearer)], b"").await.json();
+        listed["items"].as_array().unwrap().len()
+    };
+    let run = serde_json::json!({"workflowId": ann.workflow});
+    let tool = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "create_workflow", "arguments": {"name": "By a tool"}},
+    });
+    for (path, body, expected, list) in [
+        ("/api/v1/runs", run.clone(), 200, "/v1/runs"),
+        ("/v1/nodes/merge/run", serde_json::json!({"input": {}}), 202, "/v1/runs"),
+        ("/v1/workflows", serde_json::json!({"name": "Once"}), 200, "/v1/workflows"),
+        ("/api/mcp", tool, 200, "/v1/workflows"),
+    ] {
+        let before = count(list).await;
+        let (status, first, replayed) = keyed(&world, token, path, path, &body).await;
+        assert!(status == expected && !replayed, "{path}: {status} {first}");
+        let (status, again, replayed) = keyed(&world, token, path, path, &body).await;
+        assert!(status == expected && replayed && again == first, "{path}: {status} {again} after {first}");
+        assert_eq!(count(list).await, before + 1, "{path}");
+    }
+    let (status, problem, _) = keyed(&world, token, "/v1/workflows", "/v1/workflows", &serde_json::json!({"name": "Twice"})).await;
+    assert!(status == 400 && problem.to_string().contains("another request"), "{problem}");
+    // What was refused was not done, and its key is free.
+    let (status, problem, _) = keyed(&world, token, "k2", "/v1/runs", &serde_json::json!({"workflowId": ""})).await;
+    assert_eq!(status, 400, "{problem}");
+    let (status, started, replayed) = keyed(&world, token, "k2", "/v1/runs", &run).await;
+    assert!(status == 200 && !replayed, "{started}");
+    // Another person's keys are their own.
+    let (status, problem, _) = keyed(&world, &bob.person.token, "k2", "/v1/runs", &run).await;
+    assert_eq!(status, 404, "{problem}");
 }

@@ -9,6 +9,7 @@ mod galaxy;
 mod hostile;
 mod keys;
 mod logs;
+mod mcp;
 mod read_after_write;
 mod recent;
 mod roles;

@@ -376,13 +376,52 @@ impl PlatformEvent {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::ActivityId;
+    use crate::activity::Actor;
 
     #[test]
     fn events_are_persisted_as_they_are_published() {
         for event in PlatformEvent::ALL {
             assert_eq!(serde_json::to_value(event).ok(), Some(Value::from(event.as_str())));
             assert_eq!(PlatformEvent::parse(event.as_str()), Some(event));
+        }
+    }
+
+    #[test]
+    fn only_what_the_platform_did_is_an_event() {
+        let of = |verb: &str, data: Value| {
+            PlatformEvent::of(&Activity {
+                id: ActivityId::generate(),
+                workspace_id: WorkspaceId::generate(),
+                project_id: None,
+                instance_id: None,
+                actor: Actor::System { part: "engine".into() },
+                verb: verb.into(),
+                subject: "anything".into(),
+                data,
+                address: None,
+                created_at: Timestamp::UNIX_EPOCH,
+            })
+        };
+        for (verb, event) in [
+            ("deployment_failed", PlatformEvent::DeploymentFailed),
+            ("deployment_build_failed", PlatformEvent::DeploymentFailed),
+            ("deployment_succeeded", PlatformEvent::DeploymentSucceeded),
+            ("app_unavailable", PlatformEvent::DeploymentCrashed),
+            ("trigger_over_limit", PlatformEvent::TriggerFired),
+            ("container_unhealthy", PlatformEvent::ContainerUnhealthy),
+        ] {
+            assert_eq!(of(verb, json!({})), Some(event), "{verb}");
+        }
+        for verb in ["container_count_set", "container_kill"] {
+            assert_eq!(of(verb, json!({"trigger": "grow"})), Some(PlatformEvent::TriggerFired), "{verb}");
+            assert_eq!(of(verb, json!({"trigger": null})), None, "{verb} by a person");
+        }
+        for verb in ["deployment_redeploy", "app_ended", "flow_trigger_failed"] {
+            assert_eq!(of(verb, json!({"trigger": "grow"})), None, "{verb}");
         }
     }
 }

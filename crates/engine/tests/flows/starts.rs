@@ -1,10 +1,16 @@
 //! What starts workflows by itself, and what keeps it from doing so.
 
+use std::time::Duration;
+
 use domain::activity::{Activity, Actor};
+use domain::deployment::DeploymentStatus;
+use domain::galaxy::app_id;
 use domain::workflow::run::{PlatformEvent, RunStatus, Start, Subject};
 use domain::{ActivityId, Role};
 use jiff::SignedDuration;
+use ops::app::{TriggerInput, container_count_set, trigger_save};
 use ops::flow_trigger::{flow_trigger_create, system_schedule_start};
+use runtime::sim::{Ending, Script};
 use store::{Change, WorkflowChange};
 
 use super::*;
@@ -217,4 +223,65 @@ async fn what_happens_to_an_app_starts_the_workflows_that_wait_for_it() {
     let owner = ops::auth::acting(&app.ops, shop.tenant, ctx.user().expect("a person").user.id).await.expect("the owner acts");
     let ops::Principal::User(owner) = owner else { panic!("a person") };
     assert!(owner.grants.0.iter().all(|grant| grant.role == Role::Member), "and no further than a member");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_platform_does_to_an_app_starts_the_workflows_that_wait_for_it() {
+    let app = TestApp::started().await;
+    let shop = app.app("shop").await;
+    let ctx = shop.ctx();
+    let id = app.deploy(&shop, |spec| spec.deploy.limits.cpu_millis = Some(1_000)).await;
+    app.until_routed(&shop, id, 1).await;
+    for event in [PlatformEvent::TriggerFired, PlatformEvent::DeploymentCrashed, PlatformEvent::DeploymentFailed] {
+        on(&ctx, event).await;
+    }
+    let told = async |count: usize| {
+        let all = until_runs(&app, &ctx, count).await;
+        assert_eq!(all.len(), count, "{all:#?}");
+        output(&run_get(&ctx, all[0].id, true).await.expect("the run"), "request").clone()
+    };
+    // People scale as well: that was no trigger.
+    container_count_set(&shop.ctx(), &app_id(shop.instance), 2).await.expect("two containers");
+    app.until_routed(&shop, id, 2).await;
+    let wanted = TriggerInput {
+        app_id: app_id(shop.instance),
+        name: "grow".into(),
+        action: "add containers".into(),
+        min: Some(1),
+        max: Some(3),
+        rules: vec![("cpu".into(), "above".into(), 50.0)],
+        samples: Some(1),
+        run_every: Some(1),
+        ..TriggerInput::default()
+    };
+    trigger_save(&shop.ctx(), wanted).await.expect("a trigger");
+    app.until("a third container", async || {
+        for spec in app.stage.sim.specs() {
+            app.stage.sim.load(spec.replica_id, 0.9, 10 << 20);
+        }
+        (app.targets(&shop).len() == 3).then_some(())
+    })
+    .await;
+    let fired = told(1).await;
+    assert_eq!((&fired["event"], &fired["serviceId"]), (&json!("trigger.fired"), &json!(shop.service.to_string())));
+    let data = &fired["payload"]["data"];
+    assert_eq!((&data["trigger"], &data["from"], &data["to"]), (&json!("grow"), &json!(2), &json!(3)), "{fired}");
+
+    let fragile = app.app_of(&shop.ctx(), "fragile").await;
+    let id = app.live(&fragile).await;
+    app.stage.sim.crash(app.targets(&fragile)[0], 9);
+    app.until_status(&fragile, id, DeploymentStatus::Crashed).await;
+    let crashed = told(2).await;
+    assert_eq!((&crashed["event"], &crashed["deploymentId"]), (&json!("deployment.crashed"), &json!(id.to_string())));
+    assert_eq!(crashed["serviceId"], json!(fragile.service.to_string()));
+    assert_eq!(crashed["payload"]["reason"], json!("exited with status 9"));
+
+    // One that never came into service has failed.
+    let never = Some(Duration::from_secs(3600));
+    app.stage.sim.script(Script { listens_after: never, ending: Some((Duration::from_millis(50), Ending::Crash(7))), ..Script::default() });
+    let id = app.deploy(&fragile, |_| {}).await;
+    app.until_status(&fragile, id, DeploymentStatus::Crashed).await;
+    let failed = told(3).await;
+    assert_eq!((&failed["event"], &failed["deploymentId"]), (&json!("deployment.failed"), &json!(id.to_string())));
+    assert_eq!(failed["payload"]["reason"], json!("exited with status 7"));
 }

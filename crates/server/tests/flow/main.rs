@@ -1,10 +1,12 @@
 //! Workflows over REST, as a client of the contract uses them, against the whole program.
 
 mod clients;
+mod endpoints;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod nodes;
 mod starts;
+mod tools;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -450,6 +452,8 @@ fn the_document_describes_what_is_served() {
                 "/v1/models/catalog" => 200,
                 // The secret in the path is the credential.
                 "/v1/hooks/{secret}" => 404,
+                // The signature is, and there is none.
+                "/v1/media/{file}" => 400,
                 _ => 401,
             };
             assert_eq!(answer.status, expected, "{method} {path}: {}", answer.body);

@@ -214,3 +214,23 @@ fn a_file_is_fetched_from_where_it_is_but_not_from_a_neighbour() {
         assert!(text(&problem["error"]).contains("not reachable for requests from here"), "{problem}");
     }
 }
+
+#[test]
+fn a_redirect_leads_a_node_to_no_neighbour() {
+    let server = Server::start_with(&[("ORRERY_OUTGOING_ALLOW", "127.0.0.2/32")]);
+    let own = |host: &str| format!("http://{host}:{}/healthz", server.api);
+    for target in [own("127.0.0.1"), own("localhost"), "http://169.254.169.254/latest/meta-data".to_owned()] {
+        let listener = TcpListener::bind("127.0.0.2:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let asked = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let count = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            count
+        });
+        let run = performed(&server, "http_request", json!({"url": url}));
+        assert!(run["output"].is_null() && text(&run["error"]).contains("is not reachable for requests from here"), "{target}: {run}");
+        assert!(asked.join().unwrap() > 0, "the redirect was asked for");
+    }
+}

@@ -296,3 +296,15 @@ fn filter(shown: &[Shown], transition: &str, sound: bool) -> String {
     }
     text.trim_end_matches(';').to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_absent_is_named_with_its_package() {
+        let failure = program("ffmpeg-of-nobody").expect_err("nobody has it");
+        assert_eq!(failure.text, "ffmpeg-of-nobody is not on this machine: the operator installs the package ffmpeg");
+        assert!(!failure.repeatable, "another attempt would not find it either");
+    }
+}
