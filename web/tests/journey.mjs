@@ -118,6 +118,8 @@ await step("the log of everything is kept to a range of time, with its filter", 
   await ranges.getByRole("link", { name: "All" }).click();
   await page.waitForURL((url) => !url.searchParams.has("range"));
   await tidy(page, "the log of everything");
+  await page.goto(`${service}/logs`);
+  await panel.getByRole("link", { name: "Open" }).waitFor();
 });
 
 await step("the app opens", async () => {
