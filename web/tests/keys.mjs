@@ -103,4 +103,7 @@ export async function explorer(page, key) {
   await docs.getByRole("link", { name: "Query", exact: true }).first().click();
   await docs.getByRole("link", { name: "app", exact: true }).first().click();
   await docs.getByText("An app by one of its hostnames").first().waitFor();
+  // It stays open in this browser otherwise, also on a phone.
+  await page.getByRole("button", { name: "Docs", exact: true }).click();
+  await docs.waitFor({ state: "detached" });
 }

@@ -57,7 +57,7 @@ await step("an environment begins as a copy of another", async () => {
   await page.getByRole("button", { name: "Environment staging" }).waitFor();
   staging = new URL(page.url()).pathname.split("/")[3];
   assert.notEqual(staging, production);
-  await page.getByRole("link", { name: /hello-shop/ }).waitFor();
+  await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
   await page.goto(`${api}/p/${project}/${staging}/s/${service}/variables`);
   await panel.getByRole("button", { name: "Show COLOUR" }).click();
   await panel.getByRole("button", { name: "Edit COLOUR: green" }).waitFor();

@@ -126,7 +126,7 @@ await step("its volume is renamed, detached, found again and attached", async ()
   await page.goto(`${service}/storage`);
   await idle.getByText("cache-files").waitFor();
   await page.goBack();
-  await idle.getByRole("button", { name: "Attach cache-files" }).click();
+  await idle.getByRole("button", { name: "Attach here: cache-files" }).click();
   await volume.waitFor();
   await idle.waitFor({ state: "detached" });
 });

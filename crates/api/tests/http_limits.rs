@@ -247,7 +247,7 @@ async fn guessing_keys_is_limited_by_address_and_locks_nobody_out() {
 
 #[tokio::test]
 async fn what_operations_cost_is_charged_before_and_given_back() {
-    let server = Server::start_limited(Limiter::new(LimitRules { cost: Some(600), ..LimitRules::default() })).await;
+    let server = Server::start_limited(Limiter::new(LimitRules { cost: Some(600), hobby: Limits::NONE, ..LimitRules::default() })).await;
     let ada = server.person("ada@example.com", None).await;
     let bearer = format!("Bearer {}", ada.token);
     let ask = async |query: &str| {

@@ -38,7 +38,7 @@ pub enum NoticeEvent {
 impl NoticeEvent {
     /// Every event, in the order of their names.
     pub const ALL: [Self; 8] =
-        [Self::Building, Self::Crashed, Self::Deployed, Self::Failed, Self::Removed, Self::Resumed, Self::Restarted, Self::Slept];
+        [Self::Building, Self::Crashed, Self::Deployed, Self::Failed, Self::Removed, Self::Restarted, Self::Resumed, Self::Slept];
 
     /// On the wire, and as stored.
     #[must_use]

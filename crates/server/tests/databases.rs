@@ -408,7 +408,7 @@ fn plugins_are_databases_by_another_name() {
     for code in ["static-site", "python-app", "visitor-counter"] {
         server.ok(&folder, &["deploy", "--template", code]);
     }
-    for (name, wanted) in [("site", "It works"), ("app", "Hello"), ("counter", "You are visitor ")] {
+    for (name, wanted) in [("site", "It works"), ("python-app", "Hello"), ("counter", "You are visitor ")] {
         let host = format!("{name}-production.localhost");
         server.visit_until(&host, "/", |answer| answer.status == 200 && answer.body.contains(wanted));
     }

@@ -242,11 +242,16 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
     let site = server.dir.path().join("nightly");
     let app =
         "import os, sys\nprint('worked for', os.environ.get('WHOM', 'nobody'), flush=True)\nsys.exit(3 if 'WHOM' in os.environ else 0)\n";
-    let settings = "[deploy]\ncronSchedule = \"0 4 1 1 *\"\nrestartPolicyType = \"ON_FAILURE\"\nrestartPolicyMaxRetries = 1\n";
+    let settings = "[deploy]\ncronSchedule = \"0 4 1 1 *\"\nrestartPolicyType = \"ON_FAILURE\"\n";
     write(&site, &[("main.py", app), ("requirements.txt", ""), ("Procfile", "web: python3 main.py\n"), ("railway.toml", settings)]);
     server.json(&site, &["init", "--name", "nightly", "--json"]);
     server.json(&site, &["add", "--service", "web", "--json"]);
     server.ok(&site, &["service", "link", "web"]);
+    let ids = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
+    let environment = ids["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+    let place = format!("environmentId: \"{environment}\", serviceId: \"{}\"", service_id(&server));
+    let once = server.graphql(&format!("mutation {{ serviceInstanceUpdate({place}, input: {{restartPolicyMaxRetries: 1}}) }}"));
+    assert_eq!(once["data"]["serviceInstanceUpdate"], true, "{once}");
     server.ok(&site, &["up", "--ci"]);
     settled(&server, &site);
     assert_eq!(server.json(&site, &["cron", "list", "--json"]), json!([]), "it waits for its time");
@@ -274,10 +279,8 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
     settled(&server, &site);
     assert_eq!(server.json(&site, &["cron", "run", "--yes", "--json"]), json!({"success": true}));
     assert_eq!(ended(&server, 2)["status"], "CRASHED");
-    let ids = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
-    let environment = ids["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
-    let input = format!("{{environmentId: \"{environment}\", serviceId: \"{}\"}}", service_id(&server));
-    let runs = server.graphql(&format!("{{ deploymentInstanceExecutions(input: {input}) {{ edges {{ node {{ exitCode reason }} }} }} }}"));
+    let runs =
+        server.graphql(&format!("{{ deploymentInstanceExecutions(input: {{{place}}}) {{ edges {{ node {{ exitCode reason }} }} }} }}"));
     let edges = &runs["data"]["deploymentInstanceExecutions"]["edges"];
     assert_eq!(edges[0]["node"], json!({"exitCode": 3, "reason": "exited with status 3 (1 restart used up)"}), "{runs}");
     assert_eq!(edges[1]["node"], json!({"exitCode": 0, "reason": null}), "{runs}");

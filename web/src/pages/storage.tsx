@@ -67,7 +67,7 @@ function Idle({ volumes, env, service, isFree }: { volumes: Instance[]; env: str
             </span>
             {viewerCanWrite && (
               <>
-                <Act size="small" disabled={!isFree} title={isFree ? undefined : "A service has one volume"} aria-label={`Attach ${one.volume.name}`} act={() => change(VolumeInstanceUpdateDocument, { id: one.volume.id, environmentId: env, input: { serviceId: service } })} done={`${one.volume.name} is attached`}>
+                <Act size="small" disabled={!isFree} title={isFree ? undefined : "A service has one volume"} aria-label={`Attach here: ${one.volume.name}`} act={() => change(VolumeInstanceUpdateDocument, { id: one.volume.id, environmentId: env, input: { serviceId: service } })} done={`${one.volume.name} is attached`}>
                   Attach here
                 </Act>
                 <DeleteVolume of={one} />

@@ -31,11 +31,22 @@ impl PageInfo {
 
 /// The four arguments of every connection.
 pub(crate) fn page(after: Option<String>, before: Option<String>, first: Option<i32>, last: Option<i32>) -> Result<PageRequest, Fault> {
+    page_of(MAX_PAGE, after, before, first, last)
+}
+
+/// The same where a page may have more rows than usual: a list that is in memory anyway, of which clients want everything.
+pub(crate) fn page_of(
+    most: u32,
+    after: Option<String>,
+    before: Option<String>,
+    first: Option<i32>,
+    last: Option<i32>,
+) -> Result<PageRequest, Fault> {
     let size = |name: &str, value: Option<i32>| match value {
         None => Ok(None),
         Some(value) => match u32::try_from(value) {
-            Ok(size @ 0..=MAX_PAGE) => Ok(Some(size)),
-            _ => Err(Fault::bad_input(format!("{name} is {value}: a page has 0 to {MAX_PAGE} rows"))),
+            Ok(size) if size <= most => Ok(Some(size)),
+            _ => Err(Fault::bad_input(format!("{name} is {value}: a page has 0 to {most} rows"))),
         },
     };
     let request = PageRequest { first: size("first", first)?, last: size("last", last)?, after, before };

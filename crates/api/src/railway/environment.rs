@@ -10,13 +10,16 @@ use ops::environment::EnvironmentCreate;
 use sha2::{Digest, Sha256};
 
 use super::absent::EnvironmentMeta;
-use super::connection::{connection, page, sized};
+use super::connection::{connection, page, page_of, sized};
 use super::deployment::Deployment;
 use super::inputs::{EnvironmentCreateInput, id, id_option};
 use super::service::{Service, ServiceInstance};
 use super::volume::{EnvironmentVolumeInstancesConnection, VolumeInstance};
 use crate::graphql::scalar::{DateTime, EnvironmentConfig};
 use crate::graphql::{Ctx, Fault, Scalar};
+
+/// The command-line client asks for so many variables at once when they are edited.
+const MAX_VARIABLES: u32 = 10_000;
 
 /// An environment that the principal may read.
 #[derive(Clone)]
@@ -139,7 +142,7 @@ impl Environment {
         ctx.charge(rows.len())?;
         rows.sort_by(|a, b| (a.service_id, &a.name).cmp(&(b.service_id, &b.name)));
         let all = rows.into_iter().map(|row| Variable::new(self.tenant, row)).collect();
-        Ok(page(after, before, first, last)?.cut(all, Variable::cursor).into())
+        Ok(page_of(MAX_VARIABLES, after, before, first, last)?.cut(all, Variable::cursor).into())
     }
     fn volume_instances(
         &self,

@@ -288,7 +288,7 @@ async fn a_plan_is_told_with_what_is_used_of_it() {
     assert!(containers > 1, "an app and a database");
     let hobby = json!({
         "containers": containers, "containerLimit": world.server.ops.settings.apps.container_limit, "containersPerApp": 50, "galaxyKeys": false,
-        "keyLimits": {"perSecond": 10, "perHour": 1_000, "perDay": null},
+        "keyLimits": {"perSecond": null, "perHour": null, "perDay": null},
     });
     let mut first = told().await;
     let requests =
@@ -300,7 +300,7 @@ async fn a_plan_is_told_with_what_is_used_of_it() {
     store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
     let free = told().await;
     assert_eq!((&free["containerLimit"], &free["containersPerApp"]), (&Value::Null, &json!(1)));
-    assert_eq!(free["keyLimits"], json!({"perSecond": null, "perHour": null, "perDay": 1_000}));
+    assert_eq!(free["keyLimits"], json!({"perSecond": null, "perHour": null, "perDay": null}), "this server has no limits");
 }
 
 #[tokio::test(flavor = "multi_thread")]

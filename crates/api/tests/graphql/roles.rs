@@ -9,6 +9,7 @@ use crate::world::World;
 const DEPLOYS: &[&str] = &[
     "Mutation.containerKill",
     "Mutation.deploymentCancel",
+    "Mutation.deploymentInstanceExecutionCreate",
     "Mutation.deploymentRedeploy",
     "Mutation.deploymentRemove",
     "Mutation.deploymentRestart",

@@ -5,6 +5,12 @@ ALTER TABLE flow_graphs ADD COLUMN sealed_body BYTEA;
 ALTER TABLE runs ADD COLUMN sealed_input BYTEA;
 ALTER TABLE node_runs ADD COLUMN sealed_data BYTEA;
 ALTER TABLE flow_triggers ADD COLUMN sealed_spec BYTEA;
+-- An empty text is no JSON.
+ALTER TABLE workflows ALTER COLUMN graph TYPE TEXT USING graph::TEXT;
+ALTER TABLE flow_graphs ALTER COLUMN body TYPE TEXT USING body::TEXT;
+ALTER TABLE runs ALTER COLUMN input TYPE TEXT USING input::TEXT;
+ALTER TABLE node_runs ALTER COLUMN logs TYPE TEXT USING logs::TEXT;
+ALTER TABLE flow_triggers ALTER COLUMN spec TYPE TEXT USING spec::TEXT;
 CREATE INDEX workflows_plain ON workflows (updated_at) WHERE graph <> '';
 CREATE INDEX flow_graphs_plain ON flow_graphs (id) WHERE body <> '';
 CREATE INDEX runs_plain ON runs (created_at) WHERE input <> '';
