@@ -380,15 +380,17 @@ fn awake(id: DeploymentId, at: Timestamp) -> Change {
     Change::DeploymentMove { id, from: DeploymentStatus::Sleeping, to: DeploymentStatus::Success, reason: None, at }
 }
 
+/// What can be started again. What waits for an approval, or was not given one, is not: starting is no way around it.
 async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deployment>, Error> {
     let query = DeploymentQuery {
         environment: Some(app.row.instance.environment_id),
         service: Some(app.row.instance.service_id),
+        statuses_not_in: vec![DeploymentStatus::NeedsApproval],
         ..DeploymentQuery::default()
     };
     let page = PageRequest { first: Some(20), ..PageRequest::default() };
     let found = ctx.ops.store.deployments(app.tenant, &query, &page).await?;
-    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some() && deployment.status != DeploymentStatus::NeedsApproval))
+    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some() && !deployment.is_refused()))
 }
 
 /// What its next deployment sees.

@@ -206,6 +206,25 @@ async fn what_was_not_approved_comes_back_only_by_its_name() {
 }
 
 #[tokio::test]
+async fn starting_an_app_does_not_bring_back_what_was_not_approved() {
+    let protected = protected().await;
+    let (app, app_id) = (protected.app(), domain::galaxy::app_id(protected.app().instance_id));
+    let newer = protected.upload(&protected.owner).await;
+    let newer = protected.live.with(Deployed { deployment: newer, ..protected.live.row.clone() });
+    protected.world.goes_live(&newer).await;
+    // What was built before, asked for by a member: it has an artifact, and waits.
+    let back = verbs::deployment_rollback(&protected.member, app.id).await.unwrap().row;
+    verbs::deployment_cancel(&protected.owner, back.id).await.unwrap();
+    for serving in [app.id, newer.row.deployment.id] {
+        verbs::deployment_remove(&protected.owner, serving).await.unwrap();
+    }
+    let now = OpCtx { now: Timestamp::now(), ..protected.owner.clone() };
+    ops::app::app_start(&now, &app_id).await.unwrap();
+    let started = protected.all().await[0].clone();
+    assert_eq!((started.snapshot_id, started.status), (newer.row.deployment.snapshot_id, DeploymentStatus::Deploying));
+}
+
+#[tokio::test]
 async fn a_volume_is_not_taken_from_what_serves_by_somebody_whose_deployments_wait() {
     let protected = protected().await;
     let app = protected.app();
