@@ -402,18 +402,16 @@ pub async fn deployment_rollback(ctx: &OpCtx, id: DeploymentId) -> Result<Opened
 /// Not found or not allowed.
 pub async fn service_instance_redeploy(ctx: &OpCtx, environment: EnvironmentId, service: ServiceId) -> Result<Option<DeploymentId>, Error> {
     let instance = service::instance_for(ctx, environment, service, Permission::Deploy).await?;
-    let query = DeploymentQuery {
-        environment: Some(environment),
-        service: Some(service),
-        statuses_not_in: vec![DeploymentStatus::Skipped],
-        ..DeploymentQuery::default()
-    };
-    let page = PageRequest { first: Some(10), ..PageRequest::default() };
+    let place = environment::environment_get(ctx, environment).await?;
+    let mut statuses_not_in = vec![DeploymentStatus::Skipped];
+    if !approval::needed(ctx, &place.row) {
+        statuses_not_in.push(DeploymentStatus::NeedsApproval);
+    }
+    let query = DeploymentQuery { environment: Some(environment), service: Some(service), statuses_not_in, ..DeploymentQuery::default() };
+    // Behind those that were refused.
+    let page = PageRequest { first: Some(50), ..PageRequest::default() };
     let found = ctx.ops.store.deployments(instance.tenant, &query, &page).await?;
-    let environment = environment::environment_get(ctx, environment).await?;
-    let refused =
-        |d: &Deployment| d.is_refused() || (d.status == DeploymentStatus::NeedsApproval && !approval::needed(ctx, &environment.row));
-    let usable = |d: &Deployment| (d.artifact.is_some() || d.source_blob.is_some()) && !refused(d);
+    let usable = |d: &Deployment| (d.artifact.is_some() || d.source_blob.is_some()) && !d.is_refused();
     let Some(newest) = found.items.into_iter().find(usable) else { return Ok(None) };
     let made = repeat(ctx, instance.with(newest), DeployReason::Redeploy, "service_instance_redeploy").await?;
     Ok(Some(made.row.id))

@@ -198,6 +198,13 @@ async fn what_was_not_approved_comes_back_only_by_its_name() {
     assert!(open.iter().all(|event| event.completed_at.is_some()), "{open:?}");
     assert_eq!(deployment_approve(&protected.owner, made.id).await.unwrap_err().code, Code::Conflict);
 
+    // However many wait or were refused, what served is found behind them.
+    for number in 0..12 {
+        let more = protected.upload(&protected.member).await;
+        if number % 2 == 0 {
+            verbs::deployment_cancel(&protected.owner, more.id).await.unwrap();
+        }
+    }
     let (environment, service) = (made.environment_id, made.service_id);
     let again = verbs::service_instance_redeploy(&protected.owner, environment, service).await.unwrap().unwrap();
     assert_eq!(protected.read(again).await.snapshot_id, protected.app().snapshot_id, "refused source was deployed");
