@@ -124,14 +124,14 @@ async fn ways_back(ctx: &OpCtx, tenant: Tenant, member: &User, left: Option<Role
     let beyond = |role: Role| left.is_none_or(|left| role < left);
     let mut changes = vec![];
     if beyond(Role::Member) {
-        changes.push(Change::Notification(NotificationChange::RulesDelete { user }));
-        // Reading them is for the log alone: one that cannot be read must not keep its maker here.
+        // Reading them is for the log and for what waits to be sent: one that cannot be read must not keep its maker here.
         let made = ctx.ops.store.notification_rules(tenant).await.unwrap_or_default();
-        let count = made.iter().filter(|rule| rule.created_by == Some(user)).count();
-        if count > 0 {
-            let data = json!({"email": member.email, "count": count});
+        let found: Vec<_> = made.iter().filter(|rule| rule.created_by == Some(user)).map(|rule| rule.id).collect();
+        if !found.is_empty() {
+            let data = json!({"email": member.email, "count": found.len()});
             changes.push(ctx.activity(tenant, None, "notification_rules_end", user, data));
         }
+        changes.push(Change::Notification(NotificationChange::RulesDelete { user, found }));
     }
     if beyond(Role::Admin) {
         let open = ctx.ops.store.invites_made_by(tenant, user, ctx.now).await?.len();

@@ -71,6 +71,8 @@ pub enum NotificationChange {
     RulesDelete {
         /// Who.
         user: UserId,
+        /// Those that were found: with their messages, those that wait to be sent included.
+        found: Vec<NotificationRuleId>,
     },
 }
 
@@ -103,8 +105,9 @@ pub(crate) fn statements(vault: &Vault, tenant: Tenant, change: &NotificationCha
         NotificationChange::RuleInsert(rule) => vec![rule_insert(vault, rule)?],
         NotificationChange::RuleUpdate { rule, seen } => vec![rule_update(vault, rule, *seen)?],
         NotificationChange::RuleDelete(id) => rule_delete(tenant, *id),
-        NotificationChange::RulesDelete { user } => {
-            vec![Statement::any(&NOTIFICATION_RULES_OF_MEMBER_DELETE, params![workspace = tenant, user = *user])]
+        NotificationChange::RulesDelete { user, found } => {
+            let rules = Statement::any(&NOTIFICATION_RULES_OF_MEMBER_DELETE, params![workspace = tenant, user = *user]);
+            std::iter::once(rules).chain(found.iter().map(|id| rule_deliveries_delete(tenant, *id))).collect()
         }
     })
 }
@@ -231,11 +234,12 @@ fn rule_update(vault: &Vault, rule: &NotificationRule, seen: Timestamp) -> Resul
 }
 
 fn rule_delete(tenant: Tenant, id: NotificationRuleId) -> Vec<Statement> {
-    let messages = params![kind = RULE_DELIVERIES, subject = id.to_string(), workspace = tenant];
-    vec![
-        Statement::touch(&NOTIFICATION_RULE_DELETE, params![id = id, workspace = tenant]),
-        Statement::any(&NOTIFICATION_RULE_DELIVERIES_DELETE, messages),
-    ]
+    vec![Statement::touch(&NOTIFICATION_RULE_DELETE, params![id = id, workspace = tenant]), rule_deliveries_delete(tenant, id)]
+}
+
+fn rule_deliveries_delete(tenant: Tenant, id: NotificationRuleId) -> Statement {
+    let params = params![kind = RULE_DELIVERIES, subject = id.to_string(), workspace = tenant];
+    Statement::any(&NOTIFICATION_RULE_DELIVERIES_DELETE, params)
 }
 
 fn notification_settings_set(

@@ -1,8 +1,11 @@
 //! Who is in a workspace, and as what.
 
+use std::collections::BTreeMap;
+
+use domain::delivery::{Delivery, DeliveryState, RULE_DELIVERIES, Target};
 use domain::key::{KeyKind, KeyLimits};
 use domain::page::PageRequest;
-use domain::{Code, Role, WorkspaceId};
+use domain::{Code, DeliveryId, NotificationRuleId, Role, Tenant, Timestamp, WorkspaceId};
 use ops::OpCtx;
 use ops::api_key::{ApiKeyCreate, api_key_create};
 use ops::auth::{Presented, Surface, authenticate};
@@ -14,6 +17,7 @@ use ops::workspace::{
 };
 use secrecy::SecretString;
 use serde_json::json;
+use store::Change;
 
 use crate::world::{World, world};
 
@@ -225,12 +229,17 @@ async fn a_notification_rule_goes_with_the_role_that_made_it() {
     };
     let rules = async || notification_rules(&owner, team, None).await.unwrap().into_iter().map(|rule| rule.id).collect::<Vec<_>>();
     let kept = make(&owner).await;
-    make(&guest).await;
+    let gone = make(&guest).await;
+    let messages = [waiting(team, kept), waiting(team, gone)];
+    let inserts = messages.iter().cloned().map(Change::DeliveryInsert).collect();
+    world.ops.store.commit(Tenant::system(team), inserts).await.unwrap();
     assert_eq!(rules().await.len(), 2);
     workspace_permission_change(&owner, team, user, Role::Admin).await.unwrap();
     assert_eq!(rules().await.len(), 2, "more than enough is enough");
     workspace_permission_change(&owner, team, user, Role::Viewer).await.unwrap();
     assert_eq!(rules().await, [kept]);
+    let due = world.ops.store.system_deliveries_due(owner.now, &[], 10).await.unwrap();
+    assert!(due == messages[..1], "what is still to be sent would go to somebody who may not hear it: {due:?}");
 
     workspace_permission_change(&owner, team, user, Role::Member).await.unwrap();
     make(&world.again(&guest).await).await;
@@ -239,4 +248,23 @@ async fn a_notification_rule_goes_with_the_role_that_made_it() {
     let log = ops::activity::activities(&owner, team, None, &PageRequest::default()).await.unwrap().row.items;
     assert_eq!(log.iter().filter(|entry| entry.verb == "notification_rules_end").count(), 2);
     assert!(!format!("{log:?}").contains("canary"), "the log tells an address");
+}
+
+/// A message of a rule that is to be sent.
+fn waiting(workspace: WorkspaceId, rule: NotificationRuleId) -> Delivery {
+    let at = Timestamp::UNIX_EPOCH;
+    Delivery {
+        id: DeliveryId::generate(),
+        workspace_id: workspace,
+        kind: RULE_DELIVERIES.into(),
+        subject: rule.to_string(),
+        target: Target::Webhook { url: "https://hooks.example.com/canary".into(), headers: BTreeMap::new(), secret: None },
+        body: "{}".into(),
+        state: DeliveryState::Pending,
+        attempts: 0,
+        tries: 0,
+        next_at: at,
+        created_at: at,
+        updated_at: at,
+    }
 }
