@@ -388,19 +388,20 @@ pub(crate) fn fresh_secret() -> String {
 /// The kind of the messages that runs send.
 pub const DELIVERIES: &str = "run";
 
-/// What was sent to a run's webhook, with the attempts, newest first.
+/// What was sent to a run's webhook, with the attempts, newest first; without words for whoever may not read secrets.
 ///
 /// # Errors
 /// Not found.
 pub async fn run_deliveries(ctx: &OpCtx, id: RunId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
     let tenant = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?.tenant;
     let mut found = ctx.ops.store.deliveries(tenant, DELIVERIES, &id.to_string(), 500).await?;
-    if !sees_values(ctx, tenant) {
-        // It repeats why something failed, and what the webhook was given.
-        found.iter_mut().for_each(|delivery| HIDDEN.clone_into(&mut delivery.body));
-    }
     let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
-    let attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
+    let mut attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
+    if !sees_values(ctx, tenant) {
+        // It repeats why something failed, and what the webhook was given; so may the words of whoever answered.
+        found.iter_mut().for_each(|delivery| HIDDEN.clone_into(&mut delivery.body));
+        attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).for_each(|error| HIDDEN.clone_into(error));
+    }
     let of = |id: DeliveryId| attempts.iter().filter(|attempt| attempt.delivery_id == id).cloned().collect();
     Ok(found.into_iter().map(|delivery| (delivery.clone(), of(delivery.id))).collect())
 }

@@ -1,12 +1,13 @@
 //! Every route of Flow's, asked by everybody who must not have it (`SECURITY.md` rule 4).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::key::{KeyKind, KeyLimits};
 use domain::workflow::edit::Place;
 use domain::workflow::hide::HIDDEN;
 use domain::workflow::run::{NodeRun, RunSource, RunStatus, Start};
-use domain::{NodeRunId, Role, RunId, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId, cuid};
+use domain::{DeliveryId, NodeRunId, Role, RunId, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId, cuid};
 use ops::OpCtx;
 use ops::api_key::ApiKeyCreate;
 use ops::run::RunStart;
@@ -365,6 +366,40 @@ async fn a_viewer_sees_the_shape_of_workflows_and_no_value() {
     let bearer = format!("Bearer {}", viewer.person.token);
     let graph = world.server.call("GET", &viewer.path("/v1/workflows/{workflowId}"), &[("Authorization", &bearer)], b"").await;
     assert!(!graph.text().contains(HIDDEN), "what is one's own is not hidden");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_sees_that_a_webhook_was_asked_and_not_what_was_said() {
+    let world = World::start().await;
+    let (owner, viewer) = (Estate::of(&world, "owner@x.test").await, Estate::of(&world, "viewer@x.test").await);
+    world.member(owner.workspace, viewer.user, Role::Viewer).await;
+    let (run, at): (RunId, _) = (owner.run.parse().unwrap(), Timestamp::now());
+    let delivery = Delivery {
+        id: DeliveryId::generate(),
+        workspace_id: owner.workspace,
+        kind: ops::run::DELIVERIES.into(),
+        subject: run.to_string(),
+        target: Target::Webhook { url: "https://hooks.example.com/".into(), headers: BTreeMap::new(), secret: None },
+        body: json!({"error": "canary"}).to_string(),
+        state: DeliveryState::Pending,
+        attempts: 1,
+        tries: 1,
+        next_at: at,
+        created_at: at,
+        updated_at: at,
+    };
+    let error = Some("the receiver answered 400: canary is no header".to_owned());
+    let attempt = DeliveryAttempt { delivery_id: delivery.id, number: 1, at, millis: 1, status: Some(400), error };
+    let done = store::Change::DeliveryDone { attempt, state: DeliveryState::Failed, at, next: at };
+    let changes = vec![store::Change::DeliveryInsert(delivery), done];
+    world.server.ops.store.commit(Tenant::system(owner.workspace), changes).await.unwrap();
+    for (who, told) in [(&owner, 2), (&viewer, 0)] {
+        let bearer = format!("Bearer {}", who.person.token);
+        let answer = world.server.call("GET", &format!("/v1/runs/{run}/deliveries"), &[("Authorization", &bearer)], b"").await;
+        let text = answer.text();
+        assert_eq!((text.matches("canary").count(), text.matches(HIDDEN).count()), (told, 2 - told), "{text}");
+        assert_eq!(answer.json()["items"][0]["attempts"][0]["status"], 400, "{text}");
+    }
 }
 
 /// A POST with an `Idempotency-Key`: its status, its answer, and whether that was the answer of an earlier one.
