@@ -267,7 +267,18 @@ both! {
         assert!(matches!(store.commit(thief.tenant, vec![delete()]).await, Err(StoreError::Stale)));
         store.commit(tenant, vec![delete()]).await.unwrap();
         assert!(matches!(store.commit(tenant, vec![delete()]).await, Err(StoreError::Stale)));
+        assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap(), [other.clone()]);
+
+        // So it is for those of a member who may have none any more, and for nobody else's.
+        let ended = rule(&tree, None, Some(tree.user.id));
+        let waiting = Delivery { kind: RULE_DELIVERIES.into(), ..message(tenant, &ended.id.to_string()) };
+        store.commit(tenant, vec![insert(&ended), Change::DeliveryInsert(waiting)]).await.unwrap();
+        let end = || Change::Notification(NotificationChange::RulesDelete { user: tree.user.id, found: vec![ended.id] });
+        store.commit(thief.tenant, vec![end()]).await.unwrap();
+        assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap().len(), 2);
+        store.commit(tenant, vec![end()]).await.unwrap();
         assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap(), [other]);
+        assert!(store.notification_rules(tenant).await.unwrap() == [of_project.clone(), of_guest.clone()]);
 
         store.commit(tenant, vec![Change::MemberRemove { user: guest.id }]).await.unwrap();
         assert!(store.notification_rules(tenant).await.unwrap() == [of_project]);
