@@ -277,6 +277,8 @@ pub(crate) fn deploy_newest(
         ));
     }
     let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
-    made.map(|id| id.to_string())
-        .ok_or_else(|| Fault(ops::Error::conflict("This service has never been deployed: upload its source first (railway up)")))
+    made.map(|id| id.to_string()).ok_or_else(|| {
+        let text = "Nothing of this service can be deployed again: upload its source (railway up), or approve a deployment of it that waits";
+        Fault(ops::Error::conflict(text))
+    })
 }
