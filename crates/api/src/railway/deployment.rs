@@ -278,7 +278,7 @@ pub(crate) fn deploy_newest(
     }
     let made = ctx.wait(ops::deployment::service_instance_redeploy(&ctx.op, environment, service))?;
     made.map(|id| id.to_string()).ok_or_else(|| {
-        let text = "Nothing of this service can be deployed again: upload its source (railway up), or approve a deployment of it that waits";
+        let text = "Nothing of this service can be deployed again: upload its source (railway up), or approve what waits";
         Fault(ops::Error::conflict(text))
     })
 }
