@@ -1,7 +1,8 @@
 //! Answers of a moment ago: the same question of the same principal, while nothing has changed in the store.
 //!
 //! Entries are bound to [`store::Store::version`], which every commit of every process changes, so an answer is never older than the
-//! data. Only what is read from the store alone is kept; logs are not, and neither is anything that holds the value of a variable.
+//! data. Only what is read from the store alone is kept; logs are not, and neither is anything that holds the value of a variable. What
+//! depends on the clock as well is kept within a minute of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -35,6 +36,8 @@ const FROM_STORE: &[&str] = &[
 ];
 /// Parts of field names whose values must not lie around, or change with every request.
 const NEVER: &[&str] = &["ariable", "onfig", "ateLimit"];
+/// Parts of field names whose values change with time: the next run of a schedule, the requests of today, whether a certificate holds.
+const TIMED: &[&str] = &["extCronRunAt", "lanUse", "ertificate"];
 
 #[derive(PartialEq, Eq, Hash)]
 struct Question {
@@ -46,6 +49,8 @@ struct Question {
 
 struct Answer {
     version: u64,
+    /// The only minute in which it is true; any, while the version stands, for `None`.
+    minute: Option<i64>,
     body: Arc<[u8]>,
 }
 
@@ -53,10 +58,11 @@ struct Answer {
 #[derive(Default)]
 pub(crate) struct Recent(Mutex<(HashMap<Question, Answer>, usize)>);
 
-/// A question that may be answered from memory, asked at a version of the store.
+/// A question that may be answered from memory, asked at a version of the store and in a minute.
 pub(crate) struct Asked {
     question: Question,
     version: u64,
+    minute: i64,
 }
 
 impl Recent {
@@ -69,15 +75,16 @@ impl Recent {
             Some(fields) => serde_json::to_string(fields).unwrap_or_default(),
         };
         let question = Question { asker, query: request.query.clone(), operation: request.operation_name.clone(), variables };
+        let minute = ctx.now.as_second().div_euclid(60);
         match lock(&self.0).0.get(&question) {
-            Some(answer) if answer.version == version => Ok(Arc::clone(&answer.body)),
-            _ => Err(Some(Asked { question, version })),
+            Some(answer) if answer.version == version && answer.minute.is_none_or(|only| only == minute) => Ok(Arc::clone(&answer.body)),
+            _ => Err(Some(Asked { question, version, minute })),
         }
     }
 
     /// Keeps an answer without errors, if it is of a kind that may be kept.
     pub(crate) fn keep(&self, asked: Option<Asked>, document: &Document, body: &[u8]) {
-        let Some(Asked { question, version }) = asked else { return };
+        let Some(Asked { question, version, minute }) = asked else { return };
         let text = &question.query;
         let kept = document.kind == OperationType::Query
             && document.roots.iter().all(|root| FROM_STORE.contains(&root.name.as_str()))
@@ -87,6 +94,7 @@ impl Recent {
         if !kept {
             return;
         }
+        let minute = TIMED.iter().any(|part| text.contains(part)).then_some(minute);
         let size = |question: &Question, body: usize| 200 + question.query.len() + question.variables.len() + body;
         let mut guard = lock(&self.0);
         let (answers, bytes) = &mut *guard;
@@ -96,7 +104,7 @@ impl Recent {
             *bytes = size(&question, body.len());
         }
         let added = size(&question, body.len());
-        if let Some(earlier) = answers.insert(question, Answer { version, body: body.into() }) {
+        if let Some(earlier) = answers.insert(question, Answer { version, minute, body: body.into() }) {
             // The question is the same; only the earlier body's share goes.
             *bytes -= added - body.len() + earlier.body.len();
         }

@@ -278,12 +278,14 @@ async fn a_plan_is_told_with_what_is_used_of_it() {
     let estate = world.estate("ann@x.test").await;
     let ann = world.bearer(&estate.person.token).await;
     let (store, tenant) = (&world.server.ops.store, Tenant::system(estate.workspace));
-    let allowed = Kept { day: Day::of(Timestamp::now()), in_day: 5, ..Kept::default() };
+    // All of it happens on one day, whenever this test runs.
+    let now = Timestamp::now();
+    let allowed = Kept { day: Day::of(now), in_day: 5, ..Kept::default() };
     store.usage_add(&[UsageAdd { subject: Subject(estate.project_key.0), allowed, refused: 2 }]).await.unwrap();
     let fields =
         "containers containerLimit containersPerApp galaxyKeys keyLimits { perSecond perHour perDay } requestsToday requestsRefused";
     let query = format!("{{ workspace(workspaceId: \"{}\") {{ planUse {{ {fields} }} }} }}", estate.workspace);
-    let told = async || world.data(&ann, &query, Value::Null).await["workspace"]["planUse"].clone();
+    let told = async || world.data_at(&ann, now, &query).await["workspace"]["planUse"].clone();
     let containers = store.instances_of_workspace(tenant).await.unwrap().len();
     assert!(containers > 1, "an app and a database");
     let hobby = json!({

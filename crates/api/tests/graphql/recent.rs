@@ -1,11 +1,12 @@
 //! Answers are remembered only while they are true, for the one who asked, whoever changes the data.
 
+use domain::rate::{Day, Kept, Subject};
 use domain::{Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use store::{Change, MasterKey, Store, StoreConfig};
+use store::{Change, MasterKey, Store, StoreConfig, UsageAdd};
 
 use crate::world::World;
 
@@ -58,6 +59,27 @@ async fn values_of_variables_are_not_remembered() {
     );
     asked(&world, &who, &query).await;
     assert!(asked(&world, &who, &query).await.1 > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_clock_changes_is_looked_up_again() {
+    let world = World::start().await;
+    let estate = world.estate("a@example.com").await;
+    let who = world.bearer(&estate.person.token).await;
+    let noon: Timestamp = "2026-06-01T12:00:00Z".parse().unwrap();
+    let allowed = Kept { day: Day::of(noon), in_day: 5, ..Kept::default() };
+    let store = &world.server.ops.store;
+    store.usage_add(&[UsageAdd { subject: Subject(estate.project_key.0), allowed, refused: 0 }]).await.unwrap();
+    let query = format!("{{ workspace(workspaceId: \"{}\") {{ planUse {{ requestsToday }} }} }}", estate.workspace);
+    let told = async |now: Timestamp| {
+        let before = store.statements();
+        let data = world.data_at(&who, now, &query).await;
+        (data["workspace"]["planUse"]["requestsToday"].as_f64(), store.statements() - before)
+    };
+    let (today, cost) = told(noon).await;
+    assert!(today == Some(5.0) && cost > 0, "{today:?}, {cost} statements");
+    assert_eq!(told(noon).await, (today, 0));
+    assert_eq!(told(noon + std::time::Duration::from_secs(86_400)).await.0, Some(0.0), "nothing was asked on the next day");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,15 @@ impl World {
         body["data"].clone()
     }
 
+    /// The same at another moment.
+    pub(crate) async fn data_at(&self, principal: &Principal, now: Timestamp, query: &str) -> Value {
+        let request = GraphqlRequest { query: query.to_owned(), variables: None, operation_name: None, extensions: None };
+        let response = self.engine.execute(OpCtx { now, ..self.ctx(principal.clone()) }, request).await;
+        let body: Value = serde_json::from_slice(&response.body).unwrap();
+        assert_eq!((response.status, body.get("errors")), (200, None), "{body:#}");
+        body["data"].clone()
+    }
+
     /// The first error of an answer without data.
     pub(crate) async fn error(&self, principal: &Principal, query: &str, variables: Value) -> Value {
         let (_, body) = self.send(principal, query, variables).await;
