@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{ApiState, ShellTimes};
 use domain::account::User;
@@ -61,7 +62,12 @@ impl Server {
         Self::start_as(Limiter::new(rules), times).await
     }
 
+    /// With limits. What is counted by the day begins anew at midnight, so that no such server starts shortly before it.
     pub(crate) async fn start_limited(limits: Limiter) -> Self {
+        let left = 86_400 - Timestamp::now().as_second().rem_euclid(86_400);
+        if left < 120 {
+            tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap() + 1)).await;
+        }
         Self::start_as(limits, ShellTimes::default()).await
     }
 
