@@ -189,7 +189,7 @@ pub enum Change {
     },
     /// Since when a replica that runs answers nobody; `None` when it answers again.
     ReplicaHealth(ReplicaId, Option<Timestamp>),
-    /// A new run of a service with a schedule.
+    /// A new run of a service with a schedule. What is not deployed (any more) is not run: that is [`crate::StoreError::Stale`].
     ExecutionInsert(Execution),
     /// Status and end of a run that has not ended.
     ExecutionUpdate(Execution),

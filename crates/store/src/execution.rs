@@ -28,9 +28,12 @@ statements! {
         "DELETE FROM executions WHERE id IN (SELECT id FROM (SELECT id, completed_at, \
          row_number() OVER (PARTITION BY instance_id ORDER BY id DESC) AS newness FROM executions) AS ranked \
          WHERE newness > $kept AND completed_at IS NOT NULL)";
+    /// Only of what is deployed: nobody looks for a run of what has been removed meanwhile, which would never end.
     EXECUTION_INSERT =
         "INSERT INTO executions (id, workspace_id, instance_id, deployment_id, due_at, status, exit_code, reason, created_at, updated_at, \
-         completed_at) VALUES ($id, $workspace, $instance, $deployment, $due, $status, $exit_code, $reason, $created, $updated, $completed)";
+         completed_at) SELECT $id, $workspace, $instance, $deployment, $due, $status, $exit_code, $reason, $created, $updated, $completed \
+         WHERE EXISTS (SELECT 1 FROM deployments WHERE deployments.id = $deployment AND deployments.workspace_id = $workspace \
+         AND deployments.instance_id = $instance AND deployments.status = 'SUCCESS')";
     EXECUTION_UPDATE =
         "UPDATE executions SET status = $status, exit_code = $exit_code, reason = $reason, updated_at = $updated, \
          completed_at = $completed WHERE id = $id AND workspace_id = $workspace AND completed_at IS NULL";

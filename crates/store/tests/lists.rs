@@ -386,6 +386,13 @@ both! {
         let insert = async |row: &Execution| store.commit(tenant, vec![Change::ExecutionInsert(row.clone())]).await;
         let taken = |result: Result<Committed, StoreError>| matches!(result, Err(StoreError::Conflict { constraint: Constraint::Execution }));
         let first = run(Some(now()));
+        let refused = |result: Result<Committed, StoreError>| matches!(result, Err(StoreError::Stale));
+        assert!(refused(insert(&first).await), "it is not deployed yet");
+        let moved = async |from, to| {
+            let id = tree.deployment.id;
+            store.commit(tenant, vec![Change::DeploymentMove { id, from, to, reason: None, at: now() }]).await.unwrap();
+        };
+        moved(DeploymentStatus::Building, DeploymentStatus::Success).await;
         insert(&first).await.unwrap();
         assert_eq!(store.execution_open(tenant, instance).await.unwrap(), Some(first.clone()));
         assert!(taken(insert(&run(None)).await), "one at a time");
@@ -414,7 +421,11 @@ both! {
         let foreign = store.commit(other.tenant, vec![Change::ExecutionInsert(foreign)]).await;
         assert!(matches!(foreign, Err(StoreError::Stale | StoreError::Conflict { .. })), "{foreign:?}");
         store.system_executions_purge(1).await.unwrap();
-        assert_eq!(store.executions(tenant, instance, &page(9)).await.unwrap().items, [asked]);
+        assert_eq!(store.executions(tenant, instance, &page(9)).await.unwrap().items, std::slice::from_ref(&asked));
+
+        store.commit(tenant, vec![Change::ExecutionUpdate(Execution { completed_at, ..asked })]).await.unwrap();
+        moved(DeploymentStatus::Success, DeploymentStatus::Removing).await;
+        assert!(refused(insert(&run(None)).await), "nothing would look for it once its deployment is removed");
     }
 
     async fn replicas_that_are_gone_are_deleted_but_for_the_newest(fixture: Fixture) {
