@@ -25,6 +25,8 @@ pub enum NoticeEvent {
     Deployed,
     /// It was not built, or did not become healthy.
     Failed,
+    /// It waits until an admin of the workspace lets it go on.
+    NeedsApproval,
     /// Nothing of it runs any more: it was replaced, removed or canceled.
     Removed,
     /// It slept, and a request has woken it.
@@ -37,8 +39,17 @@ pub enum NoticeEvent {
 
 impl NoticeEvent {
     /// Every event, in the order of their names.
-    pub const ALL: [Self; 8] =
-        [Self::Building, Self::Crashed, Self::Deployed, Self::Failed, Self::Removed, Self::Restarted, Self::Resumed, Self::Slept];
+    pub const ALL: [Self; 9] = [
+        Self::Building,
+        Self::Crashed,
+        Self::Deployed,
+        Self::Failed,
+        Self::NeedsApproval,
+        Self::Removed,
+        Self::Restarted,
+        Self::Resumed,
+        Self::Slept,
+    ];
 
     /// On the wire, and as stored.
     #[must_use]
@@ -48,6 +59,7 @@ impl NoticeEvent {
             Self::Crashed => "Deployment.crashed",
             Self::Deployed => "Deployment.deployed",
             Self::Failed => "Deployment.failed",
+            Self::NeedsApproval => "Deployment.needs_approval",
             Self::Removed => "Deployment.removed",
             Self::Resumed => "Deployment.resumed",
             Self::Restarted => "Deployment.restarted",
@@ -68,6 +80,7 @@ impl NoticeEvent {
             "deployment_building" => Some(Self::Building),
             "deployment_succeeded" => Some(Self::Deployed),
             "deployment_build_failed" | "deployment_failed" => Some(Self::Failed),
+            "deployment_needs_approval" => Some(Self::NeedsApproval),
             "app_unavailable" => Some(Self::Crashed),
             "deployment_removed" => Some(Self::Removed),
             "deployment_restart" => Some(Self::Restarted),
@@ -83,7 +96,7 @@ impl NoticeEvent {
         match self {
             Self::Crashed => NoticeSeverity::Critical,
             Self::Failed => NoticeSeverity::Warning,
-            Self::Removed | Self::Restarted => NoticeSeverity::Notice,
+            Self::NeedsApproval | Self::Removed | Self::Restarted => NoticeSeverity::Notice,
             Self::Building | Self::Deployed | Self::Resumed | Self::Slept => NoticeSeverity::Info,
         }
     }
@@ -95,6 +108,7 @@ impl NoticeEvent {
             Self::Crashed => "CRASHED",
             Self::Deployed | Self::Resumed => "SUCCESS",
             Self::Failed => "FAILED",
+            Self::NeedsApproval => "NEEDS_APPROVAL",
             Self::Removed => "REMOVED",
             Self::Restarted => "DEPLOYING",
             Self::Slept => "SLEEPING",
@@ -108,6 +122,7 @@ impl NoticeEvent {
             Self::Crashed => "has crashed",
             Self::Deployed => "is deployed",
             Self::Failed => "could not be deployed",
+            Self::NeedsApproval => "has a deployment that needs an approval",
             Self::Removed => "has a deployment less: it was removed",
             Self::Resumed => "is awake again",
             Self::Restarted => "is being restarted",

@@ -10,7 +10,7 @@ use domain::activity::Actor;
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, Severity};
 use domain::project::Environment;
-use domain::{Code, DeploymentId, Permission};
+use domain::{Code, DeploymentId, Permission, Tenant};
 use serde_json::json;
 use store::Change;
 
@@ -36,16 +36,21 @@ pub(crate) fn needed(ctx: &OpCtx, environment: &Environment) -> bool {
     environment.is_protected && !ctx.may(environment.workspace_id, environment::place(environment), Permission::Administer)
 }
 
-/// Makes a new deployment wait where it has to; the step that says so.
-pub(crate) fn hold(ctx: &OpCtx, environment: &Environment, made: &mut Deployment) -> Option<Change> {
+/// Makes a new deployment wait where it has to: the step that says so, and the entry of which rules tell those who can approve it.
+pub(crate) fn hold(ctx: &OpCtx, environment: &Environment, made: &mut Deployment) -> Vec<Change> {
     if !needed(ctx, environment) {
-        return None;
+        return vec![];
     }
     made.status = DeploymentStatus::NeedsApproval;
     made.status_reason = Some("it waits for the approval of an admin of the workspace".into());
-    let detail = format!("needs an approval, asked for by {}", called(&made.creator));
+    let asked = format!("asked for by {}", called(&made.creator));
     let step = deployment::event(ctx, made.id, EventStep::WaitForDependencies);
-    Some(Change::EventInsert(DeploymentEvent { detail: Some(detail), ..step }))
+    let step = DeploymentEvent { detail: Some(format!("needs an approval, {asked}")), ..step };
+    let data = json!({"snapshot": made.snapshot_id, "reason": asked});
+    // The deployment is of the workspace that its verb was allowed in; the commit holds it to that.
+    let tenant = Tenant::system(made.workspace_id);
+    let entry = ctx.activity_about(tenant, (made.project_id, made.instance_id), "deployment_needs_approval", made.id, data);
+    vec![Change::EventInsert(step), entry]
 }
 
 /// Refuses what would end what serves in a protected environment, while what is to follow it would have to wait.

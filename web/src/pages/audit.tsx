@@ -35,6 +35,7 @@ const sentences: Record<string, (data: Data) => string> = {
   deployment_built: () => "built",
   deployment_create: () => "deployed",
   deployment_failed: () => "gave a deployment up",
+  deployment_needs_approval: () => "has a deployment wait for an approval",
   deployment_removed: () => "ended a deployment",
   deployment_instance_execution_create: () => "ran a service with a schedule",
   deployment_redeploy: () => "deployed the same source again",

@@ -2,6 +2,7 @@
 
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep};
 use domain::log::filter::Filter;
+use domain::notification_rule::NoticeEvent;
 use domain::page::PageRequest;
 use domain::{Code, DeploymentId, Role, SnapshotId, Timestamp};
 use ops::approval::deployment_approve;
@@ -154,6 +155,11 @@ async fn an_admin_lets_it_go_on_and_the_log_names_both() {
     let told: Vec<_> =
         log.iter().filter(|entry| entry.verb == "environment_protect").map(|entry| entry.data["protected"].clone()).collect();
     assert_eq!(told, [json!(false), json!(true)]);
+    // What rules tell of, so that an admin hears of it before it is approved.
+    let asked: Vec<_> = log.iter().filter(|entry| NoticeEvent::of(entry) == Some(NoticeEvent::NeedsApproval)).collect();
+    assert_eq!(asked.len(), 1, "{log:#?}");
+    assert_eq!((asked[0].subject.clone(), asked[0].instance_id), (made.id.to_string(), Some(made.instance_id)));
+    assert_eq!((&asked[0].data["reason"], asked[0].actor == protected.member.actor()), (&json!("asked for by Person"), true));
     assert_eq!(deployment_approve(&protected.owner, made.id).await.unwrap_err().code, Code::Conflict, "it was approved before");
 }
 
