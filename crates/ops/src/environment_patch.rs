@@ -62,7 +62,8 @@ pub async fn environment_stage_changes(ctx: &OpCtx, id: EnvironmentId, patch: Va
     let mut made = row(ctx, &opened.row, whole, staged.as_ref().and_then(|staged| staged.message.clone()));
     made.status = PatchStatus::Staged;
     let mut changes: Vec<Change> = staged.iter().map(|staged| Change::EnvironmentPatchDelete(staged.id)).collect();
-    if !config::is_nothing(&made.patch) {
+    // What only takes something away is a change, too.
+    if made.changes > 0 {
         changes.push(Change::EnvironmentPatchInsert(made.clone()));
     }
     let data = json!({"changes": made.changes});

@@ -160,6 +160,10 @@ async fn staged_changes_wait_and_are_committed_together() {
     assert_eq!(again.code, Code::Conflict);
     let history = patches::environment_patches(&live.ctx, environment, &Default::default()).await.unwrap();
     assert_eq!(history.row.items.iter().map(|patch| patch.message.as_deref()).collect::<Vec<_>>(), [Some("go")]);
+    // What only takes something away is kept as well.
+    stage(json!({"sharedVariables": {"KEY": null}}), false).await.unwrap();
+    patches::environment_patch_commit_staged(&live.ctx, environment, Commit::default()).await.unwrap();
+    assert!(!live.frozen(live.newest().await.id).await.contains_key("KEY"));
     stage(json!({"sharedVariables": {"A": {"value": "1"}}}), false).await.unwrap();
     stage(json!({}), false).await.unwrap();
     assert!(live.world.ops.store.staged_counts(live.deployed.tenant, &[environment]).await.unwrap().is_empty());
