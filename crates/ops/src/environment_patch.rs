@@ -14,7 +14,7 @@ use store::Change;
 
 use crate::batch::{self, State};
 use crate::context::{Opened, anew};
-use crate::{Error, OpCtx, domain_name, environment, service, variable};
+use crate::{Error, OpCtx, approval, domain_name, environment, service, variable};
 
 mod attached;
 
@@ -42,7 +42,7 @@ pub async fn environment_patch_commit(ctx: &OpCtx, id: EnvironmentId, patch: Val
     apply(ctx, &opened, row(ctx, &opened.row, patch, how.message), vec![], how.skip_deploys).await
 }
 
-/// Keeps a patch until it is committed, on top of what is staged already or in its place. It is checked as if it were committed now.
+/// Keeps a patch until it is committed, on top of what is staged already or in its place. It is checked as if an admin committed it now.
 ///
 /// # Errors
 /// As [`environment_patch_commit`].
@@ -228,6 +228,9 @@ async fn apply_once(
     let mut after = before.clone();
     let mut plan = Plan::new(ctx, opened, &mut after, changes);
     plan.patch(&made.patch).await?;
+    if plan.interrupts {
+        approval::check_interruption(ctx, &opened.row)?;
+    }
     let mut changes = plan.changes;
     let made = EnvironmentPatch { patch: marked(made.patch.clone(), &after.variables), ..made };
     changes.push(Change::EnvironmentPatchInsert(made.clone()));
@@ -255,6 +258,8 @@ struct Plan<'a> {
     added: Vec<ServiceId>,
     /// Services that this patch takes out.
     removed: Vec<ServiceId>,
+    /// It takes a volume from a service that stays.
+    interrupts: bool,
 }
 
 fn object<'a>(path: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Error> {
@@ -277,6 +282,7 @@ impl<'a> Plan<'a> {
             siblings: vec![],
             added: vec![],
             removed: vec![],
+            interrupts: false,
         }
     }
 

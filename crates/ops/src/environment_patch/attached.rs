@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use store::Change;
 
 use super::Plan;
-use crate::{Error, approval, backup, tcp_proxy, template, volume};
+use crate::{Error, backup, tcp_proxy, template, volume};
 
 /// A volume of the project as it is here.
 struct Held {
@@ -204,9 +204,7 @@ impl Plan<'_> {
             let service = place(&row.before).filter(|service| !self.removed.contains(service));
             service.is_some() && service != place(&row.after)
         };
-        if held.iter().any(taken) {
-            approval::check_interruption(self.ctx, self.environment)?;
-        }
+        self.interrupts |= held.iter().any(taken);
         let gone: Vec<VolumeInstance> = held.iter().filter(|row| row.after.is_none()).filter_map(|row| row.before.clone()).collect();
         // What lies in another environment stays there.
         let removals = volume::removals(self.ctx, self.tenant, &gone, |_| false).await?;

@@ -247,7 +247,13 @@ async fn a_volume_is_not_taken_from_what_serves_by_somebody_whose_deployments_wa
     let error = volume_delete(&protected.member, volume).await.unwrap_err();
     assert!(error.code == Code::Forbidden && error.public.contains("protected"), "{}", error.public);
     let mounts = json!({"services": {app.service_id.to_string(): {"volumeMounts": {volume.to_string(): null}}}});
-    let error = patches::environment_patch_commit(&protected.member, app.environment_id, mounts, Commit::default()).await.unwrap_err();
-    assert_eq!(error.code, Code::Forbidden, "{}", error.public);
+    let commit = async |who: &OpCtx| patches::environment_patch_commit_staged(who, app.environment_id, Commit::default()).await;
+    let direct = patches::environment_patch_commit(&protected.member, app.environment_id, mounts.clone(), Commit::default()).await;
+    assert_eq!(direct.unwrap_err().code, Code::Forbidden);
+    // They can stage it for an admin, who commits it.
+    patches::environment_stage_changes(&protected.member, app.environment_id, mounts, false).await.unwrap();
+    let error = commit(&protected.member).await.unwrap_err();
+    assert!(error.code == Code::Forbidden && error.public.contains("Ask an admin"), "{}", error.public);
+    commit(&protected.owner).await.unwrap();
     volume_delete(&protected.owner, volume).await.unwrap();
 }
