@@ -19,10 +19,12 @@ statements! {
     REPLICAS_OF = concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace");
     REPLICAS_PRESENT =
         concat!(select!(), "WHERE deployment_id IN ($deployments) AND workspace_id = $workspace AND status <> 'REMOVED'");
+    /// Only deployments with more than two are ranked, and which those are the index alone says: this runs on the one thread that writes.
     SYSTEM_REPLICAS_PURGE =
-        "DELETE FROM replicas WHERE id IN (SELECT id FROM (SELECT id, status, updated_at, \
-         row_number() OVER (PARTITION BY deployment_id, generation, place ORDER BY id DESC) AS newness FROM replicas) AS ranked \
-         WHERE newness > 2 AND status = 'REMOVED' AND updated_at < $over)";
+        "DELETE FROM replicas WHERE status = 'REMOVED' AND updated_at < $over AND id IN (SELECT id FROM (SELECT id, \
+         row_number() OVER (PARTITION BY deployment_id, generation, place ORDER BY id DESC) AS newness FROM replicas \
+         WHERE (workspace_id, deployment_id) IN (SELECT workspace_id, deployment_id FROM replicas \
+         GROUP BY workspace_id, deployment_id HAVING COUNT(*) > 2)) AS ranked WHERE newness > 2)";
     SYSTEM_LIVE_REPLICAS =
         concat!(select!(), "WHERE status IN ('CREATED', 'INITIALIZING', 'RUNNING', 'RESTARTING', 'REMOVING') ORDER BY id");
     SYSTEM_WATCHED_REPLICAS =
