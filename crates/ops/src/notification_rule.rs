@@ -2,7 +2,7 @@
 
 use domain::delivery::{Delivery, DeliveryAttempt, RULE_DELIVERIES};
 use domain::notification_rule::{Channel, ChannelConfig, NoticeEvent, NoticeSeverity, NotificationRule, RuleSpec};
-use domain::{DeliveryId, NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, Tenant, UserId, WorkspaceId};
+use domain::{NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, Tenant, UserId, WorkspaceId};
 use serde_json::{Map, Value, json};
 use store::{Change, NotificationChange};
 use url::Url;
@@ -140,11 +140,7 @@ pub async fn notification_rule_delete(ctx: &OpCtx, id: NotificationRuleId) -> Re
 /// Not found, or a role below member.
 pub async fn notification_rule_deliveries(ctx: &OpCtx, id: NotificationRuleId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
     let tenant = rule_for(ctx, id).await?.tenant;
-    let found = ctx.ops.store.deliveries(tenant, RULE_DELIVERIES, &id.to_string(), LISTED).await?;
-    let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
-    let attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
-    let of = |id: DeliveryId| attempts.iter().filter(|attempt| attempt.delivery_id == id).cloned().collect();
-    Ok(found.into_iter().map(|delivery| (delivery.clone(), of(delivery.id))).collect())
+    Ok(ctx.ops.store.deliveries_with_attempts(tenant, RULE_DELIVERIES, &id.to_string(), LISTED).await?)
 }
 
 async fn rule_for(ctx: &OpCtx, id: NotificationRuleId) -> Result<Opened<NotificationRule>, Error> {

@@ -394,16 +394,15 @@ pub const DELIVERIES: &str = "run";
 /// Not found.
 pub async fn run_deliveries(ctx: &OpCtx, id: RunId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
     let tenant = open(ctx, ctx.ops.store.run(id).await?, Permission::Read)?.tenant;
-    let mut found = ctx.ops.store.deliveries(tenant, DELIVERIES, &id.to_string(), 500).await?;
-    let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
-    let mut attempts = ctx.ops.store.delivery_attempts(tenant, &ids).await?;
+    let mut found = ctx.ops.store.deliveries_with_attempts(tenant, DELIVERIES, &id.to_string(), 500).await?;
     if !sees_values(ctx, tenant) {
         // It repeats why something failed, and what the webhook was given; so may the words of whoever answered.
-        found.iter_mut().for_each(|delivery| HIDDEN.clone_into(&mut delivery.body));
-        attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).for_each(|error| HIDDEN.clone_into(error));
+        for (delivery, attempts) in &mut found {
+            HIDDEN.clone_into(&mut delivery.body);
+            attempts.iter_mut().filter_map(|attempt| attempt.error.as_mut()).for_each(|error| HIDDEN.clone_into(error));
+        }
     }
-    let of = |id: DeliveryId| attempts.iter().filter(|attempt| attempt.delivery_id == id).cloned().collect();
-    Ok(found.into_iter().map(|delivery| (delivery.clone(), of(delivery.id))).collect())
+    Ok(found)
 }
 
 /// Sends a message of a run again.

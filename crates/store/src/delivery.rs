@@ -1,5 +1,7 @@
 //! Messages to webhooks and mailboxes, and their attempts. Messages that are done are deleted thirty days later, with their attempts.
 
+use std::collections::HashMap;
+
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::{DeliveryId, Sealed, Tenant, Timestamp, WorkspaceId};
 
@@ -131,6 +133,30 @@ impl Store {
     pub async fn delivery_attempts(&self, tenant: Tenant, deliveries: &[DeliveryId]) -> Result<Vec<DeliveryAttempt>, StoreError> {
         let params = params![workspace = tenant, deliveries = deliveries];
         self.batch(&DELIVERY_ATTEMPTS, &params, attempt_row, |row| (row.delivery_id, row.number)).await
+    }
+
+    /// The same messages as [`Store::deliveries`], each with its attempts, oldest first.
+    ///
+    /// # Errors
+    /// As [`Store::deliveries`].
+    pub async fn deliveries_with_attempts(
+        &self,
+        tenant: Tenant,
+        kind: &str,
+        subject: &str,
+        limit: u32,
+    ) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, StoreError> {
+        let found = self.deliveries(tenant, kind, subject, limit).await?;
+        let ids: Vec<DeliveryId> = found.iter().map(|delivery| delivery.id).collect();
+        let mut attempts: HashMap<DeliveryId, Vec<DeliveryAttempt>> = HashMap::new();
+        for attempt in self.delivery_attempts(tenant, &ids).await? {
+            attempts.entry(attempt.delivery_id).or_default().push(attempt);
+        }
+        let with_its = |delivery: Delivery| {
+            let own = attempts.remove(&delivery.id).unwrap_or_default();
+            (delivery, own)
+        };
+        Ok(found.into_iter().map(with_its).collect())
     }
 
     /// Messages of all workspaces but `busy` ones whose time has come, the longest waiting first. One whose target does not decrypt has

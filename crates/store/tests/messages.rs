@@ -83,6 +83,11 @@ both! {
         let again = store.system_deliveries_due(later(9), &[], 10).await.unwrap().remove(0);
         assert_eq!((again.attempts, again.tries), (1, 0));
         assert!(again.target == one.target);
+
+        let two = message(tenant, "app");
+        store.commit(tenant, vec![Change::DeliveryInsert(two.clone())]).await.unwrap();
+        let listed = store.deliveries_with_attempts(tenant, "notification", "app", 10).await.unwrap();
+        assert_eq!(listed, [(two, vec![]), (again, vec![attempt(&one, 1)])]);
     }
 
     async fn what_cannot_be_read_holds_up_nothing_else(fixture: Fixture) {
