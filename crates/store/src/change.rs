@@ -197,7 +197,7 @@ pub enum Change {
     Activity(Activity),
     /// Notifications have been made of these entries, and had not been of any of them.
     ActivitiesNoticed(Vec<ActivityId>),
-    /// A new message that leaves the server.
+    /// A new message that leaves the server. That of a rule which is gone is left out.
     DeliveryInsert(Delivery),
     /// An attempt begins, if `attempts` have been made and it is pending. It counts as lost when its end is not told by `until`.
     DeliveryClaim {

@@ -105,7 +105,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ExecutionUpdate(row) => execution::execution_update(row),
         Change::Activity(row) => activity::activity_insert(row),
         Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
-        Change::DeliveryInsert(row) => delivery::delivery_insert(vault, row)?,
+        Change::DeliveryInsert(row) => return delivery::delivery_insert(vault, row),
         Change::DeliveryClaim { id, attempts, at, until } => delivery::delivery_claim(tenant, *id, *attempts, *at, *until),
         Change::DeliveryDone { attempt, state, at, next } => return Ok(delivery::delivery_done(tenant, attempt, *state, *at, *next)),
         Change::DeliveryReplay { id, at } => delivery::delivery_replay(tenant, *id, *at),

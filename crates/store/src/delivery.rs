@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
-use domain::{DeliveryId, Sealed, Tenant, Timestamp, WorkspaceId};
+use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, RULE_DELIVERIES, Target};
+use domain::{DeliveryId, NotificationRuleId, Sealed, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::vault::Vault;
@@ -12,6 +12,19 @@ use crate::{Store, StoreError};
 macro_rules! columns {
     () => {
         "id, workspace_id, kind, subject, body, state, attempts, tries, next_at, created_at, updated_at, sealed_target"
+    };
+}
+
+macro_rules! insert {
+    () => {
+        "INSERT INTO deliveries (id, workspace_id, kind, subject, sealed_target, body, state, attempts, tries, next_at, created_at, \
+         updated_at) "
+    };
+}
+
+macro_rules! values {
+    () => {
+        "$id, $workspace, $kind, $subject, $sealed, $body, $state, $attempts, $tries, $next, $created, $updated"
     };
 }
 
@@ -31,10 +44,15 @@ statements! {
     SYSTEM_DELIVERY_GIVE_UP = "UPDATE deliveries SET state = $state, updated_at = $at WHERE id = $id AND state = 'PENDING'";
     SYSTEM_DELIVERY_NEXT = "SELECT next_at FROM deliveries WHERE state = 'PENDING' ORDER BY next_at LIMIT 1";
     SYSTEM_DELIVERIES_PURGE = "DELETE FROM deliveries WHERE state <> 'PENDING' AND updated_at < $over";
-    DELIVERY_INSERT =
-        "INSERT INTO deliveries (id, workspace_id, kind, subject, sealed_target, body, state, attempts, tries, next_at, created_at, \
-         updated_at) \
-         VALUES ($id, $workspace, $kind, $subject, $sealed, $body, $state, $attempts, $tries, $next, $created, $updated)";
+    DELIVERY_INSERT = concat!(insert!(), "VALUES (", values!(), ")");
+    /// A deletion that is under way waits for the message, or the message for it.
+    DELIVERY_RULE_HOLD = "UPDATE notification_rules SET updated_at = updated_at WHERE id = $rule AND workspace_id = $workspace";
+    /// What is read of a rule may be gone when its message is written: then there is nobody to tell.
+    DELIVERY_OF_RULE_INSERT = concat!(
+        insert!(), "SELECT ", values!(),
+        " WHERE EXISTS (SELECT 1 FROM notification_rules WHERE notification_rules.id = $rule \
+         AND notification_rules.workspace_id = $workspace)"
+    );
     DELIVERY_CLAIM =
         "UPDATE deliveries SET attempts = attempts + 1, tries = tries + 1, next_at = $until, updated_at = $at \
          WHERE id = $id AND attempts = $attempts AND state = 'PENDING' AND workspace_id = $workspace";
@@ -197,12 +215,15 @@ impl Store {
     }
 }
 
-pub(crate) fn delivery_insert(vault: &Vault, delivery: &Delivery) -> Result<Statement, StoreError> {
+/// A message; that of a rule only while the rule is there.
+pub(crate) fn delivery_insert(vault: &Vault, delivery: &Delivery) -> Result<Vec<Statement>, StoreError> {
     let Delivery { id, workspace_id, kind, subject, target, body, state, attempts, tries, next_at, created_at, updated_at } = delivery;
     let plain = serde_json::to_vec(target).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let rule: Option<NotificationRuleId> = if kind == RULE_DELIVERIES { subject.parse().ok() } else { None };
     let params = params![
         id = *id,
         workspace = *workspace_id,
+        rule = rule,
         kind = kind,
         subject = subject,
         sealed = vault.seal(&place(*id), &plain)?,
@@ -214,7 +235,9 @@ pub(crate) fn delivery_insert(vault: &Vault, delivery: &Delivery) -> Result<Stat
         created = *created_at,
         updated = *updated_at
     ];
-    Ok(Statement::touch(&DELIVERY_INSERT, params))
+    let Some(rule) = rule else { return Ok(vec![Statement::touch(&DELIVERY_INSERT, params)]) };
+    let hold = Statement::any(&DELIVERY_RULE_HOLD, params![rule = rule, workspace = *workspace_id]);
+    Ok(vec![hold, Statement::any(&DELIVERY_OF_RULE_INSERT, params)])
 }
 
 pub(crate) fn delivery_claim(tenant: Tenant, id: DeliveryId, attempts: u32, at: Timestamp, until: Timestamp) -> Statement {

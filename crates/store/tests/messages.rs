@@ -282,6 +282,15 @@ both! {
         store.commit(thief.tenant, vec![end()]).await.unwrap();
         assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap().len(), 2);
         store.commit(tenant, vec![end()]).await.unwrap();
+        assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap(), std::slice::from_ref(&other));
+
+        // Who read the rules just before has nobody to tell any more, and neither has another workspace by them.
+        let of = |tenant: Tenant, rule: &NotificationRule| {
+            let late = Delivery { kind: RULE_DELIVERIES.into(), ..message(tenant, &rule.id.to_string()) };
+            vec![Change::DeliveryInsert(late)]
+        };
+        store.commit(tenant, of(tenant, &ended)).await.unwrap();
+        store.commit(thief.tenant, of(thief.tenant, &of_guest)).await.unwrap();
         assert_eq!(store.system_deliveries_due(now(), &[], 10).await.unwrap(), [other]);
         assert!(store.notification_rules(tenant).await.unwrap() == [of_project.clone(), of_guest.clone()]);
 
