@@ -11,7 +11,7 @@ use domain::workflow::hide::HIDDEN;
 use domain::workflow::run::{EVENTS, NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
 use domain::workflow::template::Template;
 use domain::workflow::{Graph, Node, NodeData, Policy, Position, Workflow};
-use domain::{Code, DeliveryId, GraphId, Permission, Place, RunId, Sealed, Tenant, Timestamp, WorkflowId, WorkspaceId};
+use domain::{Code, DeliveryId, GraphId, Permission, Place, RunId, Sealed, Tenant, Timestamp, WorkflowId};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -361,15 +361,6 @@ pub async fn run_cancel(ctx: &OpCtx, id: RunId) -> Result<Run, Error> {
 pub async fn credits(ctx: &OpCtx) -> Result<i64, Error> {
     let tenant = home(ctx, Permission::Read)?;
     Ok(ctx.ops.settings.flow.allowance - ctx.ops.store.flow_credits(tenant).await?)
-}
-
-/// What a workspace's runs have used, and what they may use, in microcredits.
-///
-/// # Errors
-/// Not found or not allowed.
-pub async fn credits_of(ctx: &OpCtx, workspace: WorkspaceId) -> Result<(i64, i64), Error> {
-    let tenant = ctx.allow(workspace, Place::Workspace, Permission::Read)?;
-    Ok((ctx.ops.store.flow_credits(tenant).await?, ctx.ops.settings.flow.allowance))
 }
 
 /// The secret that the webhooks of the account's runs are signed with.

@@ -44,19 +44,19 @@ const WHOLE: &[(&str, &str)] = &[
 /// Statements whose answer grows with the workspace, that look at a few members or keys, or that stop after as many rows as they were asked for.
 const WORKSPACE_WIDE: &[&str] = &[
     "DOMAINS_OF_WORKSPACE",
-    "INSTANCES_OF_WORKSPACE",
+    "INSTANCES_OF_WORKSPACES",
     "ACTIVITIES",
     "API_KEYS_OF_WORKSPACES",
     "API_KEYS_REVOKE",
     "FLOW_FILE_INSERT",
     "FLOW_KEY_INSERT",
-    "MEMBERS",
+    "MEMBERS_OF_WORKSPACES",
     "MEMBER_REMOVE",
     "MEMBER_SET",
     "NOTIFICATION_RULES",
     "PROJECT_COUNT",
     "TRIGGERS_OF_EVENTS",
-    "USAGE_OF_WORKSPACE",
+    "USAGE_OF_WORKSPACES",
 ];
 
 fn all() -> impl Iterator<Item = &'static Sql> {

@@ -17,7 +17,7 @@ statements! {
     INSTANCE_OF = concat!(select!(), "WHERE environment_id = $environment AND service_id = $service");
     INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace");
     INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
-    INSTANCES_OF_WORKSPACE = concat!(select!(), "WHERE workspace_id = $workspace ORDER BY id");
+    INSTANCES_OF_WORKSPACES = concat!(select!(), "WHERE workspace_id IN ($workspaces)");
     INSTANCE_OF_TRIGGER = concat!(select!(), "WHERE id = (SELECT triggers.instance_id FROM triggers WHERE triggers.id = $trigger)");
     INSTANCE_BETWEEN = concat!(select!(), "WHERE id >= $first AND id <= $last ORDER BY id LIMIT 1");
     INSTANCE_NUMBER_NEXT = "UPDATE counters SET value = value + 1 WHERE name = 'instance'";
@@ -59,7 +59,15 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn instances_of_workspace(&self, tenant: Tenant) -> Result<Vec<Instance>, StoreError> {
-        self.list(&INSTANCES_OF_WORKSPACE, &params![workspace = tenant], row).await
+        self.instances_of_workspaces(&[tenant]).await
+    }
+
+    /// The same of several workspaces.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instances_of_workspaces(&self, tenants: &[Tenant]) -> Result<Vec<Instance>, StoreError> {
+        self.batch(&INSTANCES_OF_WORKSPACES, &params![workspaces = tenants], row, |row| row.id).await
     }
 
     /// The instance whose id lies between these two, themselves included: what a shortened id leads to.

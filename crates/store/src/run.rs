@@ -114,7 +114,7 @@ statements! {
          + (SELECT CAST(COALESCE(SUM(node_runs.credits), 0) AS BIGINT) FROM runs JOIN node_runs ON node_runs.run_id = runs.id \
          WHERE runs.workflow_id = $workflow AND runs.workspace_id = $workspace AND runs.finished_at IS NULL) \
          WHERE workspace_id = $workspace";
-    FLOW_CREDITS = "SELECT credits FROM flow_accounts WHERE workspace_id = $workspace";
+    FLOW_CREDITS_OF_WORKSPACES = "SELECT workspace_id, credits FROM flow_accounts WHERE workspace_id IN ($workspaces)";
     FLOW_SECRET = "SELECT sealed_secret FROM flow_accounts WHERE workspace_id = $workspace AND sealed_secret IS NOT NULL";
     /// The first secret stands.
     FLOW_SECRET_KEEP =
@@ -310,7 +310,16 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn flow_credits(&self, tenant: Tenant) -> Result<i64, StoreError> {
-        Ok(self.one(&FLOW_CREDITS, &params![workspace = tenant], Record::number).await?.unwrap_or_default())
+        Ok(self.flow_credits_of_workspaces(&[tenant]).await?.first().map_or(0, |(_, credits)| *credits))
+    }
+
+    /// The same of several workspaces; those that have used nothing are left out.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn flow_credits_of_workspaces(&self, tenants: &[Tenant]) -> Result<Vec<(WorkspaceId, i64)>, StoreError> {
+        let read = |r: &mut Record| Ok((r.id(WorkspaceId)?, r.number()?));
+        self.list(&FLOW_CREDITS_OF_WORKSPACES, &params![workspaces = tenants], read).await
     }
 
     /// The secret that the workspace's webhooks are signed with. `fresh` becomes it when there is none.

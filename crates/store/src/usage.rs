@@ -1,7 +1,7 @@
 //! How often keys were used, by day. What is older than [`KEEP_DAYS`] goes with the first count of a new day.
 
 use domain::rate::{Day, DayUsage, Kept, Subject};
-use domain::{ApiKeyId, Tenant};
+use domain::{ApiKeyId, Tenant, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError};
@@ -10,11 +10,12 @@ statements! {
     USAGE_KEPT = "SELECT day, allowed, hour, in_hour, minute, in_minute FROM api_key_usage WHERE subject = $subject AND day = $day";
     USAGE_OF =
         "SELECT day, allowed, refused FROM api_key_usage WHERE subject = $subject AND day >= $first AND day <= $last ORDER BY day";
-    /// From the workspace's few keys to their counts, and not through everybody's counts of the day.
-    USAGE_OF_WORKSPACE =
-        "SELECT CAST(COALESCE(SUM(api_key_usage.allowed), 0) AS BIGINT), CAST(COALESCE(SUM(api_key_usage.refused), 0) AS BIGINT) \
+    /// From the workspaces' few keys to their counts, and not through everybody's counts of the day.
+    USAGE_OF_WORKSPACES =
+        "SELECT api_keys.workspace_id, CAST(SUM(api_key_usage.allowed) AS BIGINT), CAST(SUM(api_key_usage.refused) AS BIGINT) \
          FROM api_keys CROSS JOIN api_key_usage \
-         WHERE api_keys.workspace_id = $workspace AND api_key_usage.subject = api_keys.id AND api_key_usage.day = $day";
+         WHERE api_keys.workspace_id IN ($workspaces) AND api_key_usage.subject = api_keys.id AND api_key_usage.day = $day \
+         GROUP BY api_keys.workspace_id";
     /// Counts of an hour or a minute that others have left behind begin anew; those of one that others have gone on from are dropped.
     USAGE_ADD =
         "INSERT INTO api_key_usage (subject, day, allowed, refused, hour, in_hour, minute, in_minute) \
@@ -69,15 +70,16 @@ impl Store {
         .await
     }
 
-    /// The requests that all keys of a workspace made on a day; those of command-line logins belong to a person and are not among them.
+    /// The requests that all keys of each workspace made on a day; workspaces without any are left out. Those of command-line logins belong
+    /// to a person and are not among them.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn usage_of_workspace(&self, tenant: Tenant, day: Day) -> Result<DayUsage, StoreError> {
-        let counts: Option<(u64, u64)> =
-            self.one(&USAGE_OF_WORKSPACE, &params![workspace = tenant, day = day.0], |r| Ok((r.number()?, r.number()?))).await?;
-        let (allowed, refused) = counts.unwrap_or_default();
-        Ok(DayUsage { day, allowed, refused })
+    pub async fn usage_of_workspaces(&self, tenants: &[Tenant], day: Day) -> Result<Vec<(WorkspaceId, DayUsage)>, StoreError> {
+        let read = |r: &mut Record| Ok((r.id(WorkspaceId)?, r.number()?, r.number()?));
+        let rows: Vec<(WorkspaceId, u64, u64)> =
+            self.batch(&USAGE_OF_WORKSPACES, &params![workspaces = tenants, day = day.0], read, |row| row.0).await?;
+        Ok(rows.into_iter().map(|(workspace, allowed, refused)| (workspace, DayUsage { day, allowed, refused })).collect())
     }
 
     /// What is known of a subject's day.

@@ -30,9 +30,9 @@ statements! {
         "SELECT memberships.role, ", columns!(), " FROM memberships JOIN workspaces ON workspaces.id = memberships.workspace_id \
          WHERE memberships.user_id = $user"
     );
-    MEMBERS = concat!(
-        "SELECT memberships.role, ", user_columns!(), " FROM memberships JOIN users ON users.id = memberships.user_id \
-         WHERE memberships.workspace_id = $workspace"
+    MEMBERS_OF_WORKSPACES = concat!(
+        "SELECT memberships.workspace_id, memberships.role, ", user_columns!(), " FROM memberships JOIN users \
+         ON users.id = memberships.user_id WHERE memberships.workspace_id IN ($workspaces)"
     );
     SYSTEM_MEMBERSHIPS = concat!(
         "SELECT memberships.user_id, memberships.role, ", columns!(), " FROM memberships JOIN workspaces \
@@ -109,8 +109,16 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn members(&self, tenant: Tenant) -> Result<Vec<Member>, StoreError> {
-        let read = |r: &mut Record| Ok(Member { role: r.word(Role::parse)?, user: user_row(r)? });
-        self.batch(&MEMBERS, &params![workspace = tenant], read, |member| member.user.id).await
+        Ok(self.members_of_workspaces(&[tenant]).await?.into_iter().map(|(_, member)| member).collect())
+    }
+
+    /// The same of several workspaces.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn members_of_workspaces(&self, tenants: &[Tenant]) -> Result<Vec<(WorkspaceId, Member)>, StoreError> {
+        let read = |r: &mut Record| Ok((r.id(WorkspaceId)?, Member { role: r.word(Role::parse)?, user: user_row(r)? }));
+        self.batch(&MEMBERS_OF_WORKSPACES, &params![workspaces = tenants], read, |row| (row.0, row.1.user.id)).await
     }
 
     /// Everybody's place in every workspace, oldest workspace first: for the operator.

@@ -59,11 +59,13 @@ both! {
             store.commit(tenant, vec![Change::ApiKeyInsert { key, hash: hash() }]).await.unwrap();
         }
         let day = |allowed: u64, refused: u64| DayUsage { day: Day(DAY), allowed, refused };
-        assert_eq!(store.usage_of_workspace(ada, Day(DAY)).await.unwrap(), day(0, 0));
+        assert!(store.usage_of_workspaces(&[ada], Day(DAY)).await.unwrap().is_empty());
         let nobody = Subject(Uuid::now_v7());
         store.usage_add(&[add(subjects[0], 5, 300, 3), add(subjects[1], 5, 300, 4), add(subjects[2], 5, 300, 50), add(nobody, 5, 300, 9)]).await.unwrap();
-        assert_eq!(store.usage_of_workspace(ada, Day(DAY)).await.unwrap(), day(7, 2));
-        assert_eq!(store.usage_of_workspace(eve, Day(DAY)).await.unwrap(), day(50, 1));
-        assert_eq!(store.usage_of_workspace(ada, Day(DAY + 1)).await.unwrap(), DayUsage { day: Day(DAY + 1), allowed: 0, refused: 0 });
+        assert_eq!(store.usage_of_workspaces(&[ada], Day(DAY)).await.unwrap(), [(ada.workspace(), day(7, 2))]);
+        let mut both = [(ada.workspace(), day(7, 2)), (eve.workspace(), day(50, 1))];
+        both.sort_by_key(|(workspace, _)| *workspace);
+        assert_eq!(store.usage_of_workspaces(&[ada, eve], Day(DAY)).await.unwrap(), both);
+        assert!(store.usage_of_workspaces(&[ada], Day(DAY + 1)).await.unwrap().is_empty());
     }
 }

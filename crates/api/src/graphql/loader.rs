@@ -34,6 +34,36 @@ impl<K: Copy> Known<K> {
     }
 }
 
+/// What each workspace has one of. Workspaces are tenants of their own, which no other relation reads of together.
+pub(crate) struct Across<V>(Mutex<HashMap<WorkspaceId, Arc<V>>>);
+
+impl<V> Default for Across<V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<V: Default> Across<V> {
+    /// What the tenant has; on a miss what all that are known have is loaded by one call of `load`, which leaves out who has nothing.
+    pub(crate) fn get<F>(&self, ctx: &Ctx, tenant: Tenant, known: &[Tenant], load: impl FnOnce(Vec<Tenant>) -> F) -> Result<Arc<V>, Fault>
+    where
+        F: Future<Output = Result<HashMap<WorkspaceId, V>, StoreError>>,
+    {
+        let workspace = tenant.workspace();
+        if let Some(found) = lock(&self.0).get(&workspace) {
+            return Ok(Arc::clone(found));
+        }
+        let mut wanted: HashSet<Tenant> = known.iter().copied().chain([tenant]).collect();
+        wanted.retain(|one| !lock(&self.0).contains_key(&one.workspace()));
+        let mut loaded = ctx.read(load(wanted.iter().copied().collect()))?;
+        let mut cells = lock(&self.0);
+        for one in wanted {
+            cells.insert(one.workspace(), Arc::new(loaded.remove(&one.workspace()).unwrap_or_default()));
+        }
+        Ok(cells.get(&workspace).map(Arc::clone).unwrap_or_default())
+    }
+}
+
 /// The children of one row.
 pub(crate) type Children<V> = Arc<Vec<Arc<V>>>;
 

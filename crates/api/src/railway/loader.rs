@@ -3,23 +3,30 @@
 //! Rows are announced where they are made into objects (`announce_…`), see [`crate::graphql::loader`]. Rows that a narrowed key does not
 //! reach are dropped here, once, for all fields.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
-use domain::account::Workspace;
+use domain::account::{Member, Workspace};
 use domain::deployment::{Deployment, Replica};
 use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::volume::{Volume, VolumeInstance};
 use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, Tenant, VolumeId, WorkspaceId};
+use ops::plan::Used;
 use store::{StagedCount, StoreError};
 
-use crate::graphql::loader::{Children, Known, Relation};
-use crate::graphql::{Ctx, Fault};
+use crate::graphql::loader::{Across, Children, Known, Relation};
+use crate::graphql::{Ctx, Fault, lock};
 
 /// Deployments of a service that its plain list shows.
 pub(crate) const HISTORY: u32 = 50;
 
 #[derive(Default)]
 pub(crate) struct Loader {
+    /// Workspaces that the principal may read.
+    tenants: Mutex<Vec<Tenant>>,
+    workspace_members: Across<Vec<Member>>,
+    workspace_credits: Across<i64>,
+    workspace_used: Across<Used>,
     workspaces: Known<WorkspaceId>,
     projects: Known<ProjectId>,
     environments: Known<EnvironmentId>,
@@ -59,6 +66,41 @@ fn only<T>(result: Result<Vec<T>, StoreError>, keep: impl Fn(&T) -> bool) -> Res
 }
 
 impl Loader {
+    pub(crate) fn announce_workspaces(&self, tenants: impl Iterator<Item = Tenant>) {
+        lock(&self.tenants).extend(tenants);
+    }
+
+    fn tenants(&self) -> Vec<Tenant> {
+        lock(&self.tenants).clone()
+    }
+
+    /// The members of a workspace, oldest account first.
+    pub(crate) fn members(&self, ctx: &Ctx, tenant: Tenant) -> Result<Arc<Vec<Member>>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |tenants: Vec<Tenant>| async move {
+            let mut all: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
+            for (workspace, member) in store.members_of_workspaces(&tenants).await? {
+                all.entry(workspace).or_default().push(member);
+            }
+            Ok(all)
+        };
+        self.workspace_members.get(ctx, tenant, &self.tenants(), load)
+    }
+
+    /// What a workspace's runs have used, in microcredits.
+    pub(crate) fn flow_credits(&self, ctx: &Ctx, tenant: Tenant) -> Result<Arc<i64>, Fault> {
+        let store = ctx.op.ops.store.clone();
+        let load = |tenants: Vec<Tenant>| async move { Ok(store.flow_credits_of_workspaces(&tenants).await?.into_iter().collect()) };
+        self.workspace_credits.get(ctx, tenant, &self.tenants(), load)
+    }
+
+    /// What a workspace uses of its plan.
+    pub(crate) fn plan_used(&self, ctx: &Ctx, tenant: Tenant) -> Result<Arc<Used>, Fault> {
+        let (store, now) = (ctx.op.ops.store.clone(), ctx.op.now);
+        let load = |tenants: Vec<Tenant>| async move { ops::plan::used(&store, &tenants, now).await };
+        self.workspace_used.get(ctx, tenant, &self.tenants(), load)
+    }
+
     pub(crate) fn announce_projects<'a>(&self, tenant: Tenant, rows: impl Iterator<Item = &'a Project>) {
         self.projects.announce(tenant, rows.map(|row| row.id));
     }

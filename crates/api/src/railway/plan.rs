@@ -1,6 +1,7 @@
 //! What a workspace's plan allows: fields of this server's own.
 
-use domain::WorkspaceId;
+use domain::account::Workspace;
+use domain::{Permission, Place};
 use juniper::GraphQLObject;
 
 use super::api_key::{ApiKeyLimits, whole};
@@ -26,16 +27,17 @@ pub(crate) struct PlanUse {
     requests_today: f64,
 }
 
-pub(crate) fn plan_use(ctx: &Ctx, of: WorkspaceId) -> Result<PlanUse, Fault> {
-    let found = ctx.wait(ops::plan::plan_use(&ctx.op, of))?;
+pub(crate) fn plan_use(ctx: &Ctx, of: &Workspace) -> Result<PlanUse, Fault> {
+    let tenant = ctx.op.allow(of.id, Place::Workspace, Permission::Read)?;
+    let found = ops::plan::plan_use(&ctx.op.ops, of.plan, *ctx.loader.plan_used(ctx, tenant)?);
     Ok(PlanUse {
         container_limit: whole(found.container_limit),
-        containers: whole(Some(found.containers)).unwrap_or_default(),
+        containers: whole(Some(found.used.containers)).unwrap_or_default(),
         containers_per_app: whole(Some(found.containers_per_app)).unwrap_or_default(),
         galaxy_keys: found.galaxy_keys,
         key_limits: found.key_limits.into(),
-        requests_refused: count(found.today.refused),
-        requests_today: count(found.today.allowed),
+        requests_refused: count(found.used.refused),
+        requests_today: count(found.used.allowed),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use domain::project::{Environment, Instance, Project, Service};
 use domain::spec::InstanceSpec;
-use domain::{EnvironmentId, InstanceId, ProjectId, ServiceId, Tenant, Timestamp, WorkspaceId};
+use domain::{EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, WorkspaceId};
 use ops::Principal;
 use serde_json::{Value, json};
 use store::Change;
@@ -97,6 +97,33 @@ async fn ten_projects_take_as_many_statements_as_a_thousand() {
     }
     let (_, data) = counted(&world, &many, ALL, json!({"first": 500})).await;
     assert_eq!(data["me"]["workspaces"][0]["projects"]["edges"].as_array().unwrap().len(), 500);
+}
+
+const WORKSPACES: &str =
+    "{ me { workspaces { id members { role } flowCredits { used } planUse { containers requestsToday keyLimits { perDay } } } } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_workspaces_take_as_many_statements_as_one() {
+    let world = World::start().await;
+    let (few, many) = (world.estate("few@x.test").await, world.estate("many@x.test").await);
+    for at in 0..9 {
+        let team = world.estate(&format!("team{at}@x.test")).await;
+        world.member(team.workspace, many.person.user.id, Role::Member).await;
+    }
+    let (few, many) = (world.bearer(&few.person.token).await, world.bearer(&many.person.token).await);
+    let (one, data) = counted(&world, &few, WORKSPACES, Value::Null).await;
+    let own = &data["me"]["workspaces"][0];
+    assert_eq!(own["members"], json!([{"role": "ADMIN"}]));
+    let (ten, data) = counted(&world, &many, WORKSPACES, Value::Null).await;
+    assert!(ten <= one, "{ten} statements instead of {one}");
+    let all = data["me"]["workspaces"].as_array().unwrap();
+    assert_eq!(all.len(), 10);
+    for workspace in all {
+        assert_eq!((&workspace["planUse"], &workspace["flowCredits"]), (&own["planUse"], &own["flowCredits"]), "{workspace}");
+    }
+    // Each has its own members: the nine others two.
+    let members: usize = all.iter().map(|workspace| workspace["members"].as_array().unwrap().len()).sum();
+    assert_eq!(members, 1 + 9 * 2);
 }
 
 /// What nearly every command of Railway's CLI asks for (`contracts/railway-cli.md` 9).

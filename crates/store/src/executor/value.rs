@@ -106,6 +106,7 @@ param_from! {
     &[ActivityId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[DeliveryId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[TriggerId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
+    &[Tenant]: |value| Self::Uuids(value.iter().map(|tenant| tenant.workspace().0).collect());
     Tenant: |value| Self::Uuid(value.workspace().0);
 }
 
