@@ -15,7 +15,7 @@ use super::{Names, message};
 use crate::Shared;
 
 /// An entry and what it tells.
-type Told<'a> = (&'a Activity, NoticeEvent);
+type Entry<'a> = (&'a Activity, NoticeEvent);
 
 /// A message for each channel of each rule that wants to hear of an entry.
 pub(super) async fn messages(
@@ -24,13 +24,13 @@ pub(super) async fn messages(
     activities: &[Activity],
     names: &mut Names,
 ) -> Result<Vec<Delivery>, StoreError> {
-    let told: Vec<Told<'_>> = activities.iter().filter_map(|activity| Some((activity, NoticeEvent::of(activity)?))).collect();
+    let told: Vec<Entry<'_>> = activities.iter().filter_map(|activity| Some((activity, NoticeEvent::of(activity)?))).collect();
     if told.is_empty() {
         return Ok(vec![]);
     }
     let rules = shared.ops.store.notification_rules(tenant).await?;
-    let wants = |rule: &NotificationRule, (activity, event): &Told<'_>| rule.wants(*event, activity.project_id);
-    let wanted: Vec<Told<'_>> = told.into_iter().filter(|one| rules.iter().any(|rule| wants(rule, one))).collect();
+    let wants = |rule: &NotificationRule, (activity, event): &Entry<'_>| rule.wants(*event, activity.project_id);
+    let wanted: Vec<Entry<'_>> = told.into_iter().filter(|one| rules.iter().any(|rule| wants(rule, one))).collect();
     if wanted.is_empty() {
         return Ok(vec![]);
     }
@@ -76,7 +76,7 @@ struct Known {
 }
 
 impl Known {
-    async fn read(shared: &Shared, tenant: Tenant, told: &[Told<'_>]) -> Result<Self, StoreError> {
+    async fn read(shared: &Shared, tenant: Tenant, told: &[Entry<'_>]) -> Result<Self, StoreError> {
         let store = &shared.ops.store;
         let ids: Vec<DeploymentId> = told.iter().filter_map(|(activity, _)| activity.subject.parse().ok()).collect();
         let deployments = store.deployments_by_id(tenant, &ids).await?;
@@ -92,7 +92,7 @@ impl Known {
         })
     }
 
-    fn notice<'a>(&'a self, (activity, event): &Told<'a>) -> Option<Notice<'a>> {
+    fn notice<'a>(&'a self, (activity, event): &Entry<'a>) -> Option<Notice<'a>> {
         let id: DeploymentId = activity.subject.parse().ok()?;
         let deployment = self.deployments.iter().find(|deployment| deployment.id == id)?;
         Some(Notice {
