@@ -15,7 +15,7 @@ use store::{Change, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::observe::{self, View};
+use crate::observe::View;
 use crate::{Home, Shared, lock, record, replicas, steps};
 
 /// A build or a pre-deploy command that is under way.
@@ -235,7 +235,7 @@ async fn store_lines(shared: Arc<Shared>, deployment: Deployment, mut lines: mps
 
 /// Appends to a deployment's build log.
 pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl Iterator<Item = BuildLine>) {
-    let source = observe::source(deployment, None, LogKind::Build);
+    let source = deployment.log_source(None, LogKind::Build);
     let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let lines = lines
         .map(|line| LogLine {

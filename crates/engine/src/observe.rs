@@ -8,7 +8,7 @@ use crate::health::{Check, Sign};
 use crate::{Shared, executions, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Execution, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
-use domain::log::{LogKind, LogSource};
+use domain::log::LogKind;
 use domain::project::{Domain, Instance};
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState, Rest};
 use domain::tcp_proxy::TcpProxy;
@@ -112,7 +112,7 @@ pub(crate) async fn view(
             let phase = phase(shared, (deployment, since), &replica, (seen, launching), (reach, owner));
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
                 let limits = replicas::limits_of(shared, deployment);
-                shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy), limits);
+                shared.sources.watch(replica.id, deployment.log_source(Some(replica.id), LogKind::Deploy), limits);
             }
             if refresh(&mut replica, &phase, seen) {
                 view.updates.push(replica.clone());
@@ -239,10 +239,6 @@ async fn events(
 fn wanted(instance: &Instance, deployment: &Deployment) -> u32 {
     let today = &instance.spec.deploy;
     if today.regions.is_empty() { deployment.spec.deploy.replicas() } else { today.replicas() }
-}
-
-pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: LogKind) -> LogSource {
-    deployment.log_source(replica, kind)
 }
 
 /// Whatever it does now, it was told to end; when it has ended, what is left is its folder.

@@ -255,7 +255,7 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Lo
     let updates = std::mem::take(&mut view.updates);
     for replica in updates.iter().filter(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {
         if let Some(deployment) = view.deployment(replica.deployment_id) {
-            ingest::finish(shared, replica.id, &observe::source(deployment, Some(replica.id), LogKind::Deploy)).await;
+            ingest::finish(shared, replica.id, &deployment.log_source(Some(replica.id), LogKind::Deploy)).await;
         }
     }
     let (begun, checked) = steps::starting(&mut view, &plan);

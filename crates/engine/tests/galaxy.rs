@@ -317,10 +317,12 @@ async fn what_is_not_watched_is_deployed_when_its_time_is_over_and_serves_when_i
     verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
     let old = test.live(&app).await;
     let before = test.targets(&app);
-    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(4)), ..Script::default() });
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() });
     let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
     test.until_status(&app, late, DeploymentStatus::Success).await;
     assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+    let replica = test.until("its container", async || test.replicas(&app, late).await.first().map(|row| row.id)).await;
+    test.stage.sim.listen(replica);
     test.until_routed(&app, late, 1).await;
     test.until_status(&app, old, DeploymentStatus::Removed).await;
     test.assert_always_served(&app);
@@ -344,7 +346,7 @@ async fn a_container_that_never_answers_is_replaced_after_a_while_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_hangs_takes_no_requests_and_an_app_of_such_is_unavailable() {
     let mut test = TestApp::new().await;
-    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_millis(500), ..WatchConfig::default() });
+    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_secs(2), ..WatchConfig::default() });
     test.start_engine();
     let app = test.app("silent").await;
     let (url, mut texts) = receiver().await;

@@ -1,10 +1,10 @@
 //! What nodes compute, and that what users write in them hurts nobody.
 
 use domain::workflow::run::RunStatus;
-use domain::workflow::{Graph, Node, NodeData, Position};
+use domain::workflow::{Graph, Node, NodeData, OnError, Policy, Position};
 use domain::{GraphId, UploadId};
 use ops::run::run_cancel;
-use ops::workflow::workflow_get;
+use ops::workflow::{NodeChange, node_update, workflow_get};
 use store::{Change, RunChange, WorkflowChange};
 
 use super::*;
@@ -218,7 +218,10 @@ async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
     let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
     let (busy, quick) = (workflow(&ada).await, workflow(&bob).await);
     for _ in 0..16 {
-        add(&ada, &busy, "javascript", json!({"code": "for (;;) {}"})).await;
+        let node = add(&ada, &busy, "javascript", json!({"code": "for (;;) {}"})).await;
+        // The end of one is followed by the next, so that her run lasts longer than anybody waits for Bob's.
+        let policy = Policy { on_error: OnError::Continue, ..Policy::default() };
+        node_update(&now(&ada), busy.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
     }
     add(&bob, &quick, "javascript", json!({"code": "return 1"})).await;
     let endless = start(&ada, &busy, json!({})).await;
