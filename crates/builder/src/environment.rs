@@ -106,6 +106,8 @@ fn write_settings(operator: &Operator, home: &Path, cargo_home: &Path, user: Opt
 
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
+        // A build may have put a folder there.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => fs::remove_dir_all(path),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -254,6 +254,8 @@ async fn builds_reach_the_operators_mirrors_without_what_signs_in_there() {
     let kept = place.request.cache.join("cargo");
     fs::create_dir_all(&kept).unwrap();
     fs::write(kept.join("credentials.toml"), "token = \"canary-token-1\"").unwrap();
+    // A build left a folder where a file is written.
+    fs::create_dir_all(kept.join("config/inside")).unwrap();
     for credentials in [false, true] {
         place.request.mirror_credentials = credentials;
         let (result, lines) = place.build().await;
