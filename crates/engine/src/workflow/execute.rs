@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::delivery::Delivery;
-use domain::workflow::catalogue::{Catalogue, Effect};
+use domain::variable::refers;
+use domain::workflow::catalogue::{Catalogue, ENVIRONMENT, Effect, REFERRING};
 use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
-use domain::workflow::run::{NodeRun, Run, RunStatus};
+use domain::workflow::run::{NodeRun, Run, RunStatus, Subject};
 use domain::workflow::{Policy, is_scaffold};
 use domain::{NodeRunId, Tenant, Timestamp};
 use futures::FutureExt as _;
@@ -302,10 +303,11 @@ impl Execution<'_> {
         let attempt = Attempt {
             flow: self.flow.clone(),
             run: self.run.clone(),
-            kind,
             key: row.id,
             node_id: row.node_id.clone(),
             label: node.data.label.clone(),
+            refers: self.referring(at, &kind, &input),
+            kind,
             input,
         };
         self.flying.spawn(async move {
@@ -314,6 +316,18 @@ impl Execution<'_> {
             Landed { at, row, outcome: outcome.unwrap_or_else(panicked) }
         });
         Ok(())
+    }
+
+    /// The inputs that may refer to variables, as far as it is the workflow that does, and not what came with the run: that is text. One
+    /// node by itself is all its caller's own.
+    fn referring(&self, at: usize, kind: &str, input: &Map<String, Value>) -> Vec<String> {
+        let direct = matches!(self.run.subject, Subject::Node { .. });
+        let is_told = |name: &str| direct || self.progress.is_told(at, name);
+        if !REFERRING.contains(&kind) || !input.contains_key(ENVIRONMENT) || !is_told(ENVIRONMENT) {
+            return vec![];
+        }
+        let names = input.iter().filter(|(name, value)| refers(value) && is_told(name)).map(|(name, _)| name.clone());
+        names.collect()
     }
 
     /// Whether a node reaches outside, and how long an attempt may take.
