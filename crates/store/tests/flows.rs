@@ -223,19 +223,19 @@ both! {
         assert_eq!(tenants, expected);
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
         let shares = [(ada.workspace(), 2), (eve.workspace(), 2)];
-        let taken = store.system_runs_claim(&shares, one, later(10), now()).await.unwrap();
+        let taken = store.system_runs_claim(&shares, 9, one, later(10), now()).await.unwrap();
         let mut ids: Vec<RunId> = taken.iter().map(|run| run.id).collect();
         ids.sort();
         assert_eq!(ids, [runs[0].id, runs[1].id, single.id], "the oldest of each");
         assert!(taken.iter().all(|run| run.status == RunStatus::Running && run.started_at == Some(now())));
-        let rest = store.system_runs_claim(&[(ada.workspace(), 9)], two, later(10), now()).await.unwrap();
-        assert_eq!(rest.len(), 3);
+        let claim = async |most| store.system_runs_claim(&[(ada.workspace(), 9)], most, two, later(10), now()).await.unwrap().len();
+        assert_eq!([claim(2).await, claim(4).await, claim(9).await], [0, 2, 1], "only so many at once, whoever holds them");
 
         let hold = |holder| Change::Run(RunChange::Hold { id: runs[0].id, holder, until: later(20) });
         assert!(matches!(store.commit(ada, vec![hold(two)]).await, Err(StoreError::Stale)), "another's run");
         store.commit(ada, vec![hold(one)]).await.unwrap();
         assert_eq!(store.system_runs_expire(later(15)).await.unwrap(), 5);
-        let again = store.system_runs_claim(&shares, two, later(30), later(15)).await.unwrap();
+        let again = store.system_runs_claim(&shares, 9, two, later(30), later(15)).await.unwrap();
         assert!(again.iter().all(|run| run.id != runs[0].id) && again.len() == 3);
         let all: Vec<RunId> = runs.iter().map(|run| run.id).collect();
         assert_eq!(store.system_runs_renew(one, &all, later(40)).await.unwrap(), [runs[0].id]);
@@ -268,7 +268,7 @@ both! {
         let run = run(&flow);
         fixture.store.commit(ada, vec![Change::Workflow(WorkflowChange::Insert(flow)), keep(), insert(&run)]).await.unwrap();
         let me = Uuid::new_v4();
-        let claim = async |at| fixture.store.system_runs_claim(&[(ada.workspace(), 5)], me, at, at).await.unwrap().len();
+        let claim = async |at| fixture.store.system_runs_claim(&[(ada.workspace(), 5)], 5, me, at, at).await.unwrap().len();
         assert_eq!(claim(now()).await, 1);
         let park = RunChange::Park { id: run.id, holder: me, until: later(100) };
         fixture.store.commit(ada, vec![Change::Run(RunChange::Node(node_run(&run, RunStatus::Running))), Change::Run(park)]).await.unwrap();
@@ -395,7 +395,7 @@ both! {
         // Only one has room: the bad one comes first, and not again.
         assert!(store.system_flow_triggers_due(later(9), 1).await.unwrap().is_empty());
         assert_eq!(store.system_flow_triggers_due(later(9), 1).await.unwrap(), [due]);
-        let claim = async || store.system_runs_claim(&[(ada.workspace(), 1)], Uuid::new_v4(), later(60), later(9)).await.unwrap();
+        let claim = async || store.system_runs_claim(&[(ada.workspace(), 1)], 9, Uuid::new_v4(), later(60), later(9)).await.unwrap();
         assert!(claim().await.is_empty());
         assert_eq!(claim().await.into_iter().map(|run| run.id).collect::<Vec<_>>(), [good.id]);
         assert_eq!(store.flow_credits(ada).await.unwrap(), 5, "what it would have cost is given back");

@@ -52,7 +52,7 @@ async fn until_parked(app: &TestApp) {
 async fn wake_parked(app: &TestApp, flow: &Workflow) {
     let (store, far) = (&app.ops.store, Timestamp::now() + jiff::SignedDuration::from_hours(48));
     let share = [(flow.workspace_id, 1)];
-    let taken = store.system_runs_claim(&share, uuid::Uuid::new_v4(), Timestamp::UNIX_EPOCH, far).await.expect("the store");
+    let taken = store.system_runs_claim(&share, 1, uuid::Uuid::new_v4(), Timestamp::UNIX_EPOCH, far).await.expect("the store");
     assert_eq!(taken.len(), 1);
     store.system_runs_expire(Timestamp::now()).await.expect("the store");
     app.ops.signals.ring_runs();
