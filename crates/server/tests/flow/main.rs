@@ -461,6 +461,23 @@ fn the_document_describes_what_is_served() {
     }
 }
 
+#[test]
+fn the_reference_page_needs_nothing_from_elsewhere() {
+    let server = Server::start();
+    let page = request(server.api, "GET", "localhost", "/docs/api", &[], b"");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let document = parsed(&request(server.api, "GET", "localhost", "/api/v1/openapi.json", &[], b""));
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let named = format!("<code>{} {path}</code>", method.to_ascii_uppercase());
+            assert!(page.body.contains(&named), "{named}");
+        }
+    }
+    for from_elsewhere in ["src=\"http", "src=\"//", "href=\"http", "href=\"//", "url(http", "@import"] {
+        assert!(!page.body.contains(from_elsewhere), "{from_elsewhere}");
+    }
+}
+
 /// Calls a tool as a client that has said no `initialize`.
 fn tool(server: &Server, name: &str, arguments: Value) -> Value {
     let bearer = format!("Bearer {}", server.token);
