@@ -7,7 +7,7 @@ use domain::workflow::run::{FlowFile, FlowTrigger, Made, NodeRun, PlatformEvent,
 use domain::workflow::{Graph, Workflow};
 use domain::*;
 use serde_json::{Map, json};
-use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
+use store::{Change, NodeTurn, RunChange, RunQuery, StoreError, WorkflowChange};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -260,6 +260,41 @@ both! {
         assert!(matches!(store.commit(ada, vec![cancel]).await, Err(StoreError::Stale)), "it is over");
         assert_eq!(store.system_runs_forget(later(17), 10).await.unwrap(), 1);
         assert_eq!(store.system_graphs_forget(later(17)).await.unwrap(), 0, "others use it");
+    }
+
+    async fn a_node_has_only_so_many_turns_whoever_holds_its_runs(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let store = &fixture.store;
+        let flow = workflow(ada, user.id, "mine");
+        let id = flow.id;
+        let runs: Vec<Run> = (0..3).map(|_| run(&flow)).collect();
+        let rows: Vec<NodeRun> = runs.iter().map(|run| node_run(run, RunStatus::Queued)).collect();
+        let put = |at: usize, status| Change::Run(RunChange::Node(NodeRun { status, ..rows[at].clone() }));
+        let mut changes = vec![Change::Workflow(WorkflowChange::Insert(flow)), keep()];
+        changes.extend(runs.iter().map(insert));
+        changes.extend((0..3).map(|at| put(at, RunStatus::Queued)));
+        store.commit(ada, changes).await.unwrap();
+        let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 1)], 9, one, later(10), now()).await.unwrap().len(), 1);
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 2)], 9, two, later(10), now()).await.unwrap().len(), 2);
+        let take = async |at: usize, holder: Uuid, most: u32| {
+            let turn = NodeTurn { run: runs[at].id, node: "node_1_x", workflow: id, holder, most };
+            store.node_turn_take(ada, turn).await.unwrap()
+        };
+        assert!(!take(0, two, 1).await, "another holds the run");
+        assert!(take(0, one, 1).await && !take(1, two, 1).await, "the other has a turn");
+        assert!(take(1, two, 2).await && !take(2, two, 2).await, "both have one");
+        store.commit(ada, vec![put(0, RunStatus::Completed)]).await.unwrap();
+        assert!(take(2, two, 2).await, "one is over");
+        let (stranger, _) = fixture.tenant("eve").await;
+        store.commit(ada, vec![put(1, RunStatus::Queued)]).await.unwrap();
+        let turn = NodeTurn { run: runs[1].id, node: "node_1_x", workflow: id, holder: two, most: 9 };
+        assert!(!store.node_turn_take(stranger, turn).await.unwrap());
+        // Whoever has died has no turn.
+        assert_eq!(store.system_runs_expire(later(20)).await.unwrap(), 3);
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 1)], 9, one, later(40), later(20)).await.unwrap()[0].id, runs[0].id);
+        store.commit(ada, vec![put(0, RunStatus::Queued)]).await.unwrap();
+        assert!(take(0, one, 1).await, "nobody holds the others any more");
     }
 
     async fn a_parked_run_waits_for_its_time(fixture: Fixture) {
