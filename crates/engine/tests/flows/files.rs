@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use domain::Code;
-use ops::file::{file_add, file_path};
+use ops::file::{file_add, file_path, system_file_of_address};
 
 use super::*;
 
@@ -34,4 +34,21 @@ async fn files_have_a_largest_size_and_go_when_their_time_is_over() {
     tokio::time::timeout(Duration::from_secs(60), gone).await.expect("its time is over");
     assert!(!file_path(&app.ops, old.id).exists() && file_path(&app.ops, new.id).exists());
     file_add(&now(&ctx), "more.txt", b"ten bytes!").await.expect("there is room again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_address_ends_with_its_file_and_names_no_other_time() {
+    let mut app = TestApp::new().await;
+    let folder = app.dir().join("files");
+    Arc::get_mut(&mut app.ops).expect("nobody else has it yet").settings.flow.files = folder;
+    let ctx = app.person("ada@example.com").await;
+    let made = file_add(&now(&ctx), "a.txt", b"ten bytes!").await.expect("a file");
+    let (tenant, end) = (Tenant::system(made.file.workspace_id), made.file.expires_at);
+    let read = async |address: &str, at: Timestamp| system_file_of_address(&app.ops, tenant, address, at).await.map(|file| file.id);
+    let hour = jiff::SignedDuration::from_hours(1);
+    assert_eq!(read(&made.url, end - hour).await, Some(made.file.id));
+    assert_eq!(read(&made.url, end + hour).await, None);
+    let longer = made.url.replace(&format!("expires={}", end.as_second()), &format!("expires={}", end.as_second() + 7200));
+    assert!(longer != made.url);
+    assert_eq!(read(&longer, end - hour).await, None);
 }
