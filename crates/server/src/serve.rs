@@ -237,6 +237,7 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
                 .mail_server
                 .as_ref()
                 .map(|server| engine::MailConfig { server: server.expose_secret().to_owned(), from: config.mail_from.clone() }),
+            names: engine::Names::default(),
         },
     };
     Ok(Engine::start(ops, Arc::new(driver), engine_config))

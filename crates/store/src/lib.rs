@@ -85,6 +85,7 @@ pub use environment_patch::StagedCount;
 pub use error::{Cause, Constraint, StoreError};
 pub use idempotency::{Begun, KeptAnswer};
 pub use master_key::MasterKey;
+pub use node_run::NodeTurn;
 pub use notification::NotificationChange;
 pub use oauth::{OAuthCode, RefreshUse};
 pub use run::{RunChange, RunQuery};
