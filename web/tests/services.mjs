@@ -167,6 +167,27 @@ await step("a deployment is stopped after a question, and starts again", async (
   await reads(address, "Hello");
 });
 
+await step("older deployments stay in the list while it is asked for again", async () => {
+  const told = () => page.waitForResponse((answer) => answer.request().postData()?.includes('"operationName":"Deployments"'));
+  // The first page has one row, so that there are older ones.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"Deployments"') ? route.continue({ postData: sent.replace('"first":20', '"first":1') }) : route.continue();
+  });
+  await page.goto(`${service}/deployments`);
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().waitFor();
+  assert.equal(await rows.count(), 1);
+  await panel.getByRole("button", { name: "Older deployments" }).click();
+  await rows.nth(1).waitFor();
+  const seen = await rows.count();
+  await told();
+  // The answer before this one has been drawn by now.
+  await told();
+  assert.ok((await rows.count()) >= seen, "what was asked for is gone again");
+  await page.unroute("**/graphql/v2");
+});
+
 await step("each container is listed and charted, and one that is killed is replaced", async () => {
   await page.goto(`${service}/settings`);
   await panel.getByLabel("Replicas", { exact: true }).fill("2");
