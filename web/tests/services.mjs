@@ -299,6 +299,9 @@ await step("what was set by a number is taken back by clearing it", async () => 
   await panel.getByLabel("Memory, GB").fill("");
   await saved();
   assert.deepEqual(await now(), [grace, null, null]);
+  await panel.getByLabel("At most, times").fill("some");
+  await panel.getByLabel("At most, times").blur();
+  await page.locator(".toast").filter({ hasText: "At most, times: some is not a whole number" }).getByRole("button", { name: "Dismiss" }).click();
 });
 
 await step("a service may sleep", async () => {
