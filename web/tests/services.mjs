@@ -330,9 +330,19 @@ await step("a service that was made for a region elsewhere is set to this one", 
 await step("a new project begins with a database", async () => {
   await page.goto(`${api}/new`);
   await page.getByLabel("Name").fill("archive");
+  // The first time a template is asked for that there is none of.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"TemplateDeploy"') ? route.continue({ postData: sent.replace(/"templateId":"[^"]*"/, '"templateId":"nothing"') }) : route.continue();
+  });
+  await page.getByRole("button", { name: /^Redis/ }).click();
+  await page.locator(".toast[data-tone=failed]").waitFor();
+  await page.unroute("**/graphql/v2");
   await page.getByRole("button", { name: /^Redis/ }).click();
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
   await page.getByRole("link", { name: "archive", exact: true }).waitFor();
+  const names = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
+  assert.equal(names.filter((name) => name.startsWith("archive")).length, 1, "a template that was refused has left a project of its own");
 });
 
 if (shots) {
