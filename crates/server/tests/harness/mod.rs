@@ -539,6 +539,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
     }
 }
 
+/// What is counted for a day begins anew at midnight, UTC: whoever looks at it does not begin in the minutes before.
+pub fn away_from_midnight() {
+    let left = 86_400 - jiff::Timestamp::now().as_second() % 86_400;
+    if left <= 180 {
+        std::thread::sleep(Duration::from_secs(left.unsigned_abs()));
+    }
+}
+
 pub fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, text) in files {
         let path = folder.join(name);
