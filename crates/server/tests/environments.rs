@@ -266,11 +266,18 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
             if over { Ok(all[0].clone()) } else { Err(all.to_string()) }
         })
     };
+    // What a run says is brought in a moment after it has said it.
+    let logged = |server: &Server, words: &str, times: usize| {
+        let log = harness::until(words, || {
+            let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
+            if log.matches(words).count() >= times { Ok(log) } else { Err(log) }
+        });
+        assert_eq!(log.matches(words).count(), times, "{log}");
+    };
     assert_eq!(server.json(&site, &["cron", "run", "--yes", "--json"]), json!({"success": true}));
     let first = ended(&server, 1);
     assert_eq!((&first["status"], &first["deploymentId"]), (&json!("EXITED"), &newest(&server, &site)["id"]));
-    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert_eq!(log.matches("worked for nobody").count(), 1, "{log}");
+    logged(&server, "worked for nobody", 1);
 
     // Another deployment of the same source keeps the schedule, and a run that fails is tried once more.
     server.sigkill();
@@ -284,8 +291,7 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
     let edges = &runs["data"]["deploymentInstanceExecutions"]["edges"];
     assert_eq!(edges[0]["node"], json!({"exitCode": 3, "reason": "exited with status 3 (1 restart used up)"}), "{runs}");
     assert_eq!(edges[1]["node"], json!({"exitCode": 0, "reason": null}), "{runs}");
-    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert_eq!(log.matches("worked for ada").count(), 2, "{log}");
+    logged(&server, "worked for ada", 2);
     assert_eq!(newest(&server, &site)["status"], "SUCCESS");
 }
 
@@ -296,12 +302,14 @@ fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     site(&server);
     let service = service_id(&server);
     // Asked of the API itself: what is awake for seconds only may sleep again before a command line has answered.
+    let status = || {
+        let query = format!("{{ service(id: \"{service}\") {{ deployments(first: 1) {{ edges {{ node {{ status }} }} }} }} }}");
+        server.graphql(&query)["data"]["service"]["deployments"]["edges"][0]["node"]["status"].clone()
+    };
     let stands = |wanted: &str| {
         harness::until(wanted, || {
-            let query = format!("{{ service(id: \"{service}\") {{ deployments(first: 1) {{ edges {{ node {{ status }} }} }} }} }}");
-            let answer = server.graphql(&query);
-            let status = answer["data"]["service"]["deployments"]["edges"][0]["node"]["status"].as_str();
-            if status == Some(wanted) { Ok(()) } else { Err(answer.to_string()) }
+            let now = status();
+            if now == *wanted { Ok(()) } else { Err(now.to_string()) }
         });
     };
     let may_sleep = |may: bool| {
@@ -317,7 +325,12 @@ fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     });
     let woken = server.visit(host, "/");
     assert_eq!(woken.status, 200, "{woken:?}");
-    stands("SUCCESS");
+    harness::until("a woken app", || {
+        // Whoever goes on asking keeps it awake until that has been seen.
+        server.visit(host, "/");
+        let now = status();
+        if now == "SUCCESS" { Ok(()) } else { Err(now.to_string()) }
+    });
     stands("SLEEPING");
     // Whoever comes while it wakes waits as well.
     std::thread::scope(|scope| {
