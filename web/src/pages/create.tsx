@@ -21,13 +21,13 @@ export function Create() {
   const place = { workspace, name: name.trim() };
   const { begin, dialog } = useFolderDeploy(place);
   // A template that is refused leaves the project that was made for it: what is chosen next goes there.
-  const begun = useRef<{ as: string; project: ProjectCreateMutation["projectCreate"] } | null>(null);
+  const begun = useRef<{ key: string; project: ProjectCreateMutation["projectCreate"] } | null>(null);
   const make = async () => {
     const input = { workspaceId: workspace, name: name.trim() || null };
-    const as = JSON.stringify(input);
-    if (begun.current?.as === as) return begun.current.project;
+    const key = JSON.stringify(input);
+    if (begun.current?.key === key) return begun.current.project;
     const project = (await change(ProjectCreateDocument, { input })).projectCreate;
-    begun.current = { as, project };
+    begun.current = { key, project };
     return project;
   };
   const into = async () => {
