@@ -4,6 +4,7 @@
 pub mod names;
 pub mod pebble;
 mod ports;
+pub mod webhooks;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
