@@ -226,7 +226,13 @@ await step("as a member they may, and in a protected environment once an admin h
   await page.getByRole("button", { name: "Protect", exact: true }).waitFor();
 });
 
-await step("once removed they see nothing", async () => {
+await step("they are asked before they leave, and once removed they see nothing", async () => {
+  await other.page.goto(`${api}/w/${workspace}/members`);
+  await other.page.getByRole("button", { name: "Leave the workspace" }).click();
+  const leaving = other.page.getByRole("dialog", { name: /^Leave / });
+  await leaving.getByRole("button", { name: "Leave it" }).waitFor();
+  await leaving.getByRole("button", { name: "Stay" }).click();
+  await leaving.waitFor({ state: "detached" });
   await page.goto(`${api}/w/${workspace}/members`);
   const row = page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await row.getByRole("button", { name: "Remove" }).click();

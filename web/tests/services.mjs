@@ -167,6 +167,27 @@ await step("a deployment is stopped after a question, and starts again", async (
   await reads(address, "Hello");
 });
 
+await step("older deployments stay in the list while it is asked for again", async () => {
+  const told = () => page.waitForResponse((answer) => answer.request().postData()?.includes('"operationName":"Deployments"'));
+  // The first page has one row, so that there are older ones.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"Deployments"') ? route.continue({ postData: sent.replace('"first":20', '"first":1') }) : route.continue();
+  });
+  await page.goto(`${service}/deployments`);
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().waitFor();
+  assert.equal(await rows.count(), 1);
+  await panel.getByRole("button", { name: "Older deployments" }).click();
+  await rows.nth(1).waitFor();
+  const seen = await rows.count();
+  await told();
+  // The answer before this one has been drawn by now.
+  await told();
+  assert.ok((await rows.count()) >= seen, "what was asked for is gone again");
+  await page.unroute("**/graphql/v2");
+});
+
 await step("each container is listed and charted, and one that is killed is replaced", async () => {
   await page.goto(`${service}/settings`);
   await panel.getByLabel("Replicas", { exact: true }).fill("2");
@@ -278,6 +299,9 @@ await step("what was set by a number is taken back by clearing it", async () => 
   await panel.getByLabel("Memory, GB").fill("");
   await saved();
   assert.deepEqual(await now(), [grace, null, null]);
+  await panel.getByLabel("At most, times").fill("some");
+  await panel.getByLabel("At most, times").blur();
+  await page.locator(".toast").filter({ hasText: "At most, times: some is not a whole number" }).getByRole("button", { name: "Dismiss" }).click();
 });
 
 await step("a service may sleep", async () => {
@@ -306,9 +330,19 @@ await step("a service that was made for a region elsewhere is set to this one", 
 await step("a new project begins with a database", async () => {
   await page.goto(`${api}/new`);
   await page.getByLabel("Name").fill("archive");
+  // The first time a template is asked for that there is none of.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"TemplateDeploy"') ? route.continue({ postData: sent.replace(/"templateId":"[^"]*"/, '"templateId":"nothing"') }) : route.continue();
+  });
+  await page.getByRole("button", { name: /^Redis/ }).click();
+  await page.locator(".toast[data-tone=failed]").waitFor();
+  await page.unroute("**/graphql/v2");
   await page.getByRole("button", { name: /^Redis/ }).click();
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
   await page.getByRole("link", { name: "archive", exact: true }).waitFor();
+  const names = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
+  assert.equal(names.filter((name) => name.startsWith("archive")).length, 1, "a template that was refused has left a project of its own");
 });
 
 if (shots) {

@@ -2,9 +2,10 @@
 
 mod harness;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use harness::{Run, Server, write};
+use harness::{Live, Run, Server, write};
 use serde_json::json;
 
 /// An application, how it is known to serve, and a change of it that shows.
@@ -286,11 +287,16 @@ fn what_fails_says_so_and_the_old_version_goes_on() {
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);
 
-    // The client takes the log and the status from two sockets, and leaves with the status.
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
-    let failed = server.railway(&app, &["up", "--ci"]);
-    assert_eq!(failed.status, 1, "{failed:?}");
-    assert!(failed.stdout.contains("about to fail") || failed.stderr.contains("about to fail"), "{failed:?}");
+    // The client takes the log and the status from two sockets, and leaves with the status: the build waits until the log was seen.
+    let seen = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let waits = format!("curl --silent --noproxy '*' http://{}", seen.local_addr().unwrap());
+    let build = format!("printf 'about to %s\\n' fail; {waits}; exit 3");
+    write(&app, &[("railway.json", &json!({"build": {"buildCommand": build}}).to_string())]);
+    let failing = Live::start(server.railway_command(&app, &["up", "--ci"]));
+    failing.wait_for("about to fail");
+    drop(seen);
+    let (status, text) = failing.end();
+    assert_eq!(status, 1, "{text}");
     assert!(server.visit("app-production.localhost", "/").body.contains("the good one"));
 
     write(&app, &[("railway.json", r#"{"deploy":{"startCommand":"echo going down; exit 7","restartPolicyType":"NEVER"}}"#)]);

@@ -59,11 +59,10 @@ fn status_of(server: &Server, service: &str) -> String {
 
 /// Asks until the newest deployment stands there.
 fn until_status(server: &Server, service: &str, wanted: &str) {
-    let begun = std::time::Instant::now();
-    while status_of(server, service) != wanted {
-        assert!(begun.elapsed().as_secs() < 120, "{service} is {} and not {wanted}", status_of(server, service));
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    harness::until(&format!("{service} as {wanted}"), || {
+        let now = status_of(server, service);
+        if now == wanted { Ok(()) } else { Err(now) }
+    });
 }
 
 fn add(server: &Server, folder: &Path, code: &str, name: &str) -> String {
@@ -140,16 +139,14 @@ fn an_app_keeps_its_rows_in_three_databases() {
 fn restart_the_machine(server: &mut Server) {
     server.sigkill();
     let mark = server.data().display().to_string();
-    loop {
+    harness::until("the end of every process", || {
         let below = processes_of(&mark);
-        if below.is_empty() {
-            break;
-        }
-        for pid in below {
+        for pid in &below {
             // It may have gone with another one.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
         }
-    }
+        if below.is_empty() { Ok(()) } else { Err(format!("{below:?}")) }
+    });
     server.start_again();
 }
 

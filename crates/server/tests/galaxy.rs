@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use harness::webhooks::{Message, receiver};
 use harness::{Server, UNLIMITED, request, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -331,33 +332,6 @@ fn hostnames_settings_and_the_account_of_a_running_app() {
     until_running(&server, 1);
 }
 
-/// A receiver of webhooks: its address, and the texts that come.
-fn webhook() -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let texts = Arc::<Mutex<Vec<String>>>::default();
-    let kept = texts.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream);
-            let (mut line, mut length) = (String::new(), 0);
-            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap_or(0);
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            if lines.read_exact(&mut body).is_ok() {
-                kept.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
-                // Whoever does not read the answer sends again.
-                let _ = lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            }
-        }
-    });
-    (url, texts)
-}
-
 /// A mail server: its address, and what it is told, envelope and letter.
 fn mailbox() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -457,7 +431,7 @@ fn runs(server: &Server, trigger: &str) -> Vec<Value> {
 
 #[test]
 fn usage_moves_with_the_load_and_triggers_follow_it() {
-    let ((hook, texts), (mail_server, mails)) = (webhook(), mailbox());
+    let ((hook, texts), (mail_server, mails)) = (receiver(200), mailbox());
     let settings = [
         ("ORRERY_TRIGGER_SECONDS", "1"),
         ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
@@ -507,7 +481,7 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
 }
 
 /// Each step is told by the trigger's log, by the feed, by the webhook and by mail.
-fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String>>, mails: &Mutex<Vec<String>>) {
+fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<Message>>, mails: &Mutex<Vec<String>>) {
     let feed = app(server)["activities"].clone();
     for (trigger, steps) in [(up, ["up from 1 to 2", "up from 2 to 3"]), (down, ["down from 3 to 2", "down from 2 to 1"])] {
         for step in steps {
@@ -523,7 +497,7 @@ fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String
             assert!(entry.is_some_and(|entry| entry["type"] == "appContainers" && entry["userName"] == ""), "{sentence}: {feed}");
             until(&format!("a webhook that says: {sentence}"), || {
                 let texts = texts.lock().unwrap();
-                if texts.iter().any(|text| text.contains(&sentence)) { Ok(()) } else { Err(format!("{texts:?}")) }
+                if texts.iter().any(|text| text.body.contains(&sentence)) { Ok(()) } else { Err(format!("{texts:?}")) }
             });
             until(&format!("a mail that says: {sentence}"), || {
                 let mails = mails.lock().unwrap();

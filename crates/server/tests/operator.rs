@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Server, finish, until, write};
+use harness::{Server, away_from_midnight, finish, until, write};
 use serde_json::Value;
 
 fn projects(server: &Server, token: &str) -> Value {
@@ -11,6 +11,7 @@ fn projects(server: &Server, token: &str) -> Value {
 
 #[test]
 fn tokens_users_and_plans_are_managed_beside_a_running_server() {
+    away_from_midnight();
     let server = Server::start();
     let me = server.graphql("{ me { workspaces { id } } }");
     let workspace = me["data"]["me"]["workspaces"][0]["id"].as_str().unwrap_or_else(|| panic!("{me}"));

@@ -91,7 +91,13 @@ export function useWhole<T, V extends OperationVariables>(query: Doc<T, V>, vari
   }, [one, again]);
   useEffect(() => {
     if (!every) return;
-    const id = setInterval(() => !document.hidden && void again(), every);
+    // A server that takes longer than that is not asked more and more.
+    let waits = false;
+    const id = setInterval(() => {
+      if (document.hidden || waits) return;
+      waits = true;
+      void again().finally(() => (waits = false));
+    }, every);
     return () => clearInterval(id);
   }, [every, again]);
   return { data, error, again };

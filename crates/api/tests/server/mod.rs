@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{ApiState, ShellTimes};
 use domain::account::User;
@@ -62,6 +63,7 @@ impl Server {
     }
 
     pub(crate) async fn start_limited(limits: Limiter) -> Self {
+        away_from_midnight().await;
         Self::start_as(limits, ShellTimes::default()).await
     }
 
@@ -191,6 +193,14 @@ impl Server {
     pub(crate) async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
+    }
+}
+
+/// What is counted for a day begins anew at midnight, UTC: whoever looks at it does not begin in the minute before.
+pub(crate) async fn away_from_midnight() {
+    let left = 86_400 - Timestamp::now().as_second() % 86_400;
+    if left <= 60 {
+        tokio::time::sleep(Duration::from_secs(left.unsigned_abs())).await;
     }
 }
 

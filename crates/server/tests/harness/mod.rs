@@ -4,6 +4,7 @@
 pub mod names;
 pub mod pebble;
 mod ports;
+pub mod webhooks;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -436,8 +437,11 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-        let _ = self.child.wait();
+        // The number of one that has been waited for may be another process's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -536,6 +540,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
             Err(last) => assert!(begun.elapsed() < SOON, "{what} did not come about; last seen: {last}"),
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What is counted for a day begins anew at midnight, UTC: whoever looks at it does not begin in the minutes before.
+pub fn away_from_midnight() {
+    let left = 86_400 - jiff::Timestamp::now().as_second() % 86_400;
+    if left <= 180 {
+        std::thread::sleep(Duration::from_secs(left.unsigned_abs()));
     }
 }
 
