@@ -15,6 +15,7 @@ pub mod certificate;
 mod context;
 pub mod deployment;
 pub mod domain_name;
+mod drawn;
 pub mod environment;
 pub mod environment_patch;
 mod error;

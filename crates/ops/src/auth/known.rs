@@ -9,6 +9,7 @@ use domain::{ApiKeyId, Timestamp};
 
 use super::{NOTE_USE, leaves_traces, place_of};
 use crate::context::Principal;
+use crate::drawn::Drawn;
 
 /// Keys that are remembered at the most.
 const MAX_KNOWN: usize = 10_000;
@@ -21,7 +22,7 @@ const NOTE_REFUSAL: i64 = 3_600;
 /// changed role or a deleted account holds from the next request on, whichever process made it.
 #[derive(Default)]
 pub struct Principals {
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Mutex<HashMap<[u8; 32], Known, Drawn>>,
     seen: Mutex<HashSet<(ApiKeyId, u64)>>,
     /// When a refusal of a key was written down last, and how many there were since.
     refused: Mutex<HashMap<ApiKeyId, (Timestamp, u64)>>,
