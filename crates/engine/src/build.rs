@@ -127,7 +127,7 @@ impl Job {
 
     /// Nobody who deploys can correct what has failed, so it is tried again.
     async fn tell_of_retry(&self, reason: &str, pause: Duration) -> Result<(), StoreError> {
-        let message = format!("{reason}. It is tried again in {} seconds.", pause.as_secs());
+        let message = format!("The build is tried again in {} seconds", pause.as_secs());
         log(&self.shared, &self.deployment, std::iter::once(BuildLine { error: true, message })).await;
         self.commit(vec![record::about(&self.deployment, "deployment_build_retried", Some(reason))]).await
     }

@@ -474,7 +474,7 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     std::fs::rename(&packed, blobs.join(&name)).unwrap();
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let log = test.build_log(&app, id).await;
-    assert!(log.iter().any(|line| line.contains("It is tried again in 2 seconds")), "{log:?}");
+    assert!(log.iter().any(|line| line == "The build is tried again in 2 seconds"), "{log:?}");
     let failed = entries().await.iter().any(|entry| entry.verb == "deployment_build_failed");
     assert!(!failed, "a build that went well in the end has not failed");
 }
