@@ -1,5 +1,6 @@
 //! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
@@ -10,6 +11,7 @@ use domain::routing::Route;
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
+use ops::deployment::{Blob, Upload, deployment_create};
 use ops::service::{InstancePatch, service_instance_update};
 use ops::tcp_proxy::tcp_proxy_create;
 use runtime::sim::{SILENT, Script};
@@ -436,4 +438,45 @@ async fn a_trigger_kills_the_container_that_matches_and_no_other() {
     assert_eq!(killed.actor, Actor::System { part: "trigger".into() });
     let container = container_id(app.instance, three[1]);
     assert_eq!((killed.data["trigger"].as_str(), killed.data["container"].as_str()), (Some("busy"), Some(container.as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_feed_says_so() {
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
+    let test = TestApp::started().await;
+    let app = test.app("later").await;
+    // The upload is not where it should be, at first.
+    let name = "ab".repeat(32);
+    let upload = Upload {
+        project: app.project,
+        environment: app.environment,
+        service: Some(app.service),
+        blob: Blob { sha256: name.clone(), bytes: 1 },
+        message: None,
+    };
+    let id = deployment_create(&app.ctx(), upload).await.unwrap().row.deployment.id;
+    let entries = async || test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
+    let told = test
+        .until("an entry that it is tried again", async || {
+            entries().await.into_iter().find(|entry| entry.verb == "deployment_build_retried")
+        })
+        .await;
+    let kind = ActivityKind::of(&told).unwrap();
+    assert_eq!((kind.wire, told.data["snapshot"].is_string()), ("appBuildFailedTemporarily", true));
+    assert!(matches!(told.actor, Actor::System { .. }), "{told:?}");
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Building);
+
+    let (site, blobs) = (test.dir().join("site"), &test.ops.settings.blobs);
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(blobs).unwrap();
+    std::fs::write(site.join("index.html"), "hello").unwrap();
+    let packed = test.dir().join("site.tar.gz");
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
+    assert!(made.success());
+    std::fs::rename(&packed, blobs.join(&name)).unwrap();
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let log = test.build_log(&app, id).await;
+    assert!(log.iter().any(|line| line == "The build is tried again in 2 seconds"), "{log:?}");
+    let failed = entries().await.iter().any(|entry| entry.verb == "deployment_build_failed");
+    assert!(!failed, "a build that went well in the end has not failed");
 }

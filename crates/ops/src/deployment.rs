@@ -12,7 +12,7 @@ use serde_json::json;
 use store::{Change, DeploymentQuery};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, Signal, approval, domain_name, environment, project, secret, service, template, variable};
+use crate::{Error, OpCtx, Ops, Signal, approval, domain_name, environment, project, secret, service, template, variable};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -383,14 +383,23 @@ pub async fn deployment_redeploy(ctx: &OpCtx, id: DeploymentId) -> Result<Opened
     repeat(ctx, of, DeployReason::Redeploy, "deployment_redeploy").await
 }
 
+/// Whether what a deployment was built to is still there: of older ones it is cleared away, and a copy of the database comes without any.
+#[must_use]
+pub fn is_kept(ops: &Ops, deployment: &Deployment) -> bool {
+    deployment.artifact.as_ref().is_some_and(|artifact| ops.settings.artifacts.join(artifact).is_dir())
+}
+
 /// Goes back to an earlier deployment, settings and variables included.
 ///
 /// # Errors
-/// Not found, not allowed, or it was never built.
+/// Not found, not allowed, it was never built, or what was built is no longer there.
 pub async fn deployment_rollback(ctx: &OpCtx, id: DeploymentId) -> Result<Opened<Deployment>, Error> {
     let of = deployment_for(ctx, id, Permission::Deploy).await?;
     if of.row.artifact.is_none() {
         return Err(Error::conflict("This deployment was never built: choose one that has served"));
+    }
+    if !is_kept(&ctx.ops, &of.row) {
+        return Err(Error::conflict("What this deployment was built to is no longer there: deploy its source again"));
     }
     repeat(ctx, of, DeployReason::Rollback, "deployment_rollback").await
 }
