@@ -2,9 +2,11 @@
 
 mod harness;
 
+use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use harness::{Server, until, write};
+use harness::{Server, folder, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -148,4 +150,24 @@ fn a_stopped_and_started_server_serves_what_it_served() {
     assert_eq!(server.visit(HOST, "/").body, replica, "apps go on without the control plane");
     server.start_again();
     assert_eq!(server.visit(HOST, "/").body, replica, "and are found again");
+}
+
+#[test]
+fn a_test_that_was_killed_leaves_nothing_to_the_next() {
+    let place = tempfile::tempdir().unwrap();
+    let left = |name: &str| {
+        let dir = place.path().join(format!("orrery-e2e-{name}"));
+        std::fs::create_dir(&dir).unwrap();
+        (File::create(dir.join("owner")).unwrap(), dir)
+    };
+    let ((owner, needed), (_, forgotten)) = (left("needed"), left("forgotten"));
+    owner.lock().unwrap();
+    let process = |dir: &Path| Command::new("tail").arg("-f").arg(dir.join("owner")).spawn().unwrap();
+    let (mut alive, mut orphan) = (process(&needed), process(&forgotten));
+    folder::sweep(place.path());
+    assert!(needed.exists() && !forgotten.exists());
+    assert_eq!(orphan.wait().unwrap().code(), None, "it was ended by a signal");
+    assert!(alive.try_wait().unwrap().is_none(), "what a test still needs goes on");
+    alive.kill().unwrap();
+    alive.wait().unwrap();
 }
