@@ -1,6 +1,9 @@
 //! The folder of a test's server, and the end of all that the server has begun: nothing outlives a test, be it one that was killed.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
+#[path = "owned.rs"]
+mod owned;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,36 +14,20 @@ use nix::unistd::Pid;
 
 const PREFIX: &str = "orrery-e2e-";
 
-/// Locked for as long as the test runs. The kernel lets go of it with the process, however that ends.
-const OWNER: &str = "owner";
-
 /// How long the guards of sandboxes are given to end what they guard and to leave nothing.
 const POLITE: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A new folder, with the lock that says that somebody needs it. What killed tests have left goes first.
 pub fn claim() -> (tempfile::TempDir, File) {
-    sweep(&std::env::temp_dir());
-    let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().unwrap();
-    let fresh = dir.path().join("owner.new");
-    let owner = File::create(&fresh).unwrap();
-    owner.lock().unwrap();
-    // It gets its name when it is locked: in between, another test would take it for one that nobody holds.
-    fs::rename(fresh, dir.path().join(OWNER)).unwrap();
-    (dir, owner)
+    let place = std::env::temp_dir();
+    sweep(&place);
+    owned::claim(PREFIX, &place)
 }
 
 /// Ends and removes what tests have left that were killed.
 pub fn sweep(place: &Path) {
-    let folders = fs::read_dir(place).unwrap().flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
-    for dir in folders.map(|entry| entry.path()) {
-        let Ok(owner) = File::open(dir.join(OWNER)) else { continue };
-        if owner.try_lock().is_ok() {
-            clear(&dir);
-            // Somebody else's cannot be removed.
-            let _ = fs::remove_dir_all(&dir);
-        }
-    }
+    owned::sweep(PREFIX, place, clear);
 }
 
 /// Ends every process of the server whose data is in the folder or below it, and removes its control groups.
