@@ -298,6 +298,7 @@ fn graphql(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<()> {
             ours / theirs,
         ))?;
     }
+    // With ten projects there would be no page of fifty to compare with: sixty are the fewest that make one and leave something out.
     let few = fresh_pages(scratch, &server)?;
     seed(&server, 60, 10_000)?;
     let many = fresh_pages(scratch, &server)?;
