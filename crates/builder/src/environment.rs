@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 mod operator;
 mod sift;
@@ -64,8 +64,7 @@ pub(crate) fn for_build(parts: &Parts<'_>) -> Result<BTreeMap<String, String>, B
 
 /// Where the toolchains are that the `cargo` of rustup starts: beside the server's own home, when the build's user can go there.
 fn rustup(user: Option<UnixUser>) -> Option<String> {
-    let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
-    let folder = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
+    let folder = tools::rustup_home()?;
     let usable = folder.is_dir() && tools::visible(&folder.join("toolchains"), user);
     usable.then(|| folder.to_string_lossy().into_owned())
 }

@@ -2,8 +2,10 @@
 
 mod harness;
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use harness::{Live, Run, Server, write};
 use serde_json::json;
@@ -105,6 +107,8 @@ fn change_and_repeat(server: &Server, app: &App) {
     assert_eq!(server.json(site, &["variable", "delete", "A", "--json"])["deleted"], true);
     let ran = server.ok(site, &["run", "--", "printenv", "B"]);
     assert_eq!(ran.trim(), "two words");
+    let shell = in_a_shell(server, site, "echo \"<$B>\"\n");
+    assert!(shell.contains("<two words>"), "{shell}");
     let domains = server.json(site, &["domain", "list", "--json"]);
     assert!(domains.to_string().contains(&host), "{domains}");
     let custom = server.json(site, &["domain", "www.example.test", "--port", "8080", "--json"]);
@@ -124,6 +128,30 @@ fn change_and_repeat(server: &Server, app: &App) {
     let detached = server.json(site, &["up", "--detach", "--json"]);
     assert!(detached["deploymentId"].is_string(), "{detached}");
     wait_for_success(server, site);
+}
+
+/// What `railway shell` prints that is given a script.
+fn in_a_shell(server: &Server, site: &Path, script: &str) -> String {
+    let mut command = server.railway_command(site, &["shell", "--silent"]);
+    let mut shell = command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What cannot go live ends `up` with 1, the version before it goes on, and the next good one takes its place.
+fn fail_and_recover(server: &Server, app: &App) {
+    let site = &app.folder;
+    for settings in [r#"{"build":{"buildCommand":"exit 3"}}"#, r#"{"deploy":{"startCommand":"exit 7","restartPolicyType":"NEVER"}}"#] {
+        write(site, &[("railway.json", settings)]);
+        let failed = server.railway(site, &["up", "--ci"]);
+        assert_eq!(failed.status, 1, "{settings}: {failed:?}");
+        app.answers(server, app.then.0, app.then.1);
+    }
+    std::fs::remove_file(site.join("railway.json")).unwrap();
+    let up = server.ok(site, &["up", "--ci"]);
+    assert!(up.contains("Deploy complete"), "{up}");
+    app.answers(server, app.then.0, app.then.1);
 }
 
 fn wait_for_success(server: &Server, site: &Path) {
@@ -237,6 +265,7 @@ fn httpbin_from_pypi_is_built_and_served() {
         ],
     );
     app.lives(&server);
+    fail_and_recover(&server, &app);
     let host = app.host();
     let answer = server.visit(&host, app.path);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -248,6 +277,7 @@ fn httpbin_from_pypi_is_built_and_served() {
         let log = server.ok(&app.folder, &["logs", "--deployment", "--lines", "50", "--json"]);
         if log.contains("Listening at") { Ok(()) } else { Err(log) }
     });
+    Live::start(server.terminal_command(&app.folder, "logs")).wait_for("Listening at");
     take_down(&server, &app);
 }
 
@@ -274,6 +304,7 @@ fn json_server_from_npm_is_built_and_served() {
         ],
     );
     app.lives(&server);
+    fail_and_recover(&server, &app);
     take_down(&server, &app);
 }
 

@@ -1,6 +1,7 @@
 //! A real server in a folder of its own, and the real Railway CLI pointed at it.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
+pub mod folder;
 pub mod names;
 pub mod pebble;
 mod ports;
@@ -40,6 +41,8 @@ pub struct Server {
     pub login: String,
     child: Child,
     extra: Vec<(String, String)>,
+    /// Held until the folder is gone.
+    _owner: std::fs::File,
 }
 
 pub fn exe() -> &'static Path {
@@ -65,7 +68,7 @@ impl Server {
     }
 
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
-        let dir = tempfile::Builder::new().prefix("orrery-e2e-").tempdir().unwrap();
+        let (dir, owner) = folder::claim();
         // Replicas run as users of their own and pass through this folder.
         set_mode(dir.path(), 0o755);
         let first = free_ports(TCP_PORTS);
@@ -76,7 +79,7 @@ impl Server {
         let (child, first) = launch(dir.path(), api, edge, &extra);
         let token = word_after(&first, "Token").unwrap_or_default();
         let login = word_after(&first, "Login").unwrap_or_default();
-        let server = Self { dir, api, edge, token, login, child, extra };
+        let server = Self { dir, api, edge, token, login, child, extra, _owner: owner };
         assert!(!server.token.is_empty() && !server.login.is_empty(), "the first start prints a token and a link: {first}");
         server
     }
@@ -259,12 +262,7 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let mark = self.dir.path().display().to_string();
-        for _ in 0..3 {
-            for pid in processes(|command| command.contains(&mark)) {
-                let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-            }
-        }
+        folder::clear(self.dir.path());
     }
 }
 
