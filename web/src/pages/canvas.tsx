@@ -5,6 +5,7 @@ import { Background, Controls, getViewportForBounds, Handle, Position, ReactFlow
 import { Box, Clock, Database, FolderUp, Globe, Plus } from "lucide-react";
 import { memo, useEffect, useMemo, useRef, useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, EnvironmentReferencesDocument, ServiceCreateDocument, type CanvasQuery, type ServiceCardFragment } from "../gql";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
@@ -47,7 +48,8 @@ export function Canvas() {
   const { project: projectId, env } = useParams({ from: "/p/$project/$env/canvas" });
   const project = useProject();
   const variables = { projectId, environmentId: env };
-  const { data, error, again } = useWhole(CanvasDocument, variables, 3000);
+  const { data, error, again } = useWhole(CanvasDocument, variables);
+  useNews(project.workspaceId, again);
   const config = useQuery(EnvironmentReferencesDocument, { variables, skip: !project.viewerCanWrite, errorPolicy: "ignore" }).data?.environment.config as unknown;
   const narrow = useNarrow();
   const [adding, setAdding] = useState(false);

@@ -3,6 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import {
   DeploymentApproveDocument,
   DeploymentCancelDocument,
@@ -38,9 +39,8 @@ export function Deployments() {
   const instance = useInstance();
   const { data, error, fetchMore, refetch } = useQuery(DeploymentsDocument, {
     variables: { input: { projectId: params.project, environmentId: params.env, serviceId: params.service } },
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
   });
+  useNews(project.workspaceId, refetch);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const rows = data.deployments.edges.map((edge) => edge.node);
   const { pageInfo } = data.deployments;

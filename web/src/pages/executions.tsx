@@ -1,6 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { ExecutionCreateDocument, ExecutionsDocument, type ExecutionsQuery } from "../gql";
 import { Act, Button, ErrorBox } from "../ui/basic";
 import { State, type Tone } from "../ui/state";
@@ -33,14 +34,13 @@ export function Executions() {
 
 function Runs() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanDeploy } = useProject();
+  const { viewerCanDeploy, workspaceId } = useProject();
   const instance = useInstance();
   const { data, error, fetchMore, refetch } = useQuery(ExecutionsDocument, {
     variables: { input: { environmentId: env, serviceId: service } },
     fetchPolicy: "cache-and-network",
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
   });
+  useNews(workspaceId, refetch);
   const rows = data?.deploymentInstanceExecutions.edges.map((edge) => edge.node) ?? [];
   const more = data?.deploymentInstanceExecutions.pageInfo;
   const deployed = instance.activeDeployments.length > 0;
