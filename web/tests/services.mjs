@@ -131,6 +131,25 @@ await step("its volume is renamed, detached, found again and attached", async ()
   await idle.waitFor({ state: "detached" });
 });
 
+await step("a volume that no service has stands on the canvas, and is attached from there", async () => {
+  const storage = page.url();
+  const alone = page.getByRole("button", { name: /cache-files.*No service has it/ });
+  const dialog = page.getByRole("dialog", { name: "cache-files" });
+  const volume = panel.getByRole("region", { name: "Volume cache-files" });
+  await volume.getByRole("button", { name: "Detach…" }).click();
+  await page.getByRole("dialog", { name: "Detach cache-files?" }).getByRole("button", { name: "Detach it" }).click();
+  await volume.waitFor({ state: "detached" });
+  await page.goto(canvas);
+  await alone.click();
+  await tidy(page, "a volume on the canvas");
+  await dialog.getByLabel("Attach it to").selectOption({ label: "Redis" });
+  await dialog.getByRole("button", { name: "Attach", exact: true }).click();
+  await dialog.waitFor({ state: "detached" });
+  await alone.waitFor({ state: "detached" });
+  await page.goto(storage);
+  await volume.waitFor();
+});
+
 await step("a port from outside is opened, and closed after a question", async () => {
   await page.goto(`${service}/storage`);
   const ports = panel.getByRole("region", { name: "TCP" });
