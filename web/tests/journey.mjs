@@ -217,6 +217,19 @@ await step("a broken deployment says why and changes nothing; going back works",
   await tidy(page, "deployments");
 });
 
+await step("a range of time shows what a service wrote before it was deployed again", async () => {
+  const line = page.locator(".log-line").filter({ has: page.getByText("1500 to go", { exact: true }) });
+  const ranges = panel.getByRole("navigation", { name: "Time range" });
+  await page.goto(`${service}/logs?filter=%221500%22`);
+  await panel.getByText("No line matches the filter yet").waitFor();
+  await ranges.getByRole("link", { name: "24h", exact: true }).click();
+  await page.waitForURL((url) => url.searchParams.get("range") === "24h");
+  await line.waitFor();
+  await tidy(page, "the log of a service in a range of time");
+  await ranges.getByRole("link", { name: "Running" }).click();
+  await page.waitForURL((url) => !url.searchParams.has("range"));
+});
+
 await step("what it uses and answers is charted, for as long as one asks", async () => {
   await tab("Metrics");
   await panel.getByRole("link", { name: "5m", exact: true }).click();
