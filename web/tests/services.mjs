@@ -336,8 +336,10 @@ if (shots) {
 
 await step("a service with a schedule runs when it is asked to, and its run is told", async () => {
   const place = `serviceId: "${id()}", environmentId: "${environment()}"`;
-  const set = await asked(page, `mutation { serviceInstanceUpdate(${place}, input: {cronSchedule: "0 4 1 1 *"}) }`);
-  assert.equal(set.data.serviceInstanceUpdate, true);
+  await page.goto(`${service}/settings`);
+  await panel.getByLabel("Run on a schedule, UTC").fill("0 4 1 1 *");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
   // Another value of a variable is another deployment, with the settings of today.
   const job = await asked(page, `mutation { variableUpsert(input: {projectId: "${canvas.split("/").at(-2)}", ${place}, name: "JOB", value: "1"}) }`);
   assert.equal(job.data.variableUpsert, true);
@@ -350,6 +352,34 @@ await step("a service with a schedule runs when it is asked to, and its run is t
   await tidy(page, "runs of a schedule");
   await runs.getByRole("link", { name: "Log" }).click();
   await panel.getByRole("log").getByText("counted").first().waitFor(soon);
+});
+
+await step("how it is built, checked and started again is set", async () => {
+  await page.goto(`${service}/settings`);
+  for (const [label, value] of [
+    ["Build command", "node --check server.js"],
+    ["Before each deployment", "node --version"],
+    ["Path", "/"],
+  ]) {
+    await panel.getByLabel(label, { exact: true }).fill(value);
+    await panel.getByRole("button", { name: "Save" }).click();
+    await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
+  }
+  await panel.getByLabel("Start it again").selectOption({ label: "Never" });
+  const now = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { buildCommand preDeployCommand healthcheckPath cronSchedule restartPolicyType restartPolicyMaxRetries } }`)).data.serviceInstance;
+  for (const until = Date.now() + 40_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
+  const times = panel.getByLabel("At most, times");
+  const before = (await now()).restartPolicyMaxRetries;
+  await times.fill("often");
+  await times.press("Tab");
+  await page.getByText("often is not a whole number. Nothing was changed.").waitFor();
+  assert.equal((await now()).restartPolicyMaxRetries, before);
+  await times.fill("4");
+  await times.press("Tab");
+  for (const until = Date.now() + 40_000; (await now()).restartPolicyMaxRetries !== 4; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the number is not kept");
+  const { preDeployCommand, ...kept } = await now();
+  assert.deepEqual([preDeployCommand].flat(), ["node --version"]);
+  assert.deepEqual(kept, { buildCommand: "node --check server.js", healthcheckPath: "/", cronSchedule: "0 4 1 1 *", restartPolicyType: "NEVER", restartPolicyMaxRetries: 4 });
 });
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

@@ -271,7 +271,8 @@ function Restart({ put }: { put: Put }) {
               const wanted = event.target.value.trim();
               if (wanted === String(instance.restartPolicyMaxRetries)) return;
               if (wanted === "") void takeBack(env, service, { restartPolicyMaxRetries: null }).then(() => tell("Saved"), tell.problem);
-              else save({ restartPolicyMaxRetries: Number(wanted) });
+              else if (/^\d{1,9}$/.test(wanted)) save({ restartPolicyMaxRetries: Number(wanted) });
+              else tell.problem(new Error(`At most, times: ${wanted} is not a whole number. Nothing was changed.`));
             }}
           />
         </Field>
