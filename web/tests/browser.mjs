@@ -27,7 +27,8 @@ export async function visitor(browser, options = {}) {
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
   page.on("console", (message) => {
     // A refused sign-in or a deliberate 4xx is reported by the browser itself as "Failed to load resource".
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()} at ${page.url()}`);
+    // Neither is a socket that a browser without a connection cannot open.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource") && !message.text().includes("ERR_INTERNET_DISCONNECTED")) faults.push(`console: ${message.text()} at ${page.url()}`);
   });
   page.on("response", (response) => response.status() >= 500 && faults.push(`${response.status()} ${response.url()}`));
   return { context, page, faults };

@@ -104,6 +104,12 @@ await step("it is rolled back", async () => {
   const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
   await choose(rows.last().getByRole("button", { name: "What can be done with this deployment" }), "Roll back to this");
   await reads(address, "Hello world");
+  await rows.first().getByText("Live").waitFor(soon);
+  await keyboard.press("Control+k");
+  await keyboard.type("roll back");
+  await page.getByRole("option", { name: "Roll back to the one before" }).waitFor();
+  await keyboard.press("Enter");
+  await reads(address, "Hello keys");
 });
 
 await step("a question is asked, left, and gives the focus back", async () => {

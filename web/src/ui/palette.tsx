@@ -2,10 +2,10 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
 import { useEffect, useRef, useState } from "react";
-import { change } from "../api/client";
+import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
-import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ProjectDocument, ProjectsDocument } from "../gql";
+import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, DeploymentRollbackDocument, DeploymentsDocument, ProjectDocument, ProjectsDocument, ServiceDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
 import { tell } from "./toast";
@@ -87,6 +87,17 @@ export function Palette() {
   );
 }
 
+/** Goes back to the newest deployment before the one that serves. */
+async function rollBack(input: { projectId?: string; environmentId: string; serviceId: string }): Promise<void> {
+  const { environmentId, serviceId } = input;
+  const [{ serviceInstance }, { deployments }] = await Promise.all([ask(ServiceDocument, { environmentId, serviceId }), ask(DeploymentsDocument, { input, first: 50 })]);
+  const all = deployments.edges.map((edge) => edge.node);
+  const serves = all.findIndex((one) => one.id === serviceInstance.activeDeployments[0]?.id);
+  const target = all.slice(serves + 1).find((one) => one.canRollback);
+  if (!target) throw new Problem("No deployment before this one can be gone back to. What serves goes on.", "");
+  await change(DeploymentRollbackDocument, { id: target.id });
+}
+
 function Choices({ close, help }: { close: () => void; help: () => void }) {
   const viewer = useViewer();
   const workspace = useWorkspace();
@@ -136,6 +147,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
             ))}
             {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
             {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
+            {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => rollBack({ projectId: project, environmentId: env ?? "", serviceId: service }), "Rolling back to the one before")}>Roll back to the one before</Command.Item>}
             <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
           </Command.Group>
         )}
