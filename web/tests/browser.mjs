@@ -217,5 +217,5 @@ const looks = {
   wide: { width: 2560, height: 1440 },
 };
 
-/** Pages of others, of which only the width is ours. */
-const foreign = new Set(["explorer", "graphiql"]);
+/** Pages of others, of which only the width is ours; so is a terminal, where each letter has a place of its own. */
+const foreign = new Set(["explorer", "graphiql", "shell"]);

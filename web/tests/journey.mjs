@@ -59,6 +59,26 @@ await step("its log is followed while it is written", async () => {
   await log.getByText("seen=by-the-log").waitFor({ state: "detached" });
 });
 
+await step("lines have the colour of their level, and the filter says what may be asked", async () => {
+  const line = (words) => page.locator(".log-line").filter({ has: page.getByText(words, { exact: true }) });
+  const colour = (words) => line(words).locator(".text").evaluate((element) => getComputedStyle(element).color);
+  await reads(new URL("/levels", address).href, "Hello");
+  await page.goto(`${service}/logs`);
+  await line("told as error").waitFor(soon);
+  assert.notEqual(await colour("told as error"), await colour("told as info"));
+  assert.notEqual(await line("told as warn").evaluate((element) => getComputedStyle(element).borderLeftColor), await line("told as info").evaluate((element) => getComputedStyle(element).borderLeftColor));
+  const field = page.getByLabel("Filter lines");
+  const offered = await field.evaluate((element) => [...element.list.options].map((one) => one.value));
+  assert.ok(offered.includes("@level:error"), offered.join(" "));
+  await field.fill("@level:error");
+  await line("told as info").waitFor({ state: "detached" });
+  await line("told as error").waitFor();
+  await field.fill("@level:");
+  await panel.getByRole("alert").waitFor();
+  await field.fill("");
+  await line("told as info").waitFor();
+});
+
 await step("older lines come as one goes back, and each has an address", async () => {
   await reads(new URL("/many", address).href, "Hello");
   const lines = page.locator(".log-line");
@@ -239,6 +259,13 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await panel.getByRole("figure", { name: /^Requests: \d+ in this time/ }).waitFor(soon);
   await panel.getByRole("list", { name: "Lines of Answer time" }).getByText(/p99 [\d.]+ ms/).waitFor(soon);
   assert.ok(await inked(panel.getByRole("figure", { name: /^Requests/ }).locator("canvas")), "the chart of requests is empty");
+  await panel.getByRole("figure", { name: /^Network: .* in, .* out/ }).waitFor();
+  for (const status of ["2xx", "3xx", "4xx", "5xx"]) await panel.getByRole("list", { name: "Lines of Requests" }).getByText(status).waitFor();
+  for (const range of ["30d", "7d", "24h", "6h", "1h"]) {
+    await panel.getByRole("link", { name: range, exact: true }).click();
+    await page.waitForURL(new RegExp(`range=${range}`));
+    await panel.getByRole("figure", { name: /^Requests: \d/ }).waitFor(soon);
+  }
   await tidy(page, "metrics");
 });
 

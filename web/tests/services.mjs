@@ -140,6 +140,8 @@ await step("a volume that no service has stands on the canvas, and is attached f
   await page.getByRole("dialog", { name: "Detach cache-files?" }).getByRole("button", { name: "Detach it" }).click();
   await volume.waitFor({ state: "detached" });
   await page.goto(canvas);
+  await alone.waitFor();
+  if (shots) await pictures(browser, page, shots, { "canvas-volume": canvas });
   await alone.click();
   await tidy(page, "a volume on the canvas");
   await dialog.getByLabel("Attach it to").selectOption({ label: "Redis" });
@@ -331,7 +333,9 @@ await step("a new project begins with a database", async () => {
 });
 
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
+  await page.goto(`${service}/containers`);
+  const shell = await panel.getByRole("link", { name: "Open shell" }).first().getAttribute("href");
+  await step("pictures", () => pictures(browser, page, shots, { shell, "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
 }
 
 await step("a service with a schedule runs when it is asked to, and its run is told", async () => {

@@ -142,6 +142,7 @@ const page = () => `<!doctype html><title>hello</title><h1>Hello ${process.env.G
 http.createServer((request, response) => {
   console.log(`${request.method} ${request.url}`);
   if (request.url === "/many") { many = 1500; count(); }
+  if (request.url === "/levels") for (const level of ["info", "warn", "error"]) console.log(JSON.stringify({ level, msg: `told as ${level}` }));
   response.end(request.url === "/cache" ? `cache ${process.env.CACHE_URL}` : page());
 }).listen(process.env.PORT, () => console.log("listening"));
 "#;
