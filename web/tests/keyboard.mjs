@@ -147,7 +147,10 @@ await step("a database is added, and the service deleted by its name", async () 
   await go("Settings");
   await press(panel.getByRole("button", { name: "Delete the service…" }));
   const dialog = page.getByRole("dialog");
-  await write(dialog.getByLabel("Type hello-shop to confirm"), "hello-shop");
+  const name = dialog.getByLabel("Type hello-shop to confirm");
+  await name.waitFor();
+  assert.ok(await name.evaluate((element) => element === document.activeElement), "the question does not begin where one types");
+  await write(name, "hello-shop");
   await press(dialog.getByRole("button", { name: "Delete the service", exact: true }));
   await page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ }).waitFor({ state: "detached" });
 });

@@ -128,6 +128,9 @@ export function Dialog({ title, open, onClose, children, className }: { title: s
   // Closed before it is taken away: only then does the browser give the focus back to what opened it.
   const show = useCallback((dialog: HTMLDialogElement | null) => {
     dialog?.showModal();
+    // The browser begins at the first button, which closes; a dialog that begins with a field is there to be typed into.
+    const first = dialog?.querySelectorAll<HTMLElement>("input, select, textarea, button, a[href]")[1];
+    if (first?.matches("input:not([type=file], [type=checkbox]), textarea")) first.focus();
     return () => dialog?.close();
   }, []);
   if (!open) return null;
