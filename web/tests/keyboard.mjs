@@ -92,6 +92,16 @@ await step("a variable is set", async () => {
   await reads(address, "Hello keys");
 });
 
+await step("what was deleted is taken back", async () => {
+  const row = panel.getByRole("list", { name: "Variables" }).getByText("GREETING", { exact: true });
+  await press(panel.getByRole("button", { name: "Delete GREETING" }));
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).waitFor();
+  await keyboard.press("Control+z");
+  await row.waitFor();
+  await reads(address, "Hello keys");
+});
+
 await step("it is scaled", async () => {
   await go("Settings");
   await press(panel.getByRole("button", { name: "One replica more" }));
@@ -102,6 +112,7 @@ await step("it is scaled", async () => {
 await step("it is rolled back", async () => {
   await go("Deployments");
   const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().getByText("Live").waitFor(soon);
   await choose(rows.last().getByRole("button", { name: "What can be done with this deployment" }), "Roll back to this");
   await reads(address, "Hello world");
   await rows.first().getByText("Live").waitFor(soon);
