@@ -3,8 +3,9 @@ import { useEffect, useRef } from "react";
 import { WorkspaceChangesDocument } from "../gql";
 import { socket } from "./client";
 
-/** Between two questions to the server, however much happens there. */
+/** Between two questions to the server, however much happens there, and as a multiple of what the last one took. */
 const PACE = 700;
+const SHARE = 4;
 /** Without news, and while none can come. */
 const SILENCE = 30_000;
 const CUT_OFF = 5000;
@@ -54,7 +55,7 @@ export function useNews(workspace: string | null | undefined, ask: () => Promise
   latest.current = ask;
   useEffect(() => {
     if (!workspace) return;
-    let [asked, wanted, asking] = [performance.now(), false, false];
+    let [asked, took, wanted, asking] = [performance.now(), 0, false, false];
     let timer: ReturnType<typeof setTimeout> | undefined;
     const go = () => {
       timer = undefined;
@@ -65,12 +66,13 @@ export function useNews(workspace: string | null | undefined, ask: () => Promise
         .catch(() => undefined)
         .finally(() => {
           asking = false;
+          took = performance.now() - asked;
           if (wanted) plan();
         });
     };
     const plan = () => {
       wanted = true;
-      timer ??= setTimeout(go, Math.max(0, asked + PACE - performance.now()));
+      timer ??= setTimeout(go, Math.max(0, asked + Math.max(PACE, SHARE * took) - performance.now()));
     };
     const wire = listen(workspace, plan);
     const clock = setInterval(() => performance.now() - asked >= (wire.live ? SILENCE : CUT_OFF) && plan(), 1000);
