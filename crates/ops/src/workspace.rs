@@ -78,13 +78,18 @@ pub async fn workspace_watch(ctx: &OpCtx, id: WorkspaceId) -> Result<impl Stream
 async fn changed(commits: &mut Receiver<WorkspaceId>, store: &Store, id: WorkspaceId) {
     let now = || (store.generation(), store.version());
     let mut before = now();
+    let mut clock = tokio::time::interval(ELSEWHERE);
+    // The first comes at once.
+    clock.tick().await;
     loop {
-        match tokio::time::timeout(ELSEWHERE, commits.recv()).await {
-            Ok(Ok(workspace)) if workspace == id => return,
-            Ok(Ok(_)) => {}
-            Ok(Err(RecvError::Lagged(_))) => return,
-            Ok(Err(RecvError::Closed)) => std::future::pending().await,
-            Err(_) => {
+        tokio::select! {
+            told = commits.recv() => match told {
+                Ok(workspace) if workspace == id => return,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            _ = clock.tick() => {
                 let (own, all) = now();
                 if own == before.0 && (all.is_none() || all != before.1) {
                     return;
