@@ -377,7 +377,7 @@ await step("a plan says what it allows and who changes it", async () => {
 });
 
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, webhooks: `/w/${workspace}/webhooks`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

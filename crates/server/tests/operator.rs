@@ -116,6 +116,32 @@ fn the_operator_looks_at_the_machine_and_copies_the_database_while_it_runs() {
 }
 
 #[test]
+fn the_operator_is_told_of_an_upgrade_that_is_installed_and_does_not_run() {
+    let mut server = Server::start();
+    server.sigterm();
+    let program = server.dir.path().join("orrery");
+    std::fs::copy(harness::exe(), &program).unwrap();
+    server.start_again();
+    let version = |server: &Server| {
+        let seen = server.graphql_as(&server.token, "{ operator { health { name state meaning remedy } } }");
+        let found = seen["data"]["operator"]["health"].as_array().unwrap().iter().find(|one| one["name"] == "version").cloned();
+        found.unwrap_or_else(|| panic!("{seen}"))
+    };
+    assert_eq!(version(&server)["state"], "OK");
+
+    let next = server.dir.path().join("orrery.next");
+    std::fs::copy(harness::exe(), &next).unwrap();
+    std::fs::rename(&next, &program).unwrap();
+    let waits = version(&server);
+    assert_eq!((&waits["state"], &waits["meaning"]), (&Value::from("WARN"), &Value::from("what was installed is not used yet")));
+    assert!(waits["remedy"].as_str().unwrap().contains("restart"), "{waits}");
+
+    server.sigterm();
+    server.start_again();
+    assert_eq!(version(&server)["state"], "OK");
+}
+
+#[test]
 fn a_second_user_sees_nothing_of_the_first() {
     let server = Server::start();
     let site = server.dir.path().join("site");

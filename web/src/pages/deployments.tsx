@@ -3,6 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import {
   DeploymentApproveDocument,
   DeploymentCancelDocument,
@@ -45,10 +46,9 @@ function OfService() {
   const [first, setFirst] = useState(20);
   const { data: now, previousData, error, refetch } = useQuery(DeploymentsDocument, {
     variables: { input: { projectId: params.project, environmentId: params.env, serviceId: params.service }, first },
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
   });
   const data = now ?? previousData;
+  useNews(project.workspaceId, refetch);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const rows = data.deployments.edges.map((edge) => edge.node);
   const { pageInfo } = data.deployments;

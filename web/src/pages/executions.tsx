@@ -2,6 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { ExecutionCreateDocument, ExecutionsDocument, type ExecutionsQuery } from "../gql";
 import { Act, Button, ErrorBox } from "../ui/basic";
 import { MOST_ROWS, withOlder } from "../ui/older";
@@ -35,16 +36,15 @@ export function Executions() {
 
 function Runs() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanDeploy } = useProject();
+  const { viewerCanDeploy, workspaceId } = useProject();
   const instance = useInstance();
   const [first, setFirst] = useState(10);
   const { data: now, previousData, error, refetch } = useQuery(ExecutionsDocument, {
     variables: { input: { environmentId: env, serviceId: service }, first },
     fetchPolicy: "cache-and-network",
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
   });
   const data = now ?? previousData;
+  useNews(workspaceId, refetch);
   const rows = data?.deploymentInstanceExecutions.edges.map((edge) => edge.node) ?? [];
   const deployed = instance.activeDeployments.length > 0;
   return (

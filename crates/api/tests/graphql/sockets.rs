@@ -208,6 +208,34 @@ async fn the_protocol_is_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_tells_that_something_in_it_has_changed() {
+    const CHANGES: &str = "subscription Changes($id: String!) { workspaceChanges(workspaceId: $id) { workspaceId } }";
+    let (world, estate) = start().await;
+    let other = world.estate("bob@x.test").await;
+    let told = |of: &Estate| json!({"workspaceChanges": {"workspaceId": of.workspace.to_string()}});
+    let (mut socket, mut foreign) = (Socket::ready(&world, &estate.person.token).await, Socket::ready(&world, &other.person.token).await);
+    for (socket, of) in [(&mut socket, &estate), (&mut foreign, &other)] {
+        socket.subscribe("0", CHANGES, json!({"id": of.workspace.to_string()})).await;
+        assert_eq!(socket.next("0").await, told(of));
+    }
+    // What the engine does, and what a person does.
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Building, None).await;
+    assert_eq!(socket.next("0").await, told(&estate));
+    let rename = "mutation P($id: String!, $name: String) { projectUpdate(id: $id, input: {name: $name}) { name } }";
+    for name in ["second", "third"] {
+        let of = json!({"id": other.person.project.to_string(), "name": name});
+        world.data(&world.bearer(&other.person.token).await, rename, of).await;
+        assert_eq!(foreign.next("0").await, told(&other));
+    }
+    // What a stranger was told of twice was not told here.
+    socket.send(json!({"type": "ping"})).await;
+    assert_eq!(socket.receive().await["type"], json!("pong"));
+    let of = json!({"id": estate.person.project.to_string(), "name": "second"});
+    world.data(&world.bearer(&estate.person.token).await, rename, of).await;
+    assert_eq!(socket.next("0").await, told(&estate));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_in_an_older_spelling_and_its_fragments_are_followed() {
     let (world, estate) = start().await;
     let mut socket = Socket::ready(&world, &estate.person.token).await;

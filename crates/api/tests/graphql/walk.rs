@@ -393,6 +393,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
     ("Subscription.httpLogs", Read, "subscription { httpLogs(deploymentId: \"$deployment\") { path } }"),
+    ("Subscription.workspaceChanges", Read, "subscription { workspaceChanges(workspaceId: \"$workspace\") { workspaceId } }"),
     // At the end: the viewer's walk is over once they have left.
     ("Mutation.workspaceLeave", Self_, "mutation { workspaceLeave(id: \"$workspace\") }"),
 ];
