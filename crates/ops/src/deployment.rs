@@ -545,7 +545,8 @@ pub async fn deployment_events_watch(ctx: &OpCtx, id: DeploymentId) -> Result<im
     })
 }
 
-async fn wait_for(changes: &mut tokio::sync::broadcast::Receiver<Signal>, id: DeploymentId) {
+/// Waits until something may have changed about a deployment.
+pub(crate) async fn wait_for(changes: &mut tokio::sync::broadcast::Receiver<Signal>, id: DeploymentId) {
     use tokio::sync::broadcast::error::RecvError;
     loop {
         match changes.recv().await {
