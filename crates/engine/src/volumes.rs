@@ -380,7 +380,9 @@ async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {
     for volume in shared.ops.store.system_volume_instances().await? {
         let path = data_of(shared, volume.id);
         let Ok(used) = tokio::task::spawn_blocking(move || measure(&path, GAUGED)).await else { continue };
-        disks.extend(volume.service_id.map(|service| ((volume.environment_id, service), used)));
+        let backups = shared.ops.store.backups_of(Tenant::system(volume.workspace_id), &[volume.id]).await?;
+        let kept = backups.iter().map(|backup| u64::try_from(backup.used_bytes).unwrap_or(0)).sum::<u64>();
+        disks.extend(volume.service_id.map(|service| ((volume.environment_id, service), (used, kept))));
         let used_bytes = i64::try_from(used).unwrap_or(i64::MAX);
         if used_bytes != volume.used_bytes {
             let mut changes = vec![Change::VolumeInstanceUsed { id: volume.id, used_bytes }];

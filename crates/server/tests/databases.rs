@@ -125,12 +125,13 @@ fn an_app_keeps_its_rows_in_three_databases() {
 
     restart_the_machine(&mut server);
     counts(&server, "/", "4 4 4");
-    measured(&server, &databases[1]);
+    measured(&server, &databases[1], &["DISK_USAGE_GB", "NETWORK_RX_GB", "NETWORK_TX_GB"]);
 
     let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
     assert_eq!(server.ok(&folder, &query).trim(), "4");
     clients_connect(&server, &folder);
     back_up_and_restore(&server, &databases);
+    measured(&server, &databases[1], &["BACKUP_USAGE_GB"]);
     three_copies(&server, &folder);
     another_environment(&server, &folder, &databases);
 }
@@ -176,12 +177,12 @@ fn processes_of(mark: &str) -> Vec<i32> {
     found
 }
 
-/// What a database has on its volume, and what went through its port.
-fn measured(server: &Server, database: &str) {
+/// What a database has on its volume and in backups, and what went through its port.
+fn measured(server: &Server, database: &str, measurements: &[&str]) {
     let place = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
     let environment = place["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10);
-    for measurement in ["DISK_USAGE_GB", "NETWORK_RX_GB", "NETWORK_TX_GB"] {
+    for measurement in measurements {
         let query = format!(
             "{{ metrics(environmentId: \"{environment}\", serviceId: \"{database}\", startDate: \"{since}\", measurements: [{measurement}]) {{ values {{ value }} }} }}"
         );
