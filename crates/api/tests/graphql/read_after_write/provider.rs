@@ -48,7 +48,7 @@ async fn railway_project_and_railway_environment() {
     let read = "query getProject($id: String!) { project(id: $id) { ...Project } }";
     assert_eq!(place.operation(read, PROJECT, id.clone()).await, made);
     let input = json!({"botPrEnvironments": false, "description": "all of it", "focusedPrEnvironments": false, "isPublic": false,
-        "name": "infra-2", "prDeploys": true});
+        "name": "infra-2", "prDeploys": false});
     let update =
         "mutation updateProject($id: String!, $input: ProjectUpdateInput!) { projectUpdate(id: $id, input: $input) { ...Project } }";
     let updated = place.operation(update, PROJECT, json!({"id": made["id"], "input": input})).await;
