@@ -117,8 +117,8 @@ pub(crate) struct Shared {
     pub(crate) outgoing: outgoing::Outgoing,
     /// The way to addresses that the operator chose, wherever they are.
     pub(crate) operators: outgoing::Outgoing,
-    /// Bytes of the volume that a service has, as they were last measured.
-    pub(crate) disks: std::sync::Mutex<HashMap<(EnvironmentId, ServiceId), u64>>,
+    /// Bytes of the volume that a service has and of its backups, as they were last measured.
+    pub(crate) disks: std::sync::Mutex<HashMap<(EnvironmentId, ServiceId), (u64, u64)>>,
     /// Volumes that nothing may use while they are copied.
     pub(crate) held: std::sync::Mutex<HashSet<VolumeInstanceId>>,
     /// Replicas that are being started with a volume: it may be in use although nothing is seen to use it.

@@ -98,7 +98,7 @@ pub(crate) async fn view(
 
     let events = events(shared, tenant, &deployments).await?;
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
-    let sleeps = sleeps(&instance, &domains, &proxies);
+    let sleeps = sleeps(&instance, &deployments, &domains, &proxies);
     let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None, runs };
     let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], execution, events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
@@ -196,8 +196,10 @@ impl Reach {
 }
 
 /// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.
-fn sleeps(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
-    instance.spec.deploy.sleep_application
+fn sleeps(instance: &Instance, deployments: &[Deployment], domains: &[Domain], proxies: &[TcpProxy]) -> bool {
+    let serves = |of: &&Deployment| matches!(of.status, DeploymentStatus::Success | DeploymentStatus::Sleeping);
+    let serving = deployments.iter().rev().find(serves);
+    serving.is_some_and(|of| instance.spec.deploy.lets_sleep(&of.spec.deploy))
         && domains.iter().any(|domain| domain.service_id == instance.service_id)
         && !proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
 }

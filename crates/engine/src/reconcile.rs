@@ -331,7 +331,7 @@ fn offer(view: &View, plan: &Plan) -> Offer {
         DeploymentStatus::Success => !deployment.stopped && !executions::is_scheduled(deployment),
         _ => false,
     };
-    let asleep = view.deployments.iter().rev().find(rests).filter(|_| targets.is_empty() && settings.sleep_application);
+    let asleep = view.deployments.iter().rev().find(rests).filter(|of| targets.is_empty() && settings.lets_sleep(&of.spec.deploy));
     let asleep = asleep.map(|of| Asleep { workspace_id: of.workspace_id, deployment_id: of.id });
     Offer { serving: plan.serving, targets, sticky: settings.sticky, unavailable, asleep }
 }

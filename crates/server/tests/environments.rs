@@ -381,8 +381,10 @@ fn a_custom_domain_is_routed_once_its_owner_has_proved_it() {
 
 /// Command lines that the other tests do not come by, in the order of `contracts/railway-cli.md` 8, with their exit status there.
 const COMMANDS: &[(&str, i32)] = &[
+    ("whoami", 0),
     ("whoami --json", 0),
     ("list", 0),
+    ("list --json", 0),
     ("add --service api --variables A=1 --json", 0),
     ("add --image nginx:latest --service img --json", 0),
     ("add --repo owner/repo --branch main --service fromrepo --json", 0),
@@ -390,6 +392,7 @@ const COMMANDS: &[(&str, i32)] = &[
     ("status --project shop --environment production --json", 0),
     ("variables --set D=4 --skip-deploys", 0),
     ("variables --json", 0),
+    ("up --detach --json -m hello", 0),
     ("up", 0),
     ("up . --path-as-root --detach --no-gitignore", 0),
     ("deployment list", 0),
@@ -414,6 +417,8 @@ const COMMANDS: &[(&str, i32)] = &[
     ("volume list --json", 0),
     ("environment list --json", 0),
     ("environment config --json", 0),
+    ("environment production --json", 0),
+    ("service link web", 0),
     ("deploy --template redis", 0),
     ("service link web", 0),
     ("run -- env", 0),
@@ -450,10 +455,67 @@ fn other_command_lines_end_as_they_were_recorded() {
     with_a_project_token(&server, &site);
 }
 
+/// The recorded lines that do not begin with a linked project and a credential that works, and those that are refused.
+#[test]
+fn what_is_refused_and_what_begins_from_nothing_ends_as_it_was_recorded() {
+    let server = Server::start_with(&[("ORRERY_MAX_UPLOAD_BYTES", "200000")]);
+    let site = site(&server);
+    let id = server.json(&site, &["status", "--json"])["id"].as_str().unwrap().to_owned();
+    let query = "query P($id: String!) { project(id: $id) { id name } }";
+    let asked = server.json(&site, &["api", query, "--var", &format!("id={id}")]);
+    assert_eq!(asked["data"]["project"], json!({"id": id, "name": "shop"}), "{asked}");
+
+    let with = |name: &str, value: &str, args: &[&str]| {
+        let mut command = server.railway_command(&site, args);
+        command.env_remove("ORRERY_TOKEN").env(name, value);
+        harness::finish(command, &format!("{name}: railway {args:?}"))
+    };
+    let nobody = server.dir.path().join("nobody");
+    std::fs::create_dir_all(&nobody).unwrap();
+    for (name, value, args) in [
+        ("ORRERY_TOKEN", "orr_nonsense", &["up", "--detach"][..]),
+        ("RAILWAY_TOKEN", "orr_nonsense", &["status"][..]),
+        ("HOME", nobody.to_str().unwrap(), &["up", "--detach", "--json"][..]),
+    ] {
+        let run = with(name, value, args);
+        assert_eq!(run.status, 1, "{name} {args:?}: {run:?}");
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("Unauthorized") || said.contains("NOT_AUTHENTICATED"), "{name} {args:?}: {run:?}");
+    }
+
+    let fresh = server.dir.path().join("fresh");
+    write(&fresh, &[("index.html", "from nothing")]);
+    let said = server.ok(&fresh, &["init", "--name", "plain1"]);
+    assert!(said.contains("plain1"), "{said}");
+    server.json(&fresh, &["project", "delete", "--project", "plain1", "--yes", "--json"]);
+    let other = server.dir.path().join("other");
+    write(&other, &[("index.html", "from nothing")]);
+    server.ok(&other, &["up", "--new", "--name", "fresh2", "-y"]);
+    server.visit_until("fresh2-production.localhost", "/", |answer| answer.body == "from nothing");
+
+    write(&site, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
+    let failed = server.railway(&site, &["up", "--json", "-m", "make-it-fail"]);
+    assert!(failed.status == 1 && failed.stdout.contains("\"failed\""), "{failed:?}");
+    // Too much for the limit however well it is packed.
+    let mut state = 88_172_645_463_325_252_u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    });
+    let noise: Vec<u8> = noise.take(400_000).collect();
+    std::fs::write(site.join("noise"), noise).unwrap();
+    let refused = server.railway(&site, &["up", "--ci", "-m", "refuse-it"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+}
+
 /// What the recorder let a project token do beyond its one environment ends with 1 here, as it does at Railway.
 const WITH_A_PROJECT_TOKEN: &[(&str, i32)] = &[
     ("status --json", 0),
     ("list --json", 1),
+    ("variables --service web --json", 0),
+    ("variable set PT=1 --service web --json", 0),
     ("up --service web --detach --json", 0),
     ("up --service web --ci", 0),
     ("logs --service web --lines 2 --json", 0),
@@ -508,6 +570,7 @@ fn tools(server: &Server, site: &Path) {
         ("service_metrics", json!({})),
         ("http_requests", json!({})),
         ("create_service", json!({"name": "frommcp"})),
+        ("deploy", json!({"message": "by a tool"})),
         ("search_templates", json!({"query": "redis"})),
     ];
     let mut command = server.railway_command(site, &["mcp", "local"]);
@@ -532,7 +595,9 @@ fn tools(server: &Server, site: &Path) {
     };
     ask(0, "initialize", hello);
     ask(0, "notifications/initialized", json!({}));
-    let mut odd = vec![];
+    let listed = ask(100, "tools/list", json!({}))["result"]["tools"].clone();
+    let mut odd: Vec<String> = vec![];
+    assert!(calls.iter().all(|(name, _)| listed.as_array().unwrap().iter().any(|tool| tool["name"] == *name)), "{listed}");
     for (at, (name, arguments)) in calls.into_iter().enumerate() {
         let answer = ask(at + 1, "tools/call", json!({"name": name, "arguments": arguments}));
         if answer["result"].is_null() || answer["result"]["isError"] == true {

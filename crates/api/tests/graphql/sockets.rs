@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use api::graphql::Engine;
-use domain::Timestamp;
 use domain::deployment::DeploymentStatus as Status;
-use domain::deployment::EventStep;
+use domain::deployment::{EventStep, Execution, ExecutionStatus};
 use domain::log::{LogKind, Severity};
 use domain::rate::Limits;
+use domain::{Tenant, Timestamp};
 use futures::{SinkExt, StreamExt};
 use ops::auth::Surface;
 use ops::limit::{LimitRules, Limiter};
 use serde_json::{Value, json};
+use store::Change;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -134,6 +135,39 @@ async fn a_deployment_is_watched_as_up_does() {
     socket.send(json!({"type": "complete", "id": "1"})).await;
     socket.send(json!({"type": "ping", "payload": {"a": 1}})).await;
     assert_eq!(socket.receive().await, json!({"type": "pong", "payload": {"a": 1}}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runs_of_a_schedule_are_watched() {
+    let (world, estate) = start().await;
+    let (ctx, ann) = (world.server.ctx(&estate.person.token).await, world.bearer(&estate.person.token).await);
+    let set = format!("mutation {{ serviceInstanceUpdate(serviceId: \"{}\", input: {{cronSchedule: \"0 4 1 1 *\"}}) }}", estate.service);
+    world.data(&ann, &set, Value::Null).await;
+    let scheduled = world.deploy(&ctx, &estate.person, Some(estate.service)).await;
+    world.moved(estate.workspace, scheduled, Status::Initializing, Status::Success, None).await;
+    let run = async || {
+        let instance = estate.service_instance;
+        ops::execution::deployment_instance_execution_create(&world.server.ctx(&estate.person.token).await, instance).await.unwrap()
+    };
+    let first = run().await;
+    let mut socket = Socket::ready(&world, &estate.person.token).await;
+    let query =
+        "subscription R($id: String!) { deploymentInstanceExecutions(input: {deploymentId: $id}) { id status exitCode deploymentMeta } }";
+    socket.subscribe("0", query, json!({"id": scheduled.to_string()})).await;
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"]), (&json!(first.id.to_string()), &json!("CREATED")));
+    assert_eq!(seen["deploymentMeta"]["serviceManifest"]["deploy"]["cronSchedule"], json!("0 4 1 1 *"));
+    // What the engine would write down at its end.
+    let at = Some(Timestamp::now());
+    let ended = Execution { status: ExecutionStatus::Exited, exit_code: Some(0), completed_at: at, ..first.clone() };
+    let tenant = Tenant::system(estate.workspace);
+    world.server.ops.store.commit(tenant, vec![Change::ExecutionUpdate(ended)]).await.unwrap();
+    world.server.ops.signals.deployment_changed(scheduled);
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"], &seen["exitCode"]), (&json!(first.id.to_string()), &json!("EXITED"), &json!(0)));
+    let second = run().await;
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"]), (&json!(second.id.to_string()), &json!("CREATED")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
