@@ -587,7 +587,7 @@ impl Walk<'_> {
     }
 
     fn scales_kills_and_tells(&mut self) {
-        let (hook, texts) = webhook();
+        let (hook, messages) = receiver(200);
         let slack = format!("slack: {{enabled: true, url: \"{hook}\", activityTypes: [\"appContainers\"]}}");
         let settings = format!("(notificationSettings: {{appId: \"{}\", {slack}}}) {{ slack {{ url }} email {{ to }} }}", self.app);
         let saved = self.ask("mutation", "saveNotificationSettings", &settings);
@@ -597,8 +597,8 @@ impl Walk<'_> {
         assert_eq!(scaled, json!({"status": "updating", "containerCount": 3}));
         let three = until_running(self.server, 3);
         until("a webhook that tells of three containers", || {
-            let texts = texts.lock().unwrap();
-            if texts.iter().any(|text| text.contains("up from 1 to 3 containers")) { Ok(()) } else { Err(format!("{texts:?}")) }
+            let messages = messages.lock().unwrap();
+            if messages.iter().any(|message| message.body.contains("up from 1 to 3 containers")) { Ok(()) } else { Err(format!("{messages:?}")) }
         });
         assert_eq!(self.change("removeNotificationSettings", "", ""), true);
 
