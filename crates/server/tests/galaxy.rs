@@ -598,7 +598,11 @@ impl Walk<'_> {
         let three = until_running(self.server, 3);
         until("a webhook that tells of three containers", || {
             let messages = messages.lock().unwrap();
-            if messages.iter().any(|message| message.body.contains("up from 1 to 3 containers")) { Ok(()) } else { Err(format!("{messages:?}")) }
+            if messages.iter().any(|message| message.body.contains("up from 1 to 3 containers")) {
+                Ok(())
+            } else {
+                Err(format!("{messages:?}"))
+            }
         });
         assert_eq!(self.change("removeNotificationSettings", "", ""), true);
 
@@ -611,8 +615,8 @@ impl Walk<'_> {
         });
         self.change("setContainerCountForApp", ", containerCount: 1", "{ _id }");
         until_running(self.server, 1);
-        let told = texts.lock().unwrap().clone();
-        assert!(!told.iter().any(|text| text.contains("down from 3 to 1")), "nobody is to be told any more: {told:?}");
+        let told = messages.lock().unwrap().clone();
+        assert!(!told.iter().any(|message| message.body.contains("down from 3 to 1")), "nobody is to be told any more: {told:?}");
     }
 
     fn names_and_settings(&mut self) {
