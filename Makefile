@@ -4,11 +4,12 @@ CACHE := $(or $(ORRERY_CACHE),$(HOME)/.cache/orrery)
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
 export PATH := $(CACHE)/tools/bin:$(HOME)/.cargo/bin:$(PATH)
 
-# A checkout that is thrown away after each run keeps what it has compiled outside. It never compiles the same file twice,
-# so records for doing that faster would only fill the disk.
+# A checkout that is thrown away after each run keeps what it has compiled outside. It never compiles the same file twice and
+# nobody debugs its programs, so records for either would only cost time and fill the disk.
 ifdef CI
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export CARGO_INCREMENTAL ?= 0
+export CARGO_PROFILE_DEV_DEBUG ?= none
 endif
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 

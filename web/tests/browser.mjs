@@ -27,7 +27,8 @@ export async function visitor(browser, options = {}) {
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
   page.on("console", (message) => {
     // A refused sign-in or a deliberate 4xx is reported by the browser itself as "Failed to load resource".
-    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) faults.push(`console: ${message.text()} at ${page.url()}`);
+    // Neither is a socket that a browser without a connection cannot open.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource") && !message.text().includes("ERR_INTERNET_DISCONNECTED")) faults.push(`console: ${message.text()} at ${page.url()}`);
   });
   page.on("response", (response) => response.status() >= 500 && faults.push(`${response.status()} ${response.url()}`));
   return { context, page, faults };
@@ -216,5 +217,5 @@ const looks = {
   wide: { width: 2560, height: 1440 },
 };
 
-/** Pages of others, of which only the width is ours. */
-const foreign = new Set(["explorer", "graphiql"]);
+/** Pages of others, of which only the width is ours; so is a terminal, where each letter has a place of its own. */
+const foreign = new Set(["explorer", "graphiql", "shell"]);

@@ -59,6 +59,26 @@ await step("its log is followed while it is written", async () => {
   await log.getByText("seen=by-the-log").waitFor({ state: "detached" });
 });
 
+await step("lines have the colour of their level, and the filter says what may be asked", async () => {
+  const line = (words) => page.locator(".log-line").filter({ has: page.getByText(words, { exact: true }) });
+  const colour = (words) => line(words).locator(".text").evaluate((element) => getComputedStyle(element).color);
+  await reads(new URL("/levels", address).href, "Hello");
+  await page.goto(`${service}/logs`);
+  await line("told as error").waitFor(soon);
+  assert.notEqual(await colour("told as error"), await colour("told as info"));
+  assert.notEqual(await line("told as warn").evaluate((element) => getComputedStyle(element).borderLeftColor), await line("told as info").evaluate((element) => getComputedStyle(element).borderLeftColor));
+  const field = page.getByLabel("Filter lines");
+  const offered = await field.evaluate((element) => [...element.list.options].map((one) => one.value));
+  assert.ok(offered.includes("@level:error"), offered.join(" "));
+  await field.fill("@level:error");
+  await line("told as info").waitFor({ state: "detached" });
+  await line("told as error").waitFor();
+  await field.fill("@level:");
+  await panel.getByRole("alert").waitFor();
+  await field.fill("");
+  await line("told as info").waitFor();
+});
+
 await step("older lines come as one goes back, and each has an address", async () => {
   await reads(new URL("/many", address).href, "Hello");
   const lines = page.locator(".log-line");
@@ -217,6 +237,19 @@ await step("a broken deployment says why and changes nothing; going back works",
   await tidy(page, "deployments");
 });
 
+await step("a range of time shows what a service wrote before it was deployed again", async () => {
+  const line = page.locator(".log-line").filter({ has: page.getByText("1500 to go", { exact: true }) });
+  const ranges = panel.getByRole("navigation", { name: "Time range" });
+  await page.goto(`${service}/logs?filter=%221500%22`);
+  await panel.getByText("No line matches the filter yet").waitFor();
+  await ranges.getByRole("link", { name: "24h", exact: true }).click();
+  await page.waitForURL((url) => url.searchParams.get("range") === "24h");
+  await line.waitFor();
+  await tidy(page, "the log of a service in a range of time");
+  await ranges.getByRole("link", { name: "Running" }).click();
+  await page.waitForURL((url) => !url.searchParams.has("range"));
+});
+
 await step("what it uses and answers is charted, for as long as one asks", async () => {
   await tab("Metrics");
   await panel.getByRole("link", { name: "5m", exact: true }).click();
@@ -226,6 +259,13 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await panel.getByRole("figure", { name: /^Requests: \d+ in this time/ }).waitFor(soon);
   await panel.getByRole("list", { name: "Lines of Answer time" }).getByText(/p99 [\d.]+ ms/).waitFor(soon);
   assert.ok(await inked(panel.getByRole("figure", { name: /^Requests/ }).locator("canvas")), "the chart of requests is empty");
+  await panel.getByRole("figure", { name: /^Network: .* in, .* out/ }).waitFor();
+  for (const status of ["2xx", "3xx", "4xx", "5xx"]) await panel.getByRole("list", { name: "Lines of Requests" }).getByText(status).waitFor();
+  for (const range of ["30d", "7d", "24h", "6h", "1h"]) {
+    await panel.getByRole("link", { name: range, exact: true }).click();
+    await page.waitForURL(new RegExp(`range=${range}`));
+    await panel.getByRole("figure", { name: /^Requests: \d/ }).waitFor(soon);
+  }
   await tidy(page, "metrics");
 });
 
@@ -306,7 +346,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
   await page.keyboard.press("Control+k");
-  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Copy the service id", "Canvas", "All logs", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
+  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Copy the service id", "Canvas", "All logs", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
     await page.getByRole("option", { name, exact: true }).waitFor();
   }
   await tidy(page, "the palette");

@@ -226,7 +226,13 @@ await step("as a member they may, and in a protected environment once an admin h
   await page.getByRole("button", { name: "Protect", exact: true }).waitFor();
 });
 
-await step("once removed they see nothing", async () => {
+await step("they are asked before they leave, and once removed they see nothing", async () => {
+  await other.page.goto(`${api}/w/${workspace}/members`);
+  await other.page.getByRole("button", { name: "Leave the workspace" }).click();
+  const leaving = other.page.getByRole("dialog", { name: /^Leave / });
+  await leaving.getByRole("button", { name: "Leave it" }).waitFor();
+  await leaving.getByRole("button", { name: "Stay" }).click();
+  await leaving.waitFor({ state: "detached" });
   await page.goto(`${api}/w/${workspace}/members`);
   const row = page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await row.getByRole("button", { name: "Remove" }).click();
@@ -371,7 +377,7 @@ await step("a plan says what it allows and who changes it", async () => {
 });
 
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
+  await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, webhooks: `/w/${workspace}/webhooks`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

@@ -75,6 +75,21 @@ await step("one goes from one environment to the other", async () => {
   }
 });
 
+await step("what happens elsewhere is heard of, without asking again and again", async () => {
+  const heard = [];
+  page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => String(payload).includes("workspaceChanges") && heard.push(payload)));
+  await page.goto(`${api}/p/${project}/${staging}`);
+  const card = page.locator("a.node").filter({ hasText: "heard-of" });
+  await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
+  for (const until = Date.now() + 40_000; heard.length === 0; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the page does not listen");
+  // The page knows nothing of these two but what it is told.
+  const { data } = await asked(page, `mutation { serviceCreate(input: { projectId: "${project}", environmentId: "${staging}", name: "heard-of" }) { id } }`);
+  await card.waitFor();
+  assert.ok(heard.length > 1, "the page was not told, and asked by itself");
+  await asked(page, `mutation { serviceDelete(id: "${data.serviceCreate.id}") }`);
+  await card.waitFor({ state: "detached" });
+});
+
 await step("a token of the project opens one environment, and ends when it is revoked", async () => {
   await settings();
   const tokens = section("Project tokens");

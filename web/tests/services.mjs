@@ -131,6 +131,27 @@ await step("its volume is renamed, detached, found again and attached", async ()
   await idle.waitFor({ state: "detached" });
 });
 
+await step("a volume that no service has stands on the canvas, and is attached from there", async () => {
+  const storage = page.url();
+  const alone = page.getByRole("button", { name: /cache-files.*No service has it/ });
+  const dialog = page.getByRole("dialog", { name: "cache-files" });
+  const volume = panel.getByRole("region", { name: "Volume cache-files" });
+  await volume.getByRole("button", { name: "Detach…" }).click();
+  await page.getByRole("dialog", { name: "Detach cache-files?" }).getByRole("button", { name: "Detach it" }).click();
+  await volume.waitFor({ state: "detached" });
+  await page.goto(canvas);
+  await alone.waitFor();
+  if (shots) await pictures(browser, page, shots, { "canvas-volume": canvas });
+  await alone.click();
+  await tidy(page, "a volume on the canvas");
+  await dialog.getByLabel("Attach it to").selectOption({ label: "Redis" });
+  await dialog.getByRole("button", { name: "Attach", exact: true }).click();
+  await dialog.waitFor({ state: "detached" });
+  await alone.waitFor({ state: "detached" });
+  await page.goto(storage);
+  await volume.waitFor();
+});
+
 await step("a port from outside is opened, and closed after a question", async () => {
   await page.goto(`${service}/storage`);
   const ports = panel.getByRole("region", { name: "TCP" });
@@ -165,6 +186,27 @@ await step("a deployment is stopped after a question, and starts again", async (
   await choose("Restart");
   await row.getByText("Live").waitFor(soon);
   await reads(address, "Hello");
+});
+
+await step("older deployments stay in the list while it is asked for again", async () => {
+  const told = () => page.waitForResponse((answer) => answer.request().postData()?.includes('"operationName":"Deployments"'));
+  // The first page has one row, so that there are older ones.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"Deployments"') ? route.continue({ postData: sent.replace('"first":20', '"first":1') }) : route.continue();
+  });
+  await page.goto(`${service}/deployments`);
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().waitFor();
+  assert.equal(await rows.count(), 1);
+  await panel.getByRole("button", { name: "Older deployments" }).click();
+  await rows.nth(1).waitFor();
+  const seen = await rows.count();
+  await told();
+  // The answer before this one has been drawn by now.
+  await told();
+  assert.ok((await rows.count()) >= seen, "what was asked for is gone again");
+  await page.unroute("**/graphql/v2");
 });
 
 await step("each container is listed and charted, and one that is killed is replaced", async () => {
@@ -278,6 +320,9 @@ await step("what was set by a number is taken back by clearing it", async () => 
   await panel.getByLabel("Memory, GB").fill("");
   await saved();
   assert.deepEqual(await now(), [grace, null, null]);
+  await panel.getByLabel("At most, times").fill("some");
+  await panel.getByLabel("At most, times").blur();
+  await page.locator(".toast").filter({ hasText: "At most, times: some is not a whole number" }).getByRole("button", { name: "Dismiss" }).click();
 });
 
 await step("a service may sleep", async () => {
@@ -306,19 +351,33 @@ await step("a service that was made for a region elsewhere is set to this one", 
 await step("a new project begins with a database", async () => {
   await page.goto(`${api}/new`);
   await page.getByLabel("Name").fill("archive");
+  // The first time a template is asked for that there is none of.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes('"operationName":"TemplateDeploy"') ? route.continue({ postData: sent.replace(/"templateId":"[^"]*"/, '"templateId":"nothing"') }) : route.continue();
+  });
+  await page.getByRole("button", { name: /^Redis/ }).click();
+  await page.locator(".toast[data-tone=failed]").waitFor();
+  await page.unroute("**/graphql/v2");
   await page.getByRole("button", { name: /^Redis/ }).click();
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
   await page.getByRole("link", { name: "archive", exact: true }).waitFor();
+  const names = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
+  assert.equal(names.filter((name) => name.startsWith("archive")).length, 1, "a template that was refused has left a project of its own");
 });
 
 if (shots) {
-  await step("pictures", () => pictures(browser, page, shots, { "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
+  await page.goto(`${service}/containers`);
+  const shell = await panel.getByRole("link", { name: "Open shell" }).first().getAttribute("href");
+  await step("pictures", () => pictures(browser, page, shots, { shell, "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
 }
 
 await step("a service with a schedule runs when it is asked to, and its run is told", async () => {
   const place = `serviceId: "${id()}", environmentId: "${environment()}"`;
-  const set = await asked(page, `mutation { serviceInstanceUpdate(${place}, input: {cronSchedule: "0 4 1 1 *"}) }`);
-  assert.equal(set.data.serviceInstanceUpdate, true);
+  await page.goto(`${service}/settings`);
+  await panel.getByLabel("Run on a schedule, UTC").fill("0 4 1 1 *");
+  await panel.getByRole("button", { name: "Save" }).click();
+  await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
   // Another value of a variable is another deployment, with the settings of today.
   const job = await asked(page, `mutation { variableUpsert(input: {projectId: "${canvas.split("/").at(-2)}", ${place}, name: "JOB", value: "1"}) }`);
   assert.equal(job.data.variableUpsert, true);
@@ -331,6 +390,34 @@ await step("a service with a schedule runs when it is asked to, and its run is t
   await tidy(page, "runs of a schedule");
   await runs.getByRole("link", { name: "Log" }).click();
   await panel.getByRole("log").getByText("counted").first().waitFor(soon);
+});
+
+await step("how it is built, checked and started again is set", async () => {
+  await page.goto(`${service}/settings`);
+  for (const [label, value] of [
+    ["Build command", "node --check server.js"],
+    ["Before each deployment", "node --version"],
+    ["Path", "/"],
+  ]) {
+    await panel.getByLabel(label, { exact: true }).fill(value);
+    await panel.getByRole("button", { name: "Save" }).click();
+    await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
+  }
+  await panel.getByLabel("Start it again").selectOption({ label: "Never" });
+  const now = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { buildCommand preDeployCommand healthcheckPath cronSchedule restartPolicyType restartPolicyMaxRetries } }`)).data.serviceInstance;
+  for (const until = Date.now() + 40_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
+  const times = panel.getByLabel("At most, times");
+  const before = (await now()).restartPolicyMaxRetries;
+  await times.fill("often");
+  await times.press("Tab");
+  await page.getByText("often is not a whole number. Nothing was changed.").waitFor();
+  assert.equal((await now()).restartPolicyMaxRetries, before);
+  await times.fill("4");
+  await times.press("Tab");
+  for (const until = Date.now() + 40_000; (await now()).restartPolicyMaxRetries !== 4; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the number is not kept");
+  const { preDeployCommand, ...kept } = await now();
+  assert.deepEqual([preDeployCommand].flat(), ["node --version"]);
+  assert.deepEqual(kept, { buildCommand: "node --check server.js", healthcheckPath: "/", cronSchedule: "0 4 1 1 *", restartPolicyType: "NEVER", restartPolicyMaxRetries: 4 });
 });
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));

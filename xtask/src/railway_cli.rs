@@ -17,14 +17,19 @@ pub(crate) fn run() -> anyhow::Result<()> {
     };
     let root = cache.join("railway");
     let program = root.join("bin/railway");
+    // More than a gigabyte that nobody needs again.
+    let work = cache.join("railway-target");
     if !is_wanted(&program) {
         let status = Command::new(env!("CARGO"))
             .args(["install", "railwayapp", "--version", VERSION, "--locked", "--debug", "--force", "--root"])
             .arg(&root)
-            .env("CARGO_TARGET_DIR", cache.join("railway-target"))
+            .env("CARGO_TARGET_DIR", &work)
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .status()?;
         ensure!(status.success(), "the Railway CLI did not build: it needs crates.io and a C compiler (Debian: build-essential)");
+    }
+    if work.exists() {
+        std::fs::remove_dir_all(&work)?;
     }
     writeln!(std::io::stdout(), "{}", program.display())?;
     Ok(())

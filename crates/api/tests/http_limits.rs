@@ -4,6 +4,8 @@ mod server;
 
 use std::process::Command;
 
+use domain::Tenant;
+use domain::account::Plan;
 use domain::key::{KeyKind, KeyLimits};
 use domain::rate::Limits;
 use ops::api_key::ApiKeyCreate;
@@ -168,6 +170,45 @@ async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
     let stranger = format!("Bearer {}", eve.token);
     let none = server.graphql(&[("Authorization", &stranger)], &format!("{{ apiKeyUsage(id: \"{}\") {{ allowed }} }}", made.id)).await;
     assert_eq!(none.json()["errors"][0]["extensions"]["code"], "NOT_FOUND", "{}", none.text());
+    server.end().await;
+}
+
+#[tokio::test]
+async fn a_galaxy_key_beyond_its_limit_is_refused_as_a_header_and_as_a_variable() {
+    let server = Server::start_limited(Limiter::default()).await;
+    let ada = server.person("ada@example.com", None).await;
+    let (store, home) = (&server.ops.store, server.ctx(&ada.token).await.user().unwrap().home().unwrap().id);
+    let tenant = Tenant::system(home);
+    let mut row = store.workspace(home).await.unwrap().unwrap().open(tenant).unwrap();
+    row.plan = Plan::Professional;
+    store.commit(tenant, vec![store::Change::WorkspaceUpdate(row)]).await.unwrap();
+    let limits = KeyLimits { day: Some(2), ..KeyLimits::OF_PLAN };
+    let wanted = ApiKeyCreate { kind: KeyKind::Galaxy, label: None, workspace: None, environment: None, limits, expires_at: None };
+    let (_, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();
+    let key = key.expose_secret();
+    let query = "{ containerTypes { _id } }";
+    let by_header = async || {
+        let headers = [("galaxy-api-key", key), ("Content-Type", "application/json")];
+        server.call("POST", "/graphql", &headers, serde_json::json!({"query": query}).to_string().as_bytes()).await
+    };
+    let by_variable = async || {
+        let body = serde_json::json!({"query": query, "variables": {"galaxyApiKey": key}}).to_string();
+        server.call("POST", "/graphql", &[("Content-Type", "application/json")], body.as_bytes()).await
+    };
+    for (reply, left) in [(by_header().await, 1), (by_variable().await, 0)] {
+        assert_eq!((reply.status, number(&reply, "x-ratelimit-remaining")), (200, left), "{}", reply.text());
+        assert!(reply.json()["data"]["containerTypes"].is_array(), "{}", reply.text());
+    }
+    let now = domain::Timestamp::now().as_second();
+    for reply in [by_header().await, by_variable().await] {
+        assert_eq!((reply.status, number(&reply, "x-ratelimit-limit"), number(&reply, "x-ratelimit-remaining")), (429, 2, 0));
+        assert!((1..=86_400).contains(&number(&reply, "retry-after")), "{}", reply.head);
+        assert!((0..=86_400).contains(&(number(&reply, "x-ratelimit-reset") - now)), "seconds: {}", reply.head);
+        let body = reply.json();
+        let extensions = &body["errors"][0]["extensions"];
+        assert!(body["data"].is_null() && extensions["code"] == "RATE_LIMITED", "{body}");
+        assert_eq!(extensions["violatedPolicies"], serde_json::json!(["day"]), "{body}");
+    }
     server.end().await;
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use domain::schedule::Schedule;
-use domain::spec::{DeploySpec, InstanceSpec, RestartPolicy};
+use domain::spec::{DeploySpec, InSource, InstanceSpec, RestartPolicy};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -196,43 +196,36 @@ fn apply(spec: &mut InstanceSpec, build: Option<Build>, deploy: Option<Deploy>) 
 }
 
 fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
-    let number = |into: &mut u32, value: Option<Number>| {
-        if let Some(Number(value)) = value {
-            *into = value;
-        }
-    };
-    text(&mut spec.start_command, deploy.start_command);
-    text(&mut spec.healthcheck_path, deploy.healthcheck_path);
+    let number = |value: Option<Number>| value.map(|Number(value)| value);
     if deploy.cron_schedule.is_some() {
         text(&mut spec.cron_schedule, deploy.cron_schedule);
         spec.cron_in_source = spec.cron_schedule.is_some();
     }
-    number(&mut spec.restart_policy_max_retries, deploy.restart_policy_max_retries);
-    number(&mut spec.overlap_seconds, deploy.overlap_seconds);
-    number(&mut spec.draining_seconds, deploy.draining_seconds);
-    if let Some(List(commands)) = deploy.pre_deploy_command {
-        spec.pre_deploy_command = commands.into_iter().filter(|command| !command.trim().is_empty()).collect();
-    }
-    if let Some(Number(seconds)) = deploy.healthcheck_timeout {
-        spec.healthcheck_timeout = Some(seconds);
-    }
-    if let Some(policy) = deploy.restart_policy_type {
-        spec.restart_policy_type = match policy {
+    let regions = if let Some(regions) = deploy.multi_region_config {
+        let replicas = |region: Option<Region>| region.map(|region| number(region.num_replicas).unwrap_or(1));
+        Some(regions.into_iter().filter_map(|(name, region)| Some((name, replicas(region)?))).collect())
+    } else {
+        let region = deploy.region.or_else(|| spec.regions.keys().next().cloned()).unwrap_or_else(|| "local".to_owned());
+        number(deploy.num_replicas).map(|replicas| BTreeMap::from([(region, replicas)]))
+    };
+    let commands = |List(all): List| all.into_iter().filter(|command| !command.trim().is_empty()).collect();
+    let said = InSource {
+        start_command: deploy.start_command,
+        pre_deploy_command: deploy.pre_deploy_command.map(commands),
+        healthcheck_path: deploy.healthcheck_path,
+        healthcheck_timeout: number(deploy.healthcheck_timeout),
+        restart_policy_type: deploy.restart_policy_type.map(|policy| match policy {
             Policy::OnFailure => RestartPolicy::OnFailure,
             Policy::Always => RestartPolicy::Always,
             Policy::Never => RestartPolicy::Never,
-        };
-    }
-    if let Some(sleeps) = deploy.sleep_application {
-        spec.sleep_application = sleeps;
-    }
-    if let Some(regions) = deploy.multi_region_config {
-        let replicas = |region: Option<Region>| region.map(|region| region.num_replicas.map_or(1, |Number(replicas)| replicas));
-        spec.regions = regions.into_iter().filter_map(|(name, region)| Some((name, replicas(region)?))).collect();
-    } else if let Some(Number(replicas)) = deploy.num_replicas {
-        let region = deploy.region.or_else(|| spec.regions.keys().next().cloned()).unwrap_or_else(|| "local".to_owned());
-        spec.regions = BTreeMap::from([(region, replicas)]);
-    }
+        }),
+        restart_policy_max_retries: number(deploy.restart_policy_max_retries),
+        regions,
+        sleep_application: deploy.sleep_application,
+        overlap_seconds: number(deploy.overlap_seconds),
+        draining_seconds: number(deploy.draining_seconds),
+    };
+    said.apply(spec);
 }
 
 /// Variables of the user that the platform reads as settings (`contracts/railway.md` 3.6). The file, which is merged later, wins.
@@ -241,8 +234,10 @@ pub(crate) fn from_variables(spec: &InstanceSpec, env: &BTreeMap<String, String>
     let mut spec = spec.clone();
     let value = |names: &[&str]| names.iter().find_map(|name| env.get(*name)).cloned();
     text(&mut spec.build.build_command, value(&["RAILPACK_BUILD_CMD", "NIXPACKS_BUILD_CMD"]));
-    text(&mut spec.deploy.start_command, value(&["RAILPACK_START_CMD", "NIXPACKS_START_CMD"]));
     text(&mut spec.build.dockerfile_path, value(&["RAILWAY_DOCKERFILE_PATH"]));
+    // Noted from scratch: what an earlier build of this source was told may have been taken back.
+    spec.deploy.in_source = None;
+    InSource { start_command: value(&["RAILPACK_START_CMD", "NIXPACKS_START_CMD"]), ..InSource::default() }.apply(&mut spec.deploy);
     spec.obey(env);
     spec
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 mod operator;
 mod sift;
@@ -64,8 +64,7 @@ pub(crate) fn for_build(parts: &Parts<'_>) -> Result<BTreeMap<String, String>, B
 
 /// Where the toolchains are that the `cargo` of rustup starts: beside the server's own home, when the build's user can go there.
 fn rustup(user: Option<UnixUser>) -> Option<String> {
-    let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
-    let folder = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
+    let folder = tools::rustup_home()?;
     let usable = folder.is_dir() && tools::visible(&folder.join("toolchains"), user);
     usable.then(|| folder.to_string_lossy().into_owned())
 }
@@ -106,6 +105,8 @@ fn write_settings(operator: &Operator, home: &Path, cargo_home: &Path, user: Opt
 
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
+        // A build may have put a folder there.
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => fs::remove_dir_all(path),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

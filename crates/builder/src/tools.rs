@@ -147,16 +147,29 @@ fn on_path(name: &str, user: Option<UnixUser>) -> Option<PathBuf> {
 
 const CARGO: &str = "cargo";
 
-/// The Rust that rustup has installed for root alone: its default toolchain, where no `cargo` can be run by everyone. Sandboxes show this
-/// folder and nothing around it, so that credentials in root's home stay out of sight.
+/// Where rustup keeps the toolchains of the server's user, also when a service manager has not told the server where that user's home is.
+pub(crate) fn rustup_home() -> Option<PathBuf> {
+    let own = || Some(std::env::home_dir()?.join(".rustup"));
+    std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)
+}
+
+/// The Rust that rustup has installed for the server's user alone: its default toolchain, where no `cargo` on PATH can be run. Sandboxes
+/// show this folder and nothing around it, so that credentials in root's home stay out of sight.
 pub(crate) fn toolchain(user: Option<UnixUser>) -> Option<PathBuf> {
-    if !nix::unistd::geteuid().is_root() || on_path(CARGO, user).is_some() {
+    if on_path(CARGO, user).is_some() {
         return None;
     }
-    let own = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".rustup"));
-    let home = std::env::var_os("RUSTUP_HOME").map(PathBuf::from).or_else(own)?;
+    default_toolchain(&rustup_home()?, user)
+}
+
+fn default_toolchain(home: &Path, user: Option<UnixUser>) -> Option<PathBuf> {
     let settings: toml::Table = toml::from_str(&fs::read_to_string(home.join("settings.toml")).ok()?).ok()?;
-    let folder = fs::canonicalize(home.join("toolchains").join(settings.get("default_toolchain")?.as_str()?)).ok()?;
+    let text = |key: &str| settings.get(key).and_then(toml::Value::as_str);
+    let name = text("default_toolchain")?;
+    // Older settings name the channel alone.
+    let full = text("default_host_triple").map(|host| format!("{name}-{host}"));
+    let folder =
+        [Some(name), full.as_deref()].into_iter().flatten().find_map(|name| fs::canonicalize(home.join("toolchains").join(name)).ok())?;
     let usable = |path: PathBuf| fs::metadata(path).is_ok_and(|meta| place::permits(&meta, user, 0o1));
     (usable(folder.clone()) && usable(folder.join("bin/cargo")) && usable(folder.join("bin/rustc"))).then_some(folder)
 }
@@ -192,4 +205,33 @@ pub(crate) fn join_path(folders: impl IntoIterator<Item = PathBuf>) -> String {
     // A folder with a colon in its name cannot be on any PATH.
     let usable = folders.into_iter().filter(|folder| !folder.as_os_str().as_encoded_bytes().contains(&b':'));
     std::env::join_paths(usable).unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rustups_default_toolchain_is_found_by_either_of_its_names() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("toolchains/stable-x86_64-unknown-linux-gnu");
+        let settings = |name: &str| {
+            let text = format!("version = \"12\"\ndefault_toolchain = \"{name}\"\ndefault_host_triple = \"x86_64-unknown-linux-gnu\"\n");
+            fs::write(home.path().join("settings.toml"), text).unwrap();
+        };
+        fs::create_dir_all(folder.join("bin")).unwrap();
+        assert_eq!(default_toolchain(home.path(), None), None, "there are no settings");
+        settings("stable");
+        assert_eq!(default_toolchain(home.path(), None), None, "there is no cargo");
+        for program in ["cargo", "rustc"] {
+            fs::write(folder.join("bin").join(program), "").unwrap();
+            fs::set_permissions(folder.join("bin").join(program), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let found = fs::canonicalize(&folder).ok();
+        assert_eq!(default_toolchain(home.path(), None), found);
+        settings("stable-x86_64-unknown-linux-gnu");
+        assert_eq!(default_toolchain(home.path(), None), found);
+        settings("nightly");
+        assert_eq!(default_toolchain(home.path(), None), None, "it is not installed");
+    }
 }

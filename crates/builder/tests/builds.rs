@@ -73,6 +73,9 @@ async fn a_file_in_the_source_sets_how_it_is_built_and_run() {
     assert_eq!(run(&place, &built.run), "made\n");
     assert_eq!(built.spec.deploy.pre_deploy_command, ["echo pre"]);
     assert_eq!((built.spec.deploy.restart_policy_type, built.spec.deploy.restart_policy_max_retries), (RestartPolicy::Never, 4));
+    let said = built.spec.deploy.in_source.expect("what the file says outlasts this deployment");
+    assert_eq!((said.restart_policy_type, said.restart_policy_max_retries), (Some(RestartPolicy::Never), Some(4)));
+    assert_eq!((said.start_command.as_deref(), said.draining_seconds), (Some("cat made.txt"), None));
     let log = text(&lines);
     assert!(log.contains("found 'railway.toml' at 'railway.toml'\n") && log.contains("building •••\n") && !log.contains("canary"), "{log}");
     let bad = Place::of(&[("railway.toml", "[build]\n\nbuildCommand = [\n"), ("index.html", "")]);
@@ -254,6 +257,8 @@ async fn builds_reach_the_operators_mirrors_without_what_signs_in_there() {
     let kept = place.request.cache.join("cargo");
     fs::create_dir_all(&kept).unwrap();
     fs::write(kept.join("credentials.toml"), "token = \"canary-token-1\"").unwrap();
+    // A build left a folder where a file is written.
+    fs::create_dir_all(kept.join("config/inside")).unwrap();
     for credentials in [false, true] {
         place.request.mirror_credentials = credentials;
         let (result, lines) = place.build().await;

@@ -213,6 +213,7 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         regions,
         cron_schedule: deploy.text("cronSchedule")?,
         cron_in_source: false,
+        in_source: None,
         sleep_application: deploy.flag("sleepApplication")?.unwrap_or(default.sleep_application),
         overlap_seconds: deploy.number("overlapSeconds")?.unwrap_or(default.overlap_seconds),
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),

@@ -48,6 +48,8 @@ pub struct Usage {
     pub disk: f64,
     /// Bytes in its own, passing file system.
     pub ephemeral_disk: f64,
+    /// Bytes of the backups of its volumes.
+    pub backups: f64,
     /// Requests and websockets that are open through the edge.
     pub connections: f64,
 }
@@ -63,6 +65,7 @@ impl Usage {
             memory_limit: self.memory_limit + other.memory_limit,
             disk: self.disk + other.disk,
             ephemeral_disk: self.ephemeral_disk + other.ephemeral_disk,
+            backups: self.backups + other.backups,
             connections: self.connections + other.connections,
         }
     }
@@ -77,6 +80,7 @@ impl Usage {
             memory_limit: self.memory_limit * factor,
             disk: self.disk * factor,
             ephemeral_disk: self.ephemeral_disk * factor,
+            backups: self.backups * factor,
             connections: self.connections * factor,
         }
     }

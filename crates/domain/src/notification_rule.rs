@@ -14,7 +14,8 @@ use crate::project::{Environment, Project, Service};
 use crate::spec::Source;
 use crate::{NotificationChannelId, NotificationRuleId, ProjectId, UserId, WorkspaceId};
 
-/// What becomes of a deployment, by the names that Railway's webhooks have for it. Only what this server tells is here.
+/// What becomes of a deployment, by the names that Railway's webhooks have for it, and of its service's volume, by names of this server's own.
+/// Only what this server tells is here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoticeEvent {
     /// Its source is being built.
@@ -35,11 +36,15 @@ pub enum NoticeEvent {
     Restarted,
     /// It sleeps for lack of requests.
     Slept,
+    /// Its volume holds as much as it is meant to, or more.
+    VolumeFull,
+    /// Its volume holds four fifths of that.
+    VolumeNearlyFull,
 }
 
 impl NoticeEvent {
     /// Every event, in the order of their names.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Building,
         Self::Crashed,
         Self::Deployed,
@@ -49,6 +54,8 @@ impl NoticeEvent {
         Self::Restarted,
         Self::Resumed,
         Self::Slept,
+        Self::VolumeFull,
+        Self::VolumeNearlyFull,
     ];
 
     /// On the wire, and as stored.
@@ -64,6 +71,8 @@ impl NoticeEvent {
             Self::Resumed => "Deployment.resumed",
             Self::Restarted => "Deployment.restarted",
             Self::Slept => "Deployment.slept",
+            Self::VolumeFull => "Volume.full",
+            Self::VolumeNearlyFull => "Volume.nearlyFull",
         }
     }
 
@@ -86,6 +95,8 @@ impl NoticeEvent {
             "deployment_restart" => Some(Self::Restarted),
             crate::galaxy::APP_SLEPT => Some(Self::Slept),
             crate::galaxy::APP_WOKEN => Some(Self::Resumed),
+            "volume_full" => Some(Self::VolumeFull),
+            "volume_nearly_full" => Some(Self::VolumeNearlyFull),
             _ => None,
         }
     }
@@ -94,8 +105,8 @@ impl NoticeEvent {
     #[must_use]
     pub fn severity(self) -> NoticeSeverity {
         match self {
-            Self::Crashed => NoticeSeverity::Critical,
-            Self::Failed => NoticeSeverity::Warning,
+            Self::Crashed | Self::VolumeFull => NoticeSeverity::Critical,
+            Self::Failed | Self::VolumeNearlyFull => NoticeSeverity::Warning,
             Self::NeedsApproval | Self::Removed | Self::Restarted => NoticeSeverity::Notice,
             Self::Building | Self::Deployed | Self::Resumed | Self::Slept => NoticeSeverity::Info,
         }
@@ -106,7 +117,7 @@ impl NoticeEvent {
         match self {
             Self::Building => "BUILDING",
             Self::Crashed => "CRASHED",
-            Self::Deployed | Self::Resumed => "SUCCESS",
+            Self::Deployed | Self::Resumed | Self::VolumeFull | Self::VolumeNearlyFull => "SUCCESS",
             Self::Failed => "FAILED",
             Self::NeedsApproval => "NEEDS_APPROVAL",
             Self::Removed => "REMOVED",
@@ -127,6 +138,8 @@ impl NoticeEvent {
             Self::Resumed => "is awake again",
             Self::Restarted => "is being restarted",
             Self::Slept => "sleeps, for lack of requests",
+            Self::VolumeFull => "has a full volume",
+            Self::VolumeNearlyFull => "has a volume that is nearly full",
         }
     }
 }

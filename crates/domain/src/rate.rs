@@ -330,50 +330,65 @@ impl Window {
 /// How a subject stands after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct State {
-    windows: [Option<Window>; 4],
-    now: i64,
+    counts: Counts,
+    now: Timestamp,
     /// The request was refused.
     pub refused: bool,
+}
+
+/// What the windows are made of: they are worked out where somebody looks at them, not where requests are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counts {
+    /// By [`Span::ALL`].
+    Spans(Limits, [u32; 4]),
+    /// One that is none of these.
+    Single(Window),
 }
 
 impl State {
     /// From counts by [`Span::ALL`].
     #[must_use]
     pub fn new(limits: Limits, used: [u32; 4], now: Timestamp, refused: bool) -> Self {
-        let windows = std::array::from_fn(|at| {
-            let span = Span::ALL[at];
-            let ends = (i64::from(index(span, now)) + 1) * i64::from(span.seconds()) * 1000;
-            limits.0[at].map(|limit| Window { name: span.name(), seconds: span.seconds(), limit, used: used[at].min(limit), ends })
-        });
-        Self { windows, now: now.as_millisecond(), refused }
+        Self { counts: Counts::Spans(limits, used), now, refused }
     }
 
     /// Of a single window that is not one of [`Span::ALL`].
     #[must_use]
     pub fn of(window: Window, now: Timestamp, refused: bool) -> Self {
-        Self { windows: [Some(window), None, None, None], now: now.as_millisecond(), refused }
+        Self { counts: Counts::Single(window), now, refused }
+    }
+
+    fn window(&self, at: usize) -> Option<Window> {
+        match self.counts {
+            Counts::Single(window) => (at == 0).then_some(window),
+            Counts::Spans(limits, used) => {
+                let (span, limit) = (Span::ALL[at], limits.0[at]?);
+                let ends = (i64::from(index(span, self.now)) + 1) * i64::from(span.seconds()) * 1000;
+                Some(Window { name: span.name(), seconds: span.seconds(), limit, used: used[at].min(limit), ends })
+            }
+        }
     }
 
     /// The windows that limit the subject, the shortest first.
-    pub fn windows(&self) -> impl Iterator<Item = &Window> {
-        self.windows.iter().flatten()
+    pub fn windows(&self) -> impl Iterator<Item = Window> {
+        (0..Span::ALL.len()).filter_map(move |at| self.window(at))
     }
 
     /// The window that allows the fewest further requests; of several, the one that ends last.
     #[must_use]
-    pub fn tightest(&self) -> Option<&Window> {
+    pub fn tightest(&self) -> Option<Window> {
         self.windows().min_by_key(|window| (window.remaining(), std::cmp::Reverse(window.ends)))
     }
 
     /// The windows that are used up.
-    pub fn exhausted(&self) -> impl Iterator<Item = &Window> {
+    pub fn exhausted(&self) -> impl Iterator<Item = Window> {
         self.windows().filter(|window| window.remaining() == 0)
     }
 
     /// Whole seconds until a window ends, at least one.
     #[must_use]
-    pub fn wait(&self, window: &Window) -> i64 {
-        let left = window.ends - self.now;
+    pub fn wait(&self, window: Window) -> i64 {
+        let left = window.ends - self.now.as_millisecond();
         (left / 1000 + i64::from(left % 1000 > 0)).max(1)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::ServiceId;
 use crate::variable::Variable;
 
@@ -93,6 +95,17 @@ impl Redactor {
     #[must_use]
     pub fn apply(&self, text: String) -> String {
         self.secrets.iter().fold(text, |text, secret| if text.contains(secret.as_str()) { text.replace(secret, MASK) } else { text })
+    }
+
+    /// The value without secrets in its texts and in the names of its entries.
+    #[must_use]
+    pub fn apply_within(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.apply(text)),
+            Value::Array(all) => all.into_iter().map(|one| self.apply_within(one)).collect(),
+            Value::Object(all) => all.into_iter().map(|(name, one)| (self.apply(name), self.apply_within(one))).collect(),
+            other => other,
+        }
     }
 }
 

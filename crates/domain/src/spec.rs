@@ -8,6 +8,10 @@ use crate::name::BadName;
 use crate::schedule::Schedule;
 use crate::server::ServerPlan;
 
+mod in_source;
+
+pub use in_source::InSource;
+
 /// Everything that a deployment of the instance depends on, except the variables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -89,6 +93,9 @@ pub struct DeploySpec {
     /// The schedule was written in the source, so that a deployment of what the same source made keeps it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cron_in_source: bool,
+    /// What else the source said; of deployments that were built, and of none from before this was noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_source: Option<Box<InSource>>,
     /// Sleeps when idle.
     pub sleep_application: bool,
     /// A visitor stays with the replica that answered first, by a cookie.
@@ -116,6 +123,7 @@ impl Default for DeploySpec {
             regions: BTreeMap::new(),
             cron_schedule: None,
             cron_in_source: false,
+            in_source: None,
             sleep_application: false,
             sticky: false,
             overlap_seconds: 0,
@@ -161,18 +169,18 @@ impl InstanceSpec {
 
 impl InstanceSpec {
     /// Takes over the times that variables of the user's own say to the platform (`contracts/railway.md` 3.6). What is no number says
-    /// nothing.
+    /// nothing, and what the source's file says has the last word.
     pub fn obey(&mut self, variables: &BTreeMap<String, String>) {
         let seconds = |name: &str| variables.get(name)?.trim().parse::<u32>().ok().filter(|seconds| *seconds <= MAX_SECONDS);
-        if let Some(overlap) = seconds("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS") {
+        let said = self.deploy.in_source.as_deref().cloned().unwrap_or_default();
+        if let Some(overlap) = seconds("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS").filter(|_| said.overlap_seconds.is_none()) {
             self.deploy.overlap_seconds = overlap;
         }
-        if let Some(draining) = seconds("RAILWAY_DEPLOYMENT_DRAINING_SECONDS") {
+        if let Some(draining) = seconds("RAILWAY_DEPLOYMENT_DRAINING_SECONDS").filter(|_| said.draining_seconds.is_none()) {
             self.deploy.draining_seconds = draining;
         }
-        if let Some(timeout) = seconds("RAILWAY_HEALTHCHECK_TIMEOUT_SEC").filter(|timeout| *timeout > 0) {
-            self.deploy.healthcheck_timeout = Some(timeout);
-        }
+        let timeout = seconds("RAILWAY_HEALTHCHECK_TIMEOUT_SEC").filter(|timeout| *timeout > 0 && said.healthcheck_timeout.is_none());
+        self.deploy.healthcheck_timeout = timeout.or(self.deploy.healthcheck_timeout);
     }
 }
 
@@ -181,6 +189,12 @@ impl DeploySpec {
     #[must_use]
     pub fn replicas(&self) -> u32 {
         if self.regions.is_empty() { 1 } else { self.regions.values().fold(0, |sum, count| sum.saturating_add(*count)) }
+    }
+
+    /// Whether the deployment `of` sleeps when idle under these settings of its instance: as its source said, or else as they say today.
+    #[must_use]
+    pub fn lets_sleep(&self, of: &Self) -> bool {
+        of.in_source.as_ref().and_then(|said| said.sleep_application).unwrap_or(self.sleep_application)
     }
 
     /// How long a deployment has to become healthy: what it says, else 300 seconds where a path is asked (`contracts/railway.md` 3.8), and

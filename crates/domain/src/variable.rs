@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use crate::{EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 
+pub use filling::{Filling, refers};
 pub use generator::{Generator, generate};
 
+mod filling;
 mod generator;
 mod graph;
 

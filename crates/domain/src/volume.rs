@@ -61,6 +61,28 @@ pub struct VolumeInstance {
     pub updated_at: Timestamp,
 }
 
+/// How much of its size a volume holds, as far as people are told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fill {
+    /// Four fifths.
+    Nearly,
+    /// All of it, or more.
+    Full,
+}
+
+impl VolumeInstance {
+    /// How full it is with so many bytes; `None` while there is room.
+    #[must_use]
+    pub fn fill(&self, used_bytes: i64) -> Option<Fill> {
+        let size = i64::from(self.size_mb) * 1_000_000;
+        match used_bytes {
+            used if used >= size => Some(Fill::Full),
+            used if used >= size / 5 * 4 => Some(Fill::Nearly),
+            _ => None,
+        }
+    }
+}
+
 /// What is being done with a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VolumeState {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use domain::metric::MetricSource;
 use domain::routing::TcpRoute;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::io::InspectReader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -25,7 +25,7 @@ use crate::worker::Shared;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A port that somebody else holds is tried again after so long.
 const TAKEN: Duration = Duration::from_millis(200);
-/// The bytes of a connection are counted so often.
+/// What a connection carries is counted so much later at the most.
 const TOLD: Duration = Duration::from_secs(2);
 
 /// The ports that are listened on.
@@ -144,9 +144,23 @@ impl Drop for Place {
 struct Carried {
     rx: AtomicU64,
     tx: AtomicU64,
+    /// Rings for the first of them: who carries nothing for hours is not asked.
+    some: Notify,
 }
 
 impl Carried {
+    fn count(&self, of: &AtomicU64, part: &[u8]) {
+        if of.fetch_add(part.len() as u64, Relaxed) == 0 {
+            self.some.notify_one();
+        }
+    }
+
+    /// Comes when there is something to settle, and has been for a while.
+    async fn due(&self) {
+        self.some.notified().await;
+        tokio::time::sleep(TOLD).await;
+    }
+
     fn settle(&self, shared: &Shared, source: Option<MetricSource>) {
         let (rx, tx) = (self.rx.swap(0, Relaxed), self.tx.swap(0, Relaxed));
         if let Some(source) = source.filter(|_| rx + tx > 0) {
@@ -161,18 +175,14 @@ async fn forward(shared: &Shared, client: TcpStream, mut route: watch::Receiver<
     let Some(server) = reached.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? else { return Ok(()) };
     listen::tune(&server)?;
     let (source, carried) = (route.borrow().source, Carried::default());
-    let count = |of: &AtomicU64, part: &[u8]| {
-        of.fetch_add(part.len() as u64, Relaxed);
-    };
-    let mut client = InspectReader::new(client, |part| count(&carried.rx, part));
-    let mut server = InspectReader::new(server, |part| count(&carried.tx, part));
-    let mut ticks = tokio::time::interval(TOLD);
+    let mut client = InspectReader::new(client, |part| carried.count(&carried.rx, part));
+    let mut server = InspectReader::new(server, |part| carried.count(&carried.tx, part));
     let mut copying = std::pin::pin!(tokio::io::copy_bidirectional(&mut client, &mut server));
     // A connection can last for weeks: what it carries is told while it does.
     let ended = loop {
         tokio::select! {
             ended = &mut copying => break ended,
-            _ = ticks.tick() => carried.settle(shared, source),
+            () = carried.due() => carried.settle(shared, source),
         }
     };
     carried.settle(shared, source);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use builder::{BuildFailure, BuildLine, BuildRequest, Built, SourceManifest};
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus, EventStep};
@@ -15,8 +16,11 @@ use store::{Change, StoreError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::observe::{self, View};
+use crate::observe::View;
 use crate::{Home, Shared, lock, record, replicas, steps};
+
+/// How long it is waited each time until a build that failed for a reason of this server's is tried again.
+const AGAIN: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
 /// A build or a pre-deploy command that is under way.
 pub(crate) struct Running {
@@ -108,8 +112,24 @@ impl Job {
             changes.extend([begin, Change::DeploymentMove { id, from, to, reason: None, at: now }, told]);
         }
         self.commit(changes).await?;
-        let result = self.build().await;
+        let mut result = self.build().await;
+        for pause in AGAIN {
+            let Err(failure @ BuildFailure::Internal(_)) = &result else { break };
+            self.tell_of_retry(&failure.to_string(), pause).await?;
+            tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            result = self.build().await;
+        }
         self.record(result).await
+    }
+
+    /// Nobody who deploys can correct what has failed, so it is tried again.
+    async fn tell_of_retry(&self, reason: &str, pause: Duration) -> Result<(), StoreError> {
+        let message = format!("The build is tried again in {} seconds", pause.as_secs());
+        log(&self.shared, &self.deployment, std::iter::once(BuildLine { error: true, message })).await;
+        self.commit(vec![record::about(&self.deployment, "deployment_build_retried", Some(reason))]).await
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {
@@ -235,7 +255,7 @@ async fn store_lines(shared: Arc<Shared>, deployment: Deployment, mut lines: mps
 
 /// Appends to a deployment's build log.
 pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl Iterator<Item = BuildLine>) {
-    let source = observe::source(deployment, None, LogKind::Build);
+    let source = deployment.log_source(None, LogKind::Build);
     let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let lines = lines
         .map(|line| LogLine {

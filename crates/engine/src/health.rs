@@ -240,6 +240,9 @@ mod tests {
         let silent = app.await.unwrap();
         assert!(!speaks(port, Duration::from_millis(50)).await, "the kernel has taken the connection, and nobody answers");
         drop(silent);
-        assert!(!speaks(port, FIRST_WORD).await, "nobody listens");
+        // Bound, so that nobody else listens there.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert!(!speaks(held.local_addr().unwrap().port(), FIRST_WORD).await, "nobody listens");
     }
 }

@@ -45,8 +45,8 @@ use tokio_util::task::TaskTracker;
 
 pub use certificates::AcmeConfig;
 pub use domain_names::DnsConfig;
-pub use outgoing::OutgoingConfig;
 pub use outgoing::mail::MailConfig;
+pub use outgoing::{Names, OutgoingConfig};
 pub use watch::WatchConfig;
 pub use workflow::worker::{NODE_WORKER, node_worker_main};
 
@@ -117,8 +117,8 @@ pub(crate) struct Shared {
     pub(crate) outgoing: outgoing::Outgoing,
     /// The way to addresses that the operator chose, wherever they are.
     pub(crate) operators: outgoing::Outgoing,
-    /// Bytes of the volume that a service has, as they were last measured.
-    pub(crate) disks: std::sync::Mutex<HashMap<(EnvironmentId, ServiceId), u64>>,
+    /// Bytes of the volume that a service has and of its backups, as they were last measured.
+    pub(crate) disks: std::sync::Mutex<HashMap<(EnvironmentId, ServiceId), (u64, u64)>>,
     /// Volumes that nothing may use while they are copied.
     pub(crate) held: std::sync::Mutex<HashSet<VolumeInstanceId>>,
     /// Replicas that are being started with a volume: it may be in use although nothing is seen to use it.
@@ -165,7 +165,7 @@ impl Engine {
     pub fn start(ops: Arc<Ops>, driver: Arc<dyn Driver>, config: EngineConfig) -> Self {
         let shutdown = CancellationToken::new();
         let tracker = TaskTracker::new();
-        let allow = config.outgoing.allow.clone();
+        let (allow, names) = (config.outgoing.allow.clone(), config.outgoing.names.clone());
         let shared = Arc::new(Shared {
             building: Semaphore::new(config.build_concurrency.max(1)),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
@@ -185,7 +185,7 @@ impl Engine {
             service_locks: std::sync::Mutex::default(),
             health: health::Board::default(),
             sources: ingest::Sources::default(),
-            outgoing: outgoing::Outgoing::new(allow),
+            outgoing: outgoing::Outgoing::new(allow).named_by(names),
             operators: outgoing::Outgoing::new(outgoing::everywhere()),
             held: std::sync::Mutex::default(),
             mounting: std::sync::Mutex::default(),

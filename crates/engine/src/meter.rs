@@ -91,8 +91,8 @@ impl Meter {
             let spent = used.cpu_nanos.checked_sub(*cpu_before).unwrap_or(used.cpu_nanos);
             let cpu = Duration::from_nanos(spent).as_secs_f64() / (now - *before).as_secs_f64().max(0.001);
             let connections = connections.get(&replica).copied().unwrap_or(0);
-            let disk = disks.get(&(source.environment_id, source.service_id)).copied().unwrap_or(0);
-            let sample = self.usage(cpu, (used.memory_bytes, used.ephemeral_disk_bytes, disk), *limits, connections);
+            let disk = disks.get(&(source.environment_id, source.service_id)).copied().unwrap_or((0, 0));
+            let sample = self.usage(cpu, (used.memory_bytes, used.ephemeral_disk_bytes), disk, *limits, connections);
             usage.push((metric_source(source, replica), sample));
         }
         self.last = last;
@@ -111,7 +111,14 @@ impl Meter {
 
     // Bytes are far below the 2^53 from which on this would be inexact.
     #[expect(clippy::cast_precision_loss)]
-    fn usage(&self, cpu: f64, (memory, ephemeral_disk, disk): (u64, u64, u64), limits: Limits, connections: u64) -> Usage {
+    fn usage(
+        &self,
+        cpu: f64,
+        (memory, ephemeral_disk): (u64, u64),
+        (disk, backups): (u64, u64),
+        limits: Limits,
+        connections: u64,
+    ) -> Usage {
         Usage {
             cpu,
             cpu_limit: limits.cpu_millis.map_or(self.machine.cores, |millis| f64::from(millis) / 1000.0),
@@ -119,6 +126,7 @@ impl Meter {
             memory_limit: limits.memory_bytes.map_or(self.machine.memory, |bytes| bytes as f64),
             disk: disk as f64,
             ephemeral_disk: ephemeral_disk as f64,
+            backups: backups as f64,
             connections: connections as f64,
         }
     }

@@ -8,7 +8,7 @@ use crate::health::{Check, Sign};
 use crate::{Shared, executions, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Execution, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
-use domain::log::{LogKind, LogSource};
+use domain::log::LogKind;
 use domain::project::{Domain, Instance};
 use domain::rollout::{DeploymentState, Observed, Phase, ReplicaState, Rest};
 use domain::tcp_proxy::TcpProxy;
@@ -98,7 +98,7 @@ pub(crate) async fn view(
 
     let events = events(shared, tenant, &deployments).await?;
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
-    let sleeps = sleeps(&instance, &domains, &proxies);
+    let sleeps = sleeps(&instance, &deployments, &domains, &proxies);
     let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None, runs };
     let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], execution, events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
@@ -112,7 +112,7 @@ pub(crate) async fn view(
             let phase = phase(shared, (deployment, since), &replica, (seen, launching), (reach, owner));
             if !matches!(phase, Phase::Exited | Phase::Crashed { .. }) {
                 let limits = replicas::limits_of(shared, deployment);
-                shared.sources.watch(replica.id, source(deployment, Some(replica.id), LogKind::Deploy), limits);
+                shared.sources.watch(replica.id, deployment.log_source(Some(replica.id), LogKind::Deploy), limits);
             }
             if refresh(&mut replica, &phase, seen) {
                 view.updates.push(replica.clone());
@@ -196,8 +196,10 @@ impl Reach {
 }
 
 /// Whether it may sleep. Whoever is reached by a TCP port could not be woken by it, and whoever has no domain by nothing.
-fn sleeps(instance: &Instance, domains: &[Domain], proxies: &[TcpProxy]) -> bool {
-    instance.spec.deploy.sleep_application
+fn sleeps(instance: &Instance, deployments: &[Deployment], domains: &[Domain], proxies: &[TcpProxy]) -> bool {
+    let serves = |of: &&Deployment| matches!(of.status, DeploymentStatus::Success | DeploymentStatus::Sleeping);
+    let serving = deployments.iter().rev().find(serves);
+    serving.is_some_and(|of| instance.spec.deploy.lets_sleep(&of.spec.deploy))
         && domains.iter().any(|domain| domain.service_id == instance.service_id)
         && !proxies.iter().any(|proxy| proxy.service_id == instance.service_id)
 }
@@ -239,10 +241,6 @@ async fn events(
 fn wanted(instance: &Instance, deployment: &Deployment) -> u32 {
     let today = &instance.spec.deploy;
     if today.regions.is_empty() { deployment.spec.deploy.replicas() } else { today.replicas() }
-}
-
-pub(crate) fn source(deployment: &Deployment, replica: Option<ReplicaId>, kind: LogKind) -> LogSource {
-    deployment.log_source(replica, kind)
 }
 
 /// Whatever it does now, it was told to end; when it has ended, what is left is its folder.

@@ -255,7 +255,7 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Lo
     let updates = std::mem::take(&mut view.updates);
     for replica in updates.iter().filter(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {
         if let Some(deployment) = view.deployment(replica.deployment_id) {
-            ingest::finish(shared, replica.id, &observe::source(deployment, Some(replica.id), LogKind::Deploy)).await;
+            ingest::finish(shared, replica.id, &deployment.log_source(Some(replica.id), LogKind::Deploy)).await;
         }
     }
     let (begun, checked) = steps::starting(&mut view, &plan);
@@ -331,7 +331,7 @@ fn offer(view: &View, plan: &Plan) -> Offer {
         DeploymentStatus::Success => !deployment.stopped && !executions::is_scheduled(deployment),
         _ => false,
     };
-    let asleep = view.deployments.iter().rev().find(rests).filter(|_| targets.is_empty() && settings.sleep_application);
+    let asleep = view.deployments.iter().rev().find(rests).filter(|of| targets.is_empty() && settings.lets_sleep(&of.spec.deploy));
     let asleep = asleep.map(|of| Asleep { workspace_id: of.workspace_id, deployment_id: of.id });
     Offer { serving: plan.serving, targets, sticky: settings.sticky, unavailable, asleep }
 }

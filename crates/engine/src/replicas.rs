@@ -13,7 +13,7 @@ use domain::{ReplicaId, Sealed, Tenant, Timestamp, redact};
 use runtime::{DriverError, ReplicaSpec, UnixUser, VolumeMount};
 use store::{Change, StoreError};
 
-use crate::observe::{self, View};
+use crate::observe::View;
 use crate::{EngineConfig, Home, Shared, executions, ingest, lock, volumes};
 
 /// Unix users of instances are numbered from here; the one before performs nodes of workflows.
@@ -278,7 +278,7 @@ impl Launch {
         let deploy = &deployment.spec.deploy;
         Ok(Some(ReplicaSpec {
             replica_id: replica.id,
-            source: observe::source(deployment, Some(replica.id), LogKind::Deploy),
+            source: deployment.log_source(Some(replica.id), LogKind::Deploy),
             root,
             run: run.clone(),
             env,
@@ -368,7 +368,7 @@ pub(crate) async fn leave(
     reason: &str,
 ) -> Result<(), StoreError> {
     let id = replica.id;
-    ingest::finish(shared, id, &observe::source(deployment, Some(id), LogKind::Deploy)).await;
+    ingest::finish(shared, id, &deployment.log_source(Some(id), LogKind::Deploy)).await;
     shared.health.forget(id);
     let reason = replica.reason.clone().unwrap_or_else(|| reason.to_owned());
     let row = Replica { status: ReplicaStatus::Removed, reason: Some(reason), updated_at: Timestamp::now(), ..replica.clone() };

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::volume::{Backup, BackupState, VolumeInstance, VolumeState};
+use domain::volume::{Backup, BackupState, Fill, VolumeInstance, VolumeState};
 use domain::{BackupId, InstanceId, ReplicaId, Tenant, Timestamp, VolumeInstanceId, WorkspaceId};
 use runtime::tree::{copy, give, measure};
 use runtime::{Observation, UnixUser};
 use store::{Change, StoreError};
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::{Home, Shared, lock, rounds};
+use crate::{Home, Shared, lock, record, rounds};
 
 /// What is under way is looked at so often, also when no bell was heard.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -380,15 +380,38 @@ async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {
     for volume in shared.ops.store.system_volume_instances().await? {
         let path = data_of(shared, volume.id);
         let Ok(used) = tokio::task::spawn_blocking(move || measure(&path, GAUGED)).await else { continue };
-        disks.extend(volume.service_id.map(|service| ((volume.environment_id, service), used)));
+        let backups = shared.ops.store.backups_of(Tenant::system(volume.workspace_id), &[volume.id]).await?;
+        let kept = backups.iter().map(|backup| u64::try_from(backup.used_bytes).unwrap_or(0)).sum::<u64>();
+        disks.extend(volume.service_id.map(|service| ((volume.environment_id, service), (used, kept))));
         let used_bytes = i64::try_from(used).unwrap_or(i64::MAX);
         if used_bytes != volume.used_bytes {
-            let change = Change::VolumeInstanceUsed { id: volume.id, used_bytes };
-            shared.ops.store.commit(Tenant::system(volume.workspace_id), vec![change]).await?;
+            let mut changes = vec![Change::VolumeInstanceUsed { id: volume.id, used_bytes }];
+            changes.extend(alert(shared, &volume, used_bytes).await?);
+            let told = changes.len() > 1;
+            shared.ops.store.commit(Tenant::system(volume.workspace_id), changes).await?;
+            if told {
+                shared.tell();
+            }
         }
     }
     *lock(&shared.disks) = disks;
     Ok(())
+}
+
+/// What is written down when a volume comes to hold four fifths of its size, or all of it: nothing keeps its service from writing more.
+async fn alert(shared: &Shared, volume: &VolumeInstance, used_bytes: i64) -> Result<Option<Change>, StoreError> {
+    let Some(fill) = volume.fill(used_bytes).filter(|fill| Some(*fill) > volume.fill(volume.used_bytes)) else { return Ok(None) };
+    let Some(service) = volume.service_id else { return Ok(None) };
+    let tenant = Tenant::system(volume.workspace_id);
+    let found = shared.ops.store.instance_of(volume.environment_id, service).await?;
+    let Some(instance) = found.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
+    let Some(deployment) = shared.ops.store.deployments_live(tenant, &[instance.id]).await?.pop() else { return Ok(None) };
+    let verb = match fill {
+        Fill::Full => "volume_full",
+        Fill::Nearly => "volume_nearly_full",
+    };
+    let reason = format!("the volume at {} holds {} of its {} MB", volume.mount_path, used_bytes / 1_000_000, volume.size_mb);
+    Ok(Some(record::about(&deployment, verb, Some(&reason))))
 }
 
 /// Deletes volumes whose grace is over, and folders that no row knows any more.

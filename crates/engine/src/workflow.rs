@@ -199,7 +199,9 @@ impl Flow {
             if room == 0 {
                 return Ok(self.shared.config.period);
             }
-            let taken = if shares.is_empty() { vec![] } else { store.system_runs_claim(&shares, self.holder, now + HOLD, now).await? };
+            let most = self.shared.ops.settings.flow.runs_per_workspace;
+            let taken =
+                if shares.is_empty() { vec![] } else { store.system_runs_claim(&shares, most, self.holder, now + HOLD, now).await? };
             if taken.is_empty() {
                 // What is due already belongs to a workspace that has its share; it is looked for when one of those lands.
                 let next = waiting.iter().map(|(_, at)| at.duration_since(now)).filter(|wait| wait.is_positive()).min();

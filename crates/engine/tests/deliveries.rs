@@ -1,15 +1,18 @@
 //! Messages that leave the server reach a receiver, are tried again, and are signed.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::notification_rule::{Notice, NoticeEvent};
-use domain::{Code, DeliveryId, NotificationRuleId, Timestamp};
+use domain::volume::VolumeInstance;
+use domain::{Code, DeliveryId, NotificationRuleId, Timestamp, VolumeInstanceId};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ops::notification_rule::{NotificationRuleCreate, notification_rule_create, notification_rule_delete, notification_rule_deliveries};
+use ops::volume::{VolumeCreate, VolumePlace, volume_create};
 use ops::webhook::webhook_test;
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -174,6 +177,50 @@ async fn a_rule_tells_of_a_deployment_once_also_when_the_engine_was_killed_after
     until_sent(&app, rule, |all| all.len() == 2 && all.iter().all(|(one, _)| one.state == DeliveryState::Delivered)).await;
     notification_rule_delete(&app.ctx(), rule).await.unwrap();
     assert_eq!(notification_rule_deliveries(&app.ctx(), rule).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_tells_when_a_volume_is_full() {
+    let mut test = TestApp::new().await;
+    let app = test.app("full").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let wanted = NotificationRuleCreate {
+        workspace: app.tenant.workspace(),
+        project: Some(app.project),
+        channels: vec![json!({"type": "webhook", "url": url})],
+        event_types: vec!["Volume.full".into(), "Volume.nearlyFull".into()],
+        severities: vec![],
+        ephemeral_environments: None,
+    };
+    let rule = notification_rule_create(&app.ctx(), wanted).await.unwrap().id;
+    let place = VolumePlace::Environment(app.environment);
+    let create = VolumeCreate { project: app.project, place, service: Some(app.service), mount_path: "/data".into() };
+    let volume = volume_create(&app.ctx(), create).await.unwrap().row.id;
+    let made = test.ops.store.volume_instances_of_volumes(app.tenant, &[volume]).await.unwrap().remove(0);
+    // One that is soon full.
+    let small = VolumeInstance { id: VolumeInstanceId::generate(), size_mb: 1, ..made.clone() };
+    test.ops.store.commit(app.tenant, vec![Change::VolumeInstanceDelete(made.id)]).await.unwrap();
+    test.ops.store.commit(app.tenant, vec![Change::VolumeInstanceInsert(small.clone())]).await.unwrap();
+    test.start_engine();
+    let id = test.live(&app).await;
+    let steps = [(900, "Volume.nearlyFull", "WARNING"), (2_000, "Volume.full", "CRITICAL")];
+    for (at, (kilobytes, event, severity)) in steps.into_iter().enumerate() {
+        // What volumes hold is looked at when the engine starts.
+        test.stop_engine().await;
+        let data = test.dir().join("volumes").join(small.id.to_string()).join("data");
+        let mut file = std::fs::File::create(data.join("rows")).unwrap();
+        file.write_all(&vec![7; kilobytes * 1_000]).unwrap();
+        file.sync_all().unwrap();
+        test.start_engine();
+        let (_, body) = taken(&listener, "200 OK").await;
+        let payload: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&payload["type"], &payload["severity"]), (&json!(event), &json!(severity)), "{payload}");
+        assert_eq!(payload["details"]["id"], json!(id), "{payload}");
+        assert!(payload["details"]["reason"].as_str().unwrap().contains("of its 1 MB"), "{payload}");
+        let is_done = |(one, _): &(Delivery, Vec<DeliveryAttempt>)| one.state == DeliveryState::Delivered;
+        until_sent(&app, rule, |all| all.len() == at + 1 && all.iter().all(is_done)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,11 +7,13 @@ use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, Execution
 use domain::page::PageRequest;
 use domain::schedule::Schedule;
 use domain::spec::RestartPolicy;
-use domain::{Code, DeploymentId, Timestamp};
+use domain::volume::{Backup, BackupKind, BackupState};
+use domain::{Code, DeploymentId, Timestamp, VolumeInstanceId};
 use jiff::tz::TimeZone;
 use ops::OpCtx;
 use ops::approval::deployment_approve;
 use ops::auth::{Presented, Surface, authenticate};
+use ops::backup::{new_backup, volume_instance_backup_create, volume_instance_backup_lock};
 use ops::deployment as verbs;
 use ops::environment::{EnvironmentCreate, environment_create, environment_delete, environment_protect};
 use ops::execution::deployment_instance_execution_create;
@@ -470,6 +472,65 @@ async fn the_files_of_a_deleted_environment_are_kept_for_a_while() {
     test.start_engine();
     test.until("the clean-up", async || (!stranger.exists()).then_some(())).await;
     assert_eq!(folders.iter().filter(|folder| folder.exists()).count(), 3, "what somebody deleted by mistake is lost");
+}
+
+/// Waits for a backup that is whole. The bell of volumes says that something has been done for one.
+async fn until_whole(test: &TestApp, app: &App, volume: VolumeInstanceId, wanted: impl Fn(&Backup) -> bool) -> Backup {
+    let mut bell = test.ops.signals.volumes();
+    let found = async {
+        loop {
+            let all = test.ops.store.backups_of(app.tenant, &[volume]).await.unwrap();
+            if let Some(whole) = all.into_iter().find(|backup| backup.state == BackupState::Ready && wanted(backup)) {
+                return whole;
+            }
+            bell.changed().await.expect("the signals outlive the test");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), found).await.expect("a backup that is whole")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_makes_one_backup_at_its_time_and_lets_go_of_what_is_over() {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mut test = TestApp::new().await;
+    let app = test.app("keeper").await;
+    let place = VolumePlace::Environment(app.environment);
+    let create = VolumeCreate { project: app.project, place, service: None, mount_path: "/data".into() };
+    let volume = volume_create(&app.ctx(), create).await.unwrap().row.id;
+    let volume = test.ops.store.volume_instances_of_volumes(app.tenant, &[volume]).await.unwrap().remove(0);
+    let data = test.dir().join("volumes").join(volume.id.to_string()).join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("rows"), "of today").unwrap();
+    let begun = Timestamp::now();
+    let old = |kind: Option<BackupKind>, days: u32, state: BackupState| Backup { state, ..new_backup(&volume, kind, begun - DAY * days) };
+    let over = [old(Some(BackupKind::Daily), 7, BackupState::Ready), old(None, 8, BackupState::Failed)];
+    let kept = [
+        old(Some(BackupKind::Daily), 5, BackupState::Ready),
+        old(Some(BackupKind::Weekly), 40, BackupState::Ready),
+        old(None, 400, BackupState::Ready),
+    ];
+    let mut changes: Vec<Change> = over.iter().chain(&kept).cloned().map(Change::BackupInsert).collect();
+    changes.push(Change::BackupSchedulesSet { instance: volume.clone(), kinds: vec![(BackupKind::Daily, begun - DAY * 30)] });
+    test.ops.store.commit(app.tenant, changes).await.unwrap();
+    volume_instance_backup_lock(&app.ctx(), volume.id, kept[1].id).await.unwrap();
+
+    test.start_engine();
+    let made = until_whole(&test, &app, volume.id, |backup| backup.created_at >= begun).await;
+    assert_eq!((made.kind, made.expires_at), (Some(BackupKind::Daily), Some(made.created_at + DAY * 6)));
+    let copied = test.dir().join("backups").join(made.id.to_string()).join("rows");
+    assert_eq!(std::fs::read_to_string(copied).unwrap(), "of today");
+    // When the second of two others is made, the schedule has been looked at in between.
+    let mut wanted: Vec<_> = kept.iter().map(|backup| backup.id).chain([made.id]).collect();
+    for name in ["one", "two"] {
+        let id = volume_instance_backup_create(&app.ctx(), volume.id, Some(name.into())).await.unwrap().id;
+        until_whole(&test, &app, volume.id, |backup| backup.id == id).await;
+        wanted.push(id);
+    }
+    let all = test.ops.store.backups_of(app.tenant, &[volume.id]).await.unwrap();
+    let mut found: Vec<_> = all.iter().map(|backup| backup.id).collect();
+    found.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted, "{all:#?}");
 }
 
 /// A schedule whose time has come within this minute, and comes again tomorrow.

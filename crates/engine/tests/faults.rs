@@ -78,13 +78,21 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         let app = test.app("status").await;
         test.stage.sim.script(Script { listens_after: Some(Duration::from_millis(50)), stubborn: true, ..Script::default() });
         let old = test.live(&app).await;
-        // Each status lasts long enough to be seen, and to be killed in.
-        test.stage.sim.script(Script { listens_after: Some(Duration::from_secs(2)), stubborn: true, ..Script::default() });
+        // Who does not listen is on its way until this test has seen it there.
+        let pause = if status == DeploymentStatus::Deploying { Duration::from_secs(3600) } else { Duration::from_millis(50) };
+        test.stage.sim.script(Script { listens_after: Some(pause), stubborn: true, ..Script::default() });
         let new = test.deploy(&app, |_| {}).await;
         let watched = if status == DeploymentStatus::Removing { old } else { new };
         test.until_status(&app, watched, status).await;
         test.kill_engine().await;
+        test.stage.sim.script(Script { stubborn: true, ..Script::default() });
         test.start_engine();
+        test.until("a copy of the new one", async || {
+            let copy = test.stage.sim.specs().into_iter().find(|spec| spec.source.deployment_id == new)?;
+            test.stage.sim.listen(copy.replica_id);
+            Some(())
+        })
+        .await;
         replaced(&test, &app, old, new).await;
     }
 }

@@ -1,5 +1,6 @@
 //! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
 
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
@@ -10,6 +11,7 @@ use domain::routing::Route;
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
+use ops::deployment::{Blob, Upload, deployment_create};
 use ops::service::{InstancePatch, service_instance_update};
 use ops::tcp_proxy::tcp_proxy_create;
 use runtime::sim::{SILENT, Script};
@@ -317,10 +319,12 @@ async fn what_is_not_watched_is_deployed_when_its_time_is_over_and_serves_when_i
     verbs::app_settings_set(&app.ctx(), &app_id(app.instance), patch).await.unwrap();
     let old = test.live(&app).await;
     let before = test.targets(&app);
-    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(4)), ..Script::default() });
+    test.stage.sim.script_next(Script { listens_after: Some(Duration::from_secs(3600)), ..Script::default() });
     let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
     test.until_status(&app, late, DeploymentStatus::Success).await;
     assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
+    let replica = test.until("its container", async || test.replicas(&app, late).await.first().map(|row| row.id)).await;
+    test.stage.sim.listen(replica);
     test.until_routed(&app, late, 1).await;
     test.until_status(&app, old, DeploymentStatus::Removed).await;
     test.assert_always_served(&app);
@@ -344,7 +348,7 @@ async fn a_container_that_never_answers_is_replaced_after_a_while_of_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_hangs_takes_no_requests_and_an_app_of_such_is_unavailable() {
     let mut test = TestApp::new().await;
-    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_millis(500), ..WatchConfig::default() });
+    test.set_watch(WatchConfig { every: Duration::from_millis(100), answer: Duration::from_secs(2), ..WatchConfig::default() });
     test.start_engine();
     let app = test.app("silent").await;
     let (url, mut texts) = receiver().await;
@@ -434,4 +438,45 @@ async fn a_trigger_kills_the_container_that_matches_and_no_other() {
     assert_eq!(killed.actor, Actor::System { part: "trigger".into() });
     let container = container_id(app.instance, three[1]);
     assert_eq!((killed.data["trigger"].as_str(), killed.data["container"].as_str()), (Some("busy"), Some(container.as_str())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_feed_says_so() {
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
+    let test = TestApp::started().await;
+    let app = test.app("later").await;
+    // The upload is not where it should be, at first.
+    let name = "ab".repeat(32);
+    let upload = Upload {
+        project: app.project,
+        environment: app.environment,
+        service: Some(app.service),
+        blob: Blob { sha256: name.clone(), bytes: 1 },
+        message: None,
+    };
+    let id = deployment_create(&app.ctx(), upload).await.unwrap().row.deployment.id;
+    let entries = async || test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
+    let told = test
+        .until("an entry that it is tried again", async || {
+            entries().await.into_iter().find(|entry| entry.verb == "deployment_build_retried")
+        })
+        .await;
+    let kind = ActivityKind::of(&told).unwrap();
+    assert_eq!((kind.wire, told.data["snapshot"].is_string()), ("appBuildFailedTemporarily", true));
+    assert!(matches!(told.actor, Actor::System { .. }), "{told:?}");
+    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Building);
+
+    let (site, blobs) = (test.dir().join("site"), &test.ops.settings.blobs);
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(blobs).unwrap();
+    std::fs::write(site.join("index.html"), "hello").unwrap();
+    let packed = test.dir().join("site.tar.gz");
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
+    assert!(made.success());
+    std::fs::rename(&packed, blobs.join(&name)).unwrap();
+    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let log = test.build_log(&app, id).await;
+    assert!(log.iter().any(|line| line == "The build is tried again in 2 seconds"), "{log:?}");
+    let failed = entries().await.iter().any(|entry| entry.verb == "deployment_build_failed");
+    assert!(!failed, "a build that went well in the end has not failed");
 }

@@ -448,7 +448,7 @@ pub const RESTORABLE: usize = 10;
 /// Deploys an earlier version's image again, without a build.
 ///
 /// # Errors
-/// Not found, not allowed, never built, or older than the last ten.
+/// Not found, not allowed, never built, no longer there, or older than the last ten.
 pub async fn version_restore(ctx: &OpCtx, app_id: &str, version_id: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let versions = ctx.ops.store.versions_of_instances(app.tenant, &[app.row.instance.id], store::MAX_VERSIONS).await?;

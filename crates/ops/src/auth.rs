@@ -8,12 +8,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use domain::account::{Membership, Session};
+use domain::activity::Activity;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::network::visitor;
 use domain::workflow::run::Run;
-use domain::{Code, Grant, Grants, Permission, Place, Role, RunId, Tenant, Timestamp, UserId};
+use domain::{ActivityId, Code, Grant, Grants, Permission, Place, Role, RunId, Tenant, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use store::Change;
 
 use crate::context::{KeyPrincipal, OpCtx, Principal, UserPrincipal, Via};
 use crate::{Error, Ops};
@@ -230,25 +232,46 @@ async fn note_use(from: &OpCtx, key: ApiKey, place: Option<&str>) -> Result<ApiK
 }
 
 async fn note_refusal(from: &OpCtx, key: &ApiKey, reason: &str) {
-    if leaves_traces(key.kind)
-        && let Some(times) = from.ops.principals.notes_refusal(key.id, from.now)
-    {
-        note(from, key, "api_key_refused", json!({"label": key.label, "reason": reason, "times": times})).await;
+    let home = home_of(from).filter(|_| leaves_traces(key.kind));
+    let Some(tenant) = home else { return };
+    let entry = entry_of(from, tenant, key, "api_key_refused", json!({"label": key.label, "reason": reason}));
+    if let Some((tenant, entry)) = from.ops.principals.notes_refusal(key.id, (tenant, entry), from.now) {
+        write_down(&from.ops, tenant, entry).await;
     }
 }
 
-/// Writes down what happened to a key, in its workspace or its person's own.
+/// Writes down the refusals of keys that were counted only: those of each key an hour after its last entry, or all of them at once, as it
+/// is done when the server stops.
+pub async fn refusals_keep(ops: &Ops, all: bool, now: Timestamp) {
+    for (tenant, entry) in ops.principals.pending_refusals(all, now) {
+        write_down(ops, tenant, Activity { id: ActivityId::generate(), created_at: now, ..entry }).await;
+    }
+}
+
+/// Writes down what happened to a key.
 async fn note(from: &OpCtx, key: &ApiKey, verb: &str, data: serde_json::Value) {
+    if let Some(tenant) = home_of(from) {
+        write_down(&from.ops, tenant, entry_of(from, tenant, key, verb, data)).await;
+    }
+}
+
+/// Where it is written down what happens to the key that somebody came with: in its workspace or its person's own.
+fn home_of(from: &OpCtx) -> Option<Tenant> {
     let (workspace, place) = match &from.principal {
-        Principal::Anonymous | Principal::System(_) => return,
+        Principal::Anonymous | Principal::System(_) => return None,
         Principal::Key(own) => (Some(own.workspace.id), own.grants.0.first().map_or(Place::Workspace, |grant| grant.within)),
         Principal::User(person) => (person.home().map(|home| home.id), Place::Workspace),
     };
-    let tenant = workspace.and_then(|workspace| from.allow(workspace, place, Permission::Read).ok());
-    let Some(tenant) = tenant else { return };
-    let activity = from.activity(tenant, key.project.map(|(project, _)| project), verb, key.id, data);
-    // The answer to the request does not depend on it.
-    if let Err(error) = from.commit(tenant, vec![activity]).await {
+    from.allow(workspace?, place, Permission::Read).ok()
+}
+
+fn entry_of(from: &OpCtx, tenant: Tenant, key: &ApiKey, verb: &str, data: serde_json::Value) -> Activity {
+    from.entry(tenant, key.project.map(|(project, _)| project), verb, key.id.to_string(), data)
+}
+
+/// The answer to the request does not depend on it.
+async fn write_down(ops: &Ops, tenant: Tenant, entry: Activity) {
+    if let Err(error) = ops.store.commit(tenant, vec![Change::Activity(entry)]).await {
         tracing::warn!(%error, "what happened to a key could not be written down");
     }
 }

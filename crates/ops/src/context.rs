@@ -295,7 +295,14 @@ impl OpCtx {
         Change::Activity(self.entry(tenant, project, verb, subject.to_string(), data))
     }
 
-    fn entry(&self, tenant: Tenant, project: Option<ProjectId>, verb: &str, subject: String, data: serde_json::Value) -> Activity {
+    pub(crate) fn entry(
+        &self,
+        tenant: Tenant,
+        project: Option<ProjectId>,
+        verb: &str,
+        subject: String,
+        data: serde_json::Value,
+    ) -> Activity {
         Activity {
             id: ActivityId::generate(),
             workspace_id: tenant.workspace(),

@@ -12,7 +12,12 @@ use serde_json::json;
 use store::{Change, DeploymentQuery};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, Signal, approval, domain_name, environment, project, secret, service, template, variable};
+use crate::{Error, OpCtx, Ops, Signal, approval, domain_name, environment, project, secret, service, template, variable};
+
+mod again;
+
+use again::build_anew;
+pub(crate) use again::{again, opening, settings_for};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -251,25 +256,6 @@ pub(crate) fn event(ctx: &OpCtx, deployment: DeploymentId, step: EventStep) -> D
     }
 }
 
-/// The state in which a deployment of this artifact, or of this source, begins.
-pub(crate) fn opening(of: &Deployment) -> DeploymentStatus {
-    let built = of.artifact.is_some() && of.run.is_some();
-    if built { DeploymentStatus::Deploying } else { DeploymentStatus::Initializing }
-}
-
-/// A deployment of what an earlier one built, or of its source when it was not built.
-pub(crate) fn again(ctx: &OpCtx, of: &Deployment, instance: &Instance, reason: DeployReason, spec: InstanceSpec) -> Deployment {
-    Deployment {
-        snapshot_id: of.snapshot_id,
-        status: opening(of),
-        source_blob: of.source_blob.clone(),
-        artifact: of.artifact.clone(),
-        run: of.run.clone(),
-        message: of.message.clone(),
-        ..fresh(ctx, instance, reason, spec)
-    }
-}
-
 /// The changes that make a deployment. What needs an approval is one that waits from here on.
 pub(crate) fn insertion(
     ctx: &OpCtx,
@@ -281,22 +267,6 @@ pub(crate) fn insertion(
     deployment.spec.obey(&variables);
     let insert = Change::DeploymentInsert { deployment: deployment.clone(), variables };
     std::iter::once(insert).chain(held).collect()
-}
-
-/// Today's settings, and for what they leave open the ones that the earlier deployment took from a file in its source.
-pub(crate) fn settings_for(instance: &Instance, of: &Deployment) -> InstanceSpec {
-    let mut spec = instance.spec.clone();
-    let (new, old) = (&mut spec.deploy, &of.spec.deploy);
-    new.start_command = new.start_command.take().or_else(|| old.start_command.clone());
-    new.healthcheck_path = new.healthcheck_path.take().or_else(|| old.healthcheck_path.clone());
-    new.healthcheck_timeout = new.healthcheck_timeout.or(old.healthcheck_timeout);
-    if new.cron_schedule.is_none() && old.cron_in_source {
-        (new.cron_schedule, new.cron_in_source) = (old.cron_schedule.clone(), true);
-    }
-    if new.pre_deploy_command.is_empty() {
-        new.pre_deploy_command.clone_from(&old.pre_deploy_command);
-    }
-    spec
 }
 
 /// The deployment that follows from changed settings or variables of an instance that runs; nothing for one that does not. With
@@ -316,9 +286,7 @@ pub(crate) fn redeployment(
     let newest = live.iter().rev().filter(|d| d.status != DeploymentStatus::Removing).find(usable)?;
     let spec = settings_for(instance, newest);
     let mut next = again(ctx, newest, instance, DeployReason::Redeploy, spec);
-    if rebuild && next.source_blob.is_some() {
-        (next.artifact, next.run, next.status) = (None, None, DeploymentStatus::Initializing);
-    }
+    build_anew(&mut next, newest, instance, rebuild);
     Some(next)
 }
 
@@ -343,6 +311,7 @@ pub(crate) fn repetition(
     variables: BTreeMap<String, String>,
 ) -> Vec<Change> {
     let mut next = again(ctx, of, instance, DeployReason::Redeploy, settings_for(instance, of));
+    build_anew(&mut next, of, instance, false);
     insertion(ctx, environment, &mut next, variables)
 }
 
@@ -366,6 +335,9 @@ async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb:
         }
     };
     let mut deployment = again(ctx, &of.row, &instance, reason, spec);
+    if reason != DeployReason::Rollback {
+        build_anew(&mut deployment, &of.row, &instance, false);
+    }
     let mut changes = insertion(ctx, &environment.row, &mut deployment, variables);
     changes.push(ctx.activity_of(of.tenant, &instance, verb, deployment.id, json!({"of": of.row.id, "snapshot": deployment.snapshot_id})));
     ctx.commit(of.tenant, changes).await?;
@@ -383,14 +355,23 @@ pub async fn deployment_redeploy(ctx: &OpCtx, id: DeploymentId) -> Result<Opened
     repeat(ctx, of, DeployReason::Redeploy, "deployment_redeploy").await
 }
 
+/// Whether what a deployment was built to is still there: of older ones it is cleared away, and a copy of the database comes without any.
+#[must_use]
+pub fn is_kept(ops: &Ops, deployment: &Deployment) -> bool {
+    deployment.artifact.as_ref().is_some_and(|artifact| ops.settings.artifacts.join(artifact).is_dir())
+}
+
 /// Goes back to an earlier deployment, settings and variables included.
 ///
 /// # Errors
-/// Not found, not allowed, or it was never built.
+/// Not found, not allowed, it was never built, or what was built is no longer there.
 pub async fn deployment_rollback(ctx: &OpCtx, id: DeploymentId) -> Result<Opened<Deployment>, Error> {
     let of = deployment_for(ctx, id, Permission::Deploy).await?;
     if of.row.artifact.is_none() {
         return Err(Error::conflict("This deployment was never built: choose one that has served"));
+    }
+    if !is_kept(&ctx.ops, &of.row) {
+        return Err(Error::conflict("What this deployment was built to is no longer there: deploy its source again"));
     }
     repeat(ctx, of, DeployReason::Rollback, "deployment_rollback").await
 }
@@ -571,7 +552,8 @@ pub async fn deployment_events_watch(ctx: &OpCtx, id: DeploymentId) -> Result<im
     })
 }
 
-async fn wait_for(changes: &mut tokio::sync::broadcast::Receiver<Signal>, id: DeploymentId) {
+/// Waits until something may have changed about a deployment.
+pub(crate) async fn wait_for(changes: &mut tokio::sync::broadcast::Receiver<Signal>, id: DeploymentId) {
     use tokio::sync::broadcast::error::RecvError;
     loop {
         match changes.recv().await {

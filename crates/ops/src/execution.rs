@@ -1,13 +1,20 @@
 //! Runs of services with a schedule: listed and asked for here, carried out by the engine.
 
+use std::collections::BTreeMap;
+
 use domain::deployment::{DeploymentStatus, Execution, ExecutionStatus};
 use domain::page::{Page, PageRequest};
-use domain::{EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId};
+use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, ReplicaId, ServiceId};
+use futures_core::Stream;
 use serde_json::json;
 use store::Change;
 
 use crate::context::Opened;
+use crate::deployment::{deployment_get, wait_for};
 use crate::{Error, OpCtx, service};
+
+/// Runs that are watched: the newest of their service, no more than any list of them shows.
+const WATCHED: u32 = 50;
 
 /// Runs of a service in an environment, newest first. A run's cursor is its id.
 ///
@@ -22,6 +29,40 @@ pub async fn deployment_instance_executions(
     let instance = service::instance_for(ctx, environment, service, Permission::Read).await?;
     let found = ctx.ops.store.executions(instance.tenant, instance.row.id, &page.bounded()).await?;
     Ok(instance.with(found))
+}
+
+/// The runs of a deployment: the newest so far, oldest first, then each new one and each that changes. Does not end.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn deployment_instance_executions_watch(
+    ctx: &OpCtx,
+    id: DeploymentId,
+) -> Result<impl Stream<Item = Execution> + Send + use<>, Error> {
+    let changes = ctx.ops.signals.changes();
+    let Opened { tenant, row: deployment } = deployment_get(ctx, id).await?;
+    let store = ctx.ops.store.clone();
+    Ok(async_stream::stream! {
+        let mut changes = changes;
+        let mut seen: BTreeMap<ReplicaId, Execution> = BTreeMap::new();
+        let newest = PageRequest { first: Some(WATCHED), ..PageRequest::default() };
+        loop {
+            match store.executions(tenant, deployment.instance_id, &newest).await {
+                Ok(page) => {
+                    let its = page.items.into_iter().filter(|execution| execution.deployment_id == id);
+                    let its: BTreeMap<ReplicaId, Execution> = its.map(|execution| (execution.id, execution)).collect();
+                    for (run, execution) in &its {
+                        if seen.get(run) != Some(execution) {
+                            yield execution.clone();
+                        }
+                    }
+                    seen = its;
+                }
+                Err(error) => tracing::warn!(%error, "the runs of a watched deployment could not be read; the next change tries again"),
+            }
+            wait_for(&mut changes, id).await;
+        }
+    })
 }
 
 /// Runs a service with a schedule once, now, as its newest successful deployment has it.

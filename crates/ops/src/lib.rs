@@ -15,6 +15,7 @@ pub mod certificate;
 mod context;
 pub mod deployment;
 pub mod domain_name;
+mod drawn;
 pub mod environment;
 pub mod environment_patch;
 mod error;
@@ -127,6 +128,8 @@ pub struct Settings {
     pub tcp_ports: RangeInclusive<u16>,
     /// Where uploads are kept by their hash.
     pub blobs: PathBuf,
+    /// Where artifacts are kept, each in a folder of its name.
+    pub artifacts: PathBuf,
     /// The largest upload in bytes.
     pub max_upload_bytes: u64,
     /// Custom domains are routed only when their owner has proved them by DNS.
@@ -153,6 +156,7 @@ impl Settings {
             tcp_domain: "127.0.0.1".into(),
             tcp_ports: 30_000..=32_767,
             blobs: folder.join("blobs"),
+            artifacts: folder.join("artifacts"),
             max_upload_bytes: 1_000_000,
             verify_domains: false,
             apps: app::AppSettings::default(),

@@ -105,7 +105,9 @@ pub(crate) async fn prepare(ctx: &OpCtx, start: RunStart) -> Result<Prepared, Er
     check_webhook(ctx, start.webhook.as_ref())?;
     let (tenant, subject, mut graph) = subject(ctx, &start.workflow).await?;
     let catalogue = &ctx.ops.settings.flow.catalogue;
+    let mut values = start.values;
     for node in start.node_overrides {
+        keep_as_text(&mut values, &node.id, &node.data.inputs);
         match graph.nodes.iter_mut().find(|known| known.id == node.id) {
             Some(known) => *known = node,
             None => graph.nodes.push(node),
@@ -115,10 +117,25 @@ pub(crate) async fn prepare(ctx: &OpCtx, start: RunStart) -> Result<Prepared, Er
         let Value::Object(inputs) = inputs else {
             return Err(Error::bad_input(format!("graphInputOverrides.{node} must be an object of inputs")));
         };
+        keep_as_text(&mut values, &node, &inputs);
         graph.set_inputs(catalogue, &node, inputs)?;
     }
     graph.check(catalogue)?;
-    launch(ctx, Launch { tenant, subject, graph, values: start.values, webhook: start.webhook, source: start.source }).await
+    launch(ctx, Launch { tenant, subject, graph, values, webhook: start.webhook, source: start.source }).await
+}
+
+/// Keeps what a caller puts into nodes from being taken for the workflow's own words: as a value, a reference to a variable is text. An
+/// application may well hand on there what a visitor wrote.
+fn keep_as_text(values: &mut Map<String, Value>, node: &str, inputs: &Map<String, Value>) {
+    for (name, value) in inputs.iter().filter(|(_, value)| domain::variable::refers(value)) {
+        let given = values.entry(node).or_insert(Value::Null);
+        if !given.is_object() {
+            *given = Value::Object(Map::new());
+        }
+        if let Value::Object(given) = given {
+            given.entry(name.as_str()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 /// As [`prepare`], for a workflow that is at hand and runs as it is.

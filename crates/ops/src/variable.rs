@@ -91,6 +91,18 @@ pub async fn variables(
     Ok(all)
 }
 
+/// What a reference from outside can reach in an environment, such as a workflow's node. Sealed variables are not among it: deployments alone
+/// get them, and what refers to one has nothing in its place.
+///
+/// # Errors
+/// Not found, or a role that may not read secrets.
+pub async fn variables_in_reach(ctx: &OpCtx, environment: EnvironmentId) -> Result<Scope, Error> {
+    let opened = environment::environment_for(ctx, environment, Permission::ReadSecrets).await?;
+    let mut rows = ctx.ops.store.variables(opened.tenant, environment).await?;
+    rows.retain(|row| !row.is_sealed);
+    Ok(Surroundings::load(ctx, &opened).await?.scope(ctx, &rows))
+}
+
 /// What references of an environment can reach besides the variables themselves.
 #[derive(Clone)]
 pub(crate) struct Surroundings {

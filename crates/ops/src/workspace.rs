@@ -1,19 +1,28 @@
 //! Workspaces that people share: who is in them, and as what.
 
+use std::time::Duration;
+
 use domain::account::{Invite, Plan, User, Workspace};
 use domain::key::{self, KeyKind};
 use domain::{Code, Permission, Place, Role, Tenant, UserId, WorkspaceId, name};
+use futures_core::Stream;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::{AccountChange, Change, NotificationChange, StoreError};
+use store::{AccountChange, Change, NotificationChange, Store, StoreError};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::context::Opened;
-use crate::{Error, OpCtx, api_key, secret};
+use crate::{Error, OpCtx, account, api_key, secret};
 
 const INVITE_DAYS: i64 = 7;
 /// Workspaces that one person may own.
 const MAX_OWNED: u32 = 20;
+/// Changes within this time are told as one.
+const TOGETHER: Duration = Duration::from_millis(200);
+/// How often is looked for what other processes have written.
+const ELSEWHERE: Duration = Duration::from_secs(3);
 
 /// Makes a workspace that the person owns.
 ///
@@ -43,6 +52,52 @@ pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Worksp
         other => other.into(),
     })?;
     Ok(Opened { tenant, row })
+}
+
+/// Something each time that the workspace or anything in it has changed, and once at the beginning: who watches reads again what they
+/// show. An engine of another process is heard of within seconds. Never ends.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn workspace_watch(ctx: &OpCtx, id: WorkspaceId) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
+    let commits = ctx.ops.store.commits();
+    account::workspace_get(ctx, id).await?;
+    let store = ctx.ops.store.clone();
+    Ok(async_stream::stream! {
+        let mut commits = commits;
+        loop {
+            yield ();
+            changed(&mut commits, &store, id).await;
+            tokio::time::sleep(TOGETHER).await;
+            while !matches!(commits.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
+        }
+    })
+}
+
+/// Resolves when this process has changed the workspace, or another one anything at all. What cannot tell counts as changed.
+async fn changed(commits: &mut Receiver<WorkspaceId>, store: &Store, id: WorkspaceId) {
+    let now = || (store.generation(), store.version());
+    let mut before = now();
+    let mut clock = tokio::time::interval(ELSEWHERE);
+    // The first comes at once.
+    clock.tick().await;
+    loop {
+        tokio::select! {
+            told = commits.recv() => match told {
+                Ok(workspace) if workspace == id => return,
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => return,
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            _ = clock.tick() => {
+                let (own, all) = now();
+                if own == before.0 && (all.is_none() || all != before.1) {
+                    return;
+                }
+                before = (own, all);
+            }
+        }
+    }
 }
 
 /// Renames a workspace.

@@ -8,7 +8,7 @@ use domain::key::{ApiKey, KeyKind, KeyLimits};
 use domain::page::PageRequest;
 use domain::{ApiKeyId, Code, Role, Tenant, Timestamp};
 use ops::api_key::{ApiKeyCreate, ApiKeyPatch, api_key_create, api_key_revoke, api_key_update, api_keys};
-use ops::auth::{Presented, Surface, authenticate};
+use ops::auth::{Presented, Surface, authenticate, refusals_keep};
 use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Principal, Settings, new_secret};
@@ -352,6 +352,38 @@ async fn uses_and_refusals_of_keys_are_in_the_audit_log() {
     let times: Vec<_> = log.iter().filter(|entry| entry.verb == "api_key_refused").map(|entry| entry.data["times"].as_u64()).collect();
     assert_eq!(times, [Some(20), Some(1)], "the later one tells of those between, newest first");
     assert_eq!(count("api_key_new_address").await, 2, "a refused key is not used");
+}
+
+#[tokio::test]
+async fn refusals_that_were_only_counted_are_written_down_after_an_hour_and_when_the_server_stops() {
+    let world = World::start().await;
+    let ann = world.person("ann@example.com", true).await;
+    let (key, secret) = api_key_create(&ann, wanted(KeyKind::Flow, Some("ci"))).await.unwrap();
+    api_key_revoke(&ann, key.id).await.unwrap();
+    let refuse = async |now| {
+        let answer = authenticate(&world.ops, Surface::Flow, Presented::Bearer(secret.clone()), now, Some("10.0.0.9")).await;
+        assert!(answer.is_err());
+    };
+    let times = async || {
+        let home = ann.user().unwrap().home().unwrap().id;
+        let log = ops::activity::activities(&ann, home, None, &PageRequest::default()).await.unwrap().row.items;
+        let refused = log.into_iter().filter(|entry| entry.verb == "api_key_refused" && entry.address.as_deref() == Some("10.0.0.9"));
+        refused.map(|entry| entry.data["times"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    let minute = Duration::from_secs(60);
+    for second in 0..5 {
+        refuse(ann.now + Duration::from_secs(second)).await;
+    }
+    refusals_keep(&world.ops, false, ann.now + minute * 30).await;
+    assert_eq!(times().await, [1]);
+    refusals_keep(&world.ops, false, ann.now + minute * 61).await;
+    assert_eq!(times().await, [4, 1], "newest first");
+    refuse(ann.now + minute * 62).await;
+    refusals_keep(&world.ops, false, ann.now + minute * 63).await;
+    assert_eq!(times().await, [4, 1]);
+    refusals_keep(&world.ops, true, ann.now + minute * 63).await;
+    refusals_keep(&world.ops, true, ann.now + minute * 64).await;
+    assert_eq!(times().await, [1, 4, 1], "what was not written down yet is, once");
 }
 
 #[tokio::test]

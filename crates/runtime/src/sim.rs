@@ -3,7 +3,7 @@
 //!
 //! A played app answers any HTTP request with 200 and its replica's id. How the next ones behave is said with [`SimDriver::script`] or
 //! [`SimDriver::script_next`]; running ones are steered with [`SimDriver::crash`], [`SimDriver::exit`], [`SimDriver::restart`],
-//! [`SimDriver::lose`], [`SimDriver::answer`], [`SimDriver::hang`] and [`SimDriver::load`].
+//! [`SimDriver::lose`], [`SimDriver::listen`], [`SimDriver::answer`], [`SimDriver::hang`] and [`SimDriver::load`].
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,7 +15,7 @@ use domain::shell::ShellSpec;
 use domain::{ReplicaId, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, Shell};
@@ -31,7 +31,7 @@ pub const SILENT: u16 = 0;
 pub struct Script {
     /// `start` fails with this text.
     pub refuse_start: Option<String>,
-    /// Connections are refused for so long.
+    /// Connections are refused for so long, or until [`SimDriver::listen`].
     pub listens_after: Option<Duration>,
     /// The status that requests are answered with; see [`SILENT`].
     pub status: u16,
@@ -82,6 +82,8 @@ struct Actor {
     restarts: u32,
     stubborn: bool,
     status: watch::Sender<u16>,
+    /// Rings when it is to listen at once.
+    listens: Arc<Notify>,
     /// Cores that it uses, since when, and the CPU time that it used before.
     load: (f64, Instant, Duration),
     memory_bytes: u64,
@@ -158,6 +160,13 @@ impl SimDriver {
         self.ring();
     }
 
+    /// An app that does not listen yet does from now on.
+    pub fn listen(&self, replica: ReplicaId) {
+        if let Some(actor) = self.stage().replicas.get(&replica) {
+            actor.listens.notify_one();
+        }
+    }
+
     /// Requests are answered with `status` from now on.
     pub fn answer(&self, replica: ReplicaId, status: u16) {
         if let Some(actor) = self.stage().replicas.get(&replica) {
@@ -213,6 +222,7 @@ impl SimDriver {
         let (socket, port) = bound().map_err(|error| DriverError::Simulated(format!("no port for a played replica: {error}")))?;
         let (status, answers) = watch::channel(script.status);
         let mut playing = JoinSet::new();
+        let listens = Arc::new(Notify::new());
         match script.listens_after {
             // At once means: before `start` returns.
             None => {
@@ -220,9 +230,10 @@ impl SimDriver {
                 playing.spawn(play(listener, replica, answers));
             }
             Some(pause) => {
-                let rings = self.rings.clone();
+                let (rings, told) = (self.rings.clone(), listens.clone());
                 playing.spawn(async move {
-                    tokio::time::sleep(pause).await;
+                    // Told or not, it listens then.
+                    let _ = tokio::time::timeout(pause, told.notified()).await;
                     let Ok(listener) = socket.listen(BACKLOG) else { return };
                     rings.send_modify(|count| *count = count.wrapping_add(1));
                     play(listener, replica, answers).await;
@@ -244,7 +255,8 @@ impl SimDriver {
         }
         let (phase, since) = (ObservedPhase::Running, Timestamp::now());
         let (load, memory_bytes, playing) = ((0.0, Instant::now(), Duration::ZERO), 0, Some(playing));
-        let actor = Actor { port, phase, since, restarts: 0, stubborn: script.stubborn, status, load, memory_bytes, playing, spec };
+        let (restarts, stubborn) = (0, script.stubborn);
+        let actor = Actor { port, phase, since, restarts, stubborn, status, listens, load, memory_bytes, playing, spec };
         stage.replicas.insert(replica, actor);
         drop(stage);
         self.ring();

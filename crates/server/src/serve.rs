@@ -124,6 +124,7 @@ pub(crate) fn settings(config: &Config, blobs: std::path::PathBuf) -> Settings {
         tcp_domain: tcp_domain(&config.base_domain),
         tcp_ports: config.tcp_ports.0.clone(),
         blobs,
+        artifacts: config.data_dir.join("artifacts"),
         max_upload_bytes: config.max_upload_bytes.0,
         verify_domains: config.dns_resolver.0 != engine::DnsConfig::Off,
         apps: ops::app::AppSettings {
@@ -237,6 +238,7 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
                 .mail_server
                 .as_ref()
                 .map(|server| engine::MailConfig { server: server.expose_secret().to_owned(), from: config.mail_from.clone() }),
+            names: engine::Names::default(),
         },
     };
     Ok(Engine::start(ops, Arc::new(driver), engine_config))

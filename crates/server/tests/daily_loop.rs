@@ -2,9 +2,12 @@
 
 mod harness;
 
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use harness::{Run, Server, write};
+use harness::{Live, Run, Server, write};
 use serde_json::json;
 
 /// An application, how it is known to serve, and a change of it that shows.
@@ -104,6 +107,8 @@ fn change_and_repeat(server: &Server, app: &App) {
     assert_eq!(server.json(site, &["variable", "delete", "A", "--json"])["deleted"], true);
     let ran = server.ok(site, &["run", "--", "printenv", "B"]);
     assert_eq!(ran.trim(), "two words");
+    let shell = in_a_shell(server, site, "echo \"<$B>\"\n");
+    assert!(shell.contains("<two words>"), "{shell}");
     let domains = server.json(site, &["domain", "list", "--json"]);
     assert!(domains.to_string().contains(&host), "{domains}");
     let custom = server.json(site, &["domain", "www.example.test", "--port", "8080", "--json"]);
@@ -123,6 +128,30 @@ fn change_and_repeat(server: &Server, app: &App) {
     let detached = server.json(site, &["up", "--detach", "--json"]);
     assert!(detached["deploymentId"].is_string(), "{detached}");
     wait_for_success(server, site);
+}
+
+/// What `railway shell` prints that is given a script.
+fn in_a_shell(server: &Server, site: &Path, script: &str) -> String {
+    let mut command = server.railway_command(site, &["shell", "--silent"]);
+    let mut shell = command.env("SHELL", "/bin/sh").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What cannot go live ends `up` with 1, the version before it goes on, and the next good one takes its place.
+fn fail_and_recover(server: &Server, app: &App) {
+    let site = &app.folder;
+    for settings in [r#"{"build":{"buildCommand":"exit 3"}}"#, r#"{"deploy":{"startCommand":"exit 7","restartPolicyType":"NEVER"}}"#] {
+        write(site, &[("railway.json", settings)]);
+        let failed = server.railway(site, &["up", "--ci"]);
+        assert_eq!(failed.status, 1, "{settings}: {failed:?}");
+        app.answers(server, app.then.0, app.then.1);
+    }
+    std::fs::remove_file(site.join("railway.json")).unwrap();
+    let up = server.ok(site, &["up", "--ci"]);
+    assert!(up.contains("Deploy complete"), "{up}");
+    app.answers(server, app.then.0, app.then.1);
 }
 
 fn wait_for_success(server: &Server, site: &Path) {
@@ -236,6 +265,7 @@ fn httpbin_from_pypi_is_built_and_served() {
         ],
     );
     app.lives(&server);
+    fail_and_recover(&server, &app);
     let host = app.host();
     let answer = server.visit(&host, app.path);
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -247,6 +277,7 @@ fn httpbin_from_pypi_is_built_and_served() {
         let log = server.ok(&app.folder, &["logs", "--deployment", "--lines", "50", "--json"]);
         if log.contains("Listening at") { Ok(()) } else { Err(log) }
     });
+    Live::start(server.terminal_command(&app.folder, "logs")).wait_for("Listening at");
     take_down(&server, &app);
 }
 
@@ -273,6 +304,7 @@ fn json_server_from_npm_is_built_and_served() {
         ],
     );
     app.lives(&server);
+    fail_and_recover(&server, &app);
     take_down(&server, &app);
 }
 
@@ -286,11 +318,16 @@ fn what_fails_says_so_and_the_old_version_goes_on() {
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);
 
-    // The client takes the log and the status from two sockets, and leaves with the status.
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
-    let failed = server.railway(&app, &["up", "--ci"]);
-    assert_eq!(failed.status, 1, "{failed:?}");
-    assert!(failed.stdout.contains("about to fail") || failed.stderr.contains("about to fail"), "{failed:?}");
+    // The client takes the log and the status from two sockets, and leaves with the status: the build waits until the log was seen.
+    let seen = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let waits = format!("curl --silent --noproxy '*' http://{}", seen.local_addr().unwrap());
+    let build = format!("printf 'about to %s\\n' fail; {waits}; exit 3");
+    write(&app, &[("railway.json", &json!({"build": {"buildCommand": build}}).to_string())]);
+    let failing = Live::start(server.railway_command(&app, &["up", "--ci"]));
+    failing.wait_for("about to fail");
+    drop(seen);
+    let (status, text) = failing.end();
+    assert_eq!(status, 1, "{text}");
     assert!(server.visit("app-production.localhost", "/").body.contains("the good one"));
 
     write(&app, &[("railway.json", r#"{"deploy":{"startCommand":"echo going down; exit 7","restartPolicyType":"NEVER"}}"#)]);

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 fn script(server: &Server, name: &str) -> Command {
     let web = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../web");
     assert!(web.join("dist/index.html.gz").exists(), "the dashboard is not built: run `make web`");
-    let [app, broken] = apps(server);
+    let [app, broken, real] = apps(server);
     let second = server.orrery(&["user", "create", "second@example.test"]).stdout;
     let second = second.split_whitespace().find(|word| word.contains("/login/link?token=")).expect("a new user gets a login link");
     let shots = std::env::var_os("ORRERY_TEST_SHOTS").map_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages"), PathBuf::from);
@@ -31,6 +31,7 @@ fn script(server: &Server, name: &str) -> Command {
         .env("ORRERY_TEST_LOGIN_SECOND", second)
         .env("ORRERY_TEST_APP", &app)
         .env("ORRERY_TEST_APP_BROKEN", &broken)
+        .env("ORRERY_TEST_APP_REAL", &real)
         .env("ORRERY_TEST_SHOTS", shots.join(name.trim_end_matches(".mjs")))
         .stdin(Stdio::null());
     command
@@ -43,19 +44,32 @@ fn browse(name: &str, settings: &[(&str, &str)]) {
     assert_eq!(run.status, 0, "{}\n{}", run.stdout, run.stderr);
 }
 
-fn apps(server: &Server) -> [PathBuf; 2] {
-    let [app, broken] = ["hello-shop", "broken"].map(|name| server.dir.path().join("apps").join(name));
+fn apps(server: &Server) -> [PathBuf; 3] {
+    let [app, broken, real] = ["hello-shop", "broken", "library"].map(|name| server.dir.path().join("apps").join(name));
     write(&app, &[("package.json", r#"{"scripts":{"start":"node server.js"}}"#), ("server.js", APP)]);
     write(
         &broken,
         &[("package.json", r#"{"scripts":{"build":"echo this build is broken && exit 3","start":"node server.js"}}"#), ("server.js", APP)],
     );
-    [app, broken]
+    let start =
+        r#"{"private":true,"dependencies":{"json-server":"0.17.4"},"scripts":{"start":"json-server --host 0.0.0.0 --port $PORT db.json"}}"#;
+    write(&real, &[("package.json", start), ("db.json", r#"{"books":[{"id":1,"title":"Orbits"},{"id":2,"title":"Gears"}]}"#)]);
+    [app, broken, real]
 }
 
 #[test]
 fn people_get_everything_done_in_a_browser() {
     browse("journey.mjs", &[]);
+}
+
+#[test]
+fn an_app_from_a_public_registry_is_looked_after_in_a_browser() {
+    browse("real.mjs", &[]);
+}
+
+#[test]
+fn no_mouse_is_needed_for_the_life_of_an_app_in_a_browser() {
+    browse("keyboard.mjs", &[]);
 }
 
 #[test]
@@ -128,6 +142,7 @@ const page = () => `<!doctype html><title>hello</title><h1>Hello ${process.env.G
 http.createServer((request, response) => {
   console.log(`${request.method} ${request.url}`);
   if (request.url === "/many") { many = 1500; count(); }
+  if (request.url === "/levels") for (const level of ["info", "warn", "error"]) console.log(JSON.stringify({ level, msg: `told as ${level}` }));
   response.end(request.url === "/cache" ? `cache ${process.env.CACHE_URL}` : page());
 }).listen(process.env.PORT, () => console.log("listening"));
 "#;

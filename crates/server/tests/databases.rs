@@ -59,11 +59,10 @@ fn status_of(server: &Server, service: &str) -> String {
 
 /// Asks until the newest deployment stands there.
 fn until_status(server: &Server, service: &str, wanted: &str) {
-    let begun = std::time::Instant::now();
-    while status_of(server, service) != wanted {
-        assert!(begun.elapsed().as_secs() < 120, "{service} is {} and not {wanted}", status_of(server, service));
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    harness::until(&format!("{service} as {wanted}"), || {
+        let now = status_of(server, service);
+        if now == wanted { Ok(()) } else { Err(now) }
+    });
 }
 
 fn add(server: &Server, folder: &Path, code: &str, name: &str) -> String {
@@ -125,12 +124,13 @@ fn an_app_keeps_its_rows_in_three_databases() {
 
     restart_the_machine(&mut server);
     counts(&server, "/", "4 4 4");
-    measured(&server, &databases[1]);
+    measured(&server, &databases[1], &["DISK_USAGE_GB", "NETWORK_RX_GB", "NETWORK_TX_GB"]);
 
     let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
     assert_eq!(server.ok(&folder, &query).trim(), "4");
     clients_connect(&server, &folder);
-    back_up_and_restore(&server, &databases[1]);
+    back_up_and_restore(&server, &databases);
+    measured(&server, &databases[1], &["BACKUP_USAGE_GB"]);
     three_copies(&server, &folder);
     another_environment(&server, &folder, &databases);
 }
@@ -140,16 +140,14 @@ fn an_app_keeps_its_rows_in_three_databases() {
 fn restart_the_machine(server: &mut Server) {
     server.sigkill();
     let mark = server.data().display().to_string();
-    loop {
+    harness::until("the end of every process", || {
         let below = processes_of(&mark);
-        if below.is_empty() {
-            break;
-        }
-        for pid in below {
+        for pid in &below {
             // It may have gone with another one.
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(*pid), nix::sys::signal::Signal::SIGKILL);
         }
-    }
+        if below.is_empty() { Ok(()) } else { Err(format!("{below:?}")) }
+    });
     server.start_again();
 }
 
@@ -176,12 +174,12 @@ fn processes_of(mark: &str) -> Vec<i32> {
     found
 }
 
-/// What a database has on its volume, and what went through its port.
-fn measured(server: &Server, database: &str) {
+/// What a database has on its volume and in backups, and what went through its port.
+fn measured(server: &Server, database: &str, measurements: &[&str]) {
     let place = server.graphql("{ projects { edges { node { environments { edges { node { id } } } } } } }");
     let environment = place["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
     let since = jiff::Timestamp::now() - jiff::SignedDuration::from_mins(10);
-    for measurement in ["DISK_USAGE_GB", "NETWORK_RX_GB", "NETWORK_TX_GB"] {
+    for measurement in measurements {
         let query = format!(
             "{{ metrics(environmentId: \"{environment}\", serviceId: \"{database}\", startDate: \"{since}\", measurements: [{measurement}]) {{ values {{ value }} }} }}"
         );
@@ -235,7 +233,7 @@ fn three_copies(server: &Server, folder: &Path) {
         let running = instances.as_array().into_iter().flatten().filter(|instance| instance["status"] == "RUNNING").count();
         if running == 3 { Ok(()) } else { Err(answer.to_string()) }
     });
-    for rows in ["6 5 6", "7 6 7", "8 7 8"] {
+    for rows in ["5 5 5", "6 6 6", "7 7 7"] {
         assert_eq!(server.visit("rows-production.localhost", "/write").body, rows);
     }
 }
@@ -248,7 +246,7 @@ fn another_environment(server: &Server, folder: &Path, databases: &[String; 3]) 
         until_status(server, id, "SUCCESS");
     }
     server.visit_until("rows-staging.localhost", "/write", |answer| answer.status == 200 && answer.body == "1 1 1");
-    assert_eq!(server.visit("rows-production.localhost", "/").body, "8 7 8", "the first environment has its own rows");
+    assert_eq!(server.visit("rows-production.localhost", "/").body, "7 7 7", "the first environment has its own rows");
     let query = ["run", "--service", "Postgres", "--", "sh", "-c", "psql \"$DATABASE_PUBLIC_URL\" -tAc 'SELECT count(*) FROM rows'"];
     assert_eq!(server.ok(folder, &query).trim(), "1", "the CLI is linked to the new environment");
 
@@ -291,30 +289,38 @@ fn tcp_proxies(server: &Server, folder: &Path, postgres: &str) {
     assert_eq!(server.json(folder, &["tcp-proxy", "list", "--json"])["proxies"].as_array().unwrap().len(), 0);
 }
 
-/// A backup, two rows more, and back.
-fn back_up_and_restore(server: &Server, postgres: &str) {
-    let volumes = server.graphql(
+/// A backup of each database, a row more in each, and back.
+fn back_up_and_restore(server: &Server, databases: &[String; 3]) {
+    let all = server.graphql(
         "{ projects { edges { node { environments { edges { node { volumeInstances { edges { node { id serviceId } } } } } } } } } }",
     );
-    let edges = volumes["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["volumeInstances"]["edges"].clone();
-    let found =
-        edges.as_array().unwrap().iter().find(|edge| edge["node"]["serviceId"] == postgres).unwrap_or_else(|| panic!("{volumes}")).clone();
-    let volume = found["node"]["id"].as_str().unwrap();
-    let made = server
-        .graphql(&format!("mutation {{ volumeInstanceBackupCreate(volumeInstanceId: \"{volume}\", name: \"four\") {{ workflowId }} }}"));
-    finish(server, &made["data"]["volumeInstanceBackupCreate"]["workflowId"]);
-    let list = server.graphql(&format!("{{ volumeInstanceBackupList(volumeInstanceId: \"{volume}\") {{ id name usedMB }} }}"));
-    let backup = &list["data"]["volumeInstanceBackupList"][0];
-    assert_eq!(backup["name"], "four", "{list}");
-    assert!(backup["usedMB"].as_i64().unwrap() > 0, "{list}");
+    let edges = all["data"]["projects"]["edges"][0]["node"]["environments"]["edges"][0]["node"]["volumeInstances"]["edges"].clone();
+    let volume_of = |database: &String| {
+        let found = edges.as_array().unwrap().iter().find(|edge| edge["node"]["serviceId"] == *database);
+        found.unwrap_or_else(|| panic!("{all}"))["node"]["id"].as_str().unwrap().to_owned()
+    };
+    let backups = databases.each_ref().map(|database| {
+        let volume = volume_of(database);
+        let create = format!("volumeInstanceBackupCreate(volumeInstanceId: \"{volume}\", name: \"four\") {{ workflowId }}");
+        let made = server.graphql(&format!("mutation {{ {create} }}"));
+        finish(server, &made["data"]["volumeInstanceBackupCreate"]["workflowId"]);
+        let list = server.graphql(&format!("{{ volumeInstanceBackupList(volumeInstanceId: \"{volume}\") {{ id name usedMB }} }}"));
+        let backup = &list["data"]["volumeInstanceBackupList"][0];
+        assert_eq!(backup["name"], "four", "{list}");
+        (volume, backup["id"].as_str().unwrap().to_owned(), backup["usedMB"].as_i64().unwrap())
+    });
+    assert!(backups[1].2 > 0 && backups[2].2 > 0, "{backups:?}");
 
     counts(server, "/", "4 4 4");
     assert_eq!(server.visit("rows-production.localhost", "/write").body, "5 5 5");
-    let id = backup["id"].as_str().unwrap();
-    let restore = format!("volumeInstanceBackupRestore(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\") {{ workflowId }}");
-    let restored = server.graphql(&format!("mutation {{ {restore} }}"));
-    finish(server, &restored["data"]["volumeInstanceBackupRestore"]["workflowId"]);
-    counts(server, "/", "5 4 5");
+    for ((volume, id, _), rows) in backups.iter().zip(["4 5 5", "4 4 5", "4 4 4"]) {
+        let restore =
+            format!("volumeInstanceBackupRestore(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\") {{ workflowId }}");
+        let restored = server.graphql(&format!("mutation {{ {restore} }}"));
+        finish(server, &restored["data"]["volumeInstanceBackupRestore"]["workflowId"]);
+        counts(server, "/", rows);
+    }
+    let (volume, id, _) = &backups[1];
     let lock = format!("volumeInstanceBackupLock(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\")");
     assert_eq!(server.graphql(&format!("mutation {{ {lock} }}"))["data"]["volumeInstanceBackupLock"], true);
     let delete = format!("volumeInstanceBackupDelete(volumeInstanceId: \"{volume}\", volumeInstanceBackupId: \"{id}\") {{ workflowId }}");

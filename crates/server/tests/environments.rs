@@ -2,12 +2,12 @@
 
 mod harness;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use harness::names::{CNAME, Names, TXT, labels};
+use harness::webhooks::receiver;
 use harness::{Run, Server, write};
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn scaling_starts_and_ends_copies_and_leaves_the_others_alone() {
     let deployments = server.json(&site, &["deployment", "list", "--json"]).as_array().unwrap().len();
     let scaled = server.json(&site, &["scale", &format!("{region}=3"), "--json"]);
     assert_eq!(scaled["regions"][&region]["numReplicas"], 3, "{scaled}");
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     harness::until("three copies that answer", || {
         seen.insert(say(&server, "web-production.localhost"));
         if seen.len() == 3 { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -117,7 +117,7 @@ fn scaling_starts_and_ends_copies_and_leaves_the_others_alone() {
     let run = server.railway(&site, &["scale", &format!("{region}=1")]);
     assert_eq!(run.status, 0, "{run:?}");
     harness::until("one copy", || {
-        let all: std::collections::BTreeSet<String> = (0..6).map(|_| say(&server, "web-production.localhost")).collect();
+        let all: BTreeSet<String> = (0..6).map(|_| say(&server, "web-production.localhost")).collect();
         if all == [first.clone()].into() { Ok(()) } else { Err(format!("{all:?}")) }
     });
     assert_eq!(server.railway(&site, &["service", "scale", &format!("{region}=2"), "--json"]).status, 0);
@@ -266,11 +266,18 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
             if over { Ok(all[0].clone()) } else { Err(all.to_string()) }
         })
     };
+    // What a run says is brought in a moment after it has said it.
+    let logged = |server: &Server, words: &str, times: usize| {
+        let log = harness::until(words, || {
+            let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
+            if log.matches(words).count() >= times { Ok(log) } else { Err(log) }
+        });
+        assert_eq!(log.matches(words).count(), times, "{log}");
+    };
     assert_eq!(server.json(&site, &["cron", "run", "--yes", "--json"]), json!({"success": true}));
     let first = ended(&server, 1);
     assert_eq!((&first["status"], &first["deploymentId"]), (&json!("EXITED"), &newest(&server, &site)["id"]));
-    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert_eq!(log.matches("worked for nobody").count(), 1, "{log}");
+    logged(&server, "worked for nobody", 1);
 
     // Another deployment of the same source keeps the schedule, and a run that fails is tried once more.
     server.sigkill();
@@ -284,8 +291,7 @@ fn a_service_with_a_schedule_runs_when_it_is_asked_to_and_not_all_the_time() {
     let edges = &runs["data"]["deploymentInstanceExecutions"]["edges"];
     assert_eq!(edges[0]["node"], json!({"exitCode": 3, "reason": "exited with status 3 (1 restart used up)"}), "{runs}");
     assert_eq!(edges[1]["node"], json!({"exitCode": 0, "reason": null}), "{runs}");
-    let log = server.ok(&site, &["logs", "--deployment", "--lines", "50", "--json"]);
-    assert_eq!(log.matches("worked for ada").count(), 2, "{log}");
+    logged(&server, "worked for ada", 2);
     assert_eq!(newest(&server, &site)["status"], "SUCCESS");
 }
 
@@ -296,12 +302,14 @@ fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     site(&server);
     let service = service_id(&server);
     // Asked of the API itself: what is awake for seconds only may sleep again before a command line has answered.
+    let status = || {
+        let query = format!("{{ service(id: \"{service}\") {{ deployments(first: 1) {{ edges {{ node {{ status }} }} }} }} }}");
+        server.graphql(&query)["data"]["service"]["deployments"]["edges"][0]["node"]["status"].clone()
+    };
     let stands = |wanted: &str| {
         harness::until(wanted, || {
-            let query = format!("{{ service(id: \"{service}\") {{ deployments(first: 1) {{ edges {{ node {{ status }} }} }} }} }}");
-            let answer = server.graphql(&query);
-            let status = answer["data"]["service"]["deployments"]["edges"][0]["node"]["status"].as_str();
-            if status == Some(wanted) { Ok(()) } else { Err(answer.to_string()) }
+            let now = status();
+            if now == *wanted { Ok(()) } else { Err(now.to_string()) }
         });
     };
     let may_sleep = |may: bool| {
@@ -317,7 +325,12 @@ fn an_idle_app_sleeps_and_the_request_that_wakes_it_is_answered() {
     });
     let woken = server.visit(host, "/");
     assert_eq!(woken.status, 200, "{woken:?}");
-    stands("SUCCESS");
+    harness::until("a woken app", || {
+        // Whoever goes on asking keeps it awake until that has been seen.
+        server.visit(host, "/");
+        let now = status();
+        if now == "SUCCESS" { Ok(()) } else { Err(now.to_string()) }
+    });
     stands("SLEEPING");
     // Whoever comes while it wakes waits as well.
     std::thread::scope(|scope| {
@@ -368,8 +381,10 @@ fn a_custom_domain_is_routed_once_its_owner_has_proved_it() {
 
 /// Command lines that the other tests do not come by, in the order of `contracts/railway-cli.md` 8, with their exit status there.
 const COMMANDS: &[(&str, i32)] = &[
+    ("whoami", 0),
     ("whoami --json", 0),
     ("list", 0),
+    ("list --json", 0),
     ("add --service api --variables A=1 --json", 0),
     ("add --image nginx:latest --service img --json", 0),
     ("add --repo owner/repo --branch main --service fromrepo --json", 0),
@@ -377,6 +392,7 @@ const COMMANDS: &[(&str, i32)] = &[
     ("status --project shop --environment production --json", 0),
     ("variables --set D=4 --skip-deploys", 0),
     ("variables --json", 0),
+    ("up --detach --json -m hello", 0),
     ("up", 0),
     ("up . --path-as-root --detach --no-gitignore", 0),
     ("deployment list", 0),
@@ -401,6 +417,8 @@ const COMMANDS: &[(&str, i32)] = &[
     ("volume list --json", 0),
     ("environment list --json", 0),
     ("environment config --json", 0),
+    ("environment production --json", 0),
+    ("service link web", 0),
     ("deploy --template redis", 0),
     ("service link web", 0),
     ("run -- env", 0),
@@ -437,10 +455,67 @@ fn other_command_lines_end_as_they_were_recorded() {
     with_a_project_token(&server, &site);
 }
 
+/// The recorded lines that do not begin with a linked project and a credential that works, and those that are refused.
+#[test]
+fn what_is_refused_and_what_begins_from_nothing_ends_as_it_was_recorded() {
+    let server = Server::start_with(&[("ORRERY_MAX_UPLOAD_BYTES", "200000")]);
+    let site = site(&server);
+    let id = server.json(&site, &["status", "--json"])["id"].as_str().unwrap().to_owned();
+    let query = "query P($id: String!) { project(id: $id) { id name } }";
+    let asked = server.json(&site, &["api", query, "--var", &format!("id={id}")]);
+    assert_eq!(asked["data"]["project"], json!({"id": id, "name": "shop"}), "{asked}");
+
+    let with = |name: &str, value: &str, args: &[&str]| {
+        let mut command = server.railway_command(&site, args);
+        command.env_remove("ORRERY_TOKEN").env(name, value);
+        harness::finish(command, &format!("{name}: railway {args:?}"))
+    };
+    let nobody = server.dir.path().join("nobody");
+    std::fs::create_dir_all(&nobody).unwrap();
+    for (name, value, args) in [
+        ("ORRERY_TOKEN", "orr_nonsense", &["up", "--detach"][..]),
+        ("RAILWAY_TOKEN", "orr_nonsense", &["status"][..]),
+        ("HOME", nobody.to_str().unwrap(), &["up", "--detach", "--json"][..]),
+    ] {
+        let run = with(name, value, args);
+        assert_eq!(run.status, 1, "{name} {args:?}: {run:?}");
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("Unauthorized") || said.contains("NOT_AUTHENTICATED"), "{name} {args:?}: {run:?}");
+    }
+
+    let fresh = server.dir.path().join("fresh");
+    write(&fresh, &[("index.html", "from nothing")]);
+    let said = server.ok(&fresh, &["init", "--name", "plain1"]);
+    assert!(said.contains("plain1"), "{said}");
+    server.json(&fresh, &["project", "delete", "--project", "plain1", "--yes", "--json"]);
+    let other = server.dir.path().join("other");
+    write(&other, &[("index.html", "from nothing")]);
+    server.ok(&other, &["up", "--new", "--name", "fresh2", "-y"]);
+    server.visit_until("fresh2-production.localhost", "/", |answer| answer.body == "from nothing");
+
+    write(&site, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
+    let failed = server.railway(&site, &["up", "--json", "-m", "make-it-fail"]);
+    assert!(failed.status == 1 && failed.stdout.contains("\"failed\""), "{failed:?}");
+    // Too much for the limit however well it is packed.
+    let mut state = 88_172_645_463_325_252_u64;
+    let noise = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    });
+    let noise: Vec<u8> = noise.take(400_000).collect();
+    std::fs::write(site.join("noise"), noise).unwrap();
+    let refused = server.railway(&site, &["up", "--ci", "-m", "refuse-it"]);
+    assert_eq!(refused.status, 1, "{refused:?}");
+}
+
 /// What the recorder let a project token do beyond its one environment ends with 1 here, as it does at Railway.
 const WITH_A_PROJECT_TOKEN: &[(&str, i32)] = &[
     ("status --json", 0),
     ("list --json", 1),
+    ("variables --service web --json", 0),
+    ("variable set PT=1 --service web --json", 0),
     ("up --service web --detach --json", 0),
     ("up --service web --ci", 0),
     ("logs --service web --lines 2 --json", 0),
@@ -495,6 +570,7 @@ fn tools(server: &Server, site: &Path) {
         ("service_metrics", json!({})),
         ("http_requests", json!({})),
         ("create_service", json!({"name": "frommcp"})),
+        ("deploy", json!({"message": "by a tool"})),
         ("search_templates", json!({"query": "redis"})),
     ];
     let mut command = server.railway_command(site, &["mcp", "local"]);
@@ -519,7 +595,9 @@ fn tools(server: &Server, site: &Path) {
     };
     ask(0, "initialize", hello);
     ask(0, "notifications/initialized", json!({}));
-    let mut odd = vec![];
+    let listed = ask(100, "tools/list", json!({}))["result"]["tools"].clone();
+    let mut odd: Vec<String> = vec![];
+    assert!(calls.iter().all(|(name, _)| listed.as_array().unwrap().iter().any(|tool| tool["name"] == *name)), "{listed}");
     for (at, (name, arguments)) in calls.into_iter().enumerate() {
         let answer = ask(at + 1, "tools/call", json!({"name": name, "arguments": arguments}));
         if answer["result"].is_null() || answer["result"]["isError"] == true {
@@ -531,45 +609,9 @@ fn tools(server: &Server, site: &Path) {
     assert!(odd.is_empty(), "{odd:#?}");
 }
 
-/// Requests as they came: the head, and the body.
-type Received = Arc<Mutex<Vec<(String, Value)>>>;
-
-/// A receiver of webhooks that answers its first message with 500: its address, and each message's id and body.
-fn receiver() -> (String, Received) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let messages = Arc::<Mutex<Vec<(String, Value)>>>::default();
-    let kept = messages.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream);
-            let (mut line, mut length, mut id) = (String::new(), 0, String::new());
-            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
-                let (name, value) = line.split_once(':').unwrap_or_default();
-                match name.to_ascii_lowercase().as_str() {
-                    "content-length" => length = value.trim().parse().unwrap_or(0),
-                    "svix-id" => id = value.trim().to_owned(),
-                    _ => {}
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            if lines.read_exact(&mut body).is_ok() {
-                let mut kept = kept.lock().unwrap();
-                let status = if kept.is_empty() { "500 No" } else { "200 OK" };
-                kept.push((id, serde_json::from_slice(&body).unwrap_or_default()));
-                // Whoever does not read the answer sends again.
-                let _ =
-                    lines.get_mut().write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").as_bytes());
-            }
-        }
-    });
-    (url, messages)
-}
-
 #[test]
 fn a_webhook_hears_of_what_is_deployed_and_taken_down() {
-    let (url, messages) = receiver();
+    let (url, messages) = receiver(500);
     let server = Server::start_with(&[("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8")]);
     let workspace = server.graphql("{ me { workspaces { id } } }")["data"]["me"]["workspaces"][0]["id"].clone();
     let made = server.graphql(&format!(
@@ -583,8 +625,9 @@ fn a_webhook_hears_of_what_is_deployed_and_taken_down() {
     let heard = |event: &str| {
         harness::until(event, || {
             let all = messages.lock().unwrap().clone();
-            let found = all.iter().find(|(_, body)| body["type"] == event && body["details"]["id"] == deployment);
-            found.map(|(_, body)| body.clone()).ok_or_else(|| format!("{all:?}"))
+            let mut bodies = all.iter().map(|one| serde_json::from_str::<Value>(&one.body).unwrap_or_default());
+            let found = bodies.find(|body| body["type"] == event && body["details"]["id"] == deployment);
+            found.ok_or_else(|| format!("{all:?}"))
         })
     };
     assert_eq!(heard("Deployment.building")["details"]["status"], "BUILDING");
@@ -600,7 +643,8 @@ fn a_webhook_hears_of_what_is_deployed_and_taken_down() {
         if all.iter().all(|one| one["status"] == "SENT" && one["statusCode"] == 200) { Ok(()) } else { Err(listed.to_string()) }
     });
     let all = messages.lock().unwrap().clone();
-    let ids: std::collections::BTreeSet<&String> = all.iter().map(|(id, _)| id).collect();
-    assert_eq!((ids.len() + 1, all.iter().filter(|(id, _)| *id == all[0].0).count()), (all.len(), 2), "{all:?}");
+    let ids: Vec<&str> = all.iter().map(|one| one.header("svix-id").expect("an id")).collect();
+    let different: BTreeSet<&str> = ids.iter().copied().collect();
+    assert_eq!((different.len() + 1, ids.iter().filter(|id| **id == ids[0]).count()), (ids.len(), 2), "{all:?}");
     assert!(!format!("{all:?}{made}").contains("canary"));
 }

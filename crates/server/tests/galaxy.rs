@@ -2,12 +2,14 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use harness::webhooks::{Message, receiver};
 use harness::{Server, UNLIMITED, request, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -119,13 +121,24 @@ impl Load {
 
     /// None of its requests may have failed.
     fn end(mut self) {
+        let report = self.report();
+        assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
+    }
+
+    /// Its visitors have seen that nobody answered for a while.
+    fn interrupted(mut self) {
+        let report = self.report();
+        assert!(report.contains("Non-2xx") || report.contains("Socket errors"), "{report}");
+    }
+
+    fn report(&mut self) -> String {
         // It reports what it has seen.
         kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
         let mut report = String::new();
         self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
         self.0.wait().unwrap();
         assert!(report.contains("requests in") && !report.contains(" 0 requests in"), "{report}");
-        assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
+        report
     }
 }
 
@@ -331,33 +344,6 @@ fn hostnames_settings_and_the_account_of_a_running_app() {
     until_running(&server, 1);
 }
 
-/// A receiver of webhooks: its address, and the texts that come.
-fn webhook() -> (String, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    let texts = Arc::<Mutex<Vec<String>>>::default();
-    let kept = texts.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream);
-            let (mut line, mut length) = (String::new(), 0);
-            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
-                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap_or(0);
-                }
-                line.clear();
-            }
-            let mut body = vec![0; length];
-            if lines.read_exact(&mut body).is_ok() {
-                kept.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
-                // Whoever does not read the answer sends again.
-                let _ = lines.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            }
-        }
-    });
-    (url, texts)
-}
-
 /// A mail server: its address, and what it is told, envelope and letter.
 fn mailbox() -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -457,7 +443,7 @@ fn runs(server: &Server, trigger: &str) -> Vec<Value> {
 
 #[test]
 fn usage_moves_with_the_load_and_triggers_follow_it() {
-    let ((hook, texts), (mail_server, mails)) = (webhook(), mailbox());
+    let ((hook, texts), (mail_server, mails)) = (receiver(200), mailbox());
     let settings = [
         ("ORRERY_TRIGGER_SECONDS", "1"),
         ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8"),
@@ -507,7 +493,7 @@ fn usage_moves_with_the_load_and_triggers_follow_it() {
 }
 
 /// Each step is told by the trigger's log, by the feed, by the webhook and by mail.
-fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String>>, mails: &Mutex<Vec<String>>) {
+fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<Message>>, mails: &Mutex<Vec<String>>) {
     let feed = app(server)["activities"].clone();
     for (trigger, steps) in [(up, ["up from 1 to 2", "up from 2 to 3"]), (down, ["down from 3 to 2", "down from 2 to 1"])] {
         for step in steps {
@@ -523,7 +509,7 @@ fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String
             assert!(entry.is_some_and(|entry| entry["type"] == "appContainers" && entry["userName"] == ""), "{sentence}: {feed}");
             until(&format!("a webhook that says: {sentence}"), || {
                 let texts = texts.lock().unwrap();
-                if texts.iter().any(|text| text.contains(&sentence)) { Ok(()) } else { Err(format!("{texts:?}")) }
+                if texts.iter().any(|text| text.body.contains(&sentence)) { Ok(()) } else { Err(format!("{texts:?}")) }
             });
             until(&format!("a mail that says: {sentence}"), || {
                 let mails = mails.lock().unwrap();
@@ -534,4 +520,219 @@ fn explained(server: &Server, (up, down): (&str, &str), texts: &Mutex<Vec<String
             });
         }
     }
+}
+
+/// The root fields of the schema as it is published.
+fn root_fields() -> BTreeSet<String> {
+    let schema = include_str!("../../../surface/galaxy.graphql");
+    let of = |kind: &str| {
+        let (_, rest) = schema.split_once(&format!("\ntype {kind} {{\n")).unwrap_or_else(|| panic!("no {kind}"));
+        let (body, _) = rest.split_once("\n}").unwrap();
+        let fields = body.lines().map(str::trim).filter(|line| !line.starts_with('"'));
+        fields.map(|line| line.split(['(', ':']).next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    ["Query", "Mutation"].into_iter().flat_map(of).collect()
+}
+
+/// Asks Galaxy's API as a client does that has a key of its own, and remembers which fields it has asked.
+struct Walk<'a> {
+    server: &'a Server,
+    key: String,
+    app: String,
+    asked: BTreeSet<String>,
+}
+
+impl Walk<'_> {
+    /// What a root field answers. `rest` is its arguments, and what is read of it.
+    fn ask(&mut self, kind: &str, field: &str, rest: &str) -> Value {
+        self.asked.insert(field.to_owned());
+        let body = json!({"query": format!("{kind} {{ {field}{rest} }}")}).to_string();
+        let headers = [("galaxy-api-key", self.key.as_str()), ("content-type", "application/json")];
+        let answer = request(self.server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
+        let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
+        assert_eq!(value.get("errors"), None, "{field}{rest}: {value}");
+        value["data"][field].clone()
+    }
+
+    fn query(&mut self, field: &str, rest: &str) -> Value {
+        self.ask("query", field, rest)
+    }
+
+    /// A mutation of the app: `more` are the arguments beside its id.
+    fn change(&mut self, field: &str, more: &str, selection: &str) -> Value {
+        let rest = format!("(appId: \"{}\"{more}) {selection}", self.app);
+        self.ask("mutation", field, &rest)
+    }
+
+    fn reads(&mut self) {
+        let types = self.query("containerTypes", " { _id name memory cpu }");
+        assert_eq!((&types[0]["_id"], &types[0]["name"]), (&json!("tiny-pro-v2"), &json!("Tiny (Pro)")), "{types}");
+        let kinds = self.query("activityTypes", " { _id label }");
+        assert!(kinds.as_array().unwrap().contains(&json!({"_id": "appContainers", "label": "App scaled"})), "{kinds}");
+        let rate = self.query("rateLimit", " { cost limit remaining used }");
+        let number = |name: &str| rate[name].as_i64().unwrap_or_else(|| panic!("{rate}"));
+        assert!(number("cost") > 0 && number("used") >= number("cost"), "{rate}");
+        assert_eq!(number("remaining"), number("limit") - number("used"), "{rate}");
+        let account = self.query("user", "(username: \"admin\") { appCount runningAppCount apps { _id hostname } }");
+        assert_eq!(account, json!({"appCount": 1, "runningAppCount": 1, "apps": [{"_id": self.app, "hostname": HOST}]}));
+        let points = "metrics(seriesName: \"5s\", limit: 4) { connections }";
+        let asked = format!("(hostname: \"{HOST}\") {{ _id status {points} containers {{ up {points} }} }}");
+        until("visitors that are counted", || {
+            let found = self.query("app", &asked);
+            assert_eq!((&found["_id"], &found["status"]), (&json!(self.app), &json!("running")), "{found}");
+            let counted = |of: &Value| of["metrics"].as_array().unwrap().iter().any(|point| point["connections"].as_f64().unwrap() >= 4.0);
+            let seen = counted(&found) && counted(&found["containers"][0]);
+            if seen { Ok(()) } else { Err(found.to_string()) }
+        });
+    }
+
+    fn scales_kills_and_tells(&mut self) {
+        let (hook, messages) = receiver(200);
+        let slack = format!("slack: {{enabled: true, url: \"{hook}\", activityTypes: [\"appContainers\"]}}");
+        let settings = format!("(notificationSettings: {{appId: \"{}\", {slack}}}) {{ slack {{ url }} email {{ to }} }}", self.app);
+        let saved = self.ask("mutation", "saveNotificationSettings", &settings);
+        assert_eq!(saved, json!({"slack": {"url": hook}, "email": null}));
+
+        let scaled = self.change("setContainerCountForApp", ", containerCount: 3", "{ status containerCount }");
+        assert_eq!(scaled, json!({"status": "updating", "containerCount": 3}));
+        let three = until_running(self.server, 3);
+        until("a webhook that tells of three containers", || {
+            let messages = messages.lock().unwrap();
+            if messages.iter().any(|message| message.body.contains("up from 1 to 3 containers")) {
+                Ok(())
+            } else {
+                Err(format!("{messages:?}"))
+            }
+        });
+        assert_eq!(self.change("removeNotificationSettings", "", ""), true);
+
+        let named = format!(", containerId: \"{}\"", three[0]);
+        let killed = self.change("killContainer", &named, "{ _id status shouldStop }");
+        assert_eq!(killed, json!({"_id": three[0], "status": "stopping", "shouldStop": true}));
+        until("another container", || {
+            let now = until_running(self.server, 3);
+            if now.contains(&three[0]) { Err(format!("{now:?}")) } else { Ok(()) }
+        });
+        self.change("setContainerCountForApp", ", containerCount: 1", "{ _id }");
+        until_running(self.server, 1);
+        let told = messages.lock().unwrap().clone();
+        assert!(!told.iter().any(|message| message.body.contains("down from 3 to 1")), "nobody is to be told any more: {told:?}");
+    }
+
+    fn names_and_settings(&mut self) {
+        let name = "www.shop-of-admin.test";
+        let domain = |app: &str, more: &str| {
+            format!("(domain: {{appId: \"{app}\", name: \"{name}\"{more}}}) {{ _id name encryption certificateStatus }}")
+        };
+        let plain = self.ask("mutation", "saveDomain", &domain(&self.app, ""));
+        assert_eq!((&plain["name"], &plain["encryption"]), (&json!(name), &json!("Disabled")), "{plain}");
+        self.server.visit_until(name, "/", |answer| answer.status == 200);
+
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+        let own = format!(", certificate: {}, privateKey: {}", json!(made.pem()), json!(key.serialize_pem()));
+        let saved = self.ask("mutation", "saveDomain", &domain(&self.app, &own));
+        assert_eq!(saved, json!({"_id": plain["_id"], "name": name, "encryption": "Enabled", "certificateStatus": "valid"}));
+        let named = format!("(domainId: {})", plain["_id"]);
+        let removed = self.ask("mutation", "removeDomainCertificate", &format!("{named} {{ _id encryption }}"));
+        assert_eq!(removed, json!({"_id": plain["_id"], "encryption": "Disabled"}));
+        assert_eq!(self.ask("mutation", "removeDomain", &named), true);
+        self.server.visit_until(name, "/", |answer| answer.status != 200);
+
+        let set = self.change("setAppSettings", ", settings: {stickySessions: true}", "{ stickySessions coldStart }");
+        assert_eq!(set, json!({"stickySessions": true, "coldStart": false}));
+        self.server.visit_until(HOST, "/", |answer| answer.header("set-cookie").is_some_and(|cookie| cookie.contains("galaxy-sticky")));
+    }
+
+    fn triggers(&mut self) {
+        let rules = "rules: [{metric: \"connections\", comparator: \"above\", value: 100000}]";
+        let often = "seriesName: \"5s\", sampleQuantity: 1, runEverySeconds: 1";
+        let trigger = format!("{{appId: \"{}\", name: \"up\", action: \"add containers\", max: 3, {often}, {rules}}}", self.app);
+        let saved = self.ask("mutation", "saveTrigger", &format!("(trigger: {trigger}) {{ _id action max }}"));
+        assert_eq!((&saved["action"], &saved["max"]), (&json!("add containers"), &json!(3)), "{saved}");
+        let asked = format!("(triggerId: {}, limit: 1000) {{ number outcome log }}", saved["_id"]);
+        until("a run that says what it has seen", || {
+            let runs = self.query("triggerRuns", &asked);
+            let told = |run: &Value| run["outcome"] == "not executed" && run["log"].to_string().contains("which is not above 100000");
+            if runs.as_array().unwrap().iter().any(told) { Ok(()) } else { Err(runs.to_string()) }
+        });
+        assert_eq!(self.ask("mutation", "removeTrigger", &format!("(triggerId: {})", saved["_id"])), true);
+        let left = self.query("app", &format!("(hostname: \"{HOST}\") {{ triggers {{ _id }} containerCount }}"));
+        assert_eq!(left, json!({"triggers": [], "containerCount": 1}));
+    }
+
+    fn sizes_and_versions(&mut self, folder: &Path) {
+        let before = until_running(self.server, 1);
+        let resized = self.change("setContainerType", ", containerType: \"compact\"", "{ containerType { name } }");
+        assert_eq!(resized["containerType"]["name"], "Compact (Pro)");
+        until("another container", || if until_running(self.server, 1) == before { Err(format!("{before:?}")) } else { Ok(()) });
+
+        let settings = json!({"galaxy.meteor.com": {"env": {"GREETING": "from the settings"}}}).to_string();
+        let set = self.change("setMeteorSettings", &format!(", settings: {}", json!(settings)), "{ _id }");
+        assert_eq!(set, json!({"_id": self.app}));
+        self.sees("the settings", |env| env["GREETING"] == "from the settings");
+        until_running(self.server, 1);
+
+        write(folder, &[("main.py", &APP.replace("dict(os.environ)", "dict(os.environ, SECOND='yes')"))]);
+        self.server.ok(folder, &["up", "--ci"]);
+        self.sees("the second version", |env| env["SECOND"] == "yes" && env["GALAXY_APP_VERSION_ID"] == "2");
+        until_running(self.server, 1);
+        let found = self.query("app", &format!("(hostname: \"{HOST}\") {{ versions {{ _id version restorable }} }}"));
+        let first = &found["versions"][1];
+        assert_eq!((&first["version"], &first["restorable"]), (&json!(1), &json!(true)), "{found}");
+        let restored = self.change("restoreVersion", &format!(", versionId: {}", first["_id"]), "{ _id }");
+        assert_eq!(restored, json!({"_id": self.app}));
+        self.sees("the first version", |env| env.get("SECOND").is_none() && env["GALAXY_APP_VERSION_ID"] == "1");
+        until_running(self.server, 1);
+    }
+
+    fn stops_starts_and_leaves(&mut self) {
+        assert_eq!(self.change("stopApp", "", "{ _id }"), json!({"_id": self.app}));
+        until_stopped(self.server);
+        assert_ne!(self.server.visit(HOST, "/").status, 200);
+        assert_eq!(self.change("startApp", "", "{ _id }"), json!({"_id": self.app}));
+        until_running(self.server, 1);
+        self.server.visit_until(HOST, "/", |answer| answer.status == 200);
+
+        let team =
+            self.server.graphql("mutation { workspaceCreate(input: {name: \"Team\"}) { id username } }")["data"]["workspaceCreate"].clone();
+        self.server.graphql(&format!("mutation {{ workspacePlanSet(id: {}, plan: PRO) {{ plan }} }}", team["id"]));
+        // A key knows its own account only: whoever moves an app belongs to both.
+        self.asked.insert("transferApp".to_owned());
+        let moved = act(self.server, &format!("transferApp(appId: \"{}\", username: {}) {{ _id hostname }}", self.app, team["username"]));
+        let moved = moved["transferApp"].clone();
+        assert!(moved["hostname"] == HOST && moved["_id"] != self.app.as_str(), "{moved}");
+        self.sees("its new account", |env| env["GALAXY_APP_ID"] == moved["_id"]);
+        until_running(self.server, 1);
+    }
+
+    fn sees(&self, what: &str, wanted: impl Fn(&Value) -> bool) {
+        until(&format!("{what} in the environment"), || {
+            let env = environment(self.server);
+            if wanted(&env) { Ok(()) } else { Err(env.to_string()) }
+        });
+    }
+}
+
+#[test]
+fn every_field_of_galaxy_is_asked_while_visitors_come() {
+    let settings = [("ORRERY_TRIGGER_SECONDS", "1"), ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8")];
+    let server = Server::start_with(&[&UNLIMITED[..], &settings].concat());
+    let (folder, app) = deployed(&server);
+    let made = server.graphql("mutation { apiKeyCreate(input: {kind: GALAXY}) { key } }");
+    let key = made["data"]["apiKeyCreate"]["key"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+    let mut walk = Walk { server: &server, key, app, asked: BTreeSet::new() };
+
+    let load = Load::start(&server, 8, "/slow");
+    walk.reads();
+    walk.scales_kills_and_tells();
+    walk.names_and_settings();
+    walk.triggers();
+    walk.sizes_and_versions(&folder);
+    load.end();
+
+    let load = Load::start(&server, 8, "/slow");
+    walk.stops_starts_and_leaves();
+    load.interrupted();
+    assert_eq!(walk.asked, root_fields());
 }

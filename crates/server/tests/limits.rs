@@ -5,21 +5,8 @@ mod harness;
 #[allow(dead_code, reason = "each test binary uses a part of it")]
 mod redis;
 
-use std::time::{Duration, SystemTime};
-
-use harness::{Answer, Server, request};
+use harness::{Answer, Server, away_from_midnight, request, until};
 use redis::Redis;
-
-/// A server that lets its operator's key ask a hundred times a day. No test with it begins shortly before that day ends.
-fn by_the_day(extra: &[(&str, &str)]) -> Server {
-    let left = 86_400 - SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() % 86_400;
-    if left < 120 {
-        std::thread::sleep(Duration::from_secs(left + 1));
-    }
-    let mut settings = vec![("ORRERY_LIMITS_OPERATOR", "100/day")];
-    settings.extend(extra);
-    Server::start_with(&settings)
-}
 
 fn ask(server: &Server) -> Answer {
     let bearer = format!("Bearer {}", server.token);
@@ -33,13 +20,19 @@ fn left(answer: &Answer) -> u32 {
 
 #[test]
 fn a_killed_server_gives_no_day_back() {
-    let mut server = by_the_day(&[]);
+    away_from_midnight();
+    let mut server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "100/day")]);
     for count in 1..=20 {
         let answer = ask(&server);
         assert_eq!((answer.status, left(&answer)), (200, 100 - count), "{answer:?}");
     }
-    // Nothing stays in memory alone for long: it is written down every 0.8 s, and later on a machine with other work.
-    std::thread::sleep(Duration::from_secs(4));
+    // Nothing stays in memory alone for long.
+    let listed = server.orrery(&["token", "list"]).stdout;
+    let id = listed.split_whitespace().next().unwrap_or_else(|| panic!("{listed}"));
+    until("what was counted to be written down", || {
+        let told = server.orrery(&["token", "usage", id]).stdout;
+        if told.contains("20 allowed, 0 refused") { Ok(()) } else { Err(told) }
+    });
     server.sigkill();
     server.start_again();
     assert_eq!(left(&ask(&server)), 79);
@@ -49,8 +42,9 @@ fn a_killed_server_gives_no_day_back() {
 
 #[test]
 fn counts_are_kept_in_redis_and_its_absence_is_told() {
+    away_from_midnight();
     let mut redis = Redis::start();
-    let server = by_the_day(&[("ORRERY_LIMITS", &redis.address())]);
+    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
     for count in 1..=5 {
         assert_eq!(left(&ask(&server)), 100 - count);
     }
@@ -66,9 +60,11 @@ fn counts_are_kept_in_redis_and_its_absence_is_told() {
 
 #[test]
 fn while_nothing_can_be_counted_a_key_is_told_of_its_own_limit() {
+    away_from_midnight();
     let mut redis = Redis::start();
     let address = redis.address();
-    let server = by_the_day(&[("ORRERY_LIMITS", &address), ("ORRERY_LIMITS_FALLBACK", "refuse")]);
+    let server =
+        Server::start_with(&[("ORRERY_LIMITS", &address), ("ORRERY_LIMITS_FALLBACK", "refuse"), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
     assert_eq!(left(&ask(&server)), 99);
     redis.kill();
     let refused = ask(&server);

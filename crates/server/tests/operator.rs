@@ -2,7 +2,7 @@
 
 mod harness;
 
-use harness::{Server, finish, until, write};
+use harness::{Server, away_from_midnight, finish, until, write};
 use serde_json::Value;
 
 fn projects(server: &Server, token: &str) -> Value {
@@ -11,6 +11,7 @@ fn projects(server: &Server, token: &str) -> Value {
 
 #[test]
 fn tokens_users_and_plans_are_managed_beside_a_running_server() {
+    away_from_midnight();
     let server = Server::start();
     let me = server.graphql("{ me { workspaces { id } } }");
     let workspace = me["data"]["me"]["workspaces"][0]["id"].as_str().unwrap_or_else(|| panic!("{me}"));
@@ -112,6 +113,32 @@ fn the_operator_looks_at_the_machine_and_copies_the_database_while_it_runs() {
     assert!(projects(&server, &server.token)["data"]["projects"].is_object());
     let gone = server.orrery(&["login-link", "--user", "late@example.test"]);
     assert!(gone.status == 1 && gone.stderr.contains("no user has the address"), "{gone:?}");
+}
+
+#[test]
+fn the_operator_is_told_of_an_upgrade_that_is_installed_and_does_not_run() {
+    let mut server = Server::start();
+    server.sigterm();
+    let program = server.dir.path().join("orrery");
+    std::fs::copy(harness::exe(), &program).unwrap();
+    server.start_again();
+    let version = |server: &Server| {
+        let seen = server.graphql_as(&server.token, "{ operator { health { name state meaning remedy } } }");
+        let found = seen["data"]["operator"]["health"].as_array().unwrap().iter().find(|one| one["name"] == "version").cloned();
+        found.unwrap_or_else(|| panic!("{seen}"))
+    };
+    assert_eq!(version(&server)["state"], "OK");
+
+    let next = server.dir.path().join("orrery.next");
+    std::fs::copy(harness::exe(), &next).unwrap();
+    std::fs::rename(&next, &program).unwrap();
+    let waits = version(&server);
+    assert_eq!((&waits["state"], &waits["meaning"]), (&Value::from("WARN"), &Value::from("what was installed is not used yet")));
+    assert!(waits["remedy"].as_str().unwrap().contains("restart"), "{waits}");
+
+    server.sigterm();
+    server.start_again();
+    assert_eq!(version(&server)["state"], "OK");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
-use harness::{Answer, Server, raw, request, until, write};
+use harness::{Answer, Server, finish, raw, request, until, write};
 use serde_json::Value;
 
 /// Where uploads go, and who sends them.
@@ -38,12 +39,44 @@ fn target(server: &Server, token: &str, name: &str) -> Target {
     Target { project, environment, service: made["serviceCreate"]["id"].as_str().unwrap().to_owned() }
 }
 
-/// Everything a deploy could leave: the files of the data directory with their sizes, and what the API counts.
+/// Counts rows of a database that another process has open.
+const ROWS: &str = "
+import sqlite3, sys
+database = sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True)
+for table in sys.argv[2:]:
+    print(table, database.execute(f'SELECT count(*) FROM {table}').fetchone()[0])
+";
+
+/// The tables that a deploy writes to.
+const TABLES: [&str; 10] = [
+    "services",
+    "instances",
+    "domains",
+    "variables",
+    "deployments",
+    "deployment_variables",
+    "deployment_events",
+    "replicas",
+    "environment_patches",
+    "idempotent_requests",
+];
+
+fn rows(server: &Server) -> Vec<(String, u64)> {
+    let mut command = Command::new("python3");
+    command.args(["-c", ROWS]).arg(server.data().join("orrery.db")).args(TABLES);
+    let counted = finish(command, "counting rows");
+    assert_eq!(counted.status, 0, "{counted:?}");
+    let lines = counted.stdout.lines().map(|line| line.split_once(' ').unwrap());
+    lines.map(|(table, count)| (format!("rows of {table}"), count.parse().unwrap())).collect()
+}
+
+/// Everything a deploy could leave: the files of the data directory with their sizes, and for deploys that may leave nothing at all, what
+/// the database holds and the API counts.
 fn traces(server: &Server, targets: &[&Target], token: &str) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(server.data()).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
-        // What a platform writes at any time: its database, what it sees and hears, what it tells the edge.
+        // What a platform writes at any time: its database (see below), what it sees and hears, what it tells the edge.
         if name.starts_with("orrery.db") || ["telemetry", "edge"].contains(&name.as_str()) {
             continue;
         }
@@ -52,6 +85,9 @@ fn traces(server: &Server, targets: &[&Target], token: &str) -> BTreeMap<String,
         } else {
             found.insert(name, entry.metadata().map_or(0, |data| data.len()));
         }
+    }
+    if !targets.is_empty() {
+        found.extend(rows(server));
     }
     for target in targets {
         let query = format!(

@@ -2,9 +2,11 @@
 
 mod harness;
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::{Server, until, write};
+use harness::{Server, folder, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -12,17 +14,17 @@ const HOST: &str = "app-production.localhost";
 
 const APP: &str = r#"
 import http.server, os, sys, threading, time
+ticks = [0]
 def count():
-    n = 0
     while True:
-        print(f"tick {n}", flush=True)
-        n += 1
+        print(f"tick {ticks[0]}", flush=True)
+        ticks[0] += 1
         time.sleep(0.02)
 threading.Thread(target=count, daemon=True).start()
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        body = os.environ["RAILWAY_REPLICA_ID"].encode()
+        body = (str(ticks[0]) if self.path == "/ticks" else os.environ["RAILWAY_REPLICA_ID"]).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -34,12 +36,22 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).s
 
 fn deployed() -> Server {
     let server = Server::start();
+    deploy(&server);
+    server
+}
+
+fn deploy(server: &Server) {
     let app = server.dir.path().join("app");
     write(&app, &[("main.py", APP), ("requirements.txt", "")]);
     server.json(&app, &["init", "--name", "app", "--json"]);
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);
-    server
+}
+
+/// How many lines the app has written.
+fn ticks(server: &Server) -> u64 {
+    let answer = server.visit(HOST, "/ticks");
+    answer.body.parse().unwrap_or_else(|error| panic!("{error}: {answer:?}"))
 }
 
 fn sigkill(pid: u32) {
@@ -49,7 +61,7 @@ fn sigkill(pid: u32) {
 #[test]
 fn killing_serve_under_load_loses_no_request_and_no_line() {
     let mut server = deployed();
-    let before = server.visit(HOST, "/").body;
+    let before = (server.visit(HOST, "/").body, app_pid(&server));
     let load = Command::new("wrk")
         .args(["-t1", "-c8", "-d6s", "--timeout", "30s", "-H", &format!("Host: {HOST}"), &format!("http://127.0.0.1:{}/", server.edge)])
         .stdout(Stdio::piped())
@@ -57,29 +69,86 @@ fn killing_serve_under_load_loses_no_request_and_no_line() {
         .expect("wrk is not installed: apt-get install wrk");
     std::thread::sleep(std::time::Duration::from_secs(1));
     server.sigkill();
+    let killed_at = ticks(&server);
     std::thread::sleep(std::time::Duration::from_secs(2));
     server.start_again();
+    let back_at = ticks(&server);
     let output = load.wait_with_output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(report.contains("requests in"), "{report}");
+    let answered = report.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse::<u64>().ok());
+    assert!(answered > Some(0), "{report}");
     assert!(!report.contains("Non-2xx") && !report.contains("Socket errors"), "{report}");
 
-    let after = server.visit(HOST, "/").body;
-    assert_eq!(before, after, "the same replica was adopted");
+    assert_eq!((server.visit(HOST, "/").body, app_pid(&server)), before, "the same process of the same replica was adopted");
     let app = server.dir.path().join("app");
-    let ticks = until("a log that reaches past the restart", || {
-        let log = server.ok(&app, &["logs", "--deployment", "--lines", "500", "--json"]);
-        let ticks: Vec<u64> = log
+    let lines = until("a log from before the end of serve to after its return", || {
+        let log = server.ok(&app, &["logs", "--deployment", "--lines", "5000", "--json"]);
+        let lines: Vec<u64> = log
             .lines()
             .filter_map(|line| {
                 serde_json::from_str::<serde_json::Value>(line).ok()?["message"].as_str()?.strip_prefix("tick ")?.parse().ok()
             })
             .collect();
-        if ticks.len() >= 400 { Ok(ticks) } else { Err(format!("{} lines", ticks.len())) }
+        let whole = lines.first().is_some_and(|first| *first <= killed_at) && lines.last().is_some_and(|last| *last >= back_at);
+        if whole { Ok(lines) } else { Err(format!("{:?} to {:?}, not {killed_at} to {back_at}", lines.first(), lines.last())) }
     });
-    for pair in ticks.windows(2) {
+    for pair in lines.windows(2) {
         assert_eq!(pair[1], pair[0] + 1, "the log has no gap and no line twice");
     }
+}
+
+/// A control group as systemd makes one for each service.
+struct Service(PathBuf);
+
+impl Service {
+    /// Puts a process into a group. `None` where this user may not make groups.
+    fn with(pid: u32) -> Option<Self> {
+        let tree =
+            ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup"].into_iter().map(Path::new).find(|path| path.join("cgroup.procs").exists())?;
+        let service = Self(tree.join(format!("orrery-test-{}", std::process::id())));
+        std::fs::create_dir(&service.0).ok()?;
+        std::fs::write(service.0.join("cgroup.procs"), pid.to_string()).ok()?;
+        Some(service)
+    }
+
+    fn members(&self) -> Vec<u32> {
+        std::fs::read_to_string(self.0.join("cgroup.procs")).unwrap().lines().map(|pid| pid.parse().unwrap()).collect()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // It is empty unless the test has failed.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn apps_and_traffic_go_on_when_the_service_manager_ends_the_service() {
+    let mut server = Server::start();
+    let Some(service) = Service::with(server.pid()) else {
+        println!("skipped: this machine lets nobody make control groups");
+        return;
+    };
+    // The next edge begins in the group of the service.
+    let edges = server.processes("edge");
+    assert_eq!(edges.len(), 1, "{edges:?}");
+    sigkill(edges[0]);
+    deploy(&server);
+    let replica = server.visit_until(HOST, "/", |answer| answer.status == 200).body;
+    assert!(service.members().contains(&server.pid()), "{:?}", service.members());
+    for pid in service.members() {
+        // What a build has left may have ended meanwhile.
+        let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+    }
+    server.sigkill();
+    until("the end of all that is in the group", || match service.members() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    assert_eq!(server.visit(HOST, "/").body, replica, "the edge and the app are not in it");
+    server.start_again();
+    assert_eq!(server.visit(HOST, "/").body, replica, "and are found again");
 }
 
 #[test]
@@ -148,4 +217,24 @@ fn a_stopped_and_started_server_serves_what_it_served() {
     assert_eq!(server.visit(HOST, "/").body, replica, "apps go on without the control plane");
     server.start_again();
     assert_eq!(server.visit(HOST, "/").body, replica, "and are found again");
+}
+
+#[test]
+fn a_test_that_was_killed_leaves_nothing_to_the_next() {
+    let place = tempfile::tempdir().unwrap();
+    let left = |name: &str| {
+        let dir = place.path().join(format!("orrery-e2e-{name}"));
+        std::fs::create_dir(&dir).unwrap();
+        (File::create(dir.join("owner")).unwrap(), dir)
+    };
+    let ((owner, needed), (_, forgotten)) = (left("needed"), left("forgotten"));
+    owner.lock().unwrap();
+    let process = |dir: &Path| Command::new("tail").arg("-f").arg(dir.join("owner")).spawn().unwrap();
+    let (mut alive, mut orphan) = (process(&needed), process(&forgotten));
+    folder::sweep(place.path());
+    assert!(needed.exists() && !forgotten.exists());
+    assert_eq!(orphan.wait().unwrap().code(), None, "it was ended by a signal");
+    assert!(alive.try_wait().unwrap().is_none(), "what a test still needs goes on");
+    alive.kill().unwrap();
+    alive.wait().unwrap();
 }

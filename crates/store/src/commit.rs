@@ -1,6 +1,6 @@
 //! Commits: a list of changes becomes a list of statements, which run whole or not at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{InstanceId, Tenant};
 
@@ -39,6 +39,8 @@ impl Store {
         if parts.iter().any(|(tenant, changes)| changes.iter().any(|change| !change.belongs_to(*tenant))) {
             return Err(StoreError::ForeignTenant);
         }
+        let told: BTreeSet<_> =
+            parts.iter().filter(|(_, changes)| changes.iter().any(is_told)).map(|(tenant, _)| tenant.workspace()).collect();
         let mut statements = vec![];
         let mut instances = vec![];
         for (tenant, change) in parts.into_iter().flat_map(|(tenant, changes)| changes.into_iter().map(move |change| (tenant, change))) {
@@ -55,8 +57,25 @@ impl Store {
                 committed.numbers.insert(id, number);
             }
         }
+        for workspace in told {
+            // No receiver is no error: nobody is watching.
+            let _ = self.inner.commits.send(workspace);
+        }
         Ok(committed)
     }
+}
+
+/// Whether those who watch a workspace hear of it.
+fn is_told(change: &Change) -> bool {
+    !matches!(
+        change,
+        Change::ActivitiesNoticed(_)
+            | Change::DeliveryClaim { .. }
+            | Change::DeliveryDone { .. }
+            | Change::Run(_)
+            | Change::TriggerClaim { .. }
+            | Change::TriggerRunInsert(_)
+    )
 }
 
 fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec<Statement>, StoreError> {

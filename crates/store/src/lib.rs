@@ -75,6 +75,7 @@ use std::sync::Arc;
 
 use domain::Sealed;
 use domain::WorkspaceId;
+use tokio::sync::broadcast;
 
 pub use account::{AccountChange, NewUser};
 pub use certificate::{CertificateChange, StoredCertificate};
@@ -85,6 +86,7 @@ pub use environment_patch::StagedCount;
 pub use error::{Cause, Constraint, StoreError};
 pub use idempotency::{Begun, KeptAnswer};
 pub use master_key::MasterKey;
+pub use node_run::NodeTurn;
 pub use notification::NotificationChange;
 pub use oauth::{OAuthCode, RefreshUse};
 pub use run::{RunChange, RunQuery};
@@ -122,7 +124,11 @@ pub struct Store {
 struct Inner {
     database: Database,
     vault: Vault,
+    commits: broadcast::Sender<WorkspaceId>,
 }
+
+/// Commits that a listener may be behind with before it misses some.
+const COMMITS: usize = 1024;
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -138,7 +144,7 @@ impl Store {
     pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
         let database = Database::open(&config.url).await?;
         let vault = Vault::open(&database, &config.master_key).await?;
-        Ok(Self { inner: Arc::new(Inner { database, vault }) })
+        Ok(Self { inner: Arc::new(Inner { database, vault, commits: broadcast::Sender::new(COMMITS) }) })
     }
 
     /// Grows with every commit of this process, before the commit's caller learns of it: a cache that was filled at the present
@@ -146,6 +152,13 @@ impl Store {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.inner.database.generation()
+    }
+
+    /// The workspaces whose data changes by a commit of this process from now on. Steps of workflows' runs, deliveries and triggers
+    /// that did nothing are not told: they happen all the time.
+    #[must_use]
+    pub fn commits(&self) -> broadcast::Receiver<WorkspaceId> {
+        self.inner.commits.subscribe()
     }
 
     /// The version of the data: what was read while it stays the same is still true, whichever process writes. `None` when the database

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use domain::workflow::run::{NodeRun, RunStatus};
-use domain::{NodeRunId, RunId, Tenant, Timestamp, WorkspaceId};
+use domain::{NodeRunId, RunId, Tenant, Timestamp, WorkflowId, WorkspaceId};
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::kept::{self, Kept, data_place, seal};
@@ -33,6 +34,15 @@ statements! {
          error = excluded.error, credits = excluded.credits, \
          started_at = excluded.started_at, finished_at = excluded.finished_at \
          WHERE node_runs.workspace_id = excluded.workspace_id AND node_runs.id = excluded.id";
+    /// Two that take a turn at nodes of a workflow do it one after the other.
+    NODE_TURN_LOCK = "UPDATE workflows SET version = version WHERE id = $workflow AND workspace_id = $workspace";
+    /// Counted in the index of what is held, which is little, and not through the workflow's history: hence the expressions.
+    NODE_TURN_TAKE =
+        "UPDATE node_runs SET status = 'RUNNING' \
+         WHERE run_id = $run AND node_id = $node AND workspace_id = $workspace AND status = 'QUEUED' \
+         AND EXISTS (SELECT 1 FROM runs WHERE runs.id = $run AND runs.holder = $holder) \
+         AND (SELECT COUNT(*) FROM runs AS held WHERE held.holder IS NOT NULL AND COALESCE(held.workflow_id, held.holder) = $workflow \
+         AND (SELECT other.status FROM node_runs AS other WHERE other.run_id = held.id AND other.node_id = $node) = 'RUNNING') < $most";
     NODE_RUNS_OVER =
         "SELECT COALESCE(SUM(CASE WHEN status = 'COMPLETED' THEN 1 ELSE 0 END), 0), \
          COALESCE(SUM(CASE WHEN status = 'FAILED' THEN 1 ELSE 0 END), 0) \
@@ -46,6 +56,21 @@ statements! {
         node_columns!(),
         " FROM node_runs WHERE run_id IN ($runs) AND workspace_id = $workspace"
     );
+}
+
+/// A node that waits for its turn, in a run that is held.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeTurn<'a> {
+    /// The run.
+    pub run: RunId,
+    /// Which of its nodes.
+    pub node: &'a str,
+    /// What runs.
+    pub workflow: WorkflowId,
+    /// Who holds the run.
+    pub holder: Uuid,
+    /// In how many runs of the workflow the node may be performed at the same time.
+    pub most: u32,
 }
 
 /// A node before what it was given and gave is opened.
@@ -91,6 +116,18 @@ impl Store {
             out.entry(node.run_id).or_default().push(node);
         }
         Ok(out)
+    }
+
+    /// Has a queued node run, unless it does so already in as many runs of its workflow as may be, whoever holds those. Whether it runs now.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn node_turn_take(&self, tenant: Tenant, turn: NodeTurn<'_>) -> Result<bool, StoreError> {
+        let NodeTurn { run, node, workflow, holder, most } = turn;
+        let lock = Statement::any(&NODE_TURN_LOCK, params![workspace = tenant, workflow = workflow]);
+        let take = params![workspace = tenant, run = run, node = node, workflow = workflow, holder = holder, most = most];
+        let outcomes = self.write(vec![lock, Statement::any(&NODE_TURN_TAKE, take)]).await?;
+        Ok(outcomes.last().is_some_and(|outcome| outcome.touched > 0))
     }
 
     /// How many nodes of a run have given their output, and how many have failed, as far as that is written down.

@@ -66,12 +66,17 @@ statements! {
          ORDER BY runs.workspace_id LIMIT 1) FROM step WHERE step.workspace_id IS NOT NULL) \
          SELECT step.workspace_id, (SELECT runs.ready_at FROM runs WHERE runs.workspace_id = step.workspace_id \
          AND runs.ready_at IS NOT NULL ORDER BY runs.ready_at LIMIT 1) FROM step WHERE step.workspace_id IS NOT NULL";
+    /// What others hold counts as well. Those are few, and the index of what is held is the one to count in: hence the expression around the
+    /// workspace, which no index has. Two that claim at once begin with the same rows, of which one gets each.
     SYSTEM_RUNS_CLAIM = concat!(
         "UPDATE runs SET ready_at = NULL, holder = $holder, held_until = $until, status = 'RUNNING', \
          started_at = COALESCE(started_at, $now) \
          WHERE ready_at IS NOT NULL AND workspace_id = $workspace AND id IN \
          (SELECT waiting.id FROM runs AS waiting WHERE waiting.workspace_id = $workspace AND waiting.ready_at <= $now \
-         ORDER BY waiting.ready_at, waiting.id LIMIT $limit) RETURNING runs.id, runs.workspace_id, ",
+         ORDER BY waiting.ready_at, waiting.id LIMIT \
+         (SELECT CASE WHEN COUNT(*) >= $most THEN 0 WHEN $most - COUNT(*) < $limit THEN $most - COUNT(*) ELSE $limit END \
+         FROM runs AS held WHERE held.holder IS NOT NULL AND COALESCE(held.workspace_id, held.holder) = $workspace)) \
+         RETURNING runs.id, runs.workspace_id, ",
         columns!()
     );
     SYSTEM_RUN_GIVE_UP =
@@ -349,20 +354,22 @@ impl Store {
         self.list(&SYSTEM_RUN_TENANTS, &[], |r| Ok((r.id(WorkspaceId)?, r.time()?))).await
     }
 
-    /// Takes at most so many waiting runs of each workspace, those that have waited longest. One that cannot be read has failed: no other
-    /// waits behind it.
+    /// Takes at most so many waiting runs of each workspace, those that have waited longest, as long as the workspace has no more than `most`
+    /// under way, whoever holds them. One that cannot be read has failed: no other waits behind it.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn system_runs_claim(
         &self,
         shares: &[(WorkspaceId, u32)],
+        most: u32,
         holder: Uuid,
         until: Timestamp,
         now: Timestamp,
     ) -> Result<Vec<Run>, StoreError> {
         let claim = |(workspace, limit): &(WorkspaceId, u32)| {
-            Statement::any(&SYSTEM_RUNS_CLAIM, params![workspace = *workspace, limit = *limit, holder = holder, until = until, now = now])
+            let params = params![workspace = *workspace, limit = *limit, most = most, holder = holder, until = until, now = now];
+            Statement::any(&SYSTEM_RUNS_CLAIM, params)
         };
         let outcomes = self.write(shares.iter().map(claim).collect()).await?;
         let mut taken = vec![];

@@ -36,6 +36,20 @@ both! {
         assert!(fixture.store.project(fresh.id).await.unwrap().is_some());
     }
 
+    async fn a_commit_is_told_once_it_is_done(fixture: Fixture) {
+        let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
+        let mut commits = fixture.store.commits();
+        let fresh = Change::ProjectInsert(project(tree.tenant, "fresh"));
+        let fails = vec![fresh.clone(), Change::ProjectDelete(ProjectId::generate())];
+        assert!(matches!(fixture.store.commit(tree.tenant, fails).await, Err(StoreError::Stale)));
+        assert!(commits.try_recv().is_err(), "what has failed is told");
+        fixture.store.commit(tree.tenant, vec![fresh]).await.unwrap();
+        assert_eq!(commits.try_recv().unwrap(), tree.tenant.workspace());
+        fixture.store.commit(other.tenant, vec![Change::ProjectInsert(project(other.tenant, "theirs"))]).await.unwrap();
+        assert_eq!(commits.try_recv().unwrap(), other.tenant.workspace());
+        assert!(commits.try_recv().is_err(), "one commit is told twice");
+    }
+
     async fn a_state_changes_once(fixture: Fixture) {
         let tree = fixture.tree("owner").await;
         let id = tree.deployment.id;

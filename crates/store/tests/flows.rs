@@ -7,7 +7,7 @@ use domain::workflow::run::{FlowFile, FlowTrigger, Made, NodeRun, PlatformEvent,
 use domain::workflow::{Graph, Workflow};
 use domain::*;
 use serde_json::{Map, json};
-use store::{Change, RunChange, RunQuery, StoreError, WorkflowChange};
+use store::{Change, NodeTurn, RunChange, RunQuery, StoreError, WorkflowChange};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -223,19 +223,19 @@ both! {
         assert_eq!(tenants, expected);
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
         let shares = [(ada.workspace(), 2), (eve.workspace(), 2)];
-        let taken = store.system_runs_claim(&shares, one, later(10), now()).await.unwrap();
+        let taken = store.system_runs_claim(&shares, 9, one, later(10), now()).await.unwrap();
         let mut ids: Vec<RunId> = taken.iter().map(|run| run.id).collect();
         ids.sort();
         assert_eq!(ids, [runs[0].id, runs[1].id, single.id], "the oldest of each");
         assert!(taken.iter().all(|run| run.status == RunStatus::Running && run.started_at == Some(now())));
-        let rest = store.system_runs_claim(&[(ada.workspace(), 9)], two, later(10), now()).await.unwrap();
-        assert_eq!(rest.len(), 3);
+        let claim = async |most| store.system_runs_claim(&[(ada.workspace(), 9)], most, two, later(10), now()).await.unwrap().len();
+        assert_eq!([claim(2).await, claim(4).await, claim(9).await], [0, 2, 1], "only so many at once, whoever holds them");
 
         let hold = |holder| Change::Run(RunChange::Hold { id: runs[0].id, holder, until: later(20) });
         assert!(matches!(store.commit(ada, vec![hold(two)]).await, Err(StoreError::Stale)), "another's run");
         store.commit(ada, vec![hold(one)]).await.unwrap();
         assert_eq!(store.system_runs_expire(later(15)).await.unwrap(), 5);
-        let again = store.system_runs_claim(&shares, two, later(30), later(15)).await.unwrap();
+        let again = store.system_runs_claim(&shares, 9, two, later(30), later(15)).await.unwrap();
         assert!(again.iter().all(|run| run.id != runs[0].id) && again.len() == 3);
         let all: Vec<RunId> = runs.iter().map(|run| run.id).collect();
         assert_eq!(store.system_runs_renew(one, &all, later(40)).await.unwrap(), [runs[0].id]);
@@ -262,13 +262,48 @@ both! {
         assert_eq!(store.system_graphs_forget(later(17)).await.unwrap(), 0, "others use it");
     }
 
+    async fn a_node_has_only_so_many_turns_whoever_holds_its_runs(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let store = &fixture.store;
+        let flow = workflow(ada, user.id, "mine");
+        let id = flow.id;
+        let runs: Vec<Run> = (0..3).map(|_| run(&flow)).collect();
+        let rows: Vec<NodeRun> = runs.iter().map(|run| node_run(run, RunStatus::Queued)).collect();
+        let put = |at: usize, status| Change::Run(RunChange::Node(NodeRun { status, ..rows[at].clone() }));
+        let mut changes = vec![Change::Workflow(WorkflowChange::Insert(flow)), keep()];
+        changes.extend(runs.iter().map(insert));
+        changes.extend((0..3).map(|at| put(at, RunStatus::Queued)));
+        store.commit(ada, changes).await.unwrap();
+        let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 1)], 9, one, later(10), now()).await.unwrap().len(), 1);
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 2)], 9, two, later(10), now()).await.unwrap().len(), 2);
+        let take = async |at: usize, holder: Uuid, most: u32| {
+            let turn = NodeTurn { run: runs[at].id, node: "node_1_x", workflow: id, holder, most };
+            store.node_turn_take(ada, turn).await.unwrap()
+        };
+        assert!(!take(0, two, 1).await, "another holds the run");
+        assert!(take(0, one, 1).await && !take(1, two, 1).await, "the other has a turn");
+        assert!(take(1, two, 2).await && !take(2, two, 2).await, "both have one");
+        store.commit(ada, vec![put(0, RunStatus::Completed)]).await.unwrap();
+        assert!(take(2, two, 2).await, "one is over");
+        let (stranger, _) = fixture.tenant("eve").await;
+        store.commit(ada, vec![put(1, RunStatus::Queued)]).await.unwrap();
+        let turn = NodeTurn { run: runs[1].id, node: "node_1_x", workflow: id, holder: two, most: 9 };
+        assert!(!store.node_turn_take(stranger, turn).await.unwrap());
+        // Whoever has died has no turn.
+        assert_eq!(store.system_runs_expire(later(20)).await.unwrap(), 3);
+        assert_eq!(store.system_runs_claim(&[(ada.workspace(), 1)], 9, one, later(40), later(20)).await.unwrap()[0].id, runs[0].id);
+        store.commit(ada, vec![put(0, RunStatus::Queued)]).await.unwrap();
+        assert!(take(0, one, 1).await, "nobody holds the others any more");
+    }
+
     async fn a_parked_run_waits_for_its_time(fixture: Fixture) {
         let (ada, user) = fixture.tenant("ada").await;
         let flow = workflow(ada, user.id, "mine");
         let run = run(&flow);
         fixture.store.commit(ada, vec![Change::Workflow(WorkflowChange::Insert(flow)), keep(), insert(&run)]).await.unwrap();
         let me = Uuid::new_v4();
-        let claim = async |at| fixture.store.system_runs_claim(&[(ada.workspace(), 5)], me, at, at).await.unwrap().len();
+        let claim = async |at| fixture.store.system_runs_claim(&[(ada.workspace(), 5)], 5, me, at, at).await.unwrap().len();
         assert_eq!(claim(now()).await, 1);
         let park = RunChange::Park { id: run.id, holder: me, until: later(100) };
         fixture.store.commit(ada, vec![Change::Run(RunChange::Node(node_run(&run, RunStatus::Running))), Change::Run(park)]).await.unwrap();
@@ -395,7 +430,7 @@ both! {
         // Only one has room: the bad one comes first, and not again.
         assert!(store.system_flow_triggers_due(later(9), 1).await.unwrap().is_empty());
         assert_eq!(store.system_flow_triggers_due(later(9), 1).await.unwrap(), [due]);
-        let claim = async || store.system_runs_claim(&[(ada.workspace(), 1)], Uuid::new_v4(), later(60), later(9)).await.unwrap();
+        let claim = async || store.system_runs_claim(&[(ada.workspace(), 1)], 9, Uuid::new_v4(), later(60), later(9)).await.unwrap();
         assert!(claim().await.is_empty());
         assert_eq!(claim().await.into_iter().map(|run| run.id).collect::<Vec<_>>(), [good.id]);
         assert_eq!(store.flow_credits(ada).await.unwrap(), 5, "what it would have cost is given back");

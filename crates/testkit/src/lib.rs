@@ -94,7 +94,10 @@ impl TestApp {
             separate_users: false,
             // Short enough for what only the clock finds, long enough that a test fails when a bell is missing.
             period: Duration::from_secs(2),
-            outgoing: engine::OutgoingConfig { allow: vec!["127.0.0.0/8".parse().expect("a network")], mail: None },
+            outgoing: engine::OutgoingConfig {
+                allow: vec!["127.0.0.0/8".parse().expect("a network")],
+                ..engine::OutgoingConfig::default()
+            },
             watch: engine::WatchConfig::default(),
             sleep_after: Duration::from_secs(600),
             dns: engine::DnsConfig::Off,
@@ -133,6 +136,11 @@ impl TestApp {
     /// Changes how containers are watched; for the next start.
     pub fn set_watch(&mut self, watch: engine::WatchConfig) {
         self.config.watch = watch;
+    }
+
+    /// Changes what requests for users may reach, and who says where names lead; for the next start.
+    pub fn set_outgoing(&mut self, outgoing: engine::OutgoingConfig) {
+        self.config.outgoing = outgoing;
     }
 
     /// Starts an engine over the store, the driver and the edge as they are.

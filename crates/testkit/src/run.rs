@@ -1,8 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::{Engine, EngineConfig};
 use ops::Ops;
 use runtime::Driver;
+
+/// How long a dropped engine is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An engine in a runtime of its own, so that it can be ended in the middle of anything.
 pub(crate) struct Running {
@@ -35,8 +39,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        let Some(runtime) = self.runtime.take() else { return };
+        // Whatever goes on would write into a folder that is being removed, and so keep a part of it. On a thread of its own, because one
+        // that polls a test may not wait.
+        let ended = std::thread::spawn(move || runtime.shutdown_timeout(PATIENCE)).join();
+        assert!(ended.is_ok() || std::thread::panicking(), "the engine's runtime ended abnormally");
     }
 }

@@ -68,8 +68,8 @@ export async function askWhole<T, V extends OperationVariables>(query: Doc<T, V>
   if (fresh || !one.answer.data) await one.ask();
 }
 
-/** The last answer as it came, asked for again every so many milliseconds; parts that are the same stay the same objects. */
-export function useWhole<T, V extends OperationVariables>(query: Doc<T, V>, variables: V | null, every?: number): Answer<T> & { again: () => Promise<void> } {
+/** The last answer as it came; parts that are the same stay the same objects. */
+export function useWhole<T, V extends OperationVariables>(query: Doc<T, V>, variables: V | null): Answer<T> & { again: () => Promise<void> } {
   const key = variables && JSON.stringify(variables);
   const one = useMemo(() => (variables ? keep(query, variables) : null), [query, key]);
   const subscribe = useCallback(
@@ -89,10 +89,5 @@ export function useWhole<T, V extends OperationVariables>(query: Doc<T, V>, vari
   useEffect(() => {
     if (one && !one.answer.data) void again();
   }, [one, again]);
-  useEffect(() => {
-    if (!every) return;
-    const id = setInterval(() => !document.hidden && void again(), every);
-    return () => clearInterval(id);
-  }, [every, again]);
   return { data, error, again };
 }

@@ -1,6 +1,6 @@
 import { ApolloClient, HttpLink, InMemoryCache } from "@apollo/client";
 import { useQuery } from "@apollo/client/react";
-import { useEffect } from "react";
+import { useNews } from "../api/news";
 import { AccountAppsDocument } from "../galaxy-gql";
 import { State, type Tone } from "../ui/state";
 
@@ -24,18 +24,11 @@ const states: Record<string, [Tone, string]> = {
 const stateOf = (status: string): [Tone, string] => states[status] ?? ["off", status];
 
 /** The apps of an account, as Galaxy's clients see them. */
-export function GalaxyApps({ username }: { username: string }) {
-  const { data, error, stopPolling } = useQuery(AccountAppsDocument, {
-    client: galaxy,
-    variables: { username },
-    pollInterval: 5000,
-    skipPollAttempt: () => document.hidden,
-  });
+export function GalaxyApps({ username, workspace }: { username: string; workspace: string }) {
+  const { data, error, refetch } = useQuery(AccountAppsDocument, { client: galaxy, variables: { username } });
   const refused = Boolean(error && !data);
   // The page above says what is wrong; an account that may not use this API is not asked about again.
-  useEffect(() => {
-    if (refused) stopPolling();
-  }, [refused, stopPolling]);
+  useNews(refused ? null : workspace, refetch);
   const apps = data?.user?.apps ?? [];
   if (apps.length === 0) return null;
   return (

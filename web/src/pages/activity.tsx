@@ -1,5 +1,6 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
+import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentsDocument } from "../gql";
 import { Command, Empty, ErrorBox } from "../ui/basic";
@@ -28,7 +29,8 @@ function DeploymentsMade() {
   const { project, env } = useParams({ from: "/p/$project/$env/activity" });
   const services = useWhole(CanvasDocument, { projectId: project, environmentId: env }).data?.environment.serviceInstances.edges ?? [];
   const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
-  const { data, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first: 50 }, pollInterval: 5000, skipPollAttempt: () => document.hidden });
+  const { data, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first: 50 } });
+  useNews(useProject().workspaceId, refetch);
   const rows = data?.deployments.edges.map((edge) => edge.node) ?? [];
   return (
     <main className="main narrow">

@@ -31,6 +31,7 @@ const sentences: Record<string, (data: Data) => string> = {
   container_unhealthy: () => "replaced a container that did not answer",
   deployment_approve: (data) => `approved what ${said(data.askedBy)} wanted deployed`,
   deployment_build_failed: () => "could not build",
+  deployment_build_retried: () => "could not build, and tries again",
   deployment_building: () => "began to build",
   deployment_built: () => "built",
   deployment_create: () => "deployed",

@@ -2,9 +2,10 @@ import "@xyflow/react/dist/style.css";
 import { useQuery } from "@apollo/client/react";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { Background, Controls, getViewportForBounds, Handle, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore, useStoreApi, type Edge, type Node, type NodeProps } from "@xyflow/react";
-import { Box, Clock, Database, FolderUp, Globe, Plus } from "lucide-react";
+import { Box, Clock, Database, FolderUp, Globe, HardDrive, Plus } from "lucide-react";
 import { memo, useEffect, useMemo, useRef, useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, EnvironmentReferencesDocument, ServiceCreateDocument, type CanvasQuery, type ServiceCardFragment } from "../gql";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
@@ -13,6 +14,7 @@ import { place, references, type Placed } from "../ui/layout";
 import { DeploymentState } from "../ui/state";
 import { Ago, megabytes } from "../ui/time";
 import { useProject } from "./environment";
+import { IdleVolume, type Volume } from "./idle-volume";
 import { StagedBar } from "./staged";
 import { Templates } from "./templates";
 
@@ -32,6 +34,11 @@ function cardsOf(data: CanvasQuery | undefined): Card[] {
   });
 }
 
+/** Volumes that no service has stand on the canvas by themselves. */
+function idleOf(data: CanvasQuery | undefined): Volume[] {
+  return (data?.environment.volumeInstances.edges ?? []).map((edge) => edge.node).filter((one) => one.serviceId === null && !one.isPendingDeletion);
+}
+
 export function useNarrow(): boolean {
   const [narrow, set] = useState(() => matchMedia("(max-width: 760px)").matches);
   useEffect(() => {
@@ -47,12 +54,16 @@ export function Canvas() {
   const { project: projectId, env } = useParams({ from: "/p/$project/$env/canvas" });
   const project = useProject();
   const variables = { projectId, environmentId: env };
-  const { data, error, again } = useWhole(CanvasDocument, variables, 3000);
+  const { data, error, again } = useWhole(CanvasDocument, variables);
+  useNews(project.workspaceId, again);
   const config = useQuery(EnvironmentReferencesDocument, { variables, skip: !project.viewerCanWrite, errorPolicy: "ignore" }).data?.environment.config as unknown;
   const narrow = useNarrow();
   const [adding, setAdding] = useState(false);
 
   const cards = useMemo(() => cardsOf(data), [data]);
+  const idle = useMemo(() => idleOf(data), [data]);
+  const [volume, setVolume] = useState<string | null>(null);
+  const isEmpty = cards.length + idle.length === 0;
   const named = JSON.stringify(cards.map((card) => [card.serviceId, card.serviceName]));
   const names = useMemo(() => new Map(JSON.parse(named) as [string, string][]), [named]);
   // Another value of a variable is no other line.
@@ -74,45 +85,50 @@ export function Canvas() {
   return (
     <DropArea place={{ project: projectId, env }} enabled={project.viewerCanWrite} hint="Drop to deploy it as a new service" className="stage">
       <div className="canvas">
-        {project.viewerCanWrite && cards.length > 0 && (
+        {project.viewerCanWrite && !isEmpty && (
           <div className="canvas-actions">
             <Button onClick={() => setAdding(true)}>
               <Plus size={14} /> Add
             </Button>
           </div>
         )}
-        {data && cards.length === 0 ? (
+        {data && isEmpty ? (
           <Nothing add={() => setAdding(true)} env={env} />
         ) : narrow ? (
           <nav className="cards" aria-label="Services" style={{ paddingTop: 64 }}>
             {cards.map((card) => (
               <CardLink key={card.id} card={card} />
             ))}
+            {idle.map((one) => (
+              <VolumeButton key={one.id} of={one} open={setVolume} />
+            ))}
           </nav>
         ) : (
           <ReactFlowProvider>
-            <Graph cards={cards} links={links} />
+            <Graph cards={cards} idle={idle} links={links} open={setVolume} />
           </ReactFlowProvider>
         )}
       </div>
       <StagedBar project={projectId} env={env} count={data?.environment.unmergedChangesCount ?? 0} names={Object.fromEntries(names)} />
       <Outlet />
+      <IdleVolume of={idle.find((one) => one.id === volume)} env={env} services={cards.filter((card) => !card.volume).map((card) => [card.serviceId, card.serviceName])} onClose={() => setVolume(null)} />
       <AddService open={adding} onClose={() => setAdding(false)} env={env} />
     </DropArea>
   );
 }
 
-const nodeTypes = { card: CardNode };
+const nodeTypes = { card: CardNode, volume: VolumeNode };
 const fit = { padding: 0.2, maxZoom: 1 };
 const hidden = { hideAttribution: true };
 const SIZE = { width: 232, height: 92 };
 /** Any smaller, and the middles of two cards would be less than 24 pixels apart. */
 const SMALLEST = 0.195;
 
-type CardOnCanvas = Node<{ card: Card }>;
+type CardOnCanvas = Node<{ card: Card }, "card">;
+type VolumeOnCanvas = Node<{ of: Volume; open: (id: string) => void }, "volume">;
 
-const Graph = memo(function Graph({ cards, links }: { cards: Card[]; links: [string, string][] }) {
-  const ids = cards.map((card) => card.serviceId).join(" ");
+const Graph = memo(function Graph({ cards, idle, links, open }: { cards: Card[]; idle: Volume[]; links: [string, string][]; open: (id: string) => void }) {
+  const ids = [...cards.map((card) => card.serviceId), ...idle.map((one) => one.id)].join(" ");
   const positions = useMemo(() => place(ids.split(" ").filter(Boolean), links, Math.max(2, Math.ceil(Math.sqrt(ids.split(" ").length * 1.2)))), [ids, links]);
   const before = useRef(new Map<string, CardOnCanvas>());
   const nodes = useMemo(() => {
@@ -122,8 +138,9 @@ const Graph = memo(function Graph({ cards, links }: { cards: Card[]; links: [str
       return old && old.data.card === card && old.position === position ? old : { id: card.serviceId, type: "card", position, data: { card }, focusable: false, ...SIZE };
     });
     before.current = new Map(all.map((node) => [node.id, node]));
-    return all;
-  }, [cards, positions]);
+    const volumes = idle.map((of): VolumeOnCanvas => ({ id: of.id, type: "volume", position: positions.get(of.id) ?? { x: 0, y: 0 }, data: { of, open }, focusable: false, ...SIZE }));
+    return [...all, ...volumes];
+  }, [cards, idle, positions, open]);
   const edges = useMemo<Edge[]>(() => links.map(([from, to]) => ({ id: `${from} ${to}`, source: from, target: to, focusable: false, selectable: false, style: { strokeWidth: 1.5 } })), [links]);
   return (
     <ReactFlow nodes={nodes} edges={edges} nodeTypes={nodeTypes} fitView fitViewOptions={fit} minZoom={SMALLEST} maxZoom={1.5} nodesConnectable={false} nodesDraggable={false} onlyRenderVisibleElements={cards.length > 60} proOptions={hidden} deleteKeyCode={null} panOnScroll>
@@ -177,6 +194,27 @@ function CardNode({ data }: NodeProps<CardOnCanvas>) {
       <CardLink card={data.card} />
       <Handle type="source" position={Position.Right} isConnectable={false} />
     </>
+  );
+}
+
+function VolumeNode({ data }: NodeProps<VolumeOnCanvas>) {
+  return <VolumeButton of={data.of} open={data.open} />;
+}
+
+function VolumeButton({ of, open }: { of: Volume; open: (id: string) => void }) {
+  return (
+    <button type="button" className="node nopan" onClick={() => open(of.id)}>
+      <span className="stack" style={{ gap: 2, minWidth: 0 }}>
+        <span className="row">
+          <HardDrive size={14} className="quiet" />
+          <span className="name cut">{of.volume.name}</span>
+        </span>
+        <span className="where cut">
+          {of.mountPath}, {megabytes(of.currentSizeMB)} of {megabytes(of.sizeMB)}
+        </span>
+      </span>
+      <span className="small quiet">No service has it</span>
+    </button>
   );
 }
 

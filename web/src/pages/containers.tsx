@@ -2,6 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { ContainerKillDocument, ContainerMetricsDocument, ContainersDocument, type ContainerMetricsQuery, type ContainersQuery } from "../gql";
 import { Button, Command, Confirm, Empty, ErrorBox } from "../ui/basic";
 import { Chart } from "../ui/chart";
@@ -39,10 +40,11 @@ function useLately(): Window {
 /** The running copies of a service, each with what it uses. */
 export function Containers() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanDeploy } = useProject();
+  const { viewerCanDeploy, workspaceId } = useProject();
   const { serviceName, nextCronRunAt } = useInstance();
   const place = { environmentId: env, serviceId: service };
-  const { data, error, refetch } = useQuery(ContainersDocument, { variables: place, fetchPolicy: "cache-and-network", pollInterval: 2000, skipPollAttempt: () => document.hidden });
+  const { data, error, refetch } = useQuery(ContainersDocument, { variables: place, fetchPolicy: "cache-and-network" });
+  useNews(workspaceId, refetch);
   const window = useLately();
   const asked = useQuery(ContainerMetricsDocument, { variables: { ...place, startDate: new Date(window.from * 1000).toISOString(), endDate: new Date(window.to * 1000).toISOString(), step: STEP }, fetchPolicy: "no-cache" });
   const metrics = asked.data ?? asked.previousData;

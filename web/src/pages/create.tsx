@@ -1,9 +1,9 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { FolderUp } from "lucide-react";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { change } from "../api/client";
 import { fromDrop } from "../api/upload";
-import { ProjectCreateDocument } from "../gql";
+import { ProjectCreateDocument, type ProjectCreateMutation } from "../gql";
 import { Act, Command, Field } from "../ui/basic";
 import { FolderButton, useFolderDeploy } from "../ui/deploy-folder";
 import { Bar } from "../ui/frame";
@@ -20,7 +20,16 @@ export function Create() {
   const navigate = useNavigate();
   const place = { workspace, name: name.trim() };
   const { begin, dialog } = useFolderDeploy(place);
-  const make = async () => (await change(ProjectCreateDocument, { input: { workspaceId: workspace, name: name.trim() || null } })).projectCreate;
+  // A template that is refused leaves the project that was made for it: what is chosen next goes there.
+  const begun = useRef<{ key: string; project: ProjectCreateMutation["projectCreate"] } | null>(null);
+  const make = async () => {
+    const input = { workspaceId: workspace, name: name.trim() || null };
+    const key = JSON.stringify(input);
+    if (begun.current?.key === key) return begun.current.project;
+    const project = (await change(ProjectCreateDocument, { input })).projectCreate;
+    begun.current = { key, project };
+    return project;
+  };
   const into = async () => {
     const made = await make();
     return { projectId: made.id, environmentId: made.environments.edges[0].node.id };

@@ -3,6 +3,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { MoreHorizontal } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import {
   DeploymentApproveDocument,
   DeploymentCancelDocument,
@@ -17,6 +18,7 @@ import {
 import { Act, Button, Command, Confirm, copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
+import { MOST_ROWS, withOlder } from "../ui/older";
 import { DeploymentState, isUnderWay } from "../ui/state";
 import { Ago, Elapsed } from "../ui/time";
 import { tell } from "../ui/toast";
@@ -33,14 +35,20 @@ export function messageOf(deployment: DeploymentRowFragment): string {
 }
 
 export function Deployments() {
+  const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  return <OfService key={`${env} ${service}`} />;
+}
+
+function OfService() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const project = useProject();
   const instance = useInstance();
-  const { data, error, fetchMore, refetch } = useQuery(DeploymentsDocument, {
-    variables: { input: { projectId: params.project, environmentId: params.env, serviceId: params.service } },
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
+  const [first, setFirst] = useState(20);
+  const { data: now, previousData, error, refetch } = useQuery(DeploymentsDocument, {
+    variables: { input: { projectId: params.project, environmentId: params.env, serviceId: params.service }, first },
   });
+  const data = now ?? previousData;
+  useNews(project.workspaceId, refetch);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const rows = data.deployments.edges.map((edge) => edge.node);
   const { pageInfo } = data.deployments;
@@ -93,18 +101,7 @@ export function Deployments() {
           </li>
         ))}
       </ul>
-      {pageInfo.hasNextPage && (
-        <Button
-          onClick={() =>
-            void fetchMore({
-              variables: { after: pageInfo.endCursor },
-              updateQuery: (before, { fetchMoreResult }) => ({ ...fetchMoreResult, deployments: { ...fetchMoreResult.deployments, edges: [...before.deployments.edges, ...fetchMoreResult.deployments.edges] } }) as typeof before,
-            })
-          }
-        >
-          Older deployments
-        </Button>
-      )}
+      {pageInfo.hasNextPage && first < MOST_ROWS && <Button onClick={() => setFirst(withOlder)}>Older deployments</Button>}
     </div>
   );
 }

@@ -3,6 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { Trash2 } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument, ServiceDomainCreateDocument, ServiceDomainDeleteDocument } from "../gql";
 import { Act, Asking, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { State } from "../ui/state";
@@ -12,10 +13,11 @@ import { addressOf, useInstance } from "./service";
 
 export function Domains() {
   const { project: projectId, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanWrite } = useProject();
+  const { viewerCanWrite, workspaceId } = useProject();
   const instance = useInstance();
   const place = { projectId, environmentId: env, serviceId: service };
-  const { data, error, refetch } = useQuery(DomainsDocument, { variables: place, pollInterval: 10_000, fetchPolicy: "cache-and-network" });
+  const { data, error, refetch } = useQuery(DomainsDocument, { variables: place, fetchPolicy: "cache-and-network" });
+  useNews(workspaceId, refetch);
   const [name, setName] = useState("");
   const [port, setPort] = useState("");
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;

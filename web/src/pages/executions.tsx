@@ -1,8 +1,11 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { ExecutionCreateDocument, ExecutionsDocument, type ExecutionsQuery } from "../gql";
 import { Act, Button, ErrorBox } from "../ui/basic";
+import { MOST_ROWS, withOlder } from "../ui/older";
 import { State, type Tone } from "../ui/state";
 import { Ago, duration, Elapsed, Moment } from "../ui/time";
 import { useProject } from "./environment";
@@ -33,16 +36,16 @@ export function Executions() {
 
 function Runs() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanDeploy } = useProject();
+  const { viewerCanDeploy, workspaceId } = useProject();
   const instance = useInstance();
-  const { data, error, fetchMore, refetch } = useQuery(ExecutionsDocument, {
-    variables: { input: { environmentId: env, serviceId: service } },
+  const [first, setFirst] = useState(10);
+  const { data: now, previousData, error, refetch } = useQuery(ExecutionsDocument, {
+    variables: { input: { environmentId: env, serviceId: service }, first },
     fetchPolicy: "cache-and-network",
-    pollInterval: 3000,
-    skipPollAttempt: () => document.hidden,
   });
+  const data = now ?? previousData;
+  useNews(workspaceId, refetch);
   const rows = data?.deploymentInstanceExecutions.edges.map((edge) => edge.node) ?? [];
-  const more = data?.deploymentInstanceExecutions.pageInfo;
   const deployed = instance.activeDeployments.length > 0;
   return (
     <section className="stack" aria-label="Runs">
@@ -74,23 +77,8 @@ function Runs() {
           ))}
         </ul>
       )}
-      {more?.hasNextPage && (
-        <Button
-          size="small"
-          onClick={() =>
-            void fetchMore({
-              variables: { after: more.endCursor },
-              updateQuery: (before, { fetchMoreResult }) =>
-                ({
-                  ...fetchMoreResult,
-                  deploymentInstanceExecutions: {
-                    ...fetchMoreResult.deploymentInstanceExecutions,
-                    edges: [...before.deploymentInstanceExecutions.edges, ...fetchMoreResult.deploymentInstanceExecutions.edges],
-                  },
-                }) as typeof before,
-            })
-          }
-        >
+      {data?.deploymentInstanceExecutions.pageInfo.hasNextPage && first < MOST_ROWS && (
+        <Button size="small" onClick={() => setFirst(withOlder)}>
           Older runs
         </Button>
       )}

@@ -1,6 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { Link } from "@tanstack/react-router";
 import { FolderUp } from "lucide-react";
+import { useNews } from "../api/news";
 import { ProjectsDocument, type ProjectsQuery } from "../gql";
 import { GalaxyApps } from "../galaxy/apps";
 import { Command, Empty, ErrorBox } from "../ui/basic";
@@ -14,7 +15,8 @@ type Project = ProjectsQuery["projects"]["edges"][number]["node"];
 
 export function Home() {
   const workspace = useWorkspace();
-  const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id }, pollInterval: 5000, skipPollAttempt: () => document.hidden });
+  const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } });
+  useNews(workspace.id, refetch);
   const projects = data?.projects.edges.map((edge) => edge.node).filter((one) => !one.deletedAt) ?? [];
   const place = { workspace: workspace.id };
   return (
@@ -60,7 +62,7 @@ export function Home() {
               ))}
             </ul>
           )}
-          {workspace.plan === "PRO" && <GalaxyApps key={workspace.id} username={workspace.username} />}
+          {workspace.plan === "PRO" && <GalaxyApps key={workspace.id} username={workspace.username} workspace={workspace.id} />}
         </main>
       </DropArea>
     </>

@@ -23,13 +23,17 @@ function useSince(range: Range | undefined): string | undefined {
   return since && marked && marked !== before.marked && marked < since ? marked : since;
 }
 
+/** The range that the address names, and when it begins. */
+function useRange(): [Range | undefined, string | undefined] {
+  const { range } = useSearch({ strict: false }) as { range?: string };
+  return [rangeOf(range), useSince(rangeOf(range))];
+}
+
 /** Everything in an environment. */
 export function Logs() {
   const { project, env } = useParams({ from: "/p/$project/$env/logs" });
   const [filter, setFilter] = useFilter();
-  const { range: named } = useSearch({ strict: false }) as { range?: string };
-  const range = rangeOf(named);
-  const since = useSince(range);
+  const [range, since] = useRange();
   const { data } = useWhole(CanvasDocument, { projectId: project, environmentId: env });
   const names = useMemo(() => Object.fromEntries((data?.environment.serviceInstances.edges ?? []).map(({ node }) => [node.serviceId, node.serviceName])), [data]);
   return (
@@ -40,17 +44,19 @@ export function Logs() {
         filter={filter}
         onFilter={setFilter}
         names={names}
-        tools={<Ranges chosen={range} all />}
+        tools={<Ranges chosen={range} none={["All", "From the beginning"]} />}
         empty={range ? `No line was written in the last ${ranges[range][2]}. New ones appear here as they come.` : "Nothing has written a line yet. What your services write to standard output appears here."}
       />
     </main>
   );
 }
 
-/** What is running now of one service. */
+/** What is running now of one service, or all that it wrote in a range of time, whichever deployment it was. */
 export function ServiceLogs() {
+  const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const instance = useInstance();
   const [filter, setFilter] = useFilter();
+  const [range, since] = useRange();
   const deployment = instance.activeDeployments[0] ?? instance.latestDeployment;
   if (!deployment) {
     return (
@@ -64,7 +70,14 @@ export function ServiceLogs() {
   }
   return (
     <div className="panel-body flush">
-      <Log key={deployment.id} source={{ app: deployment.id }} filter={filter} onFilter={setFilter} empty="The app has not written anything yet." />
+      <Log
+        key={range ?? deployment.id}
+        source={range ? { environment: env, service, since } : { app: deployment.id }}
+        filter={filter}
+        onFilter={setFilter}
+        tools={<Ranges chosen={range} none={["Running", "What runs now, from its beginning"]} />}
+        empty={range ? `Neither the app nor a build of it wrote a line in the last ${ranges[range][2]}. New ones appear here as they come.` : "The app has not written anything yet."}
+      />
     </div>
   );
 }

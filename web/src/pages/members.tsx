@@ -3,7 +3,7 @@ import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, problemOf } from "../api/client";
 import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
-import { Act, Button, Confirm, ErrorBox, Field, Shown } from "../ui/basic";
+import { Act, Asking, Button, Confirm, ErrorBox, Field, Shown } from "../ui/basic";
 import { tell } from "../ui/toast";
 import { useViewer } from "../viewer";
 import { plans } from "./plan-switch";
@@ -176,16 +176,22 @@ function Leave({ of }: { of: Workspace }) {
       <h2>Leave</h2>
       <p className="second small">You no longer see anything of {of.name} until somebody invites you again.</p>
       <span>
-        <Act
-          kind="danger"
+        <Asking
+          title={`Leave ${of.name}?`}
+          what="Your tokens no longer reach anything in it either, and you cannot come back by yourself."
+          verb="Leave it"
+          keep="Stay"
+          done={`You have left ${of.name}`}
           act={async () => {
             await change(WorkspaceLeaveDocument, { id: of.id });
             await navigate({ to: "/" });
           }}
-          done={`You have left ${of.name}`}
-        >
-          Leave the workspace
-        </Act>
+          trigger={(ask) => (
+            <Button kind="danger" onClick={ask}>
+              Leave the workspace
+            </Button>
+          )}
+        />
       </span>
     </section>
   );

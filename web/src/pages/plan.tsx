@@ -100,7 +100,7 @@ function Requests({ use, workspace }: { use: Use; workspace: string }) {
         </li>
       </ul>
       <p className="second small">
-        A key may have limits of its own; keys of Flow have no others. Days begin at midnight UTC. What each key asks is under{" "}
+        A key may have limits of its own; keys of Flow have no others, and those of whoever runs the server have the operator's, whatever the plan. Days begin at midnight UTC. What each key asks is under{" "}
         <Link to="/w/$workspace/usage" params={{ workspace }}>
           Usage
         </Link>

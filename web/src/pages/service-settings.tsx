@@ -249,13 +249,14 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
 function Restart({ put }: { put: Put }) {
   const instance = useInstance();
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const save = (input: ServiceInstanceUpdateInput) => void put(input).then(() => tell("Saved"), tell.problem);
+  const told = (saved: Promise<unknown>) => void saved.then(() => tell("Saved"), tell.problem);
+  const retry = async (times: string) => (times === "" ? takeBack(env, service, { restartPolicyMaxRetries: null }) : put({ restartPolicyMaxRetries: number("At most, times", times) }));
   return (
     <section className="stack tight">
       <h2>When the app ends</h2>
       <div className="two-columns">
         <Field label="Start it again">
-          <select className="select" value={instance.restartPolicyType} onChange={(event) => save({ restartPolicyType: event.target.value as "ALWAYS" })}>
+          <select className="select" value={instance.restartPolicyType} onChange={(event) => told(put({ restartPolicyType: event.target.value as "ALWAYS" }))}>
             <option value="ALWAYS">Always</option>
             <option value="ON_FAILURE">When it failed</option>
             <option value="NEVER">Never</option>
@@ -269,9 +270,7 @@ function Restart({ put }: { put: Put }) {
             defaultValue={instance.restartPolicyMaxRetries}
             onBlur={(event) => {
               const wanted = event.target.value.trim();
-              if (wanted === String(instance.restartPolicyMaxRetries)) return;
-              if (wanted === "") void takeBack(env, service, { restartPolicyMaxRetries: null }).then(() => tell("Saved"), tell.problem);
-              else save({ restartPolicyMaxRetries: Number(wanted) });
+              if (wanted !== String(instance.restartPolicyMaxRetries)) told(retry(wanted));
             }}
           />
         </Field>

@@ -3,6 +3,7 @@ import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
 import { createContext, use, useEffect } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ServiceDocument, ServiceInstanceDeployDocument, type ServiceCardFragment, type ServiceQuery } from "../gql";
 import { copyText, Empty, ErrorBox } from "../ui/basic";
@@ -44,7 +45,8 @@ export function ServicePanel() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service" });
   const project = useProject();
   const navigate = useNavigate();
-  const { data, error, refetch } = useQuery(ServiceDocument, { variables: { environmentId: params.env, serviceId: params.service }, pollInterval: 3000, skipPollAttempt: () => document.hidden });
+  const { data, error, refetch } = useQuery(ServiceDocument, { variables: { environmentId: params.env, serviceId: params.service } });
+  useNews(project.workspaceId, refetch);
   const close = () => void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
 
   useEffect(() => {

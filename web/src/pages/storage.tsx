@@ -3,12 +3,13 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Trash2 } from "lucide-react";
 import { useState } from "react";
 import { ask, change, Problem } from "../api/client";
-import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeDeleteDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
-import { Act, Asking, Button, Command, Confirm, ConfirmByName, Empty, ErrorBox, Field } from "../ui/basic";
+import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
+import { Act, Asking, Button, Command, Confirm, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
 import { tell } from "../ui/toast";
 import { useProject } from "./environment";
+import { DeleteVolume } from "./idle-volume";
 import { useInstance } from "./service";
 
 type Instance = StorageQuery["environment"]["volumeInstances"]["edges"][number]["node"];
@@ -77,18 +78,6 @@ function Idle({ volumes, env, service, isFree }: { volumes: Instance[]; env: str
         ))}
       </ul>
     </section>
-  );
-}
-
-function DeleteVolume({ of }: { of: Instance }) {
-  return (
-    <ConfirmByName
-      title={`Delete ${of.volume.name}?`}
-      name={of.volume.name}
-      verb="Delete the volume"
-      what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then."
-      act={() => change(VolumeDeleteDocument, { id: of.volume.id })}
-    />
   );
 }
 

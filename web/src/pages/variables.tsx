@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
-import { useMemo, useState } from "react";
+import { useState } from "react";
 import { change } from "../api/client";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Asking, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
@@ -312,15 +312,14 @@ export function parseEnv(text: string): Record<string, string> {
 type Patch = Record<string, { value?: string; isSealed?: true } | null>;
 
 function RawEditor({ plain, save, done }: { plain: Record<string, string | null>; save: (next: Patch) => Promise<unknown>; done: () => void }) {
-  const initial = useMemo(
-    () =>
-      Object.entries(plain)
-        .filter(([, value]) => value !== null)
-        .map(([name, value]) => `${name}=${quote(value as string)}`)
-        .join("\n"),
-    [plain],
+  // What others set while this is typed is not in the text, and is not deleted with it.
+  const [begun] = useState(plain);
+  const [text, setText] = useState(() =>
+    Object.entries(begun)
+      .filter(([, value]) => value !== null)
+      .map(([name, value]) => `${name}=${quote(value as string)}`)
+      .join("\n"),
   );
-  const [text, setText] = useState(initial);
   return (
     <div className="stack">
       <textarea className="textarea" style={{ minHeight: 280 }} value={text} onChange={(event) => setText(event.target.value)} aria-label="Variables as NAME=value lines" spellCheck={false} autoFocus />
@@ -329,8 +328,8 @@ function RawEditor({ plain, save, done }: { plain: Record<string, string | null>
           kind="primary"
           act={async () => {
             const next = parseEnv(text);
-            const gone = Object.entries(plain).filter(([name, value]) => value !== null && !(name in next));
-            const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => plain[name] !== value));
+            const gone = Object.entries(begun).filter(([name, value]) => value !== null && !(name in next));
+            const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => begun[name] !== value));
             // One commit: everything or nothing, and one deployment of each service that is touched.
             const patch: Patch = Object.fromEntries([...gone.map(([name]) => [name, null] as const), ...Object.entries(changed).map(([name, value]) => [name, { value }] as const)]);
             if (Object.keys(patch).length > 0) await save(patch);

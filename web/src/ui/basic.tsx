@@ -1,5 +1,5 @@
 import { Check, Copy, X } from "lucide-react";
-import { useEffect, useId, useRef, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
+import { useCallback, useEffect, useId, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
 import { problemOf } from "../api/client";
 import { tell } from "./toast";
 
@@ -124,17 +124,19 @@ export function ErrorBox({ error, retry }: { error: unknown; retry?: () => void 
 }
 
 export function Dialog({ title, open, onClose, children, className }: { title: string; open: boolean; onClose: () => void; children: ReactNode; className?: string }) {
-  const ref = useRef<HTMLDialogElement>(null);
   const id = useId();
-  useEffect(() => {
-    const dialog = ref.current;
-    if (open && dialog && !dialog.open) dialog.showModal();
-    if (!open && dialog?.open) dialog.close();
-  }, [open]);
+  // Closed before it is taken away: only then does the browser give the focus back to what opened it.
+  const show = useCallback((dialog: HTMLDialogElement | null) => {
+    dialog?.showModal();
+    // The browser begins at the first button, which closes; a dialog that begins with a field is there to be typed into.
+    const first = dialog?.querySelectorAll<HTMLElement>("input, select, textarea, button, a[href]")[1];
+    if (first?.matches("input:not([type=file], [type=checkbox]), textarea")) first.focus();
+    return () => dialog?.close();
+  }, []);
   if (!open) return null;
   return (
     // biome-ignore lint: Escape closes a dialog, the click is an addition to it
-    <dialog ref={ref} className={className} aria-labelledby={id} onClose={onClose} onMouseDown={(event) => event.target === ref.current && onClose()}>
+    <dialog ref={show} className={className} aria-labelledby={id} onClose={onClose} onMouseDown={(event) => event.target === event.currentTarget && onClose()}>
       <div className="row between" style={{ padding: "16px 12px 0 20px" }}>
         <h2 id={id}>{title}</h2>
         <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>

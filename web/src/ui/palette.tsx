@@ -1,14 +1,14 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { useEffect, useRef, useState } from "react";
-import { change } from "../api/client";
+import { useCallback, useEffect, useState } from "react";
+import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
-import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ProjectDocument, ProjectsDocument } from "../gql";
+import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, DeploymentRollbackDocument, DeploymentsDocument, ProjectDocument, ProjectsDocument, ServiceDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
-import { tell } from "./toast";
+import { tell, undoNewest } from "./toast";
 import { useAsked } from "./use-asked";
 
 let open: (() => void) | undefined;
@@ -38,7 +38,10 @@ function nearest<T>(all: T[], name: (one: T) => string, text: string): T[] {
 export function Palette() {
   const [shown, setShown] = useState(false);
   const [help, setHelp] = useState(false);
-  const dialog = useRef<HTMLDialogElement>(null);
+  const show = useCallback((dialog: HTMLDialogElement | null) => {
+    dialog?.showModal();
+    return () => dialog?.close();
+  }, []);
   open = () => setShown(true);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
@@ -48,6 +51,7 @@ export function Palette() {
       }
       if ((event.target as HTMLElement).matches("input, textarea, select, [contenteditable]")) return;
       if (event.key === "?") setHelp(true);
+      if (event.key === "z" && (event.metaKey || event.ctrlKey) && undoNewest()) event.preventDefault();
       const filter = event.key === "/" && document.querySelector<HTMLInputElement>("input[type=search]");
       if (filter) {
         event.preventDefault();
@@ -57,13 +61,10 @@ export function Palette() {
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, []);
-  useEffect(() => {
-    if (shown) dialog.current?.showModal();
-  }, [shown]);
   return (
     <>
       {shown && (
-        <dialog ref={dialog} className="palette" aria-label="Search" onClose={() => setShown(false)} onMouseDown={(event) => event.target === dialog.current && setShown(false)}>
+        <dialog ref={show} className="palette" aria-label="Search" onClose={() => setShown(false)} onMouseDown={(event) => event.target === event.currentTarget && setShown(false)}>
           <Choices close={() => setShown(false)} help={() => setHelp(true)} />
         </dialog>
       )}
@@ -72,7 +73,7 @@ export function Palette() {
           {[
             ["Ctrl K", "Search pages, projects, services and what can be done"],
             ["/", "Filter the log"],
-            ["Ctrl Z", "Take back a change of a workflow"],
+            ["Ctrl Z", "Take back what was just done, or a change of a workflow"],
             ["?", "This list"],
             ["Esc", "Close a panel or a dialog"],
           ].map(([key, what]) => (
@@ -85,6 +86,17 @@ export function Palette() {
       </Dialog>
     </>
   );
+}
+
+/** Goes back to the newest deployment before the one that serves. */
+async function rollBack(input: { projectId?: string; environmentId: string; serviceId: string }): Promise<void> {
+  const { environmentId, serviceId } = input;
+  const [{ serviceInstance }, { deployments }] = await Promise.all([ask(ServiceDocument, { environmentId, serviceId }), ask(DeploymentsDocument, { input, first: 50 })]);
+  const all = deployments.edges.map((edge) => edge.node);
+  const serves = all.findIndex((one) => one.id === serviceInstance.activeDeployments[0]?.id);
+  const target = all.slice(serves + 1).find((one) => one.canRollback);
+  if (!target) throw new Problem("No deployment before this one can be gone back to. What serves goes on.", "");
+  await change(DeploymentRollbackDocument, { id: target.id });
 }
 
 function Choices({ close, help }: { close: () => void; help: () => void }) {
@@ -136,6 +148,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
             ))}
             {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
             {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
+            {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => rollBack({ projectId: project, environmentId: env ?? "", serviceId: service }), "Rolling back to the one before")}>Roll back to the one before</Command.Item>}
             <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
           </Command.Group>
         )}

@@ -15,17 +15,17 @@ export type Range = keyof typeof ranges;
 /** What an address says of the time, if this page knows it. */
 export const rangeOf = (text: unknown): Range | undefined => (typeof text === "string" && text in ranges ? (text as Range) : undefined);
 
-/** The choice of a time range, which stands in the address. */
-export function Ranges({ chosen, all = false }: { chosen: Range | undefined; all?: boolean }) {
+/** The choice of a time range, which stands in the address, or of none: what it is called then, and what it means. */
+export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [name: string, title: string] }) {
   const link = (range: Range | undefined, title: string) => (
     <Link key={range ?? "all"} to="." search={(old: object) => ({ ...old, range })} replace activeOptions={{ exact: true }} className="tab" title={title} data-status={range === chosen ? "active" : undefined} aria-current={range === chosen ? "true" : undefined}>
-      {range ?? "All"}
+      {range ?? none?.[0]}
     </Link>
   );
   return (
     <nav className="ranges" aria-label="Time range">
       {(Object.keys(ranges) as Range[]).map((one) => link(one, `The last ${ranges[one][2]}`))}
-      {all && link(undefined, "From the beginning")}
+      {none && link(undefined, none[1])}
     </nav>
   );
 }

@@ -3,8 +3,8 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { client, Problem, problemOf, socket } from "../api/client";
 import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
 
-/** A log; that of an environment since a moment, if one is named. */
-export type LogSource = { build: string } | { app: string } | { environment: string; since?: string };
+/** A log; that of an environment of one service alone, or since a moment, if they are named. */
+export type LogSource = { build: string } | { app: string } | { environment: string; service?: string; since?: string };
 
 /** Lines kept in memory; older ones are dropped from the front. */
 const MOST = 1_000_000;
@@ -12,11 +12,17 @@ const FIRST = 1000;
 /** Older lines that are asked for at once. */
 const PAGE = 2000;
 
+/** The filter of lines of an environment. Only alternatives need parentheses, and what is typed keeps its place for the errors that name one. */
+function within(service: string | undefined, filter: string): string | null {
+  if (!service || !filter.trim()) return service ? `@service:${service}` : filter || null;
+  return `${/\bOR\b/.test(filter) ? `(${filter})` : filter} @service:${service}`;
+}
+
 function request(source: LogSource, filter: string): { query: string; variables: Record<string, unknown>; field: string } {
   const common = { filter: filter || null };
   if ("build" in source) return { query: print(BuildLogStreamDocument), variables: { ...common, deploymentId: source.build, limit: FIRST }, field: "buildLogs" };
   if ("app" in source) return { query: print(AppLogStreamDocument), variables: { ...common, deploymentId: source.app, limit: FIRST }, field: "deploymentLogs" };
-  return { query: print(EnvironmentLogStreamDocument), variables: { ...common, environmentId: source.environment, beforeDate: source.since ?? null, beforeLimit: FIRST }, field: "environmentLogs" };
+  return { query: print(EnvironmentLogStreamDocument), variables: { filter: within(source.service, filter), environmentId: source.environment, beforeDate: source.since ?? null, beforeLimit: FIRST }, field: "environmentLogs" };
 }
 
 /** Lines up to a moment, oldest first. Not for the cache: nobody asks for them twice. */
@@ -25,7 +31,7 @@ async function upTo(end: string, source: LogSource, filter: string): Promise<Log
   const fetchPolicy = "no-cache";
   if ("build" in source) return (await client.query({ query: BuildLogBeforeDocument, variables: { ...of, deploymentId: source.build }, fetchPolicy })).data?.buildLogs ?? [];
   if ("app" in source) return (await client.query({ query: AppLogBeforeDocument, variables: { ...of, deploymentId: source.app }, fetchPolicy })).data?.deploymentLogs ?? [];
-  const variables = { filter: of.filter, environmentId: source.environment, anchorDate: end, beforeDate: source.since ?? null, beforeLimit: PAGE };
+  const variables = { filter: within(source.service, filter), environmentId: source.environment, anchorDate: end, beforeDate: source.since ?? null, beforeLimit: PAGE };
   return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
 }
 

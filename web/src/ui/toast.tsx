@@ -35,6 +35,14 @@ tell.problem = (error: unknown) => {
   add({ text: problem.message, tone: "failed", requestId: problem.requestId });
 };
 
+/** Takes back what was told of last, if that can be taken back. */
+export function undoNewest(): boolean {
+  const newest = toasts.findLast((one) => one.undo);
+  newest?.undo?.();
+  set(toasts.filter((one) => one !== newest));
+  return newest !== undefined;
+}
+
 export function Toasts() {
   const list = useSyncExternalStore(
     (listener) => {

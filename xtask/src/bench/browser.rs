@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
+use super::budget::Budget::{self, Least, Most};
+use super::budget::judged;
 use super::railway::{archive, ids};
 use super::{Peer, Server, orrery, post, ready, serve, until_200, upload};
 
@@ -12,11 +14,33 @@ const SERVICES: usize = 200;
 const LINES: usize = 1_000_000;
 const DAYS: usize = 30;
 
+/// What each figure of the pages has to be; `bench/browser/pages.mjs` gives one, or several, for each name. A browser without a graphics
+/// card draws by the processor that the server runs on: it keeps 60 frames a second where lines come in, and 50 while everything moves.
+const BUDGETS: [(&str, Budget); 17] = [
+    ("shell: kilobytes", Most(250.0)),
+    ("log: milliseconds to open", Most(2000.0)),
+    ("log that follows: frames a second", Least(58.0)),
+    ("log that follows: milliseconds of the longest frame", Most(50.0)),
+    ("log: frames a second", Least(50.0)),
+    ("log: milliseconds of the longest frame", Most(100.0)),
+    ("log: milliseconds to an answer", Most(100.0)),
+    ("canvas: milliseconds to open", Most(2000.0)),
+    ("canvas: frames a second", Least(50.0)),
+    ("canvas: milliseconds of the longest frame", Most(100.0)),
+    ("canvas: milliseconds to an answer", Most(100.0)),
+    ("metrics: milliseconds to open", Most(2000.0)),
+    ("metrics: frames a second", Least(50.0)),
+    ("metrics: milliseconds of the longest frame", Most(100.0)),
+    ("metrics: milliseconds to an answer", Most(100.0)),
+    ("Lighthouse: performance", Least(95.0)),
+    ("Lighthouse: accessibility", Least(95.0)),
+];
+
 /// Answers; asked for `/talk`, it writes 500 lines a second for half a minute.
 const TALKER: &str = r#"
 const http = require("http");
 let until = 0, at = 0;
-setInterval(() => { if (Date.now() < until) for (let n = 0; n < 24; n++) console.log(`line ${at++} of the present`); }, 50);
+setInterval(() => { if (Date.now() < until) for (let n = 0; n < 25; n++) console.log(`line ${at++} of the present`); }, 50);
 http.createServer((request, response) => {
   if (request.url === "/talk") until = Date.now() + 30_000;
   response.end("ok");
@@ -42,8 +66,10 @@ pub(super) fn run(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<
         .output()?;
     let link = String::from_utf8_lossy(&link.stdout).trim().to_owned();
     anyhow::ensure!(link.contains("/login/link?token="), "no login link: {link}");
+    let figures = scratch.join("browser-figures");
     let status = Command::new("node")
         .arg(root.join("bench/browser/pages.mjs"))
+        .env("ORRERY_BENCH_FIGURES", &figures)
         .env("ORRERY_TEST_API", format!("http://localhost:{}", stage.server.api))
         .env("ORRERY_TEST_LOGIN", link)
         .env("ORRERY_BENCH_CANVAS", format!("/p/{}/{}", stage.project, stage.environment))
@@ -53,6 +79,21 @@ pub(super) fn run(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<
         .status()
         .context("node is needed")?;
     anyhow::ensure!(status.success(), "the browser's part failed");
+    judge(&figures)
+}
+
+/// Holds each figure that the pages gave to its budget; one that was never given is an error, as is one that has none.
+fn judge(figures: &Path) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(figures).context("the pages gave no figure")?;
+    let mut absent = BUDGETS.map(|(name, _)| name).to_vec();
+    for line in text.lines() {
+        let given: serde_json::Value = serde_json::from_str(line)?;
+        let (name, figure) = (given["name"].as_str().context("a figure without a name")?, given["figure"].as_f64().context("no figure")?);
+        let (_, budget) = BUDGETS.iter().find(|(known, _)| *known == name).with_context(|| format!("{name:?} has no budget"))?;
+        judged(name, figure, *budget);
+        absent.retain(|one| *one != name);
+    }
+    anyhow::ensure!(absent.is_empty(), "the pages gave no figure for {}", absent.join(", "));
     Ok(())
 }
 

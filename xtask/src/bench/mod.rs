@@ -63,11 +63,10 @@ pub(crate) fn run(root: &Path, wanted: &[&str]) -> anyhow::Result<()> {
     }
     build(root)?;
     let target = target_dir(root);
-    let scratch = tempdir()?;
+    let scratch = Scratch::make()?;
     for (_, part) in PARTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
-        part(root, &target, &scratch)?;
+        part(root, &target, &scratch.0)?;
     }
-    std::fs::remove_dir_all(&scratch)?;
     budget::settle()
 }
 
@@ -75,10 +74,22 @@ fn target_dir(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from).join("release")
 }
 
-fn tempdir() -> anyhow::Result<PathBuf> {
-    let dir = std::env::temp_dir().join(format!("orrery-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
-    Ok(dir)
+/// Where everything that is measured keeps its data: a gigabyte and more, which goes also when a part fails.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> anyhow::Result<Self> {
+        let dir = std::env::temp_dir().join(format!("orrery-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // A server that is about to end may write once more.
+        let _ = std::fs::remove_dir_all(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0));
+    }
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {
@@ -287,6 +298,7 @@ fn graphql(root: &Path, target: &Path, scratch: &Path) -> anyhow::Result<()> {
             ours / theirs,
         ))?;
     }
+    // With ten projects there would be no page of fifty to compare with: sixty are the fewest that make one and leave something out.
     let few = fresh_pages(scratch, &server)?;
     seed(&server, 60, 10_000)?;
     let many = fresh_pages(scratch, &server)?;

@@ -7,6 +7,7 @@ use domain::galaxy::{ActivityKind, version_id, version_status};
 use domain::{InstanceId, SnapshotId, Tenant};
 use juniper::graphql_object;
 use ops::app::RESTORABLE;
+use ops::deployment::is_kept;
 
 use super::int;
 use crate::graphql::scalar::DateTime;
@@ -57,8 +58,8 @@ impl Version {
         self.active
     }
     /// It can be restored at once, without a build.
-    fn restorable(&self) -> bool {
-        self.place < RESTORABLE && self.row.1.artifact.is_some()
+    fn restorable(&self, ctx: &Ctx) -> bool {
+        self.place < RESTORABLE && is_kept(&ctx.op.ops, &self.row.1)
     }
 }
 

@@ -36,13 +36,13 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    pub(super) fn present(&self) -> Presented {
+    fn present(self) -> Presented {
         match self {
             Self::None => Presented::None,
-            Self::Bearer(secret) => Presented::Bearer(secret.clone()),
-            Self::ProjectToken(secret) => Presented::ProjectToken(secret.clone()),
-            Self::GalaxyKey(secret) => Presented::GalaxyKey(secret.clone()),
-            Self::Session(secret) => Presented::Session(secret.clone()),
+            Self::Bearer(secret) => Presented::Bearer(secret),
+            Self::ProjectToken(secret) => Presented::ProjectToken(secret),
+            Self::GalaxyKey(secret) => Presented::GalaxyKey(secret),
+            Self::Session(secret) => Presented::Session(secret),
         }
     }
 }
@@ -116,11 +116,11 @@ pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arriva
     if changes && matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
     }
-    context_of(state, surface, arrival, &credential).await
+    context_of(state, surface, arrival, credential).await
 }
 
 /// As [`context`], for a credential that was read before.
-pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arrival, credential: &Credential) -> Result<OpCtx, Error> {
+pub(crate) async fn context_of(state: &ApiState, surface: Surface, arrival: &Arrival, credential: Credential) -> Result<OpCtx, Error> {
     if let Some(found) = arrival.found() {
         return Ok(found);
     }

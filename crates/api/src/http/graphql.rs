@@ -135,7 +135,7 @@ async fn subscribe(
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(&state, &parts.headers)?;
     }
-    let ctx = context_of(&state, Surface::Railway, arrival, &credential).await?;
+    let ctx = context_of(&state, Surface::Railway, arrival, credential).await?;
     if matches!(ctx.principal, Principal::Anonymous) {
         return Err(Error::new(
             Code::Unauthenticated,
@@ -173,7 +173,7 @@ async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Bo
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
     }
-    let ctx = context_of(state, Surface::Galaxy, arrival, &credential).await?;
+    let ctx = context_of(state, Surface::Galaxy, arrival, credential).await?;
     Ok(respond(state.galaxy.execute(ctx, request).await))
 }
 

@@ -177,7 +177,7 @@ async fn begin(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Pa
         return Ok(None);
     }
     // Counted before anything is written: the handler finds what was found out here.
-    let ctx = match context_of(state, surface, arrival, &sent).await {
+    let ctx = match context_of(state, surface, arrival, sent).await {
         Ok(ctx) => ctx,
         Err(error) if error.code == Code::RateLimited => return Err(error),
         Err(_) => return Ok(None),

@@ -227,7 +227,7 @@ async fn enter(state: &ApiState, arrival: &Arrival, parts: &Parts, session: &Ses
 
 async fn end_old(state: &ApiState, arrival: &Arrival, secret: SecretString) {
     let ended = async {
-        let ctx = context_of(state, Surface::Railway, arrival, &Credential::Session(secret)).await?;
+        let ctx = context_of(state, Surface::Railway, arrival, Credential::Session(secret)).await?;
         match &ctx.principal {
             Principal::User(_) => account::session_end(&ctx).await,
             _ => Ok(()),

@@ -10,6 +10,7 @@ use domain::spec::Source;
 use domain::{DeploymentId, EnvironmentId, ServiceId, Tenant};
 use juniper::{GraphQLObject, ID, graphql_object};
 use ops::Opened;
+use ops::deployment::is_kept;
 use serde_json::{Map, Value as Json, json};
 
 use super::connection::connection;
@@ -61,8 +62,8 @@ impl Deployment {
     fn can_redeploy(&self) -> bool {
         self.row.artifact.is_some() || self.row.source_blob.is_some()
     }
-    fn can_rollback(&self) -> bool {
-        self.row.artifact.is_some() && matches!(self.row.status, Status::Removing | Status::Removed)
+    fn can_rollback(&self, ctx: &Ctx) -> bool {
+        matches!(self.row.status, Status::Removing | Status::Removed) && is_kept(&ctx.op.ops, &self.row)
     }
     fn created_at(&self) -> DateTime {
         DateTime(self.row.created_at)

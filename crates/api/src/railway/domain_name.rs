@@ -285,7 +285,7 @@ pub(crate) fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) ->
 pub(crate) fn custom_domain_update(ctx: &Ctx, environment: &str, id: &str, target_port: Option<i32>) -> Result<bool, Fault> {
     let environment = inputs::id("Environment", environment, EnvironmentId)?;
     let within = Within { kind: DomainKind::Custom, environment, service: None };
-    let patch = DomainPatch { name: None, target_port: inputs::port(target_port)?.map(Some) };
+    let patch = DomainPatch { name: None, target_port: Some(inputs::port(target_port)?) };
     ctx.wait(ops::domain_name::domain_update(&ctx.op, domain_id(id)?, within, patch))?;
     Ok(true)
 }

@@ -22,6 +22,9 @@ pub(crate) struct DeploymentInstanceExecution {
 }
 
 impl DeploymentInstanceExecution {
+    pub(crate) fn new(row: Execution, deployment: Arc<Deployment>) -> Self {
+        Self { row, deployment }
+    }
     fn cursor(&self) -> String {
         self.row.id.to_string()
     }

@@ -64,6 +64,8 @@ inputs! {
     }
     /// The service in an environment that is to run once.
     DeploymentInstanceExecutionCreateInput { service_instance_id: String }
+    /// The deployment whose runs are watched.
+    DeploymentInstanceExecutionInput { deployment_id: String }
     /// The service in an environment whose runs are wanted.
     DeploymentInstanceExecutionListInput { environment_id: String, service_id: String }
     /// Statuses that are wanted and that are not.

@@ -174,7 +174,8 @@ fn value(measurement: MetricMeasurement, point: &Point) -> Option<f64> {
         MetricMeasurement::DiskUsageGb => used(point.usage.disk / GB).filter(|value| *value > 0.0),
         MetricMeasurement::NetworkRxGb => Some(point.network_rx / GB),
         MetricMeasurement::NetworkTxGb => Some(point.network_tx / GB),
-        MetricMeasurement::BackupUsageGb | MetricMeasurement::MeasurementUnspecified | MetricMeasurement::Unrecognized => None,
+        MetricMeasurement::BackupUsageGb => used(point.usage.backups / GB).filter(|value| *value > 0.0),
+        MetricMeasurement::MeasurementUnspecified | MetricMeasurement::Unrecognized => None,
     }
 }
 
@@ -321,7 +322,8 @@ fn amount(measurement: MetricMeasurement, total: &Total) -> Option<f64> {
         MetricMeasurement::DiskUsageGb => minutes(total.usage.disk / GB),
         MetricMeasurement::NetworkRxGb => Some(total.network_rx / GB),
         MetricMeasurement::NetworkTxGb => Some(total.network_tx / GB),
-        MetricMeasurement::BackupUsageGb | MetricMeasurement::MeasurementUnspecified | MetricMeasurement::Unrecognized => None,
+        MetricMeasurement::BackupUsageGb => minutes(total.usage.backups / GB),
+        MetricMeasurement::MeasurementUnspecified | MetricMeasurement::Unrecognized => None,
     }
 }
 

@@ -129,7 +129,7 @@ impl Mutation {
     fn custom_domain_issue_certificate(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         super::domain_name::custom_domain_issue_certificate(ctx, &id)
     }
-    /// Changes the port behind a domain of the user's own.
+    /// Changes the port behind a domain of the user's own; without one it is the service's again.
     fn custom_domain_update(ctx: &Ctx, environment_id: String, id: String, target_port: Option<i32>) -> Result<bool, Fault> {
         super::domain_name::custom_domain_update(ctx, &environment_id, &id, target_port)
     }
@@ -382,7 +382,9 @@ impl Mutation {
         let (environment, service) = pair(&input.environment_id, &input.service_id)?;
         let domain = id("Domain", &input.service_domain_id, DomainId)?;
         let within = Within { kind: DomainKind::Service, environment, service: Some(service) };
-        let patch = DomainPatch { name: Some(input.domain), target_port: port(input.target_port)?.map(Some) };
+        // Clients with generated types send 0 where they name no port.
+        let target_port = port(input.target_port.filter(|port| *port != 0))?.map(Some);
+        let patch = DomainPatch { name: Some(input.domain), target_port };
         ctx.wait(ops::domain_name::domain_update(&ctx.op, domain, within, patch))?;
         Ok(true)
     }

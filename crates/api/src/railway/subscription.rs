@@ -2,20 +2,22 @@
 //!
 //! A resolver here runs twice or more (see [`Ctx::event`]): once to open the stream, then for each event to answer with it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::deployment::DeploymentStatus;
 use domain::log::LogLine;
 use domain::log::filter::Filter;
-use domain::{DeploymentId, EnvironmentId};
+use domain::{DeploymentId, EnvironmentId, WorkspaceId};
 use futures::{Stream, StreamExt};
-use juniper::graphql_object;
+use juniper::{GraphQLObject, ID, graphql_object};
 use ops::{OpCtx, Opened};
 use telemetry::{LogScope, Replay};
 
 use super::deployment::{Deployment, DeploymentEvent};
+use super::execution::DeploymentInstanceExecution;
 use super::http_log::HttpLog;
-use super::inputs::id;
+use super::inputs::{DeploymentInstanceExecutionInput, id};
 use super::log::{Log, Window, following};
 use crate::graphql::{Ctx, Events, Fault, Scalar};
 
@@ -27,7 +29,9 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) enum Event {
     Deployment(Box<Opened<domain::deployment::Deployment>>),
     Step(Box<domain::deployment::DeploymentEvent>),
+    Run(Box<DeploymentInstanceExecution>),
     Logs(Vec<LogLine>),
+    Workspace(WorkspaceId),
 }
 
 fn wrong_event() -> Fault {
@@ -37,7 +41,7 @@ fn wrong_event() -> Fault {
 fn logs(event: Event) -> Result<Vec<Log>, Fault> {
     match event {
         Event::Logs(lines) => Ok(lines.into_iter().map(Log).collect()),
-        Event::Deployment(_) | Event::Step(_) => Err(wrong_event()),
+        _ => Err(wrong_event()),
     }
 }
 
@@ -83,6 +87,13 @@ fn paced(watched: impl Stream<Item = domain::deployment::Deployment> + Send) -> 
     }
 }
 
+/// That a workspace has changed.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct WorkspaceChange {
+    workspace_id: ID,
+}
+
 /// The root of subscriptions.
 pub struct Subscription;
 
@@ -110,7 +121,7 @@ impl Subscription {
         })?;
         match event {
             Event::Deployment(opened) => Ok(Deployment::new(ctx, *opened)),
-            Event::Step(_) | Event::Logs(_) => Err(wrong_event()),
+            _ => Err(wrong_event()),
         }
     }
     /// The steps of a deployment: those so far, then each new one and each that ends.
@@ -122,7 +133,21 @@ impl Subscription {
         })?;
         match event {
             Event::Step(row) => Ok(DeploymentEvent(*row)),
-            Event::Deployment(_) | Event::Logs(_) => Err(wrong_event()),
+            _ => Err(wrong_event()),
+        }
+    }
+    /// The runs of a deployment with a schedule: the newest so far, then each new one and each that changes.
+    fn deployment_instance_executions(ctx: &Ctx, input: DeploymentInstanceExecutionInput) -> Result<DeploymentInstanceExecution, Fault> {
+        let deployment = id("Deployment", &input.deployment_id, DeploymentId)?;
+        let event = ctx.event(|| async {
+            let found = Arc::new(ops::deployment::deployment_get(&ctx.op, deployment).await?.row);
+            let watched = ops::execution::deployment_instance_executions_watch(&ctx.op, deployment).await?;
+            let run = move |row| Event::Run(Box::new(DeploymentInstanceExecution::new(row, found.clone())));
+            Ok(watched.map(run).boxed())
+        })?;
+        match event {
+            Event::Run(run) => Ok(*run),
+            _ => Err(wrong_event()),
         }
     }
     /// The log of a deployment's app: the lines so far, then each new one.
@@ -175,7 +200,19 @@ impl Subscription {
         })?;
         match event {
             Event::Logs(lines) => Ok(lines.into_iter().map(HttpLog::new).collect()),
-            Event::Deployment(_) | Event::Step(_) => Err(wrong_event()),
+            _ => Err(wrong_event()),
+        }
+    }
+    /// That something in a workspace is not what it was: once now, and after each change. Who shows it asks again.
+    fn workspace_changes(ctx: &Ctx, workspace_id: String) -> Result<WorkspaceChange, Fault> {
+        let workspace = id("Workspace", &workspace_id, WorkspaceId)?;
+        let event = ctx.event(|| async {
+            let watched = ops::workspace::workspace_watch(&ctx.op, workspace).await?;
+            Ok(watched.map(move |()| Event::Workspace(workspace)).boxed())
+        })?;
+        match event {
+            Event::Workspace(id) => Ok(WorkspaceChange { workspace_id: ID::from(id.to_string()) }),
+            _ => Err(wrong_event()),
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use store::{Change, UsageAdd};
 use telemetry::metrics::Measured;
 
+use crate::server::away_from_midnight;
 use crate::world::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,6 +275,7 @@ async fn what_a_workspace_has_used_is_told_by_project() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_is_told_with_what_is_used_of_it() {
+    away_from_midnight().await;
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;
     let ann = world.bearer(&estate.person.token).await;

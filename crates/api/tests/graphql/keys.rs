@@ -1,7 +1,12 @@
 //! Keys over HTTP: made, used and revoked through the API; requests that are sent again.
 
+use domain::account::Plan;
+use domain::key::{ApiKey, KeyKind, KeyLimits};
+use domain::{ApiKeyId, Tenant, Timestamp};
 use futures::future::join_all;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use store::Change;
 
 use crate::world::{Estate, World};
 
@@ -124,6 +129,78 @@ async fn keys_of_other_kinds_are_made_the_same_way() {
     assert!(code == "PLAN_LIMIT" && text.contains("Professional"), "{text}");
 }
 
+async fn make_professional(world: &World, estate: &Estate) {
+    let (store, tenant) = (&world.server.ops.store, Tenant::system(estate.workspace));
+    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
+    row.plan = Plan::Professional;
+    store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
+}
+
+/// The header with which a key of the kind is sent that belongs to the person, their workspace or their environment.
+async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, String) {
+    let (secret, hash, display) = ops::new_secret(kind);
+    let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);
+    let key = ApiKey {
+        id: ApiKeyId::generate(),
+        kind,
+        user_id: estate.person.user.id,
+        workspace_id: (!own).then_some(estate.workspace),
+        project: (kind == KeyKind::Project).then_some((estate.person.project, estate.person.environment)),
+        label: "made by hand".into(),
+        display,
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        last_used_address: None,
+        created_at: Timestamp::now(),
+    };
+    world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
+    match kind {
+        KeyKind::Project => ("Project-Access-Token", secret.expose_secret().to_owned()),
+        KeyKind::Galaxy => ("galaxy-api-key", secret.expose_secret().to_owned()),
+        _ => ("Authorization", format!("Bearer {}", secret.expose_secret())),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_opens_its_doors_and_at_the_others_is_told_what_they_need() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    make_professional(&world, &estate).await;
+    let typename = br#"{"query":"{ __typename }"}"#.as_slice();
+    for (kind, opens) in [
+        (KeyKind::Account, [true, true, true]),
+        (KeyKind::Workspace, [true, true, true]),
+        (KeyKind::Project, [true, false, false]),
+        (KeyKind::Galaxy, [false, true, false]),
+        (KeyKind::Flow, [false, false, true]),
+        (KeyKind::OAuthAccess, [true, true, true]),
+        (KeyKind::OAuthRefresh, [false, false, false]),
+    ] {
+        let (name, value) = sent(&world, &estate, kind).await;
+        let headers = [(name, value.as_str()), ("Content-Type", "application/json")];
+        let doors = [
+            ("POST", "/graphql/v2", typename, "`Project-Access-Token`"),
+            ("POST", "/graphql", typename, "`galaxy-api-key`"),
+            ("GET", "/api/v1/workflows", b"".as_slice(), "`gx_…`"),
+        ];
+        for ((method, path, body, needed), opens) in doors.into_iter().zip(opens) {
+            let reply = world.server.call(method, path, &headers, body).await;
+            let answer = reply.json();
+            if opens {
+                assert!(reply.status == 200 && answer["errors"].is_null() && answer["error"].is_null(), "{kind:?}, {path}: {answer}");
+                continue;
+            }
+            let told = answer["errors"][0]["message"].as_str().or(answer["error"].as_str());
+            let told = told.unwrap_or_else(|| panic!("{kind:?} opened {path}: {answer}"));
+            assert!(told.contains(kind.label()) && told.contains(needed), "{kind:?}, {path}: {told}");
+            assert_eq!(reply.status, if method == "GET" { 401 } else { 200 }, "{kind:?}, {path}: {told}");
+            assert!(answer["data"].is_null() && !told.contains(&value), "{answer}");
+        }
+    }
+}
+
 fn create(label: &str) -> String {
     format!("mutation {{ apiKeyCreate(input: {{kind: ACCOUNT, label: \"{label}\"}}) {{ key apiKey {{ id }} }} }}")
 }
@@ -190,11 +267,7 @@ async fn workflows_and_galaxys_operations_are_repeated_the_same_way() {
     let listed = world.server.call("GET", "/api/v1/workflows", &headers, b"").await.text();
     assert_eq!((listed.matches("\"once\"").count(), listed.matches("\"other\"").count()), (1, 0), "{listed}");
 
-    let tenant = domain::Tenant::system(estate.workspace);
-    let store = &world.server.ops.store;
-    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
-    row.plan = domain::account::Plan::Professional;
-    store.commit(tenant, vec![store::Change::WorkspaceUpdate(row)]).await.unwrap();
+    make_professional(&world, &estate).await;
     // A failure is an answer too.
     let kill = r#"{"query": "mutation { killContainer(appId: \"nothing\", containerId: \"nothing\") { __typename } }"}"#;
     let (status, replayed, answer) = send("/graphql", "g1", kill).await;

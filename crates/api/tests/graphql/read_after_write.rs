@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
+mod provider;
+
 /// A person with a project of their own that is empty but for its environment.
 struct Place {
     world: World,

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use api::graphql::Engine;
-use domain::Timestamp;
 use domain::deployment::DeploymentStatus as Status;
-use domain::deployment::EventStep;
+use domain::deployment::{EventStep, Execution, ExecutionStatus};
 use domain::log::{LogKind, Severity};
 use domain::rate::Limits;
+use domain::{Tenant, Timestamp};
 use futures::{SinkExt, StreamExt};
 use ops::auth::Surface;
 use ops::limit::{LimitRules, Limiter};
 use serde_json::{Value, json};
+use store::Change;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -137,6 +138,39 @@ async fn a_deployment_is_watched_as_up_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_runs_of_a_schedule_are_watched() {
+    let (world, estate) = start().await;
+    let (ctx, ann) = (world.server.ctx(&estate.person.token).await, world.bearer(&estate.person.token).await);
+    let set = format!("mutation {{ serviceInstanceUpdate(serviceId: \"{}\", input: {{cronSchedule: \"0 4 1 1 *\"}}) }}", estate.service);
+    world.data(&ann, &set, Value::Null).await;
+    let scheduled = world.deploy(&ctx, &estate.person, Some(estate.service)).await;
+    world.moved(estate.workspace, scheduled, Status::Initializing, Status::Success, None).await;
+    let run = async || {
+        let instance = estate.service_instance;
+        ops::execution::deployment_instance_execution_create(&world.server.ctx(&estate.person.token).await, instance).await.unwrap()
+    };
+    let first = run().await;
+    let mut socket = Socket::ready(&world, &estate.person.token).await;
+    let query =
+        "subscription R($id: String!) { deploymentInstanceExecutions(input: {deploymentId: $id}) { id status exitCode deploymentMeta } }";
+    socket.subscribe("0", query, json!({"id": scheduled.to_string()})).await;
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"]), (&json!(first.id.to_string()), &json!("CREATED")));
+    assert_eq!(seen["deploymentMeta"]["serviceManifest"]["deploy"]["cronSchedule"], json!("0 4 1 1 *"));
+    // What the engine would write down at its end.
+    let at = Some(Timestamp::now());
+    let ended = Execution { status: ExecutionStatus::Exited, exit_code: Some(0), completed_at: at, ..first.clone() };
+    let tenant = Tenant::system(estate.workspace);
+    world.server.ops.store.commit(tenant, vec![Change::ExecutionUpdate(ended)]).await.unwrap();
+    world.server.ops.signals.deployment_changed(scheduled);
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"], &seen["exitCode"]), (&json!(first.id.to_string()), &json!("EXITED"), &json!(0)));
+    let second = run().await;
+    let seen = socket.next("0").await["deploymentInstanceExecutions"].clone();
+    assert_eq!((&seen["id"], &seen["status"]), (&json!(second.id.to_string()), &json!("CREATED")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_build_log_ends_after_its_deployment_is_decided_and_not_before() {
     let (world, estate) = start().await;
     world.log(&estate, LogKind::Build, &[(Severity::Info, "one")]).await;
@@ -205,6 +239,34 @@ async fn the_protocol_is_kept() {
     }
     socket.subscribe("s32", DEPLOYMENT, id).await;
     assert_eq!(socket.receive().await["payload"][0]["extensions"]["code"], json!("TOO_COMPLEX"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_tells_that_something_in_it_has_changed() {
+    const CHANGES: &str = "subscription Changes($id: String!) { workspaceChanges(workspaceId: $id) { workspaceId } }";
+    let (world, estate) = start().await;
+    let other = world.estate("bob@x.test").await;
+    let told = |of: &Estate| json!({"workspaceChanges": {"workspaceId": of.workspace.to_string()}});
+    let (mut socket, mut foreign) = (Socket::ready(&world, &estate.person.token).await, Socket::ready(&world, &other.person.token).await);
+    for (socket, of) in [(&mut socket, &estate), (&mut foreign, &other)] {
+        socket.subscribe("0", CHANGES, json!({"id": of.workspace.to_string()})).await;
+        assert_eq!(socket.next("0").await, told(of));
+    }
+    // What the engine does, and what a person does.
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Building, None).await;
+    assert_eq!(socket.next("0").await, told(&estate));
+    let rename = "mutation P($id: String!, $name: String) { projectUpdate(id: $id, input: {name: $name}) { name } }";
+    for name in ["second", "third"] {
+        let of = json!({"id": other.person.project.to_string(), "name": name});
+        world.data(&world.bearer(&other.person.token).await, rename, of).await;
+        assert_eq!(foreign.next("0").await, told(&other));
+    }
+    // What a stranger was told of twice was not told here.
+    socket.send(json!({"type": "ping"})).await;
+    assert_eq!(socket.receive().await["type"], json!("pong"));
+    let of = json!({"id": estate.person.project.to_string(), "name": "second"});
+    world.data(&world.bearer(&estate.person.token).await, rename, of).await;
+    assert_eq!(socket.next("0").await, told(&estate));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -390,9 +390,15 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Subscription.buildLogs", Read, "subscription { buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.deployment", Read, "subscription { deployment(id: \"$deployment\") { id } }"),
     ("Subscription.deploymentEvents", Read, "subscription { deploymentEvents(id: \"$deployment\") { id } }"),
+    (
+        "Subscription.deploymentInstanceExecutions",
+        Read,
+        "subscription { deploymentInstanceExecutions(input: {deploymentId: \"$deployment\"}) { id } }",
+    ),
     ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
     ("Subscription.httpLogs", Read, "subscription { httpLogs(deploymentId: \"$deployment\") { path } }"),
+    ("Subscription.workspaceChanges", Read, "subscription { workspaceChanges(workspaceId: \"$workspace\") { workspaceId } }"),
     // At the end: the viewer's walk is over once they have left.
     ("Mutation.workspaceLeave", Self_, "mutation { workspaceLeave(id: \"$workspace\") }"),
 ];

@@ -64,10 +64,7 @@ impl Server {
 
     /// With limits. What is counted by the day begins anew at midnight, so that no such server starts shortly before it.
     pub(crate) async fn start_limited(limits: Limiter) -> Self {
-        let left = 86_400 - Timestamp::now().as_second().rem_euclid(86_400);
-        if left < 120 {
-            tokio::time::sleep(Duration::from_secs(u64::try_from(left).unwrap() + 1)).await;
-        }
+        away_from_midnight().await;
         Self::start_as(limits, ShellTimes::default()).await
     }
 
@@ -197,6 +194,14 @@ impl Server {
     pub(crate) async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap().unwrap();
+    }
+}
+
+/// What is counted for a day begins anew at midnight, UTC: whoever looks at it does not begin in the minute before.
+pub(crate) async fn away_from_midnight() {
+    let left = 86_400 - Timestamp::now().as_second() % 86_400;
+    if left <= 60 {
+        tokio::time::sleep(Duration::from_secs(left.unsigned_abs())).await;
     }
 }
 

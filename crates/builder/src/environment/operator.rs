@@ -97,7 +97,7 @@ impl Operator {
             let value = found.without_credentials(value, credentials);
             found.variables.insert(name.clone(), value);
         }
-        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let home = std::env::home_dir();
         if let Some(home) = &home {
             for (file, form) in FILES {
                 let text = found.file(&home.join(file), form, credentials)?;

@@ -58,7 +58,7 @@ impl Place {
             sealed: vec![],
             user: is_root().then_some(USER),
             mirror_credentials: false,
-            limits: BuildLimits { seconds: 60, ..BuildLimits::default() },
+            limits: BuildLimits::default(),
             previous: None,
         };
         Self { dir, request }

@@ -42,6 +42,7 @@ prop_compose! {
                 regions,
                 cron_schedule: flags[1].then(|| "0 3 * * *".into()),
                 cron_in_source: false,
+                in_source: None,
                 sleep_application: flags[0],
                 overlap_seconds,
                 draining_seconds,

@@ -51,12 +51,13 @@ pub const APP_PLAN: &str = "app_plan";
 const CONNECTION: &str = "A new connection";
 
 /// Verbs of the audit log, and what Galaxy calls them.
-const KINDS: [(&str, ActivityKind); 29] = [
+const KINDS: [(&str, ActivityKind); 30] = [
     ("deployment_create", kind("appDeploy", "App deployed")),
     ("deployment_redeploy", kind("appDeploy", "App deployed")),
     ("service_instance_redeploy", kind("appDeploy", "App deployed")),
     ("deployment_built", kind("appBuildSuccess", "Build succeeded")),
     ("deployment_build_failed", kind("appBuildFailedPermanently", "Build failed permanently")),
+    ("deployment_build_retried", kind("appBuildFailedTemporarily", "Build failed temporarily")),
     ("deployment_succeeded", kind("appDeploySuccess", "Deploy succeeded")),
     ("deployment_failed", kind("appDeployFailed", "Deploy failed")),
     ("deployment_cancel", kind("appDeployAbort", "Deploy aborted")),
@@ -124,6 +125,7 @@ impl ActivityKind {
             "appDeploy" => format!("{who} initiated deploy for {host}"),
             "appBuildSuccess" => format!("{who} successfully built {host}"),
             "appBuildFailedPermanently" => format!("Build failed for {host}: {}", text("reason")),
+            "appBuildFailedTemporarily" => format!("Build failed for {host} and is tried again: {}", text("reason")),
             "appDeploySuccess" => format!("{who} successfully deployed {host}"),
             "appDeployFailed" => format!("Deploy failed for {host}: {}", text("reason")),
             "appDeployAbort" => format!("{who} aborted the deploy of {host}"),
@@ -247,6 +249,7 @@ mod tests {
             ("service_instance_redeploy", json!({}), "alice initiated deploy for a.example.com"),
             ("deployment_built", reason(), "alice successfully built a.example.com"),
             ("deployment_build_failed", reason(), "Build failed for a.example.com: it did not answer"),
+            ("deployment_build_retried", reason(), "Build failed for a.example.com and is tried again: it did not answer"),
             ("deployment_succeeded", reason(), "alice successfully deployed a.example.com"),
             ("deployment_failed", reason(), "Deploy failed for a.example.com: it did not answer"),
             ("deployment_cancel", json!({}), "alice aborted the deploy of a.example.com"),
@@ -323,6 +326,7 @@ mod tests {
             "App scaled",
             "App unavailable",
             "Build failed permanently",
+            "Build failed temporarily",
             "Container unhealthy",
             "Deploy failed",
             "Trigger add containers limit error",

@@ -109,6 +109,12 @@ pub struct Catalogue(IndexMap<String, NodeType>);
 /// The type that keeps a copy of a file; uploads by address are runs of it.
 pub const FETCH_FILE: &str = "fetch_file";
 
+/// Types whose inputs may refer to variables of the environment that [`ENVIRONMENT`] names.
+pub const REFERRING: [&str; 2] = ["http_request", "notify"];
+
+/// The input that names an environment.
+pub const ENVIRONMENT: &str = "environment_id";
+
 /// The type whose model is an input, for endpoints of which nobody has said what stands behind which key.
 pub const LLM: &str = "llm";
 
@@ -322,6 +328,7 @@ fn outside() -> Vec<NodeType> {
                 field("headers", Any, Form::Json, "An object of headers"),
                 field("body", Any, Form::Json, "Text as it is; anything else as JSON"),
                 field("fail_on_error", Boolean, Form::Switch, "Whether a status of 400 and above fails the node").or("true"),
+                variables(),
             ],
         )
         .gives(&[("body", Any), ("status", Number), ("headers", Any)])
@@ -409,7 +416,13 @@ fn platform(key: &'static str, name: &'static str, description: &'static str, in
 const ID: Form = Form::Text(100);
 
 fn environment() -> Input {
-    field("environment_id", Text, ID, "The environment's id").required()
+    field(ENVIRONMENT, Text, ID, "The environment's id").required()
+}
+
+/// Of the types of [`REFERRING`].
+fn variables() -> Input {
+    let text = "An environment's id: the other inputs may then say ${{shared.NAME}} or ${{service.NAME}}, and its variables are put in";
+    field(ENVIRONMENT, Text, ID, text)
 }
 
 fn service() -> Input {
@@ -470,7 +483,11 @@ fn environments() -> Vec<NodeType> {
             "notify",
             "Notify",
             "Sends a message to an address that takes Slack's form of webhooks",
-            vec![field("url", Text, TEXT, "The webhook's address").required(), field("text", Text, TEXT, "The message").required()],
+            vec![
+                field("url", Text, TEXT, "The webhook's address").required(),
+                field("text", Text, TEXT, "The message").required(),
+                variables(),
+            ],
         ),
     ]
 }

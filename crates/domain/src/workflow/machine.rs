@@ -228,6 +228,18 @@ impl Progress {
         out
     }
 
+    /// Whether an input of a node is as the graph says: neither the caller nor an edge has put something in its place.
+    #[must_use]
+    pub fn is_told(&self, at: usize, name: &str) -> bool {
+        let node = self.node(at);
+        let given = self.values.get(&node.id).and_then(Value::as_object).is_some_and(|given| given.contains_key(name));
+        let brings = |edge: &usize| {
+            let handle = &self.graph.edges[*edge].target_handle;
+            handle.strip_prefix("in:").unwrap_or(handle) == name && self.brought(*edge).is_some()
+        };
+        node.data.inputs.contains_key(name) && !given && !self.incoming[at].iter().any(brings)
+    }
+
     /// What a node is given: the type's defaults, what it was told, what the caller set, and above all what edges bring.
     ///
     /// # Errors

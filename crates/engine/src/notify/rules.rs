@@ -14,6 +14,9 @@ use store::StoreError;
 use super::{Names, message};
 use crate::Shared;
 
+/// An entry and what it tells.
+type Entry<'a> = (&'a Activity, NoticeEvent);
+
 /// A message for each channel of each rule that wants to hear of an entry.
 pub(super) async fn messages(
     shared: &Shared,
@@ -21,22 +24,22 @@ pub(super) async fn messages(
     activities: &[Activity],
     names: &mut Names,
 ) -> Result<Vec<Delivery>, StoreError> {
-    let told: Vec<(&Activity, NoticeEvent)> =
-        activities.iter().filter_map(|activity| Some((activity, NoticeEvent::of(activity)?))).collect();
+    let told: Vec<Entry<'_>> = activities.iter().filter_map(|activity| Some((activity, NoticeEvent::of(activity)?))).collect();
     if told.is_empty() {
         return Ok(vec![]);
     }
     let rules = shared.ops.store.notification_rules(tenant).await?;
+    let wants = |rule: &NotificationRule, (activity, event): &Entry<'_>| rule.wants(*event, activity.project_id);
+    let wanted: Vec<Entry<'_>> = told.into_iter().filter(|one| rules.iter().any(|rule| wants(rule, one))).collect();
+    if wanted.is_empty() {
+        return Ok(vec![]);
+    }
+    let known = Known::read(shared, tenant, &wanted).await?;
     let mut deliveries = vec![];
-    for (activity, event) in told {
-        let wanting: Vec<&NotificationRule> = rules.iter().filter(|rule| rule.wants(event, activity.project_id)).collect();
-        if wanting.is_empty() {
-            continue;
-        }
+    for one in &wanted {
         // Of what was deleted meanwhile there is nothing to tell any more.
-        let Some(about) = About::find(shared, tenant, activity).await? else { continue };
-        let notice = about.notice(activity, event);
-        for rule in wanting.into_iter().filter(|rule| rule.covers(&about.environment)) {
+        let Some(notice) = known.notice(one) else { continue };
+        for rule in rules.iter().filter(|rule| wants(rule, one) && rule.covers(notice.environment)) {
             for channel in &rule.channels {
                 let (target, body) = match &channel.config {
                     ChannelConfig::Webhook { url, secret } => {
@@ -45,7 +48,7 @@ pub(super) async fn messages(
                     }
                     ChannelConfig::Email { to } => {
                         let to = if to.is_empty() { names.members(shared, tenant).await? } else { to.clone() };
-                        let body = format!("{}\n\n{}\n", notice.sentence(), page(shared, &about));
+                        let body = format!("{}\n\n{}\n", notice.sentence(), page(shared, &notice));
                         (Target::Mail { to, subject: notice.title() }, body)
                     }
                 };
@@ -57,39 +60,50 @@ pub(super) async fn messages(
 }
 
 /// Where people see the deployment.
-fn page(shared: &Shared, about: &About) -> String {
+fn page(shared: &Shared, notice: &Notice<'_>) -> String {
     let base = shared.ops.settings.dashboard_url.trim_end_matches('/');
-    let About { project, environment, service, deployment, .. } = about;
+    let Notice { project, environment, service, deployment, .. } = notice;
     format!("{base}/p/{}/{}/s/{}/deployments/{}", project.id, environment.id, service.id, deployment.id)
 }
 
-/// What an entry is about.
-struct About {
-    workspace: Workspace,
-    project: Project,
-    environment: Environment,
-    service: Service,
-    deployment: Deployment,
+/// What entries are about, read in one statement for all of a kind.
+struct Known {
+    workspace: Option<Workspace>,
+    projects: Vec<Project>,
+    environments: Vec<Environment>,
+    services: Vec<Service>,
+    deployments: Vec<Deployment>,
 }
 
-impl About {
-    async fn find(shared: &Shared, tenant: Tenant, activity: &Activity) -> Result<Option<Self>, StoreError> {
+impl Known {
+    async fn read(shared: &Shared, tenant: Tenant, told: &[Entry<'_>]) -> Result<Self, StoreError> {
         let store = &shared.ops.store;
-        let Ok(id) = activity.subject.parse::<DeploymentId>() else { return Ok(None) };
-        let Some(deployment) = store.deployment(id).await?.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
-        let workspace = store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant));
-        let project = store.project(deployment.project_id).await?.and_then(|sealed| sealed.open(tenant));
-        let environment = store.environment(deployment.environment_id).await?.and_then(|sealed| sealed.open(tenant));
-        let service = store.service(deployment.service_id).await?.and_then(|sealed| sealed.open(tenant));
-        let (Some(workspace), Some(project), Some(environment), Some(service)) = (workspace, project, environment, service) else {
-            return Ok(None);
-        };
-        Ok(Some(Self { workspace, project, environment, service, deployment }))
+        let ids: Vec<DeploymentId> = told.iter().filter_map(|(activity, _)| activity.subject.parse().ok()).collect();
+        let deployments = store.deployments_by_id(tenant, &ids).await?;
+        let projects: Vec<_> = deployments.iter().map(|deployment| deployment.project_id).collect();
+        let environments: Vec<_> = deployments.iter().map(|deployment| deployment.environment_id).collect();
+        let services: Vec<_> = deployments.iter().map(|deployment| deployment.service_id).collect();
+        Ok(Self {
+            workspace: store.workspace(tenant.workspace()).await?.and_then(|sealed| sealed.open(tenant)),
+            projects: store.projects_by_id(tenant, &projects).await?,
+            environments: store.environments_by_id(tenant, &environments).await?,
+            services: store.services_by_id(tenant, &services).await?,
+            deployments,
+        })
     }
 
-    fn notice<'a>(&'a self, activity: &'a Activity, event: NoticeEvent) -> Notice<'a> {
-        let Self { workspace, project, environment, service, deployment } = self;
-        let reason = activity.data.get("reason").and_then(serde_json::Value::as_str);
-        Notice { event, at: activity.created_at, reason, workspace, project, environment, service, deployment }
+    fn notice<'a>(&'a self, (activity, event): &Entry<'a>) -> Option<Notice<'a>> {
+        let id: DeploymentId = activity.subject.parse().ok()?;
+        let deployment = self.deployments.iter().find(|deployment| deployment.id == id)?;
+        Some(Notice {
+            event: *event,
+            at: activity.created_at,
+            reason: activity.data.get("reason").and_then(serde_json::Value::as_str),
+            workspace: self.workspace.as_ref()?,
+            project: self.projects.iter().find(|project| project.id == deployment.project_id)?,
+            environment: self.environments.iter().find(|environment| environment.id == deployment.environment_id)?,
+            service: self.services.iter().find(|service| service.id == deployment.service_id)?,
+            deployment,
+        })
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::delivery::Delivery;
-use domain::workflow::catalogue::{Catalogue, Effect};
+use domain::variable::refers;
+use domain::workflow::catalogue::{Catalogue, ENVIRONMENT, Effect, REFERRING};
 use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
-use domain::workflow::run::{NodeRun, Run, RunStatus};
+use domain::workflow::run::{NodeRun, Run, RunStatus, Subject};
 use domain::workflow::{Policy, is_scaffold};
 use domain::{NodeRunId, Tenant, Timestamp};
 use futures::FutureExt as _;
@@ -16,6 +17,7 @@ use jiff::SignedDuration;
 use ops::run::Teller;
 use serde_json::{Map, Value};
 use store::{Change, RunChange, StoreError};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +49,8 @@ struct Landed {
     at: usize,
     row: NodeRun,
     outcome: Result<Given, Failure>,
+    /// What it had of a node that is performed only so often at once.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 struct Execution<'a> {
@@ -275,12 +279,13 @@ impl Execution<'_> {
         }
         let input = match self.progress.input(at, &self.catalogue) {
             Ok(input) => input,
-            Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)) }).await,
+            Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)), turn: None }).await,
         };
         self.kept = self.kept.saturating_sub(before) + weight_of(&input);
-        row.status = RunStatus::Running;
         row.input = Some(Value::Object(input.clone()));
         let node = self.progress.node(at);
+        let at_once = node.data.policy.concurrency;
+        row.status = if at_once.is_some() { RunStatus::Queued } else { RunStatus::Running };
         let kind = self.catalogue.get(&node.kind).map_or_else(|| node.kind.clone(), |kind| kind.key.to_string());
         if let Some(until) = waits(&row, node.data.policy, &kind, &input).filter(|until| *until > Timestamp::now()) {
             self.pending.insert(at, row.clone());
@@ -290,30 +295,42 @@ impl Execution<'_> {
         row.attempts += 1;
         row.finished_at = None;
         if row.attempts > row.failures + INTERRUPTIONS {
-            return self.landed(Landed { at, row, outcome: Err(Failure::once("the server ended too often while it ran")) }).await;
+            let outcome = Err(Failure::once("the server ended too often while it ran"));
+            return self.landed(Landed { at, row, outcome, turn: None }).await;
         }
         let (outside, limit) = self.terms(at);
-        if outside || self.resumed {
+        if outside || self.resumed || at_once.is_some() {
             self.pending.insert(at, row.clone());
             self.write(vec![]).await?;
         }
         let node = self.progress.node(at);
-        let at_once = node.data.policy.concurrency;
         let attempt = Attempt {
             flow: self.flow.clone(),
             run: self.run.clone(),
-            kind,
             key: row.id,
             node_id: row.node_id.clone(),
             label: node.data.label.clone(),
+            refers: self.referring(at, &kind, &input),
+            kind,
             input,
         };
         self.flying.spawn(async move {
-            let outcome = AssertUnwindSafe(perform_within(&attempt, limit, at_once)).catch_unwind().await;
-            let panicked = |_| Err(Failure::once("it ended abnormally: this is a fault of Orrery, please report it"));
-            Landed { at, row, outcome: outcome.unwrap_or_else(panicked) }
+            let (outcome, turn) = perform_in_turn(&attempt, limit, at_once).await;
+            Landed { at, row, outcome, turn }
         });
         Ok(())
+    }
+
+    /// The inputs that may refer to variables, as far as it is the workflow that does, and not what came with the run: that is text. One
+    /// node by itself is all its caller's own.
+    fn referring(&self, at: usize, kind: &str, input: &Map<String, Value>) -> Vec<String> {
+        let direct = matches!(self.run.subject, Subject::Node { .. });
+        let is_told = |name: &str| direct || self.progress.is_told(at, name);
+        if !REFERRING.contains(&kind) || !input.contains_key(ENVIRONMENT) || !is_told(ENVIRONMENT) {
+            return vec![];
+        }
+        let names = input.iter().filter(|(name, value)| refers(value) && is_told(name)).map(|(name, _)| name.clone());
+        names.collect()
     }
 
     /// Whether a node reaches outside, and how long an attempt may take.
@@ -352,14 +369,22 @@ impl Execution<'_> {
     }
 
     async fn landed(&mut self, landed: Landed) -> Result<(), StoreError> {
-        let Landed { at, row, outcome } = landed;
-        let now = Timestamp::now();
+        let Landed { at, row, outcome, turn } = landed;
         let outcome = outcome.and_then(bounded);
+        let is_written = turn.is_some() || (outcome.is_ok() && self.terms(at).0);
+        self.judge(at, row, outcome);
+        let written = if is_written { self.write(vec![]).await } else { Ok(()) };
+        // Whoever is next counts what is written.
+        drop(turn);
+        written
+    }
+
+    fn judge(&mut self, at: usize, row: NodeRun, outcome: Result<Given, Failure>) {
+        let now = Timestamp::now();
         let failure = match outcome {
             Ok(given) => {
                 let credits = self.flow.shared.ops.settings.flow.price(&row.node_type);
-                self.finish(at, NodeRun { logs: given.logs, error: None, credits, ..row }, given.output, now);
-                return if self.terms(at).0 { self.write(vec![]).await } else { Ok(()) };
+                return self.finish(at, NodeRun { logs: given.logs, error: None, credits, ..row }, given.output, now);
             }
             Err(failure) => failure,
         };
@@ -385,7 +410,6 @@ impl Execution<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     fn finish(&mut self, at: usize, row: NodeRun, output: Map<String, Value>, now: Timestamp) {
@@ -458,12 +482,26 @@ fn milliseconds(pause: u64) -> SignedDuration {
     SignedDuration::from_millis(i64::try_from(pause).unwrap_or(i64::MAX))
 }
 
-/// Performs a node, ended when it takes too long. Its time begins when it has its turn and a worker: waiting for them is not its fault.
-async fn perform_within(attempt: &Attempt, limit: Duration, at_once: Option<u32>) -> Result<Given, Failure> {
-    let _own = match at_once {
-        Some(at_once) => Some(attempt.flow.turns.turn(&attempt.run, &attempt.node_id, at_once).await?),
+/// Performs a node when it has its turn, and gives that back with what became of it.
+async fn perform_in_turn(
+    attempt: &Attempt,
+    limit: Duration,
+    at_once: Option<u32>,
+) -> (Result<Given, Failure>, Option<OwnedSemaphorePermit>) {
+    let turn = match at_once {
+        Some(at_once) => match attempt.flow.turns.turn(attempt, at_once).await {
+            Ok(turn) => Some(turn),
+            Err(failure) => return (Err(failure), None),
+        },
         None => None,
     };
+    let outcome = AssertUnwindSafe(perform_within(attempt, limit)).catch_unwind().await;
+    let panicked = |_| Err(Failure::once("it ended abnormally: this is a fault of Orrery, please report it"));
+    (outcome.unwrap_or_else(panicked), turn)
+}
+
+/// Performs a node, ended when it takes too long. Its time begins when it has a worker: waiting for that is not its fault.
+async fn perform_within(attempt: &Attempt, limit: Duration) -> Result<Given, Failure> {
     let confined = is_confined(&attempt.kind);
     let limit = if confined { limit.min(CONFINED) } else { limit };
     let _place = if confined { Some(attempt.flow.workers.place(attempt.run.workspace_id).await?) } else { None };

@@ -11,6 +11,7 @@ mod picture;
 mod platform;
 mod sql;
 mod template;
+mod variables;
 
 use std::sync::Arc;
 
@@ -59,10 +60,20 @@ pub(crate) struct Attempt {
     /// What its owner calls it.
     pub(crate) label: String,
     pub(crate) input: Map<String, Value>,
+    /// The inputs that may refer to variables.
+    pub(crate) refers: Vec<String>,
 }
 
-/// Performs a node.
+/// Performs a node. What its inputs refer to is known to this attempt alone: what comes back of it is hidden.
 pub(crate) async fn perform(attempt: &Attempt) -> Result<Given, Failure> {
+    if attempt.refers.is_empty() {
+        return act(attempt).await;
+    }
+    let (filled, redactor) = variables::filled(attempt).await?;
+    variables::hidden(act(&filled).await, &redactor)
+}
+
+async fn act(attempt: &Attempt) -> Result<Given, Failure> {
     match attempt.kind.as_str() {
         "condition" => logic::condition(&attempt.input).map_err(Failure::once),
         "merge" => Ok(logic::merge(&attempt.input)),

@@ -94,7 +94,8 @@ async fn ten_thousand_runs_wait_for_their_turn_and_hold_up_nobody() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), all).await.expect("they end");
+    // Reached only by a failure, however slow the machine is.
+    tokio::time::timeout(Duration::from_secs(900), all).await.expect("they end");
     assert_eq!(count(RunStatus::Completed, 10_001).await, 10_000);
     // The same few for each, however many wait.
     let used = app.ops.store.statements() - before;

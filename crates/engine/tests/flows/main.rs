@@ -1,6 +1,7 @@
 //! Runs of workflows: what they give, and that they survive the engine.
 
 mod crowds;
+mod files;
 mod platform;
 mod programs;
 mod starts;

@@ -1,11 +1,17 @@
 //! What nodes compute, and that what users write in them hurts nobody.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
 use domain::workflow::run::RunStatus;
-use domain::workflow::{Graph, Node, NodeData, Position};
+use domain::workflow::{Graph, Node, NodeData, OnError, Policy, Position};
 use domain::{GraphId, UploadId};
-use ops::run::run_cancel;
-use ops::workflow::workflow_get;
+use ops::run::{node_run_start, run_cancel};
+use ops::workflow::{NodeChange, node_update, workflow_get};
 use store::{Change, RunChange, WorkflowChange};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use super::*;
 
@@ -218,7 +224,10 @@ async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
     let (ada, bob) = (app.person("ada@example.com").await, app.person("bob@example.com").await);
     let (busy, quick) = (workflow(&ada).await, workflow(&bob).await);
     for _ in 0..16 {
-        add(&ada, &busy, "javascript", json!({"code": "for (;;) {}"})).await;
+        let node = add(&ada, &busy, "javascript", json!({"code": "for (;;) {}"})).await;
+        // The end of one is followed by the next, so that her run lasts longer than anybody waits for Bob's.
+        let policy = Policy { on_error: OnError::Continue, ..Policy::default() };
+        node_update(&now(&ada), busy.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
     }
     add(&bob, &quick, "javascript", json!({"code": "return 1"})).await;
     let endless = start(&ada, &busy, json!({})).await;
@@ -227,4 +236,42 @@ async fn programs_of_one_workspace_do_not_hold_up_those_of_another() {
     assert_eq!(ended(&app, &bob, run).await.run.status, RunStatus::Completed);
     let view = run_get(&ada, endless, true).await.expect("the run");
     assert_eq!(view.run.status, RunStatus::Running, "every worker was Ada's until her programs had ended: {view:#?}");
+}
+
+/// Whoever looks a name up twice, once to see whether it may be asked and once to ask it, gets two answers from whoever owns the name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_changes_its_answer_leads_a_node_to_no_neighbour() {
+    let open = TcpListener::bind("127.0.0.2:0").await.expect("a port");
+    let port = open.local_addr().expect("its address").port();
+    let neighbour = std::net::TcpListener::bind(("127.0.0.3", port)).expect("the same port next door");
+    neighbour.set_nonblocking(true).expect("a socket");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = open.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nopen").await;
+        }
+    });
+    let questions = Arc::new(AtomicU8::new(0));
+    let counted = questions.clone();
+    let names = engine::Names::told_by(move |name, port| {
+        assert_eq!(name, "rebinding.example");
+        let host = if counted.fetch_add(1, Ordering::SeqCst) == 0 { 2 } else { 3 };
+        vec![SocketAddr::from(([127, 0, 0, host], port))]
+    });
+    let mut app = TestApp::new().await;
+    let allow = vec!["127.0.0.2/32".parse().expect("a network")];
+    app.set_outgoing(engine::OutgoingConfig { allow, names, ..engine::OutgoingConfig::default() });
+    app.start_engine();
+    let ctx = app.person("ada@example.com").await;
+    let asked = async || {
+        let input = map(json!({"url": format!("http://rebinding.example:{port}/")}));
+        let run = node_run_start(&now(&ctx), "http_request", None, input, None, RunSource::Api).await.expect("a run");
+        ended(&app, &ctx, run).await
+    };
+    let view = asked().await;
+    assert_eq!((view.run.status, &output(&view, "http_request")["body"]), (RunStatus::Completed, &json!("open")), "{view:#?}");
+    assert_eq!(questions.load(Ordering::SeqCst), 1, "the address that was looked at is the one that was asked");
+    let error = asked().await.run.error.unwrap_or_default();
+    assert!(error.contains("rebinding.example is not reachable for requests from here: 127.0.0.3"), "{error}");
+    assert!(neighbour.accept().is_err(), "nobody came to the neighbour");
 }

@@ -1,10 +1,12 @@
 //! Runs that outlive their engine, wait for long, are canceled, or have many others beside them.
 
+use std::sync::{Arc, Mutex};
+
 use domain::workflow::Policy;
 use domain::workflow::run::RunStatus;
 use ops::run::run_cancel;
 use ops::workflow::{NodeChange, node_update};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -52,7 +54,7 @@ async fn until_parked(app: &TestApp) {
 async fn wake_parked(app: &TestApp, flow: &Workflow) {
     let (store, far) = (&app.ops.store, Timestamp::now() + jiff::SignedDuration::from_hours(48));
     let share = [(flow.workspace_id, 1)];
-    let taken = store.system_runs_claim(&share, uuid::Uuid::new_v4(), Timestamp::UNIX_EPOCH, far).await.expect("the store");
+    let taken = store.system_runs_claim(&share, 1, uuid::Uuid::new_v4(), Timestamp::UNIX_EPOCH, far).await.expect("the store");
     assert_eq!(taken.len(), 1);
     store.system_runs_expire(Timestamp::now()).await.expect("the store");
     app.ops.signals.ring_runs();
@@ -157,4 +159,73 @@ async fn one_workspace_does_not_hold_up_another() {
     let waiting =
         ops::run::runs(&ada, RunQuery { status: Some(RunStatus::Queued), ..RunQuery::default() }, 500, None).await.expect("a list");
     assert!(!waiting.items.is_empty(), "the other's runs are not all through");
+}
+
+/// A server that refuses so often before it answers, and the keys by which it could tell a repetition.
+async fn refusing(refusal: &'static str, times: usize) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    let keys: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = keys.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                let Ok(letter) = stream.read_u8().await else { break };
+                head.push(char::from(letter));
+            }
+            let key = head.lines().find_map(|line| line.strip_prefix("idempotency-key: "));
+            let count = {
+                let mut kept = kept.lock().expect("no panic");
+                kept.push(key.unwrap_or_default().to_owned());
+                kept.len()
+            };
+            let status = if count <= times { refusal } else { "200 OK" };
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (url, keys)
+}
+
+/// A run of one node with a policy, to its end: what became of it, how often the node was begun, and why it failed.
+async fn with_policy(app: &TestApp, ctx: &OpCtx, url: &str, policy: Policy) -> (RunStatus, u32, String) {
+    let flow = workflow(ctx).await;
+    let node = add(ctx, &flow, "http_request", json!({"url": url, "method": "POST"})).await;
+    node_update(&now(ctx), flow.id, &node, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
+    let run = start(ctx, &flow, json!({})).await;
+    let view = ended(app, ctx, run).await;
+    let row = view.nodes.iter().find(|row| row.node_id == node).expect("its row");
+    (view.run.status, row.attempts, row.error.clone().unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_tried_as_often_as_its_policy_says() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    for (refusal, refusals, retries, status, attempts) in [
+        ("503 Later", 2, 2, RunStatus::Completed, 3),
+        ("503 Later", 2, 1, RunStatus::Failed, 2),
+        // Another attempt would meet it again.
+        ("404 Nothing", 1, 2, RunStatus::Failed, 1),
+    ] {
+        let (url, keys) = refusing(refusal, refusals).await;
+        let policy = Policy { retries, backoff_ms: 1, ..Policy::default() };
+        let (ended, begun, error) = with_policy(&app, &ctx, &url, policy).await;
+        assert_eq!((ended, begun), (status, attempts), "{refusal}, {retries} retries: {error}");
+        let keys = keys.lock().expect("no panic").clone();
+        assert!(keys.len() == attempts as usize && keys.iter().all(|key| !key.is_empty() && *key == keys[0]), "{keys:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_ends_with_its_time() {
+    let app = TestApp::started().await;
+    let ctx = app.person("ada@example.com").await;
+    // Connections are taken, and nothing is said.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", silent.local_addr().expect("its address"));
+    let policy = Policy { retries: 1, backoff_ms: 1, timeout_ms: Some(200), ..Policy::default() };
+    let (status, attempts, error) = with_policy(&app, &ctx, &url, policy).await;
+    assert_eq!((status, attempts, error.as_str()), (RunStatus::Failed, 2, "it took longer than 200 ms"));
 }

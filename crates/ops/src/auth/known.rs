@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use domain::activity::Activity;
 use domain::key::ApiKey;
-use domain::{ApiKeyId, Timestamp};
+use domain::{ApiKeyId, Tenant, Timestamp};
 
 use super::{NOTE_USE, leaves_traces, place_of};
 use crate::context::Principal;
+use crate::drawn::Drawn;
 
 /// Keys that are remembered at the most.
 const MAX_KNOWN: usize = 10_000;
@@ -21,10 +23,9 @@ const NOTE_REFUSAL: i64 = 3_600;
 /// changed role or a deleted account holds from the next request on, whichever process made it.
 #[derive(Default)]
 pub struct Principals {
-    known: Mutex<HashMap<[u8; 32], Known>>,
+    known: Mutex<HashMap<[u8; 32], Known, Drawn>>,
     seen: Mutex<HashSet<(ApiKeyId, u64)>>,
-    /// When a refusal of a key was written down last, and how many there were since.
-    refused: Mutex<HashMap<ApiKeyId, (Timestamp, u64)>>,
+    refused: Mutex<HashMap<ApiKeyId, Refused>>,
     hasher: RandomState,
 }
 
@@ -37,6 +38,19 @@ struct Known {
     address: Option<Box<str>>,
     /// The key's end, or when its last use has to be noted again.
     until: Timestamp,
+}
+
+/// An entry of the audit log, and whose.
+type Entry = (Tenant, Activity);
+
+/// The refusals of a key that no longer works.
+struct Refused {
+    /// When one was written down last.
+    noted: Timestamp,
+    /// How many there were since.
+    more: u64,
+    /// The last of these.
+    last: Option<Entry>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -90,21 +104,38 @@ impl Principals {
         seen.insert((key, self.hasher.hash_one(address)));
     }
 
-    /// Whether a refusal of the key is to be written down, for as many of them: the first one in a while is, for those since the last.
-    /// Somebody who has a dead key must not fill the log with it.
-    pub(super) fn notes_refusal(&self, key: ApiKeyId, now: Timestamp) -> Option<u64> {
+    /// Counts a refusal of the key. Returns the entry for it and for those that were only counted: the first one at once, and then one in a
+    /// while. Somebody who has a dead key must not fill the log with it.
+    pub(super) fn notes_refusal(&self, key: ApiKeyId, entry: Entry, now: Timestamp) -> Option<Entry> {
         let mut refused = lock(&self.refused);
-        let mut times = 1;
-        if let Some((at, more)) = refused.get_mut(&key) {
-            *more += 1;
-            if now.duration_since(*at).as_secs() < NOTE_REFUSAL {
-                return None;
+        if refused.len() >= MAX_KNOWN && !refused.contains_key(&key) {
+            refused.retain(|_, known| known.more > 0);
+            if refused.len() >= MAX_KNOWN {
+                refused.clear();
             }
-            times = *more;
-        } else if refused.len() >= MAX_KNOWN {
-            refused.clear();
         }
-        refused.insert(key, (now, 0));
-        Some(times)
+        let known = refused.entry(key).or_insert(Refused { noted: Timestamp::MIN, more: 0, last: None });
+        known.more += 1;
+        known.last = Some(entry);
+        if known.is_due(now) { known.take(now) } else { None }
+    }
+
+    /// The entries for refusals that were only counted: where their time has come, or all of them.
+    pub(super) fn pending_refusals(&self, all: bool, now: Timestamp) -> Vec<Entry> {
+        let mut refused = lock(&self.refused);
+        refused.values_mut().filter(|known| all || known.is_due(now)).filter_map(|known| known.take(now)).collect()
+    }
+}
+
+impl Refused {
+    fn is_due(&self, now: Timestamp) -> bool {
+        now.duration_since(self.noted).as_secs() >= NOTE_REFUSAL
+    }
+
+    fn take(&mut self, now: Timestamp) -> Option<Entry> {
+        let (tenant, mut entry) = self.last.take()?;
+        entry.data["times"] = self.more.into();
+        (self.noted, self.more) = (now, 0);
+        Some((tenant, entry))
     }
 }

@@ -1,7 +1,7 @@
 //! The counts in memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +10,7 @@ use domain::rate::{Budget, Day, Kept, Meter, State, Subject};
 use store::UsageAdd;
 
 use super::Counted;
+use crate::drawn::Drawn;
 
 /// So many locks: two requests seldom want the same one.
 const SHARDS: usize = 64;
@@ -18,7 +19,7 @@ const IDLE: i64 = 120;
 
 pub(super) struct Meters {
     shards: [Mutex<Shard>; SHARDS],
-    hasher: RandomState,
+    hasher: Drawn,
     /// The shard that is looked through next for idle subjects.
     next: AtomicU32,
     day: AtomicU32,
@@ -26,7 +27,7 @@ pub(super) struct Meters {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Subject, Entry>,
+    entries: HashMap<Subject, Entry, Drawn>,
     /// Subjects with something to write.
     changed: Vec<Subject>,
     /// What was counted on a day that has ended since.
@@ -46,7 +47,7 @@ struct Entry {
 impl Default for Meters {
     fn default() -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
-        Self { shards, hasher: RandomState::new(), next: AtomicU32::new(0), day: AtomicU32::new(0) }
+        Self { shards, hasher: Drawn::default(), next: AtomicU32::new(0), day: AtomicU32::new(0) }
     }
 }
 
@@ -57,7 +58,8 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Meters {
     fn shard(&self, subject: Subject) -> MutexGuard<'_, Shard> {
-        let place = self.hasher.hash_one(subject) % SHARDS as u64;
+        // Bits that do not choose the place within a shard.
+        let place = (self.hasher.hash_one(subject) >> 40) % SHARDS as u64;
         lock(&self.shards[usize::try_from(place).unwrap_or_default()])
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
 use domain::page::PageRequest;
-use domain::spec::RunPlan;
+use domain::spec::{InSource, InstanceSpec, RestartPolicy, RunPlan};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::volume::{BackupKind, VolumeInstance};
 use domain::{Code, DeploymentId, EnvironmentId, ServiceId, Timestamp, VolumeId};
@@ -104,7 +104,8 @@ async fn a_patch_applies_whole_or_not_at_all() {
     assert_eq!(live.world.statuses(&live.deployed).await.len(), 1, "nothing was deployed");
     live.patch(json!({"deploy": {"startCommand": "run"}, "variables": {"A": {"value": "1"}}})).await.unwrap();
     let newest = live.newest().await;
-    assert_eq!((newest.reason, newest.status), (DeployReason::Redeploy, DeploymentStatus::Deploying));
+    assert_eq!((newest.reason, newest.status), (DeployReason::Redeploy, DeploymentStatus::Initializing));
+    assert_eq!(newest.artifact, None, "what starts is a part of what was built");
     assert_eq!(newest.spec.deploy.start_command.as_deref(), Some("run"));
     assert_eq!(live.frozen(newest.id).await["A"], "1");
     assert_eq!(live.world.statuses(&live.deployed).await.len(), 2, "one patch is one deployment");
@@ -582,4 +583,56 @@ async fn a_schedule_that_is_taken_away_is_gone_and_one_in_the_source_stays() {
     live.world.ops.store.commit(live.deployed.tenant, vec![built]).await.unwrap();
     let kept = deployment_redeploy(ctx, without.id).await.unwrap().row;
     assert_eq!(kept.spec.deploy.cron_schedule.as_deref(), Some("0 4 * * *"));
+}
+
+/// As the builder records it.
+async fn built(live: &Live, id: DeploymentId, spec: InstanceSpec) {
+    let (run, at) = (RunPlan::Static { root: ".".into(), spa: false }, Timestamp::now());
+    let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec, at };
+    live.world.ops.store.commit(live.deployed.tenant, vec![built]).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_source_said_goes_with_every_deployment_of_what_it_made() {
+    let live = live().await;
+    let said = InSource {
+        start_command: Some("serve".into()),
+        restart_policy_type: Some(RestartPolicy::Never),
+        restart_policy_max_retries: Some(2),
+        regions: Some([("local".to_owned(), 3)].into()),
+        draining_seconds: Some(7),
+        ..InSource::default()
+    };
+    let mut spec = live.deployment().spec.clone();
+    said.apply(&mut spec.deploy);
+    built(&live, live.deployment().id, spec).await;
+    let has_it = |of: &Deployment| {
+        let deploy = &of.spec.deploy;
+        assert_eq!((deploy.restart_policy_type, deploy.restart_policy_max_retries), (RestartPolicy::Never, 2));
+        assert_eq!((deploy.replicas(), deploy.draining_seconds, deploy.start_command.as_deref()), (3, 7, Some("serve")));
+        assert_eq!(of.status, DeploymentStatus::Deploying, "nothing is built again");
+    };
+    live.set(&[("A", "1"), ("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "40")]).await.unwrap();
+    has_it(&live.newest().await);
+    let patch =
+        json!({"deploy": {"startCommand": "other", "restartPolicyType": "ALWAYS", "restartPolicyMaxRetries": 5, "overlapSeconds": 4}});
+    live.patch(patch).await.unwrap();
+    let newest = live.newest().await;
+    has_it(&newest);
+    assert_eq!(newest.spec.deploy.overlap_seconds, 4, "what the source leaves open is a setting");
+    has_it(&deployment_redeploy(&live.ctx, newest.id).await.unwrap().row);
+}
+
+#[tokio::test]
+async fn a_start_command_that_is_taken_back_builds_the_source_without_it() {
+    let live = live().await;
+    live.patch(json!({"deploy": {"startCommand": "run"}})).await.unwrap();
+    let with = live.newest().await;
+    let mut spec = with.spec.clone();
+    InSource::default().apply(&mut spec.deploy);
+    built(&live, with.id, spec).await;
+    live.patch(json!({"deploy": {"startCommand": null}})).await.unwrap();
+    let without = live.newest().await;
+    assert_eq!((without.artifact, without.status), (None, DeploymentStatus::Initializing));
+    assert_eq!(without.spec.deploy.start_command, None);
 }

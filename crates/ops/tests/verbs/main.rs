@@ -167,6 +167,11 @@ async fn a_rollback_takes_settings_and_variables_along() {
     assert_eq!(back.row.artifact, Some(d.id.to_string()));
     let variables = world.ops.store.deployment_variables(back.tenant, back.row.id).await.unwrap();
     assert!(!variables.contains_key("MODE"));
+
+    std::fs::remove_dir_all(world.ops.settings.artifacts.join(d.id.to_string())).unwrap();
+    let gone = ops::deployment::deployment_rollback(&ctx, d.id).await.unwrap_err();
+    assert_eq!(gone.code, Code::Conflict);
+    assert!(gone.public.contains("deploy its source again"), "{}", gone.public);
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ impl World {
         let (id, at) = (deployed.row.deployment.id, Timestamp::now());
         let step = |from, to| Change::DeploymentMove { id, from, to, reason: None, at };
         let run = RunPlan::Static { root: ".".into(), spa: false };
+        std::fs::create_dir_all(self.ops.settings.artifacts.join(id.to_string())).unwrap();
         let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec: deployed.row.deployment.spec.clone(), at };
         let moves = vec![
             step(DeploymentStatus::Initializing, DeploymentStatus::Building),

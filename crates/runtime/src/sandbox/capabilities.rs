@@ -77,7 +77,7 @@ impl Capabilities {
                 "root",
                 self.root,
                 yes(self.root),
-                "Apps run as Orrery's own user and are kept apart by Landlock alone. Start Orrery as root (its service unit does).",
+                "Apps run as Orrery's own user and are kept apart by Landlock alone. Start Orrery as root.",
             ),
             check(
                 "namespaces",

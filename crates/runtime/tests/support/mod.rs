@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[path = "../../../server/tests/harness/folder.rs"]
+mod folder;
 #[path = "../../../server/tests/harness/ports.rs"]
 mod ports;
 
@@ -113,20 +115,7 @@ impl Place {
 impl Drop for Place {
     /// Nothing that a failed test has started goes on: a supervisor that is killed takes its app along.
     fn drop(&mut self) {
-        let replicas = std::fs::read_dir(self.data().join("replicas")).into_iter().flatten().flatten();
-        for state in replicas.filter_map(|entry| std::fs::read(entry.path().join("state.json")).ok()) {
-            let state: serde_json::Value = serde_json::from_slice(&state).unwrap_or_default();
-            if ["exited", "crashed", "stopped"].iter().any(|over| state["phase"] == *over) {
-                continue;
-            }
-            let pid = state["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-            let Some(pid) =
-                pid.filter(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.windows(4).any(|at| at == b"shim")))
-            else {
-                continue;
-            };
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-        }
+        folder::clear(self.data());
     }
 }
 

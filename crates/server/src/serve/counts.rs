@@ -1,10 +1,11 @@
-//! How often keys have asked: where that is counted, and that it survives.
+//! How often keys have asked, and were refused: where that is counted, and that it survives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Timestamp;
 use ops::Ops;
+use ops::auth::refusals_keep;
 use ops::limit::{self, LimitRules, Limiter, Shared};
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,7 @@ pub(super) async fn keep(ops: Arc<Ops>, stop: CancellationToken) {
             _ => {}
         }
         failing = kept.is_err();
+        refusals_keep(&ops, false, Timestamp::now()).await;
     }
 }
 
@@ -57,4 +59,5 @@ pub(super) async fn keep_now(ops: &Ops) {
     if let Err(error) = ops.limits.keep(&ops.store, Timestamp::now()).await {
         tracing::warn!(%error, "the last counts of requests could not be written");
     }
+    refusals_keep(ops, true, Timestamp::now()).await;
 }

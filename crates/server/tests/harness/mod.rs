@@ -1,9 +1,11 @@
 //! A real server in a folder of its own, and the real Railway CLI pointed at it.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
 
+pub mod folder;
 pub mod names;
 pub mod pebble;
 mod ports;
+pub mod webhooks;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -39,6 +41,8 @@ pub struct Server {
     pub login: String,
     child: Child,
     extra: Vec<(String, String)>,
+    /// Held until the folder is gone.
+    _owner: std::fs::File,
 }
 
 pub fn exe() -> &'static Path {
@@ -64,7 +68,7 @@ impl Server {
     }
 
     pub fn start_with(extra: &[(&str, &str)]) -> Self {
-        let dir = tempfile::Builder::new().prefix("orrery-e2e-").tempdir().unwrap();
+        let (dir, owner) = folder::claim();
         // Replicas run as users of their own and pass through this folder.
         set_mode(dir.path(), 0o755);
         let first = free_ports(TCP_PORTS);
@@ -75,7 +79,7 @@ impl Server {
         let (child, first) = launch(dir.path(), api, edge, &extra);
         let token = word_after(&first, "Token").unwrap_or_default();
         let login = word_after(&first, "Login").unwrap_or_default();
-        let server = Self { dir, api, edge, token, login, child, extra };
+        let server = Self { dir, api, edge, token, login, child, extra, _owner: owner };
         assert!(!server.token.is_empty() && !server.login.is_empty(), "the first start prints a token and a link: {first}");
         server
     }
@@ -258,12 +262,7 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let mark = self.dir.path().display().to_string();
-        for _ in 0..3 {
-            for pid in processes(|command| command.contains(&mark)) {
-                let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-            }
-        }
+        folder::clear(self.dir.path());
     }
 }
 
@@ -281,7 +280,9 @@ fn launch(dir: &Path, api: u16, edge: u16, extra: &[(String, String)]) -> (Child
     let home = dir.join("home");
     std::fs::create_dir_all(&home).unwrap();
     let first = !dir.join("data").exists();
-    let mut command = Command::new(exe());
+    // A test that is about the program's own file has a copy of it here.
+    let copy = dir.join("orrery");
+    let mut command = Command::new(if copy.exists() { copy.as_path() } else { exe() });
     command
         .arg("serve")
         .arg("--data-dir")
@@ -436,8 +437,11 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
-        let _ = self.child.wait();
+        // The number of one that has been waited for may be another process's by now.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
+            let _ = self.child.wait();
+        }
     }
 }
 
@@ -536,6 +540,14 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
             Err(last) => assert!(begun.elapsed() < SOON, "{what} did not come about; last seen: {last}"),
         }
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What is counted for a day begins anew at midnight, UTC: whoever looks at it does not begin in the minutes before.
+pub fn away_from_midnight() {
+    let left = 86_400 - jiff::Timestamp::now().as_second() % 86_400;
+    if left <= 180 {
+        std::thread::sleep(Duration::from_secs(left.unsigned_abs()));
     }
 }
 

@@ -3,6 +3,9 @@
 //! The server refuses to run as root, so that as root it runs as `postgres` or `nobody`. A fresh cluster takes a second to make; it is
 //! made once and copied.
 
+#[path = "../../../server/tests/harness/owned.rs"]
+#[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
+mod owned;
 #[path = "../../../server/tests/harness/ports.rs"]
 #[allow(clippy::duplicate_mod, reason = "a test may have other servers that bring it along")]
 mod ports;
@@ -17,6 +20,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 
 use tokio_postgres::NoTls;
 
+const PREFIX: &str = "orrery-postgres-";
+
 /// The running server.
 pub(crate) struct Postgres {
     dir: tempfile::TempDir,
@@ -25,6 +30,8 @@ pub(crate) struct Postgres {
     databases: AtomicU32,
     /// The server is told when the thread that started it ends, so that thread stays until this is dropped.
     keeper: Option<(mpsc::Sender<()>, std::thread::JoinHandle<Child>)>,
+    /// Held until the folder is gone.
+    _owner: std::fs::File,
 }
 
 static RUNNING: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
@@ -43,7 +50,10 @@ impl Postgres {
     /// A server with further settings and files in its data folder.
     pub(crate) fn start(files: &[(&str, &str)]) -> Self {
         let user = unprivileged();
-        let dir = tempfile::Builder::new().prefix("orrery-postgres-").tempdir_in("/tmp").unwrap();
+        let place = Path::new("/tmp");
+        // A server ends with the test that has started it, and its files stay when that was killed.
+        owned::sweep(PREFIX, place, |_| {});
+        let (dir, owner) = owned::claim(PREFIX, place);
         let data = dir.path().join("data");
         copy(&template(), &data);
         std::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).unwrap();
@@ -84,7 +94,7 @@ impl Postgres {
             child
         });
         is_ready.recv().unwrap().expect("PostgreSQL is ready");
-        Self { dir, port, user, databases: AtomicU32::new(0), keeper: Some((stop, keeper)) }
+        Self { dir, port, user, databases: AtomicU32::new(0), keeper: Some((stop, keeper)), _owner: owner }
     }
 
     pub(crate) fn port(&self) -> u16 {

@@ -497,7 +497,7 @@ impl Shared {
         let Some(reader) = self.readers.reader(&path, file)? else { return Ok(None) };
         match crate::file::version(&reader).map_err(TelemetryError::database(&path))? {
             0 => Ok(None),
-            1 => read(&reader).map(Some).map_err(TelemetryError::database(&path)),
+            1..=rows::VERSION => read(&reader).map(Some).map_err(TelemetryError::database(&path)),
             _ => Err(TelemetryError::Newer { path }),
         }
     }

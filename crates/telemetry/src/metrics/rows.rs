@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::resolution::floor;
 use super::{Series, Total};
+use crate::file::version;
 
 /// `weight` is how many measurements a row stands for. `upto` is where the intervals end that have been made of finer ones.
 pub(crate) const SCHEMA: &str = "
@@ -24,7 +25,7 @@ pub(crate) const SCHEMA: &str = "
     CREATE TABLE usage (
         source INTEGER NOT NULL, at INTEGER NOT NULL, weight REAL NOT NULL,
         cpu REAL NOT NULL, cpu_limit REAL NOT NULL, memory REAL NOT NULL, memory_limit REAL NOT NULL,
-        disk REAL NOT NULL, ephemeral_disk REAL NOT NULL, connections REAL NOT NULL,
+        disk REAL NOT NULL, ephemeral_disk REAL NOT NULL, connections REAL NOT NULL, backups REAL NOT NULL DEFAULT 0,
         PRIMARY KEY (source, at)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE traffic (
@@ -34,20 +35,33 @@ pub(crate) const SCHEMA: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE made (upto INTEGER NOT NULL) STRICT;
     INSERT INTO made VALUES (0);
-    PRAGMA user_version = 1;";
+    PRAGMA user_version = 2;";
+
+/// The version of the tables that this server makes; it reads those before it, too.
+pub(crate) const VERSION: i64 = 2;
+
+/// What a file of version 1 lacks. Until something is written to it, it is read as it is.
+const SECOND: &str = "BEGIN; ALTER TABLE usage ADD COLUMN backups REAL NOT NULL DEFAULT 0; PRAGMA user_version = 2; COMMIT;";
 
 const SOURCES: &str = "SELECT id, workspace, project, environment, service, deployment, replica FROM sources";
 const SOURCE_ID: &str = "INSERT INTO sources (workspace, project, environment, service, deployment, replica)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET replica = excluded.replica RETURNING id";
-const USAGE: &str = "SELECT at, weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections FROM usage
+const USAGE: &str = "SELECT at, weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections, backups FROM usage
+    WHERE source = ?1 AND at >= ?2 AND at < ?3 ORDER BY at";
+const USAGE_OF_FIRST: &str = "SELECT at, weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections, 0.0 FROM usage
     WHERE source = ?1 AND at >= ?2 AND at < ?3 ORDER BY at";
 const TRAFFIC: &str = "SELECT at, status, requests, rx, tx, durations FROM traffic
     WHERE source = ?1 AND at >= ?2 AND at < ?3 ORDER BY at, status";
 const USAGE_SET: &str =
-    "INSERT OR REPLACE INTO usage (source, at, weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    "INSERT OR REPLACE INTO usage (source, at, weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections, backups)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 const TRAFFIC_SET: &str =
     "INSERT OR REPLACE INTO traffic (source, at, status, requests, rx, tx, durations) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+/// Brings the tables of a file to write to up to date.
+pub(crate) fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    if version(connection)? < VERSION { connection.execute_batch(SECOND) } else { Ok(()) }
+}
 
 /// What a source used in an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -206,7 +220,7 @@ pub(crate) fn source_id(connection: &Connection, source: &MetricSource) -> rusql
 
 /// The rows of a source that begin within `from..to`.
 pub(crate) fn read(connection: &Connection, source: i64, from: i64, to: i64) -> rusqlite::Result<SourceRows> {
-    let mut statement = connection.prepare_cached(USAGE)?;
+    let mut statement = connection.prepare_cached(if version(connection)? < VERSION { USAGE_OF_FIRST } else { USAGE })?;
     let usage = statement.query_map((source, from, to), |row| {
         let usage = Usage {
             cpu: row.get(2)?,
@@ -216,6 +230,7 @@ pub(crate) fn read(connection: &Connection, source: i64, from: i64, to: i64) -> 
             disk: row.get(6)?,
             ephemeral_disk: row.get(7)?,
             connections: row.get(8)?,
+            backups: row.get(9)?,
         };
         Ok(UsageRow { at: row.get(0)?, weight: row.get(1)?, usage })
     })?;
@@ -231,8 +246,8 @@ pub(crate) fn read(connection: &Connection, source: i64, from: i64, to: i64) -> 
 }
 
 pub(crate) fn write_usage(connection: &Connection, source: i64, row: &UsageRow) -> rusqlite::Result<()> {
-    let Usage { cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections } = row.usage;
-    let values = (source, row.at, row.weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections);
+    let Usage { cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections, backups } = row.usage;
+    let values = (source, row.at, row.weight, cpu, cpu_limit, memory, memory_limit, disk, ephemeral_disk, connections, backups);
     connection.prepare_cached(USAGE_SET)?.execute(values).map(drop)
 }
 

@@ -131,7 +131,9 @@ impl Writer {
 
     fn file(&mut self, shared: &Shared, name: MetricFile) -> Result<&mut OpenFile, TelemetryError> {
         if self.open.get(&name.resolution).is_none_or(|open| open.name != name) {
-            let connection = open_for_writing(&shared.path(name), SCHEMA)?;
+            let path = shared.path(name);
+            let connection = open_for_writing(&path, SCHEMA)?;
+            rows::migrate(&connection).map_err(TelemetryError::database(&path))?;
             self.open.insert(name.resolution, OpenFile { name, connection, sources: HashMap::new() });
         }
         Ok(self.open.get_mut(&name.resolution).expect("an entry was inserted just now"))

@@ -23,7 +23,7 @@ fn instance() -> MetricSource {
 }
 
 fn usage(cpu: f64, memory: f64) -> Usage {
-    Usage { cpu, cpu_limit: 2.0, memory, memory_limit: 1000.0, disk: 0.0, ephemeral_disk: 7.0, connections: 3.0 }
+    Usage { cpu, cpu_limit: 2.0, memory, memory_limit: 1000.0, disk: 0.0, ephemeral_disk: 7.0, connections: 3.0, backups: 5.0 }
 }
 
 fn now(at: i64) -> jiff::Timestamp {
@@ -255,4 +255,28 @@ fn another_process_reads_and_does_not_write() {
     assert!(seen());
     let refused = reader.metrics().record(measured(START + 5)).unwrap_err();
     assert!(refused.to_string().contains("another process"), "{refused}");
+}
+
+#[test]
+fn a_file_from_before_backups_were_measured_is_read_and_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = instance();
+    let replica = replica_of(whole);
+    let measured = |at| Measured { at, usage: vec![(replica, usage(1.0, 1.0))], traffic: vec![] };
+    open(dir.path()).metrics().record(measured(START)).unwrap();
+    for entry in std::fs::read_dir(dir.path().join("metrics")).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.extension().is_some_and(|extension| extension == "db") {
+            let file = rusqlite::Connection::open(entry).unwrap();
+            file.execute_batch("ALTER TABLE usage DROP COLUMN backups; PRAGMA user_version = 1;").unwrap();
+        }
+    }
+    let wanted = [Series::Instance(whole.environment_id, whole.service_id)];
+    let seen = |store: &Telemetry, count: usize, at| {
+        let series = store.metrics().series(Tenant::system(whole.workspace_id), &wanted, Resolution::FiveSeconds, count, now(at)).unwrap();
+        series[0].iter().map(|point| (point.usage.ephemeral_disk, point.usage.backups)).collect::<Vec<_>>()
+    };
+    let store = open(dir.path());
+    assert_eq!(seen(&store, 1, START + 6), [(7.0, 0.0)]);
+    store.metrics().record(measured(START + 5)).unwrap();
+    assert_eq!(seen(&store, 2, START + 11), [(7.0, 5.0), (7.0, 0.0)], "the newest interval comes first");
 }

@@ -3,6 +3,7 @@
 //! engine).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::galaxy::{container_id, version_id};
@@ -19,11 +20,17 @@ impl Galaxy {
         let store = &self.world.server.ops.store;
         let first = store.deployment(app.estate.deployment).await.unwrap().unwrap().open(app.tenant).unwrap();
         let id = DeploymentId::generate();
+        std::fs::create_dir_all(self.artifact(id)).unwrap();
         let (artifact, run) = (Some(id.to_string()), Some(RunPlan::Static { root: ".".into(), spa: false }));
         let deployment = Deployment { id, snapshot_id: SnapshotId::generate(), status, artifact, run, ..first };
         let insert = Change::DeploymentInsert { deployment: deployment.clone(), variables: BTreeMap::new() };
         store.commit(app.tenant, vec![insert]).await.unwrap();
         deployment
+    }
+
+    /// Where the artifact of a deployment lies.
+    fn artifact(&self, of: DeploymentId) -> PathBuf {
+        self.world.server.ops.settings.artifacts.join(of.to_string())
     }
 
     /// Fields of the app, as its owner reads them.
@@ -137,9 +144,11 @@ async fn the_last_ten_versions_are_restored_without_a_build_and_older_ones_are_r
     for _ in 0..11 {
         made.push(galaxy.version(&app, DeploymentStatus::Removed).await);
     }
+    // One of them has lost what it was built to.
+    std::fs::remove_dir_all(galaxy.artifact(made[5].id)).unwrap();
     let found = galaxy.read(&app, "versions { _id version restorable }").await["versions"].clone();
     let restorable: Vec<bool> = found.as_array().unwrap().iter().map(|version| version["restorable"] == true).collect();
-    assert_eq!(restorable, [[true; 10].as_slice(), &[false; 2]].concat(), "{found}");
+    assert_eq!(restorable, [[true; 5].as_slice(), &[false], &[true; 4], &[false; 2]].concat(), "{found}");
     assert_eq!((&found[0]["version"], &found[9]["_id"]), (&json!(12), &json!(version_id(made[1].snapshot_id))));
 
     let who = galaxy.bearer(&app.estate.person.token).await;
@@ -150,6 +159,9 @@ async fn the_last_ten_versions_are_restored_without_a_build_and_older_ones_are_r
     let body = galaxy.ask(&who, &restore(&made[0]), json!({})).await;
     assert_eq!(code(&body), "CONFLICT", "{body}");
     assert!(body["errors"][0]["message"].as_str().unwrap().contains("Only the last 10 versions"), "{body}");
+    let lost = galaxy.ask(&who, &restore(&made[5]), json!({})).await;
+    assert_eq!(code(&lost), "CONFLICT", "{lost}");
+    assert!(lost["errors"][0]["message"].as_str().unwrap().contains("deploy its source again"), "{lost}");
 
     galaxy.data(&who, &restore(&made[1]), json!({})).await;
     let live = galaxy.world.server.ops.store.deployments_live(app.tenant, &[app.instance]).await.unwrap();

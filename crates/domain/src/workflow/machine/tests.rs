@@ -201,3 +201,25 @@ proptest! {
         prop_assert_eq!(performed_sorted, expected);
     }
 }
+
+#[test]
+fn what_the_graph_says_is_told_from_what_a_run_brings() {
+    let mut graph = graph(&[("a", PortType::Text)]);
+    let told = json!({"url": "https://a.example", "headers": {"x": "told"}, "body": "told"});
+    add(&mut graph, "h", "http_request", told);
+    connect(&mut graph, (REQ, "field_a"), ("h", "in:body"));
+    let mut progress = Progress::new(Arc::new(graph), values(json!({"h": {"headers": {"x": "given"}}})), HashMap::new());
+    while let Some(at) = progress.take_next() {
+        match progress.scaffold(at) {
+            Some(output) => progress.done(at, output),
+            None => {
+                assert!(progress.is_told(at, "url"));
+                for name in ["headers", "body", "method"] {
+                    assert!(!progress.is_told(at, name), "{name}");
+                }
+                return;
+            }
+        }
+    }
+    panic!("the node never had its turn");
+}

@@ -1,0 +1,171 @@
+// The dashboard without a mouse: whatever has the focus can be seen, and everything that an app needs can be reached. Driven by
+// crates/server/tests/dashboard.rs.
+import assert from "node:assert/strict";
+import { api, launch, reads, steps, visitor } from "./browser.mjs";
+
+const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
+
+const browser = await launch();
+const owner = await visitor(browser);
+const { page } = owner;
+const soon = { timeout: 60_000 };
+const step = steps(browser, owner, shots);
+const panel = page.getByRole("complementary");
+const { keyboard } = page;
+let address = "";
+
+// No test of this file clicks; a click by mistake would be one of a mouse.
+await owner.context.addInitScript(() => addEventListener("mousedown", () => console.error("a mouse was used"), true));
+
+/** Goes on to an element by the key for it, and sees that it has the focus. */
+async function reach(target) {
+  await target.waitFor({ state: "attached" });
+  for (let pressed = 0; pressed < 200; pressed++) {
+    if (await target.evaluate((element) => element === document.activeElement)) {
+      const outlined = await target.evaluate((element) => [element, element.closest("label")].some((one) => one && getComputedStyle(one).outlineStyle !== "none" && Number.parseFloat(getComputedStyle(one).outlineWidth) > 0));
+      assert.ok(outlined, `nobody sees that ${target} has the focus`);
+      return;
+    }
+    await keyboard.press("Tab");
+  }
+  throw new Error(`${target} cannot be reached by the keyboard`);
+}
+
+async function press(target, key = "Enter") {
+  await reach(target);
+  await keyboard.press(key);
+}
+
+async function write(target, text) {
+  await reach(target);
+  await keyboard.press("Control+a");
+  await keyboard.type(text);
+}
+
+/** Opens a menu and takes the entry of this name. */
+async function choose(menu, name) {
+  await press(menu);
+  const item = page.getByRole("menuitem", { name, exact: true });
+  await item.waitFor();
+  for (let pressed = 0; pressed < 20; pressed++) {
+    if (await item.evaluate((element) => element === document.activeElement)) return keyboard.press("Enter");
+    await keyboard.press("ArrowDown");
+  }
+  throw new Error(`${name} cannot be chosen by the keyboard`);
+}
+
+const go = (tab) => press(panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name: tab, exact: true }));
+
+await step("signing in", async () => {
+  await page.goto(login.replace(/^https?:\/\/[^/]+/, api));
+  await press(page.getByRole("button", { name: "Sign in" }));
+  await page.getByRole("heading", { name: "Deploy your first app" }).waitFor();
+});
+
+await step("a folder is chosen and deployed", async () => {
+  await reach(page.getByLabel("Choose a folder"));
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), keyboard.press("Enter")]);
+  await chooser.setFiles(app);
+  await page.locator(".panel-head").getByText("Live").waitFor(soon);
+  address = await page.getByRole("link", { name: "Open" }).getAttribute("href");
+});
+
+await step("its log is opened, filtered and held", async () => {
+  await press(page.getByRole("link", { name: "App log" }));
+  const log = page.getByRole("log");
+  await log.getByText("listening").waitFor(soon);
+  await keyboard.press("/");
+  await keyboard.type("listen");
+  await page.waitForURL(/filter=listen/);
+  await press(page.getByRole("button", { name: "Hold still" }));
+  await page.getByText("Held").waitFor();
+  await press(page.getByRole("button", { name: "Go on" }));
+  await reach(log);
+});
+
+await step("a variable is set", async () => {
+  await go("Variables");
+  await write(panel.getByLabel("Name"), "GREETING");
+  await write(panel.getByRole("combobox", { name: "Value" }), "keys");
+  await press(panel.getByRole("button", { name: "Add" }));
+  await panel.getByRole("list", { name: "Variables" }).getByText("GREETING", { exact: true }).waitFor();
+  await reads(address, "Hello keys");
+});
+
+await step("what was deleted is taken back", async () => {
+  const row = panel.getByRole("list", { name: "Variables" }).getByText("GREETING", { exact: true });
+  await press(panel.getByRole("button", { name: "Delete GREETING" }));
+  await row.waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).waitFor();
+  await keyboard.press("Control+z");
+  await row.waitFor();
+  await reads(address, "Hello keys");
+});
+
+await step("it is scaled", async () => {
+  await go("Settings");
+  await press(panel.getByRole("button", { name: "One replica more" }));
+  await press(panel.getByRole("button", { name: "Scale" }));
+  await panel.getByText("2 of 2 running").waitFor(soon);
+});
+
+await step("it is rolled back", async () => {
+  await go("Deployments");
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().getByText("Live").waitFor(soon);
+  await choose(rows.last().getByRole("button", { name: "What can be done with this deployment" }), "Roll back to this");
+  await reads(address, "Hello world");
+  await rows.first().getByText("Live").waitFor(soon);
+  await keyboard.press("Control+k");
+  await keyboard.type("roll back");
+  await page.getByRole("option", { name: "Roll back to the one before" }).waitFor();
+  await keyboard.press("Enter");
+  await reads(address, "Hello keys");
+});
+
+await step("a question is asked, left, and gives the focus back", async () => {
+  const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
+  await rows.first().getByText("Live").waitFor(soon);
+  await go("Settings");
+  const opener = panel.getByRole("button", { name: "Delete the service…" });
+  const dialog = page.getByRole("dialog");
+  for (const leave of [() => keyboard.press("Escape"), () => press(dialog.getByRole("button", { name: "Close" }))]) {
+    await press(opener);
+    await dialog.waitFor();
+    await leave();
+    await dialog.waitFor({ state: "detached" });
+    assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus is lost with the question");
+  }
+});
+
+await step("the palette and Escape go from page to page", async () => {
+  await keyboard.press("Escape");
+  await panel.waitFor({ state: "detached" });
+  await keyboard.press("Control+k");
+  await keyboard.type("hello-shop");
+  await page.getByRole("option", { name: "hello-shop" }).first().waitFor();
+  await keyboard.press("Enter");
+  await panel.getByRole("heading", { name: "hello-shop" }).waitFor();
+});
+
+await step("a database is added, and the service deleted by its name", async () => {
+  await keyboard.press("Escape");
+  await panel.waitFor({ state: "detached" });
+  await press(page.getByRole("button", { name: "Add", exact: true }));
+  await press(page.getByRole("dialog").getByRole("button", { name: /^Redis/ }));
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
+  await press(page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ }));
+  await go("Settings");
+  await press(panel.getByRole("button", { name: "Delete the service…" }));
+  const dialog = page.getByRole("dialog");
+  const name = dialog.getByLabel("Type hello-shop to confirm");
+  await name.waitFor();
+  assert.ok(await name.evaluate((element) => element === document.activeElement), "the question does not begin where one types");
+  await write(name, "hello-shop");
+  await press(dialog.getByRole("button", { name: "Delete the service", exact: true }));
+  await page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ }).waitFor({ state: "detached" });
+});
+
+await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+
+await browser.close();
