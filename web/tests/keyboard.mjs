@@ -47,6 +47,8 @@ async function choose(menu, name) {
   await press(menu);
   const item = page.getByRole("menuitem", { name, exact: true });
   await item.waitFor();
+  // The menu gives the focus to its first entry a moment after it is there.
+  await page.locator("[role=menuitem]:focus").waitFor();
   for (let pressed = 0; pressed < 20; pressed++) {
     if (await item.evaluate((element) => element === document.activeElement)) return keyboard.press("Enter");
     await keyboard.press("ArrowDown");

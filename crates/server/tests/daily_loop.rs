@@ -142,10 +142,13 @@ fn in_a_shell(server: &Server, site: &Path, script: &str) -> String {
 /// What cannot go live ends `up` with 1, the version before it goes on, and the next good one takes its place.
 fn fail_and_recover(server: &Server, app: &App) {
     let site = &app.folder;
+    server.ok(site, &["service", "link", app.name]);
     for settings in [r#"{"build":{"buildCommand":"exit 3"}}"#, r#"{"deploy":{"startCommand":"exit 7","restartPolicyType":"NEVER"}}"#] {
         write(site, &[("railway.json", settings)]);
         let failed = server.railway(site, &["up", "--ci"]);
         assert_eq!(failed.status, 1, "{settings}: {failed:?}");
+        let newest = &server.json(site, &["deployment", "list", "--json"])[0]["status"];
+        assert!(newest == "FAILED" || newest == "CRASHED", "{settings}: {newest}");
         app.answers(server, app.then.0, app.then.1);
     }
     std::fs::remove_file(site.join("railway.json")).unwrap();

@@ -10,10 +10,10 @@ import { bytes, lastOf, millis, momentsOf, onto, short, stacked, type Sample, ty
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
 
-/** The window that ends now, and moves on by one step at a time. */
+/** The window that ends now, and moves on by one step at a time. A step of hours is drawn while it lasts; one of seconds when all of it was measured. */
 function useWindow(range: Range): Window {
   const [length, step] = ranges[range];
-  const end = () => Math.floor(Date.now() / 1000 / step) * step;
+  const end = () => (step > 60 ? Math.ceil : Math.floor)(Date.now() / 1000 / step) * step;
   const [to, setTo] = useState(end);
   useEffect(() => {
     setTo(end());
