@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn both_formats_say_the_same() {
         let value: serde_json::Value = serde_json::from_str(&JSON.replace("null", "false")).unwrap();
-        let toml = toml::to_string(&value).unwrap().replace("pr = false", "");
+        let toml = toml::to_string(&value).unwrap().replace("pr = false", "").replace("sleepApplication = false", "");
         let spec = InstanceSpec::default();
         let one = merge(&spec, "railway.json", JSON.as_bytes(), "staging").unwrap();
         let two = merge(&spec, "x/railway.toml", toml.as_bytes(), "staging").unwrap();

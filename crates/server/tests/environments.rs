@@ -480,7 +480,10 @@ fn what_is_refused_and_what_begins_from_nothing_ends_as_it_was_recorded() {
         let run = with(name, value, args);
         assert_eq!(run.status, 1, "{name} {args:?}: {run:?}");
         let said = format!("{}{}", run.stdout, run.stderr);
-        assert!(said.contains("Unauthorized") || said.contains("NOT_AUTHENTICATED") || said.contains("Invalid RAILWAY_TOKEN"), "{name} {args:?}: {run:?}");
+        assert!(
+            said.contains("Unauthorized") || said.contains("NOT_AUTHENTICATED") || said.contains("Invalid RAILWAY_TOKEN"),
+            "{name} {args:?}: {run:?}"
+        );
     }
 
     let fresh = server.dir.path().join("fresh");
