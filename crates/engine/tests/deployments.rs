@@ -501,6 +501,7 @@ async fn a_schedule_makes_one_backup_at_its_time_and_lets_go_of_what_is_over() {
     let data = test.dir().join("volumes").join(volume.id.to_string()).join("data");
     std::fs::create_dir_all(&data).unwrap();
     std::fs::write(data.join("rows"), "of today").unwrap();
+    std::fs::create_dir_all(test.dir().join("backups")).unwrap();
     let begun = Timestamp::now();
     let old = |kind: Option<BackupKind>, days: u32, state: BackupState| Backup { state, ..new_backup(&volume, kind, begun - DAY * days) };
     let over = [old(Some(BackupKind::Daily), 7, BackupState::Ready), old(None, 8, BackupState::Failed)];
