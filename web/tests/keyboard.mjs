@@ -49,11 +49,14 @@ async function choose(menu, name) {
   await item.waitFor();
   // The menu gives the focus to its first entry a moment after it is there.
   await page.locator("[role=menuitem]:focus").waitFor();
+  // An entry may have come above the one that has the focus.
+  await keyboard.press("Home");
   for (let pressed = 0; pressed < 20; pressed++) {
     if (await item.evaluate((element) => element === document.activeElement)) return keyboard.press("Enter");
     await keyboard.press("ArrowDown");
   }
-  throw new Error(`${name} cannot be chosen by the keyboard`);
+  const there = await page.evaluate(() => document.activeElement?.outerHTML.slice(0, 300));
+  throw new Error(`${name} cannot be chosen by the keyboard; the focus is on ${there}`);
 }
 
 const go = (tab) => press(panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name: tab, exact: true }));

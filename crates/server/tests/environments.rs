@@ -491,11 +491,6 @@ fn what_is_refused_and_what_begins_from_nothing_ends_as_it_was_recorded() {
     let said = server.ok(&fresh, &["init", "--name", "plain1"]);
     assert!(said.contains("plain1"), "{said}");
     server.json(&fresh, &["project", "delete", "--project", "plain1", "--yes", "--json"]);
-    let other = server.dir.path().join("other");
-    write(&other, &[("index.html", "from nothing")]);
-    server.ok(&other, &["up", "--new", "--name", "fresh2", "-y"]);
-    server.visit_until("fresh2-production.localhost", "/", |answer| answer.body == "from nothing");
-
     write(&site, &[("railway.json", r#"{"build":{"buildCommand":"echo about to fail; sleep 2; exit 3"}}"#)]);
     let failed = server.railway(&site, &["up", "--json", "-m", "make-it-fail"]);
     assert!(failed.status == 1 && failed.stdout.contains("\"failed\""), "{failed:?}");
