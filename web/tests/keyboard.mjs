@@ -118,12 +118,15 @@ await step("it is rolled back", async () => {
   await go("Deployments");
   const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
   await rows.first().getByText("Live").waitFor(soon);
+  const before = await rows.count();
   await choose(rows.last().getByRole("button", { name: "What can be done with this deployment" }), "Roll back to this");
   await reads(address, "Hello world");
+  await rows.nth(before).waitFor(soon);
   await rows.first().getByText("Live").waitFor(soon);
   await keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
   await keyboard.type("roll back");
-  await page.getByRole("option", { name: "Roll back to the one before" }).waitFor();
+  await page.getByRole("option", { name: "Roll back to the one before", selected: true }).waitFor();
   await keyboard.press("Enter");
   await reads(address, "Hello keys");
 });

@@ -8,6 +8,7 @@ import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, DeploymentRollbackDocument, DeploymentsDocument, ProjectDocument, ProjectsDocument, ServiceDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
+import { isUnderWay } from "./state";
 import { tell, undoNewest } from "./toast";
 import { useAsked } from "./use-asked";
 
@@ -40,6 +41,8 @@ export function Palette() {
   const [help, setHelp] = useState(false);
   const show = useCallback((dialog: HTMLDialogElement | null) => {
     dialog?.showModal();
+    // The browser begins at what holds everything, where nothing can be typed.
+    dialog?.querySelector("input")?.focus();
     return () => dialog?.close();
   }, []);
   open = () => setShown(true);
@@ -93,6 +96,8 @@ async function rollBack(input: { projectId?: string; environmentId: string; serv
   const { environmentId, serviceId } = input;
   const [{ serviceInstance }, { deployments }] = await Promise.all([ask(ServiceDocument, { environmentId, serviceId }), ask(DeploymentsDocument, { input, first: 50 })]);
   const all = deployments.edges.map((edge) => edge.node);
+  // While one takes over from another, nobody can say which is the one before.
+  if (all[0] && isUnderWay(all[0].status)) throw new Problem("A deployment is under way. Cancel it, or go back when it has ended.", "");
   const serves = all.findIndex((one) => one.id === serviceInstance.activeDeployments[0]?.id);
   const target = all.slice(serves + 1).find((one) => one.canRollback);
   if (!target) throw new Problem("No deployment before this one can be gone back to. What serves goes on.", "");
