@@ -229,7 +229,14 @@ fn a_test_that_was_killed_leaves_nothing_to_the_next() {
     };
     let ((owner, needed), (_, forgotten)) = (left("needed"), left("forgotten"));
     owner.lock().unwrap();
-    let process = |dir: &Path| Command::new("tail").arg("-f").arg(dir.join("owner")).spawn().unwrap();
+    let process = |dir: &Path| {
+        let child = Command::new("tail").arg("-f").arg(dir.join("owner")).spawn().unwrap();
+        // The kernel lets the parent go on a moment before the child's command line can be read.
+        while std::fs::read(format!("/proc/{}/cmdline", child.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        child
+    };
     let (mut alive, mut orphan) = (process(&needed), process(&forgotten));
     folder::sweep(place.path());
     assert!(needed.exists() && !forgotten.exists());
