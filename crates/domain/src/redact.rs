@@ -77,8 +77,7 @@ impl Redactor {
     /// about itself, which may speak of its other settings.
     #[must_use]
     pub fn of_secrets(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
-        let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
-        Self::new(named.chain(env.values().filter_map(|value| password_in_url(value))), sealed)
+        Self::new(secret_values(env), sealed)
     }
 
     /// Longest first, so that no remainder stays.
@@ -107,6 +106,12 @@ impl Redactor {
             other => other,
         }
     }
+}
+
+/// What is secret by the names of variables, line by line, and the passwords within URLs.
+pub(crate) fn secret_values(env: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
+    let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
+    named.chain(env.values().filter_map(|value| password_in_url(value)))
 }
 
 /// `word` of `scheme://user:word@host`.

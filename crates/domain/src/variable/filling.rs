@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Part, Scope, Walk, parts};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, secret_values};
 
 /// What is put together of one node's inputs at the most. Bytes.
 const MAX_FILLED: usize = 4 << 20;
@@ -54,10 +54,13 @@ impl<'a> Filling<'a> {
         })
     }
 
-    /// Knows what was put in, so that it is not kept where it comes back.
+    /// Knows what was put in and the secrets that it was made of, so that neither is kept where it comes back.
     #[must_use]
     pub fn redactor(&self) -> Redactor {
-        Redactor::of_values(&self.used, &[])
+        let all = self.scope.services.values().chain([&self.scope.shared, &self.used]);
+        let is_within = |part: &&str| self.used.values().any(|used| used.contains(*part));
+        let parts: Vec<String> = all.flat_map(secret_values).filter(is_within).map(str::to_owned).collect();
+        Redactor::of_values(&self.used, &parts)
     }
 
     fn text(&mut self, text: &str) -> Result<String, String> {
@@ -124,6 +127,14 @@ mod tests {
         assert_eq!(filling.fill(&told), Ok(wanted));
         let back = json!({"said": ["you sent canary-token", 2], "canary-token": true});
         assert_eq!(filling.redactor().apply_within(back), json!({"said": ["you sent •••", 2], "•••": true}));
+    }
+
+    #[test]
+    fn a_secret_within_what_was_put_in_does_not_come_back_either() {
+        let scope = scope();
+        let mut filling = Filling::of(&scope);
+        filling.fill(&json!("${{My DB.URL}}")).expect("it can be filled");
+        assert_eq!(filling.redactor().apply("canary-token is wrong for db".into()), "••• is wrong for db");
     }
 
     #[test]
