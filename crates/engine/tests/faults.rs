@@ -87,12 +87,7 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         test.kill_engine().await;
         test.stage.sim.script(Script { stubborn: true, ..Script::default() });
         test.start_engine();
-        test.until("a copy of the new one", async || {
-            let copy = test.stage.sim.specs().into_iter().find(|spec| spec.source.deployment_id == new)?;
-            test.stage.sim.listen(copy.replica_id);
-            Some(())
-        })
-        .await;
+        test.listen(new).await;
         replaced(&test, &app, old, new).await;
     }
 }

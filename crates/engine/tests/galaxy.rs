@@ -323,8 +323,7 @@ async fn what_is_not_watched_is_deployed_when_its_time_is_over_and_serves_when_i
     let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(1)).await;
     test.until_status(&app, late, DeploymentStatus::Success).await;
     assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
-    let replica = test.until("its container", async || test.replicas(&app, late).await.first().map(|row| row.id)).await;
-    test.stage.sim.listen(replica);
+    test.listen(late).await;
     test.until_routed(&app, late, 1).await;
     test.until_status(&app, old, DeploymentStatus::Removed).await;
     test.assert_always_served(&app);

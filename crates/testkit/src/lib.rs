@@ -353,6 +353,19 @@ impl TestApp {
         .await;
     }
 
+    /// Has the played app of a deployment listen, once it has been started.
+    ///
+    /// # Panics
+    /// When that does not come.
+    pub async fn listen(&self, id: DeploymentId) {
+        self.until(&format!("an app of {id} that can listen"), async || {
+            let spec = self.stage.sim.specs().into_iter().find(|spec| spec.source.deployment_id == id)?;
+            self.stage.sim.listen(spec.replica_id);
+            Some(())
+        })
+        .await;
+    }
+
     /// The steps of a deployment, oldest first.
     ///
     /// # Panics
