@@ -444,7 +444,14 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
     let test = TestApp::started().await;
     let app = test.app("later").await;
-    // The upload is not where it should be, at first.
+    let (site, blobs) = (test.dir().join("site"), &test.ops.settings.blobs);
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(blobs).unwrap();
+    std::fs::write(site.join("index.html"), "hello").unwrap();
+    let packed = test.dir().join("site.tar.gz");
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
+    assert!(made.success());
+    // It is not where it should be, at first.
     let name = "ab".repeat(32);
     let upload = Upload {
         project: app.project,
@@ -465,13 +472,6 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     assert!(matches!(told.actor, Actor::System { .. }), "{told:?}");
     assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Building);
 
-    let (site, blobs) = (test.dir().join("site"), &test.ops.settings.blobs);
-    std::fs::create_dir_all(&site).unwrap();
-    std::fs::create_dir_all(blobs).unwrap();
-    std::fs::write(site.join("index.html"), "hello").unwrap();
-    let packed = test.dir().join("site.tar.gz");
-    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
-    assert!(made.success());
     std::fs::rename(&packed, blobs.join(&name)).unwrap();
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let log = test.build_log(&app, id).await;
