@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use domain::deployment::Deployment;
+use domain::project::Instance;
 use domain::volume::{Backup, BackupState, Fill, VolumeInstance, VolumeState};
 use domain::{BackupId, InstanceId, ReplicaId, Tenant, Timestamp, VolumeInstanceId, WorkspaceId};
 use runtime::tree::{copy, give, measure};
@@ -177,13 +179,19 @@ async fn tend(shared: Arc<Shared>, places: Arc<Semaphore>, mark: UnderWay, volum
     }
 }
 
-/// The instance that uses the volume, and the seconds that its replicas may take to end.
-async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<(Home, u32)>, StoreError> {
+/// The instance that uses the volume, with its live deployments, oldest first.
+async fn used_by(shared: &Shared, volume: &VolumeInstance) -> Result<Option<(Instance, Vec<Deployment>)>, StoreError> {
     let Some(service) = volume.service_id else { return Ok(None) };
     let tenant = Tenant::system(volume.workspace_id);
     let found = shared.ops.store.instance_of(volume.environment_id, service).await?;
     let Some(instance) = found.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
     let live = shared.ops.store.deployments_live(tenant, &[instance.id]).await?;
+    Ok(Some((instance, live)))
+}
+
+/// The instance that uses the volume, and the seconds that its replicas may take to end.
+async fn user_of(shared: &Shared, volume: &VolumeInstance) -> Result<Option<(Home, u32)>, StoreError> {
+    let Some((instance, live)) = used_by(shared, volume).await? else { return Ok(None) };
     let graces = live.iter().map(|deployment| deployment.spec.deploy.draining_seconds);
     let grace = graces.fold(instance.spec.deploy.draining_seconds, u32::max);
     Ok(Some(((volume.workspace_id, instance.id), grace)))
@@ -401,11 +409,7 @@ async fn gauge_all(shared: &Shared) -> Result<(), StoreError> {
 /// What is written down when a volume comes to hold four fifths of its size, or all of it: nothing keeps its service from writing more.
 async fn alert(shared: &Shared, volume: &VolumeInstance, used_bytes: i64) -> Result<Option<Change>, StoreError> {
     let Some(fill) = volume.fill(used_bytes).filter(|fill| Some(*fill) > volume.fill(volume.used_bytes)) else { return Ok(None) };
-    let Some(service) = volume.service_id else { return Ok(None) };
-    let tenant = Tenant::system(volume.workspace_id);
-    let found = shared.ops.store.instance_of(volume.environment_id, service).await?;
-    let Some(instance) = found.and_then(|sealed| sealed.open(tenant)) else { return Ok(None) };
-    let Some(deployment) = shared.ops.store.deployments_live(tenant, &[instance.id]).await?.pop() else { return Ok(None) };
+    let Some(deployment) = used_by(shared, volume).await?.and_then(|(_, mut live)| live.pop()) else { return Ok(None) };
     let verb = match fill {
         Fill::Full => "volume_full",
         Fill::Nearly => "volume_nearly_full",
