@@ -477,9 +477,7 @@ impl Shared {
             return Err(TelemetryError::TooMany { asked: reading.asked, most: reading.most });
         }
         for (file, sources) in found {
-            let parts = self.in_file(file, |connection| {
-                sources.into_iter().map(|(id, source)| Ok((source, rows::read(connection, id, from, to)?))).collect::<Result<Vec<_>, _>>()
-            })?;
+            let parts = self.in_file(file, |connection| rows::read(connection, sources, from, to))?;
             for (source, part) in parts.into_iter().flatten() {
                 rows.entry(source).or_default().extend(part);
             }

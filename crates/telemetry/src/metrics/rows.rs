@@ -218,10 +218,20 @@ pub(crate) fn source_id(connection: &Connection, source: &MetricSource) -> rusql
     connection.prepare_cached(SOURCE_ID)?.query_row(values, |row| row.get(0))
 }
 
-/// The rows of a source that begin within `from..to`.
-pub(crate) fn read(connection: &Connection, source: i64, from: i64, to: i64) -> rusqlite::Result<SourceRows> {
-    let mut statement = connection.prepare_cached(if version(connection)? < VERSION { USAGE_OF_FIRST } else { USAGE })?;
-    let usage = statement.query_map((source, from, to), |row| {
+/// The rows of sources that begin within `from..to`.
+pub(crate) fn read(
+    connection: &Connection,
+    sources: Vec<(i64, MetricSource)>,
+    from: i64,
+    to: i64,
+) -> rusqlite::Result<Vec<(MetricSource, SourceRows)>> {
+    let usage = if version(connection)? < VERSION { USAGE_OF_FIRST } else { USAGE };
+    sources.into_iter().map(|(id, source)| Ok((source, read_source(connection, usage, (id, from, to))?))).collect()
+}
+
+fn read_source(connection: &Connection, usage: &str, range: (i64, i64, i64)) -> rusqlite::Result<SourceRows> {
+    let mut statement = connection.prepare_cached(usage)?;
+    let usage = statement.query_map(range, |row| {
         let usage = Usage {
             cpu: row.get(2)?,
             cpu_limit: row.get(3)?,
@@ -236,7 +246,7 @@ pub(crate) fn read(connection: &Connection, source: i64, from: i64, to: i64) -> 
     })?;
     let usage = usage.collect::<Result<_, _>>()?;
     let mut statement = connection.prepare_cached(TRAFFIC)?;
-    let traffic = statement.query_map((source, from, to), |row| {
+    let traffic = statement.query_map(range, |row| {
         let number = |at| row.get::<_, i64>(at).map(|value| u64::try_from(value).unwrap_or(0));
         let durations = decode(row.get_ref(5)?.as_blob()?);
         let traffic = Traffic { requests: number(2)?, rx_bytes: number(3)?, tx_bytes: number(4)?, durations };
