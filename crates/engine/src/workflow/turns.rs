@@ -20,6 +20,8 @@ use crate::lock;
 const SHARES: u32 = 2 * MAX_CONCURRENCY * MAX_CONCURRENCY;
 /// Between two looks whether another control plane has left a turn.
 const LOOK: Duration = Duration::from_millis(250);
+/// The same while the store does not answer, which is said each time.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Whose node it is: of what, and which.
 type Key = (WorkspaceId, String, String);
@@ -50,12 +52,15 @@ async fn until_no_other_has_it(attempt: &Attempt, most: u32) {
     let Subject::Workflow { id: workflow, .. } = run.subject else { return };
     let turn = NodeTurn { run: run.id, node: node_id, workflow, holder: flow.holder, most };
     loop {
-        match flow.shared.ops.store.node_turn_take(Tenant::system(run.workspace_id), turn).await {
+        let pause = match flow.shared.ops.store.node_turn_take(Tenant::system(run.workspace_id), turn).await {
             Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, run = %run.id, "a node could not take its turn; it is tried again"),
-        }
-        tokio::time::sleep(LOOK).await;
+            Ok(false) => LOOK,
+            Err(error) => {
+                tracing::warn!(%error, run = %run.id, "a node could not take its turn; it is tried again");
+                AFTER_FAILURE
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
