@@ -10,8 +10,8 @@ use api::graphql::{Engine, GraphqlRequest};
 use domain::account::Plan;
 use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{app_id, container_id, version_id};
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, InstanceId, ReplicaId, Role, SnapshotId, Tenant, Timestamp, WorkspaceId};
+use domain::key::{ApiKey, KeyKind};
+use domain::{InstanceId, ReplicaId, Role, SnapshotId, Tenant, Timestamp, WorkspaceId};
 use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::{OpCtx, Principal};
@@ -104,22 +104,8 @@ impl Galaxy {
     }
 
     async fn key(&self, app: &App) -> SecretString {
-        let (secret, hash, display) = ops::new_secret(KeyKind::Galaxy);
-        let key = ApiKey {
-            id: ApiKeyId::generate(),
-            kind: KeyKind::Galaxy,
-            user_id: app.estate.person.user.id,
-            workspace_id: Some(app.estate.workspace),
-            project: None,
-            label: "galaxy".into(),
-            display,
-            limits: KeyLimits::OF_PLAN,
-            expires_at: None,
-            revoked_at: None,
-            last_used_at: None,
-            last_used_address: None,
-            created_at: Timestamp::now(),
-        };
+        let (key, secret, hash) = ops::new_key(KeyKind::Galaxy, app.estate.person.user.id, "galaxy".into(), Timestamp::now());
+        let key = ApiKey { workspace_id: Some(app.estate.workspace), ..key };
         self.world.server.ops.store.commit(app.tenant, vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
         secret
     }

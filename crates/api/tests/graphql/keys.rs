@@ -1,8 +1,8 @@
 //! Keys over HTTP: made, used and revoked through the API; requests that are sent again.
 
 use domain::account::Plan;
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Tenant, Timestamp};
+use domain::key::{ApiKey, KeyKind};
+use domain::{Tenant, Timestamp};
 use futures::future::join_all;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -138,22 +138,12 @@ async fn make_professional(world: &World, estate: &Estate) {
 
 /// The header with which a key of the kind is sent that belongs to the person, their workspace or their environment.
 async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, String) {
-    let (secret, hash, display) = ops::new_secret(kind);
     let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);
+    let (key, secret, hash) = ops::new_key(kind, estate.person.user.id, "made by hand".into(), Timestamp::now());
     let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind,
-        user_id: estate.person.user.id,
         workspace_id: (!own).then_some(estate.workspace),
         project: (kind == KeyKind::Project).then_some((estate.person.project, estate.person.environment)),
-        label: "made by hand".into(),
-        display,
-        limits: KeyLimits::OF_PLAN,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: Timestamp::now(),
+        ..key
     };
     world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
     match kind {
