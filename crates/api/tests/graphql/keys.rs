@@ -129,13 +129,6 @@ async fn keys_of_other_kinds_are_made_the_same_way() {
     assert!(code == "PLAN_LIMIT" && text.contains("Professional"), "{text}");
 }
 
-async fn make_professional(world: &World, estate: &Estate) {
-    let (store, tenant) = (&world.server.ops.store, Tenant::system(estate.workspace));
-    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
-    row.plan = Plan::Professional;
-    store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
-}
-
 /// The header with which a key of the kind is sent that belongs to the person, their workspace or their environment.
 async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, String) {
     let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);
@@ -157,7 +150,7 @@ async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, S
 async fn each_kind_opens_its_doors_and_at_the_others_is_told_what_they_need() {
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;
-    make_professional(&world, &estate).await;
+    world.server.plan(estate.workspace, Plan::Professional).await;
     let typename = br#"{"query":"{ __typename }"}"#.as_slice();
     for (kind, opens) in [
         (KeyKind::Account, [true, true, true]),
@@ -257,7 +250,7 @@ async fn workflows_and_galaxys_operations_are_repeated_the_same_way() {
     let listed = world.server.call("GET", "/api/v1/workflows", &headers, b"").await.text();
     assert_eq!((listed.matches("\"once\"").count(), listed.matches("\"other\"").count()), (1, 0), "{listed}");
 
-    make_professional(&world, &estate).await;
+    world.server.plan(estate.workspace, Plan::Professional).await;
     // A failure is an answer too.
     let kill = r#"{"query": "mutation { killContainer(appId: \"nothing\", containerId: \"nothing\") { __typename } }"}"#;
     let (status, replayed, answer) = send("/graphql", "g1", kill).await;
