@@ -14,8 +14,8 @@ use axum::http::StatusCode;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Timestamp};
+use domain::Timestamp;
+use domain::key::KeyKind;
 use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{LimitRules, Limiter};
 use ops::{Ops, Settings};
@@ -57,26 +57,11 @@ async fn make_keys(ops: &Arc<Ops>, folder: &Path, keys: usize, asking: usize) {
     for first in (0..keys).step_by(1000) {
         let mut made = tokio::task::JoinSet::new();
         for at in first..keys.min(first + 1000) {
-            let (token, hash, display) = ops::new_secret(KeyKind::Account);
+            let (key, token, hash) = ops::new_key(KeyKind::Account, user, format!("key {at}"), now);
             if at < asking {
                 tokens.push_str(token.expose_secret());
                 tokens.push('\n');
             }
-            let key = ApiKey {
-                id: ApiKeyId::generate(),
-                kind: KeyKind::Account,
-                user_id: user,
-                workspace_id: None,
-                project: None,
-                label: format!("key {at}"),
-                display,
-                limits: KeyLimits::OF_PLAN,
-                expires_at: None,
-                revoked_at: None,
-                last_used_at: None,
-                last_used_address: None,
-                created_at: now,
-            };
             let ops = ops.clone();
             made.spawn(async move { ops.store.api_key_create(key, hash).await });
         }

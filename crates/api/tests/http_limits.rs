@@ -4,7 +4,6 @@ mod server;
 
 use std::process::Command;
 
-use domain::Tenant;
 use domain::account::Plan;
 use domain::key::{KeyKind, KeyLimits};
 use domain::rate::Limits;
@@ -177,11 +176,8 @@ async fn a_flow_key_beyond_its_limit_gets_the_documented_answer() {
 async fn a_galaxy_key_beyond_its_limit_is_refused_as_a_header_and_as_a_variable() {
     let server = Server::start_limited(Limiter::default()).await;
     let ada = server.person("ada@example.com", None).await;
-    let (store, home) = (&server.ops.store, server.ctx(&ada.token).await.user().unwrap().home().unwrap().id);
-    let tenant = Tenant::system(home);
-    let mut row = store.workspace(home).await.unwrap().unwrap().open(tenant).unwrap();
-    row.plan = Plan::Professional;
-    store.commit(tenant, vec![store::Change::WorkspaceUpdate(row)]).await.unwrap();
+    let home = server.ctx(&ada.token).await.user().unwrap().home().unwrap().id;
+    server.plan(home, Plan::Professional).await;
     let limits = KeyLimits { day: Some(2), ..KeyLimits::OF_PLAN };
     let wanted = ApiKeyCreate { kind: KeyKind::Galaxy, label: None, workspace: None, environment: None, limits, expires_at: None };
     let (_, key) = ops::api_key::api_key_create(&server.ctx(&ada.token).await, wanted).await.unwrap();

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::account::{Plan, Workspace};
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Grants, Timestamp, UserId, WorkspaceId};
+use domain::key::{ApiKey, KeyKind};
+use domain::{Grants, Timestamp, UserId, WorkspaceId};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{Fallback, LimitRules, Limiter, Shared};
 use ops::{KeyPrincipal, Ops, Principal, Settings, first_run};
@@ -43,21 +43,8 @@ fn key() -> Principal {
         created_at: now,
         updated_at: now,
     };
-    let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind: KeyKind::Workspace,
-        user_id: UserId::generate(),
-        workspace_id: Some(workspace.id),
-        project: None,
-        label: String::new(),
-        display: String::new(),
-        limits: KeyLimits::OF_PLAN,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: now,
-    };
+    let (key, ..) = ops::new_key(KeyKind::Workspace, UserId::generate(), String::new(), now);
+    let key = ApiKey { workspace_id: Some(workspace.id), ..key };
     Principal::Key(Arc::new(KeyPrincipal { key, workspace, grants: Grants(vec![]) }))
 }
 

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use store::{Change, Constraint, StoreError};
 
-use crate::{Error, OpCtx, Principal, Via, environment, secret::new_secret};
+use crate::{Error, OpCtx, Principal, Via, environment, secret::new_key};
 
 /// What Galaxy's keys are called, of which an account has one.
 const GALAXY_LABEL: &str = "Galaxy API key";
@@ -200,21 +200,13 @@ fn fresh(wanted: &ApiKeyCreate, place: &KeyPlace, user_id: UserId, now: Timestam
     if wanted.expires_at.is_some_and(|end| end <= now) {
         return Err(Error::bad_input("expiresAt is not in the future: choose a later time, or leave it out for a key without an end"));
     }
-    let (secret, hash, display) = new_secret(wanted.kind);
+    let (key, secret, hash) = new_key(wanted.kind, user_id, label, now);
     let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind: wanted.kind,
-        user_id,
         workspace_id: (wanted.kind != KeyKind::Account).then_some(place.tenant.workspace()),
         project: place.project,
-        label,
-        display,
         limits: defaults(wanted.kind, wanted.limits),
         expires_at: wanted.expires_at,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: now,
+        ..key
     };
     Ok((key, secret, hash))
 }

@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::account::{Plan, Workspace};
 use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{self, ContainerType, KILLED};
-use domain::page::PageRequest;
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
 use domain::{Code, DeploymentId, DomainId, EnvironmentId, InstanceId, Permission, ProjectId, ReplicaId, ServiceId, Tenant, Timestamp};
@@ -388,9 +387,7 @@ async fn newest_built(ctx: &OpCtx, app: &Opened<App>) -> Result<Option<Deploymen
         statuses_not_in: vec![DeploymentStatus::NeedsApproval],
         ..DeploymentQuery::default()
     };
-    let page = PageRequest { first: Some(20), ..PageRequest::default() };
-    let found = ctx.ops.store.deployments(app.tenant, &query, &page).await?;
-    Ok(found.items.into_iter().find(|deployment| deployment.artifact.is_some() && !deployment.is_refused()))
+    deployment::newest(ctx, app.tenant, &query, |deployment| deployment.artifact.is_some()).await
 }
 
 /// What its next deployment sees.

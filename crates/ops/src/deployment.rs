@@ -17,7 +17,7 @@ use crate::{Error, OpCtx, Ops, Signal, approval, domain_name, environment, proje
 mod again;
 
 use again::build_anew;
-pub(crate) use again::{again, opening, settings_for};
+pub(crate) use again::{again, newest, opening, settings_for};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -389,11 +389,8 @@ pub async fn service_instance_redeploy(ctx: &OpCtx, environment: EnvironmentId, 
         statuses_not_in.push(DeploymentStatus::NeedsApproval);
     }
     let query = DeploymentQuery { environment: Some(environment), service: Some(service), statuses_not_in, ..DeploymentQuery::default() };
-    // Behind those that were refused.
-    let page = PageRequest { first: Some(50), ..PageRequest::default() };
-    let found = ctx.ops.store.deployments(instance.tenant, &query, &page).await?;
-    let usable = |d: &Deployment| (d.artifact.is_some() || d.source_blob.is_some()) && !d.is_refused();
-    let Some(newest) = found.items.into_iter().find(usable) else { return Ok(None) };
+    let usable = |d: &Deployment| d.artifact.is_some() || d.source_blob.is_some();
+    let Some(newest) = newest(ctx, instance.tenant, &query, usable).await? else { return Ok(None) };
     let made = repeat(ctx, instance.with(newest), DeployReason::Redeploy, "service_instance_redeploy").await?;
     Ok(Some(made.row.id))
 }

@@ -2,8 +2,8 @@
 
 use domain::account::{Plan, User, Workspace};
 use domain::activity::{Activity, Actor};
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ActivityId, ApiKeyId, Tenant, Timestamp, UserId, WorkspaceId, name};
+use domain::key::{ApiKey, KeyKind};
+use domain::{ActivityId, Tenant, Timestamp, UserId, WorkspaceId, name};
 use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub async fn first_run(store: &Store, now: Timestamp) -> Result<Option<FirstRun>
     }
     let user = user_create(store, "admin@localhost", "Admin", true, None, now).await?;
     let login = login_link(store, user.id, now).await?;
-    let (key, token, hash) = account_key(user.id, "first start", now)?;
+    let (key, token, hash) = secret::new_key(KeyKind::Account, user.id, "first start".into(), now);
     let lost = || Error::internal("an account without a workspace", std::io::Error::other(user.id.to_string()));
     let home = store.memberships(user.id).await?.into_iter().next().ok_or_else(lost)?;
     let tenant = Tenant::system(home.workspace.id);
@@ -114,27 +114,8 @@ pub async fn login_link(store: &Store, user: UserId, now: Timestamp) -> Result<S
 /// # Errors
 /// A bad name, or the store does not answer.
 pub async fn account_token(store: &Store, user: UserId, label: &str, now: Timestamp) -> Result<(ApiKey, SecretString), Error> {
-    let (key, token, hash) = account_key(user, label, now)?;
+    let label = name::display("token name", label)?;
+    let (key, token, hash) = secret::new_key(KeyKind::Account, user, label, now);
     store.api_key_create(key.clone(), hash).await?;
     Ok((key, token))
-}
-
-fn account_key(user: UserId, label: &str, now: Timestamp) -> Result<(ApiKey, SecretString, [u8; 32]), Error> {
-    let (token, hash, display) = secret::new_secret(KeyKind::Account);
-    let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind: KeyKind::Account,
-        user_id: user,
-        workspace_id: None,
-        project: None,
-        label: name::display("token name", label)?,
-        display,
-        limits: KeyLimits::OF_PLAN,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: now,
-    };
-    Ok((key, token, hash))
 }

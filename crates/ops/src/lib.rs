@@ -55,7 +55,7 @@ use std::sync::Arc;
 
 pub use context::{KeyPrincipal, OpCtx, Opened, Principal, SystemPrincipal, UserPrincipal, Via};
 pub use error::Error;
-pub use secret::new_secret;
+pub use secret::{new_key, new_secret};
 pub use signals::{Change as Signal, Signals};
 use store::Store;
 use telemetry::Telemetry;

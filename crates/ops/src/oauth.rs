@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use domain::account::DeviceGrant;
-use domain::key::{self, ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Timestamp, UserId};
+use domain::key::{self, ApiKey, KeyKind};
+use domain::{Timestamp, UserId};
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -205,25 +205,12 @@ pub async fn token_exchange(ops: &Arc<Ops>, grant: TokenGrant, now: Timestamp) -
 }
 
 async fn issue(ops: &Arc<Ops>, user: UserId, family: Uuid, now: Timestamp) -> Result<Tokens, OAuthError> {
-    let row = |kind: KeyKind, display: String, life: SignedDuration| ApiKey {
-        id: ApiKeyId::generate(),
-        kind,
-        user_id: user,
-        workspace_id: None,
-        project: None,
-        label: "command-line login".into(),
-        display,
-        limits: KeyLimits::OF_PLAN,
-        expires_at: Some(now + life),
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: now,
+    let token = |kind: KeyKind, life: SignedDuration| {
+        let (key, secret, hash) = secret::new_key(kind, user, "command-line login".into(), now);
+        (ApiKey { expires_at: Some(now + life), ..key }, secret, hash)
     };
-    let (access, access_hash, access_display) = secret::new_secret(KeyKind::OAuthAccess);
-    let (refresh, refresh_hash, refresh_display) = secret::new_secret(KeyKind::OAuthRefresh);
-    let access_row = row(KeyKind::OAuthAccess, access_display, SignedDuration::from_secs(i64::from(ACCESS_SECONDS)));
-    let refresh_row = row(KeyKind::OAuthRefresh, refresh_display, SignedDuration::from_hours(24 * REFRESH_DAYS));
+    let (access_row, access, access_hash) = token(KeyKind::OAuthAccess, SignedDuration::from_secs(i64::from(ACCESS_SECONDS)));
+    let (refresh_row, refresh, refresh_hash) = token(KeyKind::OAuthRefresh, SignedDuration::from_hours(24 * REFRESH_DAYS));
     ops.store.oauth_tokens_create(family, access_row, access_hash, refresh_row, refresh_hash).await?;
     Ok(Tokens { access, refresh, expires_in: ACCESS_SECONDS })
 }

@@ -1,4 +1,5 @@
-use domain::key::{self, KeyKind};
+use domain::key::{self, ApiKey, KeyKind, KeyLimits};
+use domain::{ApiKeyId, Timestamp, UserId};
 use secrecy::SecretString;
 
 /// A fresh key of a kind: the secret, its hash and what is shown of it afterwards.
@@ -7,6 +8,27 @@ pub fn new_secret(kind: KeyKind) -> (SecretString, [u8; 32], String) {
     let hash = key::hash(&text);
     let display = key::display(&text);
     (SecretString::from(text), hash, display)
+}
+
+/// A fresh key with its secret and the secret's hash. It is tied to its user alone, has the limits of the plan and no end.
+pub fn new_key(kind: KeyKind, user_id: UserId, label: String, now: Timestamp) -> (ApiKey, SecretString, [u8; 32]) {
+    let (secret, hash, display) = new_secret(kind);
+    let key = ApiKey {
+        id: ApiKeyId::generate(),
+        kind,
+        user_id,
+        workspace_id: None,
+        project: None,
+        label,
+        display,
+        limits: KeyLimits::OF_PLAN,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        last_used_address: None,
+        created_at: now,
+    };
+    (key, secret, hash)
 }
 
 /// A fresh opaque secret for links, sessions and codes.

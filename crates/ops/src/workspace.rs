@@ -91,7 +91,7 @@ async fn changed(commits: &mut Receiver<WorkspaceId>, store: &Store, id: Workspa
             },
             _ = clock.tick() => {
                 let (own, all) = now();
-                if own == before.0 && (all.is_none() || all != before.1) {
+                if all.is_none() || (own == before.0 && all != before.1) {
                     return;
                 }
                 before = (own, all);

@@ -11,7 +11,7 @@ use ops::api_key::{ApiKeyCreate, ApiKeyPatch, api_key_create, api_key_revoke, ap
 use ops::auth::{Presented, Surface, authenticate, refusals_keep};
 use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
-use ops::{OpCtx, Ops, Principal, Settings, new_secret};
+use ops::{OpCtx, Ops, Principal, Settings, new_key};
 use secrecy::SecretString;
 use store::{Change, MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
@@ -58,28 +58,14 @@ impl World {
             let environment = self.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0);
             return ops::token::project_token_create(ctx, project.row.id, environment.id, "ci").await.unwrap().1;
         }
-        let (secret, hash, display) = new_secret(kind);
         if matches!(kind, KeyKind::Flow | KeyKind::Workspace) || (kind == KeyKind::Galaxy && person.user.operator) {
             let label = Some(format!("key {}", ApiKeyId::generate()));
             let wanted = ApiKeyCreate { workspace: Some(workspace), expires_at, ..wanted(kind, label.as_deref()) };
             return ops::api_key::api_key_create(ctx, wanted).await.unwrap().1;
         }
         let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);
-        let key = ApiKey {
-            id: ApiKeyId::generate(),
-            kind,
-            user_id: person.user.id,
-            workspace_id: (!own).then_some(workspace),
-            project: None,
-            label: "made by hand".into(),
-            display,
-            limits: KeyLimits::OF_PLAN,
-            expires_at,
-            revoked_at: None,
-            last_used_at: None,
-            last_used_address: None,
-            created_at: ctx.now,
-        };
+        let (key, secret, hash) = new_key(kind, person.user.id, "made by hand".into(), ctx.now);
+        let key = ApiKey { workspace_id: (!own).then_some(workspace), expires_at, ..key };
         self.ops.store.commit(Tenant::system(workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
         secret
     }

@@ -44,21 +44,8 @@ fn account(plan: Plan) -> Workspace {
 
 fn key(kind: KeyKind, limits: KeyLimits) -> Principal {
     let workspace = account(Plan::Professional);
-    let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind,
-        user_id: UserId::generate(),
-        workspace_id: Some(workspace.id),
-        project: None,
-        label: "test".into(),
-        display: "…".into(),
-        limits,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: morning(),
-    };
+    let (key, ..) = ops::new_key(kind, UserId::generate(), "test".into(), morning());
+    let key = ApiKey { workspace_id: Some(workspace.id), limits, ..key };
     Principal::Key(Arc::new(KeyPrincipal { key, workspace, grants: Grants(vec![]) }))
 }
 

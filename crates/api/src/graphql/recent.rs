@@ -2,7 +2,7 @@
 //!
 //! Entries are bound to [`store::Store::version`], which every commit of every process changes, so an answer is never older than the
 //! data. Only what is read from the store alone is kept; logs are not, and neither is anything that holds the value of a variable. What
-//! depends on the clock as well is kept within a minute of it.
+//! depends on the clock or on artifacts as well is kept within a minute.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -36,8 +36,9 @@ const FROM_STORE: &[&str] = &[
 ];
 /// Parts of field names whose values must not lie around, or change with every request.
 const NEVER: &[&str] = &["ariable", "onfig", "ateLimit"];
-/// Parts of field names whose values change with time: the next run of a schedule, the requests of today, whether a certificate holds.
-const TIMED: &[&str] = &["extCronRunAt", "lanUse", "ertificate"];
+/// Parts of field names whose values change without a commit: the next run of a schedule, the requests of today, whether a certificate
+/// holds and whether an artifact is still there.
+const TIMED: &[&str] = &["extCronRunAt", "lanUse", "ertificate", "anRollback"];
 
 #[derive(PartialEq, Eq, Hash)]
 struct Question {

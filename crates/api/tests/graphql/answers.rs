@@ -8,7 +8,7 @@ use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use store::{Change, UsageAdd};
+use store::UsageAdd;
 use telemetry::metrics::Measured;
 
 use crate::server::away_from_midnight;
@@ -299,9 +299,7 @@ async fn a_plan_is_told_with_what_is_used_of_it() {
         ["requestsToday", "requestsRefused"].map(|name| first.as_object_mut().unwrap().remove(name).and_then(|one| one.as_f64()));
     assert_eq!((first, requests), (hobby, [Some(5.0), Some(2.0)]));
 
-    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
-    row.plan = Plan::Free;
-    store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
+    world.server.plan(estate.workspace, Plan::Free).await;
     let free = told().await;
     assert_eq!((&free["containerLimit"], &free["containersPerApp"]), (&Value::Null, &json!(1)));
     assert_eq!(free["keyLimits"], json!({"perSecond": null, "perHour": null, "perDay": null}), "this server has no limits");

@@ -10,8 +10,8 @@ use api::graphql::{Engine, GraphqlRequest};
 use domain::account::Plan;
 use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{app_id, container_id, version_id};
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, InstanceId, ReplicaId, Role, SnapshotId, Tenant, Timestamp, WorkspaceId};
+use domain::key::{ApiKey, KeyKind};
+use domain::{InstanceId, ReplicaId, Role, SnapshotId, Tenant, Timestamp};
 use graphql_parser::schema::{Definition, TypeDefinition, parse_schema};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::{OpCtx, Principal};
@@ -48,7 +48,7 @@ impl Galaxy {
 
     async fn app(&self, email: &str) -> App {
         let estate = self.world.estate(email).await;
-        self.plan(estate.workspace, Plan::Professional).await;
+        self.world.server.plan(estate.workspace, Plan::Professional).await;
         let store = &self.world.server.ops.store;
         let tenant = Tenant::system(estate.workspace);
         let deployment = store.deployment(estate.deployment).await.unwrap().unwrap().open(tenant).unwrap();
@@ -90,36 +90,14 @@ impl Galaxy {
         ids
     }
 
-    async fn plan(&self, workspace: WorkspaceId, plan: Plan) {
-        let tenant = Tenant::system(workspace);
-        let store = &self.world.server.ops.store;
-        let mut row = store.workspace(workspace).await.unwrap().unwrap().open(tenant).unwrap();
-        row.plan = plan;
-        store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
-    }
-
     async fn username(&self, app: &App) -> String {
         let store = &self.world.server.ops.store;
         store.workspace(app.estate.workspace).await.unwrap().unwrap().open(app.tenant).unwrap().username
     }
 
     async fn key(&self, app: &App) -> SecretString {
-        let (secret, hash, display) = ops::new_secret(KeyKind::Galaxy);
-        let key = ApiKey {
-            id: ApiKeyId::generate(),
-            kind: KeyKind::Galaxy,
-            user_id: app.estate.person.user.id,
-            workspace_id: Some(app.estate.workspace),
-            project: None,
-            label: "galaxy".into(),
-            display,
-            limits: KeyLimits::OF_PLAN,
-            expires_at: None,
-            revoked_at: None,
-            last_used_at: None,
-            last_used_address: None,
-            created_at: Timestamp::now(),
-        };
+        let (key, secret, hash) = ops::new_key(KeyKind::Galaxy, app.estate.person.user.id, "galaxy".into(), Timestamp::now());
+        let key = ApiKey { workspace_id: Some(app.estate.workspace), ..key };
         self.world.server.ops.store.commit(app.tenant, vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
         secret
     }
@@ -319,7 +297,7 @@ async fn a_key_comes_as_header_or_variable_and_the_body_may_hold_more() {
     assert_eq!((status, code(&body)), (200, "UNAUTHENTICATED"), "{body}");
     let (_, body) = galaxy.post(&[], json!({"query": query})).await;
     assert_eq!(code(&body), "UNAUTHENTICATED", "{body}");
-    galaxy.plan(app.estate.workspace, Plan::Hobby).await;
+    galaxy.world.server.plan(app.estate.workspace, Plan::Hobby).await;
     let (status, body) = galaxy.post(&[("galaxy-api-key", key)], json!({"query": query})).await;
     assert_eq!((status, code(&body)), (200, "PLAN_LIMIT"), "{body}");
 }

@@ -1,8 +1,8 @@
 //! Keys over HTTP: made, used and revoked through the API; requests that are sent again.
 
 use domain::account::Plan;
-use domain::key::{ApiKey, KeyKind, KeyLimits};
-use domain::{ApiKeyId, Tenant, Timestamp};
+use domain::key::{ApiKey, KeyKind};
+use domain::{Tenant, Timestamp};
 use futures::future::join_all;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -129,31 +129,14 @@ async fn keys_of_other_kinds_are_made_the_same_way() {
     assert!(code == "PLAN_LIMIT" && text.contains("Professional"), "{text}");
 }
 
-async fn make_professional(world: &World, estate: &Estate) {
-    let (store, tenant) = (&world.server.ops.store, Tenant::system(estate.workspace));
-    let mut row = store.workspace(estate.workspace).await.unwrap().unwrap().open(tenant).unwrap();
-    row.plan = Plan::Professional;
-    store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
-}
-
 /// The header with which a key of the kind is sent that belongs to the person, their workspace or their environment.
 async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, String) {
-    let (secret, hash, display) = ops::new_secret(kind);
     let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);
+    let (key, secret, hash) = ops::new_key(kind, estate.person.user.id, "made by hand".into(), Timestamp::now());
     let key = ApiKey {
-        id: ApiKeyId::generate(),
-        kind,
-        user_id: estate.person.user.id,
         workspace_id: (!own).then_some(estate.workspace),
         project: (kind == KeyKind::Project).then_some((estate.person.project, estate.person.environment)),
-        label: "made by hand".into(),
-        display,
-        limits: KeyLimits::OF_PLAN,
-        expires_at: None,
-        revoked_at: None,
-        last_used_at: None,
-        last_used_address: None,
-        created_at: Timestamp::now(),
+        ..key
     };
     world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ApiKeyInsert { key, hash }]).await.unwrap();
     match kind {
@@ -167,7 +150,7 @@ async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, S
 async fn each_kind_opens_its_doors_and_at_the_others_is_told_what_they_need() {
     let world = World::start().await;
     let estate = world.estate("ann@x.test").await;
-    make_professional(&world, &estate).await;
+    world.server.plan(estate.workspace, Plan::Professional).await;
     let typename = br#"{"query":"{ __typename }"}"#.as_slice();
     for (kind, opens) in [
         (KeyKind::Account, [true, true, true]),
@@ -267,7 +250,7 @@ async fn workflows_and_galaxys_operations_are_repeated_the_same_way() {
     let listed = world.server.call("GET", "/api/v1/workflows", &headers, b"").await.text();
     assert_eq!((listed.matches("\"once\"").count(), listed.matches("\"other\"").count()), (1, 0), "{listed}");
 
-    make_professional(&world, &estate).await;
+    world.server.plan(estate.workspace, Plan::Professional).await;
     // A failure is an answer too.
     let kill = r#"{"query": "mutation { killContainer(appId: \"nothing\", containerId: \"nothing\") { __typename } }"}"#;
     let (status, replayed, answer) = send("/graphql", "g1", kill).await;

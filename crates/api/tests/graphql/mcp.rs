@@ -192,10 +192,10 @@ async fn nobody_and_no_stranger_gets_anything_through_a_tool() {
             assert_eq!(reply.json()["error"], "Invalid or expired API key.", "{}", tool.0);
         }
     }
-    // The first use of a key is written down.
     let token = stranger.flow.person.token.as_str();
-    call(&world, Some(token), &victim, &("get_balance", Self_, "{}")).await;
     for tool in TOOLS {
+        // The use of a key is written down once a minute.
+        call(&world, Some(token), &victim, &("get_balance", Self_, "{}")).await;
         let (reply, written) = call(&world, Some(token), &victim, tool).await;
         let (refused, text) = told(&reply);
         match tool.1 {
@@ -213,8 +213,8 @@ async fn a_viewer_changes_nothing_through_a_tool() {
     let (victim, viewer) = (Victim::of(&world, "victim@x.test").await, Victim::of(&world, "viewer@x.test").await);
     world.member(victim.flow.workspace, viewer.flow.user, Role::Viewer).await;
     let token = viewer.flow.person.token.as_str();
-    call(&world, Some(token), &victim, &("get_balance", Self_, "{}")).await;
     for tool in TOOLS {
+        call(&world, Some(token), &victim, &("get_balance", Self_, "{}")).await;
         let (reply, written) = call(&world, Some(token), &victim, tool).await;
         let (refused, text) = told(&reply);
         match tool.1 {

@@ -1,6 +1,8 @@
 //! Answers are remembered only while they are true, for the one who asked, whoever changes the data.
 
+use domain::deployment::DeploymentStatus;
 use domain::rate::{Day, Kept, Subject};
+use domain::spec::{InstanceSpec, RunPlan};
 use domain::{Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
@@ -80,6 +82,25 @@ async fn what_the_clock_changes_is_looked_up_again() {
     assert!(today == Some(5.0) && cost > 0, "{today:?}, {cost} statements");
     assert_eq!(told(noon).await, (today, 0));
     assert_eq!(told(noon + std::time::Duration::from_secs(86_400)).await.0, Some(0.0), "nothing was asked on the next day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_that_was_cleared_away_is_not_promised() {
+    let world = World::start().await;
+    let estate = world.estate("a@example.com").await;
+    let who = world.bearer(&estate.person.token).await;
+    let (ops, id, now) = (&world.server.ops, estate.deployment, Timestamp::now());
+    let artifact = ops.settings.artifacts.join(id.to_string());
+    std::fs::create_dir_all(&artifact).unwrap();
+    let run = RunPlan::Static { root: ".".into(), spa: false };
+    let built = Change::DeploymentBuilt { id, artifact: id.to_string(), run, spec: InstanceSpec::default(), at: now };
+    ops.store.commit(Tenant::system(estate.workspace), vec![built]).await.unwrap();
+    world.moved(estate.workspace, id, DeploymentStatus::Initializing, DeploymentStatus::Removed, None).await;
+    let query = format!("{{ deployment(id: \"{id}\") {{ canRollback }} }}");
+    let told = async |at: Timestamp| world.data_at(&who, at, &query).await["deployment"]["canRollback"].clone();
+    assert_eq!(told(now).await, json!(true));
+    std::fs::remove_dir(&artifact).unwrap();
+    assert_eq!(told(now + std::time::Duration::from_secs(60)).await, json!(false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::{ApiState, ShellTimes};
-use domain::account::User;
+use domain::account::{Plan, User};
 use domain::rate::Limits;
-use domain::{EnvironmentId, ProjectId, Timestamp};
+use domain::{EnvironmentId, ProjectId, Tenant, Timestamp, WorkspaceId};
 use ops::auth::{Presented, Surface, authenticate};
 use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Settings, first_run};
 use secrecy::{ExposeSecret, SecretString};
-use store::{MasterKey, Store, StoreConfig};
+use store::{Change, MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -118,6 +118,14 @@ impl Server {
         .unwrap();
         let environments = store.environments_of(project.tenant, &[project.row.id]).await.unwrap();
         Person { user, token, project: project.row.id, environment: environments[0].id }
+    }
+
+    /// Puts a workspace on a plan.
+    pub(crate) async fn plan(&self, workspace: WorkspaceId, plan: Plan) {
+        let (store, tenant) = (&self.ops.store, Tenant::system(workspace));
+        let mut row = store.workspace(workspace).await.unwrap().unwrap().open(tenant).unwrap();
+        row.plan = plan;
+        store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
     }
 
     /// What a verb would be called with for a request with this token.

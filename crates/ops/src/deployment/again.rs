@@ -1,16 +1,37 @@
 //! Deployments of what is there already: what they take over from the earlier one.
 
+use domain::Tenant;
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
+use domain::page::PageRequest;
 use domain::project::Instance;
 use domain::spec::InstanceSpec;
+use store::DeploymentQuery;
 
 use super::fresh;
-use crate::OpCtx;
+use crate::{Error, OpCtx};
 
 /// The state in which a deployment of this artifact, or of this source, begins.
 pub(crate) fn opening(of: &Deployment) -> DeploymentStatus {
     let built = of.artifact.is_some() && of.run.is_some();
     if built { DeploymentStatus::Deploying } else { DeploymentStatus::Initializing }
+}
+
+/// The newest deployment that can be deployed again: one that was not refused and is `usable`, behind any number of others.
+pub(crate) async fn newest(
+    ctx: &OpCtx,
+    tenant: Tenant,
+    query: &DeploymentQuery,
+    usable: impl Fn(&Deployment) -> bool,
+) -> Result<Option<Deployment>, Error> {
+    let mut page = PageRequest { first: Some(20), ..PageRequest::default() };
+    loop {
+        let found = ctx.ops.store.deployments(tenant, query, &page).await?;
+        page.after = found.items.last().filter(|_| found.has_next).map(|last| last.id.to_string());
+        let newest = found.items.into_iter().find(|deployment| usable(deployment) && !deployment.is_refused());
+        if newest.is_some() || page.after.is_none() {
+            return Ok(newest);
+        }
+    }
 }
 
 /// A deployment of what an earlier one built, or of its source when it was not built.

@@ -228,6 +228,11 @@ async fn starting_an_app_does_not_bring_back_what_was_not_approved() {
     // What was built before, asked for by a member: it has an artifact, and waits.
     let back = verbs::deployment_rollback(&protected.member, app.id).await.unwrap().row;
     verbs::deployment_cancel(&protected.owner, back.id).await.unwrap();
+    // However many were refused, what was built is found behind them.
+    for _ in 0..20 {
+        let more = protected.upload(&protected.member).await;
+        verbs::deployment_cancel(&protected.owner, more.id).await.unwrap();
+    }
     for serving in [app.id, newer.row.deployment.id] {
         verbs::deployment_remove(&protected.owner, serving).await.unwrap();
     }
