@@ -177,7 +177,10 @@ export const settled = (page) =>
     if (error.name !== "TimeoutError") throw error;
   });
 
-/** Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. */
+/**
+ * Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. Each is an address, or an address
+ * and words that it shows when it is drawn: on a slow machine nothing may be asked for a while before all of it is there.
+ */
 export async function pictures(browser, page, shots, pages) {
   const state = await page.context().storageState();
   mkdirSync(shots, { recursive: true });
@@ -188,11 +191,13 @@ export async function pictures(browser, page, shots, pages) {
     await shown.setViewportSize({ width, height });
     await drawn();
   };
-  for (const [title, path] of Object.entries(pages)) {
+  for (const [title, place] of Object.entries(pages)) {
+    const [path, words] = [place].flat();
     await size(looks.light);
     await shown.emulateMedia({ colorScheme: "light" });
     await shown.goto(path.startsWith("http") ? path : `${api}${path}`);
     await (foreign.has(title) ? shown.waitForLoadState("load") : settled(shown));
+    if (words) await shown.getByText(words).first().waitFor();
     for (const [name, look] of Object.entries(looks)) {
       await shown.emulateMedia({ colorScheme: look.colorScheme ?? "light" });
       await size(look);

@@ -91,7 +91,7 @@ await step("another version is deployed, and the one before comes back", async (
   assert.ok(!(await reads(books(), "title")).includes("Springs"), "two versions answer");
 });
 
-if (shots) await step("pictures", () => pictures(browser, page, shots, { "real-log": `${service}/logs`, "real-canvas": service.split("/s/")[0] }));
+if (shots) await step("pictures", () => pictures(browser, page, shots, { "real-log": `${service}/logs`, "real-canvas": [service.split("/s/")[0], "Redis"] }));
 
 await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
 

@@ -141,7 +141,7 @@ await step("a volume that no service has stands on the canvas, and is attached f
   await volume.waitFor({ state: "detached" });
   await page.goto(canvas);
   await alone.waitFor();
-  if (shots) await pictures(browser, page, shots, { "canvas-volume": canvas });
+  if (shots) await pictures(browser, page, shots, { "canvas-volume": [canvas, "No service has it"] });
   await alone.click();
   await tidy(page, "a volume on the canvas");
   await dialog.getByLabel("Attach it to").selectOption({ label: "Redis" });
@@ -369,7 +369,7 @@ await step("a new project begins with a database", async () => {
 if (shots) {
   await page.goto(`${service}/containers`);
   const shell = await panel.getByRole("link", { name: "Open shell" }).first().getAttribute("href");
-  await step("pictures", () => pictures(browser, page, shots, { shell, "canvas-database": canvas, containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
+  await step("pictures", () => pictures(browser, page, shots, { shell, "canvas-database": [canvas, "Redis"], containers: `${service}/containers`, triggers: `${service}/triggers`, storage: `${service}/storage`, activity: `${canvas}/activity` }));
 }
 
 await step("a service with a schedule runs when it is asked to, and its run is told", async () => {
