@@ -144,6 +144,11 @@ await step("a volume that no service has stands on the canvas, and is attached f
   if (shots) await pictures(browser, page, shots, { "canvas-volume": [canvas, "No service has it"] });
   await alone.click();
   await tidy(page, "a volume on the canvas");
+  const question = page.getByRole("dialog", { name: "Delete cache-files?" });
+  await dialog.getByRole("button", { name: "Delete the volume…" }).click();
+  await question.waitFor();
+  await page.keyboard.press("Escape");
+  await question.waitFor({ state: "detached" });
   await dialog.getByLabel("Attach it to").selectOption({ label: "Redis" });
   await dialog.getByRole("button", { name: "Attach", exact: true }).click();
   await dialog.waitFor({ state: "detached" });
