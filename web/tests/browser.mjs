@@ -143,6 +143,22 @@ export function steps(browser, visitor, shots) {
   };
 }
 
+/**
+ * A browser and its first visitor, with what whoever started this has said by environment variables. `end` sees that nothing went wrong that
+ * nobody saw.
+ */
+export async function story() {
+  const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
+  const browser = await launch();
+  const owner = await visitor(browser);
+  const step = steps(browser, owner, shots);
+  const end = async () => {
+    await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+    await browser.close();
+  };
+  return { login, secondLogin, app, shots, browser, owner, page: owner.page, panel: owner.page.getByRole("complementary"), soon: { timeout: 60_000 }, step, end };
+}
+
 /** Drops a folder from outside onto the middle of an element, as a hand would. */
 export async function drop(page, target, folder) {
   const box = await target.boundingBox();

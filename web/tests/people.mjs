@@ -1,16 +1,10 @@
 // People in the dashboard: passwords, sessions, members and their roles, invitations, notifications. Driven by
 // crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, secretOf, settled, shown, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, secretOf, settled, shown, signIn, story, tidy, visitor } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
+const { app, browser, end, login, page, secondLogin, shots, soon, step } = await story();
 const other = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
 const PASSWORD = "correct horse battery";
 let service = "";
 let workspace = "";
@@ -380,6 +374,4 @@ if (shots) {
   await step("pictures", () => pictures(browser, page, shots, { members: `/w/${workspace}/members`, notifications: `/w/${workspace}/notifications`, webhooks: `/w/${workspace}/webhooks`, audit: `/w/${workspace}/audit`, usage: `/w/${workspace}/usage`, plan: `/w/${workspace}/plan`, operator: "/operator", account: "/account", invite: "/invite/none" }));
 }
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();

@@ -1,16 +1,9 @@
 // Projects in the dashboard: environments that are copied and switched, tokens for one of them or for a workspace, and what is deleted by
 // its name. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, reads, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
-const panel = page.getByRole("complementary");
+const { app, browser, end, login, page, panel, shots, soon, step } = await story();
 const dialog = page.getByRole("dialog");
 let project = "";
 let production = "";
@@ -163,6 +156,4 @@ await step("an environment, a service and a project are deleted by their names",
   assert.ok(!left.includes("hello-shop"), "a deleted project is still there");
 });
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();

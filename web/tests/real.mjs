@@ -3,17 +3,12 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { drop, pictures, reads, signIn, story, tidy } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP_REAL: app, ORRERY_TEST_SHOTS: shots } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
+const { ORRERY_TEST_APP_REAL: app } = process.env;
+const { browser, end, login, owner, page, panel, shots, step } = await story();
 // Its packages come from the registry.
 const soon = { timeout: 180_000 };
-const step = steps(browser, owner, shots);
-const panel = page.getByRole("complementary");
 const rows = panel.getByRole("list", { name: "Deployments" }).getByRole("listitem");
 let service = "";
 let address = "";
@@ -93,6 +88,4 @@ await step("another version is deployed, and the one before comes back", async (
 
 if (shots) await step("pictures", () => pictures(browser, page, shots, { "real-log": `${service}/logs`, "real-canvas": [service.split("/s/")[0], "Redis"] }));
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();

@@ -1,15 +1,8 @@
 // A database, references to it, containers, triggers and volumes in the dashboard. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, signIn, story, tidy } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
-const panel = page.getByRole("complementary");
+const { app, browser, end, login, owner, page, panel, shots, soon, step } = await story();
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
 let address = "";
 let service = "";
@@ -425,9 +418,7 @@ await step("how it is built, checked and started again is set", async () => {
   assert.deepEqual(kept, { buildCommand: "node --check server.js", healthcheckPath: "/", cronSchedule: "0 4 1 1 *", restartPolicyType: "NEVER", restartPolicyMaxRetries: 4 });
 });
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();
 
 function environment() {
   return canvas.split("/").at(-1);
