@@ -127,7 +127,7 @@ await step("no page offers a viewer a change", async () => {
   const canvas = service.split("/s/")[0];
   const tabs = ["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => `${service}/${tab}`);
   const [row] = (await asked(page, `{ deployments(first: 1, input: {serviceId: "${service.split("/").at(-1)}"}) { edges { node { id } } } }`)).data.deployments.edges;
-  const own = ["members", "notifications", "audit"].map((name) => `${api}/w/${workspace}/${name}`);
+  const own = ["members", "notifications", "webhooks", "audit"].map((name) => `${api}/w/${workspace}/${name}`);
   for (const path of [`${api}/?workspace=${workspace}`, canvas, ...tabs, `${service}/deployments/${row.node.id}`, `${canvas}/logs`, `${canvas}/activity`, `${service.split("/").slice(0, 5).join("/")}/settings`, ...own]) {
     await viewer.goto(path);
     await viewer.getByRole("banner").waitFor();
