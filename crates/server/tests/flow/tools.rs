@@ -39,12 +39,8 @@ impl Assistant<'_> {
 
     /// The tools that there are.
     fn listed(&self) -> BTreeSet<String> {
-        let bearer = format!("Bearer {}", self.server.token);
-        let headers =
-            [("authorization", bearer.as_str()), ("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
-        let listed = parsed(&request(self.server.api, "POST", "localhost", "/api/mcp", &headers, body.as_bytes()));
-        listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}")).iter().map(|tool| text(&tool["name"])).collect()
+        let listed = mcp(self.server, "tools/list", json!({}));
+        listed["tools"].as_array().unwrap_or_else(|| panic!("{listed}")).iter().map(|tool| text(&tool["name"])).collect()
     }
 
     /// Waits until a deployment of the service serves.
