@@ -35,9 +35,13 @@ def answer(path):
 "#;
 
 fn galaxy(server: &Server, query: &str) -> Value {
+    galaxy_by(server, ("authorization", &format!("Bearer {}", server.token)), query)
+}
+
+/// As [`galaxy`], with the credential that a header has.
+fn galaxy_by(server: &Server, credential: (&str, &str), query: &str) -> Value {
     let body = json!({"query": query}).to_string();
-    let bearer = format!("Bearer {}", server.token);
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let headers = [credential, ("content-type", "application/json")];
     let answer = request(server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
     let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
     assert_eq!(value.get("errors"), None, "{query}: {value}");
@@ -535,12 +539,7 @@ impl Walk<'_> {
     /// What a root field answers. `rest` is its arguments, and what is read of it.
     fn ask(&mut self, kind: &str, field: &str, rest: &str) -> Value {
         self.asked.insert(field.to_owned());
-        let body = json!({"query": format!("{kind} {{ {field}{rest} }}")}).to_string();
-        let headers = [("galaxy-api-key", self.key.as_str()), ("content-type", "application/json")];
-        let answer = request(self.server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
-        let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
-        assert_eq!(value.get("errors"), None, "{field}{rest}: {value}");
-        value["data"][field].clone()
+        galaxy_by(self.server, ("galaxy-api-key", &self.key), &format!("{kind} {{ {field}{rest} }}"))[field].clone()
     }
 
     fn query(&mut self, field: &str, rest: &str) -> Value {
