@@ -143,8 +143,9 @@ await step("the palette and Escape go from page to page", async () => {
   await keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
   await keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
   await keyboard.type("hello-shop");
-  await page.getByRole("option", { name: "hello-shop" }).first().waitFor();
+  await page.getByRole("option", { name: "hello-shop", selected: true }).waitFor();
   await keyboard.press("Enter");
   await panel.getByRole("heading", { name: "hello-shop" }).waitFor();
 });
