@@ -55,7 +55,10 @@ await step("Redis is added, and one of its variables reaches the app by referenc
   await rows.nth(1).waitFor();
   await rows.first().getByText("Live").waitFor(soon);
   await page.goto(`${service}/containers`);
-  await panel.getByRole("list", { name: "Containers" }).getByRole("listitem").nth(1).waitFor({ state: "detached" });
+  const containers = panel.getByRole("list", { name: "Containers" }).getByRole("listitem");
+  await containers.first().waitFor();
+  // The one from before ends.
+  await containers.nth(1).waitFor({ state: "detached" });
   const [shell] = await Promise.all([owner.context.waitForEvent("page"), panel.getByRole("link", { name: "Open shell" }).first().click()]);
   await shell.getByRole("status").getByText("Connected").waitFor(soon);
   await shell.keyboard.type("echo scheme-is-${TITLE_URL%%:*}-\n");
@@ -79,9 +82,11 @@ await step("another version is deployed, and the one before comes back", async (
   await reads(books(), "Springs");
   await page.goto(`${service}/deployments`);
   await rows.first().getByText("Live").waitFor(soon);
+  const before = await rows.count();
   await rows.nth(1).getByRole("button", { name: "What can be done with this deployment" }).click();
   await page.getByRole("menuitem", { name: "Roll back to this" }).click();
   await reads(books(), "Gears");
+  await rows.nth(before).waitFor(soon);
   await rows.first().getByText("Live").waitFor(soon);
   assert.ok(!(await reads(books(), "title")).includes("Springs"), "two versions answer");
 });
