@@ -143,6 +143,22 @@ export function steps(browser, visitor, shots) {
   };
 }
 
+/**
+ * A browser and its first visitor, with what whoever started this has said by environment variables. `end` sees that nothing went wrong that
+ * nobody saw.
+ */
+export async function story() {
+  const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
+  const browser = await launch();
+  const owner = await visitor(browser);
+  const step = steps(browser, owner, shots);
+  const end = async () => {
+    await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
+    await browser.close();
+  };
+  return { login, secondLogin, app, shots, browser, owner, page: owner.page, panel: owner.page.getByRole("complementary"), soon: { timeout: 60_000 }, step, end };
+}
+
 /** Drops a folder from outside onto the middle of an element, as a hand would. */
 export async function drop(page, target, folder) {
   const box = await target.boundingBox();
@@ -177,7 +193,10 @@ export const settled = (page) =>
     if (error.name !== "TimeoutError") throw error;
   });
 
-/** Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. */
+/**
+ * Every page in the light, in the dark and on a phone: looked at by people, and none may scroll sideways. Each is an address, or an address
+ * and words that it shows when it is drawn: on a slow machine nothing may be asked for a while before all of it is there.
+ */
 export async function pictures(browser, page, shots, pages) {
   const state = await page.context().storageState();
   mkdirSync(shots, { recursive: true });
@@ -188,11 +207,13 @@ export async function pictures(browser, page, shots, pages) {
     await shown.setViewportSize({ width, height });
     await drawn();
   };
-  for (const [title, path] of Object.entries(pages)) {
+  for (const [title, place] of Object.entries(pages)) {
+    const [path, words] = [place].flat();
     await size(looks.light);
     await shown.emulateMedia({ colorScheme: "light" });
     await shown.goto(path.startsWith("http") ? path : `${api}${path}`);
     await (foreign.has(title) ? shown.waitForLoadState("load") : settled(shown));
+    if (words) await shown.getByText(words).first().waitFor();
     for (const [name, look] of Object.entries(looks)) {
       await shown.emulateMedia({ colorScheme: look.colorScheme ?? "light" });
       await size(look);

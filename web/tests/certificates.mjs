@@ -1,16 +1,10 @@
 // A domain of one's own and where its certificate stands. Driven by crates/server/tests/dashboard.rs, which has the name server.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { drop, launch, pictures, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { drop, pictures, signIn, story, tidy } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots, ORRERY_TEST_DOMAIN: domain, ORRERY_TEST_CERTIFICATE: certificate, ORRERY_TEST_CERTIFICATE_KEY: key } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
-const panel = page.getByRole("complementary");
+const { ORRERY_TEST_DOMAIN: domain, ORRERY_TEST_CERTIFICATE: certificate, ORRERY_TEST_CERTIFICATE_KEY: key } = process.env;
+const { app, browser, end, login, page, panel, shots, soon, step } = await story();
 const row = panel.getByRole("listitem").filter({ hasText: domain });
 const says = (words) => row.getByText(words, { exact: true }).waitFor(soon);
 let service = "";
@@ -83,7 +77,5 @@ if (shots) {
   await step("pictures", () => pictures(browser, page, shots, { certificate: `${service}/domains` }));
 }
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();
 process.stdin.destroy();

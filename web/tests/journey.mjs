@@ -2,18 +2,12 @@
 // environment variables where the server is and which apps and login links there are.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { api, asked, drop, launch, pictures, reads, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, signIn, story, tidy, visitor } from "./browser.mjs";
 import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_APP_BROKEN: broken, ORRERY_TEST_SHOTS: shots } = process.env;
+const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
+const { app, browser, end, login, page, panel, secondLogin, shots, soon, step } = await story();
 
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
-
-const panel = page.getByRole("complementary");
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
 let address = "";
 let service = "";
@@ -401,9 +395,7 @@ if (shots) {
   });
 }
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();
 
 /** Whether anything but axes is drawn: points in the colour of a line. */
 function inked(canvas) {

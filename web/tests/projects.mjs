@@ -1,16 +1,9 @@
 // Projects in the dashboard: environments that are copied and switched, tokens for one of them or for a workspace, and what is deleted by
 // its name. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, launch, pictures, reads, secretOf, signIn, steps, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy } from "./browser.mjs";
 
-const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
-
-const browser = await launch();
-const owner = await visitor(browser);
-const { page } = owner;
-const soon = { timeout: 60_000 };
-const step = steps(browser, owner, shots);
-const panel = page.getByRole("complementary");
+const { app, browser, end, login, page, panel, shots, soon, step } = await story();
 const dialog = page.getByRole("dialog");
 let project = "";
 let production = "";
@@ -81,11 +74,14 @@ await step("what happens elsewhere is heard of, without asking again and again",
   await page.goto(`${api}/p/${project}/${staging}`);
   const card = page.locator("a.node").filter({ hasText: "heard-of" });
   await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
-  for (const until = Date.now() + 40_000; heard.length === 0; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the page does not listen");
-  // The page knows nothing of these two but what it is told.
+  const told = async (times) => {
+    for (const until = Date.now() + 40_000; heard.length < times; await page.waitForTimeout(50)) assert.ok(Date.now() < until, `the page was told ${heard.length} times, not ${times}`);
+  };
+  await told(1);
+  // The page knows nothing of these two but what it is told. What it still asks for at its beginning may show the first of them before.
   const { data } = await asked(page, `mutation { serviceCreate(input: { projectId: "${project}", environmentId: "${staging}", name: "heard-of" }) { id } }`);
+  await told(2);
   await card.waitFor();
-  assert.ok(heard.length > 1, "the page was not told, and asked by itself");
   await asked(page, `mutation { serviceDelete(id: "${data.serviceCreate.id}") }`);
   await card.waitFor({ state: "detached" });
 });
@@ -160,6 +156,4 @@ await step("an environment, a service and a project are deleted by their names",
   assert.ok(!left.includes("hello-shop"), "a deleted project is still there");
 });
 
-await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
-
-await browser.close();
+await end();

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use harness::webhooks::{Message, receiver};
-use harness::{Server, UNLIMITED, request, until, write};
+use harness::{Server, UNLIMITED, python, request, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -20,35 +20,28 @@ const MB: f64 = 1_048_576.0;
 
 /// Shows its environment. It takes its time, burns processor time or takes memory, as it is asked to.
 const APP: &str = r#"
-import http.server, json, os, time
+import json, os, time
 kept = []
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        if self.path == "/slow":
-            time.sleep(0.1)
-        elif self.path == "/burn":
-            end = time.monotonic() + 0.1
-            while time.monotonic() < end:
-                pass
-        elif self.path == "/grow":
-            kept.append(bytearray(os.urandom(1)) * (80 << 20))
-        body = json.dumps(dict(os.environ)).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-class Server(http.server.ThreadingHTTPServer):
-    request_queue_size = 128
-Server(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+def answer(path):
+    if path == "/slow":
+        time.sleep(0.1)
+    elif path == "/burn":
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+    elif path == "/grow":
+        kept.append(bytearray(os.urandom(1)) * (80 << 20))
+    return json.dumps(dict(os.environ))
 "#;
 
 fn galaxy(server: &Server, query: &str) -> Value {
+    galaxy_by(server, ("authorization", &format!("Bearer {}", server.token)), query)
+}
+
+/// As [`galaxy`], with the credential that a header has.
+fn galaxy_by(server: &Server, credential: (&str, &str), query: &str) -> Value {
     let body = json!({"query": query}).to_string();
-    let bearer = format!("Bearer {}", server.token);
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let headers = [credential, ("content-type", "application/json")];
     let answer = request(server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
     let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
     assert_eq!(value.get("errors"), None, "{query}: {value}");
@@ -95,7 +88,7 @@ fn environment(server: &Server) -> Value {
 /// Deploys the app by the Railway CLI; its folder and its id.
 fn deployed(server: &Server) -> (PathBuf, String) {
     let folder = server.dir.path().join("shop");
-    write(&folder, &[("main.py", APP), ("Procfile", "web: python3 main.py\n")]);
+    write(&folder, &[("main.py", &python::app(APP)), ("Procfile", "web: python3 main.py\n")]);
     server.json(&folder, &["init", "--name", "shop", "--json"]);
     server.ok(&folder, &["up", "--ci"]);
     server.ok(&folder, &["service", "link", "shop"]);
@@ -250,7 +243,7 @@ fn settings_and_versions(server: &Server, id: &str, folder: &Path) {
         if env["GREETING"] == "from the settings" && env["METEOR_SETTINGS"].is_string() { Ok(()) } else { Err(env.to_string()) }
     });
 
-    write(folder, &[("main.py", &APP.replace("dict(os.environ)", "dict(os.environ, SECOND='yes')"))]);
+    write(folder, &[("main.py", &python::app(APP).replace("dict(os.environ)", "dict(os.environ, SECOND='yes')"))]);
     server.ok(folder, &["up", "--ci"]);
     until_running(server, 1);
     let found = app(server);
@@ -546,12 +539,7 @@ impl Walk<'_> {
     /// What a root field answers. `rest` is its arguments, and what is read of it.
     fn ask(&mut self, kind: &str, field: &str, rest: &str) -> Value {
         self.asked.insert(field.to_owned());
-        let body = json!({"query": format!("{kind} {{ {field}{rest} }}")}).to_string();
-        let headers = [("galaxy-api-key", self.key.as_str()), ("content-type", "application/json")];
-        let answer = request(self.server.api, "POST", "localhost", "/graphql", &headers, body.as_bytes());
-        let value: Value = serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{error}: {answer:?}"));
-        assert_eq!(value.get("errors"), None, "{field}{rest}: {value}");
-        value["data"][field].clone()
+        galaxy_by(self.server, ("galaxy-api-key", &self.key), &format!("{kind} {{ {field}{rest} }}"))[field].clone()
     }
 
     fn query(&mut self, field: &str, rest: &str) -> Value {
@@ -673,7 +661,7 @@ impl Walk<'_> {
         self.sees("the settings", |env| env["GREETING"] == "from the settings");
         until_running(self.server, 1);
 
-        write(folder, &[("main.py", &APP.replace("dict(os.environ)", "dict(os.environ, SECOND='yes')"))]);
+        write(folder, &[("main.py", &python::app(APP).replace("dict(os.environ)", "dict(os.environ, SECOND='yes')"))]);
         self.server.ok(folder, &["up", "--ci"]);
         self.sees("the second version", |env| env["SECOND"] == "yes" && env["GALAXY_APP_VERSION_ID"] == "2");
         until_running(self.server, 1);

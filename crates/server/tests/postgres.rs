@@ -5,7 +5,7 @@ mod harness;
 #[allow(dead_code, reason = "this test needs one server and one database")]
 mod throw_away;
 
-use harness::{Server, until, write};
+use harness::{Server, python, until, write};
 use throw_away::Postgres;
 
 const HOST: &str = "hello-production.localhost";
@@ -21,14 +21,8 @@ async fn the_daily_loop_runs_on_postgresql() {
 fn daily_loop(url: &str) {
     let mut server = Server::start_with(&[("ORRERY_DATABASE", url)]);
     let app = server.dir.path().join("hello");
-    let code = "import http.server, os\n\
-        class Handler(http.server.BaseHTTPRequestHandler):\n\
-        \x20   def do_GET(self):\n\
-        \x20       self.send_response(200)\n\
-        \x20       self.end_headers()\n\
-        \x20       self.wfile.write(os.environ.get('WORD', 'nothing').encode())\n\
-        http.server.ThreadingHTTPServer(('0.0.0.0', int(os.environ['PORT'])), Handler).serve_forever()\n";
-    write(&app, &[("main.py", code), ("Procfile", "web: python3 main.py\n")]);
+    let code = python::app("import os\ndef answer(path):\n    return os.environ.get('WORD', 'nothing')\n");
+    write(&app, &[("main.py", &code), ("Procfile", "web: python3 main.py\n")]);
     server.json(&app, &["init", "--name", "hello", "--json"]);
     let up = server.ok(&app, &["up", "--ci"]);
     assert!(up.contains("Deploy complete"), "{up}");

@@ -6,28 +6,21 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use harness::{Live, Server, request, until, write};
+use harness::{Live, Server, python, request, until, write};
 
 const HOST: &str = "talker-production.localhost";
 
 /// Says on its standard output which path was asked for.
 const APP: &str = r#"
-import http.server, os
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        print("asked for " + self.path, flush=True)
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"heard")
-    def log_message(self, *args):
-        pass
 print("talker is up", flush=True)
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+def answer(path):
+    print("asked for " + path, flush=True)
+    return "heard"
 "#;
 
 fn talker(server: &Server) -> PathBuf {
     let app = server.dir.path().join("talker");
-    write(&app, &[("main.py", APP), ("Procfile", "web: python3 main.py\n")]);
+    write(&app, &[("main.py", &python::app(APP)), ("Procfile", "web: python3 main.py\n")]);
     server.json(&app, &["init", "--name", "talker", "--json"]);
     app
 }

@@ -6,14 +6,14 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use harness::{Server, folder, until, write};
+use harness::{Server, folder, python, until, write};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 const HOST: &str = "app-production.localhost";
 
 const APP: &str = r#"
-import http.server, os, sys, threading, time
+import os, threading, time
 ticks = [0]
 def count():
     while True:
@@ -21,17 +21,8 @@ def count():
         ticks[0] += 1
         time.sleep(0.02)
 threading.Thread(target=count, daemon=True).start()
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        body = (str(ticks[0]) if self.path == "/ticks" else os.environ["RAILWAY_REPLICA_ID"]).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+def answer(path):
+    return str(ticks[0]) if path == "/ticks" else os.environ["RAILWAY_REPLICA_ID"]
 "#;
 
 fn deployed() -> Server {
@@ -42,7 +33,7 @@ fn deployed() -> Server {
 
 fn deploy(server: &Server) {
     let app = server.dir.path().join("app");
-    write(&app, &[("main.py", APP), ("requirements.txt", "")]);
+    write(&app, &[("main.py", &python::app(APP)), ("requirements.txt", "")]);
     server.json(&app, &["init", "--name", "app", "--json"]);
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "app"]);

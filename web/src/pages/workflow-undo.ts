@@ -13,6 +13,8 @@ export function useUndo(again: () => Promise<void>) {
   }, []);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
+      // Whoever has taken something else back with this key has said so.
+      if (event.defaultPrevented) return;
       const typing = (event.target as HTMLElement).matches("input, textarea, select");
       if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z" && !typing) {
         event.preventDefault();

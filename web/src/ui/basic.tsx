@@ -135,8 +135,9 @@ export function Dialog({ title, open, onClose, children, className }: { title: s
   }, []);
   if (!open) return null;
   return (
+    // What closes in a dialog is told to that dialog too, and leaves it open.
     // biome-ignore lint: Escape closes a dialog, the click is an addition to it
-    <dialog ref={show} className={className} aria-labelledby={id} onClose={onClose} onMouseDown={(event) => event.target === event.currentTarget && onClose()}>
+    <dialog ref={show} className={className} aria-labelledby={id} onClose={(event) => event.target === event.currentTarget && onClose()} onMouseDown={(event) => event.target === event.currentTarget && onClose()}>
       <div className="row between" style={{ padding: "16px 12px 0 20px" }}>
         <h2 id={id}>{title}</h2>
         <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>

@@ -99,7 +99,7 @@ async function rollBack(input: { projectId?: string; environmentId: string; serv
   // While one takes over from another, nobody can say which is the one before.
   if (all[0] && isUnderWay(all[0].status)) throw new Problem("A deployment is under way. Cancel it, or go back when it has ended.", "");
   const serves = all.findIndex((one) => one.id === serviceInstance.activeDeployments[0]?.id);
-  const target = all.slice(serves + 1).find((one) => one.canRollback);
+  const target = serves < 0 ? undefined : all.slice(serves + 1).find((one) => one.canRollback);
   if (!target) throw new Problem("No deployment before this one can be gone back to. What serves goes on.", "");
   await change(DeploymentRollbackDocument, { id: target.id });
 }

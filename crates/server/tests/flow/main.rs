@@ -478,15 +478,20 @@ fn the_reference_page_needs_nothing_from_elsewhere() {
     }
 }
 
-/// Calls a tool as a client that has said no `initialize`.
-fn tool(server: &Server, name: &str, arguments: Value) -> Value {
+/// What MCP answers a client that has said no `initialize`.
+fn mcp(server: &Server, method: &str, params: Value) -> Value {
     let bearer = format!("Bearer {}", server.token);
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}).to_string();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
     let headers =
         [("authorization", bearer.as_str()), ("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
     let answer = request(server.api, "POST", "localhost", "/api/mcp", &headers, body.as_bytes());
     assert_eq!(answer.status, 200, "{}", answer.body);
     parsed(&answer)["result"].clone()
+}
+
+/// Calls a tool.
+fn tool(server: &Server, name: &str, arguments: Value) -> Value {
+    mcp(server, "tools/call", json!({"name": name, "arguments": arguments}))
 }
 
 #[test]

@@ -9,18 +9,10 @@ const HOST: &str = "shop-production.localhost";
 
 /// Says what it was told to be like.
 const APP: &str = r#"
-import http.server, os
+import os
 print("hello from the shop", flush=True)
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = os.environ.get("MOOD", "unset").encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    def log_message(self, *args):
-        pass
-http.server.ThreadingHTTPServer(("0.0.0.0", int(os.environ["PORT"])), Handler).serve_forever()
+def answer(path):
+    return os.environ.get("MOOD", "unset")
 "#;
 
 /// Calls tools, and remembers which.
@@ -47,12 +39,8 @@ impl Assistant<'_> {
 
     /// The tools that there are.
     fn listed(&self) -> BTreeSet<String> {
-        let bearer = format!("Bearer {}", self.server.token);
-        let headers =
-            [("authorization", bearer.as_str()), ("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).to_string();
-        let listed = parsed(&request(self.server.api, "POST", "localhost", "/api/mcp", &headers, body.as_bytes()));
-        listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}")).iter().map(|tool| text(&tool["name"])).collect()
+        let listed = mcp(self.server, "tools/list", json!({}));
+        listed["tools"].as_array().unwrap_or_else(|| panic!("{listed}")).iter().map(|tool| text(&tool["name"])).collect()
     }
 
     /// Waits until a deployment of the service serves.
@@ -211,7 +199,7 @@ fn workflows_are_started_by_themselves_and_deleted(assistant: &Assistant<'_>, wo
 fn an_app_is_looked_at(assistant: &Assistant<'_>) -> Value {
     let server = assistant.server;
     let folder = server.dir.path().join("shop");
-    harness::write(&folder, &[("main.py", APP), ("Procfile", "web: python3 main.py\n")]);
+    harness::write(&folder, &[("main.py", &harness::python::app(APP)), ("Procfile", "web: python3 main.py\n")]);
     server.json(&folder, &["init", "--name", "shop", "--json"]);
     server.ok(&folder, &["up", "--ci"]);
     let app = assistant.call("list_apps", json!({}))["items"][0].clone();

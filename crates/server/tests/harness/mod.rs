@@ -5,6 +5,7 @@ pub mod folder;
 pub mod names;
 pub mod pebble;
 mod ports;
+pub mod python;
 pub mod webhooks;
 
 use std::ffi::OsStr;
