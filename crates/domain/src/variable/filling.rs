@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Part, Scope, Walk, parts};
-use crate::redact::Redactor;
+use crate::redact::{Redactor, is_named_secret};
 
 /// What is put together of one node's inputs at the most. Bytes.
 const MAX_FILLED: usize = 4 << 20;
@@ -25,6 +25,8 @@ pub fn refers(value: &Value) -> bool {
 pub struct Filling<'a> {
     scope: &'a Scope,
     used: BTreeMap<String, String>,
+    /// Those that are secrets by their names, of which shorter ones are hidden as well.
+    secrets: Vec<String>,
     room: usize,
 }
 
@@ -32,7 +34,7 @@ impl<'a> Filling<'a> {
     /// With what can be reached there.
     #[must_use]
     pub fn of(scope: &'a Scope) -> Self {
-        Self { scope, used: BTreeMap::new(), room: MAX_FILLED }
+        Self { scope, used: BTreeMap::new(), secrets: vec![], room: MAX_FILLED }
     }
 
     /// The value with every reference in its texts replaced. The names of entries are no texts.
@@ -57,7 +59,7 @@ impl<'a> Filling<'a> {
     /// Knows what was put in, so that it is not kept where it comes back.
     #[must_use]
     pub fn redactor(&self) -> Redactor {
-        Redactor::of_values(&self.used, &[])
+        Redactor::of_values(&self.used, &self.secrets)
     }
 
     fn text(&mut self, text: &str) -> Result<String, String> {
@@ -92,6 +94,9 @@ impl<'a> Filling<'a> {
             ));
         }
         let value = self.scope.resolve(owner, name, &mut Walk::default());
+        if is_named_secret(name, &value) {
+            self.secrets.push(value.clone());
+        }
         self.used.insert(key, value.clone());
         Ok(value)
     }
@@ -110,7 +115,7 @@ mod tests {
     fn scope() -> Scope {
         let of = |entries: &[(&str, &str)]| entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Scope {
-            shared: of(&[("TOKEN", "canary-token"), ("LARGE", "x".repeat(60_000).as_str())]),
+            shared: of(&[("TOKEN", "canary-token"), ("DB_PASSWORD", "hush"), ("MODE", "fast"), ("LARGE", "x".repeat(60_000).as_str())]),
             services: [("My DB".to_owned(), of(&[("URL", "db://${{shared.TOKEN}}@${{HOST}}"), ("HOST", "db")]))].into(),
         }
     }
@@ -124,6 +129,14 @@ mod tests {
         assert_eq!(filling.fill(&told), Ok(wanted));
         let back = json!({"said": ["you sent canary-token", 2], "canary-token": true});
         assert_eq!(filling.redactor().apply_within(back), json!({"said": ["you sent •••", 2], "•••": true}));
+    }
+
+    #[test]
+    fn a_short_secret_is_hidden_and_a_short_setting_is_not() {
+        let scope = scope();
+        let mut filling = Filling::of(&scope);
+        assert_eq!(filling.fill(&json!("${{shared.DB_PASSWORD}} ${{shared.MODE}}")), Ok(json!("hush fast")));
+        assert_eq!(filling.redactor().apply("hush, it was fast".into()), "•••, it was fast");
     }
 
     #[test]
