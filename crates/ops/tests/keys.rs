@@ -56,7 +56,8 @@ impl World {
         if kind == KeyKind::Project {
             let project = ops::project::project_create(ctx, ProjectCreate::default()).await.unwrap();
             let environment = self.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0);
-            return ops::token::project_token_create(ctx, project.row.id, environment.id, "ci").await.unwrap().1;
+            let wanted = ApiKeyCreate { environment: Some(environment.id), expires_at, ..wanted(kind, Some("ci")) };
+            return ops::api_key::api_key_create(ctx, wanted).await.unwrap().1;
         }
         let (secret, hash, display) = new_secret(kind);
         if matches!(kind, KeyKind::Flow | KeyKind::Workspace) || (kind == KeyKind::Galaxy && person.user.operator) {
@@ -163,7 +164,7 @@ async fn a_key_works_to_the_second_before_its_end() {
     let ann = world.person("ann@example.com", true).await;
     let second = Duration::from_secs(1);
     let end = ann.now + second * 30;
-    for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Galaxy, KeyKind::Flow] {
+    for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Project, KeyKind::Galaxy, KeyKind::Flow] {
         let secret = world.key(&ann, kind, Some(end)).await;
         let surface = Surface::ALL.into_iter().rfind(|surface| surface.takes(kind)).unwrap();
         for (at, works) in [(end - second, true), (end, false), (end + second, false)] {
