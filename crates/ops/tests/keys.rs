@@ -12,7 +12,7 @@ use ops::auth::{Presented, Surface, authenticate, refusals_keep};
 use ops::limit::{LimitRules, Limiter};
 use ops::project::ProjectCreate;
 use ops::{OpCtx, Ops, Principal, Settings, new_secret};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use store::{Change, MasterKey, Store, StoreConfig};
 use telemetry::{Telemetry, TelemetryConfig};
 
@@ -171,6 +171,26 @@ async fn a_key_works_to_the_second_before_its_end() {
             let answer = authenticate(&world.ops, surface, sent(kind, &secret), at, None).await;
             assert_eq!(answer.is_ok(), works, "{kind:?} at {at}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_mistyped_key_is_refused_without_a_look_into_the_store() {
+    let world = World::start().await;
+    let ann = world.person("ann@example.com", true).await;
+    for kind in [KeyKind::Account, KeyKind::Workspace, KeyKind::Project, KeyKind::Galaxy, KeyKind::Flow] {
+        let secret = world.key(&ann, kind, None).await.expose_secret().to_owned();
+        let surface = Surface::ALL.into_iter().rfind(|surface| surface.takes(kind)).unwrap();
+        let before = world.ops.store.statements();
+        for place in (4..secret.len()).step_by(3) {
+            let mut typed = secret.clone();
+            let other = if typed.as_bytes()[place] == b'a' { "b" } else { "a" };
+            typed.replace_range(place..=place, other);
+            let presented = sent(kind, &SecretString::from(typed));
+            let error = authenticate(&world.ops, surface, presented, ann.now, None).await.unwrap_err();
+            assert_eq!(error.code, Code::Unauthenticated, "{kind:?}: {}", error.public);
+        }
+        assert_eq!(world.ops.store.statements(), before, "{kind:?}");
     }
 }
 

@@ -222,8 +222,9 @@ fn uploads_are_kept_and_read_by_signed_addresses() {
 
 /// A run of one node, to its end.
 fn performed(server: &Server, kind: &str, input: Value) -> Value {
-    let started = good(server, "POST", &format!("/v1/nodes/{kind}/run"), json!({"input": input}));
-    let id = text(&started["runId"]);
+    let started = ask(server, "POST", &format!("/v1/nodes/{kind}/run"), &json!({"input": input}));
+    assert_eq!(started.status, 202, "{}", started.body);
+    let id = text(&parsed(&started)["runId"]);
     until("the end of a direct run", || {
         let run = good(server, "GET", &format!("/v1/nodes/runs/{id}"), Value::Null);
         if matches!(run["status"].as_str(), Some("COMPLETED" | "FAILED")) { Ok(run) } else { Err(run.to_string()) }
