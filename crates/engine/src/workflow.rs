@@ -37,6 +37,8 @@ const PLACES: usize = 256;
 const HOLD: SignedDuration = SignedDuration::from_secs(30);
 /// Holds are put off, and those of others looked through, so often.
 const RENEW: Duration = Duration::from_secs(10);
+/// Runs that another process has started are looked for so often: it rings no bell here.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 /// What is over and what has expired is looked for so often.
 const CLEAN: Duration = Duration::from_secs(600);
 /// A run is kept so long after its end, a graph without runs so long after its last use.
@@ -114,6 +116,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     shared.tracker.spawn(leftovers::run(flow.clone()));
     shared.tracker.spawn(seal(flow.clone()));
     let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
+    // A database without a version is one of several processes.
+    let period = if shared.ops.store.version().is_none() { ELSEWHERE.min(shared.config.period) } else { shared.config.period };
     loop {
         rings.mark_unchanged();
         landed.mark_unchanged();
@@ -125,7 +129,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.shutdown.cancelled() => break,
             _ = rings.changed() => {}
             _ = landed.changed() => {}
-            () = tokio::time::sleep(wait.min(shared.config.period)) => {}
+            () = tokio::time::sleep(wait.min(period)) => {}
         }
     }
     flow.leave().await;

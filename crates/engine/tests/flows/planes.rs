@@ -156,7 +156,7 @@ async fn what_a_killed_control_plane_held_is_taken_over_by_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_canceled_at_whichever_control_plane() {
+async fn a_run_is_started_and_canceled_at_whichever_control_plane() {
     let server = Postgres::shared();
     let database = server.database().await;
     let (mut one, other) = (plane(&database, 8).await, plane(&database, 8).await);
@@ -165,11 +165,12 @@ async fn a_run_is_canceled_at_whichever_control_plane() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let flow = workflow(&here).await;
     add(&here, &flow, "http_request", json!({"url": format!("http://{}/", listener.local_addr().expect("its address"))})).await;
-    let run = start(&here, &flow, json!({})).await;
+    // Neither where it is started nor where it is canceled does anything execute runs.
+    let there = at(&other, &here);
+    let run = start(&there, &flow, json!({})).await;
     let (mut stream, _) = listener.accept().await.expect("a connection");
     let mut buffer = [0; 4096];
     assert!(stream.read(&mut buffer).await.expect("a request") > 0);
-    let there = at(&other, &here);
     run_cancel(&now(&there), run).await.expect("it goes on");
     // Nobody answers: it ends long before the node's own minute, because the one that holds it looks whether it still does.
     let closed = async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
