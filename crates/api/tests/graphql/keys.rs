@@ -155,18 +155,22 @@ async fn a_teams_token_reaches_the_team_alone() {
         assert_eq!(project(&id).await, absent);
     }
 
-    let workflows = async |bearer: &str, method: &str, body: &str| {
+    let flow = async |bearer: &str, method: &str, path: &str, body: &str| {
         let headers = [("Authorization", bearer), ("Content-Type", "application/json")];
-        let reply = world.server.call(method, "/api/v1/workflows", &headers, body.as_bytes()).await;
+        let reply = world.server.call(method, path, &headers, body.as_bytes()).await;
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()
     };
+    let workflows = async |bearer: &str, method: &str, body: &str| flow(bearer, method, "/api/v1/workflows", body).await;
     workflows(&ann.bearer, "POST", r#"{"name": "her own"}"#).await;
     assert_eq!(workflows(&token.bearer, "GET", "").await["items"], json!([]));
     workflows(&token.bearer, "POST", r#"{"name": "the team's"}"#).await;
     let listed = workflows(&token.bearer, "GET", "").await;
     assert_eq!((listed["items"].as_array().unwrap().len(), &listed["items"][0]["name"]), (1, &json!("the team's")));
     assert_eq!(workflows(&ann.bearer, "GET", "").await["items"][0]["name"], "her own");
+    for (bearer, wanted) in [(&token.bearer, true), (&ann.bearer, false)] {
+        assert_eq!(flow(bearer, "GET", "/api/v1/credits/balance", "").await["isOrganization"], wanted);
+    }
 }
 
 async fn make_professional(world: &World, estate: &Estate) {

@@ -40,7 +40,7 @@ impl Receiver {
     async fn until(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
         let enough = asked.wait_for(|all| all.iter().filter(|(to, _)| to == path).count() >= count);
-        assert!(tokio::time::timeout(Duration::from_secs(60), enough).await.is_ok(), "{:?}", self.asked.borrow());
+        assert!(tokio::time::timeout(Duration::from_secs(60), enough).await.is_ok(), "{:?}", *self.asked.borrow());
     }
 
     /// How often each key came to a path, the rarest first.
