@@ -186,7 +186,7 @@ pub struct Deployment {
     pub snapshot_id: SnapshotId,
     /// Where it stands.
     pub status: DeploymentStatus,
-    /// Why it failed, crashed or was skipped, in words for the user.
+    /// Why it failed, crashed or was skipped, or why its build is tried again, in words for the user.
     pub status_reason: Option<String>,
     /// When the status last changed.
     pub status_at: Timestamp,

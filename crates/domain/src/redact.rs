@@ -11,8 +11,12 @@ use crate::variable::Variable;
 const MASK: &str = "•••";
 /// Shorter values are words that occur everywhere.
 const SHORTEST: usize = 8;
-/// The same where somebody has said that it is a secret.
-const SHORTEST_SEALED: usize = 6;
+/// The same where somebody has said that it is a secret: by sealing it, or by the last word of its name.
+const SHORTEST_SECRET: usize = 4;
+/// The same for single lines of it, of which many are punctuation.
+const SHORTEST_LINE: usize = 6;
+/// What such names hold without being secret: `USE_AUTH=true`.
+const SWITCHES: [&str; 5] = ["true", "false", "none", "null", "auto"];
 
 /// Names and ids that the platform itself provides (`contracts/railway.md` 3.6). They are no secrets, and a log without the word
 /// "production" would be of no use.
@@ -39,7 +43,17 @@ const SECRET_ENDS: [&str; 6] = ["TOKEN", "SECRET", "SECRETS", "PASSWORD", "PASSW
 const SECRET_WORDS: [&str; 8] = ["PASS", "PWD", "KEY", "CREDENTIAL", "CREDENTIALS", "DSN", "AUTH", "SIGNATURE"];
 
 fn is_secret(name: &str) -> bool {
-    name.to_ascii_uppercase().split('_').any(|word| SECRET_ENDS.iter().any(|end| word.ends_with(end)) || SECRET_WORDS.contains(&word))
+    name.split('_').any(says_secret)
+}
+
+fn says_secret(word: &str) -> bool {
+    let word = word.to_ascii_uppercase();
+    SECRET_ENDS.iter().any(|end| word.ends_with(end)) || SECRET_WORDS.contains(&word.as_str())
+}
+
+/// Whether a value is a secret by its name alone, however short: `DB_PASSWORD`, and not `TOKEN_TTL`, which is about one.
+pub(crate) fn is_named_secret(name: &str, value: &str) -> bool {
+    name.rsplit('_').next().is_some_and(says_secret) && !SWITCHES.contains(&value.trim().to_ascii_lowercase().as_str())
 }
 
 /// The values of sealed variables that an app or a build may print: its service's and the shared ones, as they are and as `env` was
@@ -66,25 +80,25 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Every value of at least eight bytes, line by line where it has several: for the log of a build, whose tools print what they like.
+    /// Every value of at least eight bytes, line by line where it has several, and every secret of at least four: for the log of a build,
+    /// whose tools print what they like.
     #[must_use]
     pub fn of_values(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
         let own = env.iter().filter(|(name, _)| !PROVIDED.iter().any(|prefix| name.starts_with(prefix)));
-        Self::new(own.flat_map(|(_, value)| value.lines()), sealed)
+        Self::new(own.flat_map(|(_, value)| value.lines()), named(env).chain(sealed))
     }
 
     /// The values of variables that are sealed or whose names say that they are secret, and passwords within URLs: for what an app says
     /// about itself, which may speak of its other settings.
     #[must_use]
     pub fn of_secrets(env: &BTreeMap<String, String>, sealed: &[String]) -> Self {
-        Self::new(secret_values(env), sealed)
+        Self::new(secret_values(env), named(env).chain(sealed))
     }
 
     /// Longest first, so that no remainder stays.
-    fn new<'a>(values: impl Iterator<Item = &'a str>, sealed: &[String]) -> Self {
+    fn new<'a>(values: impl Iterator<Item = &'a str>, secrets: impl Iterator<Item = &'a String>) -> Self {
         let values = values.map(str::trim).filter(|line| line.len() >= SHORTEST);
-        let sealed = sealed.iter().flat_map(|value| value.lines()).map(str::trim).filter(|line| line.len() >= SHORTEST_SEALED);
-        let mut secrets: Vec<String> = values.map(str::to_owned).chain(sealed.map(str::to_owned)).collect();
+        let mut secrets: Vec<String> = values.chain(secrets.flat_map(|value| long_enough(value))).map(str::to_owned).collect();
         secrets.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         secrets.dedup();
         Self { secrets }
@@ -108,10 +122,21 @@ impl Redactor {
     }
 }
 
-/// What is secret by the names of variables, line by line, and the passwords within URLs.
+/// What may be secret by the names of variables, line by line, and the passwords within URLs, as far as each is long enough to be one.
 pub(crate) fn secret_values(env: &BTreeMap<String, String>) -> impl Iterator<Item = &str> {
-    let named = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
-    named.chain(env.values().filter_map(|value| password_in_url(value)))
+    let lines = env.iter().filter(|(name, _)| is_secret(name)).flat_map(|(_, value)| value.lines());
+    lines.chain(env.values().filter_map(|value| password_in_url(value))).filter(|value| value.trim().len() >= SHORTEST)
+}
+
+/// The values that are secrets by their names alone.
+fn named(env: &BTreeMap<String, String>) -> impl Iterator<Item = &String> {
+    env.iter().filter(|(name, value)| is_named_secret(name, value)).map(|(_, value)| value)
+}
+
+/// What is hidden of a secret.
+fn long_enough(secret: &str) -> impl Iterator<Item = &str> {
+    let least = if secret.trim().contains('\n') { SHORTEST_LINE } else { SHORTEST_SECRET };
+    secret.lines().map(str::trim).filter(move |line| line.len() >= least)
 }
 
 /// `word` of `scheme://user:word@host`.
@@ -164,6 +189,24 @@ mod tests {
     }
 
     #[test]
+    fn a_short_secret_goes_and_a_short_setting_stays() {
+        let env = [
+            ("DB_PASSWORD", "hunter2"),
+            ("api_key", "k9x4"),
+            ("PIN_TOKEN", "007"),
+            ("TOKEN_TTL", "3600"),
+            ("REQUIRE_AUTH", "True"),
+            ("SIGNING_KEY", "{\n\"n\":\n\"canary-line\"\n}"),
+            ("MODE", "strict"),
+        ];
+        let env: BTreeMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let said = "hunter2 k9x4 007 3600 True strict {\"n\": \"canary-line\"}";
+        for redactor in [Redactor::of_values(&env, &[]), Redactor::of_secrets(&env, &[])] {
+            assert_eq!(redactor.apply(said.into()), "••• ••• 007 3600 True strict {\"n\": •••}");
+        }
+    }
+
+    #[test]
     fn what_is_sealed_goes_whatever_its_name() {
         use crate::{EnvironmentId, ProjectId, WorkspaceId};
         let (here, elsewhere) = (ServiceId::generate(), ServiceId::generate());
@@ -184,11 +227,12 @@ mod tests {
             row(Some(elsewhere), "OTHER", "unrelated", true),
             row(Some(here), "OPEN", "daylight", false),
             row(Some(here), "TINY", "yes", true),
+            row(Some(here), "PIN", "4711", true),
         ];
-        let env = [("GREETING", "old-ahoy"), ("URL", "x://referred@y"), ("OPEN", "daylight"), ("TINY", "yes")];
+        let env = [("GREETING", "old-ahoy"), ("URL", "x://referred@y"), ("OPEN", "daylight"), ("TINY", "yes"), ("PIN", "4711")];
         let env: BTreeMap<String, String> = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let redactor = Redactor::of_secrets(&env, &sealed(&rows, here, &env));
-        let said = "old-ahoy new-ahoy of-all x://referred@y unrelated daylight yes";
-        assert_eq!(redactor.apply(said.into()), "••• ••• ••• x://•••@y unrelated daylight yes");
+        let said = "old-ahoy new-ahoy of-all x://referred@y unrelated daylight yes 4711";
+        assert_eq!(redactor.apply(said.into()), "••• ••• ••• x://•••@y unrelated daylight yes •••");
     }
 }

@@ -102,6 +102,8 @@ impl Job {
             // The control plane ended in the middle of this build. Its step is there already, unless it had just ended.
             let events = self.shared.ops.store.deployment_events(self.tenant, id).await?;
             changes.extend((!steps::is_open(&events, EventStep::BuildImage)).then_some(begin));
+            // Between two attempts, perhaps.
+            changes.extend(self.deployment.status_reason.is_some().then(|| self.attempt(None)));
         } else {
             if self.deployment.reason == DeployReason::Deploy {
                 // A repeated deployment has no upload whose step could end.
@@ -120,6 +122,7 @@ impl Job {
                 () = self.cancel.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
+            self.commit(vec![self.attempt(None)]).await?;
             result = self.build().await;
         }
         self.record(result).await
@@ -129,7 +132,14 @@ impl Job {
     async fn tell_of_retry(&self, reason: &str, pause: Duration) -> Result<(), StoreError> {
         let message = format!("The build is tried again in {} seconds", pause.as_secs());
         log(&self.shared, &self.deployment, std::iter::once(BuildLine { error: true, message })).await;
-        self.commit(vec![record::about(&self.deployment, "deployment_build_retried", Some(reason))]).await
+        let told = record::about(&self.deployment, "deployment_build_retried", Some(reason));
+        self.commit(vec![self.attempt(Some(reason)), told]).await
+    }
+
+    /// It is under way, or waits for another attempt because the last one failed for this reason.
+    fn attempt(&self, failed: Option<&str>) -> Change {
+        let (id, from, to) = (self.deployment.id, DeploymentStatus::Building, DeploymentStatus::Building);
+        Change::DeploymentMove { id, from, to, reason: failed.map(str::to_owned), at: Timestamp::now() }
     }
 
     async fn commit(&self, changes: Vec<Change>) -> Result<(), StoreError> {

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::replicas::worker_user;
-use crate::{Shared, lock};
+use crate::{Shared, lock, rounds};
 use worker::Workers;
 
 /// Runs under way at the same time.
@@ -37,6 +37,8 @@ const PLACES: usize = 256;
 const HOLD: SignedDuration = SignedDuration::from_secs(30);
 /// Holds are put off, and those of others looked through, so often.
 const RENEW: Duration = Duration::from_secs(10);
+/// Runs that another process has started are looked for so often: it rings no bell here.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 /// What is over and what has expired is looked for so often.
 const CLEAN: Duration = Duration::from_secs(600);
 /// A run is kept so long after its end, a graph without runs so long after its last use.
@@ -110,9 +112,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         tracing::warn!(%error, "the runs of the last start could not be given back; their holds run out");
     }
     shared.tracker.spawn(keep(flow.clone()));
+    shared.tracker.spawn(clean(flow.clone()));
     shared.tracker.spawn(leftovers::run(flow.clone()));
     shared.tracker.spawn(seal(flow.clone()));
     let (mut rings, mut landed) = (shared.ops.signals.runs(), flow.landed.subscribe());
+    // A database without a version is one of several processes.
+    let period = if shared.ops.store.version().is_none() { ELSEWHERE.min(shared.config.period) } else { shared.config.period };
     loop {
         rings.mark_unchanged();
         landed.mark_unchanged();
@@ -124,7 +129,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.shutdown.cancelled() => break,
             _ = rings.changed() => {}
             _ = landed.changed() => {}
-            () = tokio::time::sleep(wait.min(shared.config.period)) => {}
+            () = tokio::time::sleep(wait.min(period)) => {}
         }
     }
     flow.leave().await;
@@ -148,15 +153,11 @@ fn holder(data_dir: &Path) -> Uuid {
 async fn keep(flow: Arc<Flow>) {
     let mut canceled = flow.shared.ops.signals.canceled_runs();
     let mut tick = tokio::time::interval(RENEW);
-    let mut clean = tokio::time::interval(CLEAN);
     loop {
         tokio::select! {
             () = flow.shared.shutdown.cancelled() => return,
             _ = tick.tick() => if let Err(error) = flow.renew().await {
                 tracing::warn!(%error, "the holds of runs could not be put off; it is tried again");
-            },
-            _ = clean.tick() => if let Err(error) = flow.clean().await {
-                tracing::warn!(%error, "old runs and files could not be deleted; it is tried again");
             },
             stopped = canceled.recv() => match stopped {
                 Ok(run) => flow.end(run),
@@ -166,6 +167,12 @@ async fn keep(flow: Arc<Flow>) {
             },
         }
     }
+}
+
+/// Deletes what is over, beside what puts off the holds of runs: it may take longer than another control plane waits for those.
+async fn clean(flow: Arc<Flow>) {
+    let problem = "old runs and files could not be deleted; it is tried again";
+    rounds::by_clock(&flow.shared, CLEAN, problem, || flow.clean()).await;
 }
 
 /// Seals what an earlier version has written plainly. Once that is done, every later start finds nothing.

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use domain::activity::Actor;
 use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
-use domain::galaxy::{ActivityKind, AppStatus, ContainerStatus, app_id, app_status, container_id, container_status, version_id};
+use domain::galaxy::{
+    ActivityKind, AppStatus, ContainerStatus, app_id, app_status, container_id, container_status, version_id, version_status,
+};
 use domain::notification::{NotificationSettings, Slack};
 use domain::routing::Route;
 use domain::trigger::TriggerRun;
@@ -470,10 +472,13 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     let kind = ActivityKind::of(&told).unwrap();
     assert_eq!((kind.wire, told.data["snapshot"].is_string()), ("appBuildFailedTemporarily", true));
     assert!(matches!(told.actor, Actor::System { .. }), "{told:?}");
-    assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Building);
+    let waits = test.deployment(&app, id).await;
+    assert_eq!(waits.status, DeploymentStatus::Building);
+    assert_eq!(version_status(&waits).0.as_str(), "failed-temporarily");
 
     std::fs::rename(&packed, blobs.join(&name)).unwrap();
-    test.until_status(&app, id, DeploymentStatus::Success).await;
+    let built = test.until_status(&app, id, DeploymentStatus::Success).await;
+    assert_eq!(built.status_reason, None);
     let log = test.build_log(&app, id).await;
     assert!(log.iter().any(|line| line == "The build is tried again in 2 seconds"), "{log:?}");
     let failed = entries().await.iter().any(|entry| entry.verb == "deployment_build_failed");

@@ -12,10 +12,10 @@ use domain::activity::Activity;
 use domain::key::{self, ApiKey, KeyKind, KeyLimits};
 use domain::network::visitor;
 use domain::workflow::run::Run;
-use domain::{ActivityId, Code, Grant, Grants, Permission, Place, Role, RunId, Tenant, Timestamp, UserId};
+use domain::{Code, Grant, Grants, Permission, Place, Role, RunId, Tenant, Timestamp, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::Change;
+use store::{Change, StoreError};
 
 use crate::context::{KeyPrincipal, OpCtx, Principal, UserPrincipal, Via};
 use crate::{Error, Ops};
@@ -235,16 +235,29 @@ async fn note_refusal(from: &OpCtx, key: &ApiKey, reason: &str) {
     let home = home_of(from).filter(|_| leaves_traces(key.kind));
     let Some(tenant) = home else { return };
     let entry = entry_of(from, tenant, key, "api_key_refused", json!({"label": key.label, "reason": reason}));
-    if let Some((tenant, entry)) = from.ops.principals.notes_refusal(key.id, (tenant, entry), from.now) {
-        write_down(&from.ops, tenant, entry).await;
+    if let Some((tenant, entry)) = from.ops.principals.notes_refusal(key.id, (tenant, entry), from.now)
+        && write_down(&from.ops, tenant, entry.clone()).await
+    {
+        from.ops.principals.wrote_refusals(key.id, &entry);
     }
 }
 
-/// Writes down the refusals of keys that were counted only: those of each key an hour after its last entry, or all of them at once, as it
-/// is done when the server stops.
-pub async fn refusals_keep(ops: &Ops, all: bool, now: Timestamp) {
-    for (tenant, entry) in ops.principals.pending_refusals(all, now) {
-        write_down(ops, tenant, Activity { id: ActivityId::generate(), created_at: now, ..entry }).await;
+/// Writes down how many refusals the entries have counted since the last time.
+pub async fn refusals_keep(ops: &Ops, now: Timestamp) {
+    for (key, (tenant, entry)) in ops.principals.pending_refusals(now) {
+        let update = Change::ActivityUpdate { id: entry.id, data: entry.data.clone() };
+        let kept = match ops.store.commit(tenant, vec![update]).await {
+            // It could not be written down when it was made.
+            Err(StoreError::Stale) => ops.store.commit(tenant, vec![Change::Activity(entry.clone())]).await,
+            outcome => outcome,
+        };
+        match kept {
+            // It is tried again the next time.
+            Err(StoreError::Unavailable { .. }) => continue,
+            Err(error) => tracing::warn!(%error, "refusals of a key could not be written down"),
+            Ok(_) => {}
+        }
+        ops.principals.wrote_refusals(key, &entry);
     }
 }
 
@@ -269,11 +282,13 @@ fn entry_of(from: &OpCtx, tenant: Tenant, key: &ApiKey, verb: &str, data: serde_
     from.entry(tenant, key.project.map(|(project, _)| project), verb, key.id.to_string(), data)
 }
 
-/// The answer to the request does not depend on it.
-async fn write_down(ops: &Ops, tenant: Tenant, entry: Activity) {
-    if let Err(error) = ops.store.commit(tenant, vec![Change::Activity(entry)]).await {
+/// Whether it was; the answer to the request does not depend on it.
+async fn write_down(ops: &Ops, tenant: Tenant, entry: Activity) -> bool {
+    let written = ops.store.commit(tenant, vec![Change::Activity(entry)]).await;
+    if let Err(error) = &written {
         tracing::warn!(%error, "what happened to a key could not be written down");
     }
+    written.is_ok()
 }
 
 /// Whom a key acts for: its user, or the workspace, project or account that it belongs to.

@@ -181,6 +181,9 @@ struct Settings {
     /// What the workflows of an account may use, in microcredits [default: 1000000000000].
     #[arg(long, env = "ORRERY_CREDIT_ALLOWANCE", value_name = "MICROCREDITS", hide_short_help = true)]
     credit_allowance: Option<u64>,
+    /// Where files of workflows are kept; the control planes of one database share it [default: <data-dir>/files].
+    #[arg(long, env = "ORRERY_FILES_DIR", value_name = "DIR", hide_short_help = true)]
+    files_dir: Option<PathBuf>,
     /// Runs of an account's workflows at the same time; others wait for their turn [default: 32].
     #[arg(long, env = "ORRERY_RUN_CONCURRENCY", value_name = "COUNT", hide_short_help = true)]
     run_concurrency: Option<u32>,
@@ -258,6 +261,8 @@ pub(crate) struct Config {
     /// `TYPE=PRICE`
     pub(crate) node_prices: Vec<String>,
     pub(crate) credit_allowance: u64,
+    /// Absolute.
+    pub(crate) files_dir: PathBuf,
     pub(crate) run_concurrency: u32,
     pub(crate) log_format: LogFormat,
     pub(crate) log_filter: String,
@@ -375,6 +380,7 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         llm_models: pick!(llm_models, Vec::new),
         node_prices: pick!(node_prices, Vec::new),
         credit_allowance: pick!(credit_allowance, || 1_000_000_000_000),
+        files_dir: absolute(pick!(files_dir, || data_dir.join("files"))),
         run_concurrency: pick!(run_concurrency, || 32),
         log_format: pick!(log_format, || LogFormat::Text),
         log_filter: pick!(log_filter, || "info".to_owned()),

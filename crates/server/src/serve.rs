@@ -167,7 +167,7 @@ fn flow(config: &Config) -> ops::workflow::FlowSettings {
     ops::workflow::FlowSettings {
         catalogue: Arc::new(Catalogue::new(models.keys().map(String::as_str).chain(of_any_model))),
         llm,
-        files: config.data_dir.join("files"),
+        files: config.files_dir.clone(),
         outgoing_allow: config.outgoing_allow.clone(),
         prices: pairs(&config.node_prices).into_iter().filter_map(|(kind, price)| Some((kind, price.parse().ok()?))).collect(),
         allowance: i64::try_from(config.credit_allowance).unwrap_or(i64::MAX),

@@ -21,21 +21,33 @@ fn left(answer: &Answer) -> u32 {
 #[test]
 fn a_killed_server_gives_no_day_back() {
     away_from_midnight();
-    let mut server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "100/day")]);
+    let mut server = Server::start_with(&[("ORRERY_LIMITS_OPERATOR", "21/day")]);
     for count in 1..=20 {
         let answer = ask(&server);
-        assert_eq!((answer.status, left(&answer)), (200, 100 - count), "{answer:?}");
+        assert_eq!((answer.status, left(&answer)), (200, 21 - count), "{answer:?}");
     }
-    // Nothing stays in memory alone for long.
     let listed = server.orrery(&["token", "list"]).stdout;
-    let id = listed.split_whitespace().next().unwrap_or_else(|| panic!("{listed}"));
-    until("what was counted to be written down", || {
-        let told = server.orrery(&["token", "usage", id]).stdout;
-        if told.contains("20 allowed, 0 refused") { Ok(()) } else { Err(told) }
-    });
+    let id = listed.split_whitespace().next().unwrap_or_else(|| panic!("{listed}")).to_owned();
+    // Nothing stays in memory alone for long.
+    let until_written = |server: &Server, wanted: &str| {
+        until("what was counted to be written down", || {
+            let told = server.orrery(&["token", "usage", &id]).stdout;
+            if told.contains(wanted) { Ok(()) } else { Err(told) }
+        });
+    };
+    until_written(&server, "20 allowed, 0 refused");
     server.sigkill();
     server.start_again();
-    assert_eq!(left(&ask(&server)), 79);
+    let last = ask(&server);
+    assert_eq!((last.status, left(&last)), (200, 0), "{last:?}");
+    for _ in 0..3 {
+        assert_eq!(ask(&server).status, 429);
+    }
+    until_written(&server, "21 allowed, 3 refused");
+    server.sigkill();
+    server.start_again();
+    assert_eq!(ask(&server).status, 429);
+    until_written(&server, "21 allowed, 4 refused");
     let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
     assert!(!log.contains(&server.token), "a key is in the log");
 }

@@ -75,6 +75,7 @@ statements! {
     SYSTEM_ACTIVITIES_PENDING = concat!("SELECT id, ", columns!(), "WHERE pending ORDER BY id LIMIT $limit");
     SYSTEM_ACTIVITY_GIVE_UP = "UPDATE activities SET pending = $no WHERE id = $id";
     ACTIVITIES_NOTICED = "UPDATE activities SET pending = $no WHERE id IN ($ids) AND pending AND workspace_id = $workspace";
+    ACTIVITY_UPDATE = "UPDATE activities SET data = $data WHERE id = $id AND workspace_id = $workspace";
     ACTIVITY_INSERT =
         "INSERT INTO activities (id, workspace_id, project_id, instance_id, actor, verb, subject, data, address, created_at, pending) \
          VALUES ($id, $workspace, $project, $instance, $actor, $verb, $subject, $data, $address, $created, $pending)";
@@ -170,6 +171,10 @@ impl Store {
 /// When somebody else has taken care of one of them meanwhile, the commit is stale: with it come the messages about all of them.
 pub(crate) fn activities_noticed(tenant: Tenant, ids: &[ActivityId]) -> Statement {
     Statement::exactly(&ACTIVITIES_NOTICED, params![ids = ids, no = false, workspace = tenant], ids.len() as u64)
+}
+
+pub(crate) fn activity_update(tenant: Tenant, id: ActivityId, data: &serde_json::Value) -> Statement {
+    Statement::touch(&ACTIVITY_UPDATE, params![id = id, workspace = tenant, data = json(data)])
 }
 
 pub(crate) fn activity_insert(activity: &Activity) -> Statement {

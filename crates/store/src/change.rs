@@ -195,6 +195,13 @@ pub enum Change {
     ExecutionUpdate(Execution),
     /// An entry of the audit log.
     Activity(Activity),
+    /// What an entry of the audit log tells, when it counts what goes on.
+    ActivityUpdate {
+        /// Which.
+        id: ActivityId,
+        /// In place of what it told.
+        data: serde_json::Value,
+    },
     /// Notifications have been made of these entries, and had not been of any of them.
     ActivitiesNoticed(Vec<ActivityId>),
     /// A new message that leaves the server. That of a rule which is gone is left out.
@@ -457,6 +464,7 @@ impl Change {
             Self::ExecutionInsert(_) => "ExecutionInsert",
             Self::ExecutionUpdate(_) => "ExecutionUpdate",
             Self::Activity(_) => "Activity",
+            Self::ActivityUpdate { .. } => "ActivityUpdate",
             Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
             Self::DeliveryInsert(_) => "DeliveryInsert",
             Self::DeliveryClaim { .. } => "DeliveryClaim",
@@ -551,6 +559,7 @@ impl Change {
             | Self::EventComplete { .. }
             | Self::ReplicaEnd { .. }
             | Self::ReplicaHealth(..)
+            | Self::ActivityUpdate { .. }
             | Self::ActivitiesNoticed(_)
             | Self::TriggerDelete(_)
             | Self::TriggerClaim { .. }

@@ -70,6 +70,7 @@ fn is_told(change: &Change) -> bool {
     !matches!(
         change,
         Change::ActivitiesNoticed(_)
+            | Change::ActivityUpdate { .. }
             | Change::DeliveryClaim { .. }
             | Change::DeliveryDone { .. }
             | Change::Run(_)
@@ -123,6 +124,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::ExecutionInsert(row) => execution::execution_insert(row),
         Change::ExecutionUpdate(row) => execution::execution_update(row),
         Change::Activity(row) => activity::activity_insert(row),
+        Change::ActivityUpdate { id, data } => activity::activity_update(tenant, *id, data),
         Change::ActivitiesNoticed(ids) => activity::activities_noticed(tenant, ids),
         Change::DeliveryInsert(row) => return delivery::delivery_insert(vault, row),
         Change::DeliveryClaim { id, attempts, at, until } => delivery::delivery_claim(tenant, *id, *attempts, *at, *until),

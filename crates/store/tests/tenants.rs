@@ -64,6 +64,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
         Change::EventComplete { deployment: id, step: EventStep::BuildImage, at, error: None, detail: None },
         Change::ReplicaEnd { id: of.replica.id, reason: "stolen".into(), at },
         Change::ReplicaHealth(of.replica.id, Some(at)),
+        Change::ActivityUpdate { id: of.activity.id, data: serde_json::json!({"stolen": true}) },
         Change::MemberRemove { user: of.user.id },
         Change::ApiKeyRevoke { id: of.key.id, at },
     ];

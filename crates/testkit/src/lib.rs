@@ -81,7 +81,20 @@ impl TestApp {
     /// When the machine has no room for it.
     pub async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let ops = Arc::new(ops(dir.path()).await);
+        let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
+        Self::over(dir, url).await
+    }
+
+    /// The same over a database that others may use as well; the folder is its own.
+    ///
+    /// # Panics
+    /// As [`TestApp::new`].
+    pub async fn on(database: &str) -> Self {
+        Self::over(tempfile::tempdir().expect("a temporary folder"), database.to_owned()).await
+    }
+
+    async fn over(dir: tempfile::TempDir, database: String) -> Self {
+        let ops = Arc::new(ops(dir.path(), database).await);
         let journal = Arc::new(Journal::default());
         let config = EngineConfig {
             data_dir: dir.path().to_owned(),
@@ -447,8 +460,7 @@ impl TestApp {
     }
 }
 
-async fn ops(dir: &Path) -> Ops {
-    let url = format!("sqlite://{}", dir.join("orrery.db").display());
+async fn ops(dir: &Path, url: String) -> Ops {
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.expect("a new store");
     let config = TelemetryConfig { dir: dir.join("telemetry"), retain_days: 1, retain_bytes: 10_000_000 };
     let settings = Settings {

@@ -9,7 +9,7 @@ use domain::workflow::PortType;
 use domain::workflow::catalogue::{Category, NodeType};
 use domain::workflow::field::Input;
 use domain::workflow::run::{RunSource, RunStatus, Subject, Webhook};
-use ops::{Error, OpCtx};
+use ops::{Error, OpCtx, Principal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -444,7 +444,7 @@ pub(crate) struct Balance {
     formatted: String,
     /// Always true: nobody pays here.
     has_active_subscription: bool,
-    /// Always false.
+    /// Whether the key is a team's, and not one person's.
     is_organization: bool,
 }
 
@@ -458,5 +458,7 @@ pub(crate) async fn balance_of(ctx: &OpCtx) -> Result<Balance, Error> {
     let left = ops::run::credits(ctx).await?;
     let hundredths = left / 10_000;
     let formatted = format!("{}.{:02}M", hundredths / 100, (hundredths % 100).abs());
-    Ok(Balance { available_balance: left, formatted, has_active_subscription: true, is_organization: false })
+    // Whoever comes as a person comes for their own workspace.
+    let is_organization = matches!(&ctx.principal, Principal::Key(key) if key.workspace.personal_of.is_none());
+    Ok(Balance { available_balance: left, formatted, has_active_subscription: true, is_organization })
 }

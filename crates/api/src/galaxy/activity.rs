@@ -41,7 +41,7 @@ impl Version {
     fn created_at(&self) -> String {
         DateTime(self.row.1.created_at).text()
     }
-    /// `missing`, `building`, `failed-permanently` or `success`.
+    /// `missing`, `building`, `failed-temporarily` (it is tried again), `failed-permanently` or `success`.
     fn build_status(&self) -> &str {
         version_status(&self.row.1).0.as_str()
     }

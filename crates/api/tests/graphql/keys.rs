@@ -129,6 +129,50 @@ async fn keys_of_other_kinds_are_made_the_same_way() {
     assert!(code == "PLAN_LIMIT" && text.contains("Professional"), "{text}");
 }
 
+/// Of whoever made a team's token, it reaches neither what is their own nor their other teams.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teams_token_reaches_the_team_alone() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let ann = client(&world, &estate);
+    let mut made = vec![];
+    for name in ["team", "other"] {
+        let workspace = ann.data(&format!("mutation {{ workspaceCreate(input: {{name: \"{name}\"}}) {{ id }} }}")).await;
+        let workspace = workspace["workspaceCreate"]["id"].as_str().unwrap().to_owned();
+        let input = format!("{{name: \"of-{name}\", workspaceId: \"{workspace}\"}}");
+        let project = ann.data(&format!("mutation {{ projectCreate(input: {input}) {{ id }} }}")).await;
+        made.push((workspace, project["projectCreate"]["id"].as_str().unwrap().to_owned()));
+    }
+    let input = format!("{{kind: WORKSPACE, label: \"ci\", workspaceId: \"{}\"}}", made[0].0);
+    let key = ann.data(&format!("mutation {{ apiKeyCreate(input: {input}) {{ key }} }}")).await;
+    let token = Client { world: &world, bearer: format!("Bearer {}", key["apiKeyCreate"]["key"].as_str().unwrap()) };
+    let seen = token.data("{ projects { edges { node { name } } } me { workspaces { id } } }").await;
+    assert_eq!(seen["projects"]["edges"], json!([{"node": {"name": "of-team"}}]), "{seen}");
+    assert_eq!(seen["me"]["workspaces"], json!([{"id": made[0].0}]), "{seen}");
+    let project = async |id: &str| token.error(&format!("{{ project(id: \"{id}\") {{ id }} }}")).await;
+    let absent = project("00000000-0000-7000-8000-000000000000").await;
+    for id in [estate.person.project.to_string(), made[1].1.clone()] {
+        assert_eq!(project(&id).await, absent);
+    }
+
+    let flow = async |bearer: &str, method: &str, path: &str, body: &str| {
+        let headers = [("Authorization", bearer), ("Content-Type", "application/json")];
+        let reply = world.server.call(method, path, &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        reply.json()
+    };
+    let workflows = async |bearer: &str, method: &str, body: &str| flow(bearer, method, "/api/v1/workflows", body).await;
+    workflows(&ann.bearer, "POST", r#"{"name": "her own"}"#).await;
+    assert_eq!(workflows(&token.bearer, "GET", "").await["items"], json!([]));
+    workflows(&token.bearer, "POST", r#"{"name": "the team's"}"#).await;
+    let listed = workflows(&token.bearer, "GET", "").await;
+    assert_eq!((listed["items"].as_array().unwrap().len(), &listed["items"][0]["name"]), (1, &json!("the team's")));
+    assert_eq!(workflows(&ann.bearer, "GET", "").await["items"][0]["name"], "her own");
+    for (bearer, wanted) in [(&token.bearer, true), (&ann.bearer, false)] {
+        assert_eq!(flow(bearer, "GET", "/api/v1/credits/balance", "").await["isOrganization"], wanted);
+    }
+}
+
 /// The header with which a key of the kind is sent that belongs to the person, their workspace or their environment.
 async fn sent(world: &World, estate: &Estate, kind: KeyKind) -> (&'static str, String) {
     let own = matches!(kind, KeyKind::Account | KeyKind::OAuthAccess | KeyKind::OAuthRefresh);

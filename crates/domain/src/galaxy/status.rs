@@ -60,6 +60,8 @@ words! {
         Missing = "missing",
         /// Under way.
         Building = "building",
+        /// It failed for a reason of the platform's own, which tries it again.
+        FailedTemporarily = "failed-temporarily",
         /// It does not build.
         FailedPermanently = "failed-permanently",
         /// Built.
@@ -185,6 +187,8 @@ pub fn version_status(deployment: &Deployment) -> (BuildStatus, Option<RolloutSt
         _ if built => BuildStatus::Success,
         DeploymentStatus::Failed => BuildStatus::FailedPermanently,
         DeploymentStatus::Skipped | DeploymentStatus::Removing | DeploymentStatus::Removed => BuildStatus::Missing,
+        // Why the last attempt failed, until the next one begins.
+        DeploymentStatus::Building if deployment.status_reason.is_some() => BuildStatus::FailedTemporarily,
         _ => BuildStatus::Building,
     };
     let rollout = match deployment.status {

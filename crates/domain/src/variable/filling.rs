@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{Part, Scope, Walk, parts};
-use crate::redact::{Redactor, secret_values};
+use crate::redact::{Redactor, is_named_secret, secret_values};
 
 /// What is put together of one node's inputs at the most. Bytes.
 const MAX_FILLED: usize = 4 << 20;
@@ -25,6 +25,8 @@ pub fn refers(value: &Value) -> bool {
 pub struct Filling<'a> {
     scope: &'a Scope,
     used: BTreeMap<String, String>,
+    /// Those that are secrets by their names, of which shorter ones are hidden as well.
+    secrets: Vec<String>,
     room: usize,
 }
 
@@ -32,7 +34,7 @@ impl<'a> Filling<'a> {
     /// With what can be reached there.
     #[must_use]
     pub fn of(scope: &'a Scope) -> Self {
-        Self { scope, used: BTreeMap::new(), room: MAX_FILLED }
+        Self { scope, used: BTreeMap::new(), secrets: vec![], room: MAX_FILLED }
     }
 
     /// The value with every reference in its texts replaced. The names of entries are no texts.
@@ -59,7 +61,8 @@ impl<'a> Filling<'a> {
     pub fn redactor(&self) -> Redactor {
         let all = self.scope.services.values().chain([&self.scope.shared, &self.used]);
         let is_within = |part: &&str| self.used.values().any(|used| used.contains(*part));
-        let parts: Vec<String> = all.flat_map(secret_values).filter(is_within).map(str::to_owned).collect();
+        let parts = all.flat_map(secret_values).filter(is_within).map(str::to_owned);
+        let parts: Vec<String> = parts.chain(self.secrets.iter().cloned()).collect();
         Redactor::of_values(&self.used, &parts)
     }
 
@@ -95,6 +98,9 @@ impl<'a> Filling<'a> {
             ));
         }
         let value = self.scope.resolve(owner, name, &mut Walk::default());
+        if is_named_secret(name, &value) {
+            self.secrets.push(value.clone());
+        }
         self.used.insert(key, value.clone());
         Ok(value)
     }
@@ -113,7 +119,7 @@ mod tests {
     fn scope() -> Scope {
         let of = |entries: &[(&str, &str)]| entries.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Scope {
-            shared: of(&[("TOKEN", "canary-token"), ("LARGE", "x".repeat(60_000).as_str())]),
+            shared: of(&[("TOKEN", "canary-token"), ("DB_PASSWORD", "hush"), ("MODE", "fast"), ("LARGE", "x".repeat(60_000).as_str())]),
             services: [("My DB".to_owned(), of(&[("URL", "db://${{shared.TOKEN}}@${{HOST}}"), ("HOST", "db")]))].into(),
         }
     }
@@ -135,6 +141,14 @@ mod tests {
         let mut filling = Filling::of(&scope);
         filling.fill(&json!("${{My DB.URL}}")).expect("it can be filled");
         assert_eq!(filling.redactor().apply("canary-token is wrong for db".into()), "••• is wrong for db");
+    }
+
+    #[test]
+    fn a_short_secret_is_hidden_and_a_short_setting_is_not() {
+        let scope = scope();
+        let mut filling = Filling::of(&scope);
+        assert_eq!(filling.fill(&json!("${{shared.DB_PASSWORD}} ${{shared.MODE}}")), Ok(json!("hush fast")));
+        assert_eq!(filling.redactor().apply("hush, it was fast".into()), "•••, it was fast");
     }
 
     #[test]

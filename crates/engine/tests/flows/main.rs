@@ -2,7 +2,11 @@
 
 mod crowds;
 mod files;
+mod planes;
 mod platform;
+#[path = "../../../store/tests/postgres/mod.rs"]
+#[allow(dead_code, reason = "these tests need one server and its databases")]
+mod postgres;
 mod programs;
 mod starts;
 mod survival;
@@ -92,7 +96,8 @@ async fn until(app: &TestApp, ctx: &OpCtx, id: RunId, wanted: impl Fn(&RunView) 
             let _ = tokio::time::timeout(Duration::from_millis(50), rings.changed()).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(60), found).await {
+    // What another control plane held is free after half a minute.
+    match tokio::time::timeout(Duration::from_secs(120), found).await {
         Ok(view) => view,
         Err(_) => panic!("it did not come: {:#?}", run_get(ctx, id, true).await),
     }

@@ -150,6 +150,7 @@ async fn a_node_refers_to_variables_and_nothing_keeps_their_values() {
     };
     set(None, "TOKEN", "canary-token", false).await;
     set(None, "SEALED", "canary-sealed", true).await;
+    set(None, "DOOR_PASSWORD", "hush-7", false).await;
     set(Some(shop.service), "HOOK", "canary-path/${{shared.TOKEN}}", false).await;
     let (url, heard) = echo().await;
     let newest = || heard.lock().expect("no panic").last().cloned().unwrap_or_default();
@@ -161,7 +162,7 @@ async fn a_node_refers_to_variables_and_nothing_keeps_their_values() {
         "environment_id": shop.environment.to_string(),
         "url": hook,
         "method": "POST",
-        "headers": {"authorization": "Bearer ${{ shared.TOKEN }}"},
+        "headers": {"authorization": "Bearer ${{ shared.TOKEN }}", "x-door": "${{shared.DOOR_PASSWORD}}"},
     });
     let node = add(&ctx, &flow, "http_request", told).await;
     connect(&ctx, &flow, (&request, "field_name"), (&node, "in:body")).await;
@@ -173,7 +174,9 @@ async fn a_node_refers_to_variables_and_nothing_keeps_their_values() {
     let said = newest();
     assert!(said.starts_with("POST /canary-path/canary-token ") && said.contains("authorization: Bearer canary-token"), "{said}");
     assert!(said.ends_with("I say ${{shared.TOKEN}}"), "{said}");
+    assert!(said.contains("x-door: hush-7"), "{said}");
     let kept = format!("{view:?}");
+    assert!(kept.contains("x-door: •••") && !kept.contains("hush-7"), "a short password is one too: {kept}");
     assert!(kept.contains("Bearer ${{ shared.TOKEN }}") && kept.contains("Bearer •••") && !kept.contains("canary"), "{kept}");
 
     let overriding = RunStart {

@@ -16,8 +16,10 @@ use crate::drawn::Drawn;
 const MAX_KNOWN: usize = 10_000;
 /// Pairs of key and address that are remembered at the most; the store knows them all.
 const MAX_SEEN: usize = 50_000;
-/// A key that no longer works is written down at most so often, in seconds.
+/// An entry counts the refusals of a key that no longer works for so long, in seconds.
 const NOTE_REFUSAL: i64 = 3_600;
+/// Where it says how many those were.
+const TIMES: &str = "times";
 
 /// Who presented which key, and from where. A principal counts while the store's version is the one it was read at, so that a revocation, a
 /// changed role or a deleted account holds from the next request on, whichever process made it.
@@ -43,14 +45,13 @@ struct Known {
 /// An entry of the audit log, and whose.
 type Entry = (Tenant, Activity);
 
-/// The refusals of a key that no longer works.
+/// The refusals of a key that no longer works, and the entry that counts them.
 struct Refused {
-    /// When one was written down last.
-    noted: Timestamp,
-    /// How many there were since.
-    more: u64,
-    /// The last of these.
-    last: Option<Entry>,
+    tenant: Tenant,
+    entry: Activity,
+    /// How many there were, and how many of them the store knows of.
+    times: u64,
+    written: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,38 +105,53 @@ impl Principals {
         seen.insert((key, self.hasher.hash_one(address)));
     }
 
-    /// Counts a refusal of the key. Returns the entry for it and for those that were only counted: the first one at once, and then one in a
-    /// while. Somebody who has a dead key must not fill the log with it.
-    pub(super) fn notes_refusal(&self, key: ApiKeyId, entry: Entry, now: Timestamp) -> Option<Entry> {
+    /// Counts a refusal of the key. Returns an entry for the first one, and for the first one in a while: somebody who has a dead key must not
+    /// fill the log with it. Those that follow are counted in that entry.
+    pub(super) fn notes_refusal(&self, key: ApiKeyId, (tenant, entry): Entry, now: Timestamp) -> Option<Entry> {
         let mut refused = lock(&self.refused);
+        if let Some(known) = refused.get_mut(&key).filter(|known| !known.is_over(now)) {
+            known.times += 1;
+            return None;
+        }
         if refused.len() >= MAX_KNOWN && !refused.contains_key(&key) {
-            refused.retain(|_, known| known.more > 0);
+            refused.retain(|_, known| known.written < known.times);
             if refused.len() >= MAX_KNOWN {
                 refused.clear();
             }
         }
-        let known = refused.entry(key).or_insert(Refused { noted: Timestamp::MIN, more: 0, last: None });
-        known.more += 1;
-        known.last = Some(entry);
-        if known.is_due(now) { known.take(now) } else { None }
+        let known = Refused { tenant, entry, times: 1, written: 0 };
+        let told = (tenant, known.told());
+        refused.insert(key, known);
+        Some(told)
     }
 
-    /// The entries for refusals that were only counted: where their time has come, or all of them.
-    pub(super) fn pending_refusals(&self, all: bool, now: Timestamp) -> Vec<Entry> {
+    /// The entries that have counted what the store does not know yet. What is over is forgotten.
+    pub(super) fn pending_refusals(&self, now: Timestamp) -> Vec<(ApiKeyId, Entry)> {
         let mut refused = lock(&self.refused);
-        refused.values_mut().filter(|known| all || known.is_due(now)).filter_map(|known| known.take(now)).collect()
+        refused.retain(|_, known| !known.is_over(now));
+        let news = refused.iter().filter(|(_, known)| known.written < known.times);
+        news.map(|(key, known)| (*key, (known.tenant, known.told()))).collect()
+    }
+
+    /// The store knows the entry as it is here.
+    pub(super) fn wrote_refusals(&self, key: ApiKeyId, entry: &Activity) {
+        let times = entry.data[TIMES].as_u64().unwrap_or_default();
+        if let Some(known) = lock(&self.refused).get_mut(&key).filter(|known| known.entry.id == entry.id) {
+            known.written = known.written.max(times);
+        }
     }
 }
 
 impl Refused {
-    fn is_due(&self, now: Timestamp) -> bool {
-        now.duration_since(self.noted).as_secs() >= NOTE_REFUSAL
+    /// Another entry counts what comes now. What is not written down yet is kept until it is.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.written == self.times && now.duration_since(self.entry.created_at).as_secs() >= NOTE_REFUSAL
     }
 
-    fn take(&mut self, now: Timestamp) -> Option<Entry> {
-        let (tenant, mut entry) = self.last.take()?;
-        entry.data["times"] = self.more.into();
-        (self.noted, self.more) = (now, 0);
-        Some((tenant, entry))
+    /// The entry with its count.
+    fn told(&self) -> Activity {
+        let mut entry = self.entry.clone();
+        entry.data[TIMES] = self.times.into();
+        entry
     }
 }

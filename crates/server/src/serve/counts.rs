@@ -50,7 +50,7 @@ pub(super) async fn keep(ops: Arc<Ops>, stop: CancellationToken) {
             _ => {}
         }
         failing = kept.is_err();
-        refusals_keep(&ops, false, Timestamp::now()).await;
+        refusals_keep(&ops, Timestamp::now()).await;
     }
 }
 
@@ -59,5 +59,5 @@ pub(super) async fn keep_now(ops: &Ops) {
     if let Err(error) = ops.limits.keep(&ops.store, Timestamp::now()).await {
         tracing::warn!(%error, "the last counts of requests could not be written");
     }
-    refusals_keep(ops, true, Timestamp::now()).await;
+    refusals_keep(ops, Timestamp::now()).await;
 }

@@ -13,7 +13,7 @@ use crate::doctor;
 const GAUGED: usize = 2_000_000;
 
 pub(super) fn of(effective: Arc<Effective>) -> Machine {
-    let data = effective.config.data_dir.clone();
+    let (data, kept) = (effective.config.data_dir.clone(), effective.config.files_dir.clone());
     Machine {
         backups: super::store_backups(&effective.config),
         health: Box::new(move || {
@@ -21,7 +21,7 @@ pub(super) fn of(effective: Arc<Effective>) -> Machine {
             checks.push(program());
             checks
         }),
-        storage: Box::new(move || storage(&data)),
+        storage: Box::new(move || storage(&data, &kept)),
     }
 }
 
@@ -36,7 +36,7 @@ fn program() -> Check {
     Check::warn(name, found, "what was installed is not used yet", "restart `orrery serve`: apps and their traffic go on meanwhile")
 }
 
-fn storage(data: &Path) -> Storage {
+fn storage(data: &Path, kept: &Path) -> Storage {
     let folders = |names: &[&str]| names.iter().map(|name| measure(&data.join(name), GAUGED)).sum::<u64>();
     let files = |names: &[&str]| names.iter().map(|name| data.join(name).metadata().map_or(0, |file| file.len())).sum::<u64>();
     let parts = vec![
@@ -48,7 +48,7 @@ fn storage(data: &Path) -> Storage {
         ("backups of volumes", folders(&["backups"])),
         ("builds", folders(&["artifacts", "cache", "scratch"])),
         ("uploads", folders(&["blobs"])),
-        ("files of workflows", folders(&["files"])),
+        ("files of workflows", measure(kept, GAUGED)),
         ("running copies of apps", folders(&["replicas"])),
     ];
     let disk = nix::sys::statvfs::statvfs(data);

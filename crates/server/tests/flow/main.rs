@@ -200,7 +200,8 @@ fn nodes_reach_no_neighbours_unless_the_operator_allows_it() {
 
 #[test]
 fn uploads_are_kept_and_read_by_signed_addresses() {
-    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with(&[("ORRERY_FILES_DIR", folder.path().to_str().unwrap())]);
     let mut picture = vec![0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n'];
     picture.extend([1, 2, 3]);
     let body = json!({"filename": "a.html", "contentType": "text/html", "base64": "iVBORw0KGgoBAgM="});
@@ -211,6 +212,7 @@ fn uploads_are_kept_and_read_by_signed_addresses() {
     let read = request(server.api, "GET", "localhost", path, &[], b"");
     assert_eq!((read.status, read.header("content-type")), (200, Some("image/png")));
     assert_eq!(read.body, String::from_utf8_lossy(&picture));
+    assert_eq!(std::fs::read(folder.path().join(text(&file["id"]))).unwrap(), picture, "it lies where the operator says");
     let forged = path.replace("signature=", "signature=A");
     assert_eq!(request(server.api, "GET", "localhost", &forged, &[], b"").status, 404);
     assert_eq!(good(&server, "GET", "/v1/media-library", Value::Null)["items"][0]["id"], file["id"]);
@@ -220,8 +222,9 @@ fn uploads_are_kept_and_read_by_signed_addresses() {
 
 /// A run of one node, to its end.
 fn performed(server: &Server, kind: &str, input: Value) -> Value {
-    let started = good(server, "POST", &format!("/v1/nodes/{kind}/run"), json!({"input": input}));
-    let id = text(&started["runId"]);
+    let started = ask(server, "POST", &format!("/v1/nodes/{kind}/run"), &json!({"input": input}));
+    assert_eq!(started.status, 202, "{}", started.body);
+    let id = text(&parsed(&started)["runId"]);
     until("the end of a direct run", || {
         let run = good(server, "GET", &format!("/v1/nodes/runs/{id}"), Value::Null);
         if matches!(run["status"].as_str(), Some("COMPLETED" | "FAILED")) { Ok(run) } else { Err(run.to_string()) }

@@ -140,8 +140,10 @@ fn rollouts_and_ends_have_states_of_their_own() {
 #[test]
 fn versions_tell_their_build_and_their_rollout() {
     let unbuilt = |status| Deployment { artifact: None, ..deployment(status) };
+    let failed_once = Deployment { status_reason: Some("the disk is full".into()), ..unbuilt(D::Building) };
     for (row, build, rollout) in [
         (unbuilt(D::Building), "building", None),
+        (failed_once, "failed-temporarily", None),
         (unbuilt(D::Failed), "failed-permanently", None),
         (unbuilt(D::Removed), "missing", Some("aborted")),
         (deployment(D::Deploying), "success", Some("deploying")),
