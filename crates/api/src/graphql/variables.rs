@@ -14,8 +14,10 @@ use super::{Scalar, Types};
 /// Telemetry of clients: taken in any shape and dropped (`contracts/railway.md` 1.7).
 const DROPPED: &[&str] = &["CliEventTrackInput", "CliAuthEventTrackInput", "SetupAgentEventTrackInput"];
 
-/// Fields of which null says something else than absence (`contracts/railway.md` 3.1).
-const NULL_SPEAKS: &[(&str, &str)] = &[("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
+/// Fields of which null says something else than absence (`contracts/railway.md` 3.1). Railway's command line leaves settings of a service
+/// out that it does not set; the Terraform provider sends its schedule every time, null for one that was taken out of the configuration.
+const NULL_SPEAKS: &[(&str, &str)] =
+    &[("ServiceInstanceUpdateInput", "cronSchedule"), ("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
 
 /// Fields of the contract that ask for something which this server does not do, and that are false where it is not wanted: a client with
 /// generated types sends each of them every time.

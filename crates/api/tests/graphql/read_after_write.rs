@@ -164,7 +164,7 @@ async fn services_and_their_settings() {
         assert_eq!(&read[key], value, "{key}");
     }
     // What is not named stays: also the region, when only the number of copies changes.
-    place.ask(update, json!({"s": made["id"], "input": {"numReplicas": 2, "cronSchedule": null}})).await;
+    place.ask(update, json!({"s": made["id"], "input": {"numReplicas": 2, "startCommand": null}})).await;
     let fewer = place.ask(&instance, here.clone()).await;
     for key in SETTINGS.iter().filter(|key| **key != "numReplicas") {
         assert_eq!(fewer[*key], read[*key], "{key}");

@@ -110,6 +110,12 @@ async fn railway_service_with_its_settings_and_its_source() {
     for key in ["cronSchedule", "railwayConfigFile", "rootDirectory"] {
         assert_eq!(set[key], input[key], "{key}");
     }
+    // A schedule that was taken out of the configuration is null; what is left out stays.
+    let input = json!({"cronSchedule": null, "dockerfilePath": "", "drainingSeconds": 0, "ipv6EgressEnabled": false, "overlapSeconds": 0});
+    place.done(change, json!({"serviceId": made["id"], "input": input})).await;
+    let mut taken = set.clone();
+    taken["cronSchedule"] = Value::Null;
+    assert_eq!(place.ask(one, here.clone()).await, taken);
 
     let connect =
         "mutation connectService($id: String!, $input: ServiceConnectInput!) { serviceConnect(id: $id, input: $input) { ...Service } }";
