@@ -291,7 +291,10 @@ async fn variables_domains_environments_and_settings() {
         json!("CONFLICT")
     );
     world.data(&ann, "mutation P($id: String!) { projectScheduleDelete(id: $id) }", json!({"id": project})).await;
-    assert_eq!(world.data(&ann, "{ projects { edges { node { id } } } }", Value::Null).await["projects"]["edges"], json!([]));
+    let listed = async || world.data(&ann, "{ projects { edges { node { id } } } }", Value::Null).await["projects"]["edges"].clone();
+    assert_eq!(listed().await, json!([]));
+    world.data(&ann, "mutation P($id: String!) { projectScheduleDeleteCancel(id: $id) }", json!({"id": project})).await;
+    assert_eq!(listed().await, json!([{"node": {"id": project}}]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -252,6 +252,8 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Mutation.projectCreate", More, "mutation { projectCreate(input: {name: \"x\", workspaceId: \"$workspace\"}) { id } }"),
     ("Mutation.projectDelete", More, "mutation { projectDelete(id: \"$project\") }"),
     ("Mutation.projectScheduleDelete", More, "mutation { projectScheduleDelete(id: \"$project\") }"),
+    ("Mutation.projectScheduleDeleteCancel", More, "mutation { projectScheduleDeleteCancel(id: \"$project\") }"),
+    ("Mutation.projectScheduleDeleteForce", More, "mutation { projectScheduleDeleteForce(id: \"$project\") }"),
     (
         "Mutation.projectTokenCreate",
         More,
