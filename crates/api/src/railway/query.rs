@@ -17,7 +17,7 @@ use super::connection::{connection, page, sized};
 use super::container::{self, ServiceContainer};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::deployment_trigger::{self, QueryDeploymentTriggersConnection};
-use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
+use super::domain_name::{self, AllDomains, CustomDomain, DomainAvailable, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
 use super::environment_patch::{EnvironmentPatch, QueryEnvironmentPatchesConnection};
@@ -129,6 +129,14 @@ impl Query {
     /// The running copies of a service, oldest first.
     fn containers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<ServiceContainer>, Fault> {
         container::containers(ctx, &environment_id, &service_id)
+    }
+    /// A domain of the user's own.
+    fn custom_domain(ctx: &Ctx, id: String, project_id: String) -> Result<CustomDomain, Fault> {
+        domain_name::custom_domain(ctx, &id, &project_id)
+    }
+    /// Whether a name of the user's own is free on this server.
+    fn custom_domain_available(ctx: &Ctx, domain: String) -> Result<DomainAvailable, Fault> {
+        domain_name::available(ctx, DomainKind::Custom, &domain)
     }
     /// A deployment.
     fn deployment(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
@@ -480,6 +488,10 @@ impl Query {
     /// A service.
     fn service(ctx: &Ctx, id: String) -> Result<Service, Fault> {
         Service::find(ctx, super::inputs::id("Service", &id, ServiceId)?)
+    }
+    /// Whether a name under the server's own domain is free.
+    fn service_domain_available(ctx: &Ctx, domain: String) -> Result<DomainAvailable, Fault> {
+        domain_name::available(ctx, DomainKind::Service, &domain)
     }
     /// A service in an environment.
     fn service_instance(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstance, Fault> {

@@ -40,6 +40,8 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
     ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Query.containers", Read, "{ containers(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
+    ("Query.customDomain", Read, "{ customDomain(id: \"$customDomain\", projectId: \"$project\") { id domain } }"),
+    ("Query.customDomainAvailable", Self_, "{ customDomainAvailable(domain: \"free.example.com\") { available message } }"),
     ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
     ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
     (
@@ -113,6 +115,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
         Read,
         "{ deploymentTriggers(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") { edges { node { id } } } }",
     ),
+    ("Query.serviceDomainAvailable", Self_, "{ serviceDomainAvailable(domain: \"free\") { available message } }"),
     ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     (
         "Query.serviceInstanceLimitOverride",
