@@ -10,7 +10,7 @@ use ops::variable::View;
 use serde_json::json;
 
 use super::absent::ExternalWorkspace;
-use super::account::{User, Workspace, external_workspaces};
+use super::account::{self, ProjectMember, User, Workspace, external_workspaces};
 use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
 use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
@@ -40,7 +40,7 @@ use super::service::{Service, ServiceInstance};
 use super::session::{self, QuerySessionsConnection, Session};
 use super::tcp_proxy::TCPProxy;
 use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
-use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
+use super::token::{ApiToken, ApiTokenContext, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
 use super::trigger::{self, Trigger, TriggerRun};
 use super::two_factor::{self, TwoFactorInfo};
 use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
@@ -85,6 +85,10 @@ impl Query {
         workspace_id: Option<String>,
     ) -> Result<QueryApiKeysConnection, Fault> {
         Ok(page(after, before, first, last)?.cut(api_key::api_keys(ctx, workspace_id)?, ApiKey::cursor).into())
+    }
+    /// What the credential that asks reaches.
+    fn api_token(ctx: &Ctx) -> Result<ApiTokenContext, Fault> {
+        ApiTokenContext::of(ctx)
     }
     /// Account and workspace tokens of the person.
     fn api_tokens(
@@ -433,6 +437,10 @@ impl Query {
         let _ = order_by;
         Workspace::find(ctx, id("Workspace", &workspace_id, WorkspaceId)?)?;
         Ok(vec![])
+    }
+    /// The members of a project, which are those of its workspace.
+    fn project_members(ctx: &Ctx, project_id: String) -> Result<Vec<ProjectMember>, Fault> {
+        account::project_members(ctx, &project_id)
     }
     /// The project token that came with the request.
     fn project_token(ctx: &Ctx) -> Result<ProjectToken, Fault> {

@@ -35,6 +35,7 @@ use Needs::{More, Nothing, Read, Self_};
 pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.apiKeyUsage", More, "{ apiKeyUsage(id: \"$accountKey\") { day allowed } }"),
     ("Query.apiKeys", More, "{ apiKeys(workspaceId: \"$workspace\") { edges { node { id label } } } }"),
+    ("Query.apiToken", Self_, "{ apiToken { workspaces { id name } } }"),
     ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
     ("Query.auditLog", More, "{ auditLog(id: \"$project\", workspaceId: \"$workspace\") { id } }"),
     ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
@@ -103,6 +104,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.plugin", Read, "{ plugin(id: \"$plugin\") { id name } }"),
     ("Query.project", Read, "{ project(id: \"$project\") { id } }"),
     ("Query.projectFavorites", Read, "{ projectFavorites(workspaceId: \"$workspace\") }"),
+    ("Query.projectMembers", Read, "{ projectMembers(projectId: \"$project\") { id email role } }"),
     ("Query.projectToken", Self_, "{ projectToken { id projectId } }"),
     ("Query.projectTokens", More, "{ projectTokens(projectId: \"$project\") { edges { node { id } } } }"),
     ("Query.projects", Read, "{ projects(workspaceId: \"$workspace\") { edges { node { id } } } }"),
