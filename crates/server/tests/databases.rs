@@ -109,6 +109,7 @@ fn an_app_keeps_its_rows_in_three_databases() {
 
     server.json(&folder, &["redeploy", "-y", "--json"]);
     counts(&server, "/", "3 3 3");
+    until_status(&server, &id_of(&server, "rows"), "SUCCESS");
     for name in ["rows", "Redis", "Postgres", "MySQL"] {
         server.ok(&folder, &["restart", "--service", name, "-y"]);
     }
