@@ -8,6 +8,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::Opened;
+use crate::environment_patch::{Commit, environment_patch_commit};
 use crate::variable::Surroundings;
 use crate::{Error, OpCtx, approval, deployment, environment, project, secret, service};
 
@@ -327,6 +328,24 @@ async fn update_one(
         woken.push(instance.id);
     }
     Ok(woken)
+}
+
+/// Takes a volume out of an environment, as its document does: what has it there is deployed again without it. Its files are kept for 48
+/// hours; a volume that is nowhere else is deleted.
+///
+/// # Errors
+/// It is not there, not found, or not allowed.
+pub async fn volume_instance_delete(ctx: &OpCtx, id: VolumeId, environment: EnvironmentId) -> Result<(), Error> {
+    let found = ctx.ops.store.volume(id).await?;
+    let opened = ctx.open(found, "Volume", |row| Place::Project(row.project_id), Permission::Read)?;
+    let instances = ctx.ops.store.volume_instances_of_volumes(opened.tenant, &[id]).await?;
+    let here = instances.iter().any(|instance| instance.environment_id == environment);
+    if !here || opened.row.deleted_at.is_some() {
+        return Err(Error::not_found("VolumeInstance"));
+    }
+    let patch = json!({"volumes": {id.to_string(): {"isDeleted": true}}});
+    environment_patch_commit(ctx, environment, patch, Commit::default()).await?;
+    Ok(())
 }
 
 /// Deletes a volume: it is detached at once, and its files go after 48 hours. One that went with its service is on its way already.

@@ -118,7 +118,7 @@ inputs! {
     }
     /// Changes of a volume.
     VolumeUpdateInput { name: Option<String> }
-    /// Changes of a volume in an environment. A service that is null detaches it.
+    /// Changes of a volume in an environment. A service that is null detaches it; the state DELETED, by itself, takes it out of there.
     VolumeInstanceUpdateInput {
         mount_path: Option<String>, service_id: juniper::Nullable<String>, state: Option<VolumeState>,
     }

@@ -185,6 +185,54 @@ async fn the_volume_of_a_railway_service() {
     assert!(!all().await.to_string().contains(service["id"].as_str().unwrap()), "a volume that was deleted is of no service");
 }
 
+/// Later versions have a resource for the volume and one for its place in each environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_and_its_places_apart_from_each_other() {
+    let place = Place::new().await;
+    let service = place.create_service(json!({"name": "db", "projectId": place.id(), "variables": null})).await;
+    let create = "mutation createManagedVolume($projectId: String!, $mountPath: String!) { volumeCreate(input: {projectId: $projectId,
+        mountPath: $mountPath, serviceId: null, environmentId: null}) { id name projectId } }";
+    let made = place.ask(create, json!({"projectId": place.id(), "mountPath": "/data"})).await;
+    let id = made["id"].as_str().unwrap();
+    let qa = json!({"name": "qa", "projectId": place.id(), "skipInitialDeploys": true});
+    let qa = place.write("environmentCreate", qa, "{ id }").await["id"].clone();
+    let commit = "mutation commitEnvironmentPatch($environmentId: String!, $patch: EnvironmentConfig!, $commitMessage: String) {
+        environmentPatchCommit(environmentId: $environmentId, patch: $patch, commitMessage: $commitMessage) }";
+    let added = json!({"volumes": {id: {"isCreated": true}}});
+    let mut mounted = added.clone();
+    mounted["services"] = json!({service["id"].as_str().unwrap(): {"volumeMounts": {id: {"mountPath": "/data"}}}});
+    for (environment, patch) in [(&place.environment, mounted), (&qa, added)] {
+        let workflow = place.ask(commit, json!({"environmentId": environment, "patch": patch, "commitMessage": "Terraform"})).await;
+        let patch = workflow.as_str().unwrap().rsplit('/').next().unwrap();
+        let status = "query getEnvironmentPatch($id: String!) { environmentPatch(id: $id) { status lastAppliedError } }";
+        assert_eq!(place.ask(status, json!({"id": patch})).await, json!({"status": "COMMITTED", "lastAppliedError": null}));
+    }
+    let list = "query getManagedVolumeInstances($environmentId: String!, $after: String) { environment(id: $environmentId) {
+        volumeInstances(first: 100, after: $after) { edges { node { volumeId environmentId serviceId mountPath sizeMB state } }
+        pageInfo { endCursor hasNextPage } } } }";
+    let here = async |environment: Value| place.ask(list, json!({"environmentId": environment})).await["volumeInstances"]["edges"].clone();
+    let found = |environment: &Value, service: Value, state: &str| {
+        let node = json!({"volumeId": id, "environmentId": environment, "serviceId": service, "mountPath": "/data", "sizeMB": 50_000,
+            "state": state});
+        json!([{ "node": node }])
+    };
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+    assert_eq!(here(qa.clone()).await.as_array().unwrap().len(), 1);
+
+    let delete = "mutation deleteManagedVolumeInstance($volumeId: String!, $environmentId: String!) { volumeInstanceUpdate(
+        volumeId: $volumeId, environmentId: $environmentId, input: {state: DELETED}) }";
+    place.done(delete, json!({"volumeId": id, "environmentId": qa})).await;
+    assert_eq!(here(qa.clone()).await, json!([]));
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+    assert_eq!(place.refused(delete, json!({"volumeId": id, "environmentId": qa})).await, "NOT_FOUND");
+    let odd = delete.replace("DELETED", "MIGRATING");
+    assert_eq!(place.refused(&odd, json!({"volumeId": id, "environmentId": place.environment})).await, "BAD_USER_INPUT");
+    // It was the last of its places.
+    place.done(delete, json!({"volumeId": id, "environmentId": place.environment})).await;
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, Value::Null, "DELETING"));
+    place.done("mutation deleteManagedVolume($id: String!) { volumeDelete(volumeId: $id) }", json!({"id": id})).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn railway_variable_and_railway_variable_collection_and_railway_shared_variable() {
     let place = Place::new().await;
