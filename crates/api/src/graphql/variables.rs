@@ -31,11 +31,19 @@ const FALSE_IS_ABSENT: &[(&str, &str)] = &[
     ("ServiceInstanceUpdateInput", "tracingEnabled"),
 ];
 
+/// Whether null says something in a field of an input.
+pub(super) fn null_speaks(type_name: &str, field: &str) -> bool {
+    NULL_SPEAKS.contains(&(type_name, field))
+}
+
 /// The variables of a request for its document.
 pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Types) -> Variables<Scalar> {
     let mut variables = Variables::new();
     for declared in &document.declared {
         match given.get(&declared.name) {
+            Some(Json::Null) if document.speaking.contains(&declared.name) => {
+                variables.insert(declared.name.clone(), InputValue::Null);
+            }
             None | Some(Json::Null) => {}
             Some(value) => {
                 variables.insert(declared.name.clone(), convert(value, &declared.type_name, schema));
@@ -84,8 +92,7 @@ fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &T
         if *value == Json::Bool(false) && known.is_none() && FALSE_IS_ABSENT.contains(&place) {
             continue;
         }
-        let speaks = NULL_SPEAKS.contains(&place);
-        if value.is_null() && !speaks && known.is_none_or(|field| !field.arg_type.is_non_null()) {
+        if value.is_null() && !null_speaks(place.0, place.1) && known.is_none_or(|field| !field.arg_type.is_non_null()) {
             continue;
         }
         let type_name = known.map_or("", |field| field.arg_type.innermost_name());

@@ -219,6 +219,17 @@ async fn a_volume_and_its_places_apart_from_each_other() {
     assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
     assert_eq!(here(qa.clone()).await.as_array().unwrap().len(), 1);
 
+    let update =
+        "mutation updateManagedVolumeInstance($volumeId: String!, $environmentId: String!, $serviceId: String, $mountPath: String!) {
+        volumeInstanceUpdate(volumeId: $volumeId, environmentId: $environmentId, input: {serviceId: $serviceId, mountPath: $mountPath}) }";
+    let attached = |service: Value| json!({"volumeId": id, "environmentId": place.environment, "serviceId": service, "mountPath": "/data"});
+    place.done(update, attached(Value::Null)).await;
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, Value::Null, "READY"));
+    place.done(update, attached(service["id"].clone())).await;
+    let moved = json!({"volumeId": id, "environmentId": place.environment, "mountPath": "/data"});
+    place.done(update, moved).await;
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+
     let delete = "mutation deleteManagedVolumeInstance($volumeId: String!, $environmentId: String!) { volumeInstanceUpdate(
         volumeId: $volumeId, environmentId: $environmentId, input: {state: DELETED}) }";
     place.done(delete, json!({"volumeId": id, "environmentId": qa})).await;
@@ -227,9 +238,11 @@ async fn a_volume_and_its_places_apart_from_each_other() {
     assert_eq!(place.refused(delete, json!({"volumeId": id, "environmentId": qa})).await, "NOT_FOUND");
     let odd = delete.replace("DELETED", "MIGRATING");
     assert_eq!(place.refused(&odd, json!({"volumeId": id, "environmentId": place.environment})).await, "BAD_USER_INPUT");
-    // It was the last of its places.
+    // Without its last place it is still the project's.
     place.done(delete, json!({"volumeId": id, "environmentId": place.environment})).await;
-    assert_eq!(here(place.environment.clone()).await, found(&place.environment, Value::Null, "DELETING"));
+    assert_eq!(here(place.environment.clone()).await, json!([]));
+    let volumes = "query getManagedVolumes($id: String!) { project(id: $id) { volumes { edges { node { id name projectId } } } } }";
+    assert_eq!(place.ask(volumes, json!({"id": place.id()})).await["volumes"]["edges"], json!([{ "node": made }]));
     place.done("mutation deleteManagedVolume($id: String!) { volumeDelete(volumeId: $id) }", json!({"id": id})).await;
 }
 
