@@ -198,10 +198,8 @@ async fn a_volume_and_its_places_apart_from_each_other() {
     let qa = place.write("environmentCreate", qa, "{ id }").await["id"].clone();
     let commit = "mutation commitEnvironmentPatch($environmentId: String!, $patch: EnvironmentConfig!, $commitMessage: String) {
         environmentPatchCommit(environmentId: $environmentId, patch: $patch, commitMessage: $commitMessage) }";
-    let added = json!({"volumes": {id: {"isCreated": true}}});
-    let mut mounted = added.clone();
-    mounted["services"] = json!({service["id"].as_str().unwrap(): {"volumeMounts": {id: {"mountPath": "/data"}}}});
-    for (environment, patch) in [(&place.environment, mounted), (&qa, added)] {
+    for environment in [&place.environment, &qa] {
+        let patch = json!({"volumes": {id: {"isCreated": true, "sizeMB": 500}}});
         let workflow = place.ask(commit, json!({"environmentId": environment, "patch": patch, "commitMessage": "Terraform"})).await;
         let patch = workflow.as_str().unwrap().rsplit('/').next().unwrap();
         let status = "query getEnvironmentPatch($id: String!) { environmentPatch(id: $id) { status lastAppliedError } }";
@@ -212,20 +210,21 @@ async fn a_volume_and_its_places_apart_from_each_other() {
         pageInfo { endCursor hasNextPage } } } }";
     let here = async |environment: Value| place.ask(list, json!({"environmentId": environment})).await["volumeInstances"]["edges"].clone();
     let found = |environment: &Value, service: Value, state: &str| {
-        let node = json!({"volumeId": id, "environmentId": environment, "serviceId": service, "mountPath": "/data", "sizeMB": 50_000,
+        let node = json!({"volumeId": id, "environmentId": environment, "serviceId": service, "mountPath": "/data", "sizeMB": 500,
             "state": state});
         json!([{ "node": node }])
     };
-    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+    assert_eq!(here(place.environment.clone()).await[0]["node"]["serviceId"], Value::Null);
     assert_eq!(here(qa.clone()).await.as_array().unwrap().len(), 1);
 
     let update =
         "mutation updateManagedVolumeInstance($volumeId: String!, $environmentId: String!, $serviceId: String, $mountPath: String!) {
         volumeInstanceUpdate(volumeId: $volumeId, environmentId: $environmentId, input: {serviceId: $serviceId, mountPath: $mountPath}) }";
     let attached = |service: Value| json!({"volumeId": id, "environmentId": place.environment, "serviceId": service, "mountPath": "/data"});
-    place.done(update, attached(Value::Null)).await;
-    assert_eq!(here(place.environment.clone()).await, found(&place.environment, Value::Null, "READY"));
-    place.done(update, attached(service["id"].clone())).await;
+    for service in [service["id"].clone(), Value::Null, service["id"].clone()] {
+        place.done(update, attached(service.clone())).await;
+        assert_eq!(here(place.environment.clone()).await, found(&place.environment, service, "READY"));
+    }
     let moved = json!({"volumeId": id, "environmentId": place.environment, "mountPath": "/data"});
     place.done(update, moved).await;
     assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
