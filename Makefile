@@ -1,4 +1,4 @@
-# make run | make check | make test | make bench | make web      what each needs is installed first when that is possible: see scripts/need
+# make run | make service | make check | make test | make bench | make web      what each needs is installed first when that is possible: see scripts/need
 
 CACHE := $(or $(ORRERY_CACHE),$(HOME)/.cache/orrery)
 PREFIX ?= $(if $(filter 0,$(shell id -u)),/usr/local,$(HOME)/.local)
@@ -16,7 +16,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BUILD := cargo cc:build-essential
 TESTS := $(BUILD) git go:golang-go initdb:postgresql redis-server:redis-server mariadbd:mariadb-server wrk:wrk python3:python3 venv:python3-venv node:nodejs npm:npm curl:curl chromium:chromium ffmpeg:ffmpeg pebble:pebble
 
-.PHONY: run install check lint test bench tools web
+.PHONY: run install service check lint test bench tools web
 
 # Settings go after ARGS: make run ARGS="--listen 127.0.0.1:9090"
 run: install
@@ -29,6 +29,13 @@ install:
 	mkdir -p $(PREFIX)/bin
 	install -m 755 $(TARGET)/release/orrery $(PREFIX)/bin/orrery.new
 	mv -f $(PREFIX)/bin/orrery.new $(PREFIX)/bin/orrery
+
+# As root, where systemd is: starts with the machine. What runs already goes on with the new program.
+service: install
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/orrery.service > /etc/systemd/system/orrery.service
+	systemctl daemon-reload
+	systemctl enable orrery
+	systemctl restart orrery
 
 check: lint tools
 	cargo nextest run --locked --workspace --lib --bins --no-fail-fast

@@ -8,8 +8,8 @@ use domain::{DomainId, EnvironmentId, Permission, Place, ProjectId, ServiceId, T
 use serde_json::json;
 use store::{CertificateChange, Change};
 
-use crate::context::{Opened, anew};
-use crate::{Error, OpCtx, Settings, environment, secret, service};
+use crate::context::{Opened, Principal, anew};
+use crate::{Error, OpCtx, Settings, environment, project, secret, service};
 
 /// What a custom domain is to be.
 #[derive(Clone, Debug)]
@@ -71,6 +71,48 @@ pub async fn domains(
     let mut found = ctx.ops.store.domains_of_environments(opened.tenant, &[environment]).await?;
     found.retain(|domain| domain.service_id == service);
     Ok(opened.with(found))
+}
+
+/// A domain of a kind in a project.
+///
+/// # Errors
+/// Not found or not allowed.
+pub async fn domain_get(ctx: &OpCtx, id: DomainId, kind: DomainKind, project: ProjectId) -> Result<Opened<Domain>, Error> {
+    let opened = open(ctx, id, Permission::Read).await?;
+    if (opened.row.kind, opened.row.project_id) != (kind, project) {
+        return Err(Error::not_found("Domain"));
+    }
+    Ok(opened)
+}
+
+/// Why no service could be given a domain of this name now; `None` when one could. Nothing is told of who has it.
+///
+/// # Errors
+/// Nobody is signed in.
+pub async fn domain_unavailable(ctx: &OpCtx, kind: DomainKind, text: &str) -> Result<Option<String>, Error> {
+    if matches!(ctx.principal, Principal::Anonymous) {
+        return Err(ctx.unauthenticated());
+    }
+    let base = &ctx.ops.settings.base_domain;
+    let name = match kind {
+        DomainKind::Custom => custom_name(base, text),
+        DomainKind::Service => service_label(base, text).map(|label| format!("{label}.{base}")),
+    };
+    let name = match name {
+        Ok(name) => name,
+        Err(bad) => return Ok(Some(bad.public)),
+    };
+    let Some(found) = ctx.ops.store.domain_by_name(&name).await? else { return Ok(None) };
+    let holder = Tenant::system(found.workspace());
+    let gives_way = |to| found.open(holder).is_some_and(|held| held.gives_way(to, ctx.now));
+    let free = project::default_workspace(ctx).is_some_and(gives_way);
+    Ok((!free).then(|| taken(&name)))
+}
+
+fn taken(name: &str) -> String {
+    format!(
+        "The domain {name} is already in use on this server. If nobody proves that it is theirs, it is free an hour after it was claimed"
+    )
 }
 
 fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainKind, text: String, target_port: Option<u16>) -> Domain {
@@ -139,7 +181,7 @@ pub(crate) fn named(
 fn service_label(base: &str, text: &str) -> Result<String, Error> {
     let lower = text.trim().to_ascii_lowercase();
     let label = lower.strip_suffix(&format!(".{base}")).unwrap_or(&lower);
-    if label != name::slug(label, "") {
+    if label.is_empty() || label != name::slug(label, "") {
         return Err(Error::bad_input("a service domain is one label of letters, digits and dashes under this server's domain"));
     }
     Ok(label.to_owned())
@@ -243,17 +285,18 @@ async fn room_for(ctx: &OpCtx, changes: &[Change]) -> Result<Vec<(Tenant, Vec<Ch
 pub(crate) async fn insert<T>(ctx: &OpCtx, opened: Opened<T>, domain: Domain, verb: &str, more: Vec<Change>) -> Result<Domain, Error> {
     let activity = ctx.activity(opened.tenant, Some(domain.project_id), verb, domain.id, json!({"domain": domain.domain}));
     let changes = [vec![Change::DomainInsert(domain.clone()), activity], more].concat();
-    anew(|| commit(ctx, opened.tenant, changes.clone())).await.map_err(|error| {
-        let taken = "is already in use on this server. If nobody proves that it is theirs, it is free an hour after it was claimed";
-        error.when_taken(format!("The domain {} {taken}", domain.domain))
-    })?;
+    anew(|| commit(ctx, opened.tenant, changes.clone())).await.map_err(|error| error.when_taken(taken(&domain.domain)))?;
     ctx.ops.signals.ring();
     Ok(domain)
 }
 
 pub(crate) async fn domain_for(ctx: &OpCtx, id: DomainId) -> Result<Opened<Domain>, Error> {
+    open(ctx, id, Permission::Write).await
+}
+
+async fn open(ctx: &OpCtx, id: DomainId, permission: Permission) -> Result<Opened<Domain>, Error> {
     let place = |domain: &Domain| Place::Environment(domain.project_id, domain.environment_id);
-    ctx.open(ctx.ops.store.domain(id).await?, "Domain", place, Permission::Write)
+    ctx.open(ctx.ops.store.domain(id).await?, "Domain", place, permission)
 }
 
 /// Where a client believes a domain to be: a mistaken id changes nothing.
@@ -290,12 +333,10 @@ pub async fn domain_update(ctx: &OpCtx, id: DomainId, within: Within, patch: Dom
     let before = opened.row.domain.clone();
     if let Some(text) = new_name {
         let base = &ctx.ops.settings.base_domain;
-        let label = text.trim().to_ascii_lowercase();
-        let label = label.strip_suffix(&format!(".{base}")).unwrap_or(&label);
-        if opened.row.kind != DomainKind::Service || label != name::slug(label, "") {
-            return Err(Error::bad_input("only a service domain can be renamed, to one label of letters, digits and dashes"));
+        if opened.row.kind != DomainKind::Service {
+            return Err(Error::bad_input("only a service domain can be renamed: delete this one and attach the other name"));
         }
-        opened.row.domain = format!("{label}.{base}");
+        opened.row.domain = format!("{}.{base}", service_label(base, &text)?);
     }
     if let Some(port) = target_port {
         opened.row.target_port = port;

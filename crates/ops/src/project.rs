@@ -1,14 +1,14 @@
 //! Projects.
 
-use domain::deployment::DeploymentStatus;
+use domain::deployment::{Deployment, DeploymentStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Environment, Instance, Project};
-use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, WorkspaceId, name};
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, Timestamp, WorkspaceId, name};
 use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, Principal};
-use crate::{Error, OpCtx, app, secret};
+use crate::{Error, OpCtx, app, deployment, environment, secret, template, variable};
 
 /// What a new project is to be.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,9 @@ pub(crate) fn place(project: &Project) -> Place {
 pub(crate) async fn project_for(ctx: &OpCtx, id: ProjectId, permission: Permission) -> Result<Opened<Project>, Error> {
     let opened = ctx.open(ctx.ops.store.project(id).await?, "Project", place, permission)?;
     if opened.row.deleted_at.is_some() && permission != Permission::Read && permission != Permission::Administer {
-        return Err(Error::conflict("This project is being deleted: nothing in it can be changed any more"));
+        return Err(Error::conflict(
+            "This project is being deleted: take that back with projectScheduleDeleteCancel before you change anything in it",
+        ));
     }
     Ok(opened)
 }
@@ -157,6 +159,38 @@ pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), E
     Ok(())
 }
 
+/// Takes back that a project is deleted, as long as it is not purged. What went out of service with it is deployed again, but where
+/// deployments wait for an approval: there somebody says what is to run. Of a project that stays there is nothing to do.
+///
+/// # Errors
+/// Not found, or a role below admin.
+pub async fn project_schedule_delete_cancel(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    let mut opened = project_for(ctx, id, Permission::Administer).await?;
+    let Some(since) = opened.row.deleted_at.take() else { return Ok(()) };
+    opened.row.updated_at = ctx.now;
+    let (mut changes, woken) = returns(ctx, &opened, since).await?;
+    changes.push(Change::ProjectUpdate(opened.row.clone()));
+    changes.push(ctx.activity(opened.tenant, Some(id), "project_schedule_delete_cancel", id, json!({"name": opened.row.name})));
+    ctx.commit(opened.tenant, changes).await?;
+    for instance in woken {
+        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
+    }
+    ctx.ops.signals.ring();
+    Ok(())
+}
+
+/// Deletes a project at once that is deleted after 48 hours otherwise.
+///
+/// # Errors
+/// Not found, a role below admin, or it is to stay.
+pub async fn project_schedule_delete_force(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    let opened = project_for(ctx, id, Permission::Administer).await?;
+    if opened.row.deleted_at.is_none() {
+        return Err(Error::conflict("This project is not being deleted: call projectDelete to delete it at once"));
+    }
+    project_delete(ctx, id).await
+}
+
 /// Deletes a project at once, with all that is in it.
 ///
 /// # Errors
@@ -183,6 +217,35 @@ async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<(Vec<Change>
     let mut changes: Vec<_> = live.iter().filter_map(|deployment| crate::deployment::removal(deployment, ctx.now)).collect();
     changes.extend(app::tell_of_removal(ctx, project.tenant, &instances).await?);
     Ok((changes, ids))
+}
+
+/// What deploys again what the deletion of a project took out of service, and the instances to wake once that is committed.
+async fn returns(ctx: &OpCtx, project: &Opened<Project>, since: Timestamp) -> Result<(Vec<Change>, Vec<InstanceId>), Error> {
+    let instances = instances_of(ctx, project).await?;
+    let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
+    let services = ctx.ops.store.services_of(project.tenant, &[project.row.id]).await?;
+    let newest = ctx.ops.store.deployments_latest(project.tenant, &ids).await?;
+    let (mut changes, mut woken) = (vec![], vec![]);
+    for of in newest.iter().filter(|of| went_with_project(of, since)) {
+        let instance = instances.iter().find(|instance| instance.id == of.instance_id);
+        let service = services.iter().find(|service| service.id == of.service_id);
+        let (Some(instance), Some(service)) = (instance, service) else { continue };
+        let place = environment::environment_get(ctx, of.environment_id).await?;
+        if place.row.is_protected {
+            continue;
+        }
+        let variables = variable::frozen(ctx, &place, &service.name).await?;
+        changes.extend(deployment::repetition(ctx, &place.row, instance, of, variables));
+        woken.push(instance.id);
+    }
+    Ok((changes, woken))
+}
+
+/// Whether a deployment would still be there, and running, if its project had not been deleted at that time.
+fn went_with_project(deployment: &Deployment, since: Timestamp) -> bool {
+    let ended = matches!(deployment.status, DeploymentStatus::Removing | DeploymentStatus::Removed) && deployment.status_at >= since;
+    let source = deployment.artifact.is_some() || deployment.source_blob.is_some() || template::is_server(&deployment.spec);
+    ended && source && !deployment.stopped
 }
 
 async fn instances_of(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Instance>, Error> {

@@ -329,6 +329,27 @@ async fn update_one(
     Ok(woken)
 }
 
+/// Takes a volume out of an environment: what has it there is deployed again without it, and the files that it has there are kept for 48
+/// hours. The volume stays in the project, be it nowhere.
+///
+/// # Errors
+/// It is not there, not found, or not allowed.
+pub async fn volume_instance_delete(ctx: &OpCtx, id: VolumeId, environment: EnvironmentId) -> Result<(), Error> {
+    let found = ctx.ops.store.volume(id).await?;
+    let opened = ctx.open(found, "Volume", |row| Place::Project(row.project_id), Permission::Read)?;
+    let instances = ctx.ops.store.volume_instances_of_volumes(opened.tenant, &[id]).await?;
+    let here = instances.into_iter().find(|instance| instance.environment_id == environment);
+    let before = here.filter(|_| opened.row.deleted_at.is_none()).ok_or_else(|| Error::not_found("VolumeInstance"))?;
+    let place = environment::environment_for(ctx, environment, Permission::Write).await?;
+    let after = VolumeInstance { service_id: None, ..before.clone() };
+    let mut changes = vec![];
+    let woken = update_one(ctx, &place, &before, (&after, &opened.row.name), &mut changes).await?;
+    changes.extend([kept(ctx, &before), Change::VolumeInstanceDelete(before.id)]);
+    let data = json!({"name": opened.row.name, "environment": place.row.name});
+    changes.push(ctx.activity(opened.tenant, Some(before.project_id), "volume_instance_delete", before.id, data));
+    commit(ctx, opened.tenant, changes, woken).await
+}
+
 /// Deletes a volume: it is detached at once, and its files go after 48 hours. One that went with its service is on its way already.
 ///
 /// # Errors

@@ -109,7 +109,8 @@ fn an_app_keeps_its_rows_in_three_databases() {
 
     server.json(&folder, &["redeploy", "-y", "--json"]);
     counts(&server, "/", "3 3 3");
-    for name in ["Redis", "Postgres", "MySQL"] {
+    until_status(&server, &id_of(&server, "rows"), "SUCCESS");
+    for name in ["rows", "Redis", "Postgres", "MySQL"] {
         server.ok(&folder, &["restart", "--service", name, "-y"]);
     }
     counts(&server, "/", "3 3 3");

@@ -107,6 +107,12 @@ fn hostile_operations_are_refused_in_bounded_memory() {
     for _ in 0..20 {
         assert!(message("2 GB announced", &raw(server.api, announced.as_bytes())).contains("larger"));
     }
+    let begins = announced.replace("content-length: 2000000000\r\n\r\n{", "transfer-encoding: chunked\r\n\r\n");
+    let piece = [b"186a0\r\n".as_slice(), &[b' '; 100_000], b"\r\n"].concat();
+    let endless = [begins.as_bytes(), &piece.repeat(100)].concat();
+    for _ in 0..5 {
+        assert!(message("10 MB and more in pieces", &raw(server.api, &endless)).contains("larger"));
+    }
     let too_many = server.graphql("{ projects(first: 1000000) { edges { node { id } } } }");
     assert!(too_many["errors"].is_array() || too_many["data"]["projects"]["edges"].as_array().is_some_and(|edges| edges.len() == 1));
 

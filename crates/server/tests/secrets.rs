@@ -212,3 +212,36 @@ fn answers_repeat_nothing(server: &Server, app: &Path, home: &Path, secrets: &[S
     assert_eq!(status, 0, "{text}");
     quiet("whoami", &text);
 }
+
+/// As systemd starts a service: standard output is kept, and the environment says that it is the journal.
+#[test]
+fn a_first_start_as_a_service_leaves_no_credentials_in_the_journal() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let (dir, owner) = harness::folder::claim();
+    let orrery = |args: &[&str]| {
+        let mut command = std::process::Command::new(harness::exe());
+        command.env_clear().env("HOME", dir.path()).env("PATH", std::env::var_os("PATH").unwrap());
+        command.args(args).arg("--data-dir").arg(dir.path().join("data"));
+        command
+    };
+    let journal = dir.path().join("journal");
+    let file = std::fs::File::create(&journal).unwrap();
+    let place = file.metadata().unwrap();
+    let mut serve = orrery(&["serve", "--role", "api", "--listen", &format!("127.0.0.1:{}", harness::free_port())]);
+    serve.env("JOURNAL_STREAM", format!("{}:{}", place.dev(), place.ino())).stderr(file.try_clone().unwrap()).stdout(file);
+    let mut child = serve.spawn().unwrap();
+    let kept = until("a server that is ready", || {
+        let kept = std::fs::read_to_string(&journal).unwrap();
+        if kept.contains("orrery login-link") && kept.contains("orrery railway") { Ok(kept) } else { Err(kept) }
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let remembered = dir.path().join(".config/orrery/token");
+    assert_eq!(remembered.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let token = std::fs::read_to_string(&remembered).unwrap();
+    assert!(token.starts_with("orr_") && !kept.contains(token.trim()) && !kept.contains("link?token="), "{kept}");
+    let link = finish(orrery(&["login-link"]), "orrery login-link");
+    assert!(link.status == 0 && link.stdout.contains("/login/link?token="), "{link:?}");
+    drop(dir);
+    drop(owner);
+}

@@ -59,6 +59,8 @@ const sentences: Record<string, (data: Data) => string> = {
   operator_backup_delete: (data) => `deleted the copy ${said(data.name)} of the server's database`,
   password_set: () => "set a password",
   project_create: (data) => `made the project ${said(data.name)}`,
+  project_schedule_delete: (data) => `has the project ${said(data.name)} deleted in 48 hours`,
+  project_schedule_delete_cancel: (data) => `took back that the project ${said(data.name)} is deleted`,
   session_delete: () => "signed another browser out",
   recovery_code_generate: () => "made new recovery codes",
   two_factor_info_create: () => "turned two-factor authentication on",

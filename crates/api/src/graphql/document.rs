@@ -78,6 +78,8 @@ pub(crate) struct Document {
     pub(crate) plain_lists: bool,
     /// Literals that became variables.
     pub(crate) lifted: Vec<(String, InputValue<Scalar>)>,
+    /// Variables whose null says something where they stand.
+    pub(crate) speaking: Vec<String>,
 }
 
 /// Reads a document.
@@ -117,6 +119,7 @@ pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types) -> Result<D
         declared,
         plain_lists: walk.plain_lists,
         lifted,
+        speaking: walk.speaking,
     })
 }
 

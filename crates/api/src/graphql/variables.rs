@@ -14,8 +14,10 @@ use super::{Scalar, Types};
 /// Telemetry of clients: taken in any shape and dropped (`contracts/railway.md` 1.7).
 const DROPPED: &[&str] = &["CliEventTrackInput", "CliAuthEventTrackInput", "SetupAgentEventTrackInput"];
 
-/// Fields of which null says something else than absence (`contracts/railway.md` 3.1).
-const NULL_SPEAKS: &[(&str, &str)] = &[("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
+/// Fields of which null says something else than absence (`contracts/railway.md` 3.1). Railway's command line leaves settings of a service
+/// out that it does not set; the Terraform provider sends its schedule every time, null for one that was taken out of the configuration.
+const NULL_SPEAKS: &[(&str, &str)] =
+    &[("ServiceInstanceUpdateInput", "cronSchedule"), ("VolumeCreateInput", "environmentId"), ("VolumeInstanceUpdateInput", "serviceId")];
 
 /// Fields of the contract that ask for something which this server does not do, and that are false where it is not wanted: a client with
 /// generated types sends each of them every time.
@@ -29,11 +31,19 @@ const FALSE_IS_ABSENT: &[(&str, &str)] = &[
     ("ServiceInstanceUpdateInput", "tracingEnabled"),
 ];
 
+/// Whether null says something in a field of an input.
+pub(super) fn null_speaks(type_name: &str, field: &str) -> bool {
+    NULL_SPEAKS.contains(&(type_name, field))
+}
+
 /// The variables of a request for its document.
 pub(crate) fn read(document: &Document, given: &Map<String, Json>, schema: &Types) -> Variables<Scalar> {
     let mut variables = Variables::new();
     for declared in &document.declared {
         match given.get(&declared.name) {
+            Some(Json::Null) if document.speaking.contains(&declared.name) => {
+                variables.insert(declared.name.clone(), InputValue::Null);
+            }
             None | Some(Json::Null) => {}
             Some(value) => {
                 variables.insert(declared.name.clone(), convert(value, &declared.type_name, schema));
@@ -82,8 +92,7 @@ fn object(fields: &Map<String, Json>, meta: &InputObjectMeta<Scalar>, schema: &T
         if *value == Json::Bool(false) && known.is_none() && FALSE_IS_ABSENT.contains(&place) {
             continue;
         }
-        let speaks = NULL_SPEAKS.contains(&place);
-        if value.is_null() && !speaks && known.is_none_or(|field| !field.arg_type.is_non_null()) {
+        if value.is_null() && !null_speaks(place.0, place.1) && known.is_none_or(|field| !field.arg_type.is_non_null()) {
             continue;
         }
         let type_name = known.map_or("", |field| field.arg_type.innermost_name());

@@ -12,6 +12,7 @@ use super::answer::Rejection;
 use super::cost::{Cost, Times, page_of};
 use super::document::{Edit, PLAIN, RootField};
 use super::scalar::JSON_SCALARS;
+use super::variables::null_speaks;
 use super::{Scalar, Types};
 
 /// Aliases in one document.
@@ -47,6 +48,8 @@ pub(super) struct Walk<'d, 'a> {
     pub(super) plain_lists: bool,
     pub(super) edits: Vec<Edit>,
     pub(super) lifted: Vec<Lifted>,
+    /// Variables whose null says something where they stand.
+    pub(super) speaking: Vec<String>,
 }
 
 impl<'d, 'a> Walk<'d, 'a> {
@@ -62,6 +65,7 @@ impl<'d, 'a> Walk<'d, 'a> {
             plain_lists: false,
             edits: vec![],
             lifted: vec![],
+            speaking: vec![],
         };
         for definition in tree {
             let Definition::Fragment(fragment) = definition else { continue };
@@ -195,7 +199,7 @@ impl<'d, 'a> Walk<'d, 'a> {
         Ok(Some((cost, size)))
     }
 
-    /// Turns the JSON documents within a literal into variables.
+    /// Turns the JSON documents within a literal into variables, and notes variables whose null is more than absence.
     fn literal(
         &mut self,
         value: &juniper::Spanning<InputValue<Scalar>>,
@@ -230,6 +234,11 @@ impl<'d, 'a> Walk<'d, 'a> {
             (InputValue::Object(fields), Some(MetaType::InputObject(meta))) => {
                 for (name, item) in fields {
                     if let Some(field) = meta.input_fields.iter().find(|field| field.name == name.item) {
+                        if let InputValue::Variable(variable) = &item.item
+                            && null_speaks(&meta.name, &name.item)
+                        {
+                            self.speaking.push(variable.clone());
+                        }
                         let inner = field.arg_type.innermost_name();
                         self.literal(item, inner, &field.arg_type.to_string(), in_operation)?;
                     }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use domain::account::Member;
 use domain::key::KeyKind;
-use domain::{Permission, Place, Tenant, WorkspaceId};
+use domain::{Permission, Place, ProjectId, Tenant, WorkspaceId};
 use juniper::{GraphQLObject, ID, graphql_object};
 use ops::{KeyPrincipal, Principal, UserPrincipal};
 
 use super::absent::{ExternalWorkspace, Team};
 use super::connection::{connection, page, sized};
-use super::enums::{Plan, TeamRole, WorkspaceRole};
+use super::enums::{Plan, ProjectRole, TeamRole, WorkspaceRole};
+use super::inputs::id;
 use super::plan::{PlanUse, plan_use};
 use super::project::Project;
 use super::rate_limit::{ApiTokenRateLimit, RateLimit};
@@ -229,6 +230,37 @@ impl WorkspaceMember {
     fn workspace_role(&self) -> WorkspaceRole {
         self.0.role.into()
     }
+}
+
+/// A person's place in a project.
+pub(crate) struct ProjectMember(Member);
+
+#[graphql_object(context = Ctx, scalar = Scalar)]
+impl ProjectMember {
+    fn avatar(&self) -> Option<String> {
+        None
+    }
+    fn email(&self) -> &str {
+        &self.0.user.email
+    }
+    fn id(&self) -> String {
+        self.0.user.id.to_string()
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.0.user.name)
+    }
+    fn role(&self) -> ProjectRole {
+        self.0.role.into()
+    }
+}
+
+/// The members of a project are those of its workspace.
+pub(crate) fn project_members(ctx: &Ctx, project: &str) -> Result<Vec<ProjectMember>, Fault> {
+    let project = Project::find(ctx, id("Project", project, ProjectId)?)?;
+    let tenant = ctx.op.allow(project.row.workspace_id, Place::Workspace, Permission::Read)?;
+    let members = ctx.loader.members(ctx, tenant)?;
+    ctx.charge(members.len())?;
+    Ok(members.iter().cloned().map(ProjectMember).collect())
 }
 
 /// Workspaces in which the person has single projects: none, since projects are not shared one by one.

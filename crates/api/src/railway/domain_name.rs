@@ -214,6 +214,15 @@ impl CustomDomainStatus {
     }
 }
 
+/// Whether a name is free.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct DomainAvailable {
+    available: bool,
+    /// Why it is not.
+    message: String,
+}
+
 /// A record that the domain's owner sets.
 #[derive(GraphQLObject)]
 #[graphql(context = Ctx, scalar = Scalar)]
@@ -269,6 +278,18 @@ pub(crate) struct DomainCertificateSetInput {
 
 fn domain_id(text: &str) -> Result<DomainId, Fault> {
     inputs::id("Domain", text, DomainId)
+}
+
+pub(crate) fn custom_domain(ctx: &Ctx, id: &str, project: &str) -> Result<CustomDomain, Fault> {
+    let project = inputs::id("Project", project, ProjectId)?;
+    let found = ctx.wait(ops::domain_name::domain_get(&ctx.op, domain_id(id)?, DomainKind::Custom, project))?;
+    Ok(CustomDomain(Arc::new(found.row)))
+}
+
+/// What creating a domain of this name would say.
+pub(crate) fn available(ctx: &Ctx, kind: DomainKind, domain: &str) -> Result<DomainAvailable, Fault> {
+    let problem = ctx.wait(ops::domain_name::domain_unavailable(&ctx.op, kind, domain))?;
+    Ok(DomainAvailable { available: problem.is_none(), message: problem.unwrap_or_else(|| format!("{} is available", domain.trim())) })
 }
 
 pub(crate) fn custom_domain_create(ctx: &Ctx, input: CustomDomainCreateInput) -> Result<CustomDomain, Fault> {

@@ -70,6 +70,8 @@ enums! {
     ProjectsOrderBy { CreatedAtDesc = "CREATED_AT_DESC", NameAsc = "NAME_ASC", UpdatedAtDesc = "UPDATED_AT_DESC" }
     /// Order of a list by age.
     SortOrder { Asc = "asc", Desc = "desc" }
+    /// A member's role in a project.
+    ProjectRole { Admin = "ADMIN", Member = "MEMBER", Viewer = "VIEWER" }
     /// What a workspace may use.
     Plan { Free = "FREE", Hobby = "HOBBY", Pro = "PRO" }
     /// A member's role.
@@ -283,6 +285,16 @@ impl From<domain::account::Plan> for Plan {
             domain::account::Plan::Free => Self::Free,
             domain::account::Plan::Hobby => Self::Hobby,
             domain::account::Plan::Professional => Self::Pro,
+        }
+    }
+}
+
+impl From<domain::Role> for ProjectRole {
+    fn from(role: domain::Role) -> Self {
+        match TeamRole::from(role) {
+            TeamRole::Admin => Self::Admin,
+            TeamRole::Member => Self::Member,
+            TeamRole::Viewer => Self::Viewer,
         }
     }
 }

@@ -102,9 +102,9 @@ inputs! {
     }
     /// Changes of a service.
     ServiceUpdateInput { icon: Option<String>, name: Option<String> }
-    /// Changes of a service's settings in an environment.
+    /// Changes of a service's settings in an environment. A schedule that is null is taken away.
     ServiceInstanceUpdateInput {
-        build_command: Option<String>, builder: Option<Builder>, cron_schedule: Option<String>, dockerfile_path: Option<String>,
+        build_command: Option<String>, builder: Option<Builder>, cron_schedule: juniper::Nullable<String>, dockerfile_path: Option<String>,
         draining_seconds: Option<i32>, healthcheck_path: Option<String>, healthcheck_timeout: Option<i32>,
         multi_region_config: Option<JSON>, num_replicas: Option<i32>, overlap_seconds: Option<i32>,
         pre_deploy_command: Option<Vec<String>>, railway_config_file: Option<String>, region: Option<String>,
@@ -118,7 +118,7 @@ inputs! {
     }
     /// Changes of a volume.
     VolumeUpdateInput { name: Option<String> }
-    /// Changes of a volume in an environment. A service that is null detaches it.
+    /// Changes of a volume in an environment. A service that is null detaches it; the state DELETED, by itself, takes it out of there.
     VolumeInstanceUpdateInput {
         mount_path: Option<String>, service_id: juniper::Nullable<String>, state: Option<VolumeState>,
     }
@@ -254,7 +254,12 @@ impl ServiceInstanceUpdateInput {
         Ok(InstancePatch {
             build_command: self.build_command,
             builder: self.builder.map(|builder| builder.as_str().to_owned()),
-            cron_schedule: self.cron_schedule,
+            // An empty text takes a setting back.
+            cron_schedule: match self.cron_schedule {
+                juniper::Nullable::ImplicitNull => None,
+                juniper::Nullable::ExplicitNull => Some(String::new()),
+                juniper::Nullable::Some(text) => Some(text),
+            },
             dockerfile_path: self.dockerfile_path,
             draining_seconds: count("drainingSeconds", self.draining_seconds)?,
             healthcheck_path: self.healthcheck_path,

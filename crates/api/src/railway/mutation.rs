@@ -310,6 +310,16 @@ impl Mutation {
         ctx.wait(ops::project::project_schedule_delete(&ctx.op, inputs::id("Project", &id, ProjectId)?))?;
         Ok(true)
     }
+    /// Takes back that a project is deleted; what went out of service with it is deployed again.
+    fn project_schedule_delete_cancel(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::project::project_schedule_delete_cancel(&ctx.op, inputs::id("Project", &id, ProjectId)?))?;
+        Ok(true)
+    }
+    /// Deletes a project at once whose 48 hours are not over.
+    fn project_schedule_delete_force(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        ctx.wait(ops::project::project_schedule_delete_force(&ctx.op, inputs::id("Project", &id, ProjectId)?))?;
+        Ok(true)
+    }
     /// Makes a token for one environment. The secret is shown this once.
     fn project_token_create(ctx: &Ctx, input: ProjectTokenCreateInput) -> Result<String, Fault> {
         let project = id("Project", &input.project_id, ProjectId)?;

@@ -10,14 +10,14 @@ use ops::variable::View;
 use serde_json::json;
 
 use super::absent::ExternalWorkspace;
-use super::account::{User, Workspace, external_workspaces};
+use super::account::{self, ProjectMember, User, Workspace, external_workspaces};
 use super::api_key::{self, ApiKey, ApiKeyUsage, QueryApiKeysConnection};
 use super::audit::{self, AuditLog, AuditLogFilterInput, QueryAuditLogsConnection};
 use super::connection::{connection, page, sized};
 use super::container::{self, ServiceContainer};
 use super::deployment::{Deployment, DeploymentEvent, QueryDeploymentEventsConnection, QueryDeploymentsConnection};
 use super::deployment_trigger::{self, QueryDeploymentTriggersConnection};
-use super::domain_name::{AllDomains, CustomDomain, ServiceDomain};
+use super::domain_name::{self, AllDomains, CustomDomain, DomainAvailable, ServiceDomain};
 use super::enums::{MetricMeasurement, MetricTag, ProjectsOrderBy};
 use super::environment::Environment;
 use super::environment_patch::{EnvironmentPatch, QueryEnvironmentPatchesConnection};
@@ -40,7 +40,7 @@ use super::service::{Service, ServiceInstance};
 use super::session::{self, QuerySessionsConnection, Session};
 use super::tcp_proxy::TCPProxy;
 use super::template::{QueryTemplateSearchConnection, QueryTemplatesConnection, Template, TemplateSearchResult, WorkflowResult};
-use super::token::{ApiToken, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
+use super::token::{ApiToken, ApiTokenContext, ProjectToken, QueryApiTokensConnection, QueryProjectTokensConnection};
 use super::trigger::{self, Trigger, TriggerRun};
 use super::two_factor::{self, TwoFactorInfo};
 use super::volume::{VolumeInstance, VolumeInstanceBackup, VolumeInstanceBackupSchedule};
@@ -86,6 +86,10 @@ impl Query {
     ) -> Result<QueryApiKeysConnection, Fault> {
         Ok(page(after, before, first, last)?.cut(api_key::api_keys(ctx, workspace_id)?, ApiKey::cursor).into())
     }
+    /// What the credential that asks reaches.
+    fn api_token(ctx: &Ctx) -> Result<ApiTokenContext, Fault> {
+        ApiTokenContext::of(ctx)
+    }
     /// Account and workspace tokens of the person.
     fn api_tokens(
         ctx: &Ctx,
@@ -129,6 +133,14 @@ impl Query {
     /// The running copies of a service, oldest first.
     fn containers(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<ServiceContainer>, Fault> {
         container::containers(ctx, &environment_id, &service_id)
+    }
+    /// A domain of the user's own.
+    fn custom_domain(ctx: &Ctx, id: String, project_id: String) -> Result<CustomDomain, Fault> {
+        domain_name::custom_domain(ctx, &id, &project_id)
+    }
+    /// Whether a name of the user's own is free on this server.
+    fn custom_domain_available(ctx: &Ctx, domain: String) -> Result<DomainAvailable, Fault> {
+        domain_name::available(ctx, DomainKind::Custom, &domain)
     }
     /// A deployment.
     fn deployment(ctx: &Ctx, id: String) -> Result<Deployment, Fault> {
@@ -426,6 +438,10 @@ impl Query {
         Workspace::find(ctx, id("Workspace", &workspace_id, WorkspaceId)?)?;
         Ok(vec![])
     }
+    /// The members of a project, which are those of its workspace.
+    fn project_members(ctx: &Ctx, project_id: String) -> Result<Vec<ProjectMember>, Fault> {
+        account::project_members(ctx, &project_id)
+    }
     /// The project token that came with the request.
     fn project_token(ctx: &Ctx) -> Result<ProjectToken, Fault> {
         ProjectToken::presented(ctx)
@@ -480,6 +496,10 @@ impl Query {
     /// A service.
     fn service(ctx: &Ctx, id: String) -> Result<Service, Fault> {
         Service::find(ctx, super::inputs::id("Service", &id, ServiceId)?)
+    }
+    /// Whether a name under the server's own domain is free.
+    fn service_domain_available(ctx: &Ctx, domain: String) -> Result<DomainAvailable, Fault> {
+        domain_name::available(ctx, DomainKind::Service, &domain)
     }
     /// A service in an environment.
     fn service_instance(ctx: &Ctx, environment_id: String, service_id: String) -> Result<ServiceInstance, Fault> {

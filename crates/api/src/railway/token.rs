@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::key::{ApiKey, KeyKind};
 use domain::{EnvironmentId, Permission, Place, ProjectId, Tenant};
-use juniper::{ID, graphql_object};
+use juniper::{GraphQLObject, ID, graphql_object};
 use ops::Principal;
 
 use super::connection::connection;
@@ -39,6 +39,37 @@ impl ApiToken {
     }
     fn workspace_id(&self) -> Option<String> {
         self.0.workspace_id.map(|id| id.to_string())
+    }
+}
+
+/// What the credential that asks reaches.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct ApiTokenContext {
+    workspaces: Vec<ApiTokenWorkspace>,
+}
+
+/// A workspace that a credential reaches, all of it or a project in it.
+#[derive(GraphQLObject)]
+#[graphql(context = Ctx, scalar = Scalar)]
+pub(crate) struct ApiTokenWorkspace {
+    id: String,
+    name: String,
+}
+
+impl ApiTokenContext {
+    pub(crate) fn of(ctx: &Ctx) -> Result<Self, Fault> {
+        ctx.signed_in()?;
+        let named = |row: &domain::account::Workspace| ApiTokenWorkspace { id: row.id.to_string(), name: row.name.clone() };
+        let workspaces = match &ctx.op.principal {
+            Principal::User(person) => {
+                let rows = person.memberships.iter().map(|membership| &membership.workspace);
+                rows.filter(|row| ctx.op.may(row.id, Place::Workspace, Permission::Read)).map(named).collect()
+            }
+            Principal::Key(key) => vec![named(&key.workspace)],
+            Principal::Anonymous | Principal::System(_) => vec![],
+        };
+        Ok(Self { workspaces })
     }
 }
 

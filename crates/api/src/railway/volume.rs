@@ -295,10 +295,14 @@ pub(crate) fn update_instance(
     volume: &str,
     input: inputs::VolumeInstanceUpdateInput,
 ) -> Result<bool, Fault> {
-    if input.state.is_some() {
-        return Err(Fault::bad_input("the state of a volume follows from what is done with it: leave it out"));
-    }
     let environment = id_option("Environment", environment, EnvironmentId)?;
+    if let Some(state) = input.state {
+        let alone = input.mount_path.is_none() && input.service_id.is_implicit_null();
+        if state != VolumeState::Deleted || !alone {
+            return Err(Fault::bad_input("the state of a volume follows from what is done with it: send DELETED by itself, or no state"));
+        }
+        return delete_instance(ctx, environment, volume);
+    }
     let service = match input.service_id {
         Nullable::ImplicitNull => None,
         Nullable::ExplicitNull => Some(None),
@@ -306,6 +310,13 @@ pub(crate) fn update_instance(
     };
     let patch = VolumeInstancePatch { mount_path: input.mount_path, service };
     ctx.wait(ops::volume::volume_instance_update(&ctx.op, volume_id(volume)?, environment, patch))?;
+    Ok(true)
+}
+
+/// Out of one environment, or out of all.
+fn delete_instance(ctx: &Ctx, environment: Option<EnvironmentId>, volume: &str) -> Result<bool, Fault> {
+    let Some(environment) = environment else { return delete(ctx, volume) };
+    ctx.wait(ops::volume::volume_instance_delete(&ctx.op, volume_id(volume)?, environment))?;
     Ok(true)
 }
 

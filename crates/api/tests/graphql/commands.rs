@@ -291,7 +291,10 @@ async fn variables_domains_environments_and_settings() {
         json!("CONFLICT")
     );
     world.data(&ann, "mutation P($id: String!) { projectScheduleDelete(id: $id) }", json!({"id": project})).await;
-    assert_eq!(world.data(&ann, "{ projects { edges { node { id } } } }", Value::Null).await["projects"]["edges"], json!([]));
+    let listed = async || world.data(&ann, "{ projects { edges { node { id } } } }", Value::Null).await["projects"]["edges"].clone();
+    assert_eq!(listed().await, json!([]));
+    world.data(&ann, "mutation P($id: String!) { projectScheduleDeleteCancel(id: $id) }", json!({"id": project})).await;
+    assert_eq!(listed().await, json!([{"node": {"id": project}}]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,6 +312,16 @@ async fn a_project_token_sees_its_environment_and_no_other() {
     let seen = world.data(&token, PROJECT, json!({"id": project})).await["project"].clone();
     assert_eq!(seen["environments"]["edges"].as_array().unwrap().len(), 1);
     assert!(seen["workspace"]["name"].is_string());
+    let reached = "{ apiToken { workspaces { id } } }";
+    for who in [&ann, &token] {
+        let seen = world.data(who, reached, Value::Null).await["apiToken"].clone();
+        assert_eq!(seen, json!({"workspaces": [{"id": estate.workspace.to_string()}]}));
+    }
+    let of_project = "query M($id: String!) { projectMembers(projectId: $id) { id email role } }";
+    let all = world.data(&ann, of_project, json!({"id": project})).await["projectMembers"].clone();
+    assert_eq!(all, json!([{"id": estate.person.user.id.to_string(), "email": "ann@x.test", "role": "ADMIN"}]));
+    let refused = world.error(&token, of_project, json!({"id": project})).await;
+    assert!(["NOT_FOUND", "FORBIDDEN"].contains(&refused["extensions"]["code"].as_str().unwrap()), "{refused}");
     let elsewhere = world.error(&token, "query E($id: String!) { environment(id: $id) { id } }", json!({"id": staging})).await;
     assert!(["NOT_FOUND", "FORBIDDEN"].contains(&elsewhere["extensions"]["code"].as_str().unwrap()), "{elsewhere}");
     let members =

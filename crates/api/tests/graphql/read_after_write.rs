@@ -164,7 +164,7 @@ async fn services_and_their_settings() {
         assert_eq!(&read[key], value, "{key}");
     }
     // What is not named stays: also the region, when only the number of copies changes.
-    place.ask(update, json!({"s": made["id"], "input": {"numReplicas": 2, "cronSchedule": null}})).await;
+    place.ask(update, json!({"s": made["id"], "input": {"numReplicas": 2, "startCommand": null}})).await;
     let fewer = place.ask(&instance, here.clone()).await;
     for key in SETTINGS.iter().filter(|key| **key != "numReplicas") {
         assert_eq!(fewer[*key], read[*key], "{key}");
@@ -248,9 +248,31 @@ async fn domains_of_both_kinds() {
     assert!(custom["status"]["verificationToken"].is_string() && custom["status"]["verificationDnsHost"].is_string(), "{custom}");
     assert_eq!(place.ask(&read, at.clone()).await, json!({"serviceDomains": [own], "customDomains": [custom]}));
 
+    let one = format!("query Q($id: String!, $p: String!) {{ customDomain(id: $id, projectId: $p) {{ {CUSTOM_DOMAIN} }} }}");
+    assert_eq!(place.ask(&one, json!({"id": custom["id"], "p": place.id()})).await, custom);
+    assert_eq!(place.refused(&one, json!({"id": own["id"], "p": place.id()})).await, "NOT_FOUND");
+    let below = format!("x.{}", own["suffix"].as_str().unwrap());
+    for (kind, name, available) in [
+        ("custom", "shop.example.com", true),
+        ("custom", "WWW.example.com", false),
+        ("custom", below.as_str(), false),
+        ("custom", "not a name", false),
+        ("service", "till", true),
+        ("service", "web-main", false),
+        ("service", "", false),
+    ] {
+        let ask = format!("query Q($name: String!) {{ {kind}DomainAvailable(domain: $name) {{ available message }} }}");
+        let told = place.ask(&ask, json!({"name": name})).await;
+        assert!(told["available"] == json!(available) && told["message"] != "", "{kind} {name:?}: {told}");
+    }
+
     let update = json!({"serviceDomainId": own["id"], "domain": format!("till.{}", own["suffix"].as_str().unwrap()),
         "environmentId": place.environment, "serviceId": service["id"], "targetPort": 4000});
     assert_eq!(place.write("serviceDomainUpdate", update.clone(), "").await, json!(true));
+    let mut nameless = update.clone();
+    nameless["domain"] = json!("");
+    let rename = "mutation M($input: ServiceDomainUpdateInput!) { serviceDomainUpdate(input: $input) }";
+    assert_eq!(place.refused(rename, json!({"input": nameless})).await, "BAD_USER_INPUT");
     let port = "mutation M($e: String!, $id: String!) { customDomainUpdate(environmentId: $e, id: $id, targetPort: 9090) }";
     assert_eq!(place.ask(port, json!({"e": place.environment, "id": custom["id"]})).await, json!(true));
     let after = place.ask(&read, at.clone()).await;
@@ -268,7 +290,6 @@ async fn domains_of_both_kinds() {
         let mut input = update.clone();
         input["environmentId"] = environment;
         input["domain"] = json!("stolen");
-        let rename = "mutation M($input: ServiceDomainUpdateInput!) { serviceDomainUpdate(input: $input) }";
         let refused = place.world.error(who, rename, json!({"input": input})).await;
         assert_eq!(refused["extensions"]["code"], "NOT_FOUND", "{refused}");
     }

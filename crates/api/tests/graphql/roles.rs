@@ -44,6 +44,8 @@ const BEYOND_MEMBERS: &[&str] = &[
     "Mutation.passwordSet",
     "Mutation.projectDelete",
     "Mutation.projectScheduleDelete",
+    "Mutation.projectScheduleDeleteCancel",
+    "Mutation.projectScheduleDeleteForce",
     "Mutation.projectTokenCreate",
     "Mutation.projectTokenDelete",
     "Mutation.recoveryCodeGenerate",

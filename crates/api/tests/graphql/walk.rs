@@ -35,11 +35,14 @@ use Needs::{More, Nothing, Read, Self_};
 pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.apiKeyUsage", More, "{ apiKeyUsage(id: \"$accountKey\") { day allowed } }"),
     ("Query.apiKeys", More, "{ apiKeys(workspaceId: \"$workspace\") { edges { node { id label } } } }"),
+    ("Query.apiToken", Self_, "{ apiToken { workspaces { id name } } }"),
     ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
     ("Query.auditLog", More, "{ auditLog(id: \"$project\", workspaceId: \"$workspace\") { id } }"),
     ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
     ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Query.containers", Read, "{ containers(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
+    ("Query.customDomain", Read, "{ customDomain(id: \"$customDomain\", projectId: \"$project\") { id domain } }"),
+    ("Query.customDomainAvailable", Self_, "{ customDomainAvailable(domain: \"free.example.com\") { available message } }"),
     ("Query.deployment", Read, "{ deployment(id: \"$deployment\") { id meta } }"),
     ("Query.deploymentEvents", Read, "{ deploymentEvents(id: \"$deployment\") { edges { node { id } } } }"),
     (
@@ -101,6 +104,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.plugin", Read, "{ plugin(id: \"$plugin\") { id name } }"),
     ("Query.project", Read, "{ project(id: \"$project\") { id } }"),
     ("Query.projectFavorites", Read, "{ projectFavorites(workspaceId: \"$workspace\") }"),
+    ("Query.projectMembers", Read, "{ projectMembers(projectId: \"$project\") { id email role } }"),
     ("Query.projectToken", Self_, "{ projectToken { id projectId } }"),
     ("Query.projectTokens", More, "{ projectTokens(projectId: \"$project\") { edges { node { id } } } }"),
     ("Query.projects", Read, "{ projects(workspaceId: \"$workspace\") { edges { node { id } } } }"),
@@ -113,6 +117,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
         Read,
         "{ deploymentTriggers(projectId: \"$project\", environmentId: \"$environment\", serviceId: \"$service\") { edges { node { id } } } }",
     ),
+    ("Query.serviceDomainAvailable", Self_, "{ serviceDomainAvailable(domain: \"free\") { available message } }"),
     ("Query.serviceInstance", Read, "{ serviceInstance(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     (
         "Query.serviceInstanceLimitOverride",
@@ -252,6 +257,8 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Mutation.projectCreate", More, "mutation { projectCreate(input: {name: \"x\", workspaceId: \"$workspace\"}) { id } }"),
     ("Mutation.projectDelete", More, "mutation { projectDelete(id: \"$project\") }"),
     ("Mutation.projectScheduleDelete", More, "mutation { projectScheduleDelete(id: \"$project\") }"),
+    ("Mutation.projectScheduleDeleteCancel", More, "mutation { projectScheduleDeleteCancel(id: \"$project\") }"),
+    ("Mutation.projectScheduleDeleteForce", More, "mutation { projectScheduleDeleteForce(id: \"$project\") }"),
     (
         "Mutation.projectTokenCreate",
         More,

@@ -344,6 +344,45 @@ async fn a_claim_gives_way_only_to_one_that_comes_about() {
 }
 
 #[tokio::test]
+async fn a_project_that_is_being_deleted_comes_back_with_what_ran_in_it() {
+    use ops::project::{
+        project_delete, project_get, project_schedule_delete, project_schedule_delete_cancel, project_schedule_delete_force,
+    };
+
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let app = world.uploaded(&ctx, "shop").await;
+    world.goes_live(&app).await;
+    let (project, environment) = (app.row.deployment.project_id, app.row.deployment.environment_id);
+    let rename = async || ops::project::project_update(&ctx, project, Some("store".into()), None).await;
+    let is_going = async || project_get(&ctx, project).await.unwrap().row.deleted_at.is_some();
+    let first = (DeploymentStatus::Removing, DeployReason::Deploy);
+
+    project_schedule_delete(&ctx, project).await.unwrap();
+    assert_eq!((is_going().await, world.statuses(&app).await), (true, vec![first]));
+    let refused = rename().await.unwrap_err();
+    assert!(refused.code == Code::Conflict && refused.public.contains("projectScheduleDeleteCancel"), "{}", refused.public);
+    project_schedule_delete_cancel(&ctx, project).await.unwrap();
+    assert!(!is_going().await);
+    assert_eq!(world.statuses(&app).await, [first, (DeploymentStatus::Deploying, DeployReason::Redeploy)]);
+    rename().await.unwrap();
+    project_schedule_delete_cancel(&ctx, project).await.expect("there is nothing to take back");
+    assert_eq!(world.statuses(&app).await.len(), 2);
+
+    // Nobody has approved that it runs again.
+    ops::environment::environment_protect(&ctx, environment, true).await.unwrap();
+    project_schedule_delete(&ctx, project).await.unwrap();
+    project_schedule_delete_cancel(&ctx, project).await.unwrap();
+    assert_eq!(world.statuses(&app).await, [first, (DeploymentStatus::Removing, DeployReason::Redeploy)]);
+
+    assert_eq!(project_schedule_delete_force(&ctx, project).await.unwrap_err().code, Code::Conflict, "it is to stay");
+    project_schedule_delete(&ctx, project).await.unwrap();
+    project_schedule_delete_force(&ctx, project).await.unwrap();
+    assert_eq!(project_get(&ctx, project).await.unwrap_err().code, Code::NotFound);
+    assert_eq!(project_delete(&ctx, project).await.unwrap_err().code, Code::NotFound);
+}
+
+#[tokio::test]
 async fn a_certificate_that_is_being_ordered_is_not_ordered_again() {
     let world = world_with(|settings| settings.orders_certificates = true).await;
     let ctx = world.person("a@example.com").await;

@@ -1,7 +1,7 @@
 //! What `serve` prints when it is ready, and the credentials that it prints once.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use anyhow::Context;
 use ops::Ops;
@@ -18,12 +18,16 @@ pub(super) async fn greet(config: &Config, ops: &Ops) -> anyhow::Result<()> {
         config.public_url, config.base_domain
     );
     if let Some(first) = &first {
-        let login = format!("{}/login/link?token={}", config.public_url, first.login.expose_secret());
-        text.push_str(&format!(
-            "\nThis is the first start. The following is shown once:\n  Login  {login}\n  Token  {}\n\n  export TOKEN={}\n",
-            first.token.expose_secret(),
-            first.token.expose_secret(),
-        ));
+        if is_journal() {
+            text.push_str("\nThis is the first start. `orrery login-link` prints a link to log in with, `orrery token create` a token.\n");
+        } else {
+            let login = format!("{}/login/link?token={}", config.public_url, first.login.expose_secret());
+            text.push_str(&format!(
+                "\nThis is the first start. The following is shown once:\n  Login  {login}\n  Token  {}\n\n  export TOKEN={}\n",
+                first.token.expose_secret(),
+                first.token.expose_secret(),
+            ));
+        }
         if let Some(path) = remember(&first.token)? {
             text.push_str(&format!("\n`orrery railway` uses the token in {}.\n", path.display()));
         }
@@ -32,6 +36,12 @@ pub(super) async fn greet(config: &Config, ops: &Ops) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     Ok(())
+}
+
+/// Whether standard output is systemd's journal, which keeps what is printed and shows it to more people than the one who starts a program.
+fn is_journal() -> bool {
+    let Ok(out) = std::fs::metadata("/proc/self/fd/1") else { return false };
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| stream == format!("{}:{}", out.dev(), out.ino()))
 }
 
 /// Keeps the token where `orrery railway` of the same user finds it, unless one is there already.

@@ -110,6 +110,12 @@ async fn railway_service_with_its_settings_and_its_source() {
     for key in ["cronSchedule", "railwayConfigFile", "rootDirectory"] {
         assert_eq!(set[key], input[key], "{key}");
     }
+    // A schedule that was taken out of the configuration is null; what is left out stays.
+    let input = json!({"cronSchedule": null, "dockerfilePath": "", "drainingSeconds": 0, "ipv6EgressEnabled": false, "overlapSeconds": 0});
+    place.done(change, json!({"serviceId": made["id"], "input": input})).await;
+    let mut taken = set.clone();
+    taken["cronSchedule"] = Value::Null;
+    assert_eq!(place.ask(one, here.clone()).await, taken);
 
     let connect =
         "mutation connectService($id: String!, $input: ServiceConnectInput!) { serviceConnect(id: $id, input: $input) { ...Service } }";
@@ -177,6 +183,66 @@ async fn the_volume_of_a_railway_service() {
     assert_eq!(all().await, json!([{"node": moved}]));
     place.done("mutation deleteVolume($id: String!) { volumeDelete(volumeId: $id) }", json!({"id": made["id"]})).await;
     assert!(!all().await.to_string().contains(service["id"].as_str().unwrap()), "a volume that was deleted is of no service");
+}
+
+/// Later versions have a resource for the volume and one for its place in each environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_and_its_places_apart_from_each_other() {
+    let place = Place::new().await;
+    let service = place.create_service(json!({"name": "db", "projectId": place.id(), "variables": null})).await;
+    let create = "mutation createManagedVolume($projectId: String!, $mountPath: String!) { volumeCreate(input: {projectId: $projectId,
+        mountPath: $mountPath, serviceId: null, environmentId: null}) { id name projectId } }";
+    let made = place.ask(create, json!({"projectId": place.id(), "mountPath": "/data"})).await;
+    let id = made["id"].as_str().unwrap();
+    let qa = json!({"name": "qa", "projectId": place.id(), "skipInitialDeploys": true});
+    let qa = place.write("environmentCreate", qa, "{ id }").await["id"].clone();
+    let commit = "mutation commitEnvironmentPatch($environmentId: String!, $patch: EnvironmentConfig!, $commitMessage: String) {
+        environmentPatchCommit(environmentId: $environmentId, patch: $patch, commitMessage: $commitMessage) }";
+    for environment in [&place.environment, &qa] {
+        let patch = json!({"volumes": {id: {"isCreated": true, "sizeMB": 500}}});
+        let workflow = place.ask(commit, json!({"environmentId": environment, "patch": patch, "commitMessage": "Terraform"})).await;
+        let patch = workflow.as_str().unwrap().rsplit('/').next().unwrap();
+        let status = "query getEnvironmentPatch($id: String!) { environmentPatch(id: $id) { status lastAppliedError } }";
+        assert_eq!(place.ask(status, json!({"id": patch})).await, json!({"status": "COMMITTED", "lastAppliedError": null}));
+    }
+    let list = "query getManagedVolumeInstances($environmentId: String!, $after: String) { environment(id: $environmentId) {
+        volumeInstances(first: 100, after: $after) { edges { node { volumeId environmentId serviceId mountPath sizeMB state } }
+        pageInfo { endCursor hasNextPage } } } }";
+    let here = async |environment: Value| place.ask(list, json!({"environmentId": environment})).await["volumeInstances"]["edges"].clone();
+    let found = |environment: &Value, service: Value, state: &str| {
+        let node = json!({"volumeId": id, "environmentId": environment, "serviceId": service, "mountPath": "/data", "sizeMB": 500,
+            "state": state});
+        json!([{ "node": node }])
+    };
+    assert_eq!(here(place.environment.clone()).await[0]["node"]["serviceId"], Value::Null);
+    assert_eq!(here(qa.clone()).await.as_array().unwrap().len(), 1);
+
+    let update =
+        "mutation updateManagedVolumeInstance($volumeId: String!, $environmentId: String!, $serviceId: String, $mountPath: String!) {
+        volumeInstanceUpdate(volumeId: $volumeId, environmentId: $environmentId, input: {serviceId: $serviceId, mountPath: $mountPath}) }";
+    let attached = |service: Value| json!({"volumeId": id, "environmentId": place.environment, "serviceId": service, "mountPath": "/data"});
+    for service in [service["id"].clone(), Value::Null, service["id"].clone()] {
+        place.done(update, attached(service.clone())).await;
+        assert_eq!(here(place.environment.clone()).await, found(&place.environment, service, "READY"));
+    }
+    let moved = json!({"volumeId": id, "environmentId": place.environment, "mountPath": "/data"});
+    place.done(update, moved).await;
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+
+    let delete = "mutation deleteManagedVolumeInstance($volumeId: String!, $environmentId: String!) { volumeInstanceUpdate(
+        volumeId: $volumeId, environmentId: $environmentId, input: {state: DELETED}) }";
+    place.done(delete, json!({"volumeId": id, "environmentId": qa})).await;
+    assert_eq!(here(qa.clone()).await, json!([]));
+    assert_eq!(here(place.environment.clone()).await, found(&place.environment, service["id"].clone(), "READY"));
+    assert_eq!(place.refused(delete, json!({"volumeId": id, "environmentId": qa})).await, "NOT_FOUND");
+    let odd = delete.replace("DELETED", "MIGRATING");
+    assert_eq!(place.refused(&odd, json!({"volumeId": id, "environmentId": place.environment})).await, "BAD_USER_INPUT");
+    // Without its last place it is still the project's.
+    place.done(delete, json!({"volumeId": id, "environmentId": place.environment})).await;
+    assert_eq!(here(place.environment.clone()).await, json!([]));
+    let volumes = "query getManagedVolumes($id: String!) { project(id: $id) { volumes { edges { node { id name projectId } } } } }";
+    assert_eq!(place.ask(volumes, json!({"id": place.id()})).await["volumes"]["edges"], json!([{ "node": made }]));
+    place.done("mutation deleteManagedVolume($id: String!) { volumeDelete(volumeId: $id) }", json!({"id": id})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
