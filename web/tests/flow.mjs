@@ -188,6 +188,24 @@ await step("runs are listed, and one that fails says why", async () => {
   await tidy(page, "the runs of a workflow");
 });
 
+await step("the palette finds a workflow by its name, however many are newer", async () => {
+  const made = await page.evaluate(() => fetch("/api/v1/workflows", { method: "POST", headers: { "content-type": "application/json" }, body: '{"name": "Newer than all"}' }).then((answer) => answer.ok));
+  assert.ok(made);
+  // The newest one alone, so that there are others.
+  const newest = (url) => url.pathname === "/api/v1/workflows" && !url.searchParams.has("search");
+  await page.route(newest, (route) => route.continue({ url: route.request().url().replace("limit=50", "limit=1") }));
+  await page.goto(`${api}/account`);
+  await page.keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
+  await page.getByRole("option", { name: "Newer than all" }).waitFor();
+  assert.equal(await page.getByRole("option", { name: "Greet a visitor" }).count(), 0);
+  await page.keyboard.type("greet");
+  await page.getByRole("option", { name: "Greet a visitor", selected: true }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(editor);
+  await page.unroute(newest);
+});
+
 await step("somebody of another workspace sees no workflow of it", async () => {
   const other = await visitor(browser);
   await signIn(other.page, secondLogin);

@@ -346,7 +346,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
   await page.keyboard.press("Control+k");
-  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Copy the service id", "Canvas", "All logs", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
+  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Scale…", "Stop…", "Take out of service…", "Open the app", "Copy the service id", "Canvas", "All logs", "Add a service…", "Add Redis", "New environment…", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
     await page.getByRole("option", { name, exact: true }).waitFor();
   }
   await tidy(page, "the palette");

@@ -68,7 +68,8 @@ const one = encodeURIComponent;
 const starts = (id: string) => `/workflows/${one(id)}/triggers`;
 
 export const flow = {
-  workflows: (cursor?: string) => send<WorkflowPage>("GET", `/workflows?limit=50${cursor ? `&cursor=${one(cursor)}` : ""}`),
+  /** The newest ones, or those that have the text in their names. */
+  workflows: (search = "") => send<WorkflowPage>("GET", `/workflows?limit=50${search && `&search=${one(search)}`}`),
   workflow: (id: string) => send<Workflow>("GET", `/workflows/${one(id)}`),
   create: (name: string, requestFields: FieldShape[]) => send<Created>("POST", "/workflows", { name, requestFields }),
   rename: (id: string, name: string) => send<Done>("PATCH", `/workflows/${one(id)}`, { name }),
