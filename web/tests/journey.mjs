@@ -79,6 +79,33 @@ await step("lines have the colour of their level, and the filter says what may b
   await line("told as info").waitFor();
 });
 
+await step("what repeats and what belongs to an error stands behind one line, until it is opened or linked to", async () => {
+  const lines = page.locator(".log-line");
+  const same = lines.filter({ has: page.getByText("waiting for the moon", { exact: true }) });
+  const deep = lines.filter({ hasText: "at turn (orbit.js:3:1)" });
+  const stack = page.getByRole("button", { name: "6 lines more" });
+  await reads(new URL("/folds", address).href, "Hello");
+  await page.goto(`${service}/logs`);
+  await page.getByRole("button", { name: "11 times more" }).waitFor(soon);
+  await stack.waitFor(soon);
+  assert.deepEqual([await same.count(), await deep.count()], [1, 0]);
+  await tidy(page, "folded lines");
+  await stack.click();
+  await deep.waitFor();
+  const link = await deep.getByRole("link").getAttribute("href");
+  await stack.click();
+  await deep.waitFor({ state: "detached" });
+  await page.goto("about:blank");
+  await page.goto(`${service}/logs${link}`);
+  await page.locator(".log-line[data-marked=true]").getByText("at turn (orbit.js:3:1)").waitFor();
+  const folding = page.getByRole("button", { name: "Fold repeated lines and stacks", exact: true });
+  await folding.click();
+  await same.nth(11).waitFor();
+  await stack.waitFor({ state: "detached" });
+  await folding.click();
+  await page.getByRole("button", { name: "11 times more" }).waitFor();
+});
+
 await step("older lines come as one goes back, and each has an address", async () => {
   await reads(new URL("/many", address).href, "Hello");
   const lines = page.locator(".log-line");

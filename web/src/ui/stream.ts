@@ -2,6 +2,7 @@ import { print } from "graphql";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { client, Problem, problemOf, socket } from "../api/client";
 import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
+import { Folds } from "./folds";
 
 /** A log; that of an environment of one service alone, or since a moment, if they are named. */
 export type LogSource = { build: string } | { app: string } | { environment: string; service?: string; since?: string };
@@ -50,12 +51,14 @@ export interface Lines {
   problem: Problem | null;
   /** How many lines have been put before those that came first. */
   added: number;
+  /** Which of them are drawn. */
+  folds: Folds;
   /** Asks for lines before the oldest one. False when there is none, or not now. */
   older: () => Promise<boolean>;
 }
 
 /** A log as it grows. Drawn at most once a frame, however fast lines come. */
-export function useLog(source: LogSource, filter: string, paused: boolean): Lines {
+export function useLog(source: LogSource, filter: string, paused: boolean, folded: boolean): Lines {
   const all = useRef<LogLineFragment[]>([]);
   const [version, redraw] = useState(0);
   const [state, setState] = useState<Lines["state"]>("connecting");
@@ -63,7 +66,13 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
   const hold = useRef(paused);
   hold.current = paused;
   const key = JSON.stringify(source);
-  const back = useRef({ added: 0, asking: false, whole: false });
+  const back = useRef({ added: 0, asking: false, whole: false, folds: new Folds(folded) });
+  const folding = useRef(folded);
+  folding.current = folded;
+  useEffect(() => {
+    back.current.folds.turn(folded);
+    redraw((n) => n + 1);
+  }, [folded]);
 
   const older = useCallback(async () => {
     const [into, now] = [all.current, back.current];
@@ -78,6 +87,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
       now.whole = found.length === 0;
       now.added += found.length;
       all.current = found.concat(into);
+      now.folds.prepend(all.current, found.length);
       redraw((n) => n + 1);
       return found.length > 0;
     } catch (error) {
@@ -91,7 +101,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
 
   useEffect(() => {
     all.current = [];
-    back.current = { added: 0, asking: false, whole: false };
+    back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
     redraw((n) => n + 1);
     setState("connecting");
     setProblem(null);
@@ -106,10 +116,12 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
         frame = requestAnimationFrame(flush);
         return;
       }
-      const into = all.current;
+      const [into, { folds }] = [all.current, back.current];
+      const known = into.length;
       for (const line of waiting) into.push(line);
       waiting = [];
-      if (into.length > MOST) into.splice(0, into.length - MOST);
+      folds.append(into, known);
+      if (into.length > MOST) folds.drop(into.splice(0, into.length - MOST).length);
       redraw((n) => n + 1);
     };
     const { query, variables, field } = request(JSON.parse(key) as LogSource, filter);
@@ -157,5 +169,5 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
     };
   }, [key, filter]);
 
-  return { all: all.current, version, state, problem, added: back.current.added, older };
+  return { all: all.current, version, state, problem, added: back.current.added, folds: back.current.folds, older };
 }
