@@ -4,6 +4,7 @@ import { Empty, ErrorBox } from "../ui/basic";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration } from "../ui/time";
 import { useAsked } from "../ui/use-asked";
+import { StopRun } from "./stop-run";
 import { WorkflowFrame } from "./workflow-frame";
 
 export function WorkflowRuns() {
@@ -36,6 +37,11 @@ export function WorkflowRuns() {
                     <Ago at={run.createdAt} />
                   </span>
                 </Link>
+                {!isOver(run.status) && (
+                  <span style={{ paddingRight: 16 }}>
+                    <StopRun act={() => flow.cancel(run.id).then(again)} />
+                  </span>
+                )}
               </li>
             ))}
           </ul>
