@@ -106,6 +106,23 @@ await step("what repeats and what belongs to an error stands behind one line, un
   await page.getByRole("button", { name: "11 times more" }).waitFor();
 });
 
+await step("requests have a log of their own, which is followed and filtered", async () => {
+  const log = page.getByRole("log");
+  await page.goto(`${service}/logs`);
+  await panel.getByRole("link", { name: "Requests", exact: true }).click();
+  await page.waitForURL(/log=requests/);
+  await log.getByText(/^GET \/folds 200 \d+ ms /).first().waitFor(soon);
+  await reads(new URL("/while-one-looks", address).href, "Hello");
+  await log.getByText(/^GET \/while-one-looks 200 /).first().waitFor(soon);
+  await tidy(page, "the log of requests");
+  await page.getByLabel("Filter lines").fill("@path:/folds");
+  await page.waitForURL((url) => url.searchParams.get("filter") === "@path:/folds" && url.searchParams.get("log") === "requests");
+  await log.getByText(/^GET \/while-one-looks 200 /).first().waitFor({ state: "detached" });
+  await log.getByText(/^GET \/folds 200 /).first().waitFor();
+  await panel.getByRole("link", { name: "App", exact: true }).click();
+  await log.getByText("listening").first().waitFor(soon);
+});
+
 await step("older lines come as one goes back, and each has an address", async () => {
   await reads(new URL("/many", address).href, "Hello");
   const lines = page.locator(".log-line");

@@ -19,7 +19,8 @@ const SEARCHES = 50;
 export const momentOf = (at: number) => new Date(at).toISOString().replace("Z", "000000Z");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
+const ofLines = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
+const ofRequests = ["@httpStatus:500..599", "@httpStatus:400..499", "@method:POST", "@path:/", "@totalDuration:>500"];
 
 export interface LogProps {
   source: LogSource;
@@ -38,7 +39,7 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
   return (
     <section className="log" aria-label="Log">
       <div className="log-tools">
-        {onFilter && <Filter value={filter} onChange={onFilter} names={names} />}
+        {onFilter && <Filter value={filter} onChange={onFilter} names={names} suggestions={"requests" in source ? ofRequests : ofLines} />}
         {tools}
         <Moment />
         <span className="grow" />
@@ -106,7 +107,7 @@ function Moment() {
   );
 }
 
-function Filter({ value, onChange, names = {} }: { value: string; onChange: (filter: string) => void; names?: Record<string, string> }) {
+function Filter({ value, onChange, names = {}, suggestions }: { value: string; onChange: (filter: string) => void; names?: Record<string, string>; suggestions: string[] }) {
   const [text, set] = useState(value);
   const id = useId();
   useEffect(() => set(value), [value]);

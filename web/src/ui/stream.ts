@@ -1,11 +1,11 @@
 import { print } from "graphql";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { client, Problem, problemOf, socket } from "../api/client";
-import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
+import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, RequestLogBeforeDocument, RequestLogStreamDocument, type LogLineFragment, type RequestLineFragment } from "../gql";
 import { Folds } from "./folds";
 
 /** A log; that of an environment of one service alone, or since a moment, if they are named. */
-export type LogSource = { build: string } | { app: string } | { environment: string; service?: string; since?: string };
+export type LogSource = { build: string } | { app: string } | { requests: string } | { environment: string; service?: string; since?: string };
 
 /** Lines kept in memory; older ones are dropped from the front. */
 const MOST = 1_000_000;
@@ -19,10 +19,18 @@ function within(service: string | undefined, filter: string): string | null {
   return `${/\bOR\b/.test(filter) ? `(${filter})` : filter} @service:${service}`;
 }
 
+/** A request to an app, as a line. */
+function lineOf(of: RequestLineFragment): LogLineFragment {
+  const { timestamp, deploymentId, deploymentInstanceId } = of;
+  const severity = of.httpStatus >= 500 ? "error" : of.httpStatus >= 400 ? "warn" : "info";
+  return { timestamp, message: `${of.method} ${of.path} ${of.httpStatus} ${of.totalDuration} ms ${of.srcIp}`, severity, tags: { serviceId: null, deploymentId, deploymentInstanceId }, attributes: [] };
+}
+
 function request(source: LogSource, filter: string): { query: string; variables: Record<string, unknown>; field: string } {
   const common = { filter: filter || null };
   if ("build" in source) return { query: print(BuildLogStreamDocument), variables: { ...common, deploymentId: source.build, limit: FIRST }, field: "buildLogs" };
   if ("app" in source) return { query: print(AppLogStreamDocument), variables: { ...common, deploymentId: source.app, limit: FIRST }, field: "deploymentLogs" };
+  if ("requests" in source) return { query: print(RequestLogStreamDocument), variables: { ...common, deploymentId: source.requests, beforeLimit: FIRST }, field: "httpLogs" };
   return { query: print(EnvironmentLogStreamDocument), variables: { filter: within(source.service, filter), environmentId: source.environment, beforeDate: source.since ?? null, beforeLimit: FIRST }, field: "environmentLogs" };
 }
 
@@ -32,6 +40,10 @@ async function upTo(end: string, source: LogSource, filter: string): Promise<Log
   const fetchPolicy = "no-cache";
   if ("build" in source) return (await client.query({ query: BuildLogBeforeDocument, variables: { ...of, deploymentId: source.build }, fetchPolicy })).data?.buildLogs ?? [];
   if ("app" in source) return (await client.query({ query: AppLogBeforeDocument, variables: { ...of, deploymentId: source.app }, fetchPolicy })).data?.deploymentLogs ?? [];
+  if ("requests" in source) {
+    const variables = { filter: filter || null, anchorDate: end, beforeLimit: PAGE, deploymentId: source.requests };
+    return ((await client.query({ query: RequestLogBeforeDocument, variables, fetchPolicy })).data?.httpLogs ?? []).map(lineOf);
+  }
   const variables = { filter: within(source.service, filter), environmentId: source.environment, anchorDate: end, beforeDate: source.since ?? null, beforeLimit: PAGE };
   return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
 }
@@ -134,7 +146,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
       back.current.whole = false;
       setState((now) => (now === "over" ? now : "live"));
     });
-    const end = socket.subscribe<Record<string, LogLineFragment[]>>(
+    const end = socket.subscribe<Record<string, LogLineFragment[] | RequestLineFragment[]>>(
       { query, variables },
       {
         next: (message) => {
@@ -143,7 +155,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
             setProblem(told(message.errors[0]));
             return;
           }
-          let lines = message.data?.[field] ?? [];
+          let lines = (message.data?.[field] ?? []).map((line) => ("httpStatus" in line ? lineOf(line) : line));
           if (fresh && resumeAfter) lines = lines.filter((line) => line.timestamp > resumeAfter);
           else fresh = false;
           if (lines.length === 0) return;
