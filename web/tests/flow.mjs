@@ -270,6 +270,11 @@ await step("the palette finds a workflow by its name, however many are newer", a
   await page.keyboard.press("Enter");
   await page.waitForURL(editor);
   await page.unroute(newest);
+  await page.goto(run);
+  await inspector.waitFor();
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "Copy the run id" }).waitFor();
+  await page.keyboard.press("Escape");
 });
 
 await step("somebody of another workspace sees no workflow of it", async () => {

@@ -403,6 +403,11 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.keyboard.press("?");
   await shortcuts.waitFor();
   await page.keyboard.press("Escape");
+  await page.goto(rollout);
+  await page.getByRole("list", { name: "Steps" }).waitFor();
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "Copy the deployment id" }).click();
+  await page.getByText("Copied the deployment id").waitFor();
 });
 
 await step("a browser without a connection says so, and goes on when it is back", async () => {

@@ -120,6 +120,14 @@ await step("what happens elsewhere is heard of, without asking again and again",
   await card.waitFor({ state: "detached" });
 });
 
+await step("the project's settings say who reaches it, and lead to where that is changed", async () => {
+  await settings();
+  const people = section("Members");
+  await people.getByRole("listitem").getByText("Owner", { exact: true }).waitFor();
+  await people.getByRole("link", { name: "Invite and change" }).click();
+  await page.waitForURL(/\/w\/[^/]+\/members$/);
+});
+
 await step("a token of the project opens one environment, and ends when it is revoked", async () => {
   await settings();
   const tokens = section("Project tokens");

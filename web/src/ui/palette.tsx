@@ -144,7 +144,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const viewer = useViewer();
   const workspace = useWorkspace();
   const navigate = useNavigate();
-  const { project, env, service, workflow } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; workflow?: string };
+  const { project, env, service, deployment, workflow, run } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
   const [text, setText] = useState("");
   const projects = nearest(useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
@@ -212,6 +212,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
               </Command.Item>
             )}
             <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
+            {deployment && <Command.Item onSelect={copy("deployment id", deployment)}>Copy the deployment id</Command.Item>}
           </Command.Group>
         )}
         {project && env && (
@@ -252,6 +253,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
             <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
             <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
             <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
+            {run && <Command.Item onSelect={copy("run id", run)}>Copy the run id</Command.Item>}
           </Command.Group>
         )}
         <Command.Group heading="Projects">
