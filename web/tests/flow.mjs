@@ -269,12 +269,33 @@ await step("the palette finds a workflow by its name, however many are newer", a
   await page.getByRole("option", { name: "Greet a visitor", selected: true }).waitFor();
   await page.keyboard.press("Enter");
   await page.waitForURL(editor);
+  await page.goto(`${api}/flow`);
+  const list = page.getByRole("list", { name: "Workflows" }).getByRole("link");
+  await list.filter({ hasText: "Newer than all" }).waitFor();
+  assert.equal(await list.count(), 1);
+  await page.getByLabel("Find a workflow").fill("greet");
+  await list.filter({ hasText: "Greet a visitor" }).waitFor();
+  await list.filter({ hasText: "Newer than all" }).waitFor({ state: "detached" });
+  await tidy(page, "searched workflows");
   await page.unroute(newest);
   await page.goto(run);
   await inspector.waitFor();
   await page.keyboard.press("Control+k");
   await page.getByRole("option", { name: "Copy the run id" }).waitFor();
   await page.keyboard.press("Escape");
+});
+
+await step("older runs are a click away", async () => {
+  const first = (url) => url.pathname === "/api/v1/runs" && url.searchParams.get("limit") === "20";
+  await page.route(first, (route) => route.continue({ url: route.request().url().replace("limit=20", "limit=1") }));
+  await page.goto(`${editor}/runs`);
+  const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
+  await runs.first().waitFor();
+  assert.equal(await runs.count(), 1);
+  await page.getByRole("button", { name: "Older runs" }).click();
+  await runs.nth(1).waitFor();
+  await page.getByRole("button", { name: "Older runs" }).waitFor({ state: "detached" });
+  await page.unroute(first);
 });
 
 await step("somebody of another workspace sees no workflow of it", async () => {

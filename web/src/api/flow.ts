@@ -82,7 +82,7 @@ export const flow = {
   connect: (id: string, edge: Omit<GraphEdge, "id">) => send<Connection>("POST", `/workflows/${one(id)}/edges`, { sourceNodeId: edge.source, sourceHandle: edge.sourceHandle, targetNodeId: edge.target, targetHandle: edge.targetHandle }),
   disconnect: (id: string, edge: string) => send<Done>("DELETE", `/workflows/${one(id)}/edges/${one(edge)}`),
   start: (workflowId: string, values: Record<string, Record<string, unknown>>) => send<Started>("POST", "/runs", { workflowId, values, source: "ui" }),
-  runs: (workflowId?: string) => send<RunPage>("GET", `/runs?limit=20${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
+  runs: (workflowId?: string, limit = 20) => send<RunPage>("GET", `/runs?limit=${limit}${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
   run: (id: string) => send<RunShape>("GET", `/runs/${one(id)}?inDetails=true`),
   starts: async (id: string) => (await send<{ items: FlowStart[] }>("GET", starts(id))).items,
   startCreate: (id: string, start: NewStart) => send<FlowStart>("POST", starts(id), start),
