@@ -173,7 +173,9 @@ const filterSearch = (search: Record<string, unknown>): { filter?: string; range
   return { ...(filter && { filter }), ...(range && { range }) };
 };
 
-const serviceTab = createRoute({ getParentRoute: () => service, path: "$tab", validateSearch: filterSearch, component: lazyRouteComponent(() => import("./pages/service"), "ServiceTab") });
+const serviceSearch = (search: Record<string, unknown>): { filter?: string; range?: string; log?: "requests" } => ({ ...filterSearch(search), ...(search.log === "requests" ? { log: "requests" } : {}) });
+
+const serviceTab = createRoute({ getParentRoute: () => service, path: "$tab", validateSearch: serviceSearch, component: lazyRouteComponent(() => import("./pages/service"), "ServiceTab") });
 
 const deployment = createRoute({
   getParentRoute: () => service,

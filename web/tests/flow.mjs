@@ -95,7 +95,7 @@ await step("what was done is undone", async () => {
 });
 
 await step("a run goes through the graph, step by step, to its output", async () => {
-  await page.getByRole("button", { name: "Run" }).click();
+  await page.getByRole("button", { name: "Run", exact: true }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("visitor").fill("Ada");
   await dialog.getByRole("button", { name: "Start the run" }).click();
@@ -106,6 +106,72 @@ await step("a run goes through the graph, step by step, to its output", async ()
   await runs.getByRole("region", { name: "Output" }).getByText("Hello Ada!").waitFor();
   run = page.url();
   await tidy(page, "a run");
+});
+
+await step("a run is stopped from its own page, from the editor and from the list", async () => {
+  const [slow] = await page.evaluate(async () => {
+    const send = (path, body) => fetch(`/api/v1${path}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then((answer) => answer.json());
+    const { id } = await send("/workflows", { name: "Wait for long" });
+    return [id, await send(`/workflows/${id}/nodes`, { nodeType: "delay", position: { x: 300, y: 220 }, inputs: { seconds: 86400 } })];
+  });
+  const stop = page.getByRole("button", { name: "Stop the run" });
+  const start = page.getByRole("button", { name: "Run", exact: true });
+  const sure = page.getByRole("dialog", { name: "Stop this run?" });
+  await page.goto(`${api}/flow/${slow}`);
+  await start.click();
+  await page.waitForURL(/\/runs\//);
+  await node("Delay").getByText("Running").waitFor(soon);
+  await stop.click();
+  await sure.getByRole("button", { name: "Let it run" }).click();
+  await sure.waitFor({ state: "detached" });
+  await stop.click();
+  await sure.getByRole("button", { name: "Stop it" }).click();
+  await node("Delay").getByText("Stopped").waitFor(soon);
+  await stop.waitFor({ state: "detached" });
+
+  for (const [from, path] of [
+    ["the editor", ""],
+    ["the list", "/runs"],
+  ]) {
+    await page.goto(`${api}/flow/${slow}`);
+    await start.click();
+    await page.waitForURL(/\/runs\//);
+    const id = page.url().split("/").at(-1);
+    await page.goto(`${api}/flow/${slow}${path}`);
+    await stop.waitFor(soon);
+    await tidy(page, `${from} while a run is under way`);
+    await stop.click();
+    await sure.getByRole("button", { name: "Stop it" }).click();
+    await stop.waitFor({ state: "detached", ...soon });
+    const { status } = await page.evaluate((one) => fetch(`/api/v1/runs/${one}`).then((answer) => answer.json()), id);
+    assert.equal(status, "CANCELED", `a run is not stopped from ${from}`);
+  }
+});
+
+await step("a step that deploys is told by names what", async () => {
+  const [path, environment, service] = await page.evaluate(async () => {
+    const send = (path, body) => fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then((answer) => answer.json());
+    const ask = async (query, variables) => (await send("/graphql/v2", { query, variables })).data;
+    const { me } = await ask("{ me { workspaces { id } } }");
+    const { projectCreate: project } = await ask("mutation ($id: String!) { projectCreate(input: { workspaceId: $id, name: \"observatory\" }) { id environments(first: 1) { edges { node { id } } } } }", { id: me.workspaces[0].id });
+    const environment = project.environments.edges[0].node.id;
+    const { serviceCreate } = await ask("mutation ($project: String!, $environment: String!) { serviceCreate(input: { projectId: $project, environmentId: $environment, name: \"dome\" }) { id } }", { project: project.id, environment });
+    const { id } = await send("/api/v1/workflows", { name: "Deploy the dome" });
+    await send(`/api/v1/workflows/${id}/nodes`, { nodeType: "deploy", position: { x: 300, y: 220 } });
+    return [`/flow/${id}`, environment, serviceCreate.id];
+  });
+  await page.goto(`${api}${path}`);
+  await node("Deploy").click();
+  for (const [label, name] of [
+    [/^environment_id/, "observatory / production"],
+    [/^service_id/, "observatory / dome"],
+  ]) {
+    await Promise.all([kept(), read(), inspector.getByLabel(label).selectOption({ label: name })]);
+  }
+  await tidy(page, "a step that deploys");
+  const { nodes } = await page.evaluate((one) => fetch(`/api/v1/workflows/${one}`).then((answer) => answer.json()), path.split("/").at(-1));
+  const { inputs } = nodes.find((one) => one.type === "deploy").data;
+  assert.deepEqual([inputs.environment_id, inputs.service_id], [environment, service]);
 });
 
 await step("it starts by the clock, when its address is called, and when something happens", async () => {
@@ -171,7 +237,7 @@ await step("runs are listed, and one that fails says why", async () => {
   await inspector.getByLabel(/^template/).fill("{{ visitor");
   // Asked for before it can come.
   await Promise.all([kept(), read(), inspector.getByLabel("Name of the step").focus()]);
-  await page.getByRole("button", { name: "Run" }).click();
+  await page.getByRole("button", { name: "Run", exact: true }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Start the run" }).click();
   await node("Text template").getByText("Failed").waitFor(soon);
   await inspector.getByRole("alert").waitFor();
@@ -180,6 +246,50 @@ await step("runs are listed, and one that fails says why", async () => {
   await runs.filter({ hasText: "Failed" }).waitFor();
   await runs.filter({ hasText: "Completed" }).first().waitFor();
   await tidy(page, "the runs of a workflow");
+});
+
+await step("the palette finds a workflow by its name, however many are newer", async () => {
+  const made = await page.evaluate(() => fetch("/api/v1/workflows", { method: "POST", headers: { "content-type": "application/json" }, body: '{"name": "Newer than all"}' }).then((answer) => answer.ok));
+  assert.ok(made);
+  // The newest one alone, so that there are others.
+  const newest = (url) => url.pathname === "/api/v1/workflows" && !url.searchParams.has("search");
+  await page.route(newest, (route) => route.continue({ url: route.request().url().replace("limit=50", "limit=1") }));
+  await page.goto(`${api}/account`);
+  await page.keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
+  await page.getByRole("option", { name: "Newer than all" }).waitFor();
+  assert.equal(await page.getByRole("option", { name: "Greet a visitor" }).count(), 0);
+  await page.keyboard.type("greet");
+  await page.getByRole("option", { name: "Greet a visitor", selected: true }).waitFor();
+  await page.keyboard.press("Enter");
+  await page.waitForURL(editor);
+  await page.goto(`${api}/flow`);
+  const list = page.getByRole("list", { name: "Workflows" }).getByRole("link");
+  await list.filter({ hasText: "Newer than all" }).waitFor();
+  assert.equal(await list.count(), 1);
+  await page.getByLabel("Find a workflow").fill("greet");
+  await list.filter({ hasText: "Greet a visitor" }).waitFor();
+  await list.filter({ hasText: "Newer than all" }).waitFor({ state: "detached" });
+  await tidy(page, "searched workflows");
+  await page.unroute(newest);
+  await page.goto(run);
+  await inspector.waitFor();
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "Copy the run id" }).waitFor();
+  await page.keyboard.press("Escape");
+});
+
+await step("older runs are a click away", async () => {
+  const first = (url) => url.pathname === "/api/v1/runs" && url.searchParams.get("limit") === "20";
+  await page.route(first, (route) => route.continue({ url: route.request().url().replace("limit=20", "limit=1") }));
+  await page.goto(`${editor}/runs`);
+  const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
+  await runs.first().waitFor();
+  assert.equal(await runs.count(), 1);
+  await page.getByRole("button", { name: "Older runs" }).click();
+  await runs.nth(1).waitFor();
+  await page.getByRole("button", { name: "Older runs" }).waitFor({ state: "detached" });
+  await page.unroute(first);
 });
 
 await step("somebody of another workspace sees no workflow of it", async () => {

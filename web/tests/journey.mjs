@@ -73,6 +73,50 @@ await step("lines have the colour of their level, and the filter says what may b
   await line("told as info").waitFor();
 });
 
+await step("what repeats and what belongs to an error stands behind one line, until it is opened or linked to", async () => {
+  const lines = page.locator(".log-line");
+  const same = lines.filter({ has: page.getByText("waiting for the moon", { exact: true }) });
+  const deep = lines.filter({ hasText: "at turn (orbit.js:3:1)" });
+  const stack = page.getByRole("button", { name: "6 lines more" });
+  await reads(new URL("/folds", address).href, "Hello");
+  await page.goto(`${service}/logs`);
+  await page.getByRole("button", { name: "11 times more" }).waitFor(soon);
+  await stack.waitFor(soon);
+  assert.deepEqual([await same.count(), await deep.count()], [1, 0]);
+  await tidy(page, "folded lines");
+  await stack.click();
+  await deep.waitFor();
+  const link = await deep.getByRole("link").getAttribute("href");
+  await stack.click();
+  await deep.waitFor({ state: "detached" });
+  await page.goto("about:blank");
+  await page.goto(`${service}/logs${link}`);
+  await page.locator(".log-line[data-marked=true]").getByText("at turn (orbit.js:3:1)").waitFor();
+  const folding = page.getByRole("button", { name: "Fold repeated lines and stacks", exact: true });
+  await folding.click();
+  await same.nth(11).waitFor();
+  await stack.waitFor({ state: "detached" });
+  await folding.click();
+  await page.getByRole("button", { name: "11 times more" }).waitFor();
+});
+
+await step("requests have a log of their own, which is followed and filtered", async () => {
+  const log = page.getByRole("log");
+  await page.goto(`${service}/logs`);
+  await panel.getByRole("link", { name: "Requests", exact: true }).click();
+  await page.waitForURL(/log=requests/);
+  await log.getByText(/^GET \/folds 200 \d+ ms /).first().waitFor(soon);
+  await reads(new URL("/while-one-looks", address).href, "Hello");
+  await log.getByText(/^GET \/while-one-looks 200 /).first().waitFor(soon);
+  await tidy(page, "the log of requests");
+  await page.getByLabel("Filter lines").fill("@path:/folds");
+  await page.waitForURL((url) => url.searchParams.get("filter") === "@path:/folds" && url.searchParams.get("log") === "requests");
+  await log.getByText(/^GET \/while-one-looks 200 /).first().waitFor({ state: "detached" });
+  await log.getByText(/^GET \/folds 200 /).first().waitFor();
+  await panel.getByRole("link", { name: "App", exact: true }).click();
+  await log.getByText("listening").first().waitFor(soon);
+});
+
 await step("older lines come as one goes back, and each has an address", async () => {
   await reads(new URL("/many", address).href, "Hello");
   const lines = page.locator(".log-line");
@@ -261,6 +305,17 @@ await step("what it uses and answers is charted, for as long as one asks", async
     await panel.getByRole("figure", { name: /^Requests: \d/ }).waitFor(soon);
   }
   await tidy(page, "metrics");
+  // The day before is this one: the server has none before it.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    if (!sent.includes('"operationName":"AnswerTimes"')) return route.continue();
+    const body = JSON.parse(sent);
+    Object.assign(body.variables, { dayStart: body.variables.startDate, dayEnd: body.variables.endDate });
+    return route.continue({ postData: JSON.stringify(body) });
+  });
+  await page.reload();
+  await panel.getByRole("figure", { name: /^Answer time: p50 .* m?s, p99 .* m?s, as a day before$/ }).waitFor(soon);
+  await page.unroute("**/graphql/v2");
 });
 
 await step("tokens are shown once, work, and end", async () => {
@@ -340,7 +395,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
   await page.keyboard.press("Control+k");
-  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Copy the service id", "Canvas", "All logs", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
+  for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Scale…", "Stop…", "Take out of service…", "Open the app", "Copy the service id", "Canvas", "All logs", "Add a service…", "Add Redis", "New environment…", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
     await page.getByRole("option", { name, exact: true }).waitFor();
   }
   await tidy(page, "the palette");
@@ -353,6 +408,13 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.keyboard.press("?");
   await shortcuts.waitFor();
   await page.keyboard.press("Escape");
+  await page.goto(rollout);
+  await page.getByRole("list", { name: "Steps" }).waitFor();
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "Copy the deployment id" }).click();
+  await page.getByText("Copied the deployment id").waitFor();
+  await page.goto(`${service}/deployments`);
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
 });
 
 await step("a browser without a connection says so, and goes on when it is back", async () => {

@@ -120,7 +120,7 @@ const offered = (page) =>
   });
 
 /** Looking closer, taking along what one sees, and leaving. */
-const harmless = /^(Copy|Copied|Filter lines|Go to a moment|Hold still|Download|Newest|Charts|Older|Close|Try again|Zoom|Fit View|More$|What can be done with this deployment|Leave the workspace)/;
+const harmless = /^(Copy|Copied|Filter lines|Go to a moment|Hold still|Fold repeated|[\d,]+ (?:times|lines) more$|Download|Newest|Charts|Older|Close|Try again|Zoom|Fit View|More$|What can be done with this deployment|Leave the workspace)/;
 
 await step("no page offers a viewer a change", async () => {
   const { page: viewer } = other;

@@ -68,6 +68,36 @@ await step("one goes from one environment to the other", async () => {
   }
 });
 
+await step("the palette scales, stops and starts a service, adds a database and makes an environment", async () => {
+  const choose = async (typed, name) => {
+    await page.keyboard.press("Control+k");
+    await page.locator("[cmdk-input]:focus").waitFor();
+    await page.keyboard.type(typed);
+    await page.getByRole("option", { name, exact: true, selected: true }).waitFor();
+    await page.keyboard.press("Enter");
+  };
+  await page.goto(`${api}/p/${project}/${production}/s/${service}/settings`);
+  await panel.getByText("1 of 1 running").waitFor(soon);
+  await choose("scale", "Scale…");
+  await dialog.getByLabel("Replicas").fill("2");
+  await tidy(page, "scaling from the palette");
+  await dialog.getByRole("button", { name: "Scale", exact: true }).click();
+  await panel.getByText("2 of 2 running").waitFor(soon);
+  await choose("stop", "Stop…");
+  await page.getByRole("dialog", { name: "Stop this deployment?" }).getByRole("button", { name: "Stop it" }).click();
+  await page.locator(".panel-head").getByText("Stopped").waitFor(soon);
+  await choose("restart", "Restart");
+  await page.locator(".panel-head").getByText("Live").waitFor(soon);
+  await choose("add redis", "Add Redis");
+  await page.waitForURL(`${api}/p/${project}/${production}`);
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
+  await choose("new environment", "New environment…");
+  await dialog.getByLabel("Name").fill("by-palette");
+  await dialog.getByLabel("Start from").selectOption({ label: "Nothing" });
+  await dialog.getByRole("button", { name: "Make it" }).click();
+  await page.getByRole("button", { name: "Environment by-palette" }).waitFor();
+});
+
 await step("what happens elsewhere is heard of, without asking again and again", async () => {
   const heard = [];
   page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => String(payload).includes("workspaceChanges") && heard.push(payload)));
@@ -84,6 +114,14 @@ await step("what happens elsewhere is heard of, without asking again and again",
   await card.waitFor();
   await asked(page, `mutation { serviceDelete(id: "${data.serviceCreate.id}") }`);
   await card.waitFor({ state: "detached" });
+});
+
+await step("the project's settings say who reaches it, and lead to where that is changed", async () => {
+  await settings();
+  const people = section("Members");
+  await people.getByRole("listitem").getByText("Owner", { exact: true }).waitFor();
+  await people.getByRole("link", { name: "Invite and change" }).click();
+  await page.waitForURL(/\/w\/[^/]+\/members$/);
 });
 
 await step("a token of the project opens one environment, and ends when it is revoked", async () => {

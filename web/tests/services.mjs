@@ -77,7 +77,25 @@ await step("its volume is backed up", async () => {
   await page.getByRole("link", { name: /Redis/ }).click();
   await tab("Storage");
   const volume = panel.getByRole("region", { name: /^Volume/ });
+  // Nobody is told how far it is before the page has been looked at, and loaded again.
+  let goOn = () => {};
+  const looked = new Promise((done) => (goOn = done));
+  await page.route("**/graphql/v2", async (route) => {
+    if (route.request().postData()?.includes('"operationName":"Workflow"')) await looked;
+    await route.continue().catch(() => {});
+  });
+  const progress = volume.getByRole("region", { name: "Backup under way" });
   await volume.getByRole("button", { name: "Back up now" }).click();
+  await progress.getByText(/^for [1-9]\d* s$|^for \d+\.\d s$/).waitFor();
+  await progress.getByRole("listitem").filter({ hasText: /Its files are copied, \d+ MB/ }).waitFor();
+  assert.ok(await volume.getByRole("button", { name: "Back up now" }).isDisabled(), "another backup can be asked for meanwhile");
+  await tidy(page, "a backup under way");
+  await page.reload();
+  await progress.waitFor();
+  goOn();
+  await page.getByText("The backup is made").waitFor(soon);
+  await progress.waitFor({ state: "detached" });
+  await page.unroute("**/graphql/v2");
   await volume.getByRole("list", { name: "Backups" }).getByRole("listitem").first().waitFor(soon);
   const kept = page.waitForResponse((answer) => answer.request().postData()?.includes("mutation"));
   await Promise.all([kept, volume.getByLabel("Daily").check()]);
@@ -91,9 +109,9 @@ await step("its volume is backed up", async () => {
   const restore = page.getByRole("dialog", { name: "Restore this backup?" });
   assert.ok(await restore.getByRole("button", { name: "Restore" }).isDisabled(), "files are replaced without the volume's name");
   await restore.getByLabel(`Type ${name} to confirm`).fill(name);
-  await restore.getByRole("button", { name: "Restore" }).click();
-  await page.getByText("The backup is restored").waitFor(soon);
+  await Promise.all([volume.getByRole("region", { name: "Restore under way" }).waitFor({ state: "attached" }), restore.getByRole("button", { name: "Restore" }).click()]);
   await restore.waitFor({ state: "detached" });
+  await page.getByText("The backup is restored").waitFor(soon);
   await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
   await page.getByRole("menuitem", { name: "Delete" }).click();
   const confirm = page.getByRole("dialog").getByRole("button", { name: "Delete the backup" });

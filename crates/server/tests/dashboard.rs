@@ -143,6 +143,10 @@ http.createServer((request, response) => {
   console.log(`${request.method} ${request.url}`);
   if (request.url === "/many") { many = 1500; count(); }
   if (request.url === "/levels") for (const level of ["info", "warn", "error"]) console.log(JSON.stringify({ level, msg: `told as ${level}` }));
+  if (request.url === "/folds") {
+    for (let n = 0; n < 12; n++) console.log("waiting for the moon");
+    console.log(["Error: out of orbit", ...[1, 2, 3, 4, 5, 6].map((n) => `    at turn (orbit.js:${n}:1)`)].join("\n"));
+  }
   response.end(request.url === "/cache" ? `cache ${process.env.CACHE_URL}` : page());
 }).listen(process.env.PORT, () => console.log("listening"));
 "#;

@@ -68,7 +68,8 @@ const one = encodeURIComponent;
 const starts = (id: string) => `/workflows/${one(id)}/triggers`;
 
 export const flow = {
-  workflows: (cursor?: string) => send<WorkflowPage>("GET", `/workflows?limit=50${cursor ? `&cursor=${one(cursor)}` : ""}`),
+  /** The newest ones, or those that have the text in their names. */
+  workflows: (search = "") => send<WorkflowPage>("GET", `/workflows?limit=50${search && `&search=${one(search)}`}`),
   workflow: (id: string) => send<Workflow>("GET", `/workflows/${one(id)}`),
   create: (name: string, requestFields: FieldShape[]) => send<Created>("POST", "/workflows", { name, requestFields }),
   rename: (id: string, name: string) => send<Done>("PATCH", `/workflows/${one(id)}`, { name }),
@@ -81,7 +82,7 @@ export const flow = {
   connect: (id: string, edge: Omit<GraphEdge, "id">) => send<Connection>("POST", `/workflows/${one(id)}/edges`, { sourceNodeId: edge.source, sourceHandle: edge.sourceHandle, targetNodeId: edge.target, targetHandle: edge.targetHandle }),
   disconnect: (id: string, edge: string) => send<Done>("DELETE", `/workflows/${one(id)}/edges/${one(edge)}`),
   start: (workflowId: string, values: Record<string, Record<string, unknown>>) => send<Started>("POST", "/runs", { workflowId, values, source: "ui" }),
-  runs: (workflowId?: string) => send<RunPage>("GET", `/runs?limit=20${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
+  runs: (workflowId?: string, limit = 20) => send<RunPage>("GET", `/runs?limit=${limit}${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
   run: (id: string) => send<RunShape>("GET", `/runs/${one(id)}?inDetails=true`),
   starts: async (id: string) => (await send<{ items: FlowStart[] }>("GET", starts(id))).items,
   startCreate: (id: string, start: NewStart) => send<FlowStart>("POST", starts(id), start),

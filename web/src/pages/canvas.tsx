@@ -1,22 +1,21 @@
 import "@xyflow/react/dist/style.css";
 import { useQuery } from "@apollo/client/react";
-import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
+import { Link, Outlet, useParams } from "@tanstack/react-router";
 import { Background, Controls, getViewportForBounds, Handle, Position, ReactFlow, ReactFlowProvider, useReactFlow, useStore, useStoreApi, type Edge, type Node, type NodeProps } from "@xyflow/react";
-import { Box, Clock, Database, FolderUp, Globe, HardDrive, Plus } from "lucide-react";
+import { Box, Clock, Database, FolderUp, HardDrive, Plus } from "lucide-react";
 import { memo, useEffect, useMemo, useRef, useState } from "react";
-import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
-import { CanvasDocument, EnvironmentReferencesDocument, ServiceCreateDocument, type CanvasQuery, type ServiceCardFragment } from "../gql";
-import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
-import { DropArea, FolderButton, nameFor } from "../ui/deploy-folder";
+import { CanvasDocument, EnvironmentReferencesDocument, type CanvasQuery, type ServiceCardFragment } from "../gql";
+import { Button, Command, Empty, ErrorBox } from "../ui/basic";
+import { DropArea, FolderButton } from "../ui/deploy-folder";
 import { place, references, type Placed } from "../ui/layout";
 import { DeploymentState } from "../ui/state";
 import { Ago, megabytes } from "../ui/time";
+import { AddService } from "./add-service";
 import { useProject } from "./environment";
 import { IdleVolume, type Volume } from "./idle-volume";
 import { StagedBar } from "./staged";
-import { Templates } from "./templates";
 
 type Card = ServiceCardFragment & { volume?: string };
 
@@ -112,7 +111,7 @@ export function Canvas() {
       <StagedBar project={projectId} env={env} count={data?.environment.unmergedChangesCount ?? 0} names={Object.fromEntries(names)} />
       <Outlet />
       <IdleVolume of={idle.find((one) => one.id === volume)} env={env} services={cards.filter((card) => !card.volume).map((card) => [card.serviceId, card.serviceName])} onClose={() => setVolume(null)} />
-      <AddService open={adding} onClose={() => setAdding(false)} env={env} />
+      <AddService open={adding} onClose={() => setAdding(false)} project={projectId} env={env} />
     </DropArea>
   );
 }
@@ -271,41 +270,5 @@ function Nothing({ add, env }: { add: () => void; env: string }) {
         <p>Services appear here once somebody has deployed one.</p>
       )}
     </Empty>
-  );
-}
-
-function AddService({ open, onClose, env }: { open: boolean; onClose: () => void; env: string }) {
-  const project = useProject();
-  const navigate = useNavigate();
-  const [name, setName] = useState("");
-  return (
-    <Dialog title="Add to this environment" open={open} onClose={onClose} className="wide">
-      <div className="section">
-        <FolderButton place={{ project: project.id, env }}>
-          <FolderUp size={14} /> Deploy a folder
-        </FolderButton>
-        <p className="small quiet">You can also drop a folder on the canvas at any time.</p>
-        <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
-        {open && <Templates into={async () => ({ projectId: project.id, environmentId: env })} done={onClose} />}
-        <hr style={{ width: "100%", border: 0, borderTop: "1px solid var(--line)" }} />
-        <Field label="An empty service" hint="Deploy to it later, from a folder or the command line">
-          <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="worker" />
-        </Field>
-      </div>
-      <footer>
-        <Act
-          kind="primary"
-          disabled={!name.trim()}
-          act={async () => {
-            const made = await change(ServiceCreateDocument, { input: { projectId: project.id, environmentId: env, name: nameFor(name) } });
-            onClose();
-            setName("");
-            await navigate({ to: "/p/$project/$env/s/$service", params: { project: project.id, env, service: made.serviceCreate.id } });
-          }}
-        >
-          <Globe size={14} /> Make the service
-        </Act>
-      </footer>
-    </Dialog>
   );
 }

@@ -151,15 +151,24 @@ export function DeploymentMenu({ deployment, live, can }: { deployment: Deployme
         )}
         <Item onSelect={() => void copyText(deployment.id).then(() => tell("Copied the deployment id"))}>Copy the deployment id</Item>
       </Menu>
+      <EndDeployment id={deployment.id} ending={ending} onClose={() => setEnding(null)} />
+    </>
+  );
+}
+
+/** Asks before a deployment is stopped or taken out of service. */
+export function EndDeployment({ id, ending, onClose }: { id: string; ending: "stop" | "remove" | null; onClose: () => void }) {
+  return (
+    <>
       <Confirm
         title="Stop this deployment?"
         what="Its containers end, and the service does not answer until it is restarted or deployed again."
         verb="Stop it"
         keep="Let it run"
         done="Stopped"
-        act={() => change(DeploymentStopDocument, { id: deployment.id })}
+        act={() => change(DeploymentStopDocument, { id })}
         open={ending === "stop"}
-        onClose={() => setEnding(null)}
+        onClose={onClose}
       />
       <Confirm
         title="Take this deployment out of service?"
@@ -167,9 +176,9 @@ export function DeploymentMenu({ deployment, live, can }: { deployment: Deployme
         verb="Take it out of service"
         keep="Let it run"
         done="Taken out of service"
-        act={() => change(DeploymentRemoveDocument, { id: deployment.id })}
+        act={() => change(DeploymentRemoveDocument, { id })}
         open={ending === "remove"}
-        onClose={() => setEnding(null)}
+        onClose={onClose}
       />
     </>
   );

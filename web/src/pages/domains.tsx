@@ -6,10 +6,10 @@ import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { CustomDomainCreateDocument, CustomDomainDeleteDocument, DomainsDocument, ServiceDomainCreateDocument, ServiceDomainDeleteDocument } from "../gql";
 import { Act, Asking, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
-import { State } from "../ui/state";
+import { addressOf, State } from "../ui/state";
 import { Certificate, CertificateState } from "./certificate";
 import { useProject } from "./environment";
-import { addressOf, useInstance } from "./service";
+import { useInstance } from "./service";
 
 export function Domains() {
   const { project: projectId, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });

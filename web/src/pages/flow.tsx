@@ -1,6 +1,6 @@
 import { Link, useNavigate } from "@tanstack/react-router";
 import { KeyRound, Plus, Trash2 } from "lucide-react";
-import { useState } from "react";
+import { useEffect, useState } from "react";
 import { flow } from "../api/flow";
 import type { FieldType, RunShape } from "../rest";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
@@ -11,10 +11,20 @@ import { useAsked } from "../ui/use-asked";
 
 /** The workflows of the account, each with how its last run went. */
 export function Flow() {
+  const [search, setSearch] = useState("");
   const { data, error, again } = useAsked(async () => {
-    const [workflows, runs] = await Promise.all([flow.workflows(), flow.runs()]);
-    return { workflows: workflows.items, runs: runs.items };
+    const [workflows, runs] = await Promise.all([flow.workflows(search.trim()), flow.runs()]);
+    return { workflows: workflows.items, runs: runs.items, more: Boolean(workflows.nextCursor), search };
   }, "flow", () => 5000);
+  const answered = data?.search;
+  useEffect(() => {
+    if (answered === undefined || answered === search) return;
+    const timer = setTimeout(() => void again(), 250);
+    return () => clearTimeout(timer);
+  }, [search, answered, again]);
+  // Where all are in sight there is nothing to search.
+  const [many, setMany] = useState(false);
+  if (data?.more && !many) setMany(true);
   const [making, setMaking] = useState(false);
   const last = new Map<string, RunShape>();
   for (const run of data?.runs ?? []) if (!last.has(run.workflowId)) last.set(run.workflowId, run);
@@ -31,7 +41,7 @@ export function Flow() {
             <Link to="/flow/keys" className="button">
               <KeyRound size={14} /> API Keys
             </Link>
-            {data && data.workflows.length > 0 && (
+            {data && (data.workflows.length > 0 || data.search) && (
               <Button kind="primary" onClick={() => setMaking(true)}>
                 <Plus size={14} /> New workflow
               </Button>
@@ -39,7 +49,9 @@ export function Flow() {
           </span>
         </div>
         {error !== undefined && !data && <ErrorBox error={error} retry={() => void again()} />}
-        {data?.workflows.length === 0 && (
+        {many && <input className="input" style={{ maxWidth: 320, marginBottom: 16 }} type="search" aria-label="Find a workflow" placeholder="Find a workflow by its name" value={search} onChange={(event) => setSearch(event.target.value)} />}
+        {data?.workflows.length === 0 && data.search && <p className="second">No workflow is called that.</p>}
+        {data?.workflows.length === 0 && !data.search && (
           <div className="sheet">
             <Empty title="No workflows yet">
               <p>A workflow is a graph of steps: what a caller gives comes in at one end, what they get goes out at the other.</p>

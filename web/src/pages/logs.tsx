@@ -1,4 +1,4 @@
-import { useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { useCallback, useMemo, useState } from "react";
 import { useWhole } from "../api/whole";
 import { CanvasDocument } from "../gql";
@@ -51,12 +51,26 @@ export function Logs() {
   );
 }
 
+/** Two logs of a service: what it writes, and what it is asked. */
+function Which({ requests }: { requests: boolean }) {
+  return (
+    <span className="tabs" role="group" aria-label="Which log">
+      {([undefined, "requests"] as const).map((log) => (
+        <Link key={log ?? "app"} from="/p/$project/$env/s/$service/$tab" to="." search={{ log }} replace className="tab" data-status={requests === (log === "requests") ? "active" : undefined} aria-current={requests === (log === "requests")}>
+          {log ? "Requests" : "App"}
+        </Link>
+      ))}
+    </span>
+  );
+}
+
 /** What is running now of one service, or all that it wrote in a range of time, whichever deployment it was. */
 export function ServiceLogs() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const instance = useInstance();
   const [filter, setFilter] = useFilter();
   const [range, since] = useRange();
+  const { log } = useSearch({ strict: false }) as { log?: string };
   const deployment = instance.activeDeployments[0] ?? instance.latestDeployment;
   if (!deployment) {
     return (
@@ -68,6 +82,13 @@ export function ServiceLogs() {
       </div>
     );
   }
+  if (log === "requests") {
+    return (
+      <div className="panel-body flush">
+        <Log key={`requests ${deployment.id}`} source={{ requests: deployment.id }} filter={filter} onFilter={setFilter} tools={<Which requests />} empty="No request has reached what runs now. New ones appear here as they come." />
+      </div>
+    );
+  }
   return (
     <div className="panel-body flush">
       <Log
@@ -75,7 +96,12 @@ export function ServiceLogs() {
         source={range ? { environment: env, service, since } : { app: deployment.id }}
         filter={filter}
         onFilter={setFilter}
-        tools={<Ranges chosen={range} none={["Running", "What runs now, from its beginning"]} />}
+        tools={
+          <>
+            <Which requests={false} />
+            <Ranges chosen={range} none={["Running", "What runs now, from its beginning"]} />
+          </>
+        }
         empty={range ? `Neither the app nor a build of it wrote a line in the last ${ranges[range][2]}. New ones appear here as they come.` : "The app has not written anything yet."}
       />
     </div>

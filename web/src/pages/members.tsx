@@ -9,7 +9,7 @@ import { useViewer } from "../viewer";
 import { plans } from "./plan-switch";
 import { WorkspaceFrame } from "./workspace-frame";
 
-const roles: Record<WorkspaceRole, [string, string]> = {
+export const roles: Record<WorkspaceRole, [string, string]> = {
   OWNER: ["Owner", "everything, the plan included"],
   ADMIN: ["Admin", "projects, keys and members"],
   MEMBER: ["Member", "services, variables and their secrets"],

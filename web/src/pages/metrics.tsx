@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams, useSearch } from "@tanstack/react-router";
 import { useEffect, useMemo, useState } from "react";
-import { ServiceMetricsDocument, type MetricMeasurement, type ServiceMetricsQuery } from "../gql";
+import { AnswerTimesDocument, ServiceMetricsDocument, type MetricMeasurement, type ServiceMetricsQuery } from "../gql";
 import { Empty, ErrorBox } from "../ui/basic";
 import { Chart, type Line } from "../ui/chart";
 import { rangeOf, Ranges, ranges, type Range } from "../ui/ranges";
@@ -9,6 +9,7 @@ import { bytes, lastOf, millis, momentsOf, onto, short, stacked, type Sample, ty
 
 const GB = 1024 ** 3;
 const MB = 1024 ** 2;
+const DAY = 86_400;
 
 /** The window that ends now, and moves on by one step at a time. A step of hours is drawn while it lasts; one of seconds when all of it was measured. */
 function useWindow(range: Range): Window {
@@ -32,21 +33,37 @@ export function Metrics() {
     variables: { environmentId: env, serviceId: service, startDate: iso(window.from), endDate: iso(window.to), step: window.step },
     fetchPolicy: "no-cache",
   });
+  // A longer time is its own baseline.
+  const isShort = window.to - window.from <= DAY;
+  const times = useQuery(AnswerTimesDocument, {
+    variables: { environmentId: env, serviceId: service, startDate: iso(window.from), endDate: iso(window.to), dayStart: iso(window.from - DAY), dayEnd: iso(window.to - DAY) },
+    fetchPolicy: "no-cache",
+    skip: !isShort,
+  });
+  const answers = isShort ? (times.data ?? times.previousData) : undefined;
   // What was there stays until what is newer has come.
   const data = asked.data ?? asked.previousData;
   return (
     <div className="panel-body">
       <Ranges chosen={range} />
       {asked.error && !data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {data && <Charts data={data} window={window} />}
+      {data && <Charts data={data} window={window} slowest={answers?.now.samples[0]?.p99} before={answers?.dayBefore.samples[0]?.p99} />}
     </div>
   );
 }
 
 const iso = (seconds: number) => new Date(seconds * 1000).toISOString();
 
-function Charts({ data, window }: { data: ServiceMetricsQuery; window: Window }) {
-  const charts = useMemo(() => drawn(data, window), [data, window]);
+interface Shown {
+  data: ServiceMetricsQuery;
+  window: Window;
+  /** The 99th percentile of the whole time, and of the same time a day before. */
+  slowest?: number;
+  before?: number;
+}
+
+function Charts({ data, window, slowest, before }: Shown) {
+  const charts = useMemo(() => drawn({ data, window, slowest, before }), [data, window, slowest, before]);
   if (!charts) {
     return (
       <Empty title="Nothing was measured in this time">
@@ -57,7 +74,7 @@ function Charts({ data, window }: { data: ServiceMetricsQuery; window: Window })
   return charts.map((chart) => <Chart key={chart.title} {...chart} window={window} />);
 }
 
-function drawn(data: ServiceMetricsQuery, window: Window) {
+function drawn({ data, window, slowest, before }: Shown) {
   const of = (measurement: MetricMeasurement): Sample[] => data.metrics.find((one) => one.measurement === measurement)?.values ?? [];
   const statuses = data.httpMetricsGroupedByStatus;
   const durations = data.httpDurationMetrics.samples;
@@ -80,7 +97,7 @@ function drawn(data: ServiceMetricsQuery, window: Window) {
     { title: "Memory", now: of2(lastOf(memory.values), lastOf(memoryLimit), bytes), least: 16 * MB, binary: true, moments, lines: near([memory], memoryLimit), format: bytes },
     { title: "Network", now: `${rate(lastOf(network[0].values))} in, ${rate(lastOf(network[1].values))} out`, least: 1024, binary: true, moments, lines: network, format: (value: number) => `${bytes(value)}/s` },
     { title: "Requests", ...requests(statuses, moments), bars: true, least: 5 },
-    { title: "Answer time", ...answerTimes(durations, moments), least: 5 },
+    { title: "Answer time", ...answerTimes(durations, moments, compared(slowest, before)), least: 5 },
   ];
   if (disk.some((value) => value !== null)) charts.push({ title: "Volume", now: bytes(lastOf(disk) ?? 0), least: 16 * MB, binary: true, moments, lines: [{ label: "Used", colour: "--accent", values: disk }], format: bytes });
   return charts;
@@ -124,9 +141,17 @@ function requests(statuses: ServiceMetricsQuery["httpMetricsGroupedByStatus"], m
   return { now: total === 0 ? "None in this time" : `${total.toLocaleString("en")} in this time, ${failed === 0 ? "none" : failed.toLocaleString("en")} failed`, moments, lines, format: (value: number) => short(value) };
 }
 
-function answerTimes(samples: ServiceMetricsQuery["httpDurationMetrics"]["samples"], moments: number[]) {
+/** A time beside the one of a day before. */
+function compared(now: number | undefined, before: number | undefined): string | null {
+  if (now === undefined || before === undefined) return null;
+  const more = now - before;
+  if (Math.abs(more) <= before / 20) return `p99 ${millis(now)}, as a day before`;
+  return `p99 ${millis(now)}, ${millis(Math.abs(more))} ${more > 0 ? "more" : "less"} than a day before`;
+}
+
+function answerTimes(samples: ServiceMetricsQuery["httpDurationMetrics"]["samples"], moments: number[], whole: string | null) {
   const line = (label: string, colour: string, pick: (one: (typeof samples)[number]) => number): Line => ({ label, colour, values: onto(moments, samples.map((one) => ({ ts: one.ts, value: pick(one) })), null) });
   const lines = [line("p50", "--accent", (one) => one.p50), line("p95", "--busy", (one) => one.p95), line("p99", "--asleep", (one) => one.p99)];
   const [p50, , p99] = lines.map((one) => lastOf(one.values));
-  return { now: p50 === null || p99 === null ? "No requests in this time" : `p50 ${millis(p50)}, p99 ${millis(p99)}`, moments, lines, format: millis };
+  return { now: p50 === null || p99 === null ? "No requests in this time" : `p50 ${millis(p50)}, ${whole ?? `p99 ${millis(p99)}`}`, moments, lines, format: millis };
 }

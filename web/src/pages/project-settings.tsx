@@ -1,11 +1,12 @@
 import { useQuery } from "@apollo/client/react";
-import { useNavigate, useParams } from "@tanstack/react-router";
+import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
-import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
+import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, MembersDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
 import { Act, Asking, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
 import { Ago } from "../ui/time";
 import { NewEnvironment, ProjectFrame, useProject } from "./environment";
+import { roles } from "./members";
 import { VariableList } from "./variables";
 
 export function ProjectSettings() {
@@ -17,6 +18,7 @@ export function ProjectSettings() {
           <General />
           <Environments />
           <Shared />
+          <People />
           <ProjectTokens />
           <Danger />
         </div>
@@ -136,6 +138,32 @@ function Shared() {
         </select>
       </div>
       <VariableList key={env} project={project.id} env={env} service={null} />
+    </section>
+  );
+}
+
+/** Who reaches the project: roles are given for all projects of a workspace. */
+function People() {
+  const { workspaceId } = useProject();
+  const found = useQuery(MembersDocument, { variables: { workspaceId: workspaceId ?? "" }, skip: !workspaceId, errorPolicy: "ignore" }).data?.workspace;
+  if (!found) return null;
+  return (
+    <section className="stack tight">
+      <div className="row between">
+        <h2>Members</h2>
+        <Link to="/w/$workspace/members" params={{ workspace: found.id }} className="button" data-size="small">
+          {found.viewerCanAdminister ? "Invite and change" : "All about members"}
+        </Link>
+      </div>
+      <p className="second">Everybody in {found.name} reaches all of its projects, each as far as their role goes.</p>
+      <ul className="sheet list" aria-label="Members">
+        {found.members.map((member) => (
+          <li key={member.id}>
+            <span className="grow cut">{member.name || member.email}</span>
+            <span className="badge">{roles[member.workspaceRole][0]}</span>
+          </li>
+        ))}
+      </ul>
     </section>
   );
 }

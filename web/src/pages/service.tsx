@@ -9,7 +9,7 @@ import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, 
 import { copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
-import { DeploymentState } from "../ui/state";
+import { addressOf, DeploymentState } from "../ui/state";
 import { tell } from "../ui/toast";
 import { Containers } from "./containers";
 import { Deployments } from "./deployments";
@@ -30,13 +30,6 @@ export function useInstance(): Instance {
   const instance = use(InstanceContext);
   if (!instance) throw new Error("only shown within a service");
   return instance;
-}
-
-/** Where the app answers, as the server says it. */
-export function addressOf(instance: ServiceCardFragment): string | null {
-  const url = instance.activeDeployments[0]?.url ?? instance.latestDeployment?.url;
-  if (!url) return null;
-  return /^https?:/.test(url) ? url : `http://${url}`;
 }
 
 const tabs = ["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"] as const;

@@ -2,8 +2,9 @@ import { useQuery } from "@apollo/client/react";
 import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Trash2 } from "lucide-react";
 import { useState } from "react";
-import { ask, change, Problem } from "../api/client";
-import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, WorkflowDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
+import { change } from "../api/client";
+import { useNews } from "../api/news";
+import { BackupCreateDocument, BackupDeleteDocument, BackupLockDocument, BackupRestoreDocument, BackupScheduleDocument, BackupsDocument, StorageDocument, TcpProxyCreateDocument, TcpProxyDeleteDocument, VolumeCreateDocument, VolumeInstanceUpdateDocument, VolumeUpdateDocument, type StorageQuery, type VolumeInstanceBackupScheduleKind } from "../gql";
 import { Act, Asking, Button, Command, Confirm, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { Ago, megabytes, Until } from "../ui/time";
@@ -11,24 +12,16 @@ import { tell } from "../ui/toast";
 import { useProject } from "./environment";
 import { DeleteVolume } from "./idle-volume";
 import { useInstance } from "./service";
+import { useWork, WorkProgress } from "./volume-work";
 
 type Instance = StorageQuery["environment"]["volumeInstances"]["edges"][number]["node"];
 
-/** Waits for work that the server has taken on. */
-async function over(workflow: string | null | undefined): Promise<void> {
-  while (workflow) {
-    const { workflowStatus } = await ask(WorkflowDocument, { id: workflow });
-    if (workflowStatus.status === "Error") throw new Problem(workflowStatus.error ?? "The server could not finish this", "");
-    if (workflowStatus.status !== "Running") return;
-    await new Promise((next) => setTimeout(next, 500));
-  }
-}
-
 export function Storage() {
   const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanWrite } = useProject();
+  const { viewerCanWrite, workspaceId } = useProject();
   const { serviceName } = useInstance();
   const { data, error, refetch } = useQuery(StorageDocument, { variables: { projectId: project, environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
+  useNews(workspaceId, refetch);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const all = data.environment.volumeInstances.edges.map((edge) => edge.node).filter((one) => !one.isPendingDeletion);
   const volumes = all.filter((one) => one.serviceId === service);
@@ -144,11 +137,15 @@ function NewVolume({ project, env, service }: { project: string; env: string; se
 const kinds = { DAILY: "Daily", WEEKLY: "Weekly", MONTHLY: "Monthly" } as const satisfies Record<VolumeInstanceBackupScheduleKind, string>;
 
 function Volume({ of, env }: { of: Instance; env: string }) {
-  const { viewerCanWrite } = useProject();
+  const { viewerCanWrite, workspaceId } = useProject();
   const asked = useQuery(BackupsDocument, { variables: { volumeInstanceId: of.id }, fetchPolicy: "cache-and-network" });
+  useNews(workspaceId, asked.refetch);
   const backups = asked.data?.volumeInstanceBackupList ?? [];
   const [wanted, setWanted] = useState<VolumeInstanceBackupScheduleKind[] | null>(null);
   const scheduled = wanted ?? asked.data?.volumeInstanceBackupScheduleList.map((one) => one.kind) ?? [];
+  const instance = useInstance();
+  const [work, begin] = useWork(of.id);
+  const running = instance.activeDeployments.flatMap((one) => one.instances).filter((one) => one.status === "RUNNING").length;
   const [restoring, setRestoring] = useState<string | null>(null);
   const [deleting, setDeleting] = useState<(typeof backups)[number] | null>(null);
   return (
@@ -185,21 +182,15 @@ function Volume({ of, env }: { of: Instance; env: string }) {
                 {kinds[kind]}
               </label>
             ))}
-            <Act
-              size="small"
-              act={async () => {
-                await over((await change(BackupCreateDocument, { instance: of.id })).volumeInstanceBackupCreate.workflowId);
-                await asked.refetch();
-              }}
-              done="The backup is made"
-            >
+            <Act size="small" disabled={work !== null} act={async () => begin("backup", (await change(BackupCreateDocument, { instance: of.id })).volumeInstanceBackupCreate.workflowId)}>
               Back up now
             </Act>
           </span>
         )}
       </div>
+      {work ? <WorkProgress {...work} running={running} size={of.currentSizeMB} /> : of.state === "RESTORING" && <WorkProgress kind="restore" running={running} size={of.currentSizeMB} />}
       {asked.error && !asked.data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {asked.data && backups.length === 0 && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.</p>}
+      {asked.data && backups.length === 0 && !work && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.</p>}
       {backups.length > 0 && (
         <ul className="sheet list" aria-label="Backups">
           {backups.map((backup) => (
@@ -244,8 +235,7 @@ function Volume({ of, env }: { of: Instance; env: string }) {
         verb="Restore"
         keep="Keep the files"
         name={of.volume.name}
-        act={async () => over((await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId)}
-        done="The backup is restored"
+        act={async () => begin("restore", (await change(BackupRestoreDocument, { instance: of.id, backup: restoring! })).volumeInstanceBackupRestore.workflowId)}
         open={restoring !== null}
         onClose={() => setRestoring(null)}
       />
@@ -255,7 +245,7 @@ function Volume({ of, env }: { of: Instance; env: string }) {
         verb="Delete the backup"
         name={deleting?.name ?? of.volume.name}
         act={async () => {
-          await over((await change(BackupDeleteDocument, { instance: of.id, backup: deleting!.id })).volumeInstanceBackupDelete.workflowId);
+          await change(BackupDeleteDocument, { instance: of.id, backup: deleting!.id });
           await asked.refetch();
         }}
         done="The backup is deleted"

@@ -5,6 +5,7 @@ import { flow, type GraphEdge, type GraphNode, type InputField, type Workflow } 
 import { Act, Button, Command, ConfirmByName, ErrorBox, Field } from "../ui/basic";
 import { ANY_NAME, fits, portsOf, titleOf, type Models } from "../ui/flow-graph";
 import { useAsked } from "../ui/use-asked";
+import { isPlace, PlaceValue } from "./workflow-place";
 
 interface Props {
   workflow: Workflow;
@@ -53,6 +54,7 @@ export function Inspector({ workflow, node, models, onChange, onRemove, onClose,
         {fields?.map((field) => {
           const edge = workflow.edges.find((one) => one.target === node.id && one.targetHandle === `in:${field.name}`);
           const source = edge && workflow.nodes.find((one) => one.id === edge.source);
+          const given = { field, value: inputs[field.name], onValue: (value: unknown) => onChange(node.id, { inputs: { [field.name]: value } }, { inputs: { [field.name]: inputs[field.name] ?? null } }) };
           return (
             <div key={field.name}>
               {edge && source ? (
@@ -64,8 +66,10 @@ export function Inspector({ workflow, node, models, onChange, onRemove, onClose,
                     </Button>
                   </span>
                 </Field>
+              ) : isPlace(field) ? (
+                <PlaceValue {...given} environment={inputs.environment_id} typed={<Value {...given} />} />
               ) : (
-                <Value field={field} value={inputs[field.name]} onValue={(value) => onChange(node.id, { inputs: { [field.name]: value } }, { inputs: { [field.name]: inputs[field.name] ?? null } })} />
+                <Value {...given} />
               )}
             </div>
           );

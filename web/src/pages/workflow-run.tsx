@@ -3,11 +3,12 @@ import { Background, Controls, ReactFlow, ReactFlowProvider } from "@xyflow/reac
 import { useMemo, useState } from "react";
 import { flow, type Workflow } from "../api/flow";
 import type { NodeRunShape, RunShape } from "../rest";
-import { Asking, Button, CopyButton, ErrorBox } from "../ui/basic";
+import { CopyButton, ErrorBox } from "../ui/basic";
 import { drawn, stepTypes, titleOf, type Models } from "../ui/flow-graph";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration, Elapsed } from "../ui/time";
 import { useAsked } from "../ui/use-asked";
+import { StopRun } from "./stop-run";
 import { useModels } from "./workflow";
 import { WorkflowFrame } from "./workflow-frame";
 
@@ -18,7 +19,7 @@ export function WorkflowRun() {
   const { data: run, error, again } = useAsked(() => flow.run(runId), runId, (now) => (now && isOver(now.status) ? null : 400));
   const { models } = useModels();
   return (
-    <WorkflowFrame id={id} workflow={workflow.data} tools={run && !isOver(run.status) && <Stop act={() => flow.cancel(runId).then(again)} />}>
+    <WorkflowFrame id={id} workflow={workflow.data} tools={run && !isOver(run.status) && <StopRun act={() => flow.cancel(runId).then(again)} />}>
       {run && models && workflow.data ? (
         <main className="stage">
           <h1 className="hidden">A run of {workflow.data.name}</h1>
@@ -30,23 +31,6 @@ export function WorkflowRun() {
         <main className="main narrow">{(error ?? workflow.error) !== undefined && <ErrorBox error={error ?? workflow.error} retry={() => void again()} />}</main>
       )}
     </WorkflowFrame>
-  );
-}
-
-function Stop({ act }: { act: () => Promise<unknown> }) {
-  return (
-    <Asking
-      title="Stop this run?"
-      what="What it has done stays done, and what it is at is given up. A stopped run does not go on."
-      verb="Stop it"
-      keep="Let it run"
-      act={act}
-      trigger={(ask) => (
-        <Button size="small" kind="danger" onClick={ask}>
-          Stop the run
-        </Button>
-      )}
-    />
   );
 }
 

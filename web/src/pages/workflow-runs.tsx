@@ -1,15 +1,24 @@
 import { Link, useParams } from "@tanstack/react-router";
+import { useEffect, useState } from "react";
 import { flow } from "../api/flow";
-import { Empty, ErrorBox } from "../ui/basic";
+import { Button, Empty, ErrorBox } from "../ui/basic";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration } from "../ui/time";
 import { useAsked } from "../ui/use-asked";
+import { StopRun } from "./stop-run";
 import { WorkflowFrame } from "./workflow-frame";
+
+/** As many as the API gives at once. */
+const MOST = 100;
 
 export function WorkflowRuns() {
   const { workflow: id } = useParams({ from: "/flow/$workflow/runs" });
   const workflow = useAsked(() => flow.workflow(id), id);
-  const { data, error, again } = useAsked(() => flow.runs(id), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  const [limit, setLimit] = useState(20);
+  const { data, error, again } = useAsked(() => flow.runs(id, limit), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  useEffect(() => {
+    if (limit > 20) void again();
+  }, [limit, again]);
   return (
     <WorkflowFrame id={id} workflow={workflow.data}>
       <main className="main narrow">
@@ -36,9 +45,19 @@ export function WorkflowRuns() {
                     <Ago at={run.createdAt} />
                   </span>
                 </Link>
+                {!isOver(run.status) && (
+                  <span style={{ paddingRight: 16 }}>
+                    <StopRun act={() => flow.cancel(run.id).then(again)} />
+                  </span>
+                )}
               </li>
             ))}
           </ul>
+        )}
+        {data?.nextCursor && limit < MOST && (
+          <span style={{ marginTop: 16 }}>
+            <Button onClick={() => setLimit(MOST)}>Older runs</Button>
+          </span>
         )}
       </main>
     </WorkflowFrame>

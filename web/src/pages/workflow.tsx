@@ -1,12 +1,14 @@
-import { useNavigate, useParams } from "@tanstack/react-router";
+import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { Background, Controls, ReactFlow, ReactFlowProvider, useEdgesState, useNodesState, useReactFlow, type Connection, type Edge } from "@xyflow/react";
 import { Play, Undo2 } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { flow, type GraphEdge, type Workflow } from "../api/flow";
 import { Act, Button, Dialog, ErrorBox, Field } from "../ui/basic";
 import { ANY_NAME, drawn, fits, portsOf, stepTypes, type Models, type StepNode } from "../ui/flow-graph";
+import { isOver, RunState } from "../ui/run-state";
 import { tell } from "../ui/toast";
 import { useAsked } from "../ui/use-asked";
+import { StopRun } from "./stop-run";
 import { Inspector, WorkflowSettings } from "./workflow-inspector";
 import { NodePalette } from "./workflow-palette";
 import { useUndo } from "./workflow-undo";
@@ -135,7 +137,8 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
       id={id}
       workflow={workflow}
       tools={
-        <span className="row">
+        <span className="row wrap">
+          <UnderWay id={id} />
           <Button size="small" disabled={undo.depth === 0} onClick={() => run(undo.pop)} title="Ctrl Z">
             <Undo2 size={14} /> Undo
           </Button>
@@ -190,6 +193,28 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
         )}
       </main>
     </WorkflowFrame>
+  );
+}
+
+/** What the workflow is at while it is drawn. */
+function UnderWay({ id }: { id: string }) {
+  const { data, again } = useAsked(() => flow.runs(id), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  const [run, ...others] = data?.items.filter((one) => !isOver(one.status)) ?? [];
+  if (!run) return null;
+  if (others.length > 0) {
+    return (
+      <Link to="/flow/$workflow/runs" params={{ workflow: id }} className="small">
+        {others.length + 1} runs under way
+      </Link>
+    );
+  }
+  return (
+    <>
+      <Link to="/flow/$workflow/runs/$run" params={{ workflow: id, run: run.id }} className="small" aria-label="The run that is under way">
+        <RunState status={run.status} />
+      </Link>
+      <StopRun act={() => flow.cancel(run.id).then(again)} />
+    </>
   );
 }
 

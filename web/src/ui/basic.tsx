@@ -1,6 +1,7 @@
 import { Check, Copy, X } from "lucide-react";
 import { useCallback, useEffect, useId, useState, type ButtonHTMLAttributes, type ReactNode } from "react";
 import { problemOf } from "../api/client";
+import { Elapsed } from "./time";
 import { tell } from "./toast";
 
 type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & { kind?: "primary" | "danger" | "plain"; size?: "small"; busy?: boolean };
@@ -13,25 +14,40 @@ export function Button({ kind, size, busy, disabled, children, type = "button", 
   );
 }
 
+/** What takes longer says for how long it has been going on. */
+const LONG = 2000;
+
 /** A button that does something on the server, and says when that did not work. */
-export function Act({ act, done, ...rest }: ButtonProps & { act: () => Promise<unknown>; done?: string }) {
+export function Act({ act, done, children, ...rest }: ButtonProps & { act: () => Promise<unknown>; done?: string }) {
   const [busy, setBusy] = useState(false);
+  const [since, setSince] = useState<string | null>(null);
   return (
     <Button
       {...rest}
       busy={busy}
       onClick={async () => {
         setBusy(true);
+        const begun = new Date().toISOString();
+        const timer = setTimeout(() => setSince(begun), LONG);
         try {
           await act();
           if (done) tell(done);
         } catch (error) {
           tell.problem(error);
         } finally {
+          clearTimeout(timer);
+          setSince(null);
           setBusy(false);
         }
       }}
-    />
+    >
+      {children}
+      {since && (
+        <span aria-hidden>
+          <Elapsed since={since} />
+        </span>
+      )}
+    </Button>
   );
 }
 

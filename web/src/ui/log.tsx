@@ -1,4 +1,4 @@
-import { ArrowDownToLine, Clock, Download, Pause, Play } from "lucide-react";
+import { ArrowDownToLine, ChevronDown, ChevronRight, Clock, Download, ListCollapse, Pause, Play } from "lucide-react";
 import { memo, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
 import { flushSync } from "react-dom";
 import type { LogLineFragment } from "../gql";
@@ -19,7 +19,8 @@ const SEARCHES = 50;
 export const momentOf = (at: number) => new Date(at).toISOString().replace("Z", "000000Z");
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-const suggestions = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
+const ofLines = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
+const ofRequests = ["@httpStatus:500..599", "@httpStatus:400..499", "@method:POST", "@path:/", "@totalDuration:>500"];
 
 export interface LogProps {
   source: LogSource;
@@ -33,15 +34,29 @@ export interface LogProps {
 
 export function Log({ source, filter = "", onFilter, names, empty, tools }: LogProps) {
   const [paused, setPaused] = useState(false);
-  const lines = useLog(source, filter, paused);
+  const [folded, setFolded] = useState(() => localStorage.getItem("log-folds") !== "off");
+  const lines = useLog(source, filter, paused, folded);
   return (
     <section className="log" aria-label="Log">
       <div className="log-tools">
-        {onFilter && <Filter value={filter} onChange={onFilter} names={names} />}
+        {onFilter && <Filter value={filter} onChange={onFilter} names={names} suggestions={"requests" in source ? ofRequests : ofLines} />}
         {tools}
         <Moment />
         <span className="grow" />
         <LiveState state={lines.state} paused={paused} count={lines.all.length} />
+        <Button
+          size="small"
+          kind="plain"
+          aria-pressed={folded}
+          title="Fold repeated lines and stacks"
+          onClick={() => {
+            localStorage.setItem("log-folds", folded ? "off" : "on");
+            setFolded(!folded);
+          }}
+        >
+          <ListCollapse size={14} />
+          <span className="hidden">Fold repeated lines and stacks</span>
+        </Button>
         <Button size="small" kind="plain" aria-pressed={paused} onClick={() => setPaused(!paused)} title={paused ? "Go on" : "Hold still"}>
           {paused ? <Play size={14} /> : <Pause size={14} />}
           <span className="hidden">{paused ? "Go on" : "Hold still"}</span>
@@ -92,7 +107,7 @@ function Moment() {
   );
 }
 
-function Filter({ value, onChange, names = {} }: { value: string; onChange: (filter: string) => void; names?: Record<string, string> }) {
+function Filter({ value, onChange, names = {}, suggestions }: { value: string; onChange: (filter: string) => void; names?: Record<string, string>; suggestions: string[] }) {
   const [text, set] = useState(value);
   const id = useId();
   useEffect(() => set(value), [value]);
@@ -126,14 +141,15 @@ function placeOf(moment: string, lines: LogLineFragment[]): number {
 }
 
 function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>; empty: string }) {
-  const { all: lines, version, added, older } = of;
+  const { all: lines, version, added, folds, older } = of;
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const following = useRef(true);
   const [seen, see] = useState({ first: 0, rows: 60 });
   const marked = useMarked();
-  const count = lines.length;
-  const some = count > 0;
+  const count = folds.rows;
+  const some = lines.length > 0;
+  const [turned, turn] = useState(0);
 
   const follow = useCallback((now: boolean) => {
     following.current = now;
@@ -172,7 +188,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
     }
     // What was before the eyes stays there when lines are put above it.
     if (more > 0 && !following.current) {
-      element.scrollTop += more * HEIGHT;
+      element.scrollTop += folds.rowOf(more) * HEIGHT;
       look();
     }
     if (search.current.for !== marked) search.current = { for: marked, found: marked === "", asked: 0 };
@@ -180,8 +196,12 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
     if (!search.current.found) {
       const at = placeOf(marked, lines);
       if (at >= 0) {
+        if (folds.reveal(at)) {
+          turn((n) => n + 1);
+          return;
+        }
         search.current.found = true;
-        const top = at * HEIGHT;
+        const top = folds.rowOf(at) * HEIGHT;
         if (following.current || top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) {
           follow(false);
           element.scrollTop = top - element.clientHeight / 2;
@@ -192,11 +212,23 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
       if (marked < lines[0].timestamp && search.current.asked < SEARCHES) void older().then((more) => (search.current.asked += Number(more)));
     }
     if (following.current) element.scrollTop = element.scrollHeight;
-  }, [version, lines, added, marked, older, follow, look]);
+  }, [version, turned, lines, added, folds, marked, older, follow, look]);
+
+  const fold = useCallback(
+    (from: number) => {
+      folds.toggle(from);
+      // What was opened stays before the eyes.
+      follow(false);
+      look();
+      turn((n) => n + 1);
+    },
+    [folds, follow, look],
+  );
 
   if (!some) return <div className="empty quiet">{empty}</div>;
   const first = follows ? Math.max(0, count - seen.rows) : seen.first;
   const from = Math.max(0, first - AROUND);
+  const drawn = Array.from({ length: Math.max(0, Math.min(count, first + seen.rows + AROUND) - from) }, (_, row) => folds.lineAt(from + row));
   return (
     <div style={{ position: "relative", flex: 1, minHeight: 0, display: "flex" }}>
       <div
@@ -217,10 +249,23 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
         }}
       >
         <div style={{ height: count * HEIGHT, position: "relative" }}>
-          {lines.slice(from, first + seen.rows + AROUND).map((line, at) => (
-            // Lines keep their place on the page when others are put above them.
-            <Row key={from + at - added} line={line} top={(from + at) * HEIGHT} names={names} marked={line.timestamp === marked} />
-          ))}
+          {drawn.map((at, row) => {
+            const behind = folds.behind(at);
+            return (
+              // Lines keep their place on the page when others are put above them.
+              <Row
+                key={folds.first + at}
+                line={lines[at]}
+                top={(from + row) * HEIGHT}
+                names={names}
+                marked={lines[at].timestamp === marked}
+                behind={behind?.from}
+                many={behind && `${behind.many.toLocaleString()} ${behind.isSame ? "times" : "lines"} more`}
+                open={behind && !folds.isClosed(behind)}
+                onFold={fold}
+              />
+            );
+          })}
         </div>
       </div>
       {!follows && (
@@ -239,7 +284,19 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
   );
 }
 
-const Row = memo(function Row({ line, top, names, marked }: { line: LogLineFragment; top: number; names?: Record<string, string>; marked: boolean }) {
+interface RowProps {
+  line: LogLineFragment;
+  top: number;
+  names?: Record<string, string>;
+  marked: boolean;
+  /** What is folded behind it: its number, and in words how much. */
+  behind?: number;
+  many?: string;
+  open?: boolean;
+  onFold: (from: number) => void;
+}
+
+const Row = memo(function Row({ line, top, names, marked, behind, many, open, onFold }: RowProps) {
   const service = line.tags?.serviceId;
   const at = new Date(line.timestamp);
   return (
@@ -250,6 +307,12 @@ const Row = memo(function Row({ line, top, names, marked }: { line: LogLineFragm
         </a>
       </time>
       {names && <span className="from">{(service && names[service]) ?? ""}</span>}
+      {behind !== undefined && (
+        <button type="button" className="fold" aria-expanded={open} onClick={() => onFold(behind)}>
+          {open ? <ChevronDown size={12} /> : <ChevronRight size={12} />}
+          {many}
+        </button>
+      )}
       <span className="text">{ansi(line.message)}</span>
     </div>
   );

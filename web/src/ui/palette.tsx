@@ -1,16 +1,34 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { useCallback, useEffect, useState } from "react";
+import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
-import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, DeploymentRollbackDocument, DeploymentsDocument, ProjectDocument, ProjectsDocument, ServiceDocument } from "../gql";
+import {
+  CanvasDocument,
+  CommitStagedDocument,
+  DeploymentCancelDocument,
+  DeploymentRedeployDocument,
+  DeploymentRestartDocument,
+  DeploymentRollbackDocument,
+  DeploymentsDocument,
+  ExecutionCreateDocument,
+  ProjectDocument,
+  ProjectsDocument,
+  ServiceDocument,
+  TemplateDeployDocument,
+  TemplatesDocument,
+} from "../gql";
+import type { Verb } from "../pages/verbs";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
-import { isUnderWay } from "./state";
+import { addressOf, isUnderWay } from "./state";
 import { tell, undoNewest } from "./toast";
 import { useAsked } from "./use-asked";
+
+/** Their questions are not part of what every page loads. */
+const Verbs = lazy(async () => ({ default: (await import("../pages/verbs")).Verbs }));
 
 let open: (() => void) | undefined;
 
@@ -39,6 +57,7 @@ function nearest<T>(all: T[], name: (one: T) => string, text: string): T[] {
 export function Palette() {
   const [shown, setShown] = useState(false);
   const [help, setHelp] = useState(false);
+  const [verb, setVerb] = useState<Verb | null>(null);
   const show = useCallback((dialog: HTMLDialogElement | null) => {
     dialog?.showModal();
     // The browser begins at what holds everything, where nothing can be typed.
@@ -68,8 +87,13 @@ export function Palette() {
     <>
       {shown && (
         <dialog ref={show} className="palette" aria-label="Search" onClose={() => setShown(false)} onMouseDown={(event) => event.target === event.currentTarget && setShown(false)}>
-          <Choices close={() => setShown(false)} help={() => setHelp(true)} />
+          <Choices close={() => setShown(false)} help={() => setHelp(true)} begin={setVerb} />
         </dialog>
+      )}
+      {verb && (
+        <Suspense>
+          <Verbs of={verb} onClose={() => setVerb(null)} />
+        </Suspense>
       )}
       <Dialog title="Shortcuts" open={help} onClose={() => setHelp(false)}>
         <div className="section">
@@ -104,19 +128,33 @@ async function rollBack(input: { projectId?: string; environmentId: string; serv
   await change(DeploymentRollbackDocument, { id: target.id });
 }
 
-function Choices({ close, help }: { close: () => void; help: () => void }) {
+/** The newest workflows, and those of all that have what is typed in their names. */
+function useWorkflows(text: string) {
+  const [typed, setTyped] = useState("");
+  useEffect(() => {
+    const timer = setTimeout(() => setTyped(text.trim().replace(/^workflow\s+/i, "").slice(0, 100)), 150);
+    return () => clearTimeout(timer);
+  }, [text]);
+  const newest = useAsked(() => flow.workflows(), "newest workflows").data?.items ?? [];
+  const found = useAsked(async () => (typed ? (await flow.workflows(typed)).items : []), `workflows ${typed}`).data ?? [];
+  return [...newest, ...found.filter((one) => !newest.some((other) => other.id === one.id))];
+}
+
+function Choices({ close, help, begin }: { close: () => void; help: () => void; begin: (verb: Verb) => void }) {
   const viewer = useViewer();
   const workspace = useWorkspace();
   const navigate = useNavigate();
-  const { project, env, service, workflow } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; workflow?: string };
+  const { project, env, service, deployment, workflow, run } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
   const [text, setText] = useState("");
   const projects = nearest(useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
-  const workflows = nearest(useAsked(async () => (await flow.workflows()).items, "workflows").data ?? [], (one) => `workflow ${one.name}`, text);
+  const workflows = nearest(useWorkflows(text), (one) => `workflow ${one.name}`, text);
   const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
   const instance = canvas?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === service)?.node;
   const [latest, active] = [instance?.latestDeployment, instance?.activeDeployments.at(0)];
+  const address = instance && addressOf(instance);
+  const templates = useQuery(TemplatesDocument, { skip: !env || !found?.viewerCanWrite }).data?.templates.edges ?? [];
   const act = (work: () => Promise<unknown>, said: string) => () => {
     close();
     void work().then(() => tell(said), tell.problem);
@@ -124,6 +162,10 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
   const go = (to: string) => () => {
     close();
     void navigate({ to });
+  };
+  const first = (verb: Verb) => () => {
+    close();
+    begin(verb);
   };
   const copy = (what: string, text: string) => () => {
     close();
@@ -154,7 +196,23 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
             {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
             {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
             {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => rollBack({ projectId: project, environmentId: env ?? "", serviceId: service }), "Rolling back to the one before")}>Roll back to the one before</Command.Item>}
+            {found?.viewerCanDeploy && active && instance?.cronSchedule && <Command.Item onSelect={act(() => change(ExecutionCreateDocument, { input: { serviceInstanceId: instance.id } }), "It runs now")}>Run now</Command.Item>}
+            {found?.viewerCanDeploy && latest && isUnderWay(latest.status) && <Command.Item onSelect={act(() => change(DeploymentCancelDocument, { id: latest.id }), "Cancelled")}>Cancel the deployment</Command.Item>}
+            {found?.viewerCanWrite && instance && env && <Command.Item onSelect={first({ name: "scale", service: instance, env })}>Scale…</Command.Item>}
+            {found?.viewerCanDeploy && active && !active.deploymentStopped && <Command.Item onSelect={first({ name: "stop", deployment: active.id })}>Stop…</Command.Item>}
+            {found?.viewerCanDeploy && active && <Command.Item onSelect={first({ name: "remove", deployment: active.id })}>Take out of service…</Command.Item>}
+            {address && (
+              <Command.Item
+                onSelect={() => {
+                  close();
+                  window.open(address, "_blank", "noreferrer");
+                }}
+              >
+                Open the app
+              </Command.Item>
+            )}
             <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
+            {deployment && <Command.Item onSelect={copy("deployment id", deployment)}>Copy the deployment id</Command.Item>}
           </Command.Group>
         )}
         {project && env && (
@@ -163,6 +221,21 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
             <Command.Item onSelect={go(`${here}/logs`)}>All logs</Command.Item>
             <Command.Item onSelect={go(`${here}/activity`)}>Activity</Command.Item>
             <Command.Item onSelect={go(`/p/${project}/settings`)}>Project settings</Command.Item>
+            {found?.viewerCanWrite && <Command.Item onSelect={first({ name: "add", project: found, env })}>Add a service…</Command.Item>}
+            {templates.map(({ node: { id: templateId, name, category, serializedConfig } }) => (
+              <Command.Item
+                key={templateId}
+                value={`add ${category === "Storage" ? "database" : "template"} ${name}`}
+                onSelect={act(async () => {
+                  await change(TemplateDeployDocument, { input: { templateId, serializedConfig, projectId: project, environmentId: env } });
+                  await navigate({ to: here });
+                }, `${name} is being deployed`)}
+              >
+                Add {name}
+              </Command.Item>
+            ))}
+            {found?.viewerCanAdminister && <Command.Item onSelect={first({ name: "environment", project: found, env })}>New environment…</Command.Item>}
+            {found?.viewerCanWrite && (canvas?.environment.unmergedChangesCount ?? 0) > 0 && <Command.Item onSelect={act(() => change(CommitStagedDocument, { environmentId: env, message: null }), "Deploying the changes")}>Deploy the staged changes</Command.Item>}
             <Command.Item onSelect={copy("project id", project)}>Copy the project id</Command.Item>
             <Command.Item onSelect={copy("environment id", env)}>Copy the environment id</Command.Item>
             {found?.environments.edges
@@ -180,6 +253,7 @@ function Choices({ close, help }: { close: () => void; help: () => void }) {
             <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
             <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
             <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
+            {run && <Command.Item onSelect={copy("run id", run)}>Copy the run id</Command.Item>}
           </Command.Group>
         )}
         <Command.Group heading="Projects">

@@ -1,4 +1,4 @@
-import type { DeploymentStatus } from "../gql";
+import type { DeploymentStatus, ServiceCardFragment } from "../gql";
 
 export type Tone = "healthy" | "busy" | "waiting" | "failed" | "asleep" | "off";
 
@@ -28,6 +28,13 @@ export function wordOf(status: DeploymentStatus): string {
 
 export function toneOf(status: DeploymentStatus): Tone {
   return words[status][0];
+}
+
+/** Where the app answers, as the server says it. */
+export function addressOf(instance: ServiceCardFragment): string | null {
+  const url = instance.activeDeployments[0]?.url ?? instance.latestDeployment?.url;
+  if (!url) return null;
+  return /^https?:/.test(url) ? url : `http://${url}`;
 }
 
 /** Each state has a shape of its own, so that colour is never alone. */

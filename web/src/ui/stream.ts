@@ -1,10 +1,11 @@
 import { print } from "graphql";
 import { useCallback, useEffect, useRef, useState } from "react";
 import { client, Problem, problemOf, socket } from "../api/client";
-import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, type LogLineFragment } from "../gql";
+import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, RequestLogBeforeDocument, RequestLogStreamDocument, type LogLineFragment, type RequestLineFragment } from "../gql";
+import { Folds } from "./folds";
 
 /** A log; that of an environment of one service alone, or since a moment, if they are named. */
-export type LogSource = { build: string } | { app: string } | { environment: string; service?: string; since?: string };
+export type LogSource = { build: string } | { app: string } | { requests: string } | { environment: string; service?: string; since?: string };
 
 /** Lines kept in memory; older ones are dropped from the front. */
 const MOST = 1_000_000;
@@ -18,10 +19,18 @@ function within(service: string | undefined, filter: string): string | null {
   return `${/\bOR\b/.test(filter) ? `(${filter})` : filter} @service:${service}`;
 }
 
+/** A request to an app, as a line. */
+function lineOf(of: RequestLineFragment): LogLineFragment {
+  const { timestamp, deploymentId, deploymentInstanceId } = of;
+  const severity = of.httpStatus >= 500 ? "error" : of.httpStatus >= 400 ? "warn" : "info";
+  return { timestamp, message: `${of.method} ${of.path} ${of.httpStatus} ${of.totalDuration} ms ${of.srcIp}`, severity, tags: { serviceId: null, deploymentId, deploymentInstanceId }, attributes: [] };
+}
+
 function request(source: LogSource, filter: string): { query: string; variables: Record<string, unknown>; field: string } {
   const common = { filter: filter || null };
   if ("build" in source) return { query: print(BuildLogStreamDocument), variables: { ...common, deploymentId: source.build, limit: FIRST }, field: "buildLogs" };
   if ("app" in source) return { query: print(AppLogStreamDocument), variables: { ...common, deploymentId: source.app, limit: FIRST }, field: "deploymentLogs" };
+  if ("requests" in source) return { query: print(RequestLogStreamDocument), variables: { ...common, deploymentId: source.requests, beforeLimit: FIRST }, field: "httpLogs" };
   return { query: print(EnvironmentLogStreamDocument), variables: { filter: within(source.service, filter), environmentId: source.environment, beforeDate: source.since ?? null, beforeLimit: FIRST }, field: "environmentLogs" };
 }
 
@@ -31,6 +40,10 @@ async function upTo(end: string, source: LogSource, filter: string): Promise<Log
   const fetchPolicy = "no-cache";
   if ("build" in source) return (await client.query({ query: BuildLogBeforeDocument, variables: { ...of, deploymentId: source.build }, fetchPolicy })).data?.buildLogs ?? [];
   if ("app" in source) return (await client.query({ query: AppLogBeforeDocument, variables: { ...of, deploymentId: source.app }, fetchPolicy })).data?.deploymentLogs ?? [];
+  if ("requests" in source) {
+    const variables = { filter: filter || null, anchorDate: end, beforeLimit: PAGE, deploymentId: source.requests };
+    return ((await client.query({ query: RequestLogBeforeDocument, variables, fetchPolicy })).data?.httpLogs ?? []).map(lineOf);
+  }
   const variables = { filter: within(source.service, filter), environmentId: source.environment, anchorDate: end, beforeDate: source.since ?? null, beforeLimit: PAGE };
   return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
 }
@@ -50,12 +63,14 @@ export interface Lines {
   problem: Problem | null;
   /** How many lines have been put before those that came first. */
   added: number;
+  /** Which of them are drawn. */
+  folds: Folds;
   /** Asks for lines before the oldest one. False when there is none, or not now. */
   older: () => Promise<boolean>;
 }
 
 /** A log as it grows. Drawn at most once a frame, however fast lines come. */
-export function useLog(source: LogSource, filter: string, paused: boolean): Lines {
+export function useLog(source: LogSource, filter: string, paused: boolean, folded: boolean): Lines {
   const all = useRef<LogLineFragment[]>([]);
   const [version, redraw] = useState(0);
   const [state, setState] = useState<Lines["state"]>("connecting");
@@ -63,7 +78,13 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
   const hold = useRef(paused);
   hold.current = paused;
   const key = JSON.stringify(source);
-  const back = useRef({ added: 0, asking: false, whole: false });
+  const back = useRef({ added: 0, asking: false, whole: false, folds: new Folds(folded) });
+  const folding = useRef(folded);
+  folding.current = folded;
+  useEffect(() => {
+    back.current.folds.turn(folded);
+    redraw((n) => n + 1);
+  }, [folded]);
 
   const older = useCallback(async () => {
     const [into, now] = [all.current, back.current];
@@ -78,6 +99,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
       now.whole = found.length === 0;
       now.added += found.length;
       all.current = found.concat(into);
+      now.folds.prepend(all.current, found.length);
       redraw((n) => n + 1);
       return found.length > 0;
     } catch (error) {
@@ -91,7 +113,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
 
   useEffect(() => {
     all.current = [];
-    back.current = { added: 0, asking: false, whole: false };
+    back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
     redraw((n) => n + 1);
     setState("connecting");
     setProblem(null);
@@ -106,10 +128,12 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
         frame = requestAnimationFrame(flush);
         return;
       }
-      const into = all.current;
+      const [into, { folds }] = [all.current, back.current];
+      const known = into.length;
       for (const line of waiting) into.push(line);
       waiting = [];
-      if (into.length > MOST) into.splice(0, into.length - MOST);
+      folds.append(into, known);
+      if (into.length > MOST) folds.drop(into.splice(0, into.length - MOST).length);
       redraw((n) => n + 1);
     };
     const { query, variables, field } = request(JSON.parse(key) as LogSource, filter);
@@ -122,7 +146,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
       back.current.whole = false;
       setState((now) => (now === "over" ? now : "live"));
     });
-    const end = socket.subscribe<Record<string, LogLineFragment[]>>(
+    const end = socket.subscribe<Record<string, LogLineFragment[] | RequestLineFragment[]>>(
       { query, variables },
       {
         next: (message) => {
@@ -131,7 +155,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
             setProblem(told(message.errors[0]));
             return;
           }
-          let lines = message.data?.[field] ?? [];
+          let lines = (message.data?.[field] ?? []).map((line) => ("httpStatus" in line ? lineOf(line) : line));
           if (fresh && resumeAfter) lines = lines.filter((line) => line.timestamp > resumeAfter);
           else fresh = false;
           if (lines.length === 0) return;
@@ -157,5 +181,5 @@ export function useLog(source: LogSource, filter: string, paused: boolean): Line
     };
   }, [key, filter]);
 
-  return { all: all.current, version, state, problem, added: back.current.added, older };
+  return { all: all.current, version, state, problem, added: back.current.added, folds: back.current.folds, older };
 }
