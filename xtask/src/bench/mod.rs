@@ -64,8 +64,13 @@ pub(crate) fn run(root: &Path, wanted: &[&str]) -> anyhow::Result<()> {
     build(root)?;
     let target = target_dir(root);
     let scratch = Scratch::make()?;
-    for (_, part) in PARTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
-        part(root, &target, &scratch.0)?;
+    for (name, part) in PARTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.contains(name)) {
+        let folder = scratch.0.join(name);
+        std::fs::create_dir_all(&folder)?;
+        part(root, &target, &folder)?;
+        // What one part has written goes before the next one begins, whose commits would wait for the disk to take it.
+        empty(&folder);
+        anyhow::ensure!(Command::new("sync").status()?.success(), "the disk does not take what was written");
     }
     budget::settle()
 }
@@ -87,9 +92,13 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // A server that is about to end may write once more.
-        let _ = std::fs::remove_dir_all(&self.0).or_else(|_| std::fs::remove_dir_all(&self.0));
+        empty(&self.0);
     }
+}
+
+fn empty(folder: &Path) {
+    // A server that is about to end may write once more.
+    let _ = std::fs::remove_dir_all(folder).or_else(|_| std::fs::remove_dir_all(folder));
 }
 
 fn build(root: &Path) -> anyhow::Result<()> {
