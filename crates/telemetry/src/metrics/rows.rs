@@ -226,10 +226,10 @@ pub(crate) fn read(
     to: i64,
 ) -> rusqlite::Result<Vec<(MetricSource, SourceRows)>> {
     let usage = if version(connection)? < VERSION { USAGE_OF_FIRST } else { USAGE };
-    sources.into_iter().map(|(id, source)| Ok((source, read_source(connection, usage, (id, from, to))?))).collect()
+    sources.into_iter().map(|(id, source)| Ok((source, rows_of(connection, usage, (id, from, to))?))).collect()
 }
 
-fn read_source(connection: &Connection, usage: &str, range: (i64, i64, i64)) -> rusqlite::Result<SourceRows> {
+fn rows_of(connection: &Connection, usage: &str, range: (i64, i64, i64)) -> rusqlite::Result<SourceRows> {
     let mut statement = connection.prepare_cached(usage)?;
     let usage = statement.query_map(range, |row| {
         let usage = Usage {
