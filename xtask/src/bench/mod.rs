@@ -230,6 +230,10 @@ fn seed(server: &Server, from: usize, to: usize) -> anyhow::Result<()> {
 
 /// Requests a second of one question.
 fn wrk(scratch: &Path, port: u16, token: &str, query: &str) -> anyhow::Result<f64> {
+    wrk_for(SECONDS, scratch, port, token, query)
+}
+
+fn wrk_for(seconds: u32, scratch: &Path, port: u16, token: &str, query: &str) -> anyhow::Result<f64> {
     let script = scratch.join("post.lua");
     let body = serde_json::json!({"query": query}).to_string();
     std::fs::write(
@@ -238,13 +242,13 @@ fn wrk(scratch: &Path, port: u16, token: &str, query: &str) -> anyhow::Result<f6
             "wrk.method = \"POST\"\nwrk.body = {body:?}\nwrk.headers[\"Content-Type\"] = \"application/json\"\nwrk.headers[\"Authorization\"] = \"Bearer {token}\"\n"
         ),
     )?;
-    load(&script, port).with_context(|| query.to_owned())
+    load(seconds, &script, port).with_context(|| query.to_owned())
 }
 
 /// Requests a second.
-fn load(script: &Path, port: u16) -> anyhow::Result<f64> {
+fn load(seconds: u32, script: &Path, port: u16) -> anyhow::Result<f64> {
     let output = pinned(1, Path::new("wrk"))
-        .args(["-t1", "-c32", &format!("-d{SECONDS}s"), "-s"])
+        .args(["-t1", "-c32", &format!("-d{seconds}s"), "-s"])
         .arg(script)
         .arg(format!("http://127.0.0.1:{port}/graphql/v2"))
         .output()
@@ -328,7 +332,7 @@ fn fresh_pages(scratch: &Path, server: &Server) -> anyhow::Result<f64> {
     )?;
     let mut rounds = vec![];
     for _ in 0..ROUNDS {
-        rounds.push(load(&script, server.api)?);
+        rounds.push(load(SECONDS, &script, server.api)?);
     }
     Ok(median(rounds))
 }
