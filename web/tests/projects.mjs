@@ -68,7 +68,7 @@ await step("one goes from one environment to the other", async () => {
   }
 });
 
-await step("the palette scales, stops and starts a service, adds a database and makes an environment", async () => {
+await step("the palette scales, stops and starts a service, makes an environment and adds a database", async () => {
   const choose = async (typed, name) => {
     await page.keyboard.press("Control+k");
     await page.locator("[cmdk-input]:focus").waitFor();
@@ -88,14 +88,14 @@ await step("the palette scales, stops and starts a service, adds a database and 
   await page.locator(".panel-head").getByText("Stopped").waitFor(soon);
   await choose("restart", "Restart");
   await page.locator(".panel-head").getByText("Live").waitFor(soon);
-  await choose("add redis", "Add Redis");
-  await page.waitForURL(`${api}/p/${project}/${production}`);
-  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
   await choose("new environment", "New environment…");
   await dialog.getByLabel("Name").fill("by-palette");
   await dialog.getByLabel("Start from").selectOption({ label: "Nothing" });
   await dialog.getByRole("button", { name: "Make it" }).click();
   await page.getByRole("button", { name: "Environment by-palette" }).waitFor();
+  await page.getByText("This environment is empty").waitFor();
+  await choose("add redis", "Add Redis");
+  await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
 });
 
 await step("what happens elsewhere is heard of, without asking again and again", async () => {

@@ -210,7 +210,7 @@ function UnderWay({ id }: { id: string }) {
   }
   return (
     <>
-      <Link to="/flow/$workflow/runs/$run" params={{ workflow: id, run: run.id }} className="small" aria-label="The run that is under way">
+      <Link to="/flow/$workflow/runs/$run" params={{ workflow: id, run: run.id }} className="small" title="The run that is under way">
         <RunState status={run.status} />
       </Link>
       <StopRun act={() => flow.cancel(run.id).then(again)} />
