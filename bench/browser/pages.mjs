@@ -227,6 +227,7 @@ async function scores(cookies) {
     judged("Lighthouse: performance", speed);
     judged("Lighthouse: accessibility", access);
     say(`Lighthouse: ${what}`, `speed ${speed}, accessibility ${access}`, "95 each");
+    if (speed < 95) for (const { id } of categories.performance.auditRefs.filter((one) => one.weight > 0)) say("", `${id} ${result.lhr.audits[id].displayValue}`);
     for (const audit of Object.values(result.lhr.audits)) if (access < 100 && audit.score === 0 && categories.accessibility.auditRefs.some((one) => one.id === audit.id && one.weight > 0)) say("", audit.id);
   };
   try {
