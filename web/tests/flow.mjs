@@ -255,6 +255,7 @@ await step("the palette finds a workflow by its name, however many are newer", a
   const newest = (url) => url.pathname === "/api/v1/workflows" && !url.searchParams.has("search");
   await page.route(newest, (route) => route.continue({ url: route.request().url().replace("limit=50", "limit=1") }));
   await page.goto(`${api}/account`);
+  await page.getByRole("heading").first().waitFor();
   await page.keyboard.press("Control+k");
   await page.locator("[cmdk-input]:focus").waitFor();
   await page.getByRole("option", { name: "Newer than all" }).waitFor();
