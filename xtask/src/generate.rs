@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::cargo::cargo;
 use crate::coverage;
 
 /// What `orrery surface NAME` prints, one file each.
@@ -16,7 +17,7 @@ const CONTRACT: &str = "crates/api/tests/data/railway-schema.graphql";
 
 /// Writes the files, or with `check` only compares them.
 pub(crate) fn run(root: &Path, check: bool) -> anyhow::Result<()> {
-    let built = Command::new(env!("CARGO")).args(["build", "--quiet", "--package", "orrery"]).current_dir(root).status()?;
+    let built = cargo().args(["build", "--quiet", "--package", "orrery"]).current_dir(root).status()?;
     ensure!(built.success(), "`orrery` does not build");
     let program = program(root)?;
     let mut stale = vec![];

@@ -1,6 +1,7 @@
 //! Chores of the repository: `cargo xtask tidy | generate [--check] | railway-cli | bench`.
 
 mod bench;
+mod cargo;
 mod coverage;
 mod generate;
 mod railway_cli;

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use crate::cargo::cargo;
+
 /// The release that the wire contract was recorded from (`contracts/railway-cli.md`).
 const VERSION: &str = "5.71.0";
 
@@ -20,7 +22,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     // More than a gigabyte that nobody needs again.
     let work = cache.join("railway-target");
     if !is_wanted(&program) {
-        let status = Command::new(env!("CARGO"))
+        let status = cargo()
             .args(["install", "railwayapp", "--version", VERSION, "--locked", "--debug", "--force", "--root"])
             .arg(&root)
             .env("CARGO_TARGET_DIR", &work)

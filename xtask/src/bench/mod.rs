@@ -18,6 +18,8 @@ use anyhow::{Context, bail};
 use budget::Budget::{Least, Most};
 use budget::judged;
 
+use crate::cargo::cargo;
+
 const SECONDS: u32 = 4;
 const ROUNDS: usize = 3;
 const SINGLE: &str = "query { me { id name email } }";
@@ -103,7 +105,7 @@ fn empty(folder: &Path) {
 
 fn build(root: &Path) -> anyhow::Result<()> {
     let arguments = ["build", "--release", "--workspace", "--bins", "--examples"];
-    let status = Command::new(env!("CARGO")).args(arguments).current_dir(root).status()?;
+    let status = cargo().args(arguments).current_dir(root).status()?;
     anyhow::ensure!(status.success(), "cargo {arguments:?} failed");
     for peer in ["bench/browser", "bench/mercurius", "bench/rate-limiter-flexible"] {
         let folder = root.join(peer);
