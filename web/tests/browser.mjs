@@ -169,6 +169,22 @@ export async function drop(page, target, folder) {
   await client.detach();
 }
 
+/** Holds back what the page asks under this name, until what it returns is called: what is shown meanwhile can be looked at, however fast the server is. */
+export async function hold(page, operation) {
+  let goOn = () => {};
+  const looked = new Promise((done) => (goOn = done));
+  const wait = async (route) => {
+    if (!route.request().postData()?.includes(`"operationName":"${operation}"`)) return route.fallback();
+    await looked;
+    await route.continue().catch(() => {});
+  };
+  await page.route("**/graphql/v2", wait);
+  return async () => {
+    goOn();
+    await page.unroute("**/graphql/v2", wait);
+  };
+}
+
 /** Asks the public API with the page's own session. */
 export const asked = (page, query) =>
   page.evaluate((text) => fetch("/graphql/v2", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ query: text }) }).then((answer) => answer.json()), query);

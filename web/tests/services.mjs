@@ -1,6 +1,6 @@
 // A database, references to it, containers, triggers and volumes in the dashboard. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, pictures, reads, signIn, story, tidy } from "./browser.mjs";
+import { api, asked, drop, hold, pictures, reads, signIn, story, tidy } from "./browser.mjs";
 
 const { app, browser, end, login, owner, page, panel, shots, soon, step } = await story();
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
@@ -78,12 +78,7 @@ await step("its volume is backed up", async () => {
   await tab("Storage");
   const volume = panel.getByRole("region", { name: /^Volume/ });
   // Nobody is told how far it is before the page has been looked at, and loaded again.
-  let goOn = () => {};
-  const looked = new Promise((done) => (goOn = done));
-  await page.route("**/graphql/v2", async (route) => {
-    if (route.request().postData()?.includes('"operationName":"Workflow"')) await looked;
-    await route.continue().catch(() => {});
-  });
+  let goOn = await hold(page, "Workflow");
   const progress = volume.getByRole("region", { name: "Backup under way" });
   await volume.getByRole("button", { name: "Back up now" }).click();
   await progress.getByText(/^for [1-9]\d* s$|^for \d+\.\d s$/).waitFor();
@@ -92,10 +87,9 @@ await step("its volume is backed up", async () => {
   await tidy(page, "a backup under way");
   await page.reload();
   await progress.waitFor();
-  goOn();
+  await goOn();
   await page.getByText("The backup is made").waitFor(soon);
   await progress.waitFor({ state: "detached" });
-  await page.unroute("**/graphql/v2");
   await volume.getByRole("list", { name: "Backups" }).getByRole("listitem").first().waitFor(soon);
   const kept = page.waitForResponse((answer) => answer.request().postData()?.includes("mutation"));
   await Promise.all([kept, volume.getByLabel("Daily").check()]);
@@ -109,8 +103,11 @@ await step("its volume is backed up", async () => {
   const restore = page.getByRole("dialog", { name: "Restore this backup?" });
   assert.ok(await restore.getByRole("button", { name: "Restore" }).isDisabled(), "files are replaced without the volume's name");
   await restore.getByLabel(`Type ${name} to confirm`).fill(name);
-  await Promise.all([volume.getByRole("region", { name: "Restore under way" }).waitFor({ state: "attached" }), restore.getByRole("button", { name: "Restore" }).click()]);
+  goOn = await hold(page, "Workflow");
+  await restore.getByRole("button", { name: "Restore" }).click();
   await restore.waitFor({ state: "detached" });
+  await volume.getByRole("region", { name: "Restore under way" }).waitFor();
+  await goOn();
   await page.getByText("The backup is restored").waitFor(soon);
   await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
   await page.getByRole("menuitem", { name: "Delete" }).click();
