@@ -8,7 +8,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, Principal};
-use crate::{Error, OpCtx, app, deployment, environment, secret, template, variable};
+use crate::{Error, OpCtx, app, deployment, secret, template, variable};
 
 /// What a new project is to be.
 #[derive(Clone, Debug, Default)]
@@ -148,15 +148,8 @@ pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), E
     }
     opened.row.deleted_at = Some(ctx.now);
     opened.row.updated_at = ctx.now;
-    let (mut changes, woken) = removals(ctx, &opened).await?;
-    changes.push(Change::ProjectUpdate(opened.row.clone()));
-    changes.push(ctx.activity(opened.tenant, Some(id), "project_schedule_delete", id, json!({"name": opened.row.name})));
-    ctx.commit(opened.tenant, changes).await?;
-    for instance in woken {
-        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
-    }
-    ctx.ops.signals.ring();
-    Ok(())
+    let with = removals(ctx, &opened).await?;
+    put(ctx, &opened, "project_schedule_delete", with).await
 }
 
 /// Takes back that a project is deleted, as long as it is not purged. What went out of service with it is deployed again, but where
@@ -168,12 +161,19 @@ pub async fn project_schedule_delete_cancel(ctx: &OpCtx, id: ProjectId) -> Resul
     let mut opened = project_for(ctx, id, Permission::Administer).await?;
     let Some(since) = opened.row.deleted_at.take() else { return Ok(()) };
     opened.row.updated_at = ctx.now;
-    let (mut changes, woken) = returns(ctx, &opened, since).await?;
-    changes.push(Change::ProjectUpdate(opened.row.clone()));
-    changes.push(ctx.activity(opened.tenant, Some(id), "project_schedule_delete_cancel", id, json!({"name": opened.row.name})));
-    ctx.commit(opened.tenant, changes).await?;
+    let with = returns(ctx, &opened, since).await?;
+    put(ctx, &opened, "project_schedule_delete_cancel", with).await
+}
+
+/// Writes the project with what goes along, and wakes these instances.
+async fn put(ctx: &OpCtx, project: &Opened<Project>, verb: &str, with: (Vec<Change>, Vec<InstanceId>)) -> Result<(), Error> {
+    let (mut changes, woken) = with;
+    let (tenant, row) = (project.tenant, &project.row);
+    changes.push(Change::ProjectUpdate(row.clone()));
+    changes.push(ctx.activity(tenant, Some(row.id), verb, row.id, json!({"name": row.name})));
+    ctx.commit(tenant, changes).await?;
     for instance in woken {
-        ctx.ops.signals.wake(opened.tenant.workspace(), instance);
+        ctx.ops.signals.wake(tenant.workspace(), instance);
     }
     ctx.ops.signals.ring();
     Ok(())
@@ -221,22 +221,29 @@ async fn removals(ctx: &OpCtx, project: &Opened<Project>) -> Result<(Vec<Change>
 
 /// What deploys again what the deletion of a project took out of service, and the instances to wake once that is committed.
 async fn returns(ctx: &OpCtx, project: &Opened<Project>, since: Timestamp) -> Result<(Vec<Change>, Vec<InstanceId>), Error> {
-    let instances = instances_of(ctx, project).await?;
+    let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
+    let instances = instances_in(ctx, project, &environments).await?;
     let ids: Vec<_> = instances.iter().map(|instance| instance.id).collect();
-    let services = ctx.ops.store.services_of(project.tenant, &[project.row.id]).await?;
     let newest = ctx.ops.store.deployments_latest(project.tenant, &ids).await?;
     let (mut changes, mut woken) = (vec![], vec![]);
-    for of in newest.iter().filter(|of| went_with_project(of, since)) {
-        let instance = instances.iter().find(|instance| instance.id == of.instance_id);
-        let service = services.iter().find(|service| service.id == of.service_id);
-        let (Some(instance), Some(service)) = (instance, service) else { continue };
-        let place = environment::environment_get(ctx, of.environment_id).await?;
-        if place.row.is_protected {
+    for environment in environments.into_iter().filter(|environment| !environment.is_protected) {
+        let gone = newest.iter().filter(|of| of.environment_id == environment.id && went_with_project(of, since));
+        let gone: Vec<_> = gone.collect();
+        if gone.is_empty() {
             continue;
         }
-        let variables = variable::frozen(ctx, &place, &service.name).await?;
-        changes.extend(deployment::repetition(ctx, &place.row, instance, of, variables));
-        woken.push(instance.id);
+        let place = project.with(environment);
+        let surroundings = variable::Surroundings::load(ctx, &place).await?;
+        let rows = ctx.ops.store.variables(place.tenant, place.row.id).await?;
+        let scope = surroundings.scope(ctx, &rows);
+        for of in gone {
+            let instance = instances.iter().find(|instance| instance.id == of.instance_id);
+            let service = surroundings.services.iter().find(|service| service.id == of.service_id);
+            let (Some(instance), Some(service)) = (instance, service) else { continue };
+            let variables = variable::render_frozen(&scope, &service.name);
+            changes.extend(deployment::repetition(ctx, &place.row, instance, of, variables));
+            woken.push(instance.id);
+        }
     }
     Ok((changes, woken))
 }
@@ -250,6 +257,10 @@ fn went_with_project(deployment: &Deployment, since: Timestamp) -> bool {
 
 async fn instances_of(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Instance>, Error> {
     let environments = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
+    instances_in(ctx, project, &environments).await
+}
+
+async fn instances_in(ctx: &OpCtx, project: &Opened<Project>, environments: &[Environment]) -> Result<Vec<Instance>, Error> {
     let ids: Vec<_> = environments.iter().map(|environment| environment.id).collect();
     Ok(ctx.ops.store.instances_of_environments(project.tenant, &ids).await?)
 }
