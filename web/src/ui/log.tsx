@@ -109,11 +109,20 @@ function Moment() {
 
 function Filter({ value, onChange, names = {}, suggestions }: { value: string; onChange: (filter: string) => void; names?: Record<string, string>; suggestions: string[] }) {
   const [text, set] = useState(value);
+  const sent = useRef<string[]>([]);
   const id = useId();
-  useEffect(() => set(value), [value]);
+  useEffect(() => {
+    // What was typed here comes back a moment later, when more may have been typed.
+    const at = sent.current.indexOf(value);
+    if (at < 0) set(value);
+    else sent.current.splice(0, at + 1);
+  }, [value]);
   useEffect(() => {
     if (text === value) return;
-    const timer = setTimeout(() => onChange(text), 350);
+    const timer = setTimeout(() => {
+      sent.current.push(text);
+      onChange(text);
+    }, 350);
     return () => clearTimeout(timer);
   }, [text, value, onChange]);
   return (
