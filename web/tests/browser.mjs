@@ -151,6 +151,7 @@ export async function story() {
   const { ORRERY_TEST_LOGIN: login, ORRERY_TEST_LOGIN_SECOND: secondLogin, ORRERY_TEST_APP: app, ORRERY_TEST_SHOTS: shots } = process.env;
   const browser = await launch();
   const owner = await visitor(browser);
+  await owner.context.addInitScript(hear);
   const step = steps(browser, owner, shots);
   const end = async () => {
     await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
@@ -158,6 +159,24 @@ export async function story() {
   };
   return { login, secondLogin, app, shots, browser, owner, page: owner.page, panel: owner.page.getByRole("complementary"), soon: { timeout: 60_000 }, step, end };
 }
+
+/** Notes in the page what its toasts say: they are gone after seconds, however late a test looks. */
+function hear() {
+  window.heard = [];
+  const note = (node) => node instanceof Element && node.matches(".toast") && window.heard.push(node.textContent);
+  new MutationObserver((changes) => changes.forEach((one) => one.addedNodes.forEach(note))).observe(document, { childList: true, subtree: true });
+}
+
+/** Waits until a toast of the owner's page has said this since it was loaded. What was said once is found once. */
+export const toast = (page, words, options) =>
+  page.waitForFunction(
+    (text) => {
+      const at = window.heard.findIndex((one) => one.includes(text));
+      return at >= 0 && window.heard.splice(at, 1);
+    },
+    words,
+    options,
+  );
 
 /** Drops a folder from outside onto the middle of an element, as a hand would. */
 export async function drop(page, target, folder) {

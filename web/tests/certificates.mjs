@@ -1,7 +1,7 @@
 // A domain of one's own and where its certificate stands. Driven by crates/server/tests/dashboard.rs, which has the name server.
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { drop, pictures, signIn, story, tidy } from "./browser.mjs";
+import { drop, pictures, signIn, story, tidy, toast } from "./browser.mjs";
 
 const { ORRERY_TEST_DOMAIN: domain, ORRERY_TEST_CERTIFICATE: certificate, ORRERY_TEST_CERTIFICATE_KEY: key } = process.env;
 const { app, browser, end, login, page, panel, shots, soon, step } = await story();
@@ -63,14 +63,14 @@ await step("an owner's certificate takes its place", async () => {
   await page.getByRole("button", { name: "Dismiss" }).click();
   await secret.fill(key);
   await row.getByRole("button", { name: "Use it" }).click();
-  await page.getByText(`${domain} uses your certificate`).waitFor();
+  await toast(page, `${domain} uses your certificate`);
   // The test's own runs out in two thousand years.
   await row.getByText(/until .*409[56]/).waitFor(soon);
   await says("HTTPS");
   assert.equal(await secret.inputValue(), "", "the key stays on the page");
   await row.getByRole("button", { name: "Remove the present one" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Remove it" }).click();
-  await page.getByText("The certificate is gone").waitFor();
+  await toast(page, "The certificate is gone");
 });
 
 if (shots) {

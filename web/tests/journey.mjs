@@ -2,7 +2,7 @@
 // environment variables where the server is and which apps and login links there are.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { api, asked, drop, pictures, reads, signIn, story, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, signIn, story, tidy, toast, visitor } from "./browser.mjs";
 import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
@@ -257,7 +257,7 @@ await step("a broken deployment says why and changes nothing; going back works",
   await page.goto(`${service}/settings`);
   await panel.getByLabel("Start command").fill("node server.js");
   await panel.getByRole("button", { name: "Save" }).click();
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await page.goto(`${service}/deployments`);
   await panel.locator(".panel-head input[type=file]").setInputFiles(broken);
   await page.getByRole("list", { name: "Steps" }).waitFor(soon);
@@ -336,7 +336,7 @@ await step("tokens are shown once, work, and end", async () => {
   assert.ok((await me()).data.me.id, "a token ends without a confirmation");
   await page.getByRole("listitem").filter({ hasText: "browser test" }).getByRole("button", { name: "Revoke" }).click();
   await question.getByRole("button", { name: "Revoke the token" }).click();
-  await page.getByText("browser test is revoked").waitFor();
+  await toast(page, "browser test is revoked");
   assert.ok((await me()).errors);
 });
 
@@ -413,7 +413,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.getByRole("list", { name: "Steps" }).waitFor();
   await page.keyboard.press("Control+k");
   await page.getByRole("option", { name: "Copy the deployment id" }).click();
-  await page.getByText("Copied the deployment id").waitFor();
+  await toast(page, "Copied the deployment id");
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
 });

@@ -1,7 +1,7 @@
 // People in the dashboard: passwords, sessions, members and their roles, invitations, notifications. Driven by
 // crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, pictures, secretOf, settled, shown, signIn, story, tidy, visitor } from "./browser.mjs";
+import { api, asked, drop, pictures, secretOf, settled, shown, signIn, story, tidy, toast, visitor } from "./browser.mjs";
 
 const { app, browser, end, login, page, secondLogin, shots, soon, step } = await story();
 const other = await visitor(browser);
@@ -22,7 +22,7 @@ await step("a person changes what they are called", async () => {
   const form = page.getByRole("form", { name: "Profile" });
   await form.getByLabel("Your name").fill("Grace Hopper");
   await form.getByRole("button", { name: "Save" }).click();
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await page.reload();
   assert.equal(await form.getByLabel("Your name").inputValue(), "Grace Hopper");
 });
@@ -32,7 +32,7 @@ await step("a password is set, signs in elsewhere, and that browser is signed ou
   const form = page.getByRole("form", { name: "Password" });
   await form.getByLabel("New password").fill(PASSWORD);
   await form.getByRole("button", { name: "Set a password" }).click();
-  await page.getByText("The password is set").waitFor();
+  await toast(page, "The password is set");
   const elsewhere = await visitor(browser);
   await elsewhere.page.goto(`${api}/`);
   await elsewhere.page.getByLabel("E-mail address").fill("admin@localhost");
@@ -44,7 +44,7 @@ await step("a password is set, signs in elsewhere, and that browser is signed ou
   assert.match(await sessions.filter({ hasText: "This browser" }).textContent(), /Chrome on Linux, /);
   await tidy(page, "the account's security");
   await sessions.getByRole("button", { name: "Sign out" }).click();
-  await page.getByText("That browser is signed out").waitFor();
+  await toast(page, "That browser is signed out");
   await elsewhere.page.goto(`${api}/account`);
   await elsewhere.page.waitForURL(/\/login\?next=/);
   await elsewhere.context.close();
@@ -68,7 +68,7 @@ await step("a code follows the password once that is set up, and a recovery code
   const since = Date.now() / 1000;
   await section.getByLabel("Code of your app").fill(shown(secret, since, 0));
   await section.getByRole("button", { name: "Turn it on" }).click();
-  await page.getByText("Two-factor authentication is on").waitFor();
+  await toast(page, "Two-factor authentication is on");
   const codes = await page.getByTestId("recovery-codes").locator("code").allTextContents();
   assert.equal(codes.length, 10);
   await section.getByRole("button", { name: "I have kept them" }).click();
@@ -105,7 +105,7 @@ await step("somebody with an account is added as a viewer, and sees what runs", 
   await page.getByLabel("E-mail address").fill("second@example.test");
   await page.getByRole("combobox", { name: "As", exact: true }).selectOption("VIEWER");
   await page.getByRole("button", { name: "Add", exact: true }).click();
-  await page.getByText("second@example.test is a member now").waitFor();
+  await toast(page, "second@example.test is a member now");
   await page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" }).waitFor();
   await tidy(page, "members");
   await other.page.goto(`${service}/deployments`);
@@ -194,7 +194,7 @@ await step("a viewer cannot change anything", async () => {
 await step("as a member they may, and in a protected environment once an admin has approved it", async () => {
   const row = page.getByRole("list", { name: "Members" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await row.getByRole("combobox").selectOption("MEMBER");
-  await page.getByText("second@example.test has another role").waitFor();
+  await toast(page, "second@example.test has another role");
   await other.page.goto(`${service}/variables`);
   await other.page.getByRole("complementary").getByLabel("Name").waitFor();
 
@@ -260,7 +260,7 @@ await step("events are told to a webhook", async () => {
   await page.getByLabel("Address of the incoming webhook").fill("http://127.0.0.1:9/hook");
   await page.getByLabel("App scaled to the webhook").uncheck();
   await page.getByRole("button", { name: "Save" }).click();
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await page.reload();
   assert.equal(await page.getByLabel("App scaled to the webhook").isChecked(), false);
   assert.equal(await page.getByLabel("Slack, or any webhook").isChecked(), true);
@@ -308,9 +308,9 @@ await step("the operator sees the machine and everybody on it, sets a plan, and 
   await page.getByRole("meter", { name: "Disk used" }).waitFor();
   const second = page.getByRole("list", { name: "People" }).getByRole("listitem").filter({ hasText: "second@example.test" });
   await second.getByRole("combobox").first().selectOption("PRO");
-  await page.getByText("The plan is set").waitFor();
+  await toast(page, "The plan is set");
   await page.getByRole("button", { name: "Make a copy now" }).click();
-  await page.getByText("The database is copied").waitFor();
+  await toast(page, "The database is copied");
   const copies = page.getByRole("list", { name: "Copies" }).getByRole("listitem");
   await copies.first().waitFor();
   assert.equal(await copies.count(), 1);

@@ -1,6 +1,6 @@
 // A database, references to it, containers, triggers and volumes in the dashboard. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, hold, pictures, reads, signIn, story, tidy } from "./browser.mjs";
+import { api, asked, drop, hold, pictures, reads, signIn, story, tidy, toast } from "./browser.mjs";
 
 const { app, browser, end, login, owner, page, panel, shots, soon, step } = await story();
 const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRole("link", { name, exact: true }).click();
@@ -88,7 +88,7 @@ await step("its volume is backed up", async () => {
   await page.reload();
   await progress.waitFor();
   await goOn();
-  await page.getByText("The backup is made").waitFor(soon);
+  await toast(page, "The backup is made", soon);
   await progress.waitFor({ state: "detached" });
   await volume.getByRole("list", { name: "Backups" }).getByRole("listitem").first().waitFor(soon);
   const kept = page.waitForResponse((answer) => answer.request().postData()?.includes("mutation"));
@@ -108,7 +108,7 @@ await step("its volume is backed up", async () => {
   await restore.waitFor({ state: "detached" });
   await volume.getByRole("region", { name: "Restore under way" }).waitFor();
   await goOn();
-  await page.getByText("The backup is restored").waitFor(soon);
+  await toast(page, "The backup is restored", soon);
   await backups.first().getByRole("button", { name: "What can be done with this backup" }).click();
   await page.getByRole("menuitem", { name: "Delete" }).click();
   const confirm = page.getByRole("dialog").getByRole("button", { name: "Delete the backup" });
@@ -116,7 +116,7 @@ await step("its volume is backed up", async () => {
   assert.ok(await confirm.isDisabled(), "a backup goes without its name");
   await page.getByRole("dialog").getByLabel(/^Type .* to confirm$/).fill(name);
   await confirm.click();
-  await page.getByText("The backup is deleted").waitFor(soon);
+  await toast(page, "The backup is deleted", soon);
   await backups.first().waitFor({ state: "detached" });
 });
 
@@ -306,7 +306,7 @@ await step("limits are set for each replica", async () => {
   await tab("Settings");
   await panel.getByLabel("Memory, GB").fill("0.3");
   await panel.getByRole("button", { name: "Save" }).click();
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await page.reload();
   await page.waitForFunction(() => [...document.querySelectorAll("input")].some((input) => input.value === "0.3"));
 });
@@ -342,7 +342,7 @@ await step("a service may sleep", async () => {
   const may = panel.getByLabel("Let it sleep until the next request");
   await page.goto(`${service}/settings`);
   await may.click();
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await page.reload();
   await may.and(page.locator(":checked")).waitFor();
   await may.click();
@@ -356,7 +356,7 @@ await step("a service that was made for a region elsewhere is set to this one", 
   await page.goto(`${service}/settings`);
   await panel.getByText("us-west2 is none of this server's").waitFor();
   await panel.getByLabel("Region").selectOption("local");
-  await page.getByText("Saved").waitFor();
+  await toast(page, "Saved");
   await panel.getByText("us-west2 is none of this server's").waitFor({ state: "detached" });
   assert.deepEqual(await region(), { region: "local", numReplicas });
 });
