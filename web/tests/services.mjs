@@ -322,11 +322,18 @@ await step("what was set by a number is taken back by clearing it", async () => 
     return [serviceInstance.drainingSeconds, serviceInstance.healthcheckTimeout, own?.containers?.memoryBytes ?? null];
   };
   const [grace] = await now();
-  await panel.getByLabel("To finish before it is ended, seconds").fill("7");
+  const draining = panel.getByLabel("To finish before it is ended, seconds");
+  await draining.fill("7");
   await panel.getByLabel("Wait at most, seconds").fill("99");
+  // What is typed next stays, also when it is typed before the page has heard all about what was saved.
+  const goOn = await hold(page, "Canvas");
   await saved();
+  await draining.fill("8");
+  await goOn();
+  await toast(page, "Saved");
+  assert.equal(await draining.inputValue(), "8", "what was typed meanwhile is gone");
   assert.deepEqual(await now(), [7, 99, 300_000_000]);
-  await panel.getByLabel("To finish before it is ended, seconds").fill("");
+  await draining.fill("");
   await panel.getByLabel("Wait at most, seconds").fill("");
   await saved();
   assert.deepEqual(await now(), [grace, null, 300_000_000]);

@@ -52,6 +52,11 @@ export function ServiceSettings() {
 
 type Put = (input: ServiceInstanceUpdateInput) => Promise<unknown>;
 
+/** What was typed while what is saved now was on its way. */
+function since<T extends Record<string, string | undefined>>(now: T, saved: T): T {
+  return Object.fromEntries(Object.entries(now).filter(([key, text]) => text !== saved[key])) as T;
+}
+
 /** Takes settings of the section `deploy` back to what holds without them. An update leaves alone what is null in it; a patch removes that. */
 const takeBack = (env: string, service: string, deploy: Record<string, unknown>) => change(CommitPatchDocument, { environmentId: env, patch: { services: { [service]: { deploy } } } });
 
@@ -80,7 +85,7 @@ function Scale({ put }: { put: Put }) {
           disabled={value === now}
           act={async () => {
             await put({ numReplicas: value });
-            setWanted(null);
+            setWanted((then) => (then === value ? null : then));
           }}
           done={`Scaling to ${value}`}
         >
@@ -158,7 +163,7 @@ function Limits() {
             act={async () => {
               if (cpu !== "" || memory !== "") await change(LimitsUpdateDocument, { input: { environmentId: env, serviceId: service, vCPUs: cpu ? Number(cpu) : null, memoryGB: memory ? Number(memory) : null } });
               if (Object.keys(taken).length > 0) await takeBack(env, service, { limitOverride: { containers: taken } });
-              setEdited({});
+              setEdited((then) => since(then, edited));
             }}
             done="Saved"
           >
@@ -231,7 +236,7 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
               }
               if (Object.keys(input).length > 0) await put(input as ServiceInstanceUpdateInput);
               if (Object.keys(taken).length > 0) await takeBack(env, service, taken);
-              setEdited({});
+              setEdited((then) => since(then, edited));
             }}
             done="Saved"
           >

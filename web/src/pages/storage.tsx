@@ -98,8 +98,8 @@ function Place({ of, env }: { of: Instance; env: string }) {
             act={async () => {
               if (renames) await change(VolumeUpdateDocument, { id: of.volume.id, input: { name: wanted.name } });
               if (moves) await change(VolumeInstanceUpdateDocument, { id: of.volume.id, environmentId: env, input: { mountPath: wanted.path } });
-              setName(null);
-              setPath(null);
+              setName((then) => (then === name ? null : then));
+              setPath((then) => (then === path ? null : then));
             }}
             done="Saved"
           >

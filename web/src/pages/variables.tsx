@@ -199,10 +199,11 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
   const [value, setValue] = useState("");
   const [seal, setSeal] = useState(false);
   const [busy, setBusy] = useState(false);
+  // What was typed while it was saved belongs to the next one.
   const empty = () => {
-    setName("");
-    setValue("");
-    setSeal(false);
+    setName((then) => (then === name ? "" : then));
+    setValue((then) => (then === value ? "" : then));
+    setSeal((then) => (then === seal ? false : then));
   };
   const wrong = name !== "" && !NAME.test(name);
   return (
