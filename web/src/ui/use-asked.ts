@@ -16,12 +16,20 @@ export function useAsked<T>(ask: () => Promise<T>, key: string, every: ((data: T
   current.current = key;
   const period = useRef(every);
   period.current = every;
+  const turn = useRef({ asked: 0, answered: 0 });
   const again = useCallback(async () => {
+    const number = ++turn.current.asked;
+    // An answer that was overtaken by a later one is out of date.
+    const counts = () => {
+      if (current.current !== key || number < turn.current.answered) return false;
+      turn.current.answered = number;
+      return true;
+    };
     try {
       const data = await latest.current();
-      if (current.current === key) set({ key, data });
+      if (counts()) set({ key, data });
     } catch (error) {
-      if (current.current === key) set((before) => ({ key, data: before.key === key ? before.data : undefined, error }));
+      if (counts()) set((before) => ({ key, data: before.key === key ? before.data : undefined, error }));
     }
   }, [key]);
   const known = state.key === key ? state.data : undefined;
