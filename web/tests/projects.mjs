@@ -82,9 +82,12 @@ await step("the palette scales, stops and starts a service, makes an environment
   await dialog.getByLabel("Replicas").fill("2");
   await tidy(page, "scaling from the palette");
   await dialog.getByRole("button", { name: "Scale", exact: true }).click();
+  // The page tells of the second one as soon as it runs, whether or not the dialog is through.
+  await dialog.waitFor({ state: "detached" });
   await panel.getByText("2 of 2 running").waitFor(soon);
   await choose("stop", "Stop…");
   await page.getByRole("dialog", { name: "Stop this deployment?" }).getByRole("button", { name: "Stop it" }).click();
+  await dialog.waitFor({ state: "detached" });
   await page.locator(".panel-head").getByText("Stopped").waitFor(soon);
   await choose("restart", "Restart");
   await page.locator(".panel-head").getByText("Live").waitFor(soon);

@@ -92,7 +92,7 @@ export function Palette() {
       )}
       {verb && (
         <Suspense>
-          <Verbs of={verb} onClose={() => setVerb(null)} />
+          <Verbs of={verb} onClose={() => setVerb((now) => (now === verb ? null : now))} />
         </Suspense>
       )}
       <Dialog title="Shortcuts" open={help} onClose={() => setHelp(false)}>
