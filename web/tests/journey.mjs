@@ -46,7 +46,7 @@ await step("its log is followed while it is written", async () => {
   const log = page.getByRole("log");
   await log.getByText("listening").waitFor(soon);
   address = await page.getByRole("link", { name: "Open" }).getAttribute("href");
-  await fetchText(`${address}?seen=by-the-log`);
+  await reads(`${address}?seen=by-the-log`, "Hello");
   await log.getByText("seen=by-the-log").waitFor(soon);
   await page.getByRole("searchbox", { name: "Filter lines" }).or(page.getByLabel("Filter lines")).fill("listening");
   await page.waitForURL(/filter=listening/);
@@ -469,8 +469,4 @@ function inked(canvas) {
     for (let at = 0; at < data.length; at += 4) if (wanted.every((value, channel) => data[at + channel] === value)) return true;
     return false;
   });
-}
-
-async function fetchText(url) {
-  return reads(url, "");
 }
