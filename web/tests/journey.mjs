@@ -295,7 +295,7 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await page.waitForURL(/range=5m/);
   await panel.getByRole("figure", { name: /^Processor: .* vCPU/ }).waitFor(soon);
   await panel.getByRole("figure", { name: /^Memory: [\d.]+ MB of / }).waitFor(soon);
-  await panel.getByRole("figure", { name: /^Requests: \d+ in this time/ }).waitFor(soon);
+  await panel.getByRole("figure", { name: /^Requests: [\d,]+ in this time/ }).waitFor(soon);
   await panel.getByRole("list", { name: "Lines of Answer time" }).getByText(/p99 [\d.]+ ms/).waitFor(soon);
   assert.ok(await inked(panel.getByRole("figure", { name: /^Requests/ }).locator("canvas")), "the chart of requests is empty");
   await panel.getByRole("figure", { name: /^Network: .* in, .* out/ }).waitFor();
