@@ -21,7 +21,7 @@ export const attachable = (folder, port) => chromium.launchPersistentContext(fol
 
 export async function visitor(browser, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: "light", locale: "en-US", ...options });
-  context.setDefaultTimeout(40_000);
+  context.setDefaultTimeout(60_000);
   const page = await context.newPage();
   const faults = [];
   page.on("pageerror", (error) => faults.push(`error: ${error.message}`));
@@ -113,7 +113,7 @@ export async function reads(address, words) {
         answer.on("end", () => done(text));
       }).on("error", (error) => done(String(error)));
     });
-  const until = Date.now() + 60_000;
+  const until = Date.now() + 120_000;
   let last = "";
   while (Date.now() < until) {
     last = await visit();
@@ -157,7 +157,7 @@ export async function story() {
     await step("nothing went wrong that nobody saw", async () => assert.deepEqual(owner.faults, []));
     await browser.close();
   };
-  return { login, secondLogin, app, shots, browser, owner, page: owner.page, panel: owner.page.getByRole("complementary"), soon: { timeout: 60_000 }, step, end };
+  return { login, secondLogin, app, shots, browser, owner, page: owner.page, panel: owner.page.getByRole("complementary"), soon: { timeout: 120_000 }, step, end };
 }
 
 /** Notes in the page what its toasts say: they are gone after seconds, however late a test looks. */
@@ -224,7 +224,7 @@ export function shown(secret, since, steps) {
 
 /** Pages go on asking for news: a pause between two questions is enough. One without a pause, on a slow machine, is taken as it is. */
 export const settled = (page) =>
-  page.waitForLoadState("networkidle").catch((error) => {
+  page.waitForLoadState("networkidle", { timeout: 40_000 }).catch((error) => {
     if (error.name !== "TimeoutError") throw error;
   });
 

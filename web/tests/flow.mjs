@@ -204,7 +204,7 @@ await step("it starts by the clock, when its address is called, and when somethi
   const call = (body) => fetch(`${api}${address.pathname}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
   const { runId } = await (await call({ visitor: "Grace" })).json();
   const outcome = () => page.evaluate((id) => fetch(`/api/v1/runs/${id}?inDetails=true`).then((answer) => answer.text()), runId);
-  for (const until = Date.now() + 60_000; !(await outcome()).includes("Hello Grace!"); ) {
+  for (const until = Date.now() + 120_000; !(await outcome()).includes("Hello Grace!"); ) {
     assert.ok(Date.now() < until, `a called webhook starts nothing: ${await outcome()}`);
     await page.waitForTimeout(200);
   }

@@ -39,7 +39,7 @@ export async function flowKeys(page) {
   await changed.getByText("30 a minute, 500 a day", { exact: true }).waitFor();
   // A use is counted within a second.
   const used = dialog.getByRole("figure", { name: /^Requests per day: [1-9]\d* in 30 days/ });
-  for (const until = Date.now() + 60_000; ; ) {
+  for (const until = Date.now() + 120_000; ; ) {
     await changed.getByRole("button", { name: "Usage of hourly import" }).click();
     await dialog.getByRole("figure", { name: /^Requests per day/ }).waitFor();
     if ((await used.count()) > 0) break;
@@ -50,7 +50,7 @@ export async function flowKeys(page) {
   await dialog.getByRole("button", { name: "Close" }).click();
 
   const expired = page.getByRole("row").filter({ hasText: "short lived" }).getByText("Expired");
-  for (const until = Date.now() + 60_000; (await expired.count()) === 0; ) {
+  for (const until = Date.now() + 120_000; (await expired.count()) === 0; ) {
     assert.ok(Date.now() < until, "an expired key is not shown as one");
     await page.reload();
     await changed.waitFor();

@@ -341,7 +341,7 @@ await step("a workspace's use is added up by project", async () => {
   const table = page.getByRole("group", { name: "Use by project" });
   const empty = page.getByRole("heading", { name: "Nothing has run in the last thirty days" });
   // What an app uses is known some seconds after it began.
-  for (const until = Date.now() + 60_000; Date.now() < until; ) {
+  for (const until = Date.now() + 120_000; Date.now() < until; ) {
     await page.goto(`${api}/w/${workspace}/usage`);
     await table.or(empty).first().waitFor();
     if (await table.isVisible()) break;

@@ -108,7 +108,7 @@ await step("what happens elsewhere is heard of, without asking again and again",
   const card = page.locator("a.node").filter({ hasText: "heard-of" });
   await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
   const told = async (times) => {
-    for (const until = Date.now() + 40_000; heard.length < times; await page.waitForTimeout(50)) assert.ok(Date.now() < until, `the page was told ${heard.length} times, not ${times}`);
+    for (const until = Date.now() + 120_000; heard.length < times; await page.waitForTimeout(50)) assert.ok(Date.now() < until, `the page was told ${heard.length} times, not ${times}`);
   };
   await told(1);
   // The page knows nothing of these two but what it is told. What it still asks for at its beginning may show the first of them before.

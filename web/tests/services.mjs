@@ -30,7 +30,7 @@ await step("what a panel covers of the canvas takes nothing away from its button
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
   const card = page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ });
   const left = await panel.evaluate((element) => element.getBoundingClientRect().left);
-  for (const until = Date.now() + 20_000; ; await page.waitForTimeout(100)) {
+  for (const until = Date.now() + 120_000; ; await page.waitForTimeout(100)) {
     const box = await card.boundingBox();
     if (box && box.x > 0 && box.x + box.width < left) break;
     assert.ok(Date.now() < until, "the card of the open service is covered by its own panel");
@@ -238,7 +238,7 @@ await step("each container is listed and charted, and one that is killed is repl
   const before = await ids();
   await running.first().getByRole("button", { name: "Kill" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Kill the container" }).click();
-  for (const until = Date.now() + 60_000; ; ) {
+  for (const until = Date.now() + 120_000; ; ) {
     const now = await ids();
     if (now.length === 2 && now.some((one) => !before.includes(one))) break;
     assert.ok(Date.now() < until, "a killed container is not replaced");
@@ -425,7 +425,7 @@ await step("how it is built, checked and started again is set", async () => {
   }
   await panel.getByLabel("Start it again").selectOption({ label: "Never" });
   const now = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { buildCommand preDeployCommand healthcheckPath cronSchedule restartPolicyType restartPolicyMaxRetries } }`)).data.serviceInstance;
-  for (const until = Date.now() + 40_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
+  for (const until = Date.now() + 120_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
   const times = panel.getByLabel("At most, times");
   const before = (await now()).restartPolicyMaxRetries;
   await times.fill("often");
@@ -434,7 +434,7 @@ await step("how it is built, checked and started again is set", async () => {
   assert.equal((await now()).restartPolicyMaxRetries, before);
   await times.fill("4");
   await times.press("Tab");
-  for (const until = Date.now() + 40_000; (await now()).restartPolicyMaxRetries !== 4; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the number is not kept");
+  for (const until = Date.now() + 120_000; (await now()).restartPolicyMaxRetries !== 4; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the number is not kept");
   const { preDeployCommand, ...kept } = await now();
   assert.deepEqual([preDeployCommand].flat(), ["node --version"]);
   assert.deepEqual(kept, { buildCommand: "node --check server.js", healthcheckPath: "/", cronSchedule: "0 4 1 1 *", restartPolicyType: "NEVER", restartPolicyMaxRetries: 4 });

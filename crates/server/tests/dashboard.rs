@@ -11,8 +11,9 @@ use harness::pebble::Pebble;
 use harness::{Live, Server, finish_within, write};
 use rcgen::{CertificateParams, KeyPair};
 
-/// A script visits every page in four sizes and colours when it has done what it is about.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// A script visits every page in four sizes and colours when it has done what it is about: minutes, and more beside other tests on a slow
+/// machine. Shorter than what the runner of the tests gives each, so that what it has said until then is told.
+const PATIENCE: Duration = Duration::from_secs(1080);
 
 /// A script of `web/tests` for a server, with an app to deploy and a second account.
 fn script(server: &Server, name: &str) -> Command {
