@@ -340,15 +340,16 @@ await step("another region is one choice away", async () => {
 await step("a workspace's use is added up by project", async () => {
   const table = page.getByRole("group", { name: "Use by project" });
   const empty = page.getByRole("heading", { name: "Nothing has run in the last thirty days" });
-  // What an app uses is known some seconds after it began.
+  const memory = page.getByRole("figure", { name: /^Memory: / });
+  // What an app uses is known some seconds after it began, and what it is charged for may be a moment before what is charted.
   for (const until = Date.now() + 120_000; Date.now() < until; ) {
     await page.goto(`${api}/w/${workspace}/usage`);
     await table.or(empty).first().waitFor();
-    if (await table.isVisible()) break;
+    if ((await table.isVisible()) && (await memory.isVisible())) break;
   }
   await table.getByRole("row").filter({ hasText: "vCPU h" }).first().waitFor();
   await page.getByRole("meter", { name: "Credits used" }).waitFor();
-  await page.getByRole("figure", { name: /^Memory: / }).waitFor();
+  await memory.waitFor();
   await tidy(page, "usage");
 });
 
