@@ -38,7 +38,7 @@ await step("a new domain says what its owner has to set", async () => {
 await step("an authority that refuses is quoted", async () => {
   await says("Verified");
   await says("No certificate");
-  await row.getByText(/^the authority says: /).waitFor();
+  await row.getByText(/^the authority says: /).waitFor(soon);
   assert.equal(await row.getByRole("row").count(), 0, "records are asked for that are set");
   await tidy(page, "a domain without a certificate");
   await wants("an address");
