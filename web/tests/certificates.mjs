@@ -45,7 +45,8 @@ await step("an authority that refuses is quoted", async () => {
 });
 
 await step("ordered again, it is there, and visitors are sent to https", async () => {
-  await row.getByRole("button", { name: "Order again" }).click();
+  // A minute after it failed it is ordered without being asked for, and there is nothing to press any more.
+  await Promise.any([row.getByRole("button", { name: "Order again" }).click(), says("HTTPS")]);
   await says("HTTPS");
   await row.getByText(`Certificate for ${domain} until`).waitFor();
   await row.getByLabel("Send visitors to https").and(page.locator(":checked")).waitFor();
