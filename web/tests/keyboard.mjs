@@ -42,11 +42,16 @@ async function choose(menu, name) {
   await item.waitFor();
   // The menu gives the focus to its first entry a moment after it is there.
   await page.locator("[role=menuitem]:focus").waitFor();
+  // The menu moves the focus in a task of its own after the key.
+  const move = async (key) => {
+    await keyboard.press(key);
+    await page.evaluate(() => new Promise((done) => setTimeout(done)));
+  };
   // An entry may have come above the one that has the focus.
-  await keyboard.press("Home");
+  await move("Home");
   for (let pressed = 0; pressed < 20; pressed++) {
     if (await item.evaluate((element) => element === document.activeElement)) return keyboard.press("Enter");
-    await keyboard.press("ArrowDown");
+    await move("ArrowDown");
   }
   const there = await page.evaluate(() => document.activeElement?.outerHTML.slice(0, 300));
   throw new Error(`${name} cannot be chosen by the keyboard; the focus is on ${there}`);
