@@ -10,7 +10,7 @@ pub mod webhooks;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -443,6 +443,20 @@ impl Drop for Live {
             let _ = kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM);
             let _ = self.child.wait();
         }
+    }
+}
+
+/// Where a build waits until the test, which drops this, has seen enough.
+pub struct Hold(TcpListener);
+
+impl Hold {
+    pub fn begin() -> Self {
+        Self(TcpListener::bind(("127.0.0.1", 0)).unwrap())
+    }
+
+    /// A command that ends well when this is dropped: nobody takes its connection, and the kernel closes that with the listener.
+    pub fn command(&self) -> String {
+        format!("curl --silent --noproxy '*' http://{} || true", self.0.local_addr().unwrap())
     }
 }
 
