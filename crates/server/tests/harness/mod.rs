@@ -390,9 +390,14 @@ impl Live {
         let readers = outputs.into_iter().map(|mut output| {
             let text = shared.clone();
             std::thread::spawn(move || {
-                let mut part = [0; 8192];
+                let (mut part, mut bytes) = ([0; 8192], vec![]);
                 while let Ok(count @ 1..) = output.read(&mut part) {
-                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..count]));
+                    bytes.extend_from_slice(&part[..count]);
+                    // A character that has come in half waits for the rest of it.
+                    let half = std::str::from_utf8(&bytes).err().filter(|error| error.error_len().is_none());
+                    let whole = half.map_or(bytes.len(), |error| error.valid_up_to());
+                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..whole]));
+                    bytes.drain(..whole);
                 }
             })
         });
