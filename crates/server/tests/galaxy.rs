@@ -226,11 +226,12 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
     let one = until_running(server, 1);
     load.end();
 
-    // The only one: who looks sees that it is gone, and that it comes back.
+    // The only one: who looks all the time sees that it is gone, and that it comes back.
+    let load = Load::start(server, 1, "/slow");
     act(server, &format!("killContainer(appId: \"{id}\", containerId: \"{}\") {{ _id }}", one[0]));
-    server.visit_until(HOST, "/", |answer| answer.status != 200);
+    until("another container", || if until_running(server, 1) == one { Err(format!("{one:?}")) } else { Ok(()) });
+    load.interrupted();
     server.visit_until(HOST, "/", |answer| answer.status == 200);
-    assert_ne!(until_running(server, 1), one);
 }
 
 fn stop_and_start(server: &Server, id: &str) {
