@@ -25,7 +25,7 @@ pub use ports::{free_port, free_ports};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long something may take to show on a platform that has done its part.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(300);
 
 /// Ports for databases and other TCP services of one server.
 const TCP_PORTS: u16 = 24;
@@ -484,8 +484,8 @@ impl Answer {
 /// One request on a connection of its own. Status 0 when the connection failed.
 pub fn request(port: u16, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let attempt = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(30))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
