@@ -3,11 +3,10 @@
 mod harness;
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use harness::{Live, Run, Server, write};
+use harness::{Hold, Live, Run, Server, write};
 use serde_json::json;
 
 /// An application, how it is known to serve, and a change of it that shows.
@@ -322,9 +321,8 @@ fn what_fails_says_so_and_the_old_version_goes_on() {
     server.ok(&app, &["service", "link", "app"]);
 
     // The client takes the log and the status from two sockets, and leaves with the status: the build waits until the log was seen.
-    let seen = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let waits = format!("curl --silent --noproxy '*' http://{}", seen.local_addr().unwrap());
-    let build = format!("printf 'about to %s\\n' fail; {waits}; exit 3");
+    let seen = Hold::begin();
+    let build = format!("printf 'about to %s\\n' fail; {}; exit 3", seen.command());
     write(&app, &[("railway.json", &json!({"build": {"buildCommand": build}}).to_string())]);
     let failing = Live::start(server.railway_command(&app, &["up", "--ci"]));
     failing.wait_for("about to fail");

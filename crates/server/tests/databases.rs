@@ -331,15 +331,14 @@ fn back_up_and_restore(server: &Server, databases: &[String; 3]) {
 
 fn finish(server: &Server, workflow: &Value) {
     let workflow = workflow.as_str().unwrap_or_else(|| panic!("no workflow: {workflow}"));
-    let begun = std::time::Instant::now();
-    loop {
+    harness::until("the end of a workflow", || {
         let answer = server.graphql(&format!("{{ workflowStatus(workflowId: \"{workflow}\") {{ status error }} }}"));
         match answer["data"]["workflowStatus"]["status"].as_str() {
-            Some("Complete") => return,
-            Some("Running") if begun.elapsed().as_secs() < 120 => std::thread::sleep(std::time::Duration::from_millis(100)),
+            Some("Complete") => Ok(()),
+            Some("Running") => Err(answer.to_string()),
             _ => panic!("{answer}"),
         }
-    }
+    });
 }
 
 /// The documented shape of 2022 and today's make the same; what the machine lacks is said by name.

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use harness::webhooks::{Message, receiver};
@@ -98,18 +98,32 @@ fn deployed(server: &Server) -> (PathBuf, String) {
 }
 
 /// Visitors that go on until the load ends.
-struct Load(Child);
+struct Load {
+    wrk: Child,
+    says: BufReader<ChildStdout>,
+}
+
+/// What wrk does with each answer: it tells of the first.
+const ANSWERED: &str = "function response() if not told then told = true; print('answered'); io.flush() end end";
 
 impl Load {
+    /// Returns when the first visitor was answered: a load that ends before that has seen nothing.
     fn start(server: &Server, visitors: u32, path: &str) -> Self {
         let (count, host) = (format!("-c{visitors}"), format!("Host: {HOST}"));
         let url = format!("http://127.0.0.1:{}{path}", server.edge);
-        let load = Command::new("wrk")
-            .args(["-t1", &count, "-d600s", "--timeout", "30s", "-H", &host, &url])
+        write(server.dir.path(), &[("answered.lua", ANSWERED)]);
+        let mut wrk = Command::new("wrk")
+            .args(["-t1", &count, "-d600s", "--timeout", "30s", "-H", &host, "-s", "answered.lua", &url])
+            .current_dir(server.dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .expect("wrk is not installed: apt-get install wrk");
-        Self(load)
+        let mut says = BufReader::new(wrk.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.contains("answered\n") {
+            assert!(says.read_line(&mut said).unwrap() > 0, "wrk ended: {said}");
+        }
+        Self { wrk, says }
     }
 
     /// None of its requests may have failed.
@@ -126,10 +140,10 @@ impl Load {
 
     fn report(&mut self) -> String {
         // It reports what it has seen.
-        kill(Pid::from_raw(self.0.id() as i32), Signal::SIGINT).unwrap();
+        kill(Pid::from_raw(self.wrk.id() as i32), Signal::SIGINT).unwrap();
         let mut report = String::new();
-        self.0.stdout.take().unwrap().read_to_string(&mut report).unwrap();
-        self.0.wait().unwrap();
+        self.says.read_to_string(&mut report).unwrap();
+        self.wrk.wait().unwrap();
         assert!(report.contains("requests in") && !report.contains(" 0 requests in"), "{report}");
         report
     }
@@ -138,8 +152,8 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         // It has ended, or the test has failed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.wrk.kill();
+        let _ = self.wrk.wait();
     }
 }
 
@@ -212,11 +226,12 @@ fn scale_and_kill(server: &Server, id: &str, first: &str) {
     let one = until_running(server, 1);
     load.end();
 
-    // The only one: who looks sees that it is gone, and that it comes back.
+    // The only one: who looks all the time sees that it is gone, and that it comes back.
+    let load = Load::start(server, 1, "/slow");
     act(server, &format!("killContainer(appId: \"{id}\", containerId: \"{}\") {{ _id }}", one[0]));
-    server.visit_until(HOST, "/", |answer| answer.status != 200);
+    until("another container", || if until_running(server, 1) == one { Err(format!("{one:?}")) } else { Ok(()) });
+    load.interrupted();
     server.visit_until(HOST, "/", |answer| answer.status == 200);
-    assert_ne!(until_running(server, 1), one);
 }
 
 fn stop_and_start(server: &Server, id: &str) {

@@ -60,14 +60,19 @@ fn counts_are_kept_in_redis_and_its_absence_is_told() {
     for count in 1..=5 {
         assert_eq!(left(&ask(&server)), 100 - count);
     }
+    let told = || {
+        let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+        log.matches("shared rate limits do not answer").count()
+    };
+    // On a busy machine its answer may have been late before.
+    let before = told();
     redis.kill();
     for count in 6..=9 {
         assert_eq!(left(&ask(&server)), 100 - count, "counted here meanwhile");
     }
     let doctor = server.orrery(&["doctor"]).stdout;
     assert!(doctor.contains("a key may ask more often than its limit says") && doctor.contains("Debian: redis-server"), "{doctor}");
-    let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
-    assert_eq!(log.matches("shared rate limits do not answer").count(), 1, "{log}");
+    assert!((before.max(1)..=before + 1).contains(&told()), "{} after {before}", told());
 }
 
 #[test]
@@ -77,10 +82,15 @@ fn while_nothing_can_be_counted_a_key_is_told_of_its_own_limit() {
     let address = redis.address();
     let server =
         Server::start_with(&[("ORRERY_LIMITS", &address), ("ORRERY_LIMITS_FALLBACK", "refuse"), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
-    assert_eq!(left(&ask(&server)), 99);
+    // One that was refused because the answer was late may have been counted.
+    let counted = until("a request that is counted in time", || {
+        let answer = ask(&server);
+        if answer.status == 200 { Ok(left(&answer)) } else { Err(format!("{answer:?}")) }
+    });
+    assert!(counted < 100, "{counted}");
     redis.kill();
     let refused = ask(&server);
-    assert_eq!((refused.status, left(&refused)), (503, 99), "{refused:?}");
+    assert_eq!((refused.status, left(&refused)), (503, counted), "{refused:?}");
     assert_eq!(refused.header("x-ratelimit-limit"), Some("100"));
     assert!(refused.body.contains("cannot be counted"), "{refused:?}");
 }

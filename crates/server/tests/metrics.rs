@@ -121,7 +121,10 @@ fn usage_moves_with_the_load_and_survives_a_restart() {
         let after = points(&server, &app);
         if after[0].at > before[0].at + 10 { Ok(after) } else { Err(format!("{:?}", after[0])) }
     });
-    assert!(before.iter().all(|point| after.contains(point)), "{before:?}\n{after:?}");
+    // What an edge that was asked in vain has counted in an interval comes with the next one.
+    let more = |now: &Point, then: &Point| now.network_rx >= then.network_rx && now.network_tx >= then.network_tx;
+    let kept = |then: &Point| after.iter().any(|now| now.at == then.at && now.usage == then.usage && more(now, then));
+    assert!(before.iter().all(kept), "{before:?}\n{after:?}");
     for thread in burning.into_iter().chain(holding) {
         thread.join().unwrap();
     }

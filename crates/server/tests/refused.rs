@@ -103,6 +103,14 @@ fn traces(server: &Server, targets: &[&Target], token: &str) -> BTreeMap<String,
     found
 }
 
+/// Waits for what the engine writes of itself when it begins, which is beside what says that the server is ready.
+fn until_begun(server: &Server) {
+    until("the engine's name", || {
+        let id = std::fs::read_to_string(server.data().join("run/engine.id")).unwrap_or_default();
+        if id.len() == "00000000-0000-0000-0000-000000000000".len() { Ok(()) } else { Err(id) }
+    });
+}
+
 fn list(folder: &Path, name: &str, found: &mut BTreeMap<String, u64>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         let name = format!("{name}/{}", entry.file_name().display());
@@ -162,6 +170,7 @@ fn an_upload_that_is_not_taken_leaves_nothing() {
     assert_eq!(created.status, 0, "{created:?}");
     let eve = server.orrery(&["token", "create", "--user", "eve@example.test"]).stdout.trim().to_owned();
     let (mine, hers) = (target(&server, &server.token, "mine"), target(&server, &eve, "hers"));
+    until_begun(&server);
     let look = || (traces(&server, &[&mine], &server.token), traces(&server, &[&hers], &eve));
     let before = look();
     let good = archive(&[page()]);
@@ -214,6 +223,7 @@ fn an_upload_that_is_not_taken_leaves_nothing() {
 fn an_upload_that_dies_with_the_server_leaves_nothing() {
     let mut server = Server::start_unlimited();
     let mine = target(&server, &server.token, "mine");
+    until_begun(&server);
     let before = traces(&server, &[&mine], &server.token);
     let mut cut = TcpStream::connect(("127.0.0.1", server.api)).unwrap();
     let head =

@@ -6,7 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use harness::{Live, Server, python, request, until, write};
+use harness::{Hold, Live, Server, python, request, until, write};
+use serde_json::json;
 
 const HOST: &str = "talker-production.localhost";
 
@@ -29,8 +30,15 @@ fn talker(server: &Server) -> PathBuf {
 fn up_on_a_terminal_shows_the_build_the_success_and_then_the_app() {
     let server = Server::start();
     let app = talker(&server);
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo first step; sleep 1; echo second step"}}"#)]);
+    let (first, second) = (Hold::begin(), Hold::begin());
+    let build = format!("echo first step; {}; echo second step; {}", first.command(), second.command());
+    write(&app, &[("railway.json", &json!({"build": {"buildCommand": build}}).to_string())]);
     let up = Live::start(server.terminal_command(&app, "up"));
+    // The log and the status come by two sockets: each step is seen before the build goes on.
+    up.wait_for("\r\nfirst step");
+    drop(first);
+    up.wait_for("\r\nsecond step");
+    drop(second);
     up.wait_for("Deploy complete");
     let seen = up.wait_for("talker is up");
     let place = |words: &str| seen.find(words).unwrap_or_else(|| panic!("{words} in {seen}"));
@@ -71,11 +79,14 @@ fn a_build_can_be_watched_while_it_runs() {
     server.json(&app, &["init", "--name", "slow", "--json"]);
     server.ok(&app, &["up", "--ci"]);
     server.ok(&app, &["service", "link", "slow"]);
-    write(&app, &[("railway.json", r#"{"build":{"buildCommand":"echo stage one; sleep 3; echo stage two"}}"#)]);
+    let seen = Hold::begin();
+    let build = format!("echo stage one; {}; echo stage two", seen.command());
+    write(&app, &[("railway.json", &json!({"build": {"buildCommand": build}}).to_string())]);
     server.json(&app, &["up", "--detach", "--json"]);
     let watched = Live::start(server.terminal_command(&app, "logs --build --latest"));
-    watched.wait_for("stage one");
-    watched.wait_for("stage two");
+    watched.wait_for("\r\nstage one");
+    drop(seen);
+    watched.wait_for("\r\nstage two");
     let seen = watched.wait_for("Build time");
     assert_eq!(seen.matches("\r\nstage one").count(), 1, "{seen}");
 }

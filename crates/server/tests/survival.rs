@@ -122,9 +122,10 @@ fn apps_and_traffic_go_on_when_the_service_manager_ends_the_service() {
         return;
     };
     // The next edge begins in the group of the service.
-    let edges = server.processes("edge");
-    assert_eq!(edges.len(), 1, "{edges:?}");
-    sigkill(edges[0]);
+    sigkill(until("the edge, which starts beside what says that the server is ready", || match server.processes("edge").as_slice() {
+        [edge] => Ok(*edge),
+        others => Err(format!("{others:?}")),
+    }));
     deploy(&server);
     let replica = server.visit_until(HOST, "/", |answer| answer.status == 200).body;
     assert!(service.members().contains(&server.pid()), "{:?}", service.members());

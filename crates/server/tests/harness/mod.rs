@@ -10,7 +10,7 @@ pub mod webhooks;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,7 +25,7 @@ pub use ports::{free_port, free_ports};
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How long something may take to show on a platform that has done its part.
-const SOON: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(300);
 
 /// Ports for databases and other TCP services of one server.
 const TCP_PORTS: u16 = 24;
@@ -390,9 +390,14 @@ impl Live {
         let readers = outputs.into_iter().map(|mut output| {
             let text = shared.clone();
             std::thread::spawn(move || {
-                let mut part = [0; 8192];
+                let (mut part, mut bytes) = ([0; 8192], vec![]);
                 while let Ok(count @ 1..) = output.read(&mut part) {
-                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..count]));
+                    bytes.extend_from_slice(&part[..count]);
+                    // A character that has come in half waits for the rest of it.
+                    let half = std::str::from_utf8(&bytes).err().filter(|error| error.error_len().is_none());
+                    let whole = half.map_or(bytes.len(), |error| error.valid_up_to());
+                    text.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..whole]));
+                    bytes.drain(..whole);
                 }
             })
         });
@@ -446,6 +451,20 @@ impl Drop for Live {
     }
 }
 
+/// Where a build waits until the test, which drops this, has seen enough.
+pub struct Hold(TcpListener);
+
+impl Hold {
+    pub fn begin() -> Self {
+        Self(TcpListener::bind(("127.0.0.1", 0)).unwrap())
+    }
+
+    /// A command that ends well when this is dropped: nobody takes its connection, and the kernel closes that with the listener.
+    pub fn command(&self) -> String {
+        format!("curl --silent --noproxy '*' http://{} || true", self.0.local_addr().unwrap())
+    }
+}
+
 /// An HTTP answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -465,8 +484,8 @@ impl Answer {
 /// One request on a connection of its own. Status 0 when the connection failed.
 pub fn request(port: u16, method: &str, host: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let attempt = || -> std::io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(5))?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_secs(30))?;
+        stream.set_read_timeout(Some(Duration::from_secs(120)))?;
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
