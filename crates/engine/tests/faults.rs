@@ -339,14 +339,16 @@ async fn a_pre_deploy_command_that_was_cut_off_runs_again_within_one_step() {
     runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
     let mut test = TestApp::started().await;
     let app = test.app("cut").await;
-    let id = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec!["sleep 1".into()]).await;
+    // It is at work until this test lets it end, which is after the engine has.
+    let id = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec!["test -e go || sleep 1000".into()]).await;
     test.until("the step", async || (!test.events(&app, id).await.is_empty()).then_some(())).await;
-    test.until_build_line(&app, id, "$ sleep 1").await;
+    test.until_build_line(&app, id, "$ test -e go || sleep 1000").await;
     test.stop_engine().await;
+    std::fs::write(test.dir().join("artifacts").join(id.to_string()).join("go"), "").unwrap();
     test.start_engine();
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let log = test.build_log(&app, id).await;
-    assert_eq!(log.iter().filter(|line| *line == "$ sleep 1").count(), 2, "{log:?}");
+    assert_eq!(log.iter().filter(|line| *line == "$ test -e go || sleep 1000").count(), 2, "{log:?}");
     let steps: Vec<_> = test.events(&app, id).await.into_iter().map(|event| event.step).collect();
     assert_eq!(steps.iter().filter(|step| **step == EventStep::PreDeployCommand).count(), 1, "{steps:?}");
 }
