@@ -472,9 +472,13 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     let kind = ActivityKind::of(&told).unwrap();
     assert_eq!((kind.wire, told.data["snapshot"].is_string()), ("appBuildFailedTemporarily", true));
     assert!(matches!(told.actor, Actor::System { .. }), "{told:?}");
-    let waits = test.deployment(&app, id).await;
-    assert_eq!(waits.status, DeploymentStatus::Building);
-    assert_eq!(version_status(&waits).0.as_str(), "failed-temporarily");
+    // Between two attempts: whoever looks late sees it before the next one.
+    test.until("a version that waits for another attempt", async || {
+        let waits = test.deployment(&app, id).await;
+        assert_eq!(waits.status, DeploymentStatus::Building);
+        (version_status(&waits).0.as_str() == "failed-temporarily").then_some(())
+    })
+    .await;
 
     std::fs::rename(&packed, blobs.join(&name)).unwrap();
     let built = test.until_status(&app, id, DeploymentStatus::Success).await;
