@@ -118,11 +118,12 @@ async fn a_candidate_that_is_late_fails_and_the_old_one_keeps_its_route() {
     let late = test
         .deploy(&app, |spec| {
             spec.deploy.healthcheck_path = Some("/".into());
-            spec.deploy.healthcheck_timeout = Some(3);
+            // Time for an attempt that is told of, which is a second after the check has begun and more than one before it ends.
+            spec.deploy.healthcheck_timeout = Some(8);
         })
         .await;
     let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
-    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 3 seconds"));
+    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 8 seconds"));
     test.until_driver_has(&app, &serving).await;
     assert_eq!(test.targets(&app), serving);
     assert_eq!(test.deployment(&app, old).await.status, DeploymentStatus::Success);
@@ -280,7 +281,7 @@ async fn a_restart_replaces_one_generation_by_the_next_without_a_gap() {
 async fn a_restart_that_never_answers_leaves_the_older_generation_serving() {
     let test = TestApp::started().await;
     let app = test.app("stuck").await;
-    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(5)).await;
+    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(10)).await;
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let before = test.targets(&app);
     test.stage.sim.script(never_listens());
