@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::workflow::Policy;
 use ops::run::run_cancel;
+use ops::workflow::{NodeChange, node_update};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -89,6 +91,9 @@ async fn two_steps(ctx: &OpCtx, receiver: &Receiver) -> Workflow {
     let input = |path: &str| json!({"url": format!("{}{path}", receiver.url), "method": "POST"});
     let first = add(ctx, &flow, "http_request", input(PROMPT)).await;
     let second = add(ctx, &flow, "http_request", input(HELD)).await;
+    // Held for as long as a test needs: half a minute, which such a node has otherwise, may pass before all have come.
+    let policy = Policy { timeout_ms: Some(600_000), ..Policy::default() };
+    node_update(&now(ctx), flow.id, &second, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
     connect(ctx, &flow, (&first, "out:body"), (&second, "in:body")).await;
     flow
 }
