@@ -157,7 +157,7 @@ impl Reconciler {
         }
         self.untidy |= all || changed.iter().any(|id| self.seen.replicas.contains_key(id) && !covered.contains(id));
         if self.untidy && routed {
-            match tidy::run(&shared, &self.seen.replicas).await {
+            match tidy::run(&shared, &self.seen.replicas, &covered).await {
                 Ok(()) => self.untidy = false,
                 Err(error) => {
                     tracing::warn!(%error, "replicas without a deployment could not be tidied up; it is tried again");
