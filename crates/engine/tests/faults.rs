@@ -77,8 +77,10 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         let mut test = TestApp::started().await;
         let app = test.app("status").await;
         test.stage.sim.script(Script { listens_after: Some(Duration::from_millis(50)), stubborn: true, ..Script::default() });
-        let old = test.live(&app).await;
-        // Who does not listen is on its way until this test has seen it there.
+        // Who leaves takes as long, and who does not listen is on its way, until this test has seen it there.
+        let old = test.deploy(&app, |spec| spec.deploy.draining_seconds = 3600).await;
+        test.until_status(&app, old, DeploymentStatus::Success).await;
+        let leaving = test.targets(&app)[0];
         let pause = if status == DeploymentStatus::Deploying { Duration::from_secs(3600) } else { Duration::from_millis(50) };
         test.stage.sim.script(Script { listens_after: Some(pause), stubborn: true, ..Script::default() });
         let new = test.deploy(&app, |_| {}).await;
@@ -88,6 +90,8 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         test.stage.sim.script(Script { stubborn: true, ..Script::default() });
         test.start_engine();
         test.listen(new).await;
+        test.until_status(&app, old, DeploymentStatus::Removing).await;
+        test.stage.sim.exit(leaving);
         replaced(&test, &app, old, new).await;
     }
 }
