@@ -390,10 +390,16 @@ async fn what_was_stopped_and_crashes_on_its_way_out_has_not_crashed() {
     let test = TestApp::started().await;
     let app = test.app("stubborn").await;
     test.stage.sim.script(Script { stubborn: true, ..Script::default() });
-    let id = test.live(&app).await;
+    let id = test.deploy(&app, |spec| spec.deploy.draining_seconds = 600).await;
+    test.until_status(&app, id, DeploymentStatus::Success).await;
     let replica = test.targets(&app)[0];
     verbs::deployment_stop(&app.ctx(), id).await.unwrap();
     test.until("the stop", async || test.journal.entries().contains(&Entry::Stop(replica)).then_some(())).await;
+    // Another deployment shows that the engine has looked again.
+    let other = test.app("witness").await;
+    test.live(&other).await;
+    let told = test.journal.entries().iter().filter(|entry| **entry == Entry::Stop(replica)).count();
+    assert_eq!(told, 1, "who takes long to end is told so once");
     test.stage.sim.crash(replica, 1);
     test.until_driver_has(&app, &[]).await;
     test.until("no replica", async || test.replicas(&app, id).await.is_empty().then_some(())).await;
