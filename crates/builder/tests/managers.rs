@@ -64,8 +64,7 @@ is-odd@3.0.1:
 ";
 
 /// Builds, and runs `command` (or what the plan starts) as the driver would, without its sandbox. Says what it printed and the build's log.
-async fn built_and_run(place: &mut Place, command: Option<&str>) -> (String, String) {
-    place.request.limits.seconds = 300;
+async fn built_and_run(place: &Place, command: Option<&str>) -> (String, String) {
     let (built, lines) = place.build().await;
     let log = text(&lines);
     let built = built.unwrap_or_else(|failure| panic!("{failure}\n{log}"));
@@ -91,24 +90,23 @@ fn node(lock: (&str, &str)) -> Place {
 
 #[tokio::test]
 async fn pnpm_installs_what_its_lock_file_says() {
-    let mut place = node(("pnpm-lock.yaml", PNPM_LOCK));
-    let (printed, log) = built_and_run(&mut place, None).await;
+    let place = node(("pnpm-lock.yaml", PNPM_LOCK));
+    let (printed, log) = built_and_run(&place, None).await;
     assert_eq!(printed, "true\n");
     assert!(log.contains("pnpm install --frozen-lockfile") && log.contains("built by pnpm\n"), "{log}");
 }
 
 #[tokio::test]
 async fn yarn_installs_what_its_lock_file_says() {
-    let mut place = node(("yarn.lock", YARN_LOCK));
-    let (printed, log) = built_and_run(&mut place, None).await;
+    let place = node(("yarn.lock", YARN_LOCK));
+    let (printed, log) = built_and_run(&place, None).await;
     assert_eq!(printed, "true\n");
     assert!(log.contains("yarn install --frozen-lockfile") && log.contains("built by yarn\n"), "{log}");
 }
 
 #[tokio::test]
 async fn a_lock_file_that_does_not_fit_fails_the_build() {
-    let mut place = node(("pnpm-lock.yaml", &PNPM_LOCK.replace("specifier: 3.0.1", "specifier: 2.0.0")));
-    place.request.limits.seconds = 300;
+    let place = node(("pnpm-lock.yaml", &PNPM_LOCK.replace("specifier: 3.0.1", "specifier: 2.0.0")));
     let (built, lines) = place.build().await;
     assert!(matches!(built, Err(BuildFailure::Command { .. })), "{}", text(&lines));
     assert!(text(&lines).contains("frozen-lockfile"), "{}", text(&lines));
@@ -132,8 +130,8 @@ async fn uv_installs_what_its_lock_file_says() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let lock = fs::read_to_string(own.path().join("uv.lock")).unwrap();
-    let mut place = Place::of(&[("pyproject.toml", project), ("uv.lock", &lock), ("main.py", PYTHON_MAIN)]);
-    let (printed, log) = built_and_run(&mut place, None).await;
+    let place = Place::of(&[("pyproject.toml", project), ("uv.lock", &lock), ("main.py", PYTHON_MAIN)]);
+    let (printed, log) = built_and_run(&place, None).await;
     assert_eq!(printed, format!("1.17.0 {}/.venv\n", place.request.artifact.display()));
     assert!(log.contains("sync --frozen --no-dev"), "{log}");
 }
@@ -143,8 +141,8 @@ async fn poetry_installs_what_its_file_says() {
     let project = "[tool.poetry]\nname = \"hello\"\nversion = \"1.0.0\"\ndescription = \"\"\nauthors = []\npackage-mode = false\n\n\
         [tool.poetry.dependencies]\npython = \">=3.9\"\nsix = \"1.17.0\"\n\n\
         [[tool.poetry.source]]\nname = \"simple\"\nurl = \"https://pypi.org/simple/\"\npriority = \"primary\"\n";
-    let mut place = Place::of(&[("pyproject.toml", project), ("main.py", PYTHON_MAIN)]);
-    let (printed, log) = built_and_run(&mut place, None).await;
+    let place = Place::of(&[("pyproject.toml", project), ("main.py", PYTHON_MAIN)]);
+    let (printed, log) = built_and_run(&place, None).await;
     assert_eq!(printed, format!("1.17.0 {}/.venv\n", place.request.artifact.display()));
     assert!(log.contains("poetry install --only main") && !exists(&place.request.artifact.join(".orrery/poetry")), "{log}");
 }
@@ -154,13 +152,12 @@ async fn a_go_app_becomes_one_program() {
     let main = "package main\n\nimport \"example.com/hello/greet\"\n\nfunc main() { greet.Greet() }\n";
     let greet = "package greet\n\nimport \"fmt\"\n\nfunc Greet() { fmt.Println(\"compiled\") }\n";
     let module = "module example.com/hello\n\ngo 1.19\n";
-    let mut place = Place::of(&[("go.mod", module), ("cmd/web/main.go", main), ("greet/greet.go", greet)]);
-    let (printed, log) = built_and_run(&mut place, None).await;
+    let place = Place::of(&[("go.mod", module), ("cmd/web/main.go", main), ("greet/greet.go", greet)]);
+    let (printed, log) = built_and_run(&place, None).await;
     assert_eq!(printed, "compiled\n", "{log}");
 
     let mut broken = Place::of(&[("go.mod", module), ("main.go", "package main\n\nfunc main() { nothing() }\n")]);
     broken.request.env = BTreeMap::from([("GOFLAGS".into(), "-mod=mod".into())]);
-    broken.request.limits.seconds = 300;
     let (built, lines) = broken.build().await;
     assert!(matches!(built, Err(BuildFailure::Command { .. })), "{}", text(&lines));
     assert!(text(&lines).contains("undefined: nothing"), "{}", text(&lines));

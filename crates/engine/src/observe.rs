@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) replicas: HashMap<ReplicaId, Observation>,
     /// Replicas whose start was under way before that was found out: it may not show yet.
     pub(crate) launching: HashSet<ReplicaId>,
+    /// The same of their end.
+    pub(crate) ending: HashSet<ReplicaId>,
 }
 
 /// One instance in full.
@@ -44,6 +46,8 @@ pub(crate) struct View {
     pub(crate) updates: Vec<Replica>,
     /// Replicas that run with a volume that is no longer theirs.
     pub(crate) strays: Vec<ReplicaId>,
+    /// Replicas that are being told to end, or have been and are at it.
+    pub(crate) told: HashSet<ReplicaId>,
     /// The run of its schedule that has not ended.
     pub(crate) execution: Option<Execution>,
     /// The steps so far; read only while some deployment is on its way.
@@ -100,7 +104,8 @@ pub(crate) async fn view(
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
     let sleeps = sleeps(&instance, &deployments, &domains, &proxies);
     let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None, runs };
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates: vec![], strays: vec![], execution, events };
+    let (updates, strays, told) = (vec![], vec![], HashSet::new());
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates, strays, told, execution, events };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     let rested = rested(shared, id, paused);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
@@ -118,6 +123,9 @@ pub(crate) async fn view(
                 view.updates.push(replica.clone());
             }
             view.strays.extend(seen.filter(|seen| volumes::is_stray(seen, volume.as_ref())).map(|seen| seen.replica_id));
+            if all.ending.contains(&replica.id) || seen.is_some_and(|seen| seen.phase == ObservedPhase::Stopping) {
+                view.told.insert(replica.id);
+            }
             states.push(state(&replica, phase));
             view.replicas.push(replica);
         }

@@ -157,7 +157,7 @@ impl Reconciler {
         }
         self.untidy |= all || changed.iter().any(|id| self.seen.replicas.contains_key(id) && !covered.contains(id));
         if self.untidy && routed {
-            match tidy::run(&shared, &self.seen.replicas).await {
+            match tidy::run(&shared, &self.seen.replicas, &covered).await {
                 Ok(()) => self.untidy = false,
                 Err(error) => {
                     tracing::warn!(%error, "replicas without a deployment could not be tidied up; it is tried again");
@@ -170,6 +170,7 @@ impl Reconciler {
     /// Asks the driver; the replicas that have changed since the last time.
     async fn observe(&mut self) -> Option<Vec<ReplicaId>> {
         let launching = lock(&self.shared.launching).clone();
+        let ending = lock(&self.shared.ending).clone();
         let seen: HashMap<ReplicaId, Observation> = match self.shared.driver.observe().await {
             Ok(all) => all.into_iter().map(|observation| (observation.replica_id, observation)).collect(),
             Err(error) => {
@@ -181,7 +182,7 @@ impl Reconciler {
         let changed = seen.iter().filter(|(id, observation)| self.seen.replicas.get(id) != Some(observation)).map(|(id, _)| *id);
         let gone = self.seen.replicas.keys().filter(|id| !seen.contains_key(id)).copied();
         let changed = changed.chain(gone).collect();
-        self.seen = Seen { replicas: seen, launching };
+        self.seen = Seen { replicas: seen, launching, ending };
         Some(changed)
     }
 

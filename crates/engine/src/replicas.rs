@@ -295,7 +295,8 @@ impl Launch {
 }
 
 /// Marks replicas that the edge no longer sends requests to, and ends them; also those that were marked before a restart of the control
-/// plane, or whose end has failed.
+/// plane, or whose end has failed. One that is at its end is not told again: each telling asks for another look, and would be followed by
+/// the next.
 pub(crate) async fn stop(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Result<(), StoreError> {
     let mut rows = vec![];
     for (id, reason) in &plan.stop {
@@ -310,8 +311,10 @@ pub(crate) async fn stop(shared: &Arc<Shared>, view: &View, plan: &Plan) -> Resu
         }
     }
     let states = view.observed.deployments.iter().flat_map(|deployment| &deployment.replicas);
-    let marked: Vec<ReplicaId> =
-        states.filter(|state| matches!(state.phase, Phase::Stopping | Phase::Killed { .. })).map(|state| state.id).collect();
+    let marked: Vec<ReplicaId> = states
+        .filter(|state| matches!(state.phase, Phase::Stopping | Phase::Killed { .. }) && !view.told.contains(&state.id))
+        .map(|state| state.id)
+        .collect();
     for replica in view.replicas.iter().filter(|replica| marked.contains(&replica.id)).chain(&rows) {
         let draining = view.deployment(replica.deployment_id).map_or(USUAL_ONCE, |deployment| grace(view, deployment));
         end(shared, (view.tenant.workspace(), view.instance.id), replica.id, Duration::from_secs(u64::from(draining)));

@@ -1,7 +1,7 @@
 //! Ends replicas that no reconciled instance owns: those of deleted projects, those whose row was never committed, and those of
 //! deployments that are over.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,15 @@ use store::StoreError;
 
 use crate::{Shared, lock, replicas};
 
-/// Looks at everything that the driver knows.
-pub(crate) async fn run(shared: &Arc<Shared>, seen: &HashMap<ReplicaId, Observation>) -> Result<(), StoreError> {
+/// Looks at everything that the driver knows, but for what was looked at with its instance just now: more may have become of that than
+/// was seen.
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    seen: &HashMap<ReplicaId, Observation>,
+    covered: &HashSet<ReplicaId>,
+) -> Result<(), StoreError> {
     let mut rows = shared.ops.store.system_live_replicas().await?;
-    let known: BTreeSet<ReplicaId> = rows.iter().map(|replica| replica.id).collect();
+    let known: HashSet<ReplicaId> = rows.iter().map(|replica| replica.id).chain(covered.iter().copied()).collect();
     for observation in seen.values().filter(|observation| !known.contains(&observation.replica_id)) {
         let id = observation.replica_id;
         let row = shared.ops.store.replica(id).await?.and_then(|sealed| {

@@ -100,7 +100,7 @@ async fn taken(listener: &TcpListener, status: &str) -> (String, String) {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), request).await.expect("a message")
+    tokio::time::timeout(Duration::from_secs(60), request).await.expect("a message")
 }
 
 fn header<'a>(head: &'a str, name: &str) -> &'a str {
@@ -127,7 +127,7 @@ async fn until_sent(app: &App, rule: NotificationRuleId, are: impl Fn(&[(Deliver
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), looking).await.expect("messages as they should be");
+    tokio::time::timeout(Duration::from_secs(60), looking).await.expect("messages as they should be");
 }
 
 #[tokio::test(flavor = "multi_thread")]

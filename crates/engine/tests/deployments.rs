@@ -118,11 +118,12 @@ async fn a_candidate_that_is_late_fails_and_the_old_one_keeps_its_route() {
     let late = test
         .deploy(&app, |spec| {
             spec.deploy.healthcheck_path = Some("/".into());
-            spec.deploy.healthcheck_timeout = Some(3);
+            // Time for an attempt that is told of, which is a second after the check has begun and more than one before it ends.
+            spec.deploy.healthcheck_timeout = Some(8);
         })
         .await;
     let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
-    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 3 seconds"));
+    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 8 seconds"));
     test.until_driver_has(&app, &serving).await;
     assert_eq!(test.targets(&app), serving);
     assert_eq!(test.deployment(&app, old).await.status, DeploymentStatus::Success);
@@ -280,7 +281,7 @@ async fn a_restart_replaces_one_generation_by_the_next_without_a_gap() {
 async fn a_restart_that_never_answers_leaves_the_older_generation_serving() {
     let test = TestApp::started().await;
     let app = test.app("stuck").await;
-    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(5)).await;
+    let id = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(10)).await;
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let before = test.targets(&app);
     test.stage.sim.script(never_listens());
@@ -389,10 +390,16 @@ async fn what_was_stopped_and_crashes_on_its_way_out_has_not_crashed() {
     let test = TestApp::started().await;
     let app = test.app("stubborn").await;
     test.stage.sim.script(Script { stubborn: true, ..Script::default() });
-    let id = test.live(&app).await;
+    let id = test.deploy(&app, |spec| spec.deploy.draining_seconds = 600).await;
+    test.until_status(&app, id, DeploymentStatus::Success).await;
     let replica = test.targets(&app)[0];
     verbs::deployment_stop(&app.ctx(), id).await.unwrap();
     test.until("the stop", async || test.journal.entries().contains(&Entry::Stop(replica)).then_some(())).await;
+    // Another deployment shows that the engine has looked again.
+    let other = test.app("witness").await;
+    test.live(&other).await;
+    let told = test.journal.entries().iter().filter(|entry| **entry == Entry::Stop(replica)).count();
+    assert_eq!(told, 1, "who takes long to end is told so once");
     test.stage.sim.crash(replica, 1);
     test.until_driver_has(&app, &[]).await;
     test.until("no replica", async || test.replicas(&app, id).await.is_empty().then_some(())).await;

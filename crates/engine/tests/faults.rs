@@ -77,8 +77,10 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         let mut test = TestApp::started().await;
         let app = test.app("status").await;
         test.stage.sim.script(Script { listens_after: Some(Duration::from_millis(50)), stubborn: true, ..Script::default() });
-        let old = test.live(&app).await;
-        // Who does not listen is on its way until this test has seen it there.
+        // Who leaves takes as long, and who does not listen is on its way, until this test has seen it there.
+        let old = test.deploy(&app, |spec| spec.deploy.draining_seconds = 3600).await;
+        test.until_status(&app, old, DeploymentStatus::Success).await;
+        let leaving = test.targets(&app)[0];
         let pause = if status == DeploymentStatus::Deploying { Duration::from_secs(3600) } else { Duration::from_millis(50) };
         test.stage.sim.script(Script { listens_after: Some(pause), stubborn: true, ..Script::default() });
         let new = test.deploy(&app, |_| {}).await;
@@ -88,6 +90,8 @@ async fn an_engine_that_is_killed_in_any_status_is_taken_over_from() {
         test.stage.sim.script(Script { stubborn: true, ..Script::default() });
         test.start_engine();
         test.listen(new).await;
+        test.until_status(&app, old, DeploymentStatus::Removing).await;
+        test.stage.sim.exit(leaving);
         replaced(&test, &app, old, new).await;
     }
 }
@@ -339,14 +343,16 @@ async fn a_pre_deploy_command_that_was_cut_off_runs_again_within_one_step() {
     runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
     let mut test = TestApp::started().await;
     let app = test.app("cut").await;
-    let id = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec!["sleep 1".into()]).await;
+    // It is at work until this test lets it end, which is after the engine has.
+    let id = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec!["test -e go || sleep 1000".into()]).await;
     test.until("the step", async || (!test.events(&app, id).await.is_empty()).then_some(())).await;
-    test.until_build_line(&app, id, "$ sleep 1").await;
+    test.until_build_line(&app, id, "$ test -e go || sleep 1000").await;
     test.stop_engine().await;
+    std::fs::write(test.dir().join("artifacts").join(id.to_string()).join("go"), "").unwrap();
     test.start_engine();
     test.until_status(&app, id, DeploymentStatus::Success).await;
     let log = test.build_log(&app, id).await;
-    assert_eq!(log.iter().filter(|line| *line == "$ sleep 1").count(), 2, "{log:?}");
+    assert_eq!(log.iter().filter(|line| *line == "$ test -e go || sleep 1000").count(), 2, "{log:?}");
     let steps: Vec<_> = test.events(&app, id).await.into_iter().map(|event| event.step).collect();
     assert_eq!(steps.iter().filter(|step| **step == EventStep::PreDeployCommand).count(), 1, "{steps:?}");
 }

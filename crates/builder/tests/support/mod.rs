@@ -119,6 +119,11 @@ pub(crate) fn text(lines: &[BuildLine]) -> String {
     lines.iter().map(|line| format!("{}\n", line.message)).collect()
 }
 
+/// What commands wrote to standard output alone, in its order: a line of the other pipe may come between any two of these.
+pub(crate) fn printed(lines: &[BuildLine]) -> String {
+    lines.iter().filter(|line| !line.error).map(|line| format!("{}\n", line.message)).collect()
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(vec![], Compression::fast());
     encoder.write_all(bytes).unwrap();

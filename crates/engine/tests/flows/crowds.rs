@@ -41,6 +41,20 @@ fn edge(source: &str, source_handle: &str, target: &str, target_handle: &str) ->
     }
 }
 
+/// Waits for the end of a run by the bell alone: looks of the clock's own would be counted with what the run costs.
+async fn rung_out(app: &TestApp, ctx: &OpCtx, id: RunId) -> RunView {
+    let mut rings = app.ops.signals.runs();
+    loop {
+        rings.mark_unchanged();
+        let view = run_get(ctx, id, true).await.expect("the run");
+        if view.run.status.is_over() {
+            return view;
+        }
+        let rung = tokio::time::timeout(Duration::from_secs(180), rings.changed()).await;
+        rung.expect("the end of the run").expect("the signals outlive the test");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_of_a_thousand_nodes_is_normal() {
     let app = TestApp::started().await;
@@ -50,7 +64,7 @@ async fn a_run_of_a_thousand_nodes_is_normal() {
     workflow_graph_set(&now(&ctx), flow.id, None, wide(flow.graph.clone())).await.expect("a graph");
     let before = app.ops.store.statements();
     let run = start(&ctx, &flow, json!({(request): {"name": "Ada"}})).await;
-    let view = ended(&app, &ctx, run).await;
+    let view = rung_out(&app, &ctx, run).await;
     // A row each, and little beside them.
     let used = app.ops.store.statements() - before;
     assert!(used < 3_000, "{used} statements");

@@ -133,7 +133,7 @@ async fn until_runs(app: &TestApp, ctx: &OpCtx, count: usize) -> Vec<Run> {
             let _ = tokio::time::timeout(Duration::from_millis(200), rings.changed()).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(60), found).await {
+    match tokio::time::timeout(Duration::from_secs(120), found).await {
         Ok(all) => all,
         Err(_) => panic!("{count} runs did not come: {:#?}", runs(ctx).await),
     }

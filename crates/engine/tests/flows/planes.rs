@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::workflow::Policy;
 use ops::run::run_cancel;
+use ops::workflow::{NodeChange, node_update};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -40,7 +42,7 @@ impl Receiver {
     async fn until(&self, path: &str, count: usize) {
         let mut asked = self.asked.subscribe();
         let enough = asked.wait_for(|all| all.iter().filter(|(to, _)| to == path).count() >= count);
-        assert!(tokio::time::timeout(Duration::from_secs(60), enough).await.is_ok(), "{:?}", *self.asked.borrow());
+        assert!(tokio::time::timeout(Duration::from_secs(120), enough).await.is_ok(), "{:?}", *self.asked.borrow());
     }
 
     /// How often each key came to a path, the rarest first.
@@ -89,6 +91,9 @@ async fn two_steps(ctx: &OpCtx, receiver: &Receiver) -> Workflow {
     let input = |path: &str| json!({"url": format!("{}{path}", receiver.url), "method": "POST"});
     let first = add(ctx, &flow, "http_request", input(PROMPT)).await;
     let second = add(ctx, &flow, "http_request", input(HELD)).await;
+    // Held for as long as a test needs: half a minute, which such a node has otherwise, may pass before all have come.
+    let policy = Policy { timeout_ms: Some(600_000), ..Policy::default() };
+    node_update(&now(ctx), flow.id, &second, NodeChange { policy: Some(policy), ..NodeChange::default() }).await.expect("a policy");
     connect(ctx, &flow, (&first, "out:body"), (&second, "in:body")).await;
     flow
 }
@@ -174,6 +179,6 @@ async fn a_run_is_started_and_canceled_at_whichever_control_plane() {
     run_cancel(&now(&there), run).await.expect("it goes on");
     // Nobody answers: it ends long before the node's own minute, because the one that holds it looks whether it still does.
     let closed = async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
-    tokio::time::timeout(Duration::from_secs(30), closed).await.expect("the connection is closed");
+    tokio::time::timeout(Duration::from_secs(60), closed).await.expect("the connection is closed");
     assert_eq!(run_get(&there, run, false).await.expect("the run").run.status, RunStatus::Canceled);
 }

@@ -191,7 +191,7 @@ async fn what_users_write_is_nobodys_process() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("workers end with their engine");
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("workers end with their engine");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,7 +213,7 @@ async fn files_that_no_row_tells_of_are_removed() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("it is removed");
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it is removed");
     assert!(known.exists() && fresh.exists());
 }
 

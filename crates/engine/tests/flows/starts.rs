@@ -89,7 +89,7 @@ async fn until_refused(app: &TestApp, tenant: Tenant, count: usize) -> Vec<Strin
             let _ = tokio::time::timeout(Duration::from_millis(200), rings.changed()).await;
         }
     };
-    match tokio::time::timeout(Duration::from_secs(60), found).await {
+    match tokio::time::timeout(Duration::from_secs(120), found).await {
         Ok(all) => all,
         Err(_) => panic!("{count} refusals did not come: {:#?}", told().await),
     }

@@ -134,7 +134,7 @@ async fn a_cancel_ends_what_is_under_way() {
     run_cancel(&now(&ctx), run).await.expect("it goes on");
     // Nobody answers it: it ends because nobody waits any more.
     let closed = async { while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {} };
-    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection is closed");
+    tokio::time::timeout(Duration::from_secs(60), closed).await.expect("the connection is closed");
     let view = run_get(&ctx, run, true).await.expect("the run");
     assert_eq!(view.run.status, RunStatus::Canceled);
     let node = view.nodes.iter().find(|node| node.node_type == "http_request").expect("its row");

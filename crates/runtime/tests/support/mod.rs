@@ -19,7 +19,7 @@ use runtime::process::{ProcessConfig, ProcessDriver};
 use runtime::{Driver, Observation, ObservedPhase, ReplicaSpec, UnixUser};
 
 /// Long enough for a busy machine; reached only by a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// More than the replicas of any test.
 const PORTS: u16 = 6;
