@@ -115,7 +115,7 @@ async fn a_new_edge_takes_over_from_the_old_one_under_load() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_from_disk_is_there_with_the_first_connection() {
     let app = App::named("hello").await;
-    let edge = Edge::start(&table(41, vec![("a.localhost", route(vec![app.target()]))])).await;
+    let edge = Edge::on_own_port(&table(41, vec![("a.localhost", route(vec![app.target()]))])).await;
     assert_eq!(edge.get("a.localhost", "/").await.text(), "hello");
     let (dir, address) = (Arc::clone(&edge.dir), edge.address);
     edge.stop().await;
@@ -186,7 +186,7 @@ async fn stopping_answers_what_is_in_flight_and_takes_nothing_new() {
         }
     })
     .await;
-    let mut edge = Edge::start(&table(1, vec![("a.localhost", route(vec![app.target()]))])).await;
+    let mut edge = Edge::on_own_port(&table(1, vec![("a.localhost", route(vec![app.target()]))])).await;
     let address = edge.address;
     let asking =
         tokio::spawn(async move { support::send(address, Request::get("/").header("host", "a.localhost").body(full("")).unwrap()).await });

@@ -1,6 +1,9 @@
 //! A real edge in a folder of its own, real applications behind it, and clients that can also misbehave.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+#[path = "../../../server/tests/harness/ports.rs"]
+mod ports;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -143,6 +146,13 @@ impl Edge {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         edge::table::write(dir.path(), table).unwrap();
         Self::in_dir(dir, "127.0.0.1:0".parse().unwrap(), limits).await
+    }
+
+    /// At a port that stays the test's when the edge has ended; one that the kernel chose would be anybody's then.
+    pub(crate) async fn on_own_port(table: &RoutingTable) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        edge::table::write(dir.path(), table).unwrap();
+        Self::in_dir(dir, SocketAddr::from(([127, 0, 0, 1], ports::free_port())), Limits::default()).await
     }
 
     pub(crate) async fn in_dir(dir: Arc<tempfile::TempDir>, listen: SocketAddr, limits: Limits) -> Self {
