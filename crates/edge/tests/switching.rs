@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use edge::Limits;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, Response};
-use support::{App, Edge, connect, full, receive, route, table};
+use support::{App, Edge, Sender, full, receive, route, table, try_connect};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -26,7 +27,8 @@ impl Visitors {
         let visit = |_| {
             let (address, stop, answered) = (edge.address, Arc::clone(&stop), Arc::clone(&answered));
             tokio::spawn(async move {
-                let (mut failures, mut sender) = (vec![], connect(address).await);
+                let mut failures = vec![];
+                let mut sender = reach(address, &mut failures).await;
                 for number in 0_usize.. {
                     if stop.load(SeqCst) {
                         break;
@@ -39,11 +41,11 @@ impl Visitors {
                         Ok(response) => failures.push(format!("{:?}", receive(response).await)),
                         Err(error) => {
                             failures.push(error.to_string());
-                            sender = connect(address).await;
+                            sender = reach(address, &mut failures).await;
                         }
                     }
                     if sender.ready().await.is_err() {
-                        sender = connect(address).await;
+                        sender = reach(address, &mut failures).await;
                     }
                     answered.fetch_add(1, SeqCst);
                 }
@@ -68,6 +70,17 @@ impl Visitors {
             failures.extend(task.await.unwrap());
         }
         failures
+    }
+}
+
+/// A visitor's connection. One that is reset while it is made is a failure like that of a request.
+async fn reach(address: SocketAddr, failures: &mut Vec<String>) -> Sender {
+    loop {
+        match try_connect(address).await {
+            Ok(sender) => return sender,
+            Err(error) => failures.push(error.to_string()),
+        }
+        assert!(failures.len() < 100, "{failures:?}");
     }
 }
 

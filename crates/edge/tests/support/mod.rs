@@ -27,6 +27,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
+pub(crate) type Sender = hyper::client::conn::http1::SendRequest<Body>;
 
 pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
@@ -286,11 +287,16 @@ impl Reply {
     }
 }
 
-pub(crate) async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<Body> {
-    let stream = TcpStream::connect(address).await.unwrap();
+pub(crate) async fn connect(address: SocketAddr) -> Sender {
+    try_connect(address).await.unwrap()
+}
+
+/// The same for clients that a server may send away.
+pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Sender> {
+    let stream = TcpStream::connect(address).await?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    sender
+    Ok(sender)
 }
 
 /// One request over its own connection.
