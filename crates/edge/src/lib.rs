@@ -82,6 +82,8 @@ pub struct Limits {
     pub graceful: Duration,
     /// How long a request waits for an app that sleeps.
     pub wake: Duration,
+    /// How long a client may go on sending after it got its last answer.
+    pub linger: Duration,
 }
 
 impl Default for Limits {
@@ -95,6 +97,7 @@ impl Default for Limits {
             pool_idle: Duration::from_secs(30),
             graceful: Duration::from_secs(10),
             wake: Duration::from_secs(120),
+            linger: Duration::from_secs(2),
         }
     }
 }

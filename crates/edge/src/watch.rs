@@ -145,21 +145,20 @@ impl Watch {
     }
 }
 
-/// How long a client may go on sending after it got its last answer.
-const LINGER: Duration = Duration::from_secs(2);
-
 /// A client's socket that is watched.
 pub(crate) struct Watched<S> {
     stream: S,
     scanner: Scanner,
     watch: Arc<Watch>,
-    /// Set while the rest of a request that was answered early is thrown away.
+    /// For how long the rest of a request that was answered early is thrown away.
+    linger: Duration,
+    /// Set while that is so.
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
-    pub(crate) fn new(stream: S, watch: Arc<Watch>) -> Self {
-        Self { stream, scanner: Scanner::default(), watch, lingering: None }
+    pub(crate) fn new(stream: S, watch: Arc<Watch>, linger: Duration) -> Self {
+        Self { stream, scanner: Scanner::default(), watch, linger, lingering: None }
     }
 }
 
@@ -208,7 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let limit = this.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+        let linger = this.linger;
+        let limit = this.lingering.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger)));
         let mut scrap = [MaybeUninit::uninit(); 16 * 1024];
         loop {
             if limit.as_mut().poll(cx).is_ready() {

@@ -303,7 +303,7 @@ where
         let answered = proxy::serve(Rc::clone(&conn), request);
         async { Ok::<_, Infallible>(answered.await) }
     });
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch)));
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&watch), limits.linger));
     // Timers are ours: see `watch`.
     let connection = http1::Builder::new()
         .max_buf_size(BUFFER)

@@ -166,13 +166,19 @@ async fn what_the_edge_before_was_told_last_holds_for_the_one_that_takes_over() 
     let (app, authority) = (app().await, Authority::new());
     let dir = folder(&table(1, vec![]));
     let listener = UnixListener::bind(dir.path().join(edge::control::SOCKET)).unwrap();
-    let (folder, certificate) = (Arc::clone(&dir), authority.sign("www.shop.test", &["www.shop.test"]));
+    let certificates = vec![authority.sign("www.shop.test", &["www.shop.test"])];
     let newer = table(2, vec![("www.shop.test", route(vec![app.target()]))]);
+    // On disk beforehand: who takes over does not wait until a busy one has them.
+    let (folder, next) = (Arc::clone(&dir), dir.path().join("next"));
+    std::fs::create_dir(&next).unwrap();
+    edge::table::write(&next, &newer).unwrap();
+    edge::tls::write(&next, &EdgeCertificates { certificates, challenges: BTreeMap::new() }).unwrap();
     let before = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         assert!(stream.read(&mut [0; 256]).await.unwrap() > 0);
-        edge::table::write(folder.path(), &newer).unwrap();
-        edge::tls::write(folder.path(), &EdgeCertificates { certificates: vec![certificate], challenges: BTreeMap::new() }).unwrap();
+        for name in [edge::table::FILE, edge::tls::FILE] {
+            std::fs::rename(next.join(name), folder.path().join(name)).unwrap();
+        }
         stream.write_all(b"{}\n").await.unwrap();
     });
     let edge = Edge::secure(Arc::clone(&dir), Limits::default()).await;

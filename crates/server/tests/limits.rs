@@ -56,23 +56,34 @@ fn a_killed_server_gives_no_day_back() {
 fn counts_are_kept_in_redis_and_its_absence_is_told() {
     away_from_midnight();
     let mut redis = Redis::start();
-    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
-    for count in 1..=5 {
-        assert_eq!(left(&ask(&server)), 100 - count);
-    }
-    let told = || {
-        let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
-        log.matches("shared rate limits do not answer").count()
+    let server = Server::start_with(&[("ORRERY_LIMITS", &redis.address()), ("ORRERY_LIMITS_OPERATOR", "1000/day")]);
+    let log = || std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
+    let told = |words: &str| log().matches(&format!("shared rate limits {words}")).count();
+    let mut count = 0;
+    let mut one_more = || {
+        count += 1;
+        assert_eq!(left(&ask(&server)), 1_000 - count);
     };
-    // On a busy machine its answer may have been late before.
-    let before = told();
+    for _ in 0..5 {
+        one_more();
+    }
+    // On a busy machine it may have been taken for silent: that is over before it is.
+    until("Redis to be heard of again", || {
+        if told("do not answer") == told("answer again") {
+            return Ok(());
+        }
+        one_more();
+        Err(log())
+    });
+    let before = told("do not answer");
     redis.kill();
-    for count in 6..=9 {
-        assert_eq!(left(&ask(&server)), 100 - count, "counted here meanwhile");
+    // They are counted here meanwhile.
+    for _ in 0..4 {
+        one_more();
     }
     let doctor = server.orrery(&["doctor"]).stdout;
     assert!(doctor.contains("a key may ask more often than its limit says") && doctor.contains("Debian: redis-server"), "{doctor}");
-    assert!((before.max(1)..=before + 1).contains(&told()), "{} after {before}", told());
+    assert_eq!(told("do not answer"), before + 1, "{}", log());
 }
 
 #[test]
@@ -82,15 +93,14 @@ fn while_nothing_can_be_counted_a_key_is_told_of_its_own_limit() {
     let address = redis.address();
     let server =
         Server::start_with(&[("ORRERY_LIMITS", &address), ("ORRERY_LIMITS_FALLBACK", "refuse"), ("ORRERY_LIMITS_OPERATOR", "100/day")]);
-    // One that was refused because the answer was late may have been counted.
-    let counted = until("a request that is counted in time", || {
+    // On a busy machine it may be taken for silent at first, and still have counted what it was asked for.
+    let counted = until("a request to be counted", || {
         let answer = ask(&server);
         if answer.status == 200 { Ok(left(&answer)) } else { Err(format!("{answer:?}")) }
     });
-    assert!(counted < 100, "{counted}");
     redis.kill();
     let refused = ask(&server);
-    assert_eq!((refused.status, left(&refused)), (503, counted), "{refused:?}");
+    assert!(refused.status == 503 && (counted..100).contains(&left(&refused)), "{refused:?} after {counted}");
     assert_eq!(refused.header("x-ratelimit-limit"), Some("100"));
     assert!(refused.body.contains("cannot be counted"), "{refused:?}");
 }

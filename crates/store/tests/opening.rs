@@ -48,12 +48,13 @@ async fn others_see_that_the_database_is_in_use() {
     let store = open(&format!("sqlite://{}", dir.path().join("orrery.db").display()), KEY).await.unwrap();
     assert!(store.version().is_some());
     let index = std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(dir.path().join("orrery.db-shm")).unwrap());
-    let locks = std::fs::read_to_string("/proc/locks").unwrap();
-    let held = |line: &&str| {
+    let locks = || std::fs::read_to_string("/proc/locks").unwrap();
+    let held = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.contains(&std::process::id().to_string().as_str()) && words.iter().any(|word| word.ends_with(&format!(":{index}")))
     };
-    assert!(locks.lines().any(|line| held(&line)), "inode {index}:\n{locks}");
+    // The kernel tells them page by page, and what others let go of in between can hide one that is held.
+    assert!((0..100).any(|_| locks().lines().any(held)), "inode {index}:\n{}", locks());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

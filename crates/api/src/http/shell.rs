@@ -42,8 +42,8 @@ use super::caller::context;
 use super::{ApiState, Arrival, Peer, Shared};
 use crate::graphql::still_valid;
 
-/// Time for the first frame to come.
-const INIT: Duration = Duration::from_secs(10);
+/// How long a peer may take to be told of the end.
+const GOODBYE: Duration = Duration::from_secs(10);
 /// A peer that was not heard of for so long is gone.
 const SILENCE: Duration = Duration::from_secs(95);
 /// The largest frame.
@@ -57,6 +57,8 @@ const ERROR: u8 = 3;
 /// When shells are looked after.
 #[derive(Clone, Copy, Debug)]
 pub struct ShellTimes {
+    /// Time for the first frame to come.
+    pub first: Duration,
     /// How often the peer is pinged, and the credential looked at.
     pub period: Duration,
     /// A shell in which nothing is typed and nothing is said for longer is ended.
@@ -65,7 +67,7 @@ pub struct ShellTimes {
 
 impl Default for ShellTimes {
     fn default() -> Self {
-        Self { period: Duration::from_secs(30), idle: Duration::from_secs(30 * 60) }
+        Self { first: Duration::from_secs(10), period: Duration::from_secs(30), idle: Duration::from_secs(30 * 60) }
     }
 }
 
@@ -155,7 +157,7 @@ async fn converse(ctx: OpCtx, shell: Shell, socket: WebSocket, times: ShellTimes
     };
     if let Some(end) = end {
         // Neither does a peer that takes nothing hold it up.
-        let _ = timeout(INIT, say_goodbye(&ctx, &mut sink, end)).await;
+        let _ = timeout(GOODBYE, say_goodbye(&ctx, &mut sink, end)).await;
     }
     let ctx = OpCtx { now: Timestamp::now(), ..ctx };
     if let Err(error) = container_shell_end(&ctx, shell).await {
@@ -168,7 +170,7 @@ fn restarting() -> Error {
 }
 
 async fn talk(ctx: &OpCtx, shell: &Shell, sink: &mut Sink, stream: &mut SplitStream<WebSocket>, times: ShellTimes) -> Ending {
-    let spec = match timeout(INIT, first(stream)).await {
+    let spec = match timeout(times.first, first(stream)).await {
         Ok(Ok(spec)) => spec,
         Ok(Err(ending)) => return ending,
         Err(_) => return Some(Err(Error::new(Code::Timeout, "The first frame did not come in time: begin with `init_exec`"))),

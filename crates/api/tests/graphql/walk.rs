@@ -89,7 +89,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     (
         "Query.metrics",
         Read,
-        "{ metrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", measurements: [CPU_USAGE]) { values { ts } } }",
+        "{ metrics(environmentId: \"$environment\", serviceId: \"$service\", startDate: \"2026-11-21T00:00:00Z\", endDate: \"2026-11-21T01:00:00Z\", measurements: [CPU_USAGE]) { values { ts } } }",
     ),
     ("Query.notificationEventTypes", Nothing, "{ notificationEventTypes { name severity } }"),
     ("Query.notificationKinds", Nothing, "{ notificationKinds { type label } }"),

@@ -1,6 +1,9 @@
 //! A real edge in a folder of its own, real applications behind it, and clients that can also misbehave.
 #![allow(dead_code, reason = "every test file uses a part of it")]
 
+#[path = "../../../server/tests/harness/ports.rs"]
+mod ports;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,6 +27,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
+pub(crate) type Sender = hyper::client::conn::http1::SendRequest<Body>;
 
 pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
@@ -143,6 +147,13 @@ impl Edge {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         edge::table::write(dir.path(), table).unwrap();
         Self::in_dir(dir, "127.0.0.1:0".parse().unwrap(), limits).await
+    }
+
+    /// At a port that stays the test's when the edge has ended; one that the kernel chose would be anybody's then.
+    pub(crate) async fn on_own_port(table: &RoutingTable) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        edge::table::write(dir.path(), table).unwrap();
+        Self::in_dir(dir, SocketAddr::from(([127, 0, 0, 1], ports::free_port())), Limits::default()).await
     }
 
     pub(crate) async fn in_dir(dir: Arc<tempfile::TempDir>, listen: SocketAddr, limits: Limits) -> Self {
@@ -276,11 +287,16 @@ impl Reply {
     }
 }
 
-pub(crate) async fn connect(address: SocketAddr) -> hyper::client::conn::http1::SendRequest<Body> {
-    let stream = TcpStream::connect(address).await.unwrap();
+pub(crate) async fn connect(address: SocketAddr) -> Sender {
+    try_connect(address).await.unwrap()
+}
+
+/// The same for clients that a server may send away.
+pub(crate) async fn try_connect(address: SocketAddr) -> std::io::Result<Sender> {
+    let stream = TcpStream::connect(address).await?;
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    sender
+    Ok(sender)
 }
 
 /// One request over its own connection.

@@ -68,12 +68,20 @@ impl Shared {
     /// # Errors
     /// It is not such an address.
     pub fn open(address: &str) -> Result<Self, BadAddress> {
+        Self::patient(address, PATIENCE)
+    }
+
+    /// The same with another patience than requests have: for how long an answer is waited for, and a connection.
+    ///
+    /// # Errors
+    /// As for [`Shared::open`].
+    pub fn patient(address: &str, patience: Duration) -> Result<Self, BadAddress> {
         // The library's error may repeat the address, which may hold a password.
         let client = Client::open(address).map_err(|_| BadAddress)?;
         let config = ConnectionManagerConfig::new()
             .set_number_of_retries(0)
-            .set_response_timeout(Some(PATIENCE))
-            .set_connection_timeout(Some(PATIENCE));
+            .set_response_timeout(Some(patience))
+            .set_connection_timeout(Some(patience));
         let connection = ConnectionManager::new_lazy_with_config(client, config).map_err(|_| BadAddress)?;
         Ok(Self { connection, rests_until: AtomicI64::new(0), silent: AtomicBool::new(false) })
     }

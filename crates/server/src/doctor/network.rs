@@ -179,6 +179,8 @@ mod tests {
     #[test]
     fn listeners_are_found() {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(listener(socket.local_addr().unwrap().port()).unwrap().0, std::process::id());
+        // The kernel tells its sockets page by page, and one that others close in between can hide ours.
+        let found = (0..100).find_map(|_| listener(socket.local_addr().unwrap().port()));
+        assert_eq!(found.unwrap().0, std::process::id());
     }
 }

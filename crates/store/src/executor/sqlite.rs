@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -28,6 +28,8 @@ const QUEUE: usize = 1024;
 const READERS: usize = 16;
 /// How long another process may hold the write lock.
 const BUSY: Duration = Duration::from_secs(10);
+/// After so long is asked again what SQLite does not wait for by itself.
+const AGAIN: Duration = Duration::from_millis(5);
 
 type Reply = Result<Vec<Outcome>, StoreError>;
 
@@ -78,7 +80,7 @@ impl Sqlite {
     pub(crate) fn open(path: PathBuf, counters: Arc<Counters>) -> Result<Self, StoreError> {
         create_private(&path)?;
         let mut writer = connect(&path)?;
-        writer.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(StoreError::unavailable)?;
+        log_ahead(&writer)?;
         migrate(&mut writer)?;
         let (queue, jobs) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
@@ -176,6 +178,20 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     };
     open().map_err(|error: rusqlite::Error| StoreError::unavailable(error))
+}
+
+/// Turns the write-ahead log on. Here SQLite does not wait: of several that do so to a fresh file at once, all but one may be told that it
+/// is locked.
+fn log_ahead(writer: &Connection) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        match writer.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ffi::ErrorCode::DatabaseBusy) && begun.elapsed() < BUSY => {
+                std::thread::sleep(AGAIN);
+            }
+            outcome => return outcome.map_err(StoreError::unavailable),
+        }
+    }
 }
 
 mod embedded {
