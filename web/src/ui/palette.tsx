@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { lazy, Suspense, useCallback, useEffect, useState } from "react";
+import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf } from "react";
 import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
@@ -58,18 +58,20 @@ export function Palette() {
   const [shown, setShown] = useState(false);
   const [help, setHelp] = useState(false);
   const [verb, setVerb] = useState<Verb | null>(null);
-  const show = useCallback((dialog: HTMLDialogElement | null) => {
-    dialog?.showModal();
-    // The browser begins at what holds everything, where nothing can be typed.
-    dialog?.querySelector("input")?.focus();
-    return () => dialog?.close();
+  const show = useCallback((scrim: HTMLDivElement | null) => {
+    const before = document.activeElement;
+    scrim?.querySelector("input")?.focus();
+    return () => {
+      if (scrim?.contains(document.activeElement) && before instanceof HTMLElement) before.focus();
+    };
   }, []);
   open = () => setShown(true);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() === "k" && (event.metaKey || event.ctrlKey)) {
         event.preventDefault();
-        setShown((now) => !now);
+        // Nothing is reached past a dialog before it is answered.
+        if (!document.querySelector("dialog[open]")) setShown((now) => !now);
       }
       if ((event.target as HTMLElement).matches("input, textarea, select, [contenteditable]")) return;
       if (event.key === "?") setHelp(true);
@@ -83,12 +85,24 @@ export function Palette() {
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
   }, []);
+  const held = (event: KeyboardEventOf<HTMLElement>) => {
+    if (event.key === "Escape") {
+      event.stopPropagation();
+      setShown(false);
+    }
+    // The field is all that has the focus in here, and what is behind waits.
+    if (event.key === "Tab") event.preventDefault();
+  };
   return (
     <>
       {shown && (
-        <dialog ref={show} className="palette" aria-label="Search" onClose={() => setShown(false)} onMouseDown={(event) => event.target === event.currentTarget && setShown(false)}>
-          <Choices close={() => setShown(false)} help={() => setHelp(true)} begin={setVerb} />
-        </dialog>
+        // A dialog of the browser's own would have everything behind it styled anew: with hundreds of cards, longer than a key should take.
+        // biome-ignore lint: Escape closes it, the click is an addition to it
+        <div ref={show} className="scrim" onMouseDown={(event) => event.target === event.currentTarget && setShown(false)} onKeyDown={held}>
+          <div className="palette" role="dialog" aria-modal="true" aria-label="Search">
+            <Choices close={() => setShown(false)} help={() => setHelp(true)} begin={setVerb} />
+          </div>
+        </div>
       )}
       {verb && (
         <Suspense>
@@ -146,6 +160,8 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const navigate = useNavigate();
   const { project, env, service, deployment, workflow, run } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
   const [text, setText] = useState("");
+  // The field comes first: what can be chosen is many lines.
+  const all = useDeferredValue(true, false);
   const projects = nearest(useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
@@ -176,127 +192,131 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
     <Command label="Search">
       <Command.Input placeholder="Go to a page, project or service…" autoFocus value={text} onValueChange={setText} />
       <Command.List>
-        <Command.Empty>Nothing is called that.</Command.Empty>
-        {services.length > 0 && (
-          <Command.Group heading="Services">
-            {services.map(({ node }) => (
-              <Command.Item key={node.id} value={`service ${node.serviceName}`} onSelect={go(`${here}/s/${node.serviceId}/deployments`)}>
-                {node.serviceName}
-              </Command.Item>
-            ))}
-          </Command.Group>
-        )}
-        {service && (
-          <Command.Group heading="This service">
-            {["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => (
-              <Command.Item key={tab} value={`service ${tab}`} onSelect={go(`${here}/s/${service}/${tab}`)}>
-                {tab[0].toUpperCase() + tab.slice(1)}
-              </Command.Item>
-            ))}
-            {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
-            {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
-            {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => rollBack({ projectId: project, environmentId: env ?? "", serviceId: service }), "Rolling back to the one before")}>Roll back to the one before</Command.Item>}
-            {found?.viewerCanDeploy && active && instance?.cronSchedule && <Command.Item onSelect={act(() => change(ExecutionCreateDocument, { input: { serviceInstanceId: instance.id } }), "It runs now")}>Run now</Command.Item>}
-            {found?.viewerCanDeploy && latest && isUnderWay(latest.status) && <Command.Item onSelect={act(() => change(DeploymentCancelDocument, { id: latest.id }), "Cancelled")}>Cancel the deployment</Command.Item>}
-            {found?.viewerCanWrite && instance && env && <Command.Item onSelect={first({ name: "scale", service: instance, env })}>Scale…</Command.Item>}
-            {found?.viewerCanDeploy && active && !active.deploymentStopped && <Command.Item onSelect={first({ name: "stop", deployment: active.id })}>Stop…</Command.Item>}
-            {found?.viewerCanDeploy && active && <Command.Item onSelect={first({ name: "remove", deployment: active.id })}>Take out of service…</Command.Item>}
-            {address && (
+        {all && (
+          <>
+            <Command.Empty>Nothing is called that.</Command.Empty>
+            {services.length > 0 && (
+              <Command.Group heading="Services">
+                {services.map(({ node }) => (
+                  <Command.Item key={node.id} value={`service ${node.serviceName}`} onSelect={go(`${here}/s/${node.serviceId}/deployments`)}>
+                    {node.serviceName}
+                  </Command.Item>
+                ))}
+              </Command.Group>
+            )}
+            {service && (
+              <Command.Group heading="This service">
+                {["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => (
+                  <Command.Item key={tab} value={`service ${tab}`} onSelect={go(`${here}/s/${service}/${tab}`)}>
+                    {tab[0].toUpperCase() + tab.slice(1)}
+                  </Command.Item>
+                ))}
+                {found?.viewerCanDeploy && latest?.canRedeploy && <Command.Item onSelect={act(() => change(DeploymentRedeployDocument, { id: latest.id }), "Deploying the same source again")}>Deploy the same source again</Command.Item>}
+                {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => change(DeploymentRestartDocument, { id: active.id }), "Restarting, one copy after the other")}>Restart</Command.Item>}
+                {found?.viewerCanDeploy && active && <Command.Item onSelect={act(() => rollBack({ projectId: project, environmentId: env ?? "", serviceId: service }), "Rolling back to the one before")}>Roll back to the one before</Command.Item>}
+                {found?.viewerCanDeploy && active && instance?.cronSchedule && <Command.Item onSelect={act(() => change(ExecutionCreateDocument, { input: { serviceInstanceId: instance.id } }), "It runs now")}>Run now</Command.Item>}
+                {found?.viewerCanDeploy && latest && isUnderWay(latest.status) && <Command.Item onSelect={act(() => change(DeploymentCancelDocument, { id: latest.id }), "Cancelled")}>Cancel the deployment</Command.Item>}
+                {found?.viewerCanWrite && instance && env && <Command.Item onSelect={first({ name: "scale", service: instance, env })}>Scale…</Command.Item>}
+                {found?.viewerCanDeploy && active && !active.deploymentStopped && <Command.Item onSelect={first({ name: "stop", deployment: active.id })}>Stop…</Command.Item>}
+                {found?.viewerCanDeploy && active && <Command.Item onSelect={first({ name: "remove", deployment: active.id })}>Take out of service…</Command.Item>}
+                {address && (
+                  <Command.Item
+                    onSelect={() => {
+                      close();
+                      window.open(address, "_blank", "noreferrer");
+                    }}
+                  >
+                    Open the app
+                  </Command.Item>
+                )}
+                <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
+                {deployment && <Command.Item onSelect={copy("deployment id", deployment)}>Copy the deployment id</Command.Item>}
+              </Command.Group>
+            )}
+            {project && env && (
+              <Command.Group heading="This project">
+                <Command.Item onSelect={go(here)}>Canvas</Command.Item>
+                <Command.Item onSelect={go(`${here}/logs`)}>All logs</Command.Item>
+                <Command.Item onSelect={go(`${here}/activity`)}>Activity</Command.Item>
+                <Command.Item onSelect={go(`/p/${project}/settings`)}>Project settings</Command.Item>
+                {found?.viewerCanWrite && <Command.Item onSelect={first({ name: "add", project: found, env })}>Add a service…</Command.Item>}
+                {templates.map(({ node: { id: templateId, name, category, serializedConfig } }) => (
+                  <Command.Item
+                    key={templateId}
+                    value={`add ${category === "Storage" ? "database" : "template"} ${name}`}
+                    onSelect={act(async () => {
+                      await change(TemplateDeployDocument, { input: { templateId, serializedConfig, projectId: project, environmentId: env } });
+                      await navigate({ to: here });
+                    }, `${name} is being deployed`)}
+                  >
+                    Add {name}
+                  </Command.Item>
+                ))}
+                {found?.viewerCanAdminister && <Command.Item onSelect={first({ name: "environment", project: found, env })}>New environment…</Command.Item>}
+                {found?.viewerCanWrite && (canvas?.environment.unmergedChangesCount ?? 0) > 0 && <Command.Item onSelect={act(() => change(CommitStagedDocument, { environmentId: env, message: null }), "Deploying the changes")}>Deploy the staged changes</Command.Item>}
+                <Command.Item onSelect={copy("project id", project)}>Copy the project id</Command.Item>
+                <Command.Item onSelect={copy("environment id", env)}>Copy the environment id</Command.Item>
+                {found?.environments.edges
+                  .filter(({ node }) => node.id !== env)
+                  .map(({ node }) => (
+                    <Command.Item key={node.id} value={`environment ${node.name}`} onSelect={go(`/p/${project}/${node.id}`)}>
+                      Environment {node.name}
+                    </Command.Item>
+                  ))}
+              </Command.Group>
+            )}
+            {workflow && (
+              <Command.Group heading="This workflow">
+                <Command.Item onSelect={go(`/flow/${workflow}`)}>Editor</Command.Item>
+                <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
+                <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
+                <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
+                {run && <Command.Item onSelect={copy("run id", run)}>Copy the run id</Command.Item>}
+              </Command.Group>
+            )}
+            <Command.Group heading="Projects">
+              {projects.map(({ node }) => (
+                <Command.Item key={node.id} value={`project ${node.name}`} onSelect={go(`/p/${node.id}`)}>
+                  {node.name}
+                </Command.Item>
+              ))}
+              <Command.Item onSelect={go("/new")}>New project</Command.Item>
+            </Command.Group>
+            {workflows.length > 0 && (
+              <Command.Group heading="Workflows">
+                {workflows.map((one) => (
+                  <Command.Item key={one.id} value={`workflow ${one.name} ${one.id}`} onSelect={go(`/flow/${one.id}`)}>
+                    {one.name}
+                  </Command.Item>
+                ))}
+              </Command.Group>
+            )}
+            <Command.Group heading="Pages">
+              <Command.Item onSelect={go("/account")}>Account</Command.Item>
+              <Command.Item onSelect={go("/account/tokens")}>Tokens</Command.Item>
+              <Command.Item onSelect={go("/flow")}>Flow</Command.Item>
+              <Command.Item onSelect={go("/flow/keys")}>Flow API keys</Command.Item>
+              <Command.Item onSelect={go(`/w/${workspace.id}/members`)}>Members</Command.Item>
+              <Command.Item onSelect={go(`/w/${workspace.id}/usage`)}>Usage</Command.Item>
+              <Command.Item onSelect={go(`/w/${workspace.id}/plan`)}>Plan</Command.Item>
+              <Command.Item onSelect={go(`/w/${workspace.id}/notifications`)}>Notifications</Command.Item>
+              <Command.Item onSelect={go(`/w/${workspace.id}/webhooks`)}>Webhooks</Command.Item>
+              {workspace.viewerCanAdminister && <Command.Item onSelect={go(`/w/${workspace.id}/audit`)}>Audit log</Command.Item>}
+              {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}
+              <Command.Item onSelect={() => location.assign("/graphiql")}>GraphiQL</Command.Item>
+              <Command.Item onSelect={() => location.assign("/explorer")}>Explorer</Command.Item>
+              <Command.Item onSelect={() => location.assign("/docs/api")}>API reference</Command.Item>
               <Command.Item
                 onSelect={() => {
                   close();
-                  window.open(address, "_blank", "noreferrer");
+                  help();
                 }}
               >
-                Open the app
+                Shortcuts
               </Command.Item>
-            )}
-            <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
-            {deployment && <Command.Item onSelect={copy("deployment id", deployment)}>Copy the deployment id</Command.Item>}
-          </Command.Group>
+            </Command.Group>
+          </>
         )}
-        {project && env && (
-          <Command.Group heading="This project">
-            <Command.Item onSelect={go(here)}>Canvas</Command.Item>
-            <Command.Item onSelect={go(`${here}/logs`)}>All logs</Command.Item>
-            <Command.Item onSelect={go(`${here}/activity`)}>Activity</Command.Item>
-            <Command.Item onSelect={go(`/p/${project}/settings`)}>Project settings</Command.Item>
-            {found?.viewerCanWrite && <Command.Item onSelect={first({ name: "add", project: found, env })}>Add a service…</Command.Item>}
-            {templates.map(({ node: { id: templateId, name, category, serializedConfig } }) => (
-              <Command.Item
-                key={templateId}
-                value={`add ${category === "Storage" ? "database" : "template"} ${name}`}
-                onSelect={act(async () => {
-                  await change(TemplateDeployDocument, { input: { templateId, serializedConfig, projectId: project, environmentId: env } });
-                  await navigate({ to: here });
-                }, `${name} is being deployed`)}
-              >
-                Add {name}
-              </Command.Item>
-            ))}
-            {found?.viewerCanAdminister && <Command.Item onSelect={first({ name: "environment", project: found, env })}>New environment…</Command.Item>}
-            {found?.viewerCanWrite && (canvas?.environment.unmergedChangesCount ?? 0) > 0 && <Command.Item onSelect={act(() => change(CommitStagedDocument, { environmentId: env, message: null }), "Deploying the changes")}>Deploy the staged changes</Command.Item>}
-            <Command.Item onSelect={copy("project id", project)}>Copy the project id</Command.Item>
-            <Command.Item onSelect={copy("environment id", env)}>Copy the environment id</Command.Item>
-            {found?.environments.edges
-              .filter(({ node }) => node.id !== env)
-              .map(({ node }) => (
-                <Command.Item key={node.id} value={`environment ${node.name}`} onSelect={go(`/p/${project}/${node.id}`)}>
-                  Environment {node.name}
-                </Command.Item>
-              ))}
-          </Command.Group>
-        )}
-        {workflow && (
-          <Command.Group heading="This workflow">
-            <Command.Item onSelect={go(`/flow/${workflow}`)}>Editor</Command.Item>
-            <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
-            <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
-            <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
-            {run && <Command.Item onSelect={copy("run id", run)}>Copy the run id</Command.Item>}
-          </Command.Group>
-        )}
-        <Command.Group heading="Projects">
-          {projects.map(({ node }) => (
-            <Command.Item key={node.id} value={`project ${node.name}`} onSelect={go(`/p/${node.id}`)}>
-              {node.name}
-            </Command.Item>
-          ))}
-          <Command.Item onSelect={go("/new")}>New project</Command.Item>
-        </Command.Group>
-        {workflows.length > 0 && (
-          <Command.Group heading="Workflows">
-            {workflows.map((one) => (
-              <Command.Item key={one.id} value={`workflow ${one.name} ${one.id}`} onSelect={go(`/flow/${one.id}`)}>
-                {one.name}
-              </Command.Item>
-            ))}
-          </Command.Group>
-        )}
-        <Command.Group heading="Pages">
-          <Command.Item onSelect={go("/account")}>Account</Command.Item>
-          <Command.Item onSelect={go("/account/tokens")}>Tokens</Command.Item>
-          <Command.Item onSelect={go("/flow")}>Flow</Command.Item>
-          <Command.Item onSelect={go("/flow/keys")}>Flow API keys</Command.Item>
-          <Command.Item onSelect={go(`/w/${workspace.id}/members`)}>Members</Command.Item>
-          <Command.Item onSelect={go(`/w/${workspace.id}/usage`)}>Usage</Command.Item>
-          <Command.Item onSelect={go(`/w/${workspace.id}/plan`)}>Plan</Command.Item>
-          <Command.Item onSelect={go(`/w/${workspace.id}/notifications`)}>Notifications</Command.Item>
-          <Command.Item onSelect={go(`/w/${workspace.id}/webhooks`)}>Webhooks</Command.Item>
-          {workspace.viewerCanAdminister && <Command.Item onSelect={go(`/w/${workspace.id}/audit`)}>Audit log</Command.Item>}
-          {viewer.isAdmin && <Command.Item onSelect={go("/operator")}>This server</Command.Item>}
-          <Command.Item onSelect={() => location.assign("/graphiql")}>GraphiQL</Command.Item>
-          <Command.Item onSelect={() => location.assign("/explorer")}>Explorer</Command.Item>
-          <Command.Item onSelect={() => location.assign("/docs/api")}>API reference</Command.Item>
-          <Command.Item
-            onSelect={() => {
-              close();
-              help();
-            }}
-          >
-            Shortcuts
-          </Command.Item>
-        </Command.Group>
       </Command.List>
     </Command>
   );
