@@ -150,8 +150,8 @@ async function log(page) {
 }
 
 async function services(page) {
-  const card = page.locator(".react-flow__node").getByRole("link", { name: /talker/ });
-  const opened = await open(page, canvas, ".react-flow__node");
+  const card = page.locator(".placed").getByRole("link", { name: /talker/ });
+  const opened = await open(page, canvas, ".placed");
   say("200 services on the canvas: opened", ms(opened));
   judged("canvas: milliseconds to open", opened);
   await card.waitFor();
@@ -169,7 +169,7 @@ async function services(page) {
   moved("made larger and smaller", await watched(page), "canvas");
   // Elsewhere and back: the canvas shows everything again.
   await page.goto("about:blank");
-  await open(page, canvas, ".react-flow__node");
+  await open(page, canvas, ".placed");
   await card.waitFor();
   await watch(page);
   for (let round = 0; round < 3; round++) {

@@ -161,7 +161,7 @@ await step("a database is added, and the service deleted by its name", async () 
   await press(page.getByRole("button", { name: "Add", exact: true }));
   await press(page.getByRole("dialog").getByRole("button", { name: /^Redis/ }));
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
-  await press(page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ }));
+  await press(page.locator(".placed").getByRole("link", { name: /hello-shop/ }));
   await go("Settings");
   await press(panel.getByRole("button", { name: "Delete the service…" }));
   const dialog = page.getByRole("dialog");
@@ -170,7 +170,7 @@ await step("a database is added, and the service deleted by its name", async () 
   assert.ok(await name.evaluate((element) => element === document.activeElement), "the question does not begin where one types");
   await write(name, "hello-shop");
   await press(dialog.getByRole("button", { name: "Delete the service", exact: true }));
-  await page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ }).waitFor({ state: "detached" });
+  await page.locator(".placed").getByRole("link", { name: /hello-shop/ }).waitFor({ state: "detached" });
 });
 
 await end();

@@ -28,7 +28,7 @@ await step("a database is two clicks away", async () => {
 await step("what a panel covers of the canvas takes nothing away from its buttons", async () => {
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
-  const card = page.locator(".react-flow__node").getByRole("link", { name: /hello-shop/ });
+  const card = page.locator(".placed").getByRole("link", { name: /hello-shop/ });
   const left = await panel.evaluate((element) => element.getBoundingClientRect().left);
   for (const until = Date.now() + 120_000; ; await page.waitForTimeout(100)) {
     const box = await card.boundingBox();
@@ -38,7 +38,7 @@ await step("what a panel covers of the canvas takes nothing away from its button
   await tidy(page, "a service over its canvas", ["target-size"]);
   await page.keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
-  await page.locator(".react-flow__node").getByRole("link", { name: /Redis/ }).click();
+  await page.locator(".placed").getByRole("link", { name: /Redis/ }).click();
   await panel.getByRole("heading", { name: "Redis" }).waitFor();
 });
 

@@ -1,3 +1,4 @@
+import { HardDrive } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { VolumeDeleteDocument, VolumeInstanceUpdateDocument, type CanvasQuery } from "../gql";
@@ -16,6 +17,24 @@ export function DeleteVolume({ of }: { of: { volume: { id: string; name: string 
       what="Its files and its backups go in every environment. They stay on the server's disk for 48 hours, out of reach of this page, and are gone then."
       act={() => change(VolumeDeleteDocument, { id: of.volume.id })}
     />
+  );
+}
+
+/** Its place on the canvas. */
+export function VolumeButton({ of, open }: { of: Volume; open: (id: string) => void }) {
+  return (
+    <button type="button" className="node nopan" onClick={() => open(of.id)}>
+      <span className="stack" style={{ gap: 2, minWidth: 0 }}>
+        <span className="row">
+          <HardDrive size={14} className="quiet" />
+          <span className="name cut">{of.volume.name}</span>
+        </span>
+        <span className="where cut">
+          {of.mountPath}, {megabytes(of.currentSizeMB)} of {megabytes(of.sizeMB)}
+        </span>
+      </span>
+      <span className="small quiet">No service has it</span>
+    </button>
   );
 }
 

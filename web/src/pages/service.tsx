@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
-import { createContext, use, useEffect } from "react";
+import { createContext, use, useDeferredValue, useEffect } from "react";
 import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
@@ -55,6 +55,8 @@ export function ServicePanel() {
   // The canvas knows the head of the panel before the service itself is here.
   const card = useWhole(CanvasDocument, { projectId: params.project, environmentId: params.env }).data?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === params.service)?.node;
   const known: ServiceCardFragment | undefined = data?.serviceInstance ?? card;
+  // The head is drawn before what it stands over.
+  const whole = useDeferredValue(true, false);
   const waiting = <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   if (!known) {
     return (
@@ -75,37 +77,39 @@ export function ServicePanel() {
             <h1 className="cut">{service.name}</h1>
             <DeploymentState status={latest?.status} stopped={latest?.deploymentStopped} />
             <span className="grow" />
-            {address && (
+            {whole && address && (
               <a className="button" data-size="small" href={address} target="_blank" rel="noreferrer">
                 Open <ExternalLink size={12} />
               </a>
             )}
-            {project.viewerCanDeploy && (
+            {whole && project.viewerCanDeploy && (
               <FolderButton size="small" place={{ project: params.project, env: params.env, service }}>
                 <FolderUp size={12} /> Deploy
               </FolderButton>
             )}
-            <Menu
-              align="end"
-              trigger={
-                <button type="button" className="icon-button" aria-label="More">
-                  <MoreHorizontal size={16} />
-                </button>
-              }
-            >
-              {project.viewerCanDeploy && latest && (
-                <Item
-                  onSelect={() => {
-                    const again = latest.canRedeploy ? change(DeploymentRedeployDocument, { id: latest.id }) : change(ServiceInstanceDeployDocument, { environmentId: params.env, serviceId: service.id });
-                    void Promise.resolve(again).then(() => tell("Deploying the same source again"), tell.problem);
-                  }}
-                >
-                  Deploy the same source again
-                </Item>
-              )}
-              {project.viewerCanDeploy && active && <Item onSelect={() => void change(DeploymentRestartDocument, { id: active.id }).then(() => tell("Restarting, one copy after the other"), tell.problem)}>Restart</Item>}
-              <Item onSelect={() => void copyText(service.id).then(() => tell("Copied the service id"))}>Copy the service id</Item>
-            </Menu>
+            {whole && (
+              <Menu
+                align="end"
+                trigger={
+                  <button type="button" className="icon-button" aria-label="More">
+                    <MoreHorizontal size={16} />
+                  </button>
+                }
+              >
+                {project.viewerCanDeploy && latest && (
+                  <Item
+                    onSelect={() => {
+                      const again = latest.canRedeploy ? change(DeploymentRedeployDocument, { id: latest.id }) : change(ServiceInstanceDeployDocument, { environmentId: params.env, serviceId: service.id });
+                      void Promise.resolve(again).then(() => tell("Deploying the same source again"), tell.problem);
+                    }}
+                  >
+                    Deploy the same source again
+                  </Item>
+                )}
+                {project.viewerCanDeploy && active && <Item onSelect={() => void change(DeploymentRestartDocument, { id: active.id }).then(() => tell("Restarting, one copy after the other"), tell.problem)}>Restart</Item>}
+                <Item onSelect={() => void copyText(service.id).then(() => tell("Copied the service id"))}>Copy the service id</Item>
+              </Menu>
+            )}
             <button type="button" className="icon-button" aria-label="Close the panel" onClick={close}>
               <X size={16} />
             </button>
@@ -118,7 +122,7 @@ export function ServicePanel() {
             ))}
           </nav>
         </div>
-        {data ? <Outlet /> : waiting}
+        {data && whole ? <Outlet /> : waiting}
       </aside>
     </InstanceContext>
   );

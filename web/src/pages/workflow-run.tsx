@@ -1,9 +1,10 @@
 import { useParams } from "@tanstack/react-router";
-import { Background, Controls, ReactFlow, ReactFlowProvider } from "@xyflow/react";
+import { Controls, ReactFlow, ReactFlowProvider } from "@xyflow/react";
 import { useMemo, useState } from "react";
 import { flow, type Workflow } from "../api/flow";
 import type { NodeRunShape, RunShape } from "../rest";
 import { CopyButton, ErrorBox } from "../ui/basic";
+import { Dots } from "../ui/dots";
 import { drawn, stepTypes, titleOf, type Models } from "../ui/flow-graph";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration, Elapsed } from "../ui/time";
@@ -41,7 +42,7 @@ function Shown({ run, workflow, models }: { run: RunShape; workflow: Workflow; m
     <>
       <div className="flow-canvas">
         <ReactFlow nodes={nodes.map((node) => ({ ...node, selected: node.id === chosen }))} edges={edges} nodeTypes={stepTypes} onNodeClick={(_, node) => choose(node.id)} nodesDraggable={false} nodesConnectable={false} deleteKeyCode={null} fitView fitViewOptions={{ padding: 0.2, maxZoom: 1 }} minZoom={0.2} maxZoom={1.5} proOptions={{ hideAttribution: true }}>
-          <Background gap={24} size={1} color="var(--line)" />
+          <Dots />
           <Controls showInteractive={false} position="bottom-left" />
         </ReactFlow>
       </div>

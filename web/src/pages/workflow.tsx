@@ -1,9 +1,10 @@
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
-import { Background, Controls, ReactFlow, ReactFlowProvider, useEdgesState, useNodesState, useReactFlow, type Connection, type Edge } from "@xyflow/react";
+import { Controls, ReactFlow, ReactFlowProvider, useEdgesState, useNodesState, useReactFlow, type Connection, type Edge } from "@xyflow/react";
 import { Play, Undo2 } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { flow, type GraphEdge, type Workflow } from "../api/flow";
 import { Act, Button, Dialog, ErrorBox, Field } from "../ui/basic";
+import { Dots } from "../ui/dots";
 import { ANY_NAME, drawn, fits, portsOf, stepTypes, type Models, type StepNode } from "../ui/flow-graph";
 import { isOver, RunState } from "../ui/run-state";
 import { tell } from "../ui/toast";
@@ -182,7 +183,7 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
             onlyRenderVisibleElements={nodes.length > 100}
             proOptions={{ hideAttribution: true }}
           >
-            <Background gap={24} size={1} color="var(--line)" />
+            <Dots />
             <Controls showInteractive={false} position="bottom-left" />
           </ReactFlow>
         </div>
