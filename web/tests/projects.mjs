@@ -175,6 +175,25 @@ await step("a project begins with a template", async () => {
   await reads(address, "It works");
 });
 
+await step("more projects than a page has are a button away, and the palette knows them all", async () => {
+  // A page of one has the others behind it.
+  await page.route("**/graphql/v2", (route) => {
+    const sent = route.request().postData() ?? "";
+    return sent.includes("first: 100, after") ? route.continue({ postData: sent.replace("first: 100, after", "first: 1, after") }) : route.continue();
+  });
+  await page.goto(`${api}/`);
+  const list = page.getByRole("list", { name: "Projects" });
+  await list.getByRole("link").first().waitFor();
+  assert.equal(await list.getByRole("link").count(), 1);
+  await page.keyboard.press("Control+k");
+  for (const name of ["hello-shop", "brochure"]) await page.getByRole("option", { name, exact: true }).waitFor();
+  await page.keyboard.press("Escape");
+  await list.getByRole("button", { name: "More projects" }).click();
+  for (const name of [/hello-shop/, /brochure/]) await list.getByRole("link", { name }).waitFor();
+  await tidy(page, "the next page of projects");
+  await page.unroute("**/graphql/v2");
+});
+
 if (shots) await step("pictures", () => pictures(browser, page, shots, { "project-settings": `/p/${project}/settings`, tokens: "/account/tokens" }));
 
 await step("an environment, a service and a project are deleted by their names", async () => {

@@ -1,10 +1,11 @@
 import { useQuery } from "@apollo/client/react";
 import { Link } from "@tanstack/react-router";
 import { FolderUp } from "lucide-react";
+import { useState } from "react";
 import { useNews } from "../api/news";
 import { ProjectsDocument, type ProjectsQuery } from "../gql";
 import { GalaxyApps } from "../galaxy/apps";
-import { Command, Empty, ErrorBox } from "../ui/basic";
+import { Button, Command, Empty, ErrorBox } from "../ui/basic";
 import { DropArea, FolderButton } from "../ui/deploy-folder";
 import { Bar, NewProject } from "../ui/frame";
 import { DeploymentState, State, toneOf } from "../ui/state";
@@ -56,15 +57,44 @@ export function Home() {
             </div>
           )}
           {projects.length > 0 && (
-            <ul className="sheet list">
+            <ul className="sheet list" aria-label="Projects">
               {projects.map((project) => (
                 <ProjectRow key={project.id} project={project} />
               ))}
+              <More page={data?.projects.pageInfo} />
             </ul>
           )}
           {workspace.plan === "PRO" && <GalaxyApps key={workspace.id} username={workspace.username} workspace={workspace.id} />}
         </main>
       </DropArea>
+    </>
+  );
+}
+
+/** What comes after a page of the list, once it is asked for. */
+function More({ page }: { page: ProjectsQuery["projects"]["pageInfo"] | undefined }) {
+  const workspace = useWorkspace();
+  const [isAsked, ask] = useState(false);
+  const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id, after: page?.endCursor }, skip: !isAsked || !page?.hasNextPage });
+  useNews(isAsked ? workspace.id : null, refetch);
+  if (!page?.hasNextPage) return null;
+  if (!data) {
+    return (
+      <li>
+        {error && <ErrorBox error={error} retry={() => void refetch()} />}
+        <Button busy={isAsked && !error} onClick={() => ask(true)}>
+          More projects
+        </Button>
+      </li>
+    );
+  }
+  const projects = data.projects.edges.map((edge) => edge.node).filter((one) => !one.deletedAt);
+  return (
+    <>
+      {projects.map((project) => (
+        <ProjectRow key={project.id} project={project} />
+      ))}
+      <More page={data.projects.pageInfo} />
     </>
   );
 }
