@@ -5,7 +5,7 @@ import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { ContainerKillDocument, ContainerMetricsDocument, ContainersDocument, type ContainerMetricsQuery, type ContainersQuery } from "../gql";
 import { Button, Command, Confirm, Empty, ErrorBox } from "../ui/basic";
-import { Chart } from "../ui/chart";
+import { Chart, useInWindow } from "../ui/chart";
 import { bytes, lastOf, momentsOf, onto, short, type Sample, type Window } from "../ui/series";
 import { State, type Tone } from "../ui/state";
 import { Ago } from "../ui/time";
@@ -47,7 +47,7 @@ export function Containers() {
   useNews(workspaceId, refetch);
   const window = useLately();
   const asked = useQuery(ContainerMetricsDocument, { variables: { ...place, startDate: new Date(window.from * 1000).toISOString(), endDate: new Date(window.to * 1000).toISOString(), step: STEP }, fetchPolicy: "no-cache" });
-  const metrics = asked.data ?? asked.previousData;
+  const measured = useInWindow(asked.data, window);
   const [open, setOpen] = useState<string | null>(null);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   if (data.containers.length === 0) {
@@ -64,7 +64,7 @@ export function Containers() {
     <div className="panel-body">
       <ul className="sheet list" aria-label="Containers">
         {data.containers.map((container) => (
-          <Row key={container.id} of={container} metrics={metrics} window={window} open={open === container.id} onOpen={() => setOpen(open === container.id ? null : container.id)} alone={data.containers.length === 1} />
+          <Row key={container.id} of={container} metrics={measured?.data} window={measured?.window ?? window} open={open === container.id} onOpen={() => setOpen(open === container.id ? null : container.id)} alone={data.containers.length === 1} />
         ))}
       </ul>
     </div>

@@ -1,9 +1,9 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams, useSearch } from "@tanstack/react-router";
-import { useEffect, useMemo, useRef, useState } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { AnswerTimesDocument, ServiceMetricsDocument, type MetricMeasurement, type ServiceMetricsQuery } from "../gql";
 import { Empty, ErrorBox } from "../ui/basic";
-import { Chart, type Line } from "../ui/chart";
+import { Chart, useInWindow, type Line } from "../ui/chart";
 import { rangeOf, Ranges, ranges, type Range } from "../ui/ranges";
 import { bytes, lastOf, millis, momentsOf, onto, short, stacked, type Sample, type Window } from "../ui/series";
 
@@ -41,14 +41,12 @@ export function Metrics() {
     skip: !isShort,
   });
   const answers = isShort ? (times.data ?? times.previousData) : undefined;
-  // What was there stays, in its own window, until what is newer has come.
-  const shown = useRef<{ data: ServiceMetricsQuery; window: Window }>(null);
-  if (asked.data && shown.current?.data !== asked.data) shown.current = { data: asked.data, window };
+  const shown = useInWindow(asked.data, window);
   return (
     <div className="panel-body">
       <Ranges chosen={range} />
-      {asked.error && !shown.current && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {shown.current && <Charts {...shown.current} slowest={answers?.now.samples[0]?.p99} before={answers?.dayBefore.samples[0]?.p99} />}
+      {asked.error && !shown && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
+      {shown && <Charts {...shown} slowest={answers?.now.samples[0]?.p99} before={answers?.dayBefore.samples[0]?.p99} />}
     </div>
   );
 }

@@ -79,6 +79,13 @@ function clock(at: number, gap: number, first: boolean): string {
   return when.getHours() === 0 && when.getMinutes() === 0 && !first ? day : time;
 }
 
+/** What was measured, in the window that it was asked for: it stays as it is until what is newer has come. */
+export function useInWindow<T, W>(data: T | undefined, window: W): { data: T; window: W } | null {
+  const shown = useRef<{ data: T; window: W }>(null);
+  if (data && shown.current?.data !== data) shown.current = { data, window };
+  return shown.current;
+}
+
 export function Chart(props: Props) {
   const { title, now, moments, lines, format } = props;
   const place = useRef<HTMLDivElement>(null);
