@@ -108,7 +108,7 @@ pub enum Phase {
     Stopping,
     /// Somebody has killed it. Where it is the only one, nothing takes its place before then.
     Killed {
-        /// When.
+        /// When that has shown for long enough; while it still runs, when to look again at the latest.
         until: Timestamp,
     },
     /// Its supervisor is gone: nothing is known of the app.
@@ -180,6 +180,11 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
             if deployment.status == DeploymentStatus::Sleeping && observed.rest.is_none() {
                 announce(&mut plan, deployment, DeploymentStatus::Success, None);
             }
+        }
+    }
+    for replica in observed.deployments.iter().flat_map(|deployment| &deployment.replicas) {
+        if let Phase::Killed { until } = replica.phase {
+            look_again(&mut plan, until);
         }
     }
     runs::tend(&mut plan, observed, now);
@@ -416,11 +421,7 @@ fn start_missing(plan: &mut Plan, deployment: &DeploymentState) {
     for index in 0..wanted {
         let present = current(deployment).filter(|replica| replica.index == index).any(|replica| match replica.phase {
             Phase::Lost | Phase::Stopping => false,
-            Phase::Killed { until } if wanted == 1 => {
-                look_again(plan, until);
-                true
-            }
-            Phase::Killed { .. } => false,
+            Phase::Killed { .. } => wanted == 1,
             _ => true,
         });
         if !present {

@@ -46,7 +46,7 @@ pub(crate) struct View {
     pub(crate) updates: Vec<Replica>,
     /// Replicas that run with a volume that is no longer theirs.
     pub(crate) strays: Vec<ReplicaId>,
-    /// Replicas that are being told to end, or have been and are at it.
+    /// Replicas that need not be told to end: they are being told, have been and are at it, or have ended.
     pub(crate) told: HashSet<ReplicaId>,
     /// The run of its schedule that has not ended.
     pub(crate) execution: Option<Execution>,
@@ -123,7 +123,8 @@ pub(crate) async fn view(
                 view.updates.push(replica.clone());
             }
             view.strays.extend(seen.filter(|seen| volumes::is_stray(seen, volume.as_ref())).map(|seen| seen.replica_id));
-            if all.ending.contains(&replica.id) || seen.is_some_and(|seen| seen.phase == ObservedPhase::Stopping) {
+            let ends = |seen: &Observation| seen.phase == ObservedPhase::Stopping || seen.phase.is_over();
+            if all.ending.contains(&replica.id) || seen.is_none_or(ends) {
                 view.told.insert(replica.id);
             }
             states.push(state(&replica, phase));
@@ -253,8 +254,11 @@ fn wanted(instance: &Instance, deployment: &Deployment) -> u32 {
 
 /// Whatever it does now, it was told to end; when it has ended, what is left is its folder.
 fn ending(replica: &Replica, runs: bool) -> Phase {
-    let until = replica.updated_at + KILL_SHOWS;
-    if replica.reason.as_deref() == Some(KILLED) && (runs || Timestamp::now() < until) {
+    let now = Timestamp::now();
+    // The driver rings when it ends: nobody looks all the time at one that takes longer than it has to show.
+    let since = if runs { now } else { replica.updated_at };
+    let until = since + KILL_SHOWS;
+    if replica.reason.as_deref() == Some(KILLED) && now < until {
         return Phase::Killed { until };
     }
     if runs { Phase::Stopping } else { Phase::Lost }

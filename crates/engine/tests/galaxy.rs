@@ -18,7 +18,7 @@ use ops::service::{InstancePatch, service_instance_update};
 use ops::tcp_proxy::tcp_proxy_create;
 use runtime::sim::{SILENT, Script};
 use store::Change;
-use testkit::{App, TestApp};
+use testkit::{App, Entry, TestApp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -168,6 +168,8 @@ async fn killing_the_only_container_shows_and_killing_one_of_three_does_not() {
     })
     .await;
     let second = test.until("another container", async || test.targets(&app).first().copied().filter(|now| *now != first)).await;
+    let told = test.journal.entries().iter().filter(|entry| **entry == Entry::Stop(first)).count();
+    assert_eq!(told, 1, "who has ended is not told to end until that has shown for long enough");
     let error = verbs::container_kill(&app.ctx(), &wire, &container_id(app.instance, first)).await.unwrap_err();
     assert_eq!(error.code, domain::Code::NotFound);
 

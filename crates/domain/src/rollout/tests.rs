@@ -287,6 +287,15 @@ fn a_restart_over_a_volume_waits_for_the_generation_before() {
 }
 
 #[test]
+fn one_that_was_killed_is_looked_at_again_when_that_has_shown_whatever_its_deployment_does() {
+    for (status, wanted) in [(DeploymentStatus::Success, 1), (DeploymentStatus::Success, 3), (DeploymentStatus::Removing, 1)] {
+        let it = deployment(status, wanted, vec![replica(0, Phase::Killed { until: at(3) })]);
+        let plan = plan(&Observed { deployments: vec![it], ..Observed::default() }, at(1));
+        assert_eq!(plan.again_at, Some(at(3)), "{status:?} of {wanted}");
+    }
+}
+
+#[test]
 fn nothing_runs_while_a_volume_is_copied() {
     let one = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
     let plan = plan(&Observed { deployments: vec![one.clone()], exclusive: true, paused: true, ..Observed::default() }, at(1));
