@@ -113,9 +113,9 @@ impl Reconciler {
     async fn pass(&mut self) {
         let shared = self.shared.clone();
         self.again_at = None;
-        let Some(changed) = self.observe().await else { return };
+        let Some((asked, changed)) = self.observe().await else { return };
         let all = self.everything;
-        let mut due = self.due(&changed);
+        let mut due = self.due(asked, &changed);
         if all && !self.add_everything(&mut due).await {
             return;
         }
@@ -167,14 +167,17 @@ impl Reconciler {
         }
     }
 
-    /// Asks the driver; the replicas that have changed since the last time.
-    async fn observe(&mut self) -> Option<Vec<ReplicaId>> {
+    /// Asks the driver; the instances that the engine's own tasks want looked at, and the replicas that have changed since the last time.
+    async fn observe(&mut self) -> Option<(HashSet<Home>, Vec<ReplicaId>)> {
+        // First: a task that counts as under way below asks for its look when it is not any more, and gets one that knows of that.
+        let asked = std::mem::take(&mut *lock(&self.shared.work));
         let launching = lock(&self.shared.launching).clone();
         let ending = lock(&self.shared.ending).clone();
         let seen: HashMap<ReplicaId, Observation> = match self.shared.driver.observe().await {
             Ok(all) => all.into_iter().map(|observation| (observation.replica_id, observation)).collect(),
             Err(error) => {
                 tracing::error!(%error, "the driver does not answer; nothing is changed until it does");
+                lock(&self.shared.work).extend(asked);
                 self.again_at = Some(Instant::now() + AFTER_SILENCE);
                 return None;
             }
@@ -183,13 +186,13 @@ impl Reconciler {
         let gone = self.seen.replicas.keys().filter(|id| !seen.contains_key(id)).copied();
         let changed = changed.chain(gone).collect();
         self.seen = Seen { replicas: seen, launching, ending };
-        Some(changed)
+        Some((asked, changed))
     }
 
-    /// The instances that were named, whose replicas have changed, or whose time has come.
-    fn due(&mut self, changed: &[ReplicaId]) -> BTreeSet<Home> {
+    /// The instances that were asked for or named, whose replicas have changed, or whose time has come.
+    fn due(&mut self, asked: HashSet<Home>, changed: &[ReplicaId]) -> BTreeSet<Home> {
         let now = Instant::now();
-        let mut due: BTreeSet<Home> = std::mem::take(&mut *lock(&self.shared.work)).into_iter().collect();
+        let mut due: BTreeSet<Home> = asked.into_iter().collect();
         due.extend(self.timers.extract_if(|_, at| *at <= now).map(|(home, _)| home));
         for id in changed {
             due.extend(self.homes.get(id));
