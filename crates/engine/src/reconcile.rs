@@ -178,7 +178,10 @@ impl Reconciler {
             Err(error) => {
                 tracing::error!(%error, "the driver does not answer; nothing is changed until it does");
                 lock(&self.shared.work).extend(asked);
-                self.again_at = Some(Instant::now() + AFTER_SILENCE);
+                let again = Instant::now() + AFTER_SILENCE;
+                // Instances whose time has come wait for it as well.
+                self.timers.values_mut().for_each(|at| *at = again.max(*at));
+                self.again_at = Some(again);
                 return None;
             }
         };
@@ -215,10 +218,11 @@ impl Reconciler {
             }
             Err(error) => {
                 tracing::error!(%error, "the instances cannot be read; it is tried again");
+                let again = Instant::now() + AFTER_FAILURE;
                 for home in std::mem::take(due) {
-                    self.wake_by(home, Instant::now());
+                    self.wake_by(home, again);
                 }
-                self.again_at = Some(Instant::now() + AFTER_FAILURE);
+                self.again_at = Some(again);
                 false
             }
         }
