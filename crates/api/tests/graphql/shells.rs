@@ -49,7 +49,7 @@ fn bearer(token: &str) -> String {
 /// The next text frame.
 async fn told(socket: &mut Socket) -> Value {
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("nothing came").unwrap().unwrap();
+        let frame = tokio::time::timeout(Duration::from_secs(60), socket.next()).await.expect("nothing came").unwrap().unwrap();
         if let Message::Text(text) = frame {
             return serde_json::from_str(&text).unwrap();
         }
@@ -95,7 +95,7 @@ async fn ends(world: &World, estate: &Estate, count: usize) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the ends of shells");
+    tokio::time::timeout(Duration::from_secs(60), ended).await.expect("the ends of shells");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +186,7 @@ async fn shells_are_counted_written_down_and_given_back() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), free).await.expect("a free place");
+    tokio::time::timeout(Duration::from_secs(60), free).await.expect("a free place");
     let all = world.server.ops.store.activities(Tenant::system(estate.workspace), None, 100).await.unwrap();
     assert!(!format!("{all:?}").contains("canary-line"), "what is said in a shell is nobody else's business");
 }
@@ -204,7 +204,7 @@ async fn with(times: ShellTimes) -> World {
 async fn begun(world: &World, requests: &mut mpsc::Receiver<ShellRequest>, target: &str, token: &str) -> (Socket, ShellRequest) {
     let mut socket = open(world, target, &[("authorization", token)]).await.unwrap();
     socket.send(Message::text(json!({"type": "init_exec", "data": {}}).to_string())).await.unwrap();
-    let request = tokio::time::timeout(Duration::from_secs(20), requests.recv()).await.expect("the program's start").unwrap();
+    let request = tokio::time::timeout(Duration::from_secs(60), requests.recv()).await.expect("the program's start").unwrap();
     (socket, request)
 }
 
@@ -226,7 +226,7 @@ async fn whoever_reads_nothing_types_no_more_either_once_their_key_is_gone() {
     let ctx = world.server.ctx(&estate.person.token).await;
     let ops::Via::Key(key, _) = ctx.user().unwrap().via else { panic!() };
     ops::token::api_token_delete(&ctx, key).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), output.closed()).await.expect("the shell goes on");
+    tokio::time::timeout(Duration::from_secs(60), output.closed()).await.expect("the shell goes on");
     assert!(input.recv().await.is_none(), "what is typed still arrives");
     assert_eq!(told(&mut socket).await["data"]["code"], json!("FORBIDDEN"));
 }
@@ -256,7 +256,7 @@ async fn a_shell_ends_with_the_role_that_opened_it_and_not_with_a_new_name() {
     world.member(third.workspace, bob, Role::Viewer).await;
     let mut pings = 0;
     while pings < 10 {
-        let frame = tokio::time::timeout(Duration::from_secs(20), socket.next()).await.expect("nothing came").unwrap().unwrap();
+        let frame = tokio::time::timeout(Duration::from_secs(60), socket.next()).await.expect("nothing came").unwrap().unwrap();
         assert!(frame.is_ping(), "{frame:?}");
         pings += 1;
     }

@@ -56,7 +56,7 @@ impl Socket {
 
     async fn frame(&mut self) -> Message {
         loop {
-            let frame = tokio::time::timeout(Duration::from_secs(20), self.0.next()).await.expect("nothing came").unwrap().unwrap();
+            let frame = tokio::time::timeout(Duration::from_secs(60), self.0.next()).await.expect("nothing came").unwrap().unwrap();
             if !matches!(frame, Message::Ping(_) | Message::Pong(_)) {
                 return frame;
             }

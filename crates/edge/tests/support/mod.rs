@@ -262,7 +262,7 @@ pub(crate) async fn read_all(stream: &mut TcpStream) -> String {
     let mut bytes = vec![];
     let read = stream.read_to_end(&mut bytes);
     // A reset after the answer is as good as an end.
-    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("the edge keeps the connection open");
+    let _ = tokio::time::timeout(Duration::from_secs(60), read).await.expect("the edge keeps the connection open");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
