@@ -142,6 +142,11 @@ await step("a question is asked, left, and gives the focus back", async () => {
     await dialog.waitFor({ state: "detached" });
     assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus is lost with the question");
   }
+  await keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
+  await keyboard.press("Escape");
+  await page.locator("[cmdk-input]").waitFor({ state: "detached" });
+  assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus is lost with the palette");
 });
 
 await step("the palette and Escape go from page to page", async () => {

@@ -59,6 +59,7 @@ export function Palette() {
   const [help, setHelp] = useState(false);
   const [verb, setVerb] = useState<Verb | null>(null);
   const show = useCallback((scrim: HTMLDivElement | null) => {
+    // An `autoFocus` would have come before this, and nobody would know any more what had the focus.
     const before = document.activeElement;
     scrim?.querySelector("input")?.focus();
     return () => {
@@ -190,7 +191,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const here = `/p/${project}/${env}`;
   return (
     <Command label="Search">
-      <Command.Input placeholder="Go to a page, project or service…" autoFocus value={text} onValueChange={setText} />
+      <Command.Input placeholder="Go to a page, project or service…" value={text} onValueChange={setText} />
       <Command.List>
         {all && (
           <>
