@@ -163,7 +163,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const [text, setText] = useState("");
   // The field comes first: what can be chosen is many lines.
   const all = useDeferredValue(true, false);
-  const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
+  const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id }, fetchPolicy: "cache-and-network" }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
   const workflows = nearest(useWorkflows(text), (one) => `workflow ${one.name}`, text);
