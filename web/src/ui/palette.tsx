@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf } from "react";
+import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf, type MouseEvent as MouseEventOf } from "react";
 import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
@@ -91,15 +91,19 @@ export function Palette() {
       event.stopPropagation();
       setShown(false);
     }
-    // The field is all that has the focus in here, and what is behind waits.
+    // The field is all that has the focus in here, whatever is clicked, and what is behind waits.
     if (event.key === "Tab") event.preventDefault();
+  };
+  const pointed = (event: MouseEventOf<HTMLElement>) => {
+    if (!(event.target as HTMLElement).matches("input")) event.preventDefault();
+    if (event.target === event.currentTarget) setShown(false);
   };
   return (
     <>
       {shown && (
         // A dialog of the browser's own would have everything behind it styled anew: with hundreds of cards, longer than a key should take.
         // biome-ignore lint: Escape closes it, the click is an addition to it
-        <div ref={show} className="scrim" onMouseDown={(event) => event.target === event.currentTarget && setShown(false)} onKeyDown={held}>
+        <div ref={show} className="scrim" onMouseDown={pointed} onKeyDown={held}>
           <div className="palette" role="dialog" aria-modal="true" aria-label="Search">
             <Choices close={() => setShown(false)} help={() => setHelp(true)} begin={setVerb} />
           </div>
