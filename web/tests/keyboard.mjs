@@ -142,6 +142,11 @@ await step("a question is asked, left, and gives the focus back", async () => {
     await dialog.waitFor({ state: "detached" });
     assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus is lost with the question");
   }
+  await keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
+  await keyboard.press("Escape");
+  await page.locator("[cmdk-input]").waitFor({ state: "detached" });
+  assert.ok(await opener.evaluate((element) => element === document.activeElement), "the focus is lost with the palette");
 });
 
 await step("the palette and Escape go from page to page", async () => {
@@ -161,7 +166,21 @@ await step("a database is added, and the service deleted by its name", async () 
   await press(page.getByRole("button", { name: "Add", exact: true }));
   await press(page.getByRole("dialog").getByRole("button", { name: /^Redis/ }));
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
-  await press(page.locator(".placed").getByRole("link", { name: /hello-shop/ }));
+  const card = page.locator(".placed").getByRole("link", { name: /hello-shop/ });
+  const isInSight = () =>
+    card.evaluate((element) => {
+      const { top, bottom } = element.getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight && element.closest(".react-flow").scrollTop === 0;
+    });
+  // The cards stay where they are in a window that becomes low: below it.
+  await page.setViewportSize({ width: 1280, height: 300 });
+  await page.waitForFunction(() => innerHeight === 300);
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  assert.equal(await isInSight(), false);
+  await reach(card);
+  for (const until = Date.now() + 120_000; !(await isInSight()); await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the card that has the focus is out of sight");
+  await page.setViewportSize({ width: 1280, height: 800 });
+  await press(card);
   await go("Settings");
   await press(panel.getByRole("button", { name: "Delete the service…" }));
   const dialog = page.getByRole("dialog");
@@ -170,7 +189,7 @@ await step("a database is added, and the service deleted by its name", async () 
   assert.ok(await name.evaluate((element) => element === document.activeElement), "the question does not begin where one types");
   await write(name, "hello-shop");
   await press(dialog.getByRole("button", { name: "Delete the service", exact: true }));
-  await page.locator(".placed").getByRole("link", { name: /hello-shop/ }).waitFor({ state: "detached" });
+  await card.waitFor({ state: "detached" });
 });
 
 await end();

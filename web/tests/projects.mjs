@@ -192,6 +192,13 @@ await step("more projects than a page has are a button away, and the palette kno
   for (const name of [/hello-shop/, /brochure/]) await list.getByRole("link", { name }).waitFor();
   await tidy(page, "the next page of projects");
   await page.unroute("**/graphql/v2");
+  // The palette knows what has come since it was open, too.
+  const [own] = (await asked(page, "{ me { workspaces { id } } }")).data.me.workspaces;
+  const { data } = await asked(page, `mutation { projectCreate(input: { workspaceId: "${own.id}", name: "newcomer" }) { id } }`);
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "newcomer", exact: true }).waitFor();
+  await page.keyboard.press("Escape");
+  await asked(page, `mutation { projectDelete(id: "${data.projectCreate.id}") }`);
 });
 
 if (shots) await step("pictures", () => pictures(browser, page, shots, { "project-settings": `/p/${project}/settings`, tokens: "/account/tokens" }));

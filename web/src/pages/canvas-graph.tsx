@@ -34,7 +34,7 @@ export const CanvasGraph = memo(function CanvasGraph({ cards, idle, links, open 
   const at = (id: string) => ({ left: positions.get(id)?.x, top: positions.get(id)?.y });
   const focused = (event: FocusEvent) => {
     const card = (event.target as HTMLElement).closest<HTMLElement>(".placed");
-    if (card && event.target.matches(":focus-visible")) show(card.dataset.id, false);
+    if (card && event.target.matches(":focus-visible")) show({ id: card.dataset.id });
   };
   return (
     <ReactFlow ref={frame} minZoom={SMALLEST} maxZoom={1.5} nodesConnectable={false} elementsSelectable={false} proOptions={hidden} deleteKeyCode={null} selectionKeyCode={null} multiSelectionKeyCode={null} panOnScroll onMoveStart={began} onMoveEnd={ended} onFocus={focused}>
@@ -57,7 +57,7 @@ export const CanvasGraph = memo(function CanvasGraph({ cards, idle, links, open 
           ))}
         </ViewportPortal>
       )}
-      <Controls showInteractive={false} position="bottom-left" onFitView={() => show(undefined, true)} />
+      <Controls showInteractive={false} position="bottom-left" onFitView={() => show({ isAll: true })} />
     </ReactFlow>
   );
 });
@@ -91,7 +91,7 @@ function useSight(positions: Map<string, Placed>, size: { width: number; height:
   const [isShown, setShown] = useState(false);
   const seen = useRef(positions);
   const show = useCallback(
-    (id: string | undefined, isAll: boolean, isSudden = false) => {
+    ({ id, isAll, isSudden }: { id?: string; isAll?: boolean; isSudden?: boolean }) => {
       const { width, height, domNode, transform } = store.getState();
       let [x, y, zoom] = transform;
       if (isAll) ({ x, y, zoom } = getViewportForBounds({ x: 0, y: 0, ...size }, width, height, SMALLEST, fit.maxZoom, fit.padding));
@@ -111,14 +111,14 @@ function useSight(positions: Map<string, Placed>, size: { width: number; height:
   useLayoutEffect(() => {
     if (!isReady || isShown) return;
     seen.current = positions;
-    show(selected, true, true);
+    show({ id: selected, isAll: true, isSudden: true });
     setShown(true);
   }, [isReady, isShown, positions, selected, show]);
   useEffect(() => {
     if (!isShown) return;
     // A panel that opens is there by then.
     const id = setTimeout(() => {
-      show(selected, seen.current !== positions);
+      show({ id: selected, isAll: seen.current !== positions });
       seen.current = positions;
     }, 30);
     return () => clearTimeout(id);

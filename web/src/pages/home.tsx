@@ -61,7 +61,7 @@ export function Home() {
               {projects.map((project) => (
                 <ProjectRow key={project.id} project={project} />
               ))}
-              <More page={data?.projects.pageInfo} />
+              <More key={workspace.id} page={data?.projects.pageInfo} />
             </ul>
           )}
           {workspace.plan === "PRO" && <GalaxyApps key={workspace.id} username={workspace.username} workspace={workspace.id} />}
@@ -75,16 +75,21 @@ export function Home() {
 function More({ page }: { page: ProjectsQuery["projects"]["pageInfo"] | undefined }) {
   const workspace = useWorkspace();
   const [isAsked, ask] = useState(false);
-  const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id, after: page?.endCursor }, skip: !isAsked || !page?.hasNextPage });
+  const { data: now, previousData, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id, after: page?.endCursor }, skip: !isAsked || !page?.hasNextPage });
+  // A new project moves where a page begins. Until it is here again the one before stays: all that was opened after it would be closed.
+  const data = now ?? previousData;
   useNews(isAsked ? workspace.id : null, refetch);
   if (!page?.hasNextPage) return null;
   if (!data) {
     return (
       <li>
-        {error && <ErrorBox error={error} retry={() => void refetch()} />}
-        <Button busy={isAsked && !error} onClick={() => ask(true)}>
-          More projects
-        </Button>
+        {error ? (
+          <ErrorBox error={error} retry={() => void refetch()} />
+        ) : (
+          <Button busy={isAsked} onClick={() => ask(true)}>
+            More projects
+          </Button>
+        )}
       </li>
     );
   }

@@ -21,7 +21,7 @@ export function Dots() {
     const follow = () => {
       const [x, y, zoom] = store.getState().transform;
       const scale = nearOne(zoom);
-      const next = `translate(${x % (GAP * scale) }px, ${y % (GAP * scale)}px) scale(${scale})`;
+      const next = `translate(${x % (GAP * scale)}px, ${y % (GAP * scale)}px) scale(${scale})`;
       if (next !== drawn && layer.current) layer.current.style.transform = drawn = next;
     };
     follow();

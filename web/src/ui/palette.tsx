@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf } from "react";
+import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf, type MouseEvent as MouseEventOf } from "react";
 import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
@@ -59,6 +59,7 @@ export function Palette() {
   const [help, setHelp] = useState(false);
   const [verb, setVerb] = useState<Verb | null>(null);
   const show = useCallback((scrim: HTMLDivElement | null) => {
+    // An `autoFocus` would have come before this, and nobody would know any more what had the focus.
     const before = document.activeElement;
     scrim?.querySelector("input")?.focus();
     return () => {
@@ -90,15 +91,19 @@ export function Palette() {
       event.stopPropagation();
       setShown(false);
     }
-    // The field is all that has the focus in here, and what is behind waits.
+    // The field is all that has the focus in here, whatever is clicked, and what is behind waits.
     if (event.key === "Tab") event.preventDefault();
+  };
+  const pointed = (event: MouseEventOf<HTMLElement>) => {
+    if (!(event.target as HTMLElement).matches("input")) event.preventDefault();
+    if (event.target === event.currentTarget) setShown(false);
   };
   return (
     <>
       {shown && (
         // A dialog of the browser's own would have everything behind it styled anew: with hundreds of cards, longer than a key should take.
         // biome-ignore lint: Escape closes it, the click is an addition to it
-        <div ref={show} className="scrim" onMouseDown={(event) => event.target === event.currentTarget && setShown(false)} onKeyDown={held}>
+        <div ref={show} className="scrim" onMouseDown={pointed} onKeyDown={held}>
           <div className="palette" role="dialog" aria-modal="true" aria-label="Search">
             <Choices close={() => setShown(false)} help={() => setHelp(true)} begin={setVerb} />
           </div>
@@ -162,7 +167,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const [text, setText] = useState("");
   // The field comes first: what can be chosen is many lines.
   const all = useDeferredValue(true, false);
-  const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id } }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
+  const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id }, fetchPolicy: "cache-and-network" }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
   const workflows = nearest(useWorkflows(text), (one) => `workflow ${one.name}`, text);
@@ -190,7 +195,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
   const here = `/p/${project}/${env}`;
   return (
     <Command label="Search">
-      <Command.Input placeholder="Go to a page, project or service…" autoFocus value={text} onValueChange={setText} />
+      <Command.Input placeholder="Go to a page, project or service…" value={text} onValueChange={setText} />
       <Command.List>
         {all && (
           <>
