@@ -103,7 +103,7 @@ export function Canvas() {
           </nav>
         ) : (
           <ReactFlowProvider>
-            <CanvasGraph cards={cards} idle={idle} links={links} open={setVolume} />
+            <CanvasGraph key={env} cards={cards} idle={idle} links={links} open={setVolume} />
           </ReactFlowProvider>
         )}
       </Cards>

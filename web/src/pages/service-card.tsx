@@ -1,6 +1,6 @@
 import { useParams, useRouter } from "@tanstack/react-router";
 import { Box, Clock, Database } from "lucide-react";
-import { createContext, memo, use, useEffect, useMemo, useSyncExternalStore, type MouseEvent, type ReactNode, type SyntheticEvent } from "react";
+import { createContext, memo, use, useLayoutEffect, useMemo, useSyncExternalStore, type MouseEvent, type ReactNode, type SyntheticEvent } from "react";
 import type { ServiceCardFragment } from "../gql";
 import { DeploymentState } from "../ui/state";
 import { Ago } from "../ui/time";
@@ -13,6 +13,11 @@ const REST = 50;
 const CardsContext = createContext("");
 const opened = { service: "", readers: new Set<() => void>() };
 
+function setOpened(service: string | undefined): void {
+  opened.service = service ?? "";
+  for (const reader of opened.readers) reader();
+}
+
 function readOpened(reader: () => void): () => void {
   opened.readers.add(reader);
   return () => void opened.readers.delete(reader);
@@ -22,9 +27,9 @@ function readOpened(reader: () => void): () => void {
 export function Cards({ project, env, children }: { project: string; env: string; children: ReactNode }) {
   const selected = useParams({ strict: false, select: (params) => (params as { service?: string }).service });
   const router = useRouter();
-  useEffect(() => {
-    opened.service = selected ?? "";
-    for (const reader of opened.readers) reader();
+  useLayoutEffect(() => {
+    setOpened(selected);
+    return () => setOpened(undefined);
   }, [selected]);
   const follow = useMemo(() => {
     let [rests, at]: [ReturnType<typeof setTimeout> | undefined, string | undefined] = [undefined, undefined];
@@ -44,7 +49,9 @@ export function Cards({ project, env, children }: { project: string; env: string
       const to = place(event);
       if (!to || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
       event.preventDefault();
-      void router.navigate(to);
+      // The card answers at once, and its panel follows it.
+      setOpened(to.params.service);
+      requestAnimationFrame(() => setTimeout(() => void router.navigate(to)));
     };
     return { onClick: go, onMouseOver: near, onFocus: near, onTouchStart: near };
   }, [router, project, env]);

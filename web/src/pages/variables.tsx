@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
-import { useState } from "react";
+import { useRef, useState } from "react";
 import { change } from "../api/client";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Asking, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
@@ -199,11 +199,13 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
   const [value, setValue] = useState("");
   const [seal, setSeal] = useState(false);
   const [busy, setBusy] = useState(false);
-  // What was typed while it was saved belongs to the next one.
+  const latest = useRef("");
+  latest.current = `${name}=${value}`;
+  // What was typed while it was saved belongs to the next one, which stays sealed if it was to be.
   const empty = () => {
     setName((then) => (then === name ? "" : then));
     setValue((then) => (then === value ? "" : then));
-    setSeal((then) => (then === seal ? false : then));
+    if (latest.current === `${name}=${value}`) setSeal(false);
   };
   const wrong = name !== "" && !NAME.test(name);
   return (

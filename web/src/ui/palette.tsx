@@ -87,7 +87,8 @@ export function Palette() {
     return () => removeEventListener("keydown", pressed);
   }, []);
   const held = (event: KeyboardEventOf<HTMLElement>) => {
-    if (event.key === "Escape") {
+    // Escape that ends a composition is the input method's.
+    if (event.key === "Escape" && !event.nativeEvent.isComposing) {
       event.stopPropagation();
       setShown(false);
     }
