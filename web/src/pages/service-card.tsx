@@ -2,6 +2,7 @@ import { useParams, useRouter } from "@tanstack/react-router";
 import { Box, Clock, Database } from "lucide-react";
 import { createContext, memo, use, useLayoutEffect, useMemo, useSyncExternalStore, type MouseEvent, type ReactNode, type SyntheticEvent } from "react";
 import type { ServiceCardFragment } from "../gql";
+import { afterPaint, isPlain } from "../ui/after-paint";
 import { DeploymentState } from "../ui/state";
 import { Ago } from "../ui/time";
 
@@ -47,11 +48,11 @@ export function Cards({ project, env, children }: { project: string; env: string
     };
     const go = (event: MouseEvent) => {
       const to = place(event);
-      if (!to || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+      if (!to || !isPlain(event)) return;
       event.preventDefault();
       // The card answers at once, and its panel follows it.
       setOpened(to.params.service);
-      requestAnimationFrame(() => setTimeout(() => void router.navigate(to)));
+      afterPaint(() => void router.navigate(to));
     };
     return { onClick: go, onMouseOver: near, onFocus: near, onTouchStart: near };
   }, [router, project, env]);

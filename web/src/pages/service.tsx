@@ -1,11 +1,12 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
-import { createContext, use, useDeferredValue, useEffect } from "react";
+import { createContext, use, useCallback, useDeferredValue, useEffect, useState } from "react";
 import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentRedeployDocument, DeploymentRestartDocument, ServiceDocument, ServiceInstanceDeployDocument, type ServiceCardFragment, type ServiceQuery } from "../gql";
+import { afterPaint } from "../ui/after-paint";
 import { copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
@@ -40,17 +41,21 @@ export function ServicePanel() {
   const navigate = useNavigate();
   const { data, error, refetch } = useQuery(ServiceDocument, { variables: { environmentId: params.env, serviceId: params.service } });
   useNews(project.workspaceId, refetch);
-  const close = () => void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
+  const [left, leave] = useState<string>();
+  const close = useCallback(() => {
+    leave(params.service);
+    afterPaint(() => void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } }));
+  }, [navigate, params.project, params.env, params.service]);
 
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
       if (event.key === "Escape" && !document.querySelector("dialog[open], [role=menu]") && !(event.target as HTMLElement).matches("input, textarea, select")) {
-        void navigate({ to: "/p/$project/$env", params: { project: params.project, env: params.env } });
+        close();
       }
     };
     addEventListener("keydown", pressed);
     return () => removeEventListener("keydown", pressed);
-  }, [navigate, params.project, params.env]);
+  }, [close]);
 
   // The canvas knows the head of the panel before the service itself is here.
   const card = useWhole(CanvasDocument, { projectId: params.project, environmentId: params.env }).data?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === params.service)?.node;
@@ -71,7 +76,7 @@ export function ServicePanel() {
   const active = known.activeDeployments[0];
   return (
     <InstanceContext value={data?.serviceInstance ?? null}>
-      <aside className="panel" aria-label={`Service ${service.name}`}>
+      <aside className="panel" aria-label={`Service ${service.name}`} hidden={left === params.service}>
         <div className="panel-head">
           <div className="row">
             <h1 className="cut">{service.name}</h1>

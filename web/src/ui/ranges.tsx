@@ -1,4 +1,6 @@
-import { Link } from "@tanstack/react-router";
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useState } from "react";
+import { afterPaint, isPlain } from "./after-paint";
 
 /** Seconds that are shown, and seconds between two points of a chart. */
 export const ranges = {
@@ -17,8 +19,28 @@ export const rangeOf = (text: unknown): Range | undefined => (typeof text === "s
 
 /** The choice of a time range, which stands in the address, or of none: what it is called then, and what it means. */
 export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [name: string, title: string] }) {
+  const navigate = useNavigate();
+  const [picked, pick] = useState({ after: chosen, range: chosen });
+  // What was picked is marked before the address has it.
+  const marked = picked.after === chosen ? picked.range : chosen;
   const link = (range: Range | undefined, title: string) => (
-    <Link key={range ?? "all"} to="." search={(old: object) => ({ ...old, range })} replace activeOptions={{ exact: true }} className="tab" title={title} data-status={range === chosen ? "active" : undefined} aria-current={range === chosen ? "true" : undefined}>
+    <Link
+      key={range ?? "all"}
+      to="."
+      search={(old: object) => ({ ...old, range })}
+      replace
+      activeOptions={{ exact: true }}
+      className="tab"
+      title={title}
+      data-status={range === marked ? "active" : undefined}
+      aria-current={range === marked ? "true" : undefined}
+      onClick={(event) => {
+        if (!isPlain(event)) return;
+        event.preventDefault();
+        pick({ after: chosen, range });
+        afterPaint(() => void navigate({ to: ".", search: (old: object) => ({ ...old, range }), replace: true }));
+      }}
+    >
       {range ?? none?.[0]}
     </Link>
   );
