@@ -319,6 +319,15 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await page.reload();
   await panel.getByRole("figure", { name: /^Answer time: p50 .* m?s, p99 .* m?s, as a day before$/ }).waitFor(soon);
   await page.unroute("**/graphql/v2");
+  const marked = panel.getByRole("navigation", { name: "Time range" }).locator("[data-status=active]");
+  await panel.getByRole("link", { name: "7d", exact: true }).click();
+  await page.waitForURL(/range=7d/);
+  await marked.filter({ hasText: /^7d$/ }).waitFor();
+  // The page without a range shows an hour, whatever was picked before.
+  await tab("Metrics");
+  await page.waitForURL((url) => !url.searchParams.has("range"));
+  await marked.filter({ hasText: /^1h$/ }).waitFor();
+  assert.equal(await marked.count(), 1);
 });
 
 await step("tokens are shown once, work, and end", async () => {

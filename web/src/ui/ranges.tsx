@@ -20,9 +20,9 @@ export const rangeOf = (text: unknown): Range | undefined => (typeof text === "s
 /** The choice of a time range, which stands in the address, or of none: what it is called then, and what it means. */
 export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [name: string, title: string] }) {
   const navigate = useNavigate();
-  const [picked, pick] = useState({ after: chosen, range: chosen });
-  // What was picked is marked before the address has it.
-  const marked = picked.after === chosen ? picked.range : chosen;
+  // What was picked is marked before the address has it, and what the address has once that changes.
+  const [now, set] = useState({ chosen, marked: chosen });
+  if (now.chosen !== chosen) set({ chosen, marked: chosen });
   const link = (range: Range | undefined, title: string) => (
     <Link
       key={range ?? "all"}
@@ -32,12 +32,12 @@ export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [na
       activeOptions={{ exact: true }}
       className="tab"
       title={title}
-      data-status={range === marked ? "active" : undefined}
-      aria-current={range === marked ? "true" : undefined}
+      data-status={range === now.marked ? "active" : undefined}
+      aria-current={range === now.marked ? "true" : undefined}
       onClick={(event) => {
         if (!isPlain(event)) return;
         event.preventDefault();
-        pick({ after: chosen, range });
+        set({ chosen, marked: range });
         afterPaint(() => void navigate({ to: ".", search: (old: object) => ({ ...old, range }), replace: true }));
       }}
     >
