@@ -22,7 +22,7 @@ use store::{Change, DeploymentQuery};
 use crate::certificate::OwnCertificate;
 use crate::context::{Opened, anew};
 use crate::service::instance_place;
-use crate::{Error, OpCtx, certificate, deployment, domain_name, environment, service, variable};
+use crate::{Error, OpCtx, batch, certificate, deployment, domain_name, environment, service, variable};
 
 pub(crate) use notifications::mailboxes;
 pub use notifications::{notification_settings_get, notification_settings_set};
@@ -338,6 +338,10 @@ pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
 /// # Errors
 /// Not found, not allowed, it runs, or nothing of it was ever deployed.
 pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
+    anew(|| start(ctx, app_id)).await
+}
+
+async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let (deployments, _) = live(ctx, &app).await?;
     let instance = &app.row.instance;
@@ -363,9 +367,11 @@ pub async fn app_start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> 
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
     let environment = environment::environment_get(ctx, instance.environment_id).await?;
-    let changes = deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?);
-    let activity = ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({}));
-    commit(ctx, app.tenant, instance.id, changes.into_iter().chain([activity]).collect()).await?;
+    let mut changes = vec![];
+    batch::rest_on(ctx, app.tenant, environment.row.id, &mut changes).await?;
+    changes.extend(deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?));
+    changes.push(ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({})));
+    commit(ctx, app.tenant, instance.id, changes).await?;
     Ok(app)
 }
 
@@ -428,6 +434,7 @@ async fn resize(ctx: &OpCtx, app_id: &str, container_type: &str) -> Result<Opene
     let instance = app.row.instance.clone();
     let activity = ctx.activity_of(app.tenant, &instance, "container_type_set", instance.id, data);
     let mut changes = vec![activity, Change::InstanceUpdate { row: instance.clone(), seen }];
+    batch::rest_on(ctx, app.tenant, instance.environment_id, &mut changes).await?;
     let deployments = ctx.ops.store.deployments_live(app.tenant, &[instance.id]).await?;
     // A stopped app has the new size when it is started.
     let runs = deployments.iter().rev().find(|d| counts(d)).is_some_and(|d| !d.stopped);

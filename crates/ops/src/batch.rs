@@ -6,16 +6,29 @@ use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
 use domain::project::{Environment, Instance};
 use domain::spec::{DeploySpec, InstanceSpec};
 use domain::variable::{Scope, Variable};
-use domain::{DeploymentId, InstanceId, Permission, ServiceId, Tenant};
+use domain::{DeploymentId, EnvironmentId, InstanceId, Permission, ServiceId, Tenant};
 use store::Change;
 
 use crate::context::Opened;
 use crate::variable::{Surroundings, render_frozen};
 use crate::{Error, OpCtx, app, deployment, domain_name, template, volume};
 
+/// Makes a commit rest on what is read of an environment from here on: it is stale when another that rests on the same has come in between.
+/// Variables are frozen with what was read, and of two who do not know of each other the later one would leave out what the other wrote.
+pub(crate) async fn rest_on(ctx: &OpCtx, tenant: Tenant, environment: EnvironmentId, changes: &mut Vec<Change>) -> Result<(), Error> {
+    let rests = changes.iter().any(|change| matches!(change, Change::EnvironmentRevise(id, _) if *id == environment));
+    if !rests {
+        let seen = ctx.ops.store.environment_revision(tenant, environment).await?;
+        changes.extend(seen.map(|seen| Change::EnvironmentRevise(environment, seen)));
+    }
+    Ok(())
+}
+
 /// What an environment is made of, at one time.
 #[derive(Clone)]
 pub(crate) struct State {
+    /// Makes a commit rest on all of it; nothing for an environment that is only being made.
+    ground: Vec<Change>,
     pub(crate) surroundings: Surroundings,
     pub(crate) variables: Vec<Variable>,
     pub(crate) instances: Vec<Instance>,
@@ -24,7 +37,10 @@ pub(crate) struct State {
 impl State {
     pub(crate) async fn load(ctx: &OpCtx, environment: &Opened<Environment>) -> Result<Self, Error> {
         let (tenant, id) = (environment.tenant, environment.row.id);
+        let mut ground = vec![];
+        rest_on(ctx, tenant, id, &mut ground).await?;
         Ok(Self {
+            ground,
             surroundings: Surroundings::load(ctx, environment).await?,
             variables: ctx.ops.store.variables(tenant, id).await?,
             instances: ctx.ops.store.instances_of_environments(tenant, &[id]).await?,
@@ -63,7 +79,8 @@ fn effect(before: &InstanceSpec, after: &InstanceSpec) -> Effect {
 }
 
 /// Commits a change together with the deployments that follow from it: of each service that runs and whose variables or settings are
-/// others now, and of each that is new here and has an artifact elsewhere. They start in the order of their references.
+/// others now, and of each that is new here and has an artifact elsewhere. They start in the order of their references. It is stale when the
+/// environment is not as it was `before` any more.
 pub(crate) async fn commit(
     ctx: &OpCtx,
     environment: &Opened<Environment>,
@@ -74,6 +91,7 @@ pub(crate) async fn commit(
 ) -> Result<(), Error> {
     let mut woken: BTreeSet<InstanceId> = BTreeSet::new();
     let mut grown = vec![];
+    changes.splice(..0, before.ground.iter().cloned());
     for instance in &after.instances {
         volume::check_replicas(&instance.spec, after.surroundings.mounted(instance.service_id).is_some())?;
         let earlier = before.instances.iter().find(|row| row.id == instance.id).map(|row| &row.spec);

@@ -13,12 +13,18 @@ use store::Change;
 
 use crate::{Error, Ops};
 
-/// Does `work` once more, reading included, when somebody else has changed what it had read before it could write.
+/// How often a change is attempted. Among those that many make at once, one goes through whenever others are stale.
+const ATTEMPTS: usize = 32;
+
+/// Does `work` anew, reading included, as long as somebody else has changed what it had read before it could write.
 pub(crate) async fn anew<T, F: Future<Output = Result<T, Error>>>(work: impl Fn() -> F) -> Result<T, Error> {
-    match work().await {
-        Err(error) if error.is_stale() => work().await,
-        done => done,
+    for _ in 1..ATTEMPTS {
+        match work().await {
+            Err(error) if error.is_stale() => {}
+            done => return done,
+        }
     }
+    work().await
 }
 
 /// Who asks. What they reach was read when they presented their credential.

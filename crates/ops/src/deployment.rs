@@ -11,8 +11,8 @@ use futures_core::Stream;
 use serde_json::json;
 use store::{Change, DeploymentQuery};
 
-use crate::context::Opened;
-use crate::{Error, OpCtx, Ops, Signal, approval, domain_name, environment, project, secret, service, template, variable};
+use crate::context::{Opened, anew};
+use crate::{Error, OpCtx, Ops, Signal, approval, batch, domain_name, environment, project, secret, service, template, variable};
 
 mod again;
 
@@ -143,9 +143,14 @@ pub async fn deployment_upload_check(
 /// As [`deployment_upload_check`].
 pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Deployed>, Error> {
     deployment_upload_check(ctx, input.project, input.environment, input.service).await?;
+    anew(|| create_once(ctx, &input)).await
+}
+
+async fn create_once(ctx: &OpCtx, input: &Upload) -> Result<Opened<Deployed>, Error> {
     let environment = environment::environment_get(ctx, input.environment).await?;
     let tenant = environment.tenant;
     let mut changes = vec![];
+    batch::rest_on(ctx, tenant, input.environment, &mut changes).await?;
     let service = match input.service {
         Some(id) => service::service_get(ctx, id).await?.row,
         None => {
@@ -175,8 +180,8 @@ pub async fn deployment_create(ctx: &OpCtx, input: Upload) -> Result<Opened<Depl
     };
     let mut deployment = Deployment {
         snapshot_id: SnapshotId::generate(),
-        source_blob: Some(input.blob.sha256),
-        message: input.message.filter(|text| !text.is_empty()),
+        source_blob: Some(input.blob.sha256.clone()),
+        message: input.message.clone().filter(|text| !text.is_empty()),
         ..fresh(ctx, &instance, DeployReason::Deploy, instance.spec.clone())
     };
     let mut variables = variable::frozen(ctx, &environment, &service.name).await?;
@@ -316,6 +321,10 @@ pub(crate) fn repetition(
 }
 
 async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {
+    anew(|| repeat_once(ctx, &of, reason, verb)).await
+}
+
+async fn repeat_once(ctx: &OpCtx, of: &Opened<Deployment>, reason: DeployReason, verb: &str) -> Result<Opened<Deployment>, Error> {
     if of.row.artifact.is_none() && of.row.source_blob.is_none() {
         return Err(Error::conflict("This deployment has neither an artifact nor a source any more: deploy the source again"));
     }
@@ -327,6 +336,8 @@ async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb:
         .and_then(|sealed| sealed.open(of.tenant))
         .ok_or_else(|| Error::not_found("ServiceInstance"))?;
     let environment = environment::environment_get(ctx, of.row.environment_id).await?;
+    let mut changes = vec![];
+    batch::rest_on(ctx, of.tenant, of.row.environment_id, &mut changes).await?;
     let (spec, variables) = match reason {
         DeployReason::Rollback => (of.row.spec.clone(), ctx.ops.store.deployment_variables(of.tenant, of.row.id).await?),
         _ => {
@@ -338,7 +349,7 @@ async fn repeat(ctx: &OpCtx, of: Opened<Deployment>, reason: DeployReason, verb:
     if reason != DeployReason::Rollback {
         build_anew(&mut deployment, &of.row, &instance, false);
     }
-    let mut changes = insertion(ctx, &environment.row, &mut deployment, variables);
+    changes.extend(insertion(ctx, &environment.row, &mut deployment, variables));
     changes.push(ctx.activity_of(of.tenant, &instance, verb, deployment.id, json!({"of": of.row.id, "snapshot": deployment.snapshot_id})));
     ctx.commit(of.tenant, changes).await?;
     ctx.ops.signals.wake(of.tenant.workspace(), instance.id);

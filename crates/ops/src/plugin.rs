@@ -10,9 +10,9 @@ use domain::{DeploymentId, EnvironmentId, Permission, ProjectId, ServiceId};
 use serde_json::json;
 use store::Change;
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::template::{TemplateDeploy, plugin_kind, service_for_image, template_deploy};
-use crate::{Error, OpCtx, approval, deployment, environment, service, variable, volume};
+use crate::{Error, OpCtx, approval, batch, deployment, environment, service, variable, volume};
 
 /// A database service and the name of its engine.
 pub type Plugin = (Opened<Service>, &'static str);
@@ -120,11 +120,13 @@ async fn fresh_secrets(ctx: &OpCtx, instance: &Opened<Instance>) -> Result<(Vec<
     let environment = environment::environment_get(ctx, instance.row.environment_id).await?;
     let Some(Source::Image(image)) = &instance.row.spec.source else { return Err(Error::not_found("Plugin")) };
     let template = service_for_image(image).ok_or_else(|| Error::not_found("Plugin"))?;
+    let mut changes = vec![];
+    batch::rest_on(ctx, instance.tenant, environment.row.id, &mut changes).await?;
     let mut rows = ctx.ops.store.variables(instance.tenant, environment.row.id).await?;
     let secrets = template.variables.iter().filter(|(_, wanted)| wanted.default_value.contains("secret("));
     let written = secrets.map(|(name, wanted)| (name.clone(), (wanted.default_value.clone(), None))).collect();
     // Those that are sealed stay so.
-    let changes = variable::write(ctx, &environment.row, Some(instance.row.service_id), written, &mut rows)?;
+    changes.extend(variable::write(ctx, &environment.row, Some(instance.row.service_id), written, &mut rows)?);
     let surroundings = variable::Surroundings::load(ctx, &environment).await?;
     let service = service::service_get(ctx, instance.row.service_id).await?;
     Ok((changes, surroundings.render(ctx, &rows, &service.row.name)))
@@ -156,6 +158,10 @@ async fn finish(
 /// # Errors
 /// Not found or not allowed.
 pub async fn plugin_reset_credentials(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId) -> Result<DeploymentId, Error> {
+    anew(|| reset_credentials_once(ctx, id, environment)).await
+}
+
+async fn reset_credentials_once(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId) -> Result<DeploymentId, Error> {
     let instance = instance_of(ctx, id, Some(environment), Permission::Write).await?;
     let (changes, variables) = fresh_secrets(ctx, &instance).await?;
     finish(ctx, &instance, changes, variables, "plugin_reset_credentials").await
@@ -166,6 +172,10 @@ pub async fn plugin_reset_credentials(ctx: &OpCtx, id: ServiceId, environment: E
 /// # Errors
 /// Not found or not allowed.
 pub async fn plugin_reset(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId) -> Result<(), Error> {
+    anew(|| reset_once(ctx, id, environment)).await
+}
+
+async fn reset_once(ctx: &OpCtx, id: ServiceId, environment: EnvironmentId) -> Result<(), Error> {
     let instance = instance_of(ctx, id, Some(environment), Permission::Write).await?;
     let (mut changes, variables) = fresh_secrets(ctx, &instance).await?;
     let tenant = instance.tenant;

@@ -15,9 +15,9 @@ use domain::{EnvironmentId, Permission, ProjectId, ServiceId, Tenant, name};
 use serde_json::{Value, json};
 use store::Change;
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::variable::Surroundings;
-use crate::{Error, OpCtx, deployment, domain_name, environment, project, secret, service, tcp_proxy, variable, volume};
+use crate::{Error, OpCtx, batch, deployment, domain_name, environment, project, secret, service, tcp_proxy, variable, volume};
 
 pub use catalogue::{Entry, catalogue, find, server_for, service_for_image, template_of_image};
 
@@ -70,17 +70,29 @@ pub async fn template_deploy(ctx: &OpCtx, input: TemplateDeploy) -> Result<Templ
     let (project, environment) = place(ctx, input.project, input.environment).await?;
     let entry = find(&input.template).ok_or_else(|| Error::not_found("Template"))?;
     let config = input.config.unwrap_or_else(|| entry.serialized_config());
-    let mut wanted = wanted(entry, &config)?;
+    let services = anew(|| deploy_once(ctx, &project, &environment, entry, &config)).await?;
+    let workflow = format!("deployTemplate/project/{}/{}", project.row.id, secret::suffix());
+    Ok(TemplateDeployed { project: project.row.id, workflow, services })
+}
+
+async fn deploy_once(
+    ctx: &OpCtx,
+    project: &Opened<Project>,
+    environment: &Opened<Environment>,
+    entry: &Entry,
+    config: &Value,
+) -> Result<Vec<Service>, Error> {
+    let mut wanted = wanted(entry, config)?;
     let taken = ctx.ops.store.services_of(project.tenant, &[project.row.id]).await?;
     rename(&mut wanted, &taken);
-    let made = make(ctx, &project.row, &environment, wanted).await?;
+    let made = make(ctx, &project.row, environment, wanted).await?;
     let tenant = project.tenant;
     let services: Vec<Service> = made.iter().map(|one| one.service.clone()).collect();
     let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
     let woken: Vec<_> = made.iter().map(|one| one.instance.id).collect();
     let activity =
         ctx.activity(tenant, Some(project.row.id), "template_deploy", entry.id(), json!({"code": entry.template.code, "services": names}));
-    let mut changes = assemble(ctx, &environment, &made).await?;
+    let mut changes = assemble(ctx, environment, &made).await?;
     changes.push(activity);
     ctx.ops.store.commit(tenant, changes).await.map_err(|error| {
         Error::from(error).when_taken("a name or port that the template needs was taken in the meantime: deploy it again")
@@ -88,8 +100,7 @@ pub async fn template_deploy(ctx: &OpCtx, input: TemplateDeploy) -> Result<Templ
     for instance in woken {
         ctx.ops.signals.wake(tenant.workspace(), instance);
     }
-    let workflow = format!("deployTemplate/project/{}/{}", project.row.id, secret::suffix());
-    Ok(TemplateDeployed { project: project.row.id, workflow, services })
+    Ok(services)
 }
 
 async fn place(
@@ -240,9 +251,10 @@ async fn make(ctx: &OpCtx, project: &Project, environment: &Opened<Environment>,
 /// The changes, parents first; variables are rendered over what is there and what comes.
 async fn assemble(ctx: &OpCtx, environment: &Opened<Environment>, made: &[Made]) -> Result<Vec<Change>, Error> {
     let tenant = environment.tenant;
+    let mut changes = vec![];
+    batch::rest_on(ctx, tenant, environment.row.id, &mut changes).await?;
     let mut surroundings = Surroundings::load(ctx, environment).await?;
     let mut rows = ctx.ops.store.variables(tenant, environment.row.id).await?;
-    let mut changes = vec![];
     for one in made {
         changes.push(Change::ServiceInsert(one.service.clone()));
         changes.push(Change::InstanceInsert(one.instance.clone()));

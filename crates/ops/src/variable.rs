@@ -12,7 +12,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::batch::{self, State};
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, environment, service};
 
 /// How variables are read.
@@ -329,6 +329,17 @@ pub async fn variable_collection_upsert(
     values: BTreeMap<String, String>,
     how: Upsert,
 ) -> Result<(), Error> {
+    anew(|| upsert_once(ctx, project, environment, service, values.clone(), how)).await
+}
+
+async fn upsert_once(
+    ctx: &OpCtx,
+    project: ProjectId,
+    environment: EnvironmentId,
+    service: Option<ServiceId>,
+    values: BTreeMap<String, String>,
+    how: Upsert,
+) -> Result<(), Error> {
     let opened = environment_of(ctx, project, environment, Permission::Write).await?;
     if let Some(service) = service {
         service::service_get(ctx, service).await?;
@@ -361,6 +372,16 @@ pub async fn variable_collection_upsert(
 /// # Errors
 /// Not found or not allowed.
 pub async fn variable_delete(
+    ctx: &OpCtx,
+    project: ProjectId,
+    environment: EnvironmentId,
+    service: Option<ServiceId>,
+    key: &str,
+) -> Result<(), Error> {
+    anew(|| delete_once(ctx, project, environment, service, key)).await
+}
+
+async fn delete_once(
     ctx: &OpCtx,
     project: ProjectId,
     environment: EnvironmentId,

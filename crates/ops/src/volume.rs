@@ -7,9 +7,9 @@ use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId,
 use serde_json::json;
 use store::Change;
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::variable::Surroundings;
-use crate::{Error, OpCtx, approval, deployment, environment, project, secret, service};
+use crate::{Error, OpCtx, approval, batch, deployment, environment, project, secret, service};
 
 /// What a new volume is to be.
 #[derive(Clone, Debug)]
@@ -131,6 +131,10 @@ pub(crate) async fn free_name(ctx: &OpCtx, tenant: Tenant, project: ProjectId, w
 /// # Errors
 /// A bad mount path, a service with a volume or with several replicas, not found, or not allowed.
 pub async fn volume_create(ctx: &OpCtx, input: VolumeCreate) -> Result<Opened<Volume>, Error> {
+    anew(|| create_once(ctx, &input)).await
+}
+
+async fn create_once(ctx: &OpCtx, input: &VolumeCreate) -> Result<Opened<Volume>, Error> {
     let path = mount_path(&input.mount_path)?;
     let (project, environments) = match input.place {
         VolumePlace::Environment(id) => {
@@ -203,7 +207,8 @@ async fn check_free(ctx: &OpCtx, tenant: Tenant, instance: &Instance) -> Result<
     }
 }
 
-/// What follows for a service whose mount changes: one deployment, if it runs. `mount` is what it has from now on.
+/// What follows for a service whose mount changes: one deployment, if it runs. `mount` is what it has from now on. The commit of the changes
+/// is stale when somebody else has changed the environment in the meantime.
 async fn follow_up(
     ctx: &OpCtx,
     environment: &Opened<Environment>,
@@ -211,6 +216,7 @@ async fn follow_up(
     mount: Option<(&VolumeInstance, &str)>,
     changes: &mut Vec<Change>,
 ) -> Result<Option<InstanceId>, Error> {
+    batch::rest_on(ctx, environment.tenant, environment.row.id, changes).await?;
     let mut surroundings = Surroundings::load(ctx, environment).await?;
     surroundings.mount(instance.service_id, mount);
     let Some(variables) = surroundings.frozen(ctx, environment, instance.service_id).await? else { return Ok(None) };
@@ -260,6 +266,10 @@ pub async fn volume_instance_update(
     environment: Option<EnvironmentId>,
     patch: VolumeInstancePatch,
 ) -> Result<(), Error> {
+    anew(|| update_once(ctx, id, environment, &patch)).await
+}
+
+async fn update_once(ctx: &OpCtx, id: VolumeId, environment: Option<EnvironmentId>, patch: &VolumeInstancePatch) -> Result<(), Error> {
     let found = ctx.ops.store.volume(id).await?;
     let opened = ctx.open(found, "Volume", |row| Place::Project(row.project_id), Permission::Read)?;
     let tenant = opened.tenant;
@@ -335,6 +345,10 @@ async fn update_one(
 /// # Errors
 /// It is not there, not found, or not allowed.
 pub async fn volume_instance_delete(ctx: &OpCtx, id: VolumeId, environment: EnvironmentId) -> Result<(), Error> {
+    anew(|| delete_once(ctx, id, environment)).await
+}
+
+async fn delete_once(ctx: &OpCtx, id: VolumeId, environment: EnvironmentId) -> Result<(), Error> {
     let found = ctx.ops.store.volume(id).await?;
     let opened = ctx.open(found, "Volume", |row| Place::Project(row.project_id), Permission::Read)?;
     let instances = ctx.ops.store.volume_instances_of_volumes(opened.tenant, &[id]).await?;

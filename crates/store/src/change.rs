@@ -37,6 +37,8 @@ pub enum Change {
     EnvironmentUpdate(Environment),
     /// Whether deployments there wait for an approval, and when that was said. A renaming leaves it alone.
     EnvironmentProtect(EnvironmentId, bool, Timestamp),
+    /// The commit rests on what was read of the environment at this revision: nothing that does so, too, has come in between.
+    EnvironmentRevise(EnvironmentId, i64),
     /// The environment with everything in it.
     EnvironmentDelete(EnvironmentId),
     /// A change of an environment's document: staged, or as it is being applied.
@@ -431,6 +433,7 @@ impl Change {
             Self::EnvironmentInsert(_) => "EnvironmentInsert",
             Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
             Self::EnvironmentProtect(..) => "EnvironmentProtect",
+            Self::EnvironmentRevise(..) => "EnvironmentRevise",
             Self::EnvironmentDelete(_) => "EnvironmentDelete",
             Self::EnvironmentPatchInsert(_) => "EnvironmentPatchInsert",
             Self::EnvironmentPatchDelete(_) => "EnvironmentPatchDelete",
@@ -540,6 +543,7 @@ impl Change {
             // These name rows by id; the statement looks for them in the tenant's workspace.
             Self::ProjectDelete(_)
             | Self::EnvironmentProtect(..)
+            | Self::EnvironmentRevise(..)
             | Self::EnvironmentDelete(_)
             | Self::EnvironmentPatchDelete(_)
             | Self::ServiceDelete(_)

@@ -87,6 +87,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::EnvironmentInsert(row) => environment::environment_insert(row),
         Change::EnvironmentUpdate(row) => environment::environment_update(row),
         Change::EnvironmentProtect(id, protected, at) => environment::environment_protect(tenant, *id, *protected, *at),
+        Change::EnvironmentRevise(id, seen) => environment::environment_revise(tenant, *id, *seen),
         Change::EnvironmentDelete(id) => environment::environment_delete(tenant, *id),
         Change::EnvironmentPatchInsert(row) => return environment_patch::environment_patch_insert(vault, row),
         Change::EnvironmentPatchDelete(id) => environment_patch::environment_patch_delete(tenant, *id),

@@ -24,6 +24,9 @@ statements! {
         "UPDATE environments SET name = $name, name_key = $name_key, is_ephemeral = $is_ephemeral, updated_at = $updated \
          WHERE id = $id AND workspace_id = $workspace";
     ENVIRONMENT_PROTECT = "UPDATE environments SET is_protected = $protected, updated_at = $at WHERE id = $id AND workspace_id = $workspace";
+    ENVIRONMENT_REVISION = "SELECT revision FROM environments WHERE id = $id AND workspace_id = $workspace";
+    ENVIRONMENT_REVISE =
+        "UPDATE environments SET revision = revision + 1 WHERE id = $id AND workspace_id = $workspace AND revision = $seen";
     ENVIRONMENT_DELETE = "DELETE FROM environments WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -65,6 +68,15 @@ impl Store {
     pub async fn environments_by_id(&self, tenant: Tenant, ids: &[EnvironmentId]) -> Result<Vec<Environment>, StoreError> {
         self.batch(&ENVIRONMENTS_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
+
+    /// How many commits have rested on what was read of an environment ([`crate::Change::EnvironmentRevise`]); `None` for one that is not
+    /// there.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn environment_revision(&self, tenant: Tenant, id: EnvironmentId) -> Result<Option<i64>, StoreError> {
+        self.one(&ENVIRONMENT_REVISION, &params![id = id, workspace = tenant], Record::number).await
+    }
 }
 
 pub(crate) fn environment_insert(environment: &Environment) -> Statement {
@@ -100,6 +112,10 @@ pub(crate) fn environment_update(environment: &Environment) -> Statement {
 
 pub(crate) fn environment_protect(tenant: Tenant, id: EnvironmentId, protected: bool, at: Timestamp) -> Statement {
     Statement::touch(&ENVIRONMENT_PROTECT, params![id = id, workspace = tenant, protected = protected, at = at])
+}
+
+pub(crate) fn environment_revise(tenant: Tenant, id: EnvironmentId, seen: i64) -> Statement {
+    Statement::touch(&ENVIRONMENT_REVISE, params![id = id, workspace = tenant, seen = seen])
 }
 
 pub(crate) fn environment_delete(tenant: Tenant, id: EnvironmentId) -> Statement {

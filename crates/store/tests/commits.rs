@@ -88,6 +88,24 @@ both! {
         assert!(matches!(fixture.store.commit(tree.tenant, vec![end("none")]).await, Err(StoreError::Stale)));
     }
 
+    async fn of_commits_that_have_read_the_same_of_an_environment_one_goes_through(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, id) = (&fixture.store, tree.environment.id);
+        let seen = store.environment_revision(tree.tenant, id).await.unwrap().unwrap();
+        let written = |name: &str| {
+            let row = variable(&tree.environment, None, name, "value");
+            store.commit(tree.tenant, vec![Change::EnvironmentRevise(id, seen), Change::VariableSet(row)])
+        };
+        let (one, two, three) = tokio::join!(written("ONE"), written("TWO"), written("THREE"));
+        let results = [one, two, three];
+        assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+        assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(StoreError::Stale))), "{results:?}");
+        let shared = store.variables(tree.tenant, id).await.unwrap().into_iter().filter(|row| row.service_id.is_none());
+        assert_eq!(shared.count(), 1, "a commit that was refused has left its variable behind");
+        assert_eq!(store.environment_revision(tree.tenant, id).await.unwrap(), Some(seen + 1));
+        assert_eq!(store.environment_revision(tree.tenant, EnvironmentId::generate()).await.unwrap(), None);
+    }
+
     async fn what_is_taken_is_named(fixture: Fixture) {
         let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
         let store = &fixture.store;

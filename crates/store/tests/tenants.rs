@@ -48,6 +48,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
         }),
         Change::Certificate(CertificateChange::Delete(of.domain.id)),
         Change::EnvironmentProtect(environment, true, at),
+        Change::EnvironmentRevise(environment, 0),
         Change::VariableDelete { environment, service, name: of.variable.name.clone() },
         Change::VariablesClear { environment, service },
         Change::DeploymentMove { id, from, to: DeploymentStatus::Failed, reason: None, at },

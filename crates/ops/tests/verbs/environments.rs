@@ -20,7 +20,8 @@ use ops::{OpCtx, Opened};
 use serde_json::{Value, json};
 use store::Change;
 
-use crate::world::{World, world};
+use crate::throw_away::Postgres;
+use crate::world::{World, world, world_over};
 
 /// A service `app` that runs in `production`.
 struct Live {
@@ -30,7 +31,10 @@ struct Live {
 }
 
 async fn live() -> Live {
-    let world = world().await;
+    live_in(world().await).await
+}
+
+async fn live_in(world: World) -> Live {
     let ctx = world.person("a@example.com").await;
     let deployed = world.uploaded(&ctx, "app").await;
     world.goes_live(&deployed).await;
@@ -79,6 +83,42 @@ impl Live {
         let input =
             EnvironmentCreate { project: self.deployment().project_id, name: name.into(), source, ephemeral: false, skip_deploys: false };
         ops::environment::environment_create(&self.ctx, input).await.unwrap().row.id
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_write_at_once_is_all_in_the_newest_deployment() {
+    let postgres = Postgres::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let databases = [format!("sqlite://{}", folder.path().join("shared.db").display()), postgres.database().await];
+    for url in databases {
+        let live = live_in(world_over(url).await).await;
+        let d = live.deployment();
+        let write = |name: String, value: String| {
+            let (ctx, d) = (OpCtx { now: Timestamp::now(), ..live.ctx.clone() }, d.clone());
+            tokio::spawn(async move {
+                let values = [(name, value)].into();
+                variable_collection_upsert(&ctx, d.project_id, d.environment_id, Some(d.service_id), values, Upsert::default()).await
+            })
+        };
+        let writes: Vec<_> = (0..10).map(|n| write(format!("KEY_{n}"), format!("value {n}"))).collect();
+        for one in writes {
+            one.await.unwrap().unwrap();
+        }
+        let store = &live.world.ops.store;
+        let newest = store.deployments_latest(live.deployed.tenant, &[d.instance_id]).await.unwrap().remove(0);
+        let frozen = store.deployment_variables(live.deployed.tenant, newest.id).await.unwrap();
+        for n in 0..10 {
+            assert_eq!(frozen.get(&format!("KEY_{n}")), Some(&format!("value {n}")), "{:?}", frozen.keys());
+        }
+        // Neither of the two leads back to itself as long as the other is not there.
+        for n in 0..5 {
+            let (a, b) = (format!("A_{n}"), format!("B_{n}"));
+            let (to_a, to_b) = (format!("${{{{{a}}}}}"), format!("${{{{{b}}}}}"));
+            let (one, two) = (write(a, to_b), write(b, to_a));
+            let written = [one.await.unwrap(), two.await.unwrap()];
+            assert_eq!(written.iter().filter(|result| result.is_ok()).count(), 1, "{written:?}");
+        }
     }
 }
 

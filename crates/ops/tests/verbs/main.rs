@@ -3,6 +3,9 @@
 mod approvals;
 mod environments;
 mod members;
+#[path = "../../../store/tests/postgres/mod.rs"]
+#[allow(dead_code, reason = "these tests need one server and few databases")]
+mod throw_away;
 mod world;
 
 use domain::certificate::{Certificate, CertificateFailure, FailureKind};

@@ -24,6 +24,15 @@ pub(crate) async fn world() -> World {
 pub(crate) async fn world_with(change: impl FnOnce(&mut Settings)) -> World {
     let dir = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", dir.path().join("orrery.db").display());
+    open(dir, url, change).await
+}
+
+/// Over a database that somebody else has made.
+pub(crate) async fn world_over(url: String) -> World {
+    open(tempfile::tempdir().unwrap(), url, |_| ()).await
+}
+
+async fn open(dir: tempfile::TempDir, url: String, change: impl FnOnce(&mut Settings)) -> World {
     let store = Store::open(StoreConfig { url, master_key: MasterKey::from_bytes([7; 32]) }).await.unwrap();
     let telemetry =
         Telemetry::open(TelemetryConfig { dir: dir.path().join("telemetry"), retain_days: 1, retain_bytes: 1_000_000 }).unwrap();

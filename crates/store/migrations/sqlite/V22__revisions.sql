@@ -1,0 +1,2 @@
+-- Counts the commits that rest on what was read of an environment, so that one which has read less than there is can be told.
+ALTER TABLE environments ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
