@@ -140,6 +140,15 @@ impl Grants {
         }
         Err(denied)
     }
+
+    /// The environment beyond which nothing that runs is seen: a project token reads its project's row, but of its siblings' rows nothing.
+    #[must_use]
+    pub fn environment(&self) -> Option<EnvironmentId> {
+        match self.0.as_slice() {
+            [Grant { within: Place::Environment(_, environment), .. }] => Some(*environment),
+            _ => None,
+        }
+    }
 }
 
 /// Proof that an authorisation check for this workspace has succeeded.
@@ -225,6 +234,9 @@ mod tests {
         );
         assert_eq!(grants.allow(workspace, Place::Workspace, Permission::Read), Err(Denied::Invisible));
         assert_eq!(grants.allow(WorkspaceId::generate(), Place::Workspace, Permission::Read), Err(Denied::Invisible));
+        assert_eq!(grants.environment(), Some(environment));
+        let wide = Grants(vec![Grant { workspace, role: Role::Member, within: Place::Project(project) }]);
+        assert_eq!(wide.environment(), None);
     }
 
     #[test]

@@ -166,6 +166,9 @@ fn check(window: MetricWindow) -> Result<(), Error> {
 
 async fn scope_of(ctx: &OpCtx, place: MetricPlace) -> Result<MetricScope, Error> {
     let MetricPlace { workspace, project, environment, service } = place;
+    // Of a project, and of a service in all its environments, a key of one environment is told what belongs to that one.
+    let own = ctx.grants().environment().filter(|_| project.is_some() || service.is_some());
+    let environment = environment.or(own);
     let (scope, its_project) = match (environment, service) {
         (Some(environment), Some(service)) => {
             let found = service::service_instance_get(ctx, environment, service).await?;

@@ -3,7 +3,7 @@
 use domain::account::Plan;
 use domain::metric::{INTERVAL, MetricSource, Usage};
 use domain::rate::{Day, Kept, Subject};
-use domain::{ProjectId, ReplicaId, Tenant, Timestamp};
+use domain::{EnvironmentId, ProjectId, ReplicaId, Tenant, Timestamp};
 use ops::Principal;
 use ops::auth::{Presented, Surface, authenticate};
 use secrecy::{ExposeSecret, SecretString};
@@ -271,6 +271,37 @@ async fn what_a_workspace_has_used_is_told_by_project() {
     let credits = world.data(&ann, &credits, Value::Null).await;
     let credits = ["used", "allowance"].map(|name| credits["workspace"]["flowCredits"][name].as_f64());
     assert_eq!(credits, [Some(0.0), Some(1_000_000.0)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_token_is_told_what_its_own_environment_uses() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let (ann, token) = (world.bearer(&estate.person.token).await, world.project_token(&estate.project_token).await);
+    let source = MetricSource {
+        workspace_id: estate.workspace,
+        project_id: estate.person.project,
+        environment_id: estate.person.environment,
+        service_id: estate.service,
+        replica: Some((estate.deployment, ReplicaId::generate())),
+    };
+    let elsewhere = MetricSource { environment_id: EnvironmentId::generate(), ..source };
+    let at = (Timestamp::now().as_second() - 3_600).div_euclid(INTERVAL) * INTERVAL;
+    let used = Usage { cpu: 24.0, ..Usage::default() };
+    world.server.ops.telemetry.metrics().record(Measured { at, usage: vec![(source, used), (elsewhere, used)], traffic: vec![] }).unwrap();
+    let start = Timestamp::from_second(at - 3_600).unwrap();
+    let (project, service) = (format!("projectId: \"{}\"", estate.person.project), format!("serviceId: \"{}\"", estate.service));
+    let own = json!(estate.person.environment.to_string());
+    for (field, place) in [("usage", &project), ("metrics", &project), ("metrics", &service)] {
+        let arguments = format!("{place}, startDate: \"{start}\", measurements: [CPU_USAGE], groupBy: [ENVIRONMENT_ID]");
+        let query = format!("{{ {field}({arguments}) {{ tags {{ environmentId }} }} }}");
+        let environments = async |who: &Principal| {
+            let found = world.data(who, &query, Value::Null).await[field].as_array().unwrap().clone();
+            found.into_iter().map(|one| one["tags"]["environmentId"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(environments(&ann).await.len(), 2, "{query}");
+        assert_eq!(environments(&token).await, [own.clone()], "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
