@@ -79,8 +79,8 @@ fn effect(before: &InstanceSpec, after: &InstanceSpec) -> Effect {
 }
 
 /// Commits a change together with the deployments that follow from it: of each service that runs and whose variables or settings are
-/// others now, and of each that is new here and has an artifact elsewhere. They start in the order of their references. It is stale when the
-/// environment is not as it was `before` any more.
+/// others now, and of each that is new here and has an artifact elsewhere. They start in the order of their references. It is stale when
+/// the environment is not as it was `before` any more.
 pub(crate) async fn commit(
     ctx: &OpCtx,
     environment: &Opened<Environment>,

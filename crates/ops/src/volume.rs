@@ -207,8 +207,8 @@ async fn check_free(ctx: &OpCtx, tenant: Tenant, instance: &Instance) -> Result<
     }
 }
 
-/// What follows for a service whose mount changes: one deployment, if it runs. `mount` is what it has from now on. The commit of the changes
-/// is stale when somebody else has changed the environment in the meantime.
+/// What follows for a service whose mount changes: one deployment, if it runs. `mount` is what it has from now on. The commit of the
+/// changes is stale when somebody else has changed the environment in the meantime.
 async fn follow_up(
     ctx: &OpCtx,
     environment: &Opened<Environment>,

@@ -28,6 +28,29 @@ macro_rules! page_of {
     };
 }
 
+/// One step down an index for each row of the answer: each finds the next older one of its service, under the same further condition.
+macro_rules! newest_of_services {
+    ($newest:literal, $older:literal) => {
+        concat!(
+            "WITH RECURSIVE step (service_id, id, place) AS ( \
+             SELECT services.id, (SELECT newest.id FROM deployments AS newest WHERE newest.workspace_id = $workspace \
+             AND newest.service_id = services.id ",
+            $newest,
+            "ORDER BY newest.id DESC LIMIT 1), CAST(1 AS BIGINT) \
+             FROM services WHERE services.id IN ($services) AND services.workspace_id = $workspace \
+             UNION ALL \
+             SELECT step.service_id, (SELECT older.id FROM deployments AS older WHERE older.workspace_id = $workspace \
+             AND older.service_id = step.service_id ",
+            $older,
+            "AND older.id < step.id ORDER BY older.id DESC LIMIT 1), step.place + 1 \
+             FROM step WHERE step.place < $limit AND step.id IS NOT NULL) \
+             SELECT ",
+            deployment_columns!(),
+            " FROM step JOIN deployments ON deployments.id = step.id"
+        )
+    };
+}
+
 statements! {
     DEPLOYMENT = concat!("SELECT ", deployment_columns!(), " FROM deployments WHERE id = $id");
     DEPLOYMENTS_BY_ID = concat!("SELECT ", deployment_columns!(), " FROM deployments WHERE id IN ($ids) AND workspace_id = $workspace");
@@ -51,17 +74,12 @@ statements! {
         "SELECT ", deployment_columns!(), " FROM deployments WHERE instance_id IN ($instances) AND workspace_id = $workspace \
          AND status NOT IN ('FAILED', 'SKIPPED', 'REMOVED')"
     );
-    /// One step down the index for each row of the answer: each finds the next older one of its service.
-    DEPLOYMENTS_OF_SERVICES = concat!(
-        "WITH RECURSIVE step (service_id, id, place) AS ( \
-         SELECT services.id, (SELECT newest.id FROM deployments AS newest WHERE newest.workspace_id = $workspace \
-         AND newest.service_id = services.id ORDER BY newest.id DESC LIMIT 1), CAST(1 AS BIGINT) \
-         FROM services WHERE services.id IN ($services) AND services.workspace_id = $workspace \
-         UNION ALL \
-         SELECT step.service_id, (SELECT older.id FROM deployments AS older WHERE older.workspace_id = $workspace \
-         AND older.service_id = step.service_id AND older.id < step.id ORDER BY older.id DESC LIMIT 1), step.place + 1 \
-         FROM step WHERE step.place < $limit AND step.id IS NOT NULL) \
-         SELECT ", deployment_columns!(), " FROM step JOIN deployments ON deployments.id = step.id"
+    DEPLOYMENTS_OF_SERVICES = newest_of_services!("", "");
+    DEPLOYMENTS_OF_SERVICES_IN =
+        newest_of_services!("AND newest.environment_id = $environment ", "AND older.environment_id = $environment ");
+    DEPLOYMENTS_OF_SERVICES_ALL = concat!(
+        "SELECT ", deployment_columns!(), " FROM deployments WHERE service_id IN ($services) AND workspace_id = $workspace \
+         AND ($everywhere OR environment_id = $environment) LIMIT $limit"
     );
     DEPLOYMENT_VARIABLES = "SELECT sealed_values FROM deployment_variables WHERE deployment_id = $id AND workspace_id = $workspace";
     DEPLOYMENT_INSERT =
@@ -199,7 +217,7 @@ impl Store {
         self.batch(&DEPLOYMENTS_LIVE, &params![workspace = tenant, instances = instances], row, |row| row.id).await
     }
 
-    /// The newest deployments of each service, at most so many of each, newest first.
+    /// The newest deployments of each service, everywhere or in one environment, at most so many of each, newest first.
     ///
     /// # Errors
     /// The database does not answer.
@@ -207,13 +225,36 @@ impl Store {
         &self,
         tenant: Tenant,
         services: &[ServiceId],
+        environment: Option<EnvironmentId>,
         limit_each: u32,
     ) -> Result<Vec<Deployment>, StoreError> {
         if limit_each == 0 {
             return Ok(vec![]);
         }
-        let params = params![workspace = tenant, services = services, limit = limit_each];
-        self.batch(&DEPLOYMENTS_OF_SERVICES, &params, row, |row| std::cmp::Reverse(row.id)).await
+        let sql = if environment.is_some() { &DEPLOYMENTS_OF_SERVICES_IN } else { &DEPLOYMENTS_OF_SERVICES };
+        let params = params![workspace = tenant, services = services, environment = environment, limit = limit_each];
+        self.batch(sql, &params, row, |row| std::cmp::Reverse(row.id)).await
+    }
+
+    /// All deployments of the services, everywhere or in one environment, newest first; of more than `limit` just any so many.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn deployments_of_services_all(
+        &self,
+        tenant: Tenant,
+        services: &[ServiceId],
+        environment: Option<EnvironmentId>,
+        limit: u32,
+    ) -> Result<Vec<Deployment>, StoreError> {
+        let params = params![
+            workspace = tenant,
+            services = services,
+            everywhere = environment.is_none(),
+            environment = environment,
+            limit = limit
+        ];
+        self.batch(&DEPLOYMENTS_OF_SERVICES_ALL, &params, row, |row| std::cmp::Reverse(row.id)).await
     }
 
     /// The variables that were frozen with a deployment; none for one that is not there.

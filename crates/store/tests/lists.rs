@@ -248,8 +248,16 @@ both! {
         assert_eq!(ids(&live), [first.id, rows[2].id, rows[3].id]);
         let latest = store.deployments_latest(tree.tenant, &[tree.instance.id, InstanceId::generate()]).await.unwrap();
         assert_eq!(ids(&latest), [rows[4].id]);
-        let each = store.deployments_of_services(tree.tenant, &[tree.service.id], 2).await.unwrap();
-        assert_eq!(ids(&each), [rows[4].id, rows[3].id]);
+        let (services, elsewhere) = ([tree.service.id], Some(EnvironmentId::generate()));
+        for environment in [None, Some(tree.environment.id)] {
+            let each = store.deployments_of_services(tree.tenant, &services, environment, 2).await.unwrap();
+            assert_eq!(ids(&each), [rows[4].id, rows[3].id]);
+            let all = store.deployments_of_services_all(tree.tenant, &services, environment, 100).await.unwrap();
+            assert_eq!(ids(&all), [rows[4].id, rows[3].id, rows[2].id, rows[1].id, rows[0].id, first.id]);
+            assert_eq!(store.deployments_of_services_all(tree.tenant, &services, environment, 3).await.unwrap().len(), 3);
+        }
+        assert_eq!(store.deployments_of_services(tree.tenant, &services, elsewhere, 2).await.unwrap(), []);
+        assert_eq!(store.deployments_of_services_all(tree.tenant, &services, elsewhere, 2).await.unwrap(), []);
         let scopes = [
             DeploymentQuery::default(),
             DeploymentQuery { project: Some(tree.project.id), ..Default::default() },

@@ -125,13 +125,15 @@ async fn sight(fixture: &Fixture, tenant: Tenant, tree: &Tree) -> String {
         store.deployments_by_id(tenant, &[d]).await.unwrap(),
         store.deployments_latest(tenant, &[i]).await.unwrap(),
         store.deployments_live(tenant, &[i]).await.unwrap(),
-        store.deployments_of_services(tenant, &[s], 10).await.unwrap(),
+        store.deployments_of_services(tenant, &[s], None, 10).await.unwrap(),
         store.replicas_of(tenant, &[d]).await.unwrap(),
         store.deployment_events(tenant, d).await.unwrap(),
     );
     let query = store::DeploymentQuery { environment: Some(e), service: Some(s), ..Default::default() };
     let more = format!(
-        "{:?}{:?}{:?}{:?}",
+        "{:?}{:?}{:?}{:?}{:?}{:?}",
+        store.deployments_of_services(tenant, &[s], Some(e), 10).await.unwrap(),
+        store.deployments_of_services_all(tenant, &[s], None, 10).await.unwrap(),
         store.deployments(tenant, &query, &Default::default()).await.unwrap().items,
         store.api_keys_of_project(tenant, p).await.unwrap(),
         store.activities(tenant, Some(p), 10).await.unwrap(),

@@ -29,6 +29,8 @@ pub struct Ctx {
     pub(crate) galaxy: galaxy::Loader,
     /// What the operation was charged, and how whoever asks stands after that; `None` when nothing limits them.
     pub(crate) budget: Option<(u64, State)>,
+    /// The document has lists of the shape of 2022, which have no pages.
+    pub(crate) plain_lists: bool,
     rows: AtomicU64,
     stage: Mutex<Stage>,
 }
@@ -53,6 +55,7 @@ impl Ctx {
             loader: Loader::default(),
             galaxy: galaxy::Loader::default(),
             budget: None,
+            plain_lists: false,
             rows: AtomicU64::new(0),
             stage: Mutex::new(Stage::Plain),
         }
@@ -61,6 +64,11 @@ impl Ctx {
     /// For a query or a mutation that was charged this.
     pub(crate) fn charged(op: OpCtx, cost: u64, budget: Option<State>) -> Self {
         Self { budget: budget.map(|state| (cost, state)), ..Self::new(op) }
+    }
+
+    /// For a document that has, or has not, lists without pages.
+    pub(crate) fn with_plain_lists(self, plain_lists: bool) -> Self {
+        Self { plain_lists, ..self }
     }
 
     /// For finding out what a subscription listens to.

@@ -242,16 +242,18 @@ async fn on_thread<T: Send + 'static>(inline: bool, request_id: &str, work: impl
 async fn run(ctx: OpCtx, ready: &Ready) -> Result<Vec<u8>, Rejection> {
     let Ready { cost, budget, .. } = *ready;
     let (prepared, variables) = (Arc::clone(&ready.prepared), Arc::clone(&ready.variables));
-    let inline = prepared.document.kind == OperationType::Query && cost <= cost::INLINE_COST;
+    let plain_lists = prepared.document.plain_lists;
+    // What has no pages may be long.
+    let inline = prepared.document.kind == OperationType::Query && cost <= cost::INLINE_COST && !plain_lists;
     let request_id = ctx.request_id.clone();
     on_thread(inline, &request_id, move || {
-        let ctx = Ctx::charged(ctx, cost, budget);
+        let ctx = Ctx::charged(ctx, cost, budget).with_plain_lists(plain_lists);
         let executed = prepared.operation.execute(&variables, &ctx);
         // What was not executed, for a variable of another type, has used nothing.
         let used = executed.as_ref().map_or(0, |(data, _)| answer::fields(data));
         ctx.op.ops.limits.refund(&ctx.op.principal, cost.saturating_sub(used), ctx.op.now);
         let (mut data, errors) = executed?;
-        if prepared.document.plain_lists {
+        if plain_lists {
             document::flatten(&mut data);
         }
         Ok(answer::executed(&data, &errors, &ctx.op.request_id))
@@ -279,7 +281,7 @@ pub(crate) async fn answer_event(ctx: OpCtx, opened: &Opened, event: Event) -> V
     let (prepared, variables) = (Arc::clone(&opened.prepared), Arc::clone(&opened.variables));
     let request_id = ctx.request_id.clone();
     let done = on_thread(true, &request_id, move || {
-        let ctx = Ctx::answering(ctx, event);
+        let ctx = Ctx::answering(ctx, event).with_plain_lists(prepared.document.plain_lists);
         let request_id = ctx.op.request_id.clone();
         let events = prepared.events.as_ref().ok_or(GraphQLError::NotSubscription)?;
         let (mut data, errors) = events.borrow_dependent().execute_sync(&variables, &ctx)?;

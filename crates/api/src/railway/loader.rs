@@ -4,6 +4,7 @@
 //! reach are dropped here, once, for all fields.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use domain::account::{Member, Workspace};
@@ -17,8 +18,10 @@ use store::{StagedCount, StoreError};
 use crate::graphql::loader::{Across, Children, Known, Relation};
 use crate::graphql::{Ctx, Fault, lock};
 
-/// Deployments of a service that its plain list shows.
+/// Deployments of a service that are read together with those of its siblings.
 pub(crate) const HISTORY: u32 = 50;
+/// Deployments that the lists without pages of one document may have in all.
+const MAX_PLAIN: u32 = 10_000;
 
 #[derive(Default)]
 pub(crate) struct Loader {
@@ -41,6 +44,8 @@ pub(crate) struct Loader {
     environment_staged: Relation<EnvironmentId, StagedCount>,
     service_instances: Relation<ServiceId, Instance>,
     service_deployments: Relation<ServiceId, Deployment>,
+    /// There are more than [`MAX_PLAIN`].
+    too_many_deployments: AtomicBool,
     instance_latest: Relation<InstanceId, Deployment>,
     instance_live: Relation<InstanceId, Deployment>,
     deployment_replicas: Relation<DeploymentId, Replica>,
@@ -204,6 +209,35 @@ impl Loader {
     }
 }
 
+impl Loader {
+    /// The newest deployments of a service, at most [`HISTORY`]; all of them for a document with lists that have no pages. What a key of
+    /// one environment does not see is not read, so that it takes no place among them.
+    pub(crate) fn deployments_of_service(&self, ctx: &Ctx, tenant: Tenant, id: ServiceId) -> Result<Children<Deployment>, Fault> {
+        let (store, environment, plain) = (ctx.op.ops.store.clone(), ctx.op.grants().environment(), ctx.plain_lists);
+        let load = |ids: Vec<ServiceId>| async move {
+            let found = if plain {
+                store.deployments_of_services_all(tenant, &ids, environment, MAX_PLAIN + 1).await
+            } else {
+                store.deployments_of_services(tenant, &ids, environment, HISTORY).await
+            };
+            only(found, |row| reads(ctx, tenant, row.project_id, row.environment_id))
+        };
+        let see = |rows: &[Arc<Deployment>]| {
+            if plain && rows.len() > MAX_PLAIN as usize {
+                self.too_many_deployments.store(true, Ordering::Relaxed);
+            }
+            self.see_deployments(tenant, rows);
+        };
+        let found = self.service_deployments.get(ctx, tenant, id, &self.services, load, |row| row.service_id, see)?;
+        if self.too_many_deployments.load(Ordering::Relaxed) {
+            return Err(Fault::too_complex(format!(
+                "The services have more than {MAX_PLAIN} deployments in all: ask for pages of them, deployments(first: 50) {{ edges … }}"
+            )));
+        }
+        Ok(found)
+    }
+}
+
 fn the_one<T>(what: &'static str, rows: &Children<T>) -> Result<Arc<T>, Fault> {
     rows.first().map(Arc::clone).ok_or_else(|| Fault::not_found(what))
 }
@@ -251,8 +285,6 @@ relations! {
     staged_of(EnvironmentId) -> StagedCount = environment_staged below environments by environment_id: staged_counts(), leaf;
     instances_of_service(ServiceId) -> Instance = service_instances below services by service_id:
         instances_of_services() if environment_id, Loader::see_instances;
-    deployments_of_service(ServiceId) -> Deployment = service_deployments below services by service_id:
-        deployments_of_services(HISTORY) if environment_id, Loader::see_deployments;
     instances_of_volume(VolumeId) -> VolumeInstance = volume_instances below volumes by volume_id:
         volume_instances_of_volumes() if environment_id, Loader::see_volume_instances;
     latest_deployment(InstanceId) -> Deployment = instance_latest below instances by instance_id:

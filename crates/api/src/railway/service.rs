@@ -73,10 +73,10 @@ impl Service {
     ) -> Result<ServiceDeploymentsConnection, Fault> {
         let request = page(after, before, first, last)?;
         let simple = request.after.is_none() && request.before.is_none() && request.last.is_none();
-        if simple && request.first.is_none_or(|first| first < HISTORY) {
+        if simple && (ctx.plain_lists || request.first.is_none_or(|first| first < HISTORY)) {
             // Of all services of the query at once.
             let all = self.history(ctx)?;
-            let more = all.len() >= HISTORY as usize;
+            let more = !ctx.plain_lists && all.len() >= HISTORY as usize;
             let mut cut = request.cut(all, Deployment::cursor);
             cut.has_next |= more;
             return Ok(cut.into());

@@ -1,9 +1,13 @@
 //! What the command-line client asks for (`contracts/railway-cli.md` 8 and 9), in its order, with its nulls.
 
+use std::collections::BTreeMap;
+
 use domain::deployment::DeploymentStatus as Status;
-use domain::deployment::EventStep;
+use domain::deployment::{Deployment, EventStep};
+use domain::{DeploymentId, Tenant};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
+use store::Change;
 
 use crate::world::World;
 
@@ -327,6 +331,50 @@ async fn a_project_token_sees_its_environment_and_no_other() {
     let members =
         world.error(&token, "query P($id: String!) { project(id: $id) { workspace { members { email } } } }", json!({"id": project})).await;
     assert!(["NOT_FOUND", "FORBIDDEN"].contains(&members["extensions"]["code"].as_str().unwrap()), "{members}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deployments_of_another_environment_take_no_place_in_lists_of_a_project_token() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let (ctx, store, tenant) = (world.server.ctx(&estate.person.token).await, &world.server.ops.store, Tenant::system(estate.workspace));
+    let staging = ops::environment::EnvironmentCreate {
+        project: estate.person.project,
+        name: "staging".into(),
+        source: Some(estate.person.environment),
+        ephemeral: false,
+        skip_deploys: true,
+    };
+    let staging = ops::environment::environment_create(&ctx, staging).await.unwrap().row.id;
+    let there = ops::service::service_instance_get(&ctx, staging, estate.service).await.unwrap().row;
+    let own = store.deployment(estate.deployment).await.unwrap().unwrap().open(tenant).unwrap();
+    let newer = (0..60).map(|_| Change::DeploymentInsert {
+        deployment: Deployment { id: DeploymentId::generate(), environment_id: staging, instance_id: there.id, ..own.clone() },
+        variables: BTreeMap::new(),
+    });
+    store.commit(tenant, newer.collect()).await.unwrap();
+    let (ann, token) = (world.bearer(&estate.person.token).await, world.project_token(&estate.project_token).await);
+    let production = json!(estate.person.environment.to_string());
+    let page = "edges { node { environmentId } } pageInfo { hasNextPage endCursor }";
+    for list in ["deployments(first: 10)", "deployments", "deployments(first: 100)"] {
+        let query = format!("query D($id: String!) {{ service(id: $id) {{ {list} {{ {page} }} }} }}");
+        let found = world.data(&token, &query, json!({"id": estate.service})).await["service"]["deployments"].clone();
+        let edges = found["edges"].as_array().unwrap();
+        assert!(!edges.is_empty() && edges.iter().all(|edge| edge["node"]["environmentId"] == production), "{list}: {found}");
+        assert_eq!(found["pageInfo"]["hasNextPage"], json!(false), "{list}: {found}");
+    }
+    let query = format!("query D($id: String!) {{ deployments(input: {{serviceId: $id}}, first: 10) {{ {page} }} }}");
+    let found = world.data(&token, &query, json!({"id": estate.service})).await["deployments"].clone();
+    let edges = found["edges"].as_array().unwrap();
+    assert!(!edges.is_empty() && edges.iter().all(|edge| edge["node"]["environmentId"] == production), "{found}");
+    assert_eq!(found["pageInfo"]["hasNextPage"], json!(false), "{found}");
+    // The list of 2022 has no pages, and leaves nothing out.
+    let plain = "query D($id: String!) { service(id: $id) { deployments { environmentId } } }";
+    let all = world.data(&ann, plain, json!({"id": estate.service})).await["service"]["deployments"].as_array().unwrap().clone();
+    assert_eq!(all.iter().filter(|one| one["environmentId"] == json!(staging.to_string())).count(), 60);
+    assert_eq!(all.iter().filter(|one| one["environmentId"] == production).count(), edges.len());
+    let own = world.data(&token, plain, json!({"id": estate.service})).await["service"]["deployments"].as_array().unwrap().clone();
+    assert_eq!(own.len(), edges.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
