@@ -366,7 +366,7 @@ async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     }
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
-    let environment = environment::environment_get(ctx, instance.environment_id).await?;
+    let environment = environment::environment_for(ctx, instance.environment_id, Permission::Deploy).await?;
     let mut changes = vec![];
     batch::rest_on(ctx, app.tenant, environment.row.id, &mut changes).await?;
     changes.extend(deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?));

@@ -122,12 +122,9 @@ pub async fn deployment_upload_check(
 ) -> Result<(), Error> {
     let needed = if service.is_some() { Permission::Deploy } else { Permission::Write };
     let opened = environment::environment_for(ctx, environment, needed).await?;
-    let row = project::project_get(ctx, project).await?.row;
+    project::project_get(ctx, project).await?;
     if opened.row.project_id != project {
         return Err(Error::not_found("Environment"));
-    }
-    if row.deleted_at.is_some() {
-        return Err(Error::conflict("This project is being deleted: deploy to another one"));
     }
     if let Some(service) = service
         && service::service_get(ctx, service).await?.row.project_id != project
@@ -336,7 +333,7 @@ async fn repeat_once(ctx: &OpCtx, of: &Opened<Deployment>, reason: DeployReason,
         .await?
         .and_then(|sealed| sealed.open(of.tenant))
         .ok_or_else(|| Error::not_found("ServiceInstance"))?;
-    let environment = environment::environment_get(ctx, of.row.environment_id).await?;
+    let environment = environment::environment_for(ctx, of.row.environment_id, Permission::Deploy).await?;
     let mut changes = vec![];
     batch::rest_on(ctx, of.tenant, of.row.environment_id, &mut changes).await?;
     let (spec, variables) = match reason {

@@ -35,7 +35,9 @@ pub(crate) fn place(environment: &Environment) -> Place {
 }
 
 pub(crate) async fn environment_for(ctx: &OpCtx, id: EnvironmentId, permission: Permission) -> Result<Opened<Environment>, Error> {
-    ctx.open(ctx.ops.store.environment(id).await?, "Environment", place, permission)
+    let opened = ctx.open(ctx.ops.store.environment(id).await?, "Environment", place, permission)?;
+    project::check_stays(ctx, opened.tenant, opened.row.project_id, permission).await?;
+    Ok(opened)
 }
 
 /// One environment.

@@ -3,7 +3,7 @@
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Environment, Instance, Project};
-use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, Timestamp, WorkspaceId, name};
+use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, Tenant, Timestamp, WorkspaceId, name};
 use serde_json::json;
 use store::Change;
 
@@ -29,12 +29,27 @@ pub(crate) fn place(project: &Project) -> Place {
 
 pub(crate) async fn project_for(ctx: &OpCtx, id: ProjectId, permission: Permission) -> Result<Opened<Project>, Error> {
     let opened = ctx.open(ctx.ops.store.project(id).await?, "Project", place, permission)?;
-    if opened.row.deleted_at.is_some() && permission != Permission::Read && permission != Permission::Administer {
-        return Err(Error::conflict(
-            "This project is being deleted: take that back with projectScheduleDeleteCancel before you change anything in it",
-        ));
-    }
+    check(&opened.row, permission)?;
     Ok(opened)
+}
+
+/// Refuses to change or deploy anything in a project that is being deleted: nothing of it is to be at work any more. Who may read its secrets
+/// and who may delete it still do, and what ends something is not asked here.
+fn check(project: &Project, permission: Permission) -> Result<(), Error> {
+    match permission {
+        Permission::Deploy | Permission::Write if project.deleted_at.is_some() => Err(Error::conflict(
+            "This project is being deleted: take that back with projectScheduleDeleteCancel before you change anything in it",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The same for a row of a project.
+pub(crate) async fn check_stays(ctx: &OpCtx, tenant: Tenant, id: ProjectId, permission: Permission) -> Result<(), Error> {
+    if !matches!(permission, Permission::Deploy | Permission::Write) {
+        return Ok(());
+    }
+    ctx.ops.store.projects_by_id(tenant, &[id]).await?.iter().try_for_each(|project| check(project, permission))
 }
 
 /// One project.

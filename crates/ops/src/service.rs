@@ -147,9 +147,6 @@ pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<
             (project, all)
         }
     };
-    if opened.row.deleted_at.is_some() {
-        return Err(Error::conflict("This project is being deleted: nothing can be added to it"));
-    }
     let service = new_service(ctx, &opened.row, chosen, input.icon);
     let mut changes = vec![Change::ServiceInsert(service.clone())];
     let spec = InstanceSpec { source: input.source, ..InstanceSpec::default() };
@@ -286,7 +283,9 @@ pub(crate) async fn instance_for(
     service: ServiceId,
     permission: Permission,
 ) -> Result<Opened<Instance>, Error> {
-    ctx.open(ctx.ops.store.instance_of(environment, service).await?, "ServiceInstance", instance_place, permission)
+    let opened = ctx.open(ctx.ops.store.instance_of(environment, service).await?, "ServiceInstance", instance_place, permission)?;
+    project::check_stays(ctx, opened.tenant, opened.row.project_id, permission).await?;
+    Ok(opened)
 }
 
 /// A service in an environment.

@@ -116,9 +116,6 @@ async fn place(
         return Ok((made, environment));
     };
     let opened = project::project_for(ctx, id, Permission::Read).await?;
-    if opened.row.deleted_at.is_some() {
-        return Err(Error::conflict("This project is being deleted: nothing can be added to it"));
-    }
     let environment = match environment {
         Some(environment) => environment::environment_for(ctx, environment, Permission::Write).await?,
         None => {

@@ -365,6 +365,31 @@ async fn a_project_that_is_being_deleted_comes_back_with_what_ran_in_it() {
     assert_eq!((is_going().await, world.statuses(&app).await), (true, vec![first]));
     let refused = rename().await.unwrap_err();
     assert!(refused.code == Code::Conflict && refused.public.contains("projectScheduleDeleteCancel"), "{}", refused.public);
+    let d = &app.row.deployment;
+    let upload = Upload {
+        project,
+        environment,
+        service: Some(d.service_id),
+        blob: Blob { sha256: "cd".repeat(32), bytes: 10 },
+        message: None,
+    };
+    let values = [("A".to_owned(), "b".to_owned())].into();
+    let service = d.service_id.to_string();
+    let patch = json!({"services": {service: {"variables": {"A": {"value": "b"}}}}});
+    for refused in [
+        ops::deployment::deployment_redeploy(&ctx, d.id).await.err(),
+        ops::deployment::deployment_rollback(&ctx, d.id).await.err(),
+        ops::deployment::service_instance_redeploy(&ctx, environment, d.service_id).await.err(),
+        ops::deployment::deployment_create(&ctx, upload).await.err(),
+        ops::app::app_start(&ctx, &domain::galaxy::app_id(d.instance_id)).await.err(),
+        ops::variable::variable_collection_upsert(&ctx, project, environment, Some(d.service_id), values, Upsert::default()).await.err(),
+        ops::environment_patch::environment_patch_commit(&ctx, environment, patch, Commit::default()).await.err(),
+        ops::domain_name::service_domain_create(&ctx, environment, d.service_id, None).await.err(),
+    ] {
+        let refused = refused.expect("something was put to work in a project that is being deleted");
+        assert!(refused.code == Code::Conflict && refused.public.contains("projectScheduleDeleteCancel"), "{}", refused.public);
+    }
+    assert_eq!(world.statuses(&app).await, [first], "nothing of it starts again by itself");
     project_schedule_delete_cancel(&ctx, project).await.unwrap();
     assert!(!is_going().await);
     assert_eq!(world.statuses(&app).await, [first, (DeploymentStatus::Deploying, DeployReason::Redeploy)]);
