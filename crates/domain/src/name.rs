@@ -46,6 +46,26 @@ pub fn variable(text: &str) -> Result<String, BadName> {
 /// nothing is left.
 #[must_use]
 pub fn slug(text: &str, fallback: &str) -> String {
+    let out = dashed(text, 40);
+    if out.is_empty() { fallback.to_owned() } else { out }
+}
+
+/// The longest label that DNS knows, in characters of ASCII.
+const MAX_LABEL: usize = 63;
+
+/// Whether a text is a label as slugs are, of any length that DNS takes.
+#[must_use]
+pub fn is_label(text: &str) -> bool {
+    !text.is_empty() && text == dashed(text, MAX_LABEL)
+}
+
+/// Two slugs as one label, the second one cut where both are too long; it leaves room for a dash and four characters more.
+#[must_use]
+pub fn label(first: &str, second: &str) -> String {
+    dashed(&format!("{first}-{second}"), MAX_LABEL - 5)
+}
+
+fn dashed(text: &str, most: usize) -> String {
     let mut out = String::new();
     for c in text.chars().flat_map(char::to_lowercase) {
         if c.is_ascii_alphanumeric() {
@@ -54,9 +74,8 @@ pub fn slug(text: &str, fallback: &str) -> String {
             out.push('-');
         }
     }
-    out.truncate(40);
-    let out = out.trim_matches('-');
-    if out.is_empty() { fallback.to_owned() } else { out.to_owned() }
+    out.truncate(most);
+    out.trim_matches('-').to_owned()
 }
 
 /// A DNS name of a custom domain: lower-cased, at least two labels, none of them odd.
@@ -91,6 +110,17 @@ mod tests {
         assert_eq!(slug("Hello, World!", "app"), "hello-world");
         assert_eq!(slug("--", "app"), "app");
         assert_eq!(slug(&"a".repeat(80), "app").len(), 40);
+    }
+
+    #[test]
+    fn labels_are_no_longer_than_dns_takes_them() {
+        assert_eq!(label("hello", "production"), "hello-production");
+        assert_eq!(label(&"a".repeat(40), &"b".repeat(40)), format!("{}-{}", "a".repeat(40), "b".repeat(17)));
+        assert_eq!(label(&"a".repeat(40), &format!("{}-b", "c".repeat(16))), format!("{}-{}", "a".repeat(40), "c".repeat(16)));
+        assert!(is_label("hello") && is_label(&"a".repeat(63)));
+        for bad in ["", "-a", "a-", "a.b", "A", &"a".repeat(64)] {
+            assert!(!is_label(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -171,7 +171,7 @@ async fn create_once(ctx: &OpCtx, input: &Upload) -> Result<Opened<Deployed>, Er
         // Someone who deleted the domain does not want it back with every deployment.
         None if !earlier.is_empty() => None,
         None => {
-            let domain = domain_name::free_service_domain(ctx, &environment.row, &service, None).await?;
+            let domain = domain_name::free_service_domain(ctx, &environment.row, &service, None, &[]).await?;
             changes.push(Change::DomainInsert(domain.clone()));
             Some(domain)
         }

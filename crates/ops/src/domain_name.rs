@@ -137,18 +137,21 @@ fn row(ctx: &OpCtx, environment: &Environment, service: ServiceId, kind: DomainK
     }
 }
 
-/// A free name under the base domain for a service, with a few random characters when the plain one is taken.
+/// A free name under the base domain for a service, with a few random characters when the plain one is taken: by somebody, or by one of
+/// those that come in the same commit.
 pub(crate) async fn free_service_domain(
     ctx: &OpCtx,
     environment: &Environment,
     service: &Service,
     target_port: Option<u16>,
+    coming: &[Domain],
 ) -> Result<Domain, Error> {
     let base = &ctx.ops.settings.base_domain;
-    let label = format!("{}-{}", name::slug(&service.name, "app"), name::slug(&environment.name, "env"));
+    let label = name::label(&name::slug(&service.name, "app"), &name::slug(&environment.name, "env"));
     let mut candidate = format!("{label}.{base}");
     for _ in 0..8 {
-        if ctx.ops.store.domain_by_name(&candidate).await?.is_none() {
+        let comes = coming.iter().any(|domain| domain.domain == candidate);
+        if !comes && ctx.ops.store.domain_by_name(&candidate).await?.is_none() {
             return Ok(row(ctx, environment, service.id, DomainKind::Service, candidate, target_port));
         }
         candidate = format!("{label}-{}.{base}", secret::suffix());
@@ -181,8 +184,8 @@ pub(crate) fn named(
 fn service_label(base: &str, text: &str) -> Result<String, Error> {
     let lower = text.trim().to_ascii_lowercase();
     let label = lower.strip_suffix(&format!(".{base}")).unwrap_or(&lower);
-    if label.is_empty() || label != name::slug(label, "") {
-        return Err(Error::bad_input("a service domain is one label of letters, digits and dashes under this server's domain"));
+    if !name::is_label(label) {
+        return Err(Error::bad_input("a service domain is one label of at most 63 letters, digits and dashes under this server's domain"));
     }
     Ok(label.to_owned())
 }
@@ -223,7 +226,7 @@ pub async fn service_domain_create(
     if existing.iter().any(|domain| domain.service_id == service_id && domain.kind == DomainKind::Service) {
         return Err(Error::conflict("The service already has a domain in this environment: delete or rename that one"));
     }
-    let domain = free_service_domain(ctx, &environment.row, &service.row, target_port).await?;
+    let domain = free_service_domain(ctx, &environment.row, &service.row, target_port, &[]).await?;
     insert(ctx, instance, domain, "service_domain_create", vec![]).await
 }
 

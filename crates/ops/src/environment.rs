@@ -9,7 +9,7 @@ use domain::variable::Variable;
 use domain::volume::{BackupSchedule, VolumeInstance};
 use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, ServiceId, name};
 use serde_json::{Value, json};
-use store::Change;
+use store::{Change, Constraint};
 
 use crate::batch::{self, State};
 use crate::context::Opened;
@@ -78,8 +78,14 @@ pub async fn environment_create(ctx: &OpCtx, input: EnvironmentCreate) -> Result
         copy(ctx, &source, &made.row, &mut after, &mut changes).await?;
     }
     changes.push(ctx.activity(opened.tenant, Some(input.project), "environment_create", made.row.id, json!({"name": made.row.name})));
-    let taken = || format!("An environment named {:?} already exists in this project", made.row.name);
-    batch::commit(ctx, &made, &before, &after, changes, input.skip_deploys).await.map_err(|error| error.when_taken(taken()))?;
+    batch::commit(ctx, &made, &before, &after, changes, input.skip_deploys).await.map_err(|error| {
+        let taken = if error.breaks(Constraint::EnvironmentName) {
+            format!("An environment named {:?} already exists in this project", made.row.name)
+        } else {
+            "A domain or a TCP port that the copy was to have was taken in the meantime: try again".to_owned()
+        };
+        error.when_taken(taken)
+    })?;
     Ok(made)
 }
 
@@ -103,7 +109,8 @@ async fn copy(
         let domains = &from.surroundings.domains;
         let domain = domains.iter().find(|domain| domain.service_id == twin.service_id && domain.kind == DomainKind::Service);
         if let (Some(domain), Some(service)) = (domain, after.surroundings.services.iter().find(|row| row.id == twin.service_id)) {
-            let own = domain_name::free_service_domain(ctx, target, service, domain.target_port).await?;
+            let coming = &after.surroundings.domains;
+            let own = domain_name::free_service_domain(ctx, target, service, domain.target_port, coming).await?;
             after.surroundings.domains.push(own.clone());
             changes.push(Change::DomainInsert(own));
         }

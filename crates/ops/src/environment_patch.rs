@@ -467,7 +467,8 @@ impl<'a> Plan<'a> {
                     (true, DomainKind::Custom) => {}
                     (true, DomainKind::Service) => {
                         if !self.after.surroundings.domains.iter().any(|domain| domain.service_id == service.id) {
-                            let domain = domain_name::free_service_domain(self.ctx, self.environment, service, port.flatten()).await?;
+                            let (port, coming) = (port.flatten(), &self.after.surroundings.domains);
+                            let domain = domain_name::free_service_domain(self.ctx, self.environment, service, port, coming).await?;
                             self.add(domain);
                         }
                     }

@@ -1,4 +1,5 @@
 use domain::Code;
+use store::{Constraint, StoreError};
 
 /// Why a verb refused or failed.
 ///
@@ -54,17 +55,24 @@ impl Error {
         if self.code == Code::AlreadyExists { Self { public: public.into(), ..self } } else { self }
     }
 
+    /// Whether it is this rule of uniqueness that was broken.
+    pub(crate) fn breaks(&self, rule: Constraint) -> bool {
+        matches!(self.in_store(), Some(StoreError::Conflict { constraint }) if *constraint == rule)
+    }
+
     /// What was read is not as it was any more.
     pub(crate) fn is_stale(&self) -> bool {
-        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<store::StoreError>());
-        matches!(source, Some(store::StoreError::Stale))
+        matches!(self.in_store(), Some(StoreError::Stale))
+    }
+
+    fn in_store(&self) -> Option<&StoreError> {
+        self.source.as_deref().and_then(|source| source.downcast_ref())
     }
 
     /// Whether the same may go well another time: the fault is neither the caller's nor that of a stored row, which stays as it is.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        let source = self.source.as_deref().and_then(|source| source.downcast_ref::<store::StoreError>());
-        matches!(self.code, Code::Internal | Code::Unavailable | Code::Timeout) && !matches!(source, Some(store::StoreError::Corrupt(_)))
+        matches!(self.code, Code::Internal | Code::Unavailable | Code::Timeout) && !matches!(self.in_store(), Some(StoreError::Corrupt(_)))
     }
 
     /// Writes context and the chain of causes to the log. Called once, by the protocol encoder.
@@ -88,26 +96,26 @@ impl Error {
     }
 }
 
-impl From<store::StoreError> for Error {
-    fn from(error: store::StoreError) -> Self {
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
         match &error {
-            store::StoreError::Conflict { .. } => Self {
+            StoreError::Conflict { .. } => Self {
                 code: Code::AlreadyExists,
                 public: "That name is already taken: choose another one.".into(),
-                context: Some(error.to_string()),
-                source: None,
+                context: None,
+                source: Some(Box::new(error)),
             },
-            store::StoreError::Stale => Self {
+            StoreError::Stale => Self {
                 source: Some(Box::new(error)),
                 ..Self::conflict("It was changed or removed by someone else in the meantime: read it again and repeat the request.")
             },
-            store::StoreError::Unavailable { .. } => Self {
+            StoreError::Unavailable { .. } => Self {
                 code: Code::Unavailable,
                 public: "The database does not answer. Try again in a moment.".into(),
                 context: Some("store".into()),
                 source: Some(Box::new(error)),
             },
-            store::StoreError::BadCursor(_) | store::StoreError::BadText => Self::bad_input(error.to_string()),
+            StoreError::BadCursor(_) | StoreError::BadText => Self::bad_input(error.to_string()),
             _ => Self::internal("store", error),
         }
     }

@@ -33,8 +33,8 @@ pub(crate) async fn project_for(ctx: &OpCtx, id: ProjectId, permission: Permissi
     Ok(opened)
 }
 
-/// Refuses to change or deploy anything in a project that is being deleted: nothing of it is to be at work any more. Who may read its secrets
-/// and who may delete it still do, and what ends something is not asked here.
+/// Refuses to change or deploy anything in a project that is being deleted: nothing of it is to be at work any more. Who may read its
+/// secrets and who may delete it still do, and what ends something is not asked here.
 fn check(project: &Project, permission: Permission) -> Result<(), Error> {
     match permission {
         Permission::Deploy | Permission::Write if project.deleted_at.is_some() => Err(Error::conflict(

@@ -233,7 +233,8 @@ async fn make(ctx: &OpCtx, project: &Project, environment: &Opened<Environment>,
         let service = service::new_service(ctx, project, one.name.clone(), one.icon.clone());
         let instance = service::new_instance(ctx, &environment.row, service.id, one.spec.clone());
         let domain = match one.domain {
-            true => Some(domain_name::free_service_domain(ctx, &environment.row, &service, None).await?),
+            // Their slugs differ, see `rename`.
+            true => Some(domain_name::free_service_domain(ctx, &environment.row, &service, None, &[]).await?),
             false => None,
         };
         let blob = match one.files.is_empty() {

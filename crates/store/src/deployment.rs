@@ -247,13 +247,8 @@ impl Store {
         environment: Option<EnvironmentId>,
         limit: u32,
     ) -> Result<Vec<Deployment>, StoreError> {
-        let params = params![
-            workspace = tenant,
-            services = services,
-            everywhere = environment.is_none(),
-            environment = environment,
-            limit = limit
-        ];
+        let params =
+            params![workspace = tenant, services = services, everywhere = environment.is_none(), environment = environment, limit = limit];
         self.batch(&DEPLOYMENTS_OF_SERVICES_ALL, &params, row, |row| std::cmp::Reverse(row.id)).await
     }
 

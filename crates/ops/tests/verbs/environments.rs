@@ -12,7 +12,7 @@ use ops::deployment::{Deployed, deployment_redeploy};
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
 use ops::execution::{deployment_instance_execution_create, deployment_instance_executions};
-use ops::service::{InstancePatch, service_instance_update};
+use ops::service::{InstancePatch, ServiceCreate, service_instance_update};
 use ops::template::{TemplateDeploy, template_deploy};
 use ops::variable::{Upsert, View, variable_collection_upsert, variables};
 use ops::volume::{VolumeCreate, VolumePlace};
@@ -675,4 +675,77 @@ async fn a_start_command_that_is_taken_back_builds_the_source_without_it() {
     let without = live.newest().await;
     assert_eq!((without.artifact, without.status), (None, DeploymentStatus::Initializing));
     assert_eq!(without.spec.deploy.start_command, None);
+}
+
+#[tokio::test]
+async fn services_whose_names_make_the_same_label_are_copied_with_domains_of_their_own() {
+    let live = live().await;
+    let d = live.deployment();
+    let mut services = vec![];
+    for name in ["日本", "中文", "My App", "my-app"] {
+        let service = ServiceCreate {
+            project: d.project_id,
+            environment: None,
+            name: Some(name.into()),
+            icon: None,
+            source: None,
+            variables: BTreeMap::new(),
+        };
+        let service = ops::service::service_create(&live.ctx, service).await.unwrap().row.id;
+        ops::domain_name::service_domain_create(&live.ctx, d.environment_id, service, None).await.unwrap();
+        services.push(service);
+    }
+    let mut document = live.document(d.environment_id).await;
+    document["services"].as_object_mut().unwrap().values_mut().for_each(|entry| entry["isCreated"] = json!(true));
+    let copied = live.environment("staging", Some(d.environment_id)).await;
+    let patched = live.environment("preview", None).await;
+    patches::environment_patch_commit(&live.ctx, patched, document, Commit::default()).await.unwrap();
+    for environment in [copied, patched] {
+        let domains = live.world.ops.store.domains_of_environments(live.deployed.tenant, &[environment]).await.unwrap();
+        assert!(services.iter().all(|service| domains.iter().any(|domain| domain.service_id == *service)), "{domains:?}");
+    }
+    let again = EnvironmentCreate {
+        project: d.project_id,
+        name: "staging".into(),
+        source: Some(d.environment_id),
+        ephemeral: false,
+        skip_deploys: false,
+    };
+    let taken = ops::environment::environment_create(&live.ctx, again).await.unwrap_err();
+    assert_eq!(
+        (taken.code, taken.public.as_str()),
+        (Code::AlreadyExists, "An environment named \"staging\" already exists in this project")
+    );
+}
+
+#[tokio::test]
+async fn service_domains_are_labels_that_dns_takes() {
+    let live = live().await;
+    let d = live.deployment();
+    let service = ServiceCreate {
+        project: d.project_id,
+        environment: None,
+        name: Some("s".repeat(64)),
+        icon: None,
+        source: None,
+        variables: BTreeMap::new(),
+    };
+    let service = ops::service::service_create(&live.ctx, service).await.unwrap().row.id;
+    let first = live.environment(&"e".repeat(64), Some(d.environment_id)).await;
+    let second = live.environment(&format!("{}f", "e".repeat(63)), Some(d.environment_id)).await;
+    let mut labels = vec![];
+    for environment in [first, second] {
+        let made = ops::domain_name::service_domain_create(&live.ctx, environment, service, None).await.unwrap();
+        let label = made.domain.strip_suffix(".localhost").unwrap().to_owned();
+        assert!(domain::name::is_label(&label), "{label}");
+        labels.push((label, made.id));
+    }
+    assert_ne!(labels[0].0, labels[1].0);
+    let within = ops::domain_name::Within { kind: domain::project::DomainKind::Service, environment: first, service: Some(service) };
+    let rename = async |name: String| {
+        let patch = ops::domain_name::DomainPatch { name: Some(name), target_port: None };
+        ops::domain_name::domain_update(&live.ctx, labels[0].1, within, patch).await
+    };
+    assert_eq!(rename("x".repeat(63)).await.unwrap().domain, format!("{}.localhost", "x".repeat(63)));
+    assert_eq!(rename("x".repeat(64)).await.unwrap_err().code, Code::BadUserInput);
 }

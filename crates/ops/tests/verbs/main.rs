@@ -366,13 +366,8 @@ async fn a_project_that_is_being_deleted_comes_back_with_what_ran_in_it() {
     let refused = rename().await.unwrap_err();
     assert!(refused.code == Code::Conflict && refused.public.contains("projectScheduleDeleteCancel"), "{}", refused.public);
     let d = &app.row.deployment;
-    let upload = Upload {
-        project,
-        environment,
-        service: Some(d.service_id),
-        blob: Blob { sha256: "cd".repeat(32), bytes: 10 },
-        message: None,
-    };
+    let upload =
+        Upload { project, environment, service: Some(d.service_id), blob: Blob { sha256: "cd".repeat(32), bytes: 10 }, message: None };
     let values = [("A".to_owned(), "b".to_owned())].into();
     let service = d.service_id.to_string();
     let patch = json!({"services": {service: {"variables": {"A": {"value": "b"}}}}});
