@@ -161,7 +161,9 @@ async fn create_environment(ctx: &OpCtx, given: &Map<String, Value>) -> Result<V
 }
 
 async fn apps(ctx: &OpCtx) -> Result<Value, Error> {
-    let projects = crate::project::projects(ctx, None, &PageRequest::default(), false).await?.items;
+    // Of one workspace: what is below the projects is read with its tenant.
+    let own = ctx.user().ok().and_then(|_| crate::project::default_workspace(ctx));
+    let projects = crate::project::projects(ctx, own, &PageRequest::default(), false).await?.items;
     let Some(tenant) = projects.first().map(|project| project.tenant) else { return Ok(json!({"items": []})) };
     let ids: Vec<ProjectId> = projects.iter().map(|project| project.row.id).collect();
     let environments = ctx.ops.store.environments_of(tenant, &ids).await?;

@@ -1,5 +1,8 @@
 //! Projects.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
 use domain::deployment::{Deployment, DeploymentStatus};
 use domain::page::{Page, PageRequest};
 use domain::project::{Environment, Instance, Project};
@@ -60,7 +63,8 @@ pub async fn project_get(ctx: &OpCtx, id: ProjectId) -> Result<Opened<Project>, 
     project_for(ctx, id, Permission::Read).await
 }
 
-/// Projects, newest first: of one workspace, or of the person's first workspace that has any when none is named.
+/// Projects, newest first: of one workspace, or of all that the credential reaches when none is named. Each workspace is read with its own
+/// tenant, a page of every one of them.
 ///
 /// # Errors
 /// An unknown workspace, or not allowed.
@@ -76,11 +80,25 @@ pub async fn projects(
         let only = project_get(ctx, project).await?;
         return Ok(Page { items: vec![only], has_next: false, has_previous: false });
     }
-    let workspace = workspace.or_else(|| default_workspace(ctx)).ok_or_else(|| ctx.unauthenticated())?;
-    let tenant = ctx.allow(workspace, Place::Workspace, Permission::Read)?;
-    let found = ctx.ops.store.projects(tenant, &page.bounded(), include_deleted).await?;
-    let items = found.items.into_iter().map(|row| Opened { tenant, row }).collect();
-    Ok(Page { items, has_next: found.has_next, has_previous: found.has_previous })
+    let reached = || ctx.grants().0.iter().map(|grant| grant.workspace).collect();
+    let workspaces: BTreeSet<WorkspaceId> = workspace.map_or_else(reached, |one| BTreeSet::from([one]));
+    if workspaces.is_empty() {
+        return Err(ctx.unauthenticated());
+    }
+    let page = page.bounded();
+    let mut all = Page { items: vec![], has_next: false, has_previous: false };
+    for workspace in workspaces {
+        let tenant = ctx.allow(workspace, Place::Workspace, Permission::Read)?;
+        let found = ctx.ops.store.projects(tenant, &page, include_deleted).await?;
+        all.items.extend(found.items.into_iter().map(|row| Opened { tenant, row }));
+        all.has_next |= found.has_next;
+        all.has_previous |= found.has_previous;
+    }
+    all.items.sort_unstable_by_key(|project| Reverse(project.row.id));
+    // The cursors have done their work; of the pages together as much is left as one has.
+    let length = PageRequest { after: None, before: None, ..page };
+    let cut = length.cut(all.items, |project| project.row.id.to_string());
+    Ok(Page { items: cut.items, has_next: all.has_next || cut.has_next, has_previous: all.has_previous || cut.has_previous })
 }
 
 /// Where new things go when the client does not say: the person's own workspace, else the first that the principal reaches.

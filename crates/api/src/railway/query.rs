@@ -459,8 +459,8 @@ impl Query {
         let all = keys.into_iter().filter_map(|key| ProjectToken::of(ctx, key)).collect();
         Ok(page(after, before, first, last)?.cut(all, ProjectToken::cursor).into())
     }
-    /// Projects of a workspace, newest first; of the person's own workspace when none is named. `teamId` is how clients before 2026 name
-    /// the workspace.
+    /// Projects of a workspace, newest first; of all that the credential reaches when none is named. `teamId` is how clients before 2026
+    /// name the workspace.
     #[expect(clippy::too_many_arguments, reason = "they are the schema's")]
     fn projects(
         ctx: &Ctx,

@@ -143,6 +143,24 @@ async fn a_teams_token_reaches_the_team_alone() {
         let project = ann.data(&format!("mutation {{ projectCreate(input: {input}) {{ id }} }}")).await;
         made.push((workspace, project["projectCreate"]["id"].as_str().unwrap().to_owned()));
     }
+    // A person's own token reaches all of them, page by page.
+    let mine = [made[1].1.clone(), made[0].1.clone(), estate.person.project.to_string()];
+    for (size, pages, order) in [("first", "after", mine.to_vec()), ("last", "before", mine.iter().rev().cloned().collect::<Vec<_>>())] {
+        let (mut seen, mut cursor) = (vec![], String::new());
+        loop {
+            let info = "pageInfo { hasNextPage hasPreviousPage }";
+            let found =
+                ann.data(&format!("{{ projects({size}: 1{cursor}) {{ edges {{ node {{ id }} }} {info} }} }}")).await["projects"].clone();
+            let id = found["edges"][0]["node"]["id"].as_str().unwrap().to_owned();
+            cursor = format!(", {pages}: \"{id}\"");
+            seen.push(id);
+            let more = if size == "first" { "hasNextPage" } else { "hasPreviousPage" };
+            if found["pageInfo"][more] != json!(true) {
+                break;
+            }
+        }
+        assert_eq!(seen, order);
+    }
     let input = format!("{{kind: WORKSPACE, label: \"ci\", workspaceId: \"{}\"}}", made[0].0);
     let key = ann.data(&format!("mutation {{ apiKeyCreate(input: {input}) {{ key }} }}")).await;
     let token = Client { world: &world, bearer: format!("Bearer {}", key["apiKeyCreate"]["key"].as_str().unwrap()) };
