@@ -16,7 +16,8 @@ use crate::{Error, OpCtx, app, environment, project, secret, variable, volume};
 pub struct ServiceCreate {
     /// The project.
     pub project: ProjectId,
-    /// Only in this environment; in every lasting one when absent.
+    /// Only in this environment if it goes away by itself, or if the credential reaches no further. Otherwise, and when absent, in every
+    /// lasting one.
     pub environment: Option<EnvironmentId>,
     /// Unique in the project; made up when absent.
     pub name: Option<String>,
@@ -138,13 +139,15 @@ pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<
             }
             // A token of one environment may add a service to that environment.
             let project = project::project_for(ctx, input.project, Permission::Read).await?;
-            (project, vec![environment.row])
+            let everywhere = ctx.may(project.tenant.workspace(), Place::Project(input.project), Permission::Write);
+            let alone = environment.row.is_ephemeral || !everywhere;
+            let environments = if alone { vec![environment.row] } else { lasting(ctx, &project).await? };
+            (project, environments)
         }
         None => {
             let project = project::project_for(ctx, input.project, Permission::Write).await?;
-            let mut all = ctx.ops.store.environments_of(project.tenant, &[input.project]).await?;
-            all.retain(|environment| !environment.is_ephemeral);
-            (project, all)
+            let environments = lasting(ctx, &project).await?;
+            (project, environments)
         }
     };
     let service = new_service(ctx, &opened.row, chosen, input.icon);
@@ -162,6 +165,13 @@ pub async fn service_create(ctx: &OpCtx, input: ServiceCreate) -> Result<Opened<
         .await
         .map_err(|error| Error::from(error).when_taken(format!("A service named {:?} already exists in this project", service.name)))?;
     Ok(opened.with(service))
+}
+
+/// The environments that do not go away by themselves.
+async fn lasting(ctx: &OpCtx, project: &Opened<Project>) -> Result<Vec<Environment>, Error> {
+    let mut all = ctx.ops.store.environments_of(project.tenant, &[project.row.id]).await?;
+    all.retain(|environment| !environment.is_ephemeral);
+    Ok(all)
 }
 
 pub(crate) fn new_service(ctx: &OpCtx, project: &Project, name: String, icon: Option<String>) -> Service {

@@ -1,6 +1,6 @@
 //! Environments, their documents and their variables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
 use domain::page::PageRequest;
@@ -8,6 +8,7 @@ use domain::spec::{InSource, InstanceSpec, RestartPolicy, RunPlan};
 use domain::tcp_proxy::{ProxyKind, TcpProxy};
 use domain::volume::{BackupKind, VolumeInstance};
 use domain::{Code, DeploymentId, EnvironmentId, ServiceId, Timestamp, VolumeId};
+use ops::auth::{Presented, Surface, authenticate};
 use ops::deployment::{Deployed, deployment_redeploy};
 use ops::environment::EnvironmentCreate;
 use ops::environment_patch::{self as patches, Commit};
@@ -442,6 +443,8 @@ async fn a_patch_reads_as_often_for_many_volumes_and_services_as_for_one() {
             variables: BTreeMap::new(),
         };
         let made = ops::service::service_create(&live.ctx, create).await.unwrap().row.id;
+        // It is in every lasting environment, and the patch is to add it.
+        ops::service::service_delete(&live.ctx, made, Some(staging)).await.unwrap();
         services.insert(made.to_string(), json!({"isCreated": true}));
     }
     let mut statements = vec![];
@@ -716,6 +719,40 @@ async fn services_whose_names_make_the_same_label_are_copied_with_domains_of_the
         (taken.code, taken.public.as_str()),
         (Code::AlreadyExists, "An environment named \"staging\" already exists in this project")
     );
+}
+
+#[tokio::test]
+async fn a_service_is_made_in_every_lasting_environment_and_by_a_token_of_one_in_that_one() {
+    let live = live().await;
+    let (project, production) = (live.deployment().project_id, live.deployment().environment_id);
+    let staging = live.environment("staging", None).await;
+    let preview = EnvironmentCreate { project, name: "pr-1".into(), source: None, ephemeral: true, skip_deploys: true };
+    let preview = ops::environment::environment_create(&live.ctx, preview).await.unwrap().row.id;
+    let (_, secret) = ops::token::project_token_create(&live.ctx, project, staging, "ci").await.unwrap();
+    let principal = authenticate(&live.world.ops, Surface::Railway, Presented::ProjectToken(secret), Timestamp::now(), None).await.unwrap();
+    let token = OpCtx { principal, ..live.ctx.clone() };
+    for (ctx, name, environment, wanted) in [
+        (&live.ctx, "in-all", None, vec![production, staging]),
+        (&live.ctx, "from-staging", Some(staging), vec![production, staging]),
+        (&live.ctx, "in-preview", Some(preview), vec![preview]),
+        (&token, "by-token", Some(staging), vec![staging]),
+    ] {
+        let create = ServiceCreate { project, environment, name: Some(name.into()), icon: None, source: None, variables: BTreeMap::new() };
+        let made = ops::service::service_create(ctx, create).await.unwrap();
+        let instances = live.world.ops.store.instances_of_services(made.tenant, &[made.row.id]).await.unwrap();
+        let there: BTreeSet<EnvironmentId> = instances.into_iter().map(|instance| instance.environment_id).collect();
+        assert_eq!(there, wanted.into_iter().collect::<BTreeSet<_>>(), "{name}");
+    }
+    // Who reaches one environment makes nothing where it does not see.
+    let create = ServiceCreate {
+        project,
+        environment: Some(production),
+        name: Some("elsewhere".into()),
+        icon: None,
+        source: None,
+        variables: BTreeMap::new(),
+    };
+    assert_eq!(ops::service::service_create(&token, create).await.unwrap_err().code, Code::NotFound);
 }
 
 #[tokio::test]
