@@ -96,8 +96,7 @@ pub async fn projects(
     }
     all.items.sort_unstable_by_key(|project| Reverse(project.row.id));
     // The cursors have done their work; of the pages together as much is left as one has.
-    let length = PageRequest { after: None, before: None, ..page };
-    let cut = length.cut(all.items, |project| project.row.id.to_string());
+    let cut = page.shorten(all.items);
     Ok(Page { items: cut.items, has_next: all.has_next || cut.has_next, has_previous: all.has_previous || cut.has_previous })
 }
 

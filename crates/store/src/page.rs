@@ -52,8 +52,7 @@ pub(crate) fn page<T>(request: &PageRequest, range: &Range, mut rows: Vec<T>) ->
         rows.reverse();
     }
     // The cursors have done their work in the statement; what is left of the request is its length.
-    let length = PageRequest { first: request.first, last: request.last, ..PageRequest::default() };
-    let mut page = length.cut(rows, |_| String::new());
+    let mut page = request.shorten(rows);
     page.has_previous |= request.after.is_some();
     page.has_next |= request.before.is_some();
     page

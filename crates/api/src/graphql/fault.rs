@@ -1,6 +1,7 @@
 //! Why a field has no value, as the library carries it to the encoder.
 
 use domain::Code;
+use domain::page::BadCursor;
 use juniper::{FieldError, IntoFieldError, Value};
 
 use super::Scalar;
@@ -12,6 +13,12 @@ pub struct Fault(pub ops::Error);
 impl From<ops::Error> for Fault {
     fn from(error: ops::Error) -> Self {
         Self(error)
+    }
+}
+
+impl From<BadCursor> for Fault {
+    fn from(bad: BadCursor) -> Self {
+        Self::bad_input(bad.to_string())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::page::Order;
 use domain::{EnvironmentId, ProjectId, ServiceId, Tenant};
 use juniper::{ID, graphql_object};
 use ops::Opened;
@@ -116,7 +117,7 @@ impl Environment {
     ) -> Result<EnvironmentServiceInstancesConnection, Fault> {
         let rows = ctx.loader.instances_of_environment(ctx, self.tenant, self.row.id)?;
         let all = rows.iter().map(|row| ServiceInstance { tenant: self.tenant, row: Arc::clone(row) }).collect();
-        Ok(page(after, before, first, last)?.cut(all, ServiceInstance::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, ServiceInstance::cursor)?.into())
     }
     fn source_environment(&self, ctx: &Ctx) -> Option<Environment> {
         // One that was deleted since, or that the key does not reach, is as good as none.
@@ -142,7 +143,7 @@ impl Environment {
         ctx.charge(rows.len())?;
         rows.sort_by(|a, b| (a.service_id, &a.name).cmp(&(b.service_id, &b.name)));
         let all = rows.into_iter().map(|row| Variable::new(self.tenant, row)).collect();
-        Ok(page_of(MAX_VARIABLES, after, before, first, last)?.cut(all, Variable::cursor).into())
+        Ok(page_of(MAX_VARIABLES, after, before, first, last)?.cut(Order::Other, all, Variable::cursor)?.into())
     }
     fn volume_instances(
         &self,
@@ -153,7 +154,7 @@ impl Environment {
         last: Option<i32>,
     ) -> Result<EnvironmentVolumeInstancesConnection, Fault> {
         let all = VolumeInstance::of_environment(ctx, self.tenant, self.row.id)?;
-        Ok(page(after, before, first, last)?.cut(all, VolumeInstance::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, VolumeInstance::cursor)?.into())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use domain::page::Page;
+use domain::page::{Order, Page};
 use domain::{Permission, Place, ProjectId, Tenant};
 use juniper::{ID, graphql_object};
 use ops::Opened;
@@ -110,10 +110,12 @@ impl Project {
         sort: Option<SortOrder>,
     ) -> Result<ProjectEnvironmentsConnection, Fault> {
         let mut all = self.all_environments(ctx, is_ephemeral)?;
+        let mut order = Order::Oldest;
         if sort == Some(SortOrder::Desc) {
             all.reverse();
+            order = Order::Newest;
         }
-        Ok(page(after, before, first, last)?.cut(all, Environment::cursor).into())
+        Ok(page(after, before, first, last)?.cut(order, all, Environment::cursor)?.into())
     }
     fn id(&self) -> ID {
         ID::from(self.row.id.to_string())
@@ -133,7 +135,7 @@ impl Project {
         last: Option<i32>,
     ) -> Result<ProjectPluginsConnection, Fault> {
         let all = Plugin::of_project(ctx, self.tenant, self.row.id)?;
-        Ok(page(after, before, first, last)?.cut(all, Plugin::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, Plugin::cursor)?.into())
     }
     fn pr_deploys(&self) -> bool {
         false
@@ -148,7 +150,7 @@ impl Project {
     ) -> Result<ProjectServicesConnection, Fault> {
         let rows = ctx.loader.services_of(ctx, self.tenant, self.row.id)?;
         let all = rows.iter().map(|row| Service { tenant: self.tenant, row: Arc::clone(row) }).collect();
-        Ok(page(after, before, first, last)?.cut(all, Service::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, Service::cursor)?.into())
     }
     fn team(&self) -> Option<Team> {
         None
@@ -180,7 +182,7 @@ impl Project {
         last: Option<i32>,
     ) -> Result<ProjectVolumesConnection, Fault> {
         let all = Volume::of_project(ctx, self.tenant, self.row.id)?;
-        Ok(page(after, before, first, last)?.cut(all, Volume::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, Volume::cursor)?.into())
     }
     fn workspace(&self, ctx: &Ctx) -> Result<Option<Workspace>, Fault> {
         Workspace::of(ctx, self.tenant)

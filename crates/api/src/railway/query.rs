@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::page::Order;
 use domain::project::DomainKind;
 use domain::{DeploymentId, EnvironmentId, ProjectId, ServiceId, WorkspaceId};
 use juniper::graphql_object;
@@ -84,7 +85,7 @@ impl Query {
         last: Option<i32>,
         workspace_id: Option<String>,
     ) -> Result<QueryApiKeysConnection, Fault> {
-        Ok(page(after, before, first, last)?.cut(api_key::api_keys(ctx, workspace_id)?, ApiKey::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, api_key::api_keys(ctx, workspace_id)?, ApiKey::cursor)?.into())
     }
     /// What the credential that asks reaches.
     fn api_token(ctx: &Ctx) -> Result<ApiTokenContext, Fault> {
@@ -100,7 +101,7 @@ impl Query {
     ) -> Result<QueryApiTokensConnection, Fault> {
         let keys = ctx.wait(ops::token::api_tokens(&ctx.op))?;
         let all = keys.into_iter().map(|key| ApiToken(Arc::new(key))).collect();
-        Ok(page(after, before, first, last)?.cut(all, ApiToken::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, ApiToken::cursor)?.into())
     }
     /// An entry of a workspace's audit log.
     fn audit_log(ctx: &Ctx, id: String, workspace_id: String) -> Result<AuditLog, Fault> {
@@ -158,7 +159,7 @@ impl Query {
         let deployment = Deployment::find(ctx, super::inputs::id("Deployment", &id, DeploymentId)?)?;
         let rows = ctx.read(ctx.op.ops.store.deployment_events(deployment.tenant, deployment.row.id))?;
         let all = rows.into_iter().map(DeploymentEvent).collect();
-        Ok(page(after, before, first, last)?.cut(all, DeploymentEvent::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, DeploymentEvent::cursor)?.into())
     }
     /// Runs of a service with a schedule, newest first.
     fn deployment_instance_executions(
@@ -290,7 +291,7 @@ impl Query {
     ) -> Result<QueryEnvironmentsConnection, Fault> {
         let project = Project::find(ctx, id("Project", &project_id, ProjectId)?)?;
         let all = project.all_environments(ctx, is_ephemeral)?;
-        Ok(page(after, before, first, last)?.cut(all, Environment::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, Environment::cursor)?.into())
     }
     /// What each project will have used by the end of the month, if it goes on as it did.
     fn estimated_usage(
@@ -457,7 +458,7 @@ impl Query {
     ) -> Result<QueryProjectTokensConnection, Fault> {
         let keys = ctx.wait(ops::token::project_tokens(&ctx.op, id("Project", &project_id, ProjectId)?))?;
         let all = keys.into_iter().filter_map(|key| ProjectToken::of(ctx, key)).collect();
-        Ok(page(after, before, first, last)?.cut(all, ProjectToken::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, ProjectToken::cursor)?.into())
     }
     /// Projects of a workspace, newest first; of all that the credential reaches when none is named. `teamId` is how clients before 2026
     /// name the workspace.
@@ -527,7 +528,7 @@ impl Query {
         first: Option<i32>,
         last: Option<i32>,
     ) -> Result<QuerySessionsConnection, Fault> {
-        Ok(page(after, before, first, last)?.cut(session::sessions(ctx)?, Session::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Newest, session::sessions(ctx)?, Session::cursor)?.into())
     }
     /// The TCP ports of a service in an environment.
     fn tcp_proxies(ctx: &Ctx, environment_id: String, service_id: String) -> Result<Vec<TCPProxy>, Fault> {
@@ -551,7 +552,7 @@ impl Query {
     ) -> Result<QueryTemplateSearchConnection, Fault> {
         // All of them are verified.
         let found = if verified == Some(false) { vec![] } else { TemplateSearchResult::search(&query, category.as_deref()) };
-        Ok(page(after, before, first, last)?.cut(found, TemplateSearchResult::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Other, found, TemplateSearchResult::cursor)?.into())
     }
     /// All templates, databases first. Everybody may ask.
     fn templates(
@@ -564,7 +565,7 @@ impl Query {
     ) -> Result<QueryTemplatesConnection, Fault> {
         // All of them are recommended and verified.
         let found = if recommended == Some(false) || verified == Some(false) { vec![] } else { Template::all() };
-        Ok(page(after, before, first, last)?.cut(found, Template::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Other, found, Template::cursor)?.into())
     }
     /// The newest runs of a trigger, newest first; 50 when no limit is named.
     fn trigger_runs(ctx: &Ctx, limit: Option<i32>, trigger_id: String) -> Result<Vec<TriggerRun>, Fault> {

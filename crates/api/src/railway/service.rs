@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use domain::deployment::DeploymentStatus;
+use domain::page::Order;
 use domain::project::DomainKind;
 use domain::schedule::Schedule;
 use domain::spec::Source;
@@ -77,7 +78,7 @@ impl Service {
             // Of all services of the query at once.
             let all = self.history(ctx)?;
             let more = !ctx.plain_lists && all.len() >= HISTORY as usize;
-            let mut cut = request.cut(all, Deployment::cursor);
+            let mut cut = request.shorten(all);
             cut.has_next |= more;
             return Ok(cut.into());
         }
@@ -109,7 +110,7 @@ impl Service {
     ) -> Result<ServiceServiceInstancesConnection, Fault> {
         let rows = ctx.loader.instances_of_service(ctx, self.tenant, self.row.id)?;
         let all = rows.iter().map(|row| ServiceInstance { tenant: self.tenant, row: Arc::clone(row) }).collect();
-        Ok(page(after, before, first, last)?.cut(all, ServiceInstance::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, ServiceInstance::cursor)?.into())
     }
     fn updated_at(&self) -> DateTime {
         DateTime(self.row.updated_at)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use domain::page::Order;
 use domain::{BackupId, EnvironmentId, ProjectId, ServiceId, Tenant, VolumeId, VolumeInstanceId};
 use juniper::{GraphQLObject, ID, Nullable, graphql_object};
 use ops::Opened;
@@ -73,7 +74,7 @@ impl Volume {
     ) -> Result<VolumeVolumeInstancesConnection, Fault> {
         let rows = ctx.loader.instances_of_volume(ctx, self.tenant, self.row.id)?;
         let all = rows.iter().map(|row| VolumeInstance { tenant: self.tenant, row: Arc::clone(row) }).collect();
-        Ok(page(after, before, first, last)?.cut(all, VolumeInstance::cursor).into())
+        Ok(page(after, before, first, last)?.cut(Order::Oldest, all, VolumeInstance::cursor)?.into())
     }
 }
 

@@ -88,6 +88,11 @@ async fn refused_fields_are_an_answer_with_status_200() {
     for (query, message, code) in [
         ("{ project(id: \"hello\") { id } }", "Project not found", "NOT_FOUND"),
         ("{ project(id: \"0197a000-0000-7000-8000-000000000000\") { id } }", "Project not found", "NOT_FOUND"),
+        (
+            "{ templates(after: \"nonsense\") { edges { cursor } } }",
+            "the cursor \"nonsense\" is not in this list: pass endCursor or startCursor of a page unchanged, or read it from its beginning",
+            "BAD_USER_INPUT",
+        ),
         ("{ projects(first: 100000) { edges { cursor } } }", "first is 100000: a page has 0 to 500 rows", "BAD_USER_INPUT"),
         ("{ projects(first: 1, last: 1) { edges { cursor } } }", "first and last exclude each other: send one of them", "BAD_USER_INPUT"),
     ] {
