@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
-use domain::account::{Plan, Session, User, Workspace};
+use domain::account::{ClientLogin, Plan, Session, User, Workspace};
 use domain::galaxy::APP_PLAN;
 use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key, name};
 use secrecy::{ExposeSecret, SecretString};
@@ -197,7 +197,16 @@ pub async fn sessions(ctx: &OpCtx) -> Result<Vec<Session>, Error> {
     Ok(found)
 }
 
-/// Signs one of the person's browsers out.
+/// The logins of the person's command-line clients, newest first.
+///
+/// # Errors
+/// Not a session.
+pub async fn client_logins(ctx: &OpCtx) -> Result<Vec<ClientLogin>, Error> {
+    let (person, _) = in_browser(ctx)?;
+    Ok(ctx.ops.store.client_logins(person.user.id, ctx.now).await?)
+}
+
+/// Signs one of the person's browsers or command-line clients out.
 ///
 /// # Errors
 /// Not a session, or it is signed out already.
@@ -206,9 +215,14 @@ pub async fn session_delete(ctx: &OpCtx, id: SessionId) -> Result<(), Error> {
     let user = person.user.id;
     // A deletion counts as a write even when there is nothing to delete: whoever guesses ids must not make others read again.
     let known = ctx.ops.store.sessions(user).await?.into_iter().find(|session| session.id == id);
-    let session = known.ok_or_else(|| Error::not_found("Session"))?;
-    let data = json!({"browser": session.agent, "address": session.address});
-    let ended = commit_own(ctx, AccountChange::SessionDelete { user, id }, "session_delete", id, data).await;
+    let (change, data) = if let Some(session) = known {
+        (AccountChange::SessionDelete { user, id }, json!({"browser": session.agent, "address": session.address}))
+    } else {
+        let login = ctx.ops.store.client_logins(user, ctx.now).await?.into_iter().find(|login| login.id == id);
+        let login = login.ok_or_else(|| Error::not_found("Session"))?;
+        (AccountChange::ClientLoginEnd { user, id, at: ctx.now }, json!({"client": "command line", "address": login.address}))
+    };
+    let ended = commit_own(ctx, change, "session_delete", id, data).await;
     ended.map_err(|error| if error.is_stale() { Error::not_found("Session") } else { error })
 }
 
@@ -220,7 +234,8 @@ pub async fn has_password(ctx: &OpCtx) -> Result<bool, Error> {
     Ok(ctx.ops.store.user_password_hash(ctx.user()?.user.id).await?.is_some())
 }
 
-/// Sets the person's password, and signs all of their other browsers out. Only a browser may: a key that leaks must not become a login.
+/// Sets the person's password, and signs all of their other browsers and their command-line clients out. Only a browser may: a key that leaks
+/// must not become a login.
 ///
 /// # Errors
 /// Not a session, a wrong present password, too many of these, or a new one that is too short.
@@ -231,7 +246,7 @@ pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: 
     long_enough(&password)?;
     confirm(ctx, user, current).await?;
     let hash = password_hash(password).await?;
-    commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session }, "password_set", user, json!({})).await
+    commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session, at: ctx.now }, "password_set", user, json!({})).await
 }
 
 /// Whoever has a password types it once more before something changes by which they sign in.

@@ -61,7 +61,7 @@ const sentences: Record<string, (data: Data) => string> = {
   project_create: (data) => `made the project ${said(data.name)}`,
   project_schedule_delete: (data) => `has the project ${said(data.name)} deleted in 48 hours`,
   project_schedule_delete_cancel: (data) => `took back that the project ${said(data.name)} is deleted`,
-  session_delete: () => "signed another browser out",
+  session_delete: (data) => (data.client ? "signed a command line out" : "signed another browser out"),
   recovery_code_generate: () => "made new recovery codes",
   two_factor_info_create: () => "turned two-factor authentication on",
   two_factor_info_delete: () => "turned two-factor authentication off",
