@@ -45,8 +45,8 @@ statements! {
          WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL AND spent_by <> $attempt \
          AND revoked_at > $recent AND expires_at > $now \
          AND EXISTS (SELECT 1 FROM oauth_families WHERE oauth_families.id = api_keys.family AND oauth_families.revoked_at IS NULL) \
-         AND NOT EXISTS (SELECT 1 FROM api_keys AS heir WHERE heir.family = api_keys.family AND heir.kind = 'OAUTH_REFRESH' \
-         AND heir.spent_by IS NOT NULL AND heir.created_at >= api_keys.revoked_at) \
+         AND NOT EXISTS (SELECT 1 FROM api_keys AS heir WHERE heir.family = api_keys.family AND heir.id <> api_keys.id \
+         AND heir.kind = 'OAUTH_REFRESH' AND heir.spent_by IS NOT NULL AND heir.created_at >= api_keys.revoked_at) \
          RETURNING user_id, family";
     FAMILY_REVOKE =
         "UPDATE oauth_families SET revoked_at = $now \
