@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{AccountChange, Change};
 
-use crate::context::{Opened, UserPrincipal, Via};
+use crate::context::{Opened, UserPrincipal, Via, anew};
 use crate::{Error, OpCtx, Ops, app, auth, first_run, second_factor, secret};
 
 const SESSION_DAYS: i64 = 30;
@@ -359,13 +359,17 @@ pub async fn workspace_plan_set(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Res
     if !person.user.operator {
         return Err(Error::new(Code::Forbidden, "Not Authorized: only an operator of this server changes plans"));
     }
+    anew(|| plan_set_once(ctx, id, plan)).await
+}
+
+async fn plan_set_once(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Result<Opened<Workspace>, Error> {
     let tenant = Tenant::system(id);
     let found = ctx.ops.store.workspace(id).await?.and_then(|sealed| sealed.open(tenant));
     let before = found.ok_or_else(|| Error::not_found("Workspace"))?;
     let row = Workspace { plan, updated_at: ctx.now, ..before.clone() };
     let data = json!({"before": before.plan.as_str(), "after": plan.as_str()});
     let activity = ctx.activity(tenant, None, "workspace_plan_set", id, data);
-    let mut changes = vec![Change::WorkspaceUpdate(row.clone()), activity];
+    let mut changes = vec![Change::WorkspaceUpdate(row.clone(), before.updated_at), activity];
     if plan != before.plan {
         let instances = ctx.ops.store.instances_of_workspace(tenant).await?;
         let (from, to) = (before.plan, plan);

@@ -82,12 +82,12 @@ fn is_told(change: &Change) -> bool {
 fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec<Statement>, StoreError> {
     let one = match change {
         Change::ProjectInsert(row) => project::project_insert(row),
-        Change::ProjectUpdate(row) => project::project_update(row),
+        Change::ProjectUpdate(row, seen) => project::project_update(row, *seen),
         Change::ProjectDelete(id) => project::project_delete(tenant, *id),
         Change::EnvironmentInsert(row) => environment::environment_insert(row),
         Change::EnvironmentUpdate(row) => environment::environment_update(row),
         Change::EnvironmentProtect(id, protected, at) => environment::environment_protect(tenant, *id, *protected, *at),
-        Change::EnvironmentDelete(id) => environment::environment_delete(tenant, *id),
+        Change::EnvironmentDelete(id) => return Ok(environment::environment_delete(tenant, *id)),
         Change::EnvironmentPatchInsert(row) => return environment_patch::environment_patch_insert(vault, row),
         Change::EnvironmentPatchDelete(id) => environment_patch::environment_patch_delete(tenant, *id),
         Change::ServiceInsert(row) => service::service_insert(row),
@@ -142,7 +142,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::InviteDelete { hash } => invite::invite_delete(tenant, *hash),
         Change::Account(change) => return Ok(account::statements(tenant, change)),
         Change::WorkspaceInsert { workspace, owner, most } => return Ok(workspace::workspace_insert_below(workspace, *owner, *most)),
-        Change::WorkspaceUpdate(row) => workspace::workspace_update(tenant, row),
+        Change::WorkspaceUpdate(row, seen) => workspace::workspace_update(tenant, row, *seen),
         Change::WorkspaceGrow { seen, at } => workspace::workspace_grow(tenant, *seen, *at),
         Change::Workflow(change) => return workflow::statements(vault, tenant, change),
         Change::Run(change) => return run::statements(vault, tenant, change),

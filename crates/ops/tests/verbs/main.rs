@@ -87,6 +87,44 @@ async fn two_who_change_settings_at_once_both_find_theirs() {
 }
 
 #[tokio::test]
+async fn a_project_that_is_renamed_while_it_is_deleted_stays_deleted() {
+    use ops::project::{project_create, project_get, project_schedule_delete, project_update};
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    for round in 0..6 {
+        let project = project_create(&ctx, ops::project::ProjectCreate::default()).await.unwrap().row.id;
+        let (one, two) = (OpCtx { now: Timestamp::now(), ..ctx.clone() }, OpCtx { now: Timestamp::now(), ..ctx.clone() });
+        let (rename, delete) = (project_update(&one, project, Some("renamed".into()), None), project_schedule_delete(&two, project));
+        // Whichever begins first.
+        let (renamed, deleted) = if round % 2 == 0 {
+            tokio::join!(rename, delete)
+        } else {
+            let (deleted, renamed) = tokio::join!(delete, rename);
+            (renamed, deleted)
+        };
+        deleted.unwrap();
+        assert!(renamed.err().is_none_or(|error| error.code == Code::Conflict), "renamed first, or refused");
+        assert!(project_get(&ctx, project).await.unwrap().row.deleted_at.is_some(), "round {round}: the deletion was taken back");
+    }
+}
+
+#[tokio::test]
+async fn of_the_last_two_environments_one_stays() {
+    use ops::environment::{EnvironmentCreate, environment_create, environment_delete};
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let project = ops::project::project_create(&ctx, ops::project::ProjectCreate::default()).await.unwrap();
+    let first = world.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0).id;
+    let input = EnvironmentCreate { project: project.row.id, name: "staging".into(), source: None, ephemeral: false, skip_deploys: true };
+    let second = environment_create(&ctx, input).await.unwrap().row.id;
+    let (one, two) = tokio::join!(environment_delete(&ctx, first), environment_delete(&ctx, second));
+    let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).map(|error| (error.code, error.public)).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].0 == Code::Conflict && refused[0].1.contains("only environment"), "{refused:?}");
+    assert_eq!(world.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_limit_of_containers_holds_for_every_way_to_scale() {
     let world = world().await;
     let ctx = world.person("a@example.com").await;
