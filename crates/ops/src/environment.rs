@@ -174,6 +174,7 @@ async fn delete_once(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Error> {
     changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances).await?);
     changes.extend([Change::EnvironmentDelete(id), activity]);
     ctx.commit(opened.tenant, changes).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.ring();
     Ok(())
 }

@@ -222,6 +222,7 @@ pub async fn project_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
         changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances_of(ctx, &opened).await?).await?);
     }
     ctx.commit(opened.tenant, changes).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.ring();
     Ok(())
 }
