@@ -45,7 +45,20 @@ async fn a_login_link_works_once_and_only_when_it_is_confirmed() {
     let token = server.login_link(&ada).await;
     let origin = server.origin();
     let entered = server.form("/login/link", &[("Origin", &origin), ("X-Forwarded-Proto", "https")], &[("token", &token)]).await;
-    assert!(entered.header("set-cookie").unwrap().ends_with("; Secure"));
+    let cookie = entered.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-orrery_session=") && cookie.contains("; Path=/;") && cookie.ends_with("; Secure"), "{cookie}");
+    assert!(!cookie.contains("Domain"), "{cookie}");
+    // What an app below the same domain can set counts for nothing there, alone or beside the real one.
+    let mine = entered.cookie();
+    let planted = mine.replace("__Host-", "");
+    let page = async |cookie: &str| server.call("GET", "/", &[("Cookie", cookie), ("X-Forwarded-Proto", "https")], b"").await.text();
+    assert!(!page(&planted).await.contains("ada@example.com"), "a planted session counts");
+    assert!(page(&format!("orrery_session=x; {mine}; orrery_session=y")).await.contains("ada@example.com"), "somebody was locked out");
+    let leave = [("Origin", origin.as_str()), ("Cookie", &mine), ("X-Forwarded-Proto", "https")];
+    let left = server.form("/logout", &leave, &[]).await;
+    let cookie = left.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-orrery_session=;") && cookie.ends_with("Max-Age=0; Secure"), "{cookie}");
+    assert!(!page(&mine).await.contains("ada@example.com"), "the session has ended");
     server.end().await;
 }
 

@@ -131,7 +131,7 @@ async fn subscribe(
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response, Error> {
-    let credential = credential(&parts.headers, Surface::Railway)?;
+    let credential = credential(&parts.headers, Surface::Railway, arrival.session_cookie())?;
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(&state, &parts.headers)?;
     }
@@ -169,7 +169,8 @@ pub(super) async fn execute_galaxy(State(state): State<Shared>, Extension(arriva
 
 async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
     let mut request = read_request(&parts.headers, body).await?;
-    let credential = galaxy_credential(&parts.headers, request.variables.get_or_insert_default())?;
+    let variables = request.variables.get_or_insert_default();
+    let credential = galaxy_credential(&parts.headers, variables, arrival.session_cookie())?;
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
     }

@@ -29,7 +29,7 @@ use ops::auth::Surface;
 pub(crate) use self::answer::{build, json, redirect, refuse, status, text};
 pub(crate) use self::arrival::{Arrival, Asker};
 pub(crate) use self::body::{Form, announced, linger, read, read_form};
-pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
+pub(crate) use self::caller::{Credential, context, context_of, cookie};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
