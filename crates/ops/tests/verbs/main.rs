@@ -315,6 +315,37 @@ async fn project_tokens_see_their_environment_only() {
 }
 
 #[tokio::test]
+async fn nobody_takes_the_servers_own_names() {
+    use ops::domain_name::{CustomDomainCreate, DomainPatch, Within, custom_domain_create, domain_unavailable, domain_update};
+    let world = world_with(|settings| {
+        settings.base_domain = "apps.test".into();
+        settings.dashboard_url = "https://Panel.apps.test:8443".into();
+        settings.regions = vec![("paris".into(), "https://paris.example.com".into())];
+    })
+    .await;
+    let ctx = world.person("a@example.com").await;
+    let app = world.uploaded(&ctx, "app").await.row;
+    let (service, domain) = (&app.deployment, app.domain.unwrap());
+    let renamed = async |name: &str| {
+        let within = Within { kind: domain.kind, environment: service.environment_id, service: None };
+        let patch = DomainPatch { name: Some(name.into()), target_port: None };
+        domain_update(&ctx, domain.id, within, patch).await.map(|domain| domain.domain).map_err(|error| error.code)
+    };
+    let attached = async |name: &str| {
+        let (project, environment, service) = (service.project_id, service.environment_id, service.service_id);
+        let input = CustomDomainCreate { project, environment, service, domain: name.into(), target_port: None };
+        custom_domain_create(&ctx, input).await.map(|domain| domain.domain).map_err(|error| error.code)
+    };
+    for name in ["panel", "PANEL.apps.test"] {
+        assert_eq!(renamed(name).await, Err(Code::BadUserInput), "{name}");
+        assert!(domain_unavailable(&ctx, domain.kind, name).await.unwrap().is_some(), "{name}");
+    }
+    assert_eq!(attached("Paris.example.com.").await, Err(Code::BadUserInput));
+    assert_eq!(renamed("panels").await, Ok("panels.apps.test".into()));
+    assert_eq!(attached("www.example.com").await, Ok("www.example.com".into()));
+}
+
+#[tokio::test]
 async fn a_name_is_of_whoever_proves_it() {
     let world = world_with(|settings| settings.verify_domains = true).await;
     let (first, second) = (world.person("a@example.com").await, world.person("b@example.com").await);
