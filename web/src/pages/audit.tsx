@@ -52,6 +52,7 @@ const sentences: Record<string, (data: Data) => string> = {
   logout: () => "signed out",
   notification_rule_create: () => "made a notification rule",
   notification_rule_delete: () => "deleted a notification rule",
+  notification_rule_delivery_replay: () => "sent a message of a notification rule again",
   notification_rule_update: () => "changed a notification rule",
   notification_rules_end: (data) => `ended the notification rules of ${said(data.email)}`,
   notification_settings_set: () => "changed whom events are told to",

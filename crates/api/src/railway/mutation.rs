@@ -243,6 +243,10 @@ impl Mutation {
     fn notification_rule_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         notification_rule::notification_rule_delete(ctx, &id)
     }
+    /// Sends a message of a notification rule again, to where it went then and under its own id, once it is sent or given up.
+    fn notification_rule_delivery_replay(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        notification_rule::notification_rule_delivery_replay(ctx, &id)
+    }
     /// Changes what a notification rule tells, or where to.
     fn notification_rule_update(ctx: &Ctx, id: String, input: UpdateNotificationRuleInput) -> Result<NotificationRule, Fault> {
         notification_rule::notification_rule_update(ctx, &id, input)
