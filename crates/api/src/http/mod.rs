@@ -97,6 +97,7 @@ pub fn router(state: ApiState) -> Router {
     let short = Router::new()
         .route("/", get(pages::start))
         .route("/healthz", get(pages::healthz))
+        .route("/docs/errors", get(pages::errors))
         .route("/project/{project}", get(pages::project))
         .route("/project/{project}/service/{service}", get(pages::service))
         .route("/login", get(login::form).post(login::submit))
