@@ -151,7 +151,11 @@ async fn subscribe(
     if upgrade.selected_protocol().is_none() {
         return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));
     }
-    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, shutdown, socket)))
+    let place = state.sockets.open(&ctx.principal)?;
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        converse(state, ctx, shutdown, socket).await;
+        drop(place);
+    }))
 }
 
 /// Serves a websocket until it ends, the server stops, or the credential does.

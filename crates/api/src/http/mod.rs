@@ -13,6 +13,7 @@ mod rate;
 mod repeat;
 mod serve;
 mod shell;
+mod sockets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(crate) use self::repeat::{Named, once_read};
 use self::serve::Peer;
 pub use self::serve::serve;
 pub use self::shell::ShellTimes;
+use self::sockets::Sockets;
 use crate::dashboard::Dashboard;
 use crate::graphql::Engine;
 use crate::{flow, login, oauth, upload};
@@ -63,6 +65,7 @@ pub struct ApiState {
     pub shell_times: ShellTimes,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 impl ApiState {
@@ -80,6 +83,7 @@ impl ApiState {
             shell_times: ShellTimes::default(),
             limits: Arc::default(),
             uploads: Arc::default(),
+            sockets: Arc::default(),
         }
     }
 }

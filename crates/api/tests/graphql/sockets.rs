@@ -12,6 +12,7 @@ use futures::{SinkExt, StreamExt};
 use ops::auth::Surface;
 use ops::environment::EnvironmentCreate;
 use ops::limit::{LimitRules, Limiter};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use store::Change;
 use tokio::net::TcpStream;
@@ -215,6 +216,27 @@ async fn a_build_log_ends_when_its_deployment_is_deleted() {
         assert_eq!(socket.next("0").await["deployment"]["status"], json!("FAILED"), "{what}");
         assert_eq!(socket.receive().await, json!({"type": "complete", "id": "1"}), "{what}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_has_so_many_sockets_and_no_more() {
+    let (world, estate) = start().await;
+    let (token, mut open) = (&estate.person.token, vec![]);
+    for _ in 0..64 {
+        open.push(Socket::ready(&world, token).await);
+    }
+    assert_eq!(Socket::open(&world, Some(token)).await.err(), Some(429));
+    let ctx = world.server.ctx(token).await;
+    let (_, another) = ops::token::api_token_create(&ctx, "another", None).await.unwrap();
+    Socket::ready(&world, another.expose_secret()).await;
+    // One that ends makes room.
+    drop(open.pop());
+    let again = async {
+        while Socket::open(&world, Some(token)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("a socket that ended is still counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
