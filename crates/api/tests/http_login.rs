@@ -54,7 +54,7 @@ async fn a_login_link_works_once_and_only_when_it_is_confirmed() {
     let page = async |cookie: &str| server.call("GET", "/", &[("Cookie", cookie), ("X-Forwarded-Proto", "https")], b"").await.text();
     assert!(!page(&planted).await.contains("ada@example.com"), "a planted session counts");
     assert!(page(&format!("orrery_session=x; {mine}; orrery_session=y")).await.contains("ada@example.com"), "somebody was locked out");
-    let leave = [("Origin", origin.as_str()), ("Cookie", &mine), ("X-Forwarded-Proto", "https")];
+    let leave = [("Origin", origin.as_str()), ("Cookie", mine.as_str()), ("X-Forwarded-Proto", "https")];
     let left = server.form("/logout", &leave, &[]).await;
     let cookie = left.header("set-cookie").unwrap();
     assert!(cookie.starts_with("__Host-orrery_session=;") && cookie.ends_with("Max-Age=0; Secure"), "{cookie}");

@@ -221,7 +221,7 @@ async fn a_build_log_ends_when_its_deployment_is_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credential_has_so_many_sockets_and_no_more() {
     let (world, estate) = start().await;
-    let (token, mut open) = (&estate.person.token, vec![]);
+    let (token, mut open) = (estate.person.token.as_str(), vec![]);
     for _ in 0..64 {
         open.push(Socket::ready(&world, token).await);
     }
