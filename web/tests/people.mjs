@@ -50,6 +50,28 @@ await step("a password is set, signs in elsewhere, and that browser is signed ou
   await elsewhere.context.close();
 });
 
+await step("a command line that is signed in is seen and revoked", async () => {
+  const form = (path, fields) => page.request.post(`${api}${path}`, { form: { client_id: "cli", ...fields } }).then((answer) => answer.json());
+  const { device_code, user_code } = await form("/oauth/device/auth", {});
+  await page.goto(`${api}/oauth/device?user_code=${user_code}`);
+  await page.getByRole("button", { name: "Approve" }).click();
+  await page.getByText("The client is signed in").waitFor();
+  const { access_token } = await form("/oauth/token", { grant_type: "urn:ietf:params:oauth:grant-type:device_code", device_code });
+  const email = () =>
+    page.request
+      .post(`${api}/graphql/v2`, { headers: { authorization: `Bearer ${access_token}` }, data: { query: "{ me { email } }" } })
+      .then((answer) => answer.json())
+      .then((answer) => answer.data?.me?.email);
+  assert.equal(await email(), "admin@localhost");
+  await page.goto(`${api}/account`);
+  const row = page.getByRole("list", { name: "Sessions" }).getByRole("listitem").filter({ hasText: "Command line" });
+  await row.getByText("last used").waitFor();
+  await row.getByRole("button", { name: "Revoke" }).click();
+  await toast(page, "That command line is signed out");
+  await row.waitFor({ state: "detached" });
+  assert.equal(await email(), undefined);
+});
+
 await step("changing the password needs the present one", async () => {
   const form = page.getByRole("form", { name: "Password" });
   await form.getByLabel("Present password").fill("something else");

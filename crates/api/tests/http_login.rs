@@ -45,7 +45,20 @@ async fn a_login_link_works_once_and_only_when_it_is_confirmed() {
     let token = server.login_link(&ada).await;
     let origin = server.origin();
     let entered = server.form("/login/link", &[("Origin", &origin), ("X-Forwarded-Proto", "https")], &[("token", &token)]).await;
-    assert!(entered.header("set-cookie").unwrap().ends_with("; Secure"));
+    let cookie = entered.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-orrery_session=") && cookie.contains("; Path=/;") && cookie.ends_with("; Secure"), "{cookie}");
+    assert!(!cookie.contains("Domain"), "{cookie}");
+    // What an app below the same domain can set counts for nothing there, alone or beside the real one.
+    let mine = entered.cookie();
+    let planted = mine.replace("__Host-", "");
+    let page = async |cookie: &str| server.call("GET", "/", &[("Cookie", cookie), ("X-Forwarded-Proto", "https")], b"").await.text();
+    assert!(!page(&planted).await.contains("ada@example.com"), "a planted session counts");
+    assert!(page(&format!("orrery_session=x; {mine}; orrery_session=y")).await.contains("ada@example.com"), "somebody was locked out");
+    let leave = [("Origin", origin.as_str()), ("Cookie", mine.as_str()), ("X-Forwarded-Proto", "https")];
+    let left = server.form("/logout", &leave, &[]).await;
+    let cookie = left.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("__Host-orrery_session=;") && cookie.ends_with("Max-Age=0; Secure"), "{cookie}");
+    assert!(!page(&mine).await.contains("ada@example.com"), "the session has ended");
     server.end().await;
 }
 
@@ -346,17 +359,76 @@ async fn a_device_login_is_approved_in_a_browser_and_its_tokens_rotate() {
     };
     let second = refresh(&first["refresh_token"]).await.json();
     assert_eq!(me(&server, &second["access_token"]).await["data"]["me"]["email"], "ada@example.com");
-    // Somebody uses the old one again: one of the two is a thief, so both are out.
+    // The answer might have been lost, or a second program asks at the same time: both go on.
+    let beside = refresh(&first["refresh_token"]).await.json();
+    assert_eq!(me(&server, &beside["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    let third = refresh(&second["refresh_token"]).await.json();
+    assert_eq!(me(&server, &third["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    // Somebody uses the old one after that: one of the two is a thief, so both are out.
     let reused = refresh(&first["refresh_token"]).await;
     assert_eq!((reused.status, &reused.json()["error"]), (400, &Value::from("invalid_grant")));
-    assert_eq!(refresh(&second["refresh_token"]).await.json()["error"], "invalid_grant");
-    let refused = me(&server, &second["access_token"]).await;
-    assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+    assert_eq!(refresh(&third["refresh_token"]).await.json()["error"], "invalid_grant");
+    for ended in [&second, &beside, &third] {
+        let refused = me(&server, &ended["access_token"]).await;
+        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+    }
     let ctx = server.ctx(&ada.token).await;
     let home = ctx.user().unwrap().home().unwrap().id;
     let log = ops::activity::activities(&ctx, home, None, &domain::page::PageRequest::default()).await.unwrap().row.items;
     assert_eq!(log.iter().filter(|entry| entry.verb == "login").count(), 2, "the browser's and the client's");
     drop(ctx);
+    server.end().await;
+}
+
+/// The tokens of a client that somebody approves in a browser.
+async fn command_line(server: &Server, cookie: &str) -> Value {
+    let started = server.form("/oauth/device/auth", &[], &[("client_id", CLIENT)]).await.json();
+    let fields = [("user_code", started["user_code"].as_str().unwrap()), ("answer", "approve")];
+    assert_eq!(server.submit("/oauth/device", Some(cookie), &fields).await.status, 200);
+    poll(server, started["device_code"].as_str().unwrap()).await
+}
+
+#[tokio::test]
+async fn a_command_line_is_seen_and_signed_out() {
+    let server = Server::start().await;
+    let (ada, eve) = (server.person("ada@example.com", None).await, server.person("eve@example.com", None).await);
+    let (cookie, stranger) = (server.browser(&ada).await, server.browser(&eve).await);
+    let (one, two) = (command_line(&server, &cookie).await, command_line(&server, &cookie).await);
+    assert_eq!(me(&server, &one["access_token"]).await["data"]["me"]["email"], "ada@example.com");
+    let list = async || {
+        let listed = ask(&server, &cookie, "{ sessions { edges { node { id isCurrent name type } } } }").await;
+        let edges = listed["data"]["sessions"]["edges"].as_array().unwrap().clone();
+        edges.into_iter().map(|mut edge| edge["node"].take()).filter(|node| node["type"] == "CLI").collect::<Vec<_>>()
+    };
+    let seen = list().await;
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.iter().all(|node| node["name"].as_str().unwrap().starts_with("Command line") && node["isCurrent"] == false));
+
+    let end = format!("mutation {{ sessionDelete(id: {}) }}", seen[0]["id"]);
+    assert_eq!(code(&ask(&server, &stranger, &end).await), "NOT_FOUND", "a stranger ends a login");
+    for held in [&one, &two] {
+        let header = format!("Bearer {}", held["access_token"].as_str().unwrap());
+        let refused = server.graphql(&[("Authorization", &header)], &end).await.json();
+        assert_eq!(code(&refused), "FORBIDDEN", "a command line ends logins: {refused}");
+    }
+    assert_eq!(ask(&server, &cookie, &end).await["data"]["sessionDelete"], json!(true));
+    assert_eq!(code(&ask(&server, &cookie, &end).await), "NOT_FOUND");
+    assert_eq!(list().await.len(), 1);
+    let mut works = 0;
+    for held in [&one, &two] {
+        works += usize::from(me(&server, &held["access_token"]).await["data"]["me"]["email"] == "ada@example.com");
+    }
+    assert_eq!(works, 1, "the one that was ended still works, or both do not");
+
+    let set = format!("mutation {{ passwordSet(input: {{password: \"{PASSWORD}\"}}) }}");
+    assert_eq!(ask(&server, &cookie, &set).await["data"]["passwordSet"], json!(true));
+    assert!(list().await.is_empty());
+    for held in [&one, &two] {
+        let refused = me(&server, &held["access_token"]).await;
+        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("Not Authorized"), "{refused}");
+        let fields = [("grant_type", "refresh_token"), ("refresh_token", held["refresh_token"].as_str().unwrap()), ("client_id", CLIENT)];
+        assert_eq!(token(&server, &fields).await.json()["error"], "invalid_grant");
+    }
     server.end().await;
 }
 

@@ -114,6 +114,23 @@ pub struct Session {
     pub agent: Option<String>,
 }
 
+/// A login of a command-line client, with every token that descends from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientLogin {
+    /// Identity; no session of a browser has the same.
+    pub id: SessionId,
+    /// Whose.
+    pub user_id: UserId,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ends, unless its client gets new tokens before.
+    pub expires_at: Timestamp,
+    /// When one of its tokens was last used, to about a minute, or made.
+    pub used_at: Timestamp,
+    /// The address that one of its tokens was last used from.
+    pub address: Option<String>,
+}
+
 /// A one-time link into a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invite {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Why an operation did not happen. Each protocol has one encoder for it; `surface/errors.md` explains each to users.
+/// Why an operation did not happen. Each protocol has one encoder for it; `surface/errors.md` and the page `/docs/errors` explain each to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Code {
@@ -74,6 +74,12 @@ impl Code {
             Self::Timeout => "TIMEOUT",
             Self::Internal => "INTERNAL_SERVER_ERROR",
         }
+    }
+
+    /// Where the server explains it: a path on its own address.
+    #[must_use]
+    pub fn documentation(self) -> String {
+        format!("/docs/errors#{}", self.as_str())
     }
 
     /// What a user does about it, for `surface/errors.md`.

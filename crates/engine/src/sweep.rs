@@ -42,6 +42,7 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     let now = Timestamp::now();
     for (workspace, project) in shared.ops.store.system_projects_to_purge(now).await? {
         shared.ops.store.commit(Tenant::system(workspace), vec![Change::ProjectDelete(project)]).await?;
+        shared.ops.signals.deployments_deleted();
     }
     volumes::sweep(shared, now).await?;
     let artifacts: HashSet<String> = shared.ops.store.system_artifacts_in_use().await?.into_iter().collect();

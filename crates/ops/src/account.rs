@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash};
-use domain::account::{Plan, Session, User, Workspace};
+use domain::account::{ClientLogin, Plan, Session, User, Workspace};
 use domain::galaxy::APP_PLAN;
 use domain::{Code, Permission, Place, SessionId, Tenant, Timestamp, UserId, WorkspaceId, key, name};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{AccountChange, Change};
 
-use crate::context::{Opened, UserPrincipal, Via};
+use crate::context::{Opened, UserPrincipal, Via, anew};
 use crate::{Error, OpCtx, Ops, app, auth, first_run, second_factor, secret};
 
 const SESSION_DAYS: i64 = 30;
@@ -197,7 +197,16 @@ pub async fn sessions(ctx: &OpCtx) -> Result<Vec<Session>, Error> {
     Ok(found)
 }
 
-/// Signs one of the person's browsers out.
+/// The logins of the person's command-line clients, newest first.
+///
+/// # Errors
+/// Not a session.
+pub async fn client_logins(ctx: &OpCtx) -> Result<Vec<ClientLogin>, Error> {
+    let (person, _) = in_browser(ctx)?;
+    Ok(ctx.ops.store.client_logins(person.user.id, ctx.now).await?)
+}
+
+/// Signs one of the person's browsers or command-line clients out.
 ///
 /// # Errors
 /// Not a session, or it is signed out already.
@@ -206,9 +215,14 @@ pub async fn session_delete(ctx: &OpCtx, id: SessionId) -> Result<(), Error> {
     let user = person.user.id;
     // A deletion counts as a write even when there is nothing to delete: whoever guesses ids must not make others read again.
     let known = ctx.ops.store.sessions(user).await?.into_iter().find(|session| session.id == id);
-    let session = known.ok_or_else(|| Error::not_found("Session"))?;
-    let data = json!({"browser": session.agent, "address": session.address});
-    let ended = commit_own(ctx, AccountChange::SessionDelete { user, id }, "session_delete", id, data).await;
+    let (change, data) = if let Some(session) = known {
+        (AccountChange::SessionDelete { user, id }, json!({"browser": session.agent, "address": session.address}))
+    } else {
+        let login = ctx.ops.store.client_logins(user, ctx.now).await?.into_iter().find(|login| login.id == id);
+        let login = login.ok_or_else(|| Error::not_found("Session"))?;
+        (AccountChange::ClientLoginEnd { user, id, at: ctx.now }, json!({"client": "command line", "address": login.address}))
+    };
+    let ended = commit_own(ctx, change, "session_delete", id, data).await;
     ended.map_err(|error| if error.is_stale() { Error::not_found("Session") } else { error })
 }
 
@@ -220,7 +234,8 @@ pub async fn has_password(ctx: &OpCtx) -> Result<bool, Error> {
     Ok(ctx.ops.store.user_password_hash(ctx.user()?.user.id).await?.is_some())
 }
 
-/// Sets the person's password, and signs all of their other browsers out. Only a browser may: a key that leaks must not become a login.
+/// Sets the person's password, and signs all of their other browsers and their command-line clients out. Only a browser may: a key that leaks
+/// must not become a login.
 ///
 /// # Errors
 /// Not a session, a wrong present password, too many of these, or a new one that is too short.
@@ -231,7 +246,7 @@ pub async fn password_set(ctx: &OpCtx, current: Option<SecretString>, password: 
     long_enough(&password)?;
     confirm(ctx, user, current).await?;
     let hash = password_hash(password).await?;
-    commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session }, "password_set", user, json!({})).await
+    commit_own(ctx, AccountChange::PasswordSet { user, hash, stays: session, at: ctx.now }, "password_set", user, json!({})).await
 }
 
 /// Whoever has a password types it once more before something changes by which they sign in.
@@ -344,13 +359,17 @@ pub async fn workspace_plan_set(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Res
     if !person.user.operator {
         return Err(Error::new(Code::Forbidden, "Not Authorized: only an operator of this server changes plans"));
     }
+    anew(|| plan_set_once(ctx, id, plan)).await
+}
+
+async fn plan_set_once(ctx: &OpCtx, id: WorkspaceId, plan: Plan) -> Result<Opened<Workspace>, Error> {
     let tenant = Tenant::system(id);
     let found = ctx.ops.store.workspace(id).await?.and_then(|sealed| sealed.open(tenant));
     let before = found.ok_or_else(|| Error::not_found("Workspace"))?;
     let row = Workspace { plan, updated_at: ctx.now, ..before.clone() };
     let data = json!({"before": before.plan.as_str(), "after": plan.as_str()});
     let activity = ctx.activity(tenant, None, "workspace_plan_set", id, data);
-    let mut changes = vec![Change::WorkspaceUpdate(row.clone()), activity];
+    let mut changes = vec![Change::WorkspaceUpdate(row.clone(), before.updated_at), activity];
     if plan != before.plan {
         let instances = ctx.ops.store.instances_of_workspace(tenant).await?;
         let (from, to) = (before.plan, plan);

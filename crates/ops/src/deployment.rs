@@ -563,10 +563,9 @@ pub(crate) async fn wait_for(changes: &mut tokio::sync::broadcast::Receiver<Sign
     use tokio::sync::broadcast::error::RecvError;
     loop {
         match changes.recv().await {
-            Ok(Signal::Deployment(changed)) if changed == id => return,
-            Ok(_) => {}
-            // Something was missed: look.
-            Err(RecvError::Lagged(_)) => return,
+            Ok(Signal::Deployment(changed)) if changed != id => {}
+            // The last: something was missed. Look.
+            Ok(Signal::Deployment(_) | Signal::DeploymentsDeleted) | Err(RecvError::Lagged(_)) => return,
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }

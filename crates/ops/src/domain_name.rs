@@ -98,7 +98,7 @@ pub async fn domain_unavailable(ctx: &OpCtx, kind: DomainKind, text: &str) -> Re
         DomainKind::Custom => custom_name(base, text),
         DomainKind::Service => service_label(base, text).map(|label| format!("{label}.{base}")),
     };
-    let name = match name {
+    let name = match name.and_then(|name| not_our_own(&ctx.ops.settings, name)) {
         Ok(name) => name,
         Err(bad) => return Ok(Some(bad.public)),
     };
@@ -150,8 +150,8 @@ pub(crate) async fn free_service_domain(
     let label = name::label(&name::slug(&service.name, "app"), &name::slug(&environment.name, "env"));
     let mut candidate = format!("{label}.{base}");
     for _ in 0..8 {
-        let comes = coming.iter().any(|domain| domain.domain == candidate);
-        if !comes && ctx.ops.store.domain_by_name(&candidate).await?.is_none() {
+        let is_free = !coming.iter().any(|domain| domain.domain == candidate) && not_our_own(&ctx.ops.settings, candidate.clone()).is_ok();
+        if is_free && ctx.ops.store.domain_by_name(&candidate).await?.is_none() {
             return Ok(row(ctx, environment, service.id, DomainKind::Service, candidate, target_port));
         }
         candidate = format!("{label}-{}.{base}", secret::suffix());
@@ -173,11 +173,29 @@ pub(crate) fn named(
         DomainKind::Custom => custom_name(base, text)?,
         DomainKind::Service => format!("{}.{base}", service_label(base, text)?),
     };
-    let mut made = row(ctx, environment, service, kind, name, target_port);
+    let mut made = row(ctx, environment, service, kind, not_our_own(&ctx.ops.settings, name)?, target_port);
     if kind == DomainKind::Custom {
         to_be_proved(ctx, &mut made);
     }
     Ok(made)
+}
+
+/// Refuses the names at which people reach this server's own pages and API, or those of its other regions: whoever had one would see what
+/// they send there.
+fn not_our_own(settings: &Settings, name: String) -> Result<String, Error> {
+    let mut ours = std::iter::once(&settings.dashboard_url).chain(settings.regions.iter().map(|(_, address)| address));
+    if ours.any(|address| host_of(address).eq_ignore_ascii_case(&name)) {
+        return Err(Error::bad_input(format!("{name} is this server's own address: choose another name")));
+    }
+    Ok(name)
+}
+
+/// The host in the address of a page.
+fn host_of(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    host.split_once(':').map_or(host, |(host, _)| host).trim_end_matches('.')
 }
 
 /// The first label of a service domain, given by itself or with the base domain behind it.
@@ -241,7 +259,7 @@ pub async fn custom_domain_create(ctx: &OpCtx, input: CustomDomainCreate) -> Res
 
 /// A custom domain as it will be, and the instance that it is for.
 pub(crate) async fn custom_domain(ctx: &OpCtx, input: CustomDomainCreate) -> Result<(Opened<Instance>, Domain), Error> {
-    let text = custom_name(&ctx.ops.settings.base_domain, &input.domain)?;
+    let text = not_our_own(&ctx.ops.settings, custom_name(&ctx.ops.settings.base_domain, &input.domain)?)?;
     let instance = service::instance_for(ctx, input.environment, input.service, Permission::Write).await?;
     if instance.row.project_id != input.project {
         return Err(Error::not_found("Project"));
@@ -339,7 +357,7 @@ pub async fn domain_update(ctx: &OpCtx, id: DomainId, within: Within, patch: Dom
         if opened.row.kind != DomainKind::Service {
             return Err(Error::bad_input("only a service domain can be renamed: delete this one and attach the other name"));
         }
-        opened.row.domain = format!("{}.{base}", service_label(base, &text)?);
+        opened.row.domain = not_our_own(&ctx.ops.settings, format!("{}.{base}", service_label(base, &text)?))?;
     }
     if let Some(port) = target_port {
         opened.row.target_port = port;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use store::{Change, Constraint};
 
 use crate::batch::{self, State};
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, app, domain_name, project, tcp_proxy, volume};
 
 /// What a new environment is to be.
@@ -166,6 +166,10 @@ pub async fn environment_protect(ctx: &OpCtx, id: EnvironmentId, protected: bool
 /// # Errors
 /// Not found, not allowed, or the last one of its project.
 pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Error> {
+    anew(|| delete_once(ctx, id)).await
+}
+
+async fn delete_once(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Error> {
     let opened = environment_for(ctx, id, Permission::Administer).await?;
     let all = ctx.ops.store.environments_of(opened.tenant, &[opened.row.project_id]).await?;
     if all.len() <= 1 {
@@ -179,6 +183,7 @@ pub async fn environment_delete(ctx: &OpCtx, id: EnvironmentId) -> Result<(), Er
     changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances).await?);
     changes.extend([Change::EnvironmentDelete(id), activity]);
     ctx.commit(opened.tenant, changes).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.ring();
     Ok(())
 }

@@ -231,6 +231,7 @@ async fn apply_once(
     if plan.interrupts {
         approval::check_interruption(ctx, &opened.row)?;
     }
+    let removes = !plan.removed.is_empty();
     let mut changes = plan.changes;
     let made = EnvironmentPatch { patch: marked(made.patch.clone(), &after.variables), ..made };
     changes.push(Change::EnvironmentPatchInsert(made.clone()));
@@ -238,6 +239,9 @@ async fn apply_once(
     changes.push(ctx.activity(opened.tenant, Some(made.project_id), "environment_patch_commit", opened.row.id, data));
     let taken = "A domain, a TCP port or a place for a volume of this change is already in use: look and try again";
     batch::commit(ctx, opened, &before, &after, changes, skip_deploys).await.map_err(|error| error.when_taken(taken))?;
+    if removes {
+        ctx.ops.signals.deployments_deleted();
+    }
     // Domains and services may have come or gone.
     ctx.ops.signals.ring();
     Ok(made)

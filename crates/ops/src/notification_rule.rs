@@ -2,10 +2,11 @@
 
 use domain::delivery::{Delivery, DeliveryAttempt, RULE_DELIVERIES};
 use domain::notification_rule::{Channel, ChannelConfig, NoticeEvent, NoticeSeverity, NotificationRule, RuleSpec};
-use domain::{NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, Tenant, UserId, WorkspaceId};
+use domain::{DeliveryId, NotificationChannelId, NotificationRuleId, Permission, Place, ProjectId, Tenant, UserId, WorkspaceId};
 use serde_json::{Map, Value, json};
-use store::{Change, NotificationChange};
+use store::{Change, NotificationChange, StoreError};
 use url::Url;
+use uuid::Uuid;
 
 use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, Principal, app, project};
@@ -141,6 +142,26 @@ pub async fn notification_rule_delete(ctx: &OpCtx, id: NotificationRuleId) -> Re
 pub async fn notification_rule_deliveries(ctx: &OpCtx, id: NotificationRuleId) -> Result<Vec<(Delivery, Vec<DeliveryAttempt>)>, Error> {
     let tenant = rule_for(ctx, id).await?.tenant;
     Ok(ctx.ops.store.deliveries_with_attempts(tenant, RULE_DELIVERIES, &id.to_string(), LISTED).await?)
+}
+
+/// Sends a message of a rule again: to where it went then, under its own id.
+///
+/// # Errors
+/// It is still under way, not found, or a role below member.
+pub async fn notification_rule_delivery_replay(ctx: &OpCtx, id: DeliveryId) -> Result<(), Error> {
+    let found = ctx.ops.store.delivery(id).await?;
+    let Opened { tenant, row } = ctx.open(found, "Delivery", |_| Place::Workspace, Permission::Write)?;
+    let rule = Uuid::parse_str(&row.subject).ok().filter(|_| row.kind == RULE_DELIVERIES).map(NotificationRuleId);
+    let rule = rule_for(ctx, rule.ok_or_else(|| Error::not_found("Delivery"))?).await?.row;
+    let replay = Change::DeliveryReplay { id, at: ctx.now };
+    let data = json!({"rule": rule.id.to_string()});
+    let activity = ctx.activity(tenant, rule.project_id, "notification_rule_delivery_replay", id, data);
+    match ctx.ops.store.commit(tenant, vec![replay, activity]).await {
+        Err(StoreError::Stale) => return Err(Error::conflict("This message is still under way: wait for its end")),
+        outcome => outcome?,
+    };
+    ctx.ops.signals.ring();
+    Ok(())
 }
 
 async fn rule_for(ctx: &OpCtx, id: NotificationRuleId) -> Result<Opened<NotificationRule>, Error> {

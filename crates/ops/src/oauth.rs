@@ -54,7 +54,7 @@ pub enum TokenGrant {
     },
     /// The token of the exchange before.
     Refresh {
-        /// Works once.
+        /// Works once, and for half a minute again for whoever lost the answer.
         refresh_token: SecretString,
     },
 }

@@ -10,7 +10,7 @@ use domain::{EnvironmentId, InstanceId, Permission, Place, ProjectId, Tenant, Ti
 use serde_json::json;
 use store::Change;
 
-use crate::context::{Opened, Principal};
+use crate::context::{Opened, Principal, anew};
 use crate::{Error, OpCtx, app, deployment, secret, template, variable};
 
 /// What a new project is to be.
@@ -154,18 +154,22 @@ pub async fn project_update(
     new_name: Option<String>,
     description: Option<String>,
 ) -> Result<Opened<Project>, Error> {
+    anew(|| update_once(ctx, id, new_name.as_deref(), description.as_deref())).await
+}
+
+async fn update_once(ctx: &OpCtx, id: ProjectId, new_name: Option<&str>, description: Option<&str>) -> Result<Opened<Project>, Error> {
     let mut opened = project_for(ctx, id, Permission::Write).await?;
     let before = opened.row.name.clone();
     if let Some(text) = new_name {
-        opened.row.name = name::display("project name", &text)?;
+        opened.row.name = name::display("project name", text)?;
     }
     if let Some(text) = description {
-        opened.row.description = Some(text).filter(|text| !text.is_empty());
+        opened.row.description = Some(text.to_owned()).filter(|text| !text.is_empty());
     }
-    opened.row.updated_at = ctx.now;
+    let seen = std::mem::replace(&mut opened.row.updated_at, ctx.now);
     let data = json!({"before": before, "after": opened.row.name});
     let activity = ctx.activity(opened.tenant, Some(id), "project_update", id, data);
-    ctx.commit(opened.tenant, vec![Change::ProjectUpdate(opened.row.clone()), activity]).await?;
+    ctx.commit(opened.tenant, vec![Change::ProjectUpdate(opened.row.clone(), seen), activity]).await?;
     Ok(opened)
 }
 
@@ -174,14 +178,18 @@ pub async fn project_update(
 /// # Errors
 /// Not found, or a role below admin.
 pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    anew(|| schedule_delete_once(ctx, id)).await
+}
+
+async fn schedule_delete_once(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
     let mut opened = project_for(ctx, id, Permission::Administer).await?;
     if opened.row.deleted_at.is_some() {
         return Ok(());
     }
     opened.row.deleted_at = Some(ctx.now);
-    opened.row.updated_at = ctx.now;
+    let seen = std::mem::replace(&mut opened.row.updated_at, ctx.now);
     let with = removals(ctx, &opened).await?;
-    put(ctx, &opened, "project_schedule_delete", with).await
+    put(ctx, (&opened, seen), "project_schedule_delete", with).await
 }
 
 /// Takes back that a project is deleted, as long as it is not purged. What went out of service with it is deployed again, but where
@@ -190,18 +198,27 @@ pub async fn project_schedule_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), E
 /// # Errors
 /// Not found, or a role below admin.
 pub async fn project_schedule_delete_cancel(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
-    let mut opened = project_for(ctx, id, Permission::Administer).await?;
-    let Some(since) = opened.row.deleted_at.take() else { return Ok(()) };
-    opened.row.updated_at = ctx.now;
-    let with = returns(ctx, &opened, since).await?;
-    put(ctx, &opened, "project_schedule_delete_cancel", with).await
+    anew(|| cancel_once(ctx, id)).await
 }
 
-/// Writes the project with what goes along, and wakes these instances.
-async fn put(ctx: &OpCtx, project: &Opened<Project>, verb: &str, with: (Vec<Change>, Vec<InstanceId>)) -> Result<(), Error> {
+async fn cancel_once(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
+    let mut opened = project_for(ctx, id, Permission::Administer).await?;
+    let Some(since) = opened.row.deleted_at.take() else { return Ok(()) };
+    let seen = std::mem::replace(&mut opened.row.updated_at, ctx.now);
+    let with = returns(ctx, &opened, since).await?;
+    put(ctx, (&opened, seen), "project_schedule_delete_cancel", with).await
+}
+
+/// Writes the project, unless it was changed since then, with what goes along, and wakes these instances.
+async fn put(
+    ctx: &OpCtx,
+    (project, seen): (&Opened<Project>, Timestamp),
+    verb: &str,
+    with: (Vec<Change>, Vec<InstanceId>),
+) -> Result<(), Error> {
     let (mut changes, woken) = with;
     let (tenant, row) = (project.tenant, &project.row);
-    changes.push(Change::ProjectUpdate(row.clone()));
+    changes.push(Change::ProjectUpdate(row.clone(), seen));
     changes.push(ctx.activity(tenant, Some(row.id), verb, row.id, json!({"name": row.name})));
     ctx.commit(tenant, changes).await?;
     for instance in woken {
@@ -237,6 +254,7 @@ pub async fn project_delete(ctx: &OpCtx, id: ProjectId) -> Result<(), Error> {
         changes.extend(app::tell_of_removal(ctx, opened.tenant, &instances_of(ctx, &opened).await?).await?);
     }
     ctx.commit(opened.tenant, changes).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.ring();
     Ok(())
 }

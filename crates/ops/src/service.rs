@@ -251,6 +251,7 @@ pub async fn service_delete(ctx: &OpCtx, id: ServiceId, environment: Option<Envi
     changes.push(ctx.activity(tenant, Some(project), "service_delete", id, data));
     changes.extend(app::tell_of_removal(ctx, tenant, &gone).await?);
     ctx.commit(tenant, changes).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.ring();
     Ok(())
 }

@@ -20,6 +20,8 @@ pub struct Signals {
 pub enum Change {
     /// A deployment's row, its events or its replicas.
     Deployment(DeploymentId),
+    /// Some deployments are gone, with the project, environment or service that they were in.
+    DeploymentsDeleted,
 }
 
 impl Default for Signals {
@@ -92,6 +94,12 @@ impl Signals {
     pub fn deployment_changed(&self, deployment: DeploymentId) {
         // No receiver is no error: nobody is watching.
         let _ = self.changes.send(Change::Deployment(deployment));
+    }
+
+    /// Tells subscribers that something was deleted which deployments may have been in: whoever watches one looks whether it is there.
+    pub fn deployments_deleted(&self) {
+        // As above.
+        let _ = self.changes.send(Change::DeploymentsDeleted);
     }
 
     /// All changes from now on.

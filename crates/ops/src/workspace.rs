@@ -13,7 +13,7 @@ use store::{AccountChange, Change, NotificationChange, Store, StoreError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::{Error, OpCtx, account, api_key, secret};
 
 const INVITE_DAYS: i64 = 7;
@@ -105,12 +105,17 @@ async fn changed(commits: &mut Receiver<WorkspaceId>, store: &Store, id: Workspa
 /// # Errors
 /// A bad name, not found, or a role below admin.
 pub async fn workspace_update(ctx: &OpCtx, id: WorkspaceId, wanted: Option<&str>) -> Result<(), Error> {
+    anew(|| update_once(ctx, id, wanted)).await
+}
+
+async fn update_once(ctx: &OpCtx, id: WorkspaceId, wanted: Option<&str>) -> Result<(), Error> {
     let found = ctx.ops.store.workspace(id).await?;
     let Opened { tenant, row } = ctx.open(found, "Workspace", |_| Place::Workspace, Permission::Administer)?;
     let Some(wanted) = wanted else { return Ok(()) };
     let named = name::display("name", wanted)?;
     let data = json!({"before": row.name, "after": named});
-    let change = Change::WorkspaceUpdate(Workspace { name: named, updated_at: ctx.now, ..row });
+    let seen = row.updated_at;
+    let change = Change::WorkspaceUpdate(Workspace { name: named, updated_at: ctx.now, ..row }, seen);
     ctx.commit(tenant, vec![change, ctx.activity(tenant, None, "workspace_update", id, data)]).await
 }
 

@@ -645,4 +645,16 @@ fn a_webhook_hears_of_what_is_deployed_and_taken_down() {
     let different: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!((different.len() + 1, ids.iter().filter(|id| **id == ids[0]).count()), (ids.len(), 2), "{all:?}");
     assert!(!format!("{all:?}{made}").contains("canary"));
+
+    // Once more, under the same id.
+    let again = ids[1].to_owned();
+    let replay = format!("mutation {{ notificationRuleDeliveryReplay(id: \"{}\") }}", again.trim_start_matches("msg_"));
+    let before = ids.iter().filter(|id| **id == again).count();
+    let answer = server.graphql(&replay);
+    assert_eq!(answer["data"]["notificationRuleDeliveryReplay"], true, "{answer}");
+    harness::until("the message to come again", || {
+        let all = messages.lock().unwrap().clone();
+        let came = all.iter().filter(|one| one.header("svix-id") == Some(again.as_str())).count();
+        if came == before + 1 { Ok(()) } else { Err(format!("{came} times")) }
+    });
 }

@@ -71,15 +71,18 @@ fn a_browserless_login_deploys_is_refreshed_and_ends() {
     assert_eq!(client(&server, &home, &site, &["whoami"]).status, 1);
 }
 
-/// Whoever stole a refresh token and uses it after its owner did ends the login for both.
+/// Whoever stole a refresh token and uses it after its owner has gone on ends the login for both.
 #[test]
 fn a_refresh_token_that_comes_twice_ends_the_login() {
     let server = Server::start();
     let home = server.dir.path().join("ada");
     server.log_in(&home, &server.sign_in(&server.login));
     let stolen = login_of(&server, &home)["refreshToken"].as_str().unwrap().to_owned();
-    set_login(&server, &home, "tokenExpiresAt", json!(1000));
-    assert_eq!(client(&server, &home, &home, &["whoami"]).status, 0);
+    // Twice: right after the first exchange its answer might be lost, and the same token would be answered again.
+    for _ in 0..2 {
+        set_login(&server, &home, "tokenExpiresAt", json!(1000));
+        assert_eq!(client(&server, &home, &home, &["whoami"]).status, 0);
+    }
 
     let form = format!("grant_type=refresh_token&client_id=cli&refresh_token={stolen}");
     let headers = [("content-type", "application/x-www-form-urlencoded")];

@@ -73,7 +73,16 @@ pub enum AccountChange {
         /// Which.
         id: SessionId,
     },
-    /// A new password, with which every session but one ends.
+    /// A login of a person's command-line client ends, with all of its tokens.
+    ClientLoginEnd {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        id: SessionId,
+        /// When.
+        at: Timestamp,
+    },
+    /// A new password, with which every session but one ends, and every login of a command-line client.
     PasswordSet {
         /// Whose.
         user: UserId,
@@ -81,6 +90,8 @@ pub enum AccountChange {
         hash: String,
         /// The session that stays.
         stays: SessionId,
+        /// When.
+        at: Timestamp,
     },
     /// Another name, or another e-mail address, which may be taken.
     ProfileSet {
@@ -140,6 +151,7 @@ impl AccountChange {
             Self::DeviceApprove { .. } => "DeviceApprove",
             Self::CodeInsert { .. } => "CodeInsert",
             Self::SessionDelete { .. } => "SessionDelete",
+            Self::ClientLoginEnd { .. } => "ClientLoginEnd",
             Self::PasswordSet { .. } => "PasswordSet",
             Self::ProfileSet { .. } => "ProfileSet",
             Self::SecondFactorVerify { .. } => "SecondFactorVerify",
@@ -157,9 +169,12 @@ pub(crate) fn statements(tenant: Tenant, change: &AccountChange) -> Vec<Statemen
         AccountChange::DeviceApprove { user, user_code, at } => vec![oauth::device_approve(user_code, *user, *at)],
         AccountChange::CodeInsert { code, hash, expires_at } => oauth::code_insert(code, *hash, *expires_at),
         AccountChange::SessionDelete { user, id } => vec![session::session_delete(*user, *id)],
-        AccountChange::PasswordSet { user, hash, stays } => {
+        AccountChange::ClientLoginEnd { user, id, at } => vec![oauth::client_login_end(*user, *id, *at)],
+        AccountChange::PasswordSet { user, hash, stays, at } => {
             let set = Statement::touch(&USER_PASSWORD_SET, params![id = *user, password_hash = hash]);
-            vec![set, session::sessions_delete_others(*user, *stays)]
+            let mut statements = vec![set, session::sessions_delete_others(*user, *stays)];
+            statements.extend(oauth::client_logins_end(*user, *at));
+            statements
         }
         AccountChange::ProfileSet { user, name, email } => {
             vec![Statement::touch(&USER_PROFILE_SET, params![id = *user, name = name, email = email])]

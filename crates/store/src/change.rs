@@ -27,8 +27,8 @@ use crate::{AccountChange, CertificateChange, NotificationChange, RunChange, Wor
 pub enum Change {
     /// A new project.
     ProjectInsert(Project),
-    /// Name, description, deletion mark.
-    ProjectUpdate(Project),
+    /// Name, description, deletion mark, if nobody has changed it since this time of its last change was read.
+    ProjectUpdate(Project, Timestamp),
     /// The project with everything in it.
     ProjectDelete(ProjectId),
     /// A new environment.
@@ -39,7 +39,7 @@ pub enum Change {
     EnvironmentProtect(EnvironmentId, bool, Timestamp),
     /// The commit rests on what was read of the environment at this revision: nothing that does so, too, has come in between.
     EnvironmentRevise(EnvironmentId, i64),
-    /// The environment with everything in it.
+    /// The environment with everything in it. The last one of its project stays: that is [`crate::StoreError::Stale`].
     EnvironmentDelete(EnvironmentId),
     /// A change of an environment's document: staged, or as it is being applied.
     EnvironmentPatchInsert(EnvironmentPatch),
@@ -293,8 +293,8 @@ pub enum Change {
         /// Workspaces that they may own.
         most: u32,
     },
-    /// Name, username, plan.
-    WorkspaceUpdate(Workspace),
+    /// Name, username, plan, if nobody has changed it since this time of its last change was read.
+    WorkspaceUpdate(Workspace, Timestamp),
     /// It gets more of what it may have only so much of, if nobody has changed it or given it more since that was counted.
     WorkspaceGrow {
         /// The time of its last change that was read.
@@ -325,7 +325,7 @@ pub enum Change {
     },
     /// A new volume.
     VolumeInsert(Volume),
-    /// Name, deletion mark.
+    /// Name, deletion mark, which nothing takes back.
     VolumeUpdate(Volume),
     /// The volume with its instances and their backups.
     VolumeDelete(VolumeId),
@@ -428,7 +428,7 @@ impl Change {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::ProjectInsert(_) => "ProjectInsert",
-            Self::ProjectUpdate(_) => "ProjectUpdate",
+            Self::ProjectUpdate(..) => "ProjectUpdate",
             Self::ProjectDelete(_) => "ProjectDelete",
             Self::EnvironmentInsert(_) => "EnvironmentInsert",
             Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
@@ -484,7 +484,7 @@ impl Change {
             Self::InviteInsert { .. } => "InviteInsert",
             Self::InviteDelete { .. } => "InviteDelete",
             Self::WorkspaceInsert { .. } => "WorkspaceInsert",
-            Self::WorkspaceUpdate(_) => "WorkspaceUpdate",
+            Self::WorkspaceUpdate(..) => "WorkspaceUpdate",
             Self::WorkspaceGrow { .. } => "WorkspaceGrow",
             Self::ApiKeyInsert { .. } => "ApiKeyInsert",
             Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
@@ -517,7 +517,7 @@ impl Change {
     /// The workspace that the row says it belongs to, where it says so.
     pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
         match self {
-            Self::ProjectInsert(row) | Self::ProjectUpdate(row) => Some(row.workspace_id),
+            Self::ProjectInsert(row) | Self::ProjectUpdate(row, _) => Some(row.workspace_id),
             Self::EnvironmentInsert(row) | Self::EnvironmentUpdate(row) => Some(row.workspace_id),
             Self::EnvironmentPatchInsert(row) => Some(row.workspace_id),
             Self::ServiceInsert(row) | Self::ServiceUpdate(row) => Some(row.workspace_id),
@@ -531,7 +531,7 @@ impl Change {
             Self::DeliveryInsert(row) => Some(row.workspace_id),
             Self::TriggerInsert(row) | Self::TriggerUpdate(row) => Some(row.workspace_id),
             Self::InviteInsert { invite, .. } => Some(invite.workspace_id),
-            Self::WorkspaceInsert { workspace: row, .. } | Self::WorkspaceUpdate(row) => Some(row.id),
+            Self::WorkspaceInsert { workspace: row, .. } | Self::WorkspaceUpdate(row, _) => Some(row.id),
             Self::ApiKeyInsert { key, .. } | Self::ApiKeyUpdate(key) => key.workspace_id,
             Self::VolumeInsert(row) | Self::VolumeUpdate(row) => Some(row.workspace_id),
             Self::VolumeInstanceInsert(row) | Self::BackupSchedulesSet { instance: row, .. } => Some(row.workspace_id),

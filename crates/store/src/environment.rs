@@ -27,7 +27,13 @@ statements! {
     ENVIRONMENT_REVISION = "SELECT revision FROM environments WHERE id = $id AND workspace_id = $workspace";
     ENVIRONMENT_REVISE =
         "UPDATE environments SET revision = revision + 1 WHERE id = $id AND workspace_id = $workspace AND revision = $seen";
-    ENVIRONMENT_DELETE = "DELETE FROM environments WHERE id = $id AND workspace_id = $workspace";
+    /// Whoever deletes an environment waits for whoever does so in the same project, so that two do not leave it without any.
+    ENVIRONMENT_DELETE_LOCK =
+        "UPDATE projects SET name = name WHERE workspace_id = $workspace AND id = (SELECT environments.project_id FROM environments \
+         WHERE environments.id = $id AND environments.workspace_id = $workspace)";
+    ENVIRONMENT_DELETE =
+        "DELETE FROM environments WHERE id = $id AND workspace_id = $workspace AND EXISTS (SELECT 1 FROM environments AS other \
+         WHERE other.project_id = environments.project_id AND other.id <> environments.id)";
 }
 
 fn row(r: &mut Record) -> Result<Environment, BadCell> {
@@ -118,6 +124,7 @@ pub(crate) fn environment_revise(tenant: Tenant, id: EnvironmentId, seen: i64) -
     Statement::touch(&ENVIRONMENT_REVISE, params![id = id, workspace = tenant, seen = seen])
 }
 
-pub(crate) fn environment_delete(tenant: Tenant, id: EnvironmentId) -> Statement {
-    Statement::touch(&ENVIRONMENT_DELETE, params![id = id, workspace = tenant])
+pub(crate) fn environment_delete(tenant: Tenant, id: EnvironmentId) -> Vec<Statement> {
+    let params = params![id = id, workspace = tenant];
+    vec![Statement::touch(&ENVIRONMENT_DELETE_LOCK, params.clone()), Statement::touch(&ENVIRONMENT_DELETE, params)]
 }

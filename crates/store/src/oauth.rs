@@ -1,8 +1,11 @@
 //! The logins of command-line clients: device grants, browser codes and refresh tokens (`contracts/railway.md` 1.7).
 
-use domain::account::DeviceGrant;
+use std::cmp::Reverse;
+
+use domain::account::{ClientLogin, DeviceGrant};
 use domain::key::ApiKey;
-use domain::{Timestamp, UserId};
+use domain::{SessionId, Timestamp, UserId};
+use jiff::SignedDuration;
 use uuid::Uuid;
 
 use crate::account::long_over;
@@ -26,20 +29,46 @@ statements! {
     CODE_USE = "DELETE FROM oauth_codes WHERE hash = $hash AND expires_at > $now RETURNING user_id, redirect_uri, challenge";
     FAMILY_PURGE = "DELETE FROM oauth_families WHERE expires_at < $over";
     ACCESS_PURGE = "DELETE FROM api_keys WHERE kind = 'OAUTH_ACCESS' AND expires_at < $over";
+    REFRESH_PURGE = "DELETE FROM api_keys WHERE kind = 'OAUTH_REFRESH' AND expires_at < $over";
     FAMILY_EXTEND =
-        "INSERT INTO oauth_families (id, user_id, revoked_at, expires_at) VALUES ($family, $user, NULL, $expires) \
+        "INSERT INTO oauth_families (id, user_id, revoked_at, expires_at, created_at) VALUES ($family, $user, NULL, $expires, $created) \
          ON CONFLICT (id) DO UPDATE SET expires_at = excluded.expires_at WHERE oauth_families.user_id = excluded.user_id";
     REFRESH_SPEND =
         "UPDATE api_keys SET revoked_at = $now, spent_by = $attempt \
          WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND revoked_at IS NULL AND expires_at > $now \
          AND EXISTS (SELECT 1 FROM oauth_families WHERE oauth_families.id = api_keys.family AND oauth_families.revoked_at IS NULL) \
          RETURNING user_id, family";
+    /// Whoever did not get the answer asks again, and two programs that share a login ask at once: shortly after it was spent, the token
+    /// counts once more as long as nobody has gone on from there.
+    REFRESH_AGAIN =
+        "UPDATE api_keys SET spent_by = $attempt \
+         WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL AND spent_by <> $attempt \
+         AND revoked_at > $recent AND expires_at > $now \
+         AND EXISTS (SELECT 1 FROM oauth_families WHERE oauth_families.id = api_keys.family AND oauth_families.revoked_at IS NULL) \
+         AND NOT EXISTS (SELECT 1 FROM api_keys AS heir WHERE heir.family = api_keys.family AND heir.id <> api_keys.id \
+         AND heir.kind = 'OAUTH_REFRESH' AND heir.spent_by IS NOT NULL AND heir.created_at >= api_keys.revoked_at) \
+         RETURNING user_id, family";
     FAMILY_REVOKE =
         "UPDATE oauth_families SET revoked_at = $now \
          WHERE revoked_at IS NULL AND id = (SELECT family FROM api_keys \
          WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL AND spent_by <> $attempt)";
     REFRESH_SPENT = "SELECT id FROM api_keys WHERE hash = $hash AND kind = 'OAUTH_REFRESH' AND spent_by IS NOT NULL";
+    CLIENT_LOGINS =
+        "SELECT oauth_families.id, oauth_families.user_id, oauth_families.created_at, oauth_families.expires_at, \
+         MAX(COALESCE(api_keys.last_used_at, api_keys.created_at)), \
+         (SELECT used.last_used_address FROM api_keys AS used WHERE used.family = oauth_families.id \
+         AND used.last_used_address IS NOT NULL ORDER BY used.last_used_at DESC LIMIT 1) \
+         FROM oauth_families JOIN api_keys ON api_keys.family = oauth_families.id \
+         WHERE oauth_families.user_id = $user AND oauth_families.revoked_at IS NULL AND oauth_families.expires_at > $now \
+         GROUP BY oauth_families.id, oauth_families.user_id, oauth_families.created_at, oauth_families.expires_at";
+    CLIENT_LOGIN_END = "UPDATE oauth_families SET revoked_at = $now WHERE id = $id AND user_id = $user AND revoked_at IS NULL";
+    CLIENT_LOGINS_END = "UPDATE oauth_families SET revoked_at = $now WHERE user_id = $user AND revoked_at IS NULL";
+    CODES_CLEAR = "DELETE FROM oauth_codes WHERE user_id = $user";
+    DEVICES_CLEAR = "DELETE FROM device_grants WHERE user_id = $user";
 }
+
+/// How long a refresh token that was spent still counts, as long as nobody has gone on from there.
+const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What a browser login's code was made for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +84,7 @@ pub struct OAuthCode {
 /// What became of a refresh token that was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RefreshUse {
-    /// It was valid and is spent now.
+    /// It was valid and is spent now, or was a moment ago by somebody who asks again.
     Fresh {
         /// Whose login.
         user_id: UserId,
@@ -66,6 +95,21 @@ pub enum RefreshUse {
     Reused,
     /// Unknown, too old, or of a login that has ended.
     Unknown,
+}
+
+fn login(r: &mut Record) -> Result<ClientLogin, BadCell> {
+    Ok(ClientLogin {
+        id: r.id(SessionId)?,
+        user_id: r.id(UserId)?,
+        created_at: r.time()?,
+        expires_at: r.time()?,
+        used_at: r.time()?,
+        address: r.maybe_text()?,
+    })
+}
+
+fn spent(r: &mut Record) -> Result<(UserId, Uuid), BadCell> {
+    Ok((r.id(UserId)?, r.id(|id| id)?))
 }
 
 fn grant(r: &mut Record) -> Result<DeviceGrant, BadCell> {
@@ -145,35 +189,64 @@ impl Store {
     ) -> Result<(), StoreError> {
         let expires = refresh.expires_at.unwrap_or(Timestamp::MAX);
         let over = long_over(access.created_at);
+        let extend = params![family = family, user = refresh.user_id, expires = expires, created = refresh.created_at];
         let statements = vec![
             Statement::any(&FAMILY_PURGE, params![over = over]),
             Statement::any(&ACCESS_PURGE, params![over = over]),
-            Statement::touch(&FAMILY_EXTEND, params![family = family, user = refresh.user_id, expires = expires]),
+            Statement::any(&REFRESH_PURGE, params![over = over]),
+            Statement::touch(&FAMILY_EXTEND, extend),
             api_key_insert(&access, access_hash, Some(family)),
             api_key_insert(&refresh, refresh_hash, Some(family)),
         ];
         self.write(statements).await.map(|_| ())
     }
 
-    /// Spends a refresh token. Of any number of uses at once, one is fresh, and the others end the login.
+    /// Spends a refresh token. Another use within half a minute counts as the first did, as long as no token that was given for it is spent;
+    /// later, or after that, it ends the login.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn oauth_refresh_use(&self, hash: [u8; 32], now: Timestamp) -> Result<RefreshUse, StoreError> {
         // Marks the token as spent by this very call: whoever finds another's mark knows that there are two holders.
         let attempt = Uuid::new_v4();
+        let recent = now.checked_sub(AGAIN).unwrap_or(Timestamp::UNIX_EPOCH);
         let statements = vec![
             Statement::any(&REFRESH_SPEND, params![hash = hash, now = now, attempt = attempt]),
+            Statement::any(&REFRESH_AGAIN, params![hash = hash, now = now, recent = recent, attempt = attempt]),
             Statement::any(&FAMILY_REVOKE, params![hash = hash, now = now, attempt = attempt]),
             Statement::any(&REFRESH_SPENT, params![hash = hash]),
         ];
         let mut outcomes = self.write(statements).await?.into_iter();
-        if let Some((user_id, family)) = first(&REFRESH_SPEND, outcomes.next(), |r| Ok((r.id(UserId)?, r.id(|id| id)?)))? {
-            return Ok(RefreshUse::Fresh { user_id, family });
+        for sql in [&REFRESH_SPEND, &REFRESH_AGAIN] {
+            if let Some((user_id, family)) = first(sql, outcomes.next(), spent)? {
+                return Ok(RefreshUse::Fresh { user_id, family });
+            }
         }
-        let spent = first(&REFRESH_SPENT, outcomes.nth(1), |r| r.id(|id| id))?;
-        Ok(if spent.is_some() { RefreshUse::Reused } else { RefreshUse::Unknown })
+        let known = first(&REFRESH_SPENT, outcomes.nth(1), |r| r.id(|id| id))?;
+        Ok(if known.is_some() { RefreshUse::Reused } else { RefreshUse::Unknown })
     }
+
+    /// The logins of a person's command-line clients that have not ended, newest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn client_logins(&self, user: UserId, now: Timestamp) -> Result<Vec<ClientLogin>, StoreError> {
+        self.batch(&CLIENT_LOGINS, &params![user = user, now = now], login, |login| Reverse(login.id)).await
+    }
+}
+
+/// Ends one login of a person's command-line clients.
+pub(crate) fn client_login_end(user: UserId, id: SessionId, now: Timestamp) -> Statement {
+    Statement::touch(&CLIENT_LOGIN_END, params![id = id, user = user, now = now])
+}
+
+/// Ends all of them, and what was approved and is not fetched yet.
+pub(crate) fn client_logins_end(user: UserId, now: Timestamp) -> Vec<Statement> {
+    vec![
+        Statement::any(&CODES_CLEAR, params![user = user]),
+        Statement::any(&DEVICES_CLEAR, params![user = user]),
+        Statement::any(&CLIENT_LOGINS_END, params![user = user, now = now]),
+    ]
 }
 
 /// The answer of a person who approves; the first answer stands.

@@ -33,10 +33,15 @@ pub(crate) fn range(page: &PageRequest) -> Result<Range, StoreError> {
     })
 }
 
+/// A text without capitals. Letter by letter, so that what is searched for and what it is found in become the same.
+pub(crate) fn lowered(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect()
+}
+
 /// The pattern of texts that contain `part`, whatever the case, for `LIKE … ESCAPE '\\'`.
 pub(crate) fn containing(part: &str) -> String {
     let mut pattern = String::from("%");
-    for c in part.chars().flat_map(char::to_lowercase) {
+    for c in lowered(part).chars() {
         if matches!(c, '%' | '_' | '\\') {
             pattern.push('\\');
         }

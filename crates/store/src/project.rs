@@ -2,7 +2,7 @@
 
 use domain::page::{Page, PageRequest};
 use domain::project::Project;
-use domain::{ProjectId, Sealed, Tenant, WorkspaceId};
+use domain::{ProjectId, Sealed, Tenant, Timestamp, WorkspaceId};
 
 use crate::executor::{BadCell, Record, Statement};
 use crate::{Store, StoreError, page};
@@ -41,7 +41,7 @@ statements! {
          VALUES ($id, $workspace, $name, $description, $created, $updated, $deleted)";
     PROJECT_UPDATE =
         "UPDATE projects SET name = $name, description = $description, updated_at = $updated, deleted_at = $deleted \
-         WHERE id = $id AND workspace_id = $workspace";
+         WHERE id = $id AND workspace_id = $workspace AND updated_at = $seen";
     PROJECT_DELETE = "DELETE FROM projects WHERE id = $id AND workspace_id = $workspace";
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn project_insert(project: &Project) -> Statement {
     Statement::touch(&PROJECT_INSERT, params)
 }
 
-pub(crate) fn project_update(project: &Project) -> Statement {
+pub(crate) fn project_update(project: &Project, seen: Timestamp) -> Statement {
     let Project { id, workspace_id, name, description, created_at: _, updated_at, deleted_at } = project;
     let params = params![
         id = *id,
@@ -121,7 +121,8 @@ pub(crate) fn project_update(project: &Project) -> Statement {
         name = name,
         description = description.as_ref(),
         updated = *updated_at,
-        deleted = *deleted_at
+        deleted = *deleted_at,
+        seen = seen
     ];
     Statement::touch(&PROJECT_UPDATE, params)
 }

@@ -37,7 +37,7 @@ statements! {
         "INSERT INTO volumes (id, workspace_id, project_id, name, name_key, created_at, updated_at, deleted_at) \
          VALUES ($id, $workspace, $project, $name, $name_key, $created, $updated, $deleted)";
     VOLUME_UPDATE =
-        "UPDATE volumes SET name = $name, name_key = $name_key, updated_at = $updated, deleted_at = $deleted \
+        "UPDATE volumes SET name = $name, name_key = $name_key, updated_at = $updated, deleted_at = COALESCE(deleted_at, $deleted) \
          WHERE id = $id AND workspace_id = $workspace";
     VOLUME_DELETE = "DELETE FROM volumes WHERE id = $id AND workspace_id = $workspace";
 

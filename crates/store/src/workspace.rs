@@ -46,7 +46,9 @@ statements! {
     OWNER_ROOM =
         "UPDATE users SET name = name WHERE id = $user AND (SELECT COUNT(*) FROM memberships WHERE memberships.user_id = $user \
          AND memberships.role = 'OWNER') < $most";
-    WORKSPACE_UPDATE = "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated WHERE id = $workspace";
+    WORKSPACE_UPDATE =
+        "UPDATE workspaces SET name = $name, username = $username, plan = $plan, updated_at = $updated \
+         WHERE id = $workspace AND updated_at = $seen";
     WORKSPACE_GROW = "UPDATE workspaces SET updated_at = $at WHERE id = $workspace AND updated_at = $seen";
     /// Whoever changes members waits for whoever does so at the same time, so that two owners cannot remove each other.
     MEMBERS_LOCK = "UPDATE workspaces SET name = name WHERE id = $workspace";
@@ -164,11 +166,11 @@ pub(crate) fn workspace_insert(workspace: &Workspace, owner: UserId) -> Vec<Stat
     statements
 }
 
-pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace) -> Statement {
+pub(crate) fn workspace_update(tenant: Tenant, workspace: &Workspace, seen: Timestamp) -> Statement {
     let Workspace { name, username, plan, updated_at, .. } = workspace;
     Statement::touch(
         &WORKSPACE_UPDATE,
-        params![workspace = tenant, name = name, username = username, plan = plan.as_str(), updated = *updated_at],
+        params![workspace = tenant, name = name, username = username, plan = plan.as_str(), updated = *updated_at, seen = seen],
     )
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use domain::account::{Plan, Workspace};
 use domain::deployment::{DeploymentStatus, EventStep};
-use domain::project::{Domain, Environment, Service};
+use domain::project::{Domain, Environment, Project, Service};
 use domain::*;
 use store::{Change, Constraint, NewUser, StoreError};
 
@@ -48,6 +49,43 @@ both! {
         fixture.store.commit(other.tenant, vec![Change::ProjectInsert(project(other.tenant, "theirs"))]).await.unwrap();
         assert_eq!(commits.try_recv().unwrap(), other.tenant.workspace());
         assert!(commits.try_recv().is_err(), "one commit is told twice");
+    }
+
+    async fn nobody_takes_back_what_was_changed_since_they_looked(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        let gone = Project { deleted_at: Some(later(1)), updated_at: later(1), ..tree.project.clone() };
+        let renamed = Project { name: "renamed".into(), updated_at: later(2), ..tree.project.clone() };
+        store.commit(tenant, vec![Change::ProjectUpdate(gone, now())]).await.unwrap();
+        let late = store.commit(tenant, vec![Change::ProjectUpdate(renamed, now())]).await;
+        assert!(matches!(late, Err(StoreError::Stale)), "a renaming takes back that the project is deleted: {late:?}");
+
+        let before = store.workspace(tenant.workspace()).await.unwrap().unwrap().open(tenant).unwrap();
+        let upgraded = Workspace { plan: Plan::Professional, updated_at: later(3), ..before.clone() };
+        let named = Workspace { name: "renamed".into(), updated_at: later(4), ..before.clone() };
+        store.commit(tenant, vec![Change::WorkspaceUpdate(upgraded.clone(), before.updated_at)]).await.unwrap();
+        let late = store.commit(tenant, vec![Change::WorkspaceUpdate(named, before.updated_at)]).await;
+        assert!(matches!(late, Err(StoreError::Stale)), "a renaming takes the plan back: {late:?}");
+        assert_eq!(store.workspace(tenant.workspace()).await.unwrap().unwrap().open(tenant).unwrap(), upgraded);
+    }
+
+    async fn of_the_last_two_environments_one_stays(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, tenant) = (&fixture.store, tree.tenant);
+        for round in 0..5 {
+            let (one, two) = (environment(&tree.project, &format!("one-{round}")), environment(&tree.project, &format!("two-{round}")));
+            let all = store.environments_of(tenant, &[tree.project.id]).await.unwrap();
+            store.commit(tenant, vec![Change::EnvironmentInsert(one.clone()), Change::EnvironmentInsert(two.clone())]).await.unwrap();
+            for old in all {
+                store.commit(tenant, vec![Change::EnvironmentDelete(old.id)]).await.unwrap();
+            }
+            let (a, b) = tokio::join!(
+                store.commit(tenant, vec![Change::EnvironmentDelete(one.id)]),
+                store.commit(tenant, vec![Change::EnvironmentDelete(two.id)]),
+            );
+            let refused = [a, b].into_iter().filter(|done| matches!(done, Err(StoreError::Stale))).count();
+            assert_eq!((refused, store.environments_of(tenant, &[tree.project.id]).await.unwrap().len()), (1, 1));
+        }
     }
 
     async fn a_state_changes_once(fixture: Fixture) {

@@ -190,7 +190,7 @@ both! {
             fixture.store.commit(tenant, part.iter().cloned().map(Change::ProjectInsert).collect()).await.unwrap();
         }
         let gone = Project { deleted_at: Some(now()), ..all[500].clone() };
-        fixture.store.commit(tenant, vec![Change::ProjectUpdate(gone.clone())]).await.unwrap();
+        fixture.store.commit(tenant, vec![Change::ProjectUpdate(gone.clone(), gone.updated_at)]).await.unwrap();
         let mut newest_first: Vec<ProjectId> = all.iter().rev().map(|project| project.id).filter(|id| *id != gone.id).collect();
         let page = |request: PageRequest| {
             let store = fixture.store.clone();
@@ -312,7 +312,7 @@ both! {
         assert_eq!(lost, [0; 0], "versions that can be restored: {artifacts:?}");
         assert!(kept("artifact") && !kept("v0") && !kept("a13") && kept("a14"), "{artifacts:?}");
         let deleted = Project { deleted_at: Some(now()), ..idle.project.clone() };
-        store.commit(idle.tenant, vec![Change::ProjectUpdate(deleted)]).await.unwrap();
+        store.commit(idle.tenant, vec![Change::ProjectUpdate(deleted, now())]).await.unwrap();
         let hours = |hours| now() + SignedDuration::from_hours(hours);
         assert!(store.system_projects_to_purge(hours(47)).await.unwrap().is_empty());
         assert_eq!(store.system_projects_to_purge(hours(49)).await.unwrap(), [(idle.tenant.workspace(), idle.project.id)]);

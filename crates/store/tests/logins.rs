@@ -77,6 +77,23 @@ both! {
         assert_eq!(store.device_exchange(late, now()).await.unwrap(), None);
     }
 
+    async fn a_lost_answer_does_not_end_the_login(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let family = Uuid::now_v7();
+        let fresh = RefreshUse::Fresh { user_id: user.id, family };
+        let (_, refresh) = tokens(store, user.id, family).await;
+        assert_eq!(store.oauth_refresh_use(refresh, now()).await.unwrap(), fresh);
+        let (lost, next) = tokens(store, user.id, family).await;
+        assert_eq!(store.oauth_refresh_use(refresh, later(29)).await.unwrap(), fresh, "the same token, asked again");
+        let (access, another) = tokens(store, user.id, family).await;
+        assert!(!revoked(store, lost).await && !revoked(store, access).await);
+        assert_eq!(store.oauth_refresh_use(another, later(29)).await.unwrap(), fresh);
+        assert_eq!(store.oauth_refresh_use(refresh, later(29)).await.unwrap(), RefreshUse::Reused, "somebody has gone on from there");
+        assert!(revoked(store, access).await);
+        assert_eq!(store.oauth_refresh_use(next, later(29)).await.unwrap(), RefreshUse::Unknown);
+    }
+
     async fn a_refresh_token_used_twice_ends_the_login(fixture: Fixture) {
         let (_, user) = fixture.tenant("owner").await;
         let store = &fixture.store;
@@ -86,9 +103,9 @@ both! {
         assert_eq!(store.oauth_refresh_use(first_refresh, now()).await.unwrap(), RefreshUse::Fresh { user_id: user.id, family });
         let (access, refresh) = tokens(store, user.id, family).await;
         assert!(!revoked(store, access).await && !revoked(store, first_access).await);
-        assert_eq!(store.oauth_refresh_use(first_refresh, later(5)).await.unwrap(), RefreshUse::Reused);
+        assert_eq!(store.oauth_refresh_use(first_refresh, later(31)).await.unwrap(), RefreshUse::Reused);
         assert!(revoked(store, access).await && revoked(store, first_access).await);
-        assert_eq!(store.oauth_refresh_use(refresh, later(6)).await.unwrap(), RefreshUse::Unknown);
+        assert_eq!(store.oauth_refresh_use(refresh, later(32)).await.unwrap(), RefreshUse::Unknown);
         // Whoever was refreshing at that moment gets tokens that are dead already.
         let (late, _) = tokens(store, user.id, family).await;
         assert!(revoked(store, late).await);
@@ -96,17 +113,70 @@ both! {
         assert_eq!(store.oauth_refresh_use(hash(), now()).await.unwrap(), RefreshUse::Unknown);
     }
 
-    async fn of_many_refreshes_at_once_one_is_fresh(fixture: Fixture) {
+    async fn many_refreshes_at_once_leave_the_login_alone(fixture: Fixture) {
         let (_, user) = fixture.tenant("owner").await;
         let family = Uuid::now_v7();
         let (access, refresh) = tokens(&fixture.store, user.id, family).await;
         let fresh = race(&fixture.store, move |store| async move {
             Some(store.oauth_refresh_use(refresh, now()).await.unwrap()).filter(|used| matches!(used, RefreshUse::Fresh { .. }))
         });
-        assert_eq!(fresh.await, 1);
-        assert!(revoked(&fixture.store, access).await);
+        assert_eq!(fresh.await, 30);
+        assert!(!revoked(&fixture.store, access).await);
         let expired = tokens(&fixture.store, user.id, Uuid::now_v7()).await.1;
         assert_eq!(fixture.store.oauth_refresh_use(expired, later(86_401)).await.unwrap(), RefreshUse::Unknown);
+    }
+
+    async fn logins_of_command_lines_are_listed_and_end(fixture: Fixture) {
+        let (tenant, user) = fixture.tenant("owner").await;
+        let (_, stranger) = fixture.tenant("stranger").await;
+        let store = &fixture.store;
+        let change = async |change| store.commit(tenant, vec![Change::Account(change)]).await;
+        let (one, two, other) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+        let (first, _) = tokens(store, user.id, one).await;
+        let (second, _) = tokens(store, user.id, two).await;
+        let (theirs, _) = tokens(store, stranger.id, other).await;
+        let key = store.api_key_by_hash(first).await.unwrap().unwrap();
+        store.api_key_touch(key.id, later(9), Some("10.0.0.7")).await.unwrap();
+        let mut listed = store.client_logins(user.id, now()).await.unwrap();
+        listed.sort_by_key(|login| login.id != SessionId(one));
+        let seen: Vec<_> = listed.iter().map(|login| (login.id.0, login.used_at, login.address.as_deref())).collect();
+        assert_eq!(seen, [(one, later(9), Some("10.0.0.7")), (two, now(), None)]);
+        assert!(listed.iter().all(|login| login.created_at == now() && login.expires_at == later(86_400)));
+        assert!(store.client_logins(user.id, later(86_401)).await.unwrap().is_empty());
+
+        let end = |user| AccountChange::ClientLoginEnd { user, id: SessionId(one), at: later(10) };
+        assert!(matches!(change(end(stranger.id)).await, Err(StoreError::Stale)), "somebody else's");
+        change(end(user.id)).await.unwrap();
+        assert!(matches!(change(end(user.id)).await, Err(StoreError::Stale)), "it has ended");
+        assert!(revoked(store, first).await && !revoked(store, second).await);
+
+        let (device, code) = (hash(), hash());
+        store.device_create(device, "ABCD-EFGH", later(60)).await.unwrap();
+        change(AccountChange::DeviceApprove { user: user.id, user_code: "ABCD-EFGH".into(), at: now() }).await.unwrap();
+        let of_login = OAuthCode { user_id: user.id, redirect_uri: "u".into(), challenge: "c".into() };
+        change(AccountChange::CodeInsert { code: of_login, hash: code, expires_at: later(60) }).await.unwrap();
+        let stays = SessionId::generate();
+        change(AccountChange::PasswordSet { user: user.id, hash: "$argon2".into(), stays, at: later(11) }).await.unwrap();
+        assert!(revoked(store, second).await && store.client_logins(user.id, now()).await.unwrap().is_empty());
+        assert_eq!(store.device_exchange(device, now()).await.unwrap(), None, "an approved login was fetched afterwards");
+        assert_eq!(store.oauth_code_use(code, now()).await.unwrap(), None);
+        assert!(!revoked(store, theirs).await, "another person's login was ended");
+    }
+
+    async fn spent_refresh_tokens_go_when_they_are_long_over(fixture: Fixture) {
+        let (_, user) = fixture.tenant("owner").await;
+        let store = &fixture.store;
+        let family = Uuid::now_v7();
+        let (_, old) = tokens(store, user.id, family).await;
+        let next = hash();
+        // The login goes on for as long as it is refreshed.
+        for (day, refresh) in [(0, hash()), (4, next)] {
+            let times = (later(day * 86_400), Some(later((day + 10) * 86_400)));
+            let key = |kind| ApiKey { created_at: times.0, expires_at: times.1, ..api_key(kind, user.id) };
+            store.oauth_tokens_create(family, key(KeyKind::OAuthAccess), hash(), key(KeyKind::OAuthRefresh), refresh).await.unwrap();
+        }
+        assert!(store.api_key_by_hash(old).await.unwrap().is_none(), "a token that is three days over is still kept");
+        assert!(store.api_key_by_hash(next).await.unwrap().is_some());
     }
 
     async fn codes_and_the_logins_that_wait_for_them_are_used_once(fixture: Fixture) {
@@ -200,7 +270,7 @@ both! {
         assert!(matches!(change(ends(stranger.id)).await, Err(StoreError::Stale)));
         change(ends(user.id)).await.unwrap();
         assert!(store.sessions(user.id).await.unwrap().is_empty());
-        let password = |user| AccountChange::PasswordSet { user, hash: "$argon2".into(), stays: session.id };
+        let password = |user| AccountChange::PasswordSet { user, hash: "$argon2".into(), stays: session.id, at: now() };
         change(password(user.id)).await.unwrap();
         assert_eq!(store.user_password_hash(user.id).await.unwrap().as_deref(), Some("$argon2"));
         assert!(matches!(change(password(UserId::generate())).await, Err(StoreError::Stale)));

@@ -21,7 +21,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
     let (environment, service) = (of.environment.id, Some(of.service.id));
     let workspace = Workspace { id: of.tenant.workspace(), ..workspace("renamed", None) };
     let mut all = vec![
-        Change::WorkspaceUpdate(workspace),
+        Change::WorkspaceUpdate(workspace, now()),
         Change::ProjectDelete(of.project.id),
         Change::EnvironmentDelete(environment),
         Change::ServiceDelete(of.service.id),
@@ -77,7 +77,7 @@ fn attacks(of: &Tree, thief: &Tree) -> Vec<Change> {
         let deployment = Deployment { workspace_id, ..of.deployment.clone() };
         let replica = Replica { workspace_id, restarts: 99, ..of.replica.clone() };
         all.extend([
-            Change::ProjectUpdate(Project { workspace_id, name: renamed.clone(), ..of.project.clone() }),
+            Change::ProjectUpdate(Project { workspace_id, name: renamed.clone(), ..of.project.clone() }, of.project.updated_at),
             Change::EnvironmentUpdate(environment.clone()),
             Change::EnvironmentInsert(Environment { id: EnvironmentId::generate(), ..environment }),
             Change::ServiceUpdate(service.clone()),

@@ -101,6 +101,7 @@ both! {
             Change::BackupInsert(copy.clone()),
         ];
         store.commit(tenant, made).await.unwrap();
+        store.commit(tenant, vec![Change::EnvironmentInsert(environment(&tree.project, "another"))]).await.unwrap();
         let keep = Change::VolumeFilesKeep { id: at.id, at: now() };
         let (stranger, _) = fixture.tenant("stranger").await;
         assert!(matches!(store.commit(stranger, vec![keep.clone()]).await, Err(StoreError::Stale)));
@@ -136,6 +137,8 @@ both! {
         assert_eq!(store.volume_instance(at.id).await.unwrap().unwrap().open(tenant).unwrap().service_id, None);
         let gone = Volume { deleted_at: Some(later(5)), ..row.clone() };
         store.commit(tenant, vec![Change::VolumeUpdate(gone)]).await.unwrap();
+        // Somebody renames it who had read it before.
+        store.commit(tenant, vec![Change::VolumeUpdate(Volume { name: "late".into(), ..row.clone() })]).await.unwrap();
         let day = 86_400;
         assert!(store.system_volumes_to_purge(later(2 * day)).await.unwrap().is_empty(), "48 hours of grace");
         assert_eq!(store.system_volumes_to_purge(later(2 * day + 60)).await.unwrap(), [(tenant.workspace(), row.id)]);

@@ -7,6 +7,7 @@ import {
   NotificationRuleCreateDocument,
   NotificationRuleDeleteDocument,
   NotificationRuleDeliveriesDocument,
+  NotificationRuleDeliveryReplayDocument,
   NotificationRulesDocument,
   NotificationRuleUpdateDocument,
   WebhookTestDocument,
@@ -136,6 +137,11 @@ function Messages({ rule }: { rule: string }) {
                 </>
               )}
             </span>
+            {one.status !== "PENDING" && (
+              <Act size="small" act={() => change(NotificationRuleDeliveryReplayDocument, { id: one.id })} done="It is sent again">
+                Send again
+              </Act>
+            )}
           </span>
           {one.error && <small className="second">{one.error}</small>}
         </li>

@@ -16,6 +16,8 @@ const SERVICES: usize = 100;
 const ENVIRONMENTS: [&str; 5] = ["production", "staging", "qa", "dev", "demo"];
 const REQUESTS: usize = 1_000;
 const FOLLOWERS: u32 = 1_000;
+/// Followers with the same token: a credential has no more sockets.
+const OF_ONE_TOKEN: u32 = 64;
 const LINES: usize = 200;
 /// How long that many services may take to run.
 const START: Duration = Duration::from_secs(600);
@@ -169,7 +171,14 @@ fn followers(target: &Path, scratch: &Path) -> anyhow::Result<()> {
     let (deployment, _) = upload(&server, project, environment, "", &archive)?;
     until_200(server.edge, "talker-production.localhost", "")?;
 
-    let sockets = (0..FOLLOWERS).map(|_| follow(&server, &deployment)).collect::<anyhow::Result<Vec<_>>>()?;
+    let tokens = (0..FOLLOWERS.div_ceil(OF_ONE_TOKEN)).map(|at| {
+        let made = ask(&format!("mutation {{ apiTokenCreate(input: {{name: \"followers-{at}\"}}) }}"))?;
+        let token = made.split("\"apiTokenCreate\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        anyhow::Ok(token.with_context(|| made.clone())?.to_owned())
+    });
+    let tokens = tokens.collect::<anyhow::Result<Vec<_>>>()?;
+    let sockets = (0..FOLLOWERS).map(|at| follow(&server, &tokens[(at / OF_ONE_TOKEN) as usize], &deployment));
+    let sockets = sockets.collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
     let readers = sockets.into_iter().map(|socket| {
         std::thread::Builder::new().stack_size(256 * 1024).spawn(move || lines_of(socket)).context("no thread for a follower")
@@ -191,14 +200,13 @@ fn followers(target: &Path, scratch: &Path) -> anyhow::Result<()> {
 }
 
 /// Subscribes to a deployment's log.
-fn follow(server: &Server, deployment: &str) -> anyhow::Result<TcpStream> {
+fn follow(server: &Server, token: &str, deployment: &str) -> anyhow::Result<TcpStream> {
     let mut socket = TcpStream::connect(("127.0.0.1", server.api))?;
     socket.set_read_timeout(Some(PATIENCE))?;
     write!(
         socket,
-        "GET /graphql/v2 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n",
-        server.token
+        "GET /graphql/v2 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: graphql-transport-ws\r\n\r\n"
     )?;
     let mut head = vec![];
     while !head.ends_with(b"\r\n\r\n") {

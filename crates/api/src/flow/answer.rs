@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
+use axum::http::header::LINK;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::Code;
@@ -141,7 +142,12 @@ fn write(refused: &Refused, request_id: &str) -> Response {
         trace_id: trace_id(request_id),
         issues: refused.issues.clone(),
     };
-    http::json(http::status(error.code), &json!(problem))
+    let mut response = http::json(http::status(error.code), &json!(problem));
+    // The fields are those that clients know, so that what explains the code stands beside them.
+    if let Ok(value) = HeaderValue::try_from(format!("<{}>; rel=\"help\"", error.code.documentation())) {
+        response.headers_mut().insert(LINK, value);
+    }
+    response
 }
 
 /// What a handler answers.

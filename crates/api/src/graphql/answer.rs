@@ -1,4 +1,4 @@
-//! Answers as bytes: `{"data":…}`, or `{"errors":[{message,locations,path,extensions:{code,requestId}}],"data":…}`
+//! Answers as bytes: `{"data":…}`, or `{"errors":[{message,locations,path,extensions:{code,requestId,documentation}}],"data":…}`
 //! (`contracts/railway.md` 1.2). The key `errors` is absent when there are none: the command-line client fails on an empty list.
 
 use domain::Code;
@@ -116,7 +116,7 @@ impl Problem {
         if let Some(path) = &self.path {
             error["path"] = json!(path);
         }
-        error["extensions"] = json!({"code": self.code.as_str(), "requestId": request_id});
+        error["extensions"] = json!({"code": self.code.as_str(), "requestId": request_id, "documentation": self.code.documentation()});
         error
     }
 }

@@ -60,14 +60,14 @@ pub(crate) fn redirect(to: &str) -> Response {
     }
 }
 
-/// The error envelope of REST routes: `{"error","message","code","requestId"}`. The cause goes to the log here and nowhere else.
+/// The error envelope of REST routes: `{"error","message","code","requestId","documentation"}`. The cause goes to the log here and nowhere else.
 pub(crate) fn refuse(error: &ops::Error, request_id: &str) -> Response {
     error.log(request_id);
     json(status(error.code), &envelope(error.code, &error.public, request_id))
 }
 
 pub(crate) fn envelope(code: Code, message: &str, request_id: &str) -> Value {
-    json!({"error": message, "message": message, "code": code.as_str(), "requestId": request_id})
+    json!({"error": message, "message": message, "code": code.as_str(), "requestId": request_id, "documentation": code.documentation()})
 }
 
 /// The errors of GraphQL, for what is refused before the engine sees it. A credential that does not work is a 200 as in the engine:

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use ops::{OpCtx, Principal};
 
 use super::answer::refuse;
-use super::caller::{GALAXY_KEY, PROJECT_TOKEN};
+use super::caller::{GALAXY_KEY, HOST_COOKIE, PROJECT_TOKEN, SESSION_COOKIE};
 use super::rate::{self, Dialect};
 use super::{ApiState, Peer, Shared};
 
@@ -35,7 +35,7 @@ pub(crate) struct Arrival {
     pub(crate) now: Timestamp,
     /// From where: the socket's address, or what a trusted proxy says.
     pub(crate) address: IpAddr,
-    /// The client speaks TLS, with a proxy in front of us.
+    /// The client speaks TLS, to a proxy in front of us or as the dashboard's address says.
     pub(crate) https: bool,
     /// How this address speaks of rate limits; `None` when it has none.
     pub(crate) dialect: Option<Dialect>,
@@ -54,6 +54,11 @@ struct Found {
 }
 
 impl Arrival {
+    /// The name of the cookie that holds a browser's session.
+    pub(crate) fn session_cookie(&self) -> &'static str {
+        if self.https { HOST_COOKIE } else { SESSION_COOKIE }
+    }
+
     /// Notes for the access log who asks; the first word counts.
     pub(crate) fn asked_by(&self, asker: Asker) {
         // Set already means that a handler looked twice.

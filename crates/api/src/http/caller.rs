@@ -12,8 +12,12 @@ use serde_json::{Map, Value};
 
 use super::{ApiState, Arrival, Asker, require_same_origin};
 
-/// The cookie of a signed-in browser.
+/// The cookie of a browser that is signed in without TLS.
 pub(crate) const SESSION_COOKIE: &str = "orrery_session";
+
+/// The cookie of one that is signed in by https. Browsers take this name from this very host alone: an app beside it, below the same domain,
+/// can neither plant a session of its own nor lock anybody out with a second one.
+pub(crate) const HOST_COOKIE: &str = "__Host-orrery_session";
 
 /// Where a project token is sent (`contracts/railway.md` 1.3).
 pub(crate) static PROJECT_TOKEN: HeaderName = HeaderName::from_static("project-access-token");
@@ -48,11 +52,11 @@ impl Credential {
 }
 
 /// Reads the credential: the surface's own header wins over a bearer token, which wins over the headers of other surfaces (they are
-/// refused by name) and over the cookie.
+/// refused by name) and over the cookie of that name.
 ///
 /// # Errors
 /// A header that is there but not of the form it should have.
-pub(crate) fn credential(headers: &HeaderMap, surface: Surface) -> Result<Credential, Error> {
+pub(crate) fn credential(headers: &HeaderMap, surface: Surface, cookie_name: &str) -> Result<Credential, Error> {
     let (own, foreign) = match surface {
         Surface::Galaxy => (&GALAXY_KEY, &PROJECT_TOKEN),
         Surface::Railway | Surface::Flow => (&PROJECT_TOKEN, &GALAXY_KEY),
@@ -66,7 +70,7 @@ pub(crate) fn credential(headers: &HeaderMap, surface: Surface) -> Result<Creden
         let token = token.ok_or_else(|| refused("Not Authorized: the `Authorization` header must read `Bearer <token>`"))?;
         return Ok(Credential::Bearer(SecretString::from(token)));
     }
-    let session = || cookie(headers, SESSION_COOKIE).map(Credential::Session);
+    let session = || cookie(headers, cookie_name).map(Credential::Session);
     Ok(of_header(headers, foreign).or_else(session).unwrap_or(Credential::None))
 }
 
@@ -75,13 +79,13 @@ pub(crate) fn credential(headers: &HeaderMap, surface: Surface) -> Result<Creden
 ///
 /// # Errors
 /// A header that is there but not of the form it should have.
-pub(crate) fn galaxy_credential(headers: &HeaderMap, variables: &mut Map<String, Value>) -> Result<Credential, Error> {
+pub(crate) fn galaxy_credential(headers: &HeaderMap, variables: &mut Map<String, Value>, cookie_name: &str) -> Result<Credential, Error> {
     let sent = variables.get_mut("galaxyApiKey").filter(|value| !value.is_null());
     // A declared variable still needs a value of its type.
     let sent = sent.map(|value| std::mem::replace(value, Value::String(String::new())));
     match sent {
         Some(Value::String(key)) if !headers.contains_key(&GALAXY_KEY) => Ok(Credential::GalaxyKey(SecretString::from(key.trim()))),
-        _ => credential(headers, Surface::Galaxy),
+        _ => credential(headers, Surface::Galaxy, cookie_name),
     }
 }
 
@@ -111,7 +115,7 @@ pub(crate) async fn context(state: &ApiState, surface: Surface, arrival: &Arriva
     if let Some(found) = arrival.found() {
         return Ok(found);
     }
-    let credential = credential(&parts.headers, surface).map_err(|error| failed(state, arrival, error))?;
+    let credential = credential(&parts.headers, surface, arrival.session_cookie()).map_err(|error| failed(state, arrival, error))?;
     let changes = !parts.method.is_safe() || parts.headers.contains_key(UPGRADE);
     if changes && matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
@@ -183,23 +187,23 @@ mod tests {
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer b"));
         headers.insert(&PROJECT_TOKEN, HeaderValue::from_static("p"));
         headers.insert(&GALAXY_KEY, HeaderValue::from_static("g"));
-        assert!(matches!(credential(&headers, Surface::Railway), Ok(Credential::ProjectToken(_))));
-        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::GalaxyKey(_))));
+        assert!(matches!(credential(&headers, Surface::Railway, HOST_COOKIE), Ok(Credential::ProjectToken(_))));
+        assert!(matches!(credential(&headers, Surface::Galaxy, HOST_COOKIE), Ok(Credential::GalaxyKey(_))));
         headers.remove(&GALAXY_KEY);
-        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::Bearer(_))));
+        assert!(matches!(credential(&headers, Surface::Galaxy, HOST_COOKIE), Ok(Credential::Bearer(_))));
         headers.remove(AUTHORIZATION);
-        assert!(matches!(credential(&headers, Surface::Galaxy), Ok(Credential::ProjectToken(_))));
+        assert!(matches!(credential(&headers, Surface::Galaxy, HOST_COOKIE), Ok(Credential::ProjectToken(_))));
     }
 
     #[test]
     fn the_variable_is_a_header_and_is_taken_out() {
         let mut variables = Map::from_iter([("galaxyApiKey".to_owned(), Value::from("gal_x")), ("n".to_owned(), Value::from(1))]);
-        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&HeaderMap::new(), &mut variables) else { panic!() };
+        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&HeaderMap::new(), &mut variables, HOST_COOKIE) else { panic!() };
         assert_eq!((key.expose_secret(), variables["galaxyApiKey"].as_str(), &variables["n"]), ("gal_x", Some(""), &Value::from(1)));
         let mut headers = HeaderMap::new();
         headers.insert(&GALAXY_KEY, HeaderValue::from_static("gal_y"));
         let mut variables = Map::from_iter([("galaxyApiKey".to_owned(), Value::from("gal_x"))]);
-        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&headers, &mut variables) else { panic!() };
+        let Ok(Credential::GalaxyKey(key)) = galaxy_credential(&headers, &mut variables, HOST_COOKIE) else { panic!() };
         assert_eq!((key.expose_secret(), variables["galaxyApiKey"].as_str()), ("gal_y", Some("")));
     }
 

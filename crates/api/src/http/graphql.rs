@@ -131,7 +131,7 @@ async fn subscribe(
     parts: &Parts,
     shutdown: CancellationToken,
 ) -> Result<Response, Error> {
-    let credential = credential(&parts.headers, Surface::Railway)?;
+    let credential = credential(&parts.headers, Surface::Railway, arrival.session_cookie())?;
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(&state, &parts.headers)?;
     }
@@ -151,7 +151,11 @@ async fn subscribe(
     if upgrade.selected_protocol().is_none() {
         return Err(Error::bad_input(format!("Offer `Sec-WebSocket-Protocol: {PROTOCOL}`: no other is spoken here")));
     }
-    Ok(upgrade.on_upgrade(move |socket| converse(state, ctx, shutdown, socket)))
+    let place = state.sockets.open(&ctx.principal)?;
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        converse(state, ctx, shutdown, socket).await;
+        drop(place);
+    }))
 }
 
 /// Serves a websocket until it ends, the server stops, or the credential does.
@@ -169,7 +173,8 @@ pub(super) async fn execute_galaxy(State(state): State<Shared>, Extension(arriva
 
 async fn run_galaxy(state: &ApiState, arrival: &Arrival, parts: &Parts, body: Body) -> Result<Response, Error> {
     let mut request = read_request(&parts.headers, body).await?;
-    let credential = galaxy_credential(&parts.headers, request.variables.get_or_insert_default())?;
+    let variables = request.variables.get_or_insert_default();
+    let credential = galaxy_credential(&parts.headers, variables, arrival.session_cookie())?;
     if matches!(credential, Credential::Session(_)) {
         require_same_origin(state, &parts.headers)?;
     }

@@ -13,6 +13,7 @@ mod rate;
 mod repeat;
 mod serve;
 mod shell;
+mod sockets;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +30,7 @@ use ops::auth::Surface;
 pub(crate) use self::answer::{build, json, redirect, refuse, status, text};
 pub(crate) use self::arrival::{Arrival, Asker};
 pub(crate) use self::body::{Form, announced, linger, read, read_form};
-pub(crate) use self::caller::{Credential, SESSION_COOKIE, context, context_of, cookie};
+pub(crate) use self::caller::{Credential, context, context_of, cookie};
 pub(crate) use self::limits::Limits;
 pub(crate) use self::origin::require_same_origin;
 pub(crate) use self::page::{Html, Page, escape};
@@ -37,6 +38,7 @@ pub(crate) use self::repeat::{Named, once_read};
 use self::serve::Peer;
 pub use self::serve::serve;
 pub use self::shell::ShellTimes;
+use self::sockets::Sockets;
 use crate::dashboard::Dashboard;
 use crate::graphql::Engine;
 use crate::{flow, login, oauth, upload};
@@ -63,6 +65,7 @@ pub struct ApiState {
     pub shell_times: ShellTimes,
     pub(crate) limits: Arc<Limits>,
     pub(crate) uploads: Arc<upload::Turns>,
+    pub(crate) sockets: Arc<Sockets>,
 }
 
 impl ApiState {
@@ -80,6 +83,7 @@ impl ApiState {
             shell_times: ShellTimes::default(),
             limits: Arc::default(),
             uploads: Arc::default(),
+            sockets: Arc::default(),
         }
     }
 }
@@ -97,6 +101,7 @@ pub fn router(state: ApiState) -> Router {
     let short = Router::new()
         .route("/", get(pages::start))
         .route("/healthz", get(pages::healthz))
+        .route("/docs/errors", get(pages::errors))
         .route("/project/{project}", get(pages::project))
         .route("/project/{project}/service/{service}", get(pages::service))
         .route("/login", get(login::form).post(login::submit))

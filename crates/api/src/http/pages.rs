@@ -24,6 +24,23 @@ pub(super) async fn healthz(State(state): State<Shared>, Extension(arrival): Ext
     }
 }
 
+/// `GET /docs/errors`: what to do about each code, which is where answers with an error lead (`documentation`).
+pub(super) async fn errors() -> Response {
+    let about = |code: Code| {
+        // Every second part stands between backquotes.
+        let parts = code.remedy().split('`').enumerate();
+        let text: String =
+            parts.map(|(at, part)| if at % 2 == 1 { format!("<code>{}</code>", escape(part)) } else { escape(part).0 }).collect();
+        format!("<dt id=\"{code}\"><code>{code}</code></dt><dd>{text}</dd>", code = code.as_str())
+    };
+    let list: String = Code::ALL.into_iter().map(about).collect();
+    let body = Html(format!(
+        "<p>Every error of every API carries one of these codes. The workflows' API says <code>UNAUTHORIZED</code> for \
+         <code>UNAUTHENTICATED</code>, and <code>BAD_REQUEST</code> for <code>BAD_USER_INPUT</code> and <code>TOO_COMPLEX</code>.</p><dl>{list}</dl>"
+    ));
+    Page::new("Error codes", body).answer(StatusCode::OK)
+}
+
 /// `GET /`
 pub(super) async fn start(State(state): State<Shared>, Extension(arrival): Extension<Arrival>, request: Request) -> Response {
     let (parts, _) = request.into_parts();

@@ -97,6 +97,7 @@ fn refuse(response: &mut Response, state: &State, dialect: Dialect, request_id: 
             let extensions = json!({
                 "code": Code::RateLimited.as_str(),
                 "requestId": request_id,
+                "documentation": Code::RateLimited.documentation(),
                 "type": PROBLEM,
                 "violatedPolicies": violated,
                 "retryAfter": state.tightest().map(|window| state.wait(window)),

@@ -171,7 +171,8 @@ async fn begin(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Pa
     if surface != Surface::Flow && !bytes.windows(8).any(|word| word == b"mutation") {
         return Ok(None);
     }
-    let sent = if surface == Surface::Galaxy { of_galaxy(parts, bytes) } else { credential(&parts.headers, surface) };
+    let cookie = arrival.session_cookie();
+    let sent = if surface == Surface::Galaxy { of_galaxy(parts, bytes, cookie) } else { credential(&parts.headers, surface, cookie) };
     let Ok(sent) = sent else { return Ok(None) };
     if matches!(sent, Credential::Session(_)) && require_same_origin(state, &parts.headers).is_err() {
         return Ok(None);
@@ -187,13 +188,13 @@ async fn begin(state: &ApiState, surface: Surface, arrival: &Arrival, parts: &Pa
 }
 
 /// The credential of a Galaxy operation may be among its variables.
-fn of_galaxy(parts: &Parts, bytes: &Bytes) -> Result<Credential, Error> {
+fn of_galaxy(parts: &Parts, bytes: &Bytes, cookie: &str) -> Result<Credential, Error> {
     let body: Option<Map<String, Value>> = serde_json::from_slice(bytes).ok();
     let mut variables = match body.and_then(|mut body| body.remove("variables")) {
         Some(Value::Object(variables)) => variables,
         _ => Map::new(),
     };
-    galaxy_credential(&parts.headers, &mut variables)
+    galaxy_credential(&parts.headers, &mut variables, cookie)
 }
 
 fn replay(answer: KeptAnswer) -> Response {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use domain::network::visitor;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,7 +21,7 @@ use tower::ServiceExt;
 
 const CONNECTIONS: usize = 2048;
 
-/// Of one address; a reverse proxy on another machine counts as one.
+/// Of one visitor; a reverse proxy on another machine counts as one.
 const CONNECTIONS_OF_ONE: u32 = 1024;
 
 const HEADER_BYTES: usize = 64 * 1024;
@@ -70,6 +71,7 @@ struct Place {
 
 impl Place {
     fn take(doors: &Arc<Doors>, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Self> {
+        let address = visitor(address);
         let mut of = doors.of.lock().unwrap_or_else(PoisonError::into_inner);
         let count = of.entry(address).or_default();
         if *count >= CONNECTIONS_OF_ONE {
@@ -149,4 +151,23 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, place: 
         tracing::debug!(%peer, %error, "a connection ended early");
     }
     drop(place);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_visitor_with_many_addresses_has_no_more_places() {
+        let doors = Arc::new(Doors { all: Arc::new(Semaphore::new(CONNECTIONS)), of: Mutex::default() });
+        let enter = |address: &str| Place::take(&doors, address.parse().unwrap(), doors.all.clone().try_acquire_owned().unwrap());
+        let places: Vec<_> = (0..CONNECTIONS_OF_ONE).filter_map(|n| enter(&format!("2001:db8:0:1::{n:x}"))).collect();
+        assert_eq!(places.len(), CONNECTIONS_OF_ONE as usize);
+        assert!(enter("2001:db8:0:1:ffff::1").is_none(), "another address of the same network");
+        let neighbour = enter("2001:db8:0:2::1");
+        assert!(neighbour.is_some());
+        drop((places, neighbour));
+        assert!(enter("2001:db8:0:1::1").is_some());
+        assert!(doors.of.lock().unwrap().is_empty(), "what nobody holds is forgotten");
+    }
 }

@@ -15,8 +15,8 @@ use ops::{Error, Principal, Via, account, second_factor};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{
-    ApiState, Arrival, Asker, Credential, Form, Html, Page, SESSION_COOKIE, Shared, context, context_of, cookie, escape, read_form,
-    redirect, require_same_origin,
+    ApiState, Arrival, Asker, Credential, Form, Html, Page, Shared, context, context_of, cookie, escape, read_form, redirect,
+    require_same_origin,
 };
 
 /// Sends a visitor to sign in first and back to where they were going.
@@ -198,7 +198,7 @@ pub(crate) async fn out_submit(State(state): State<Shared>, Extension(arrival): 
         {
             account::session_end(&ctx).await?;
         }
-        Ok(with_cookie(redirect("/"), &format!("{SESSION_COOKIE}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0")))
+        Ok(with_session(redirect("/"), &arrival, "", 0))
     };
     done.await.unwrap_or_else(|error: Error| Page::refuse(&error, &arrival.request_id))
 }
@@ -216,13 +216,11 @@ fn browser(arrival: &Arrival, parts: &Parts) -> account::Browser {
 
 /// Hands the browser its session and ends the one it had: a session never outlives a login.
 async fn enter(state: &ApiState, arrival: &Arrival, parts: &Parts, session: &Session, secret: &SecretString, next: &str) -> Response {
-    if let Some(old) = cookie(&parts.headers, SESSION_COOKIE) {
+    if let Some(old) = cookie(&parts.headers, arrival.session_cookie()) {
         end_old(state, arrival, old).await;
     }
     let seconds = session.expires_at.duration_since(arrival.now).as_secs().max(0);
-    let secure = if is_secure(state, arrival, parts) { "; Secure" } else { "" };
-    let value = format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}", secret.expose_secret());
-    with_cookie(redirect(next), &value)
+    with_session(redirect(next), arrival, secret.expose_secret(), seconds)
 }
 
 async fn end_old(state: &ApiState, arrival: &Arrival, secret: SecretString) {
@@ -239,14 +237,11 @@ async fn end_old(state: &ApiState, arrival: &Arrival, secret: SecretString) {
     }
 }
 
-fn is_secure(state: &ApiState, arrival: &Arrival, parts: &Parts) -> bool {
-    let host = parts.headers.get("host").and_then(|host| host.to_str().ok());
-    let dashboard = state.ops.settings.dashboard_url.strip_prefix("https://");
-    arrival.https || dashboard.is_some_and(|ours| host.is_some_and(|host| host.eq_ignore_ascii_case(ours.trim_end_matches('/'))))
-}
-
-fn with_cookie(mut response: Response, value: &str) -> Response {
-    if let Ok(value) = HeaderValue::try_from(value) {
+/// Hands the browser its session for so many seconds; none of them takes it away.
+fn with_session(mut response: Response, arrival: &Arrival, secret: &str, seconds: i64) -> Response {
+    let secure = if arrival.https { "; Secure" } else { "" };
+    let name = arrival.session_cookie();
+    if let Ok(value) = HeaderValue::try_from(format!("{name}={secret}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}")) {
         response.headers_mut().append(SET_COOKIE, value);
     }
     response

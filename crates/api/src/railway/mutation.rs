@@ -243,6 +243,10 @@ impl Mutation {
     fn notification_rule_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         notification_rule::notification_rule_delete(ctx, &id)
     }
+    /// Sends a message of a notification rule again, to where it went then and under its own id, once it is sent or given up.
+    fn notification_rule_delivery_replay(ctx: &Ctx, id: String) -> Result<bool, Fault> {
+        notification_rule::notification_rule_delivery_replay(ctx, &id)
+    }
     /// Changes what a notification rule tells, or where to.
     fn notification_rule_update(ctx: &Ctx, id: String, input: UpdateNotificationRuleInput) -> Result<NotificationRule, Fault> {
         notification_rule::notification_rule_update(ctx, &id, input)
@@ -259,7 +263,7 @@ impl Mutation {
     fn operator_backup_delete(ctx: &Ctx, name: String) -> Result<bool, Fault> {
         operator::backup_delete(ctx, &name)
     }
-    /// Sets the person's password, and signs all of their other browsers out.
+    /// Sets the person's password, and signs all of their other browsers and their command lines out.
     fn password_set(ctx: &Ctx, input: PasswordSetInput) -> Result<bool, Fault> {
         super::session::password_set(ctx, input)
     }
@@ -445,7 +449,7 @@ impl Mutation {
         let service = inputs::id("Service", &id, ServiceId)?;
         Ok(Service::new(ctx, ctx.wait(ops::service::service_update(&ctx.op, service, input.name, input.icon.map(Some)))?))
     }
-    /// Signs one of the person's browsers out.
+    /// Signs one of the person's browsers or command lines out.
     fn session_delete(ctx: &Ctx, id: String) -> Result<bool, Fault> {
         super::session::session_delete(ctx, &id)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::delivery::{Delivery, DeliveryAttempt, DeliveryState, Target};
 use domain::notification_rule::{NoticeEvent, NoticeSeverity};
-use domain::{NotificationRuleId, ProjectId, WorkspaceId, notification_rule as rules};
+use domain::{DeliveryId, NotificationRuleId, ProjectId, WorkspaceId, notification_rule as rules};
 use juniper::{GraphQLInputObject, GraphQLObject, ID, graphql_object};
 use ops::notification_rule::{NotificationRuleCreate, NotificationRulePatch};
 use serde_json::Value as Json;
@@ -222,6 +222,11 @@ pub(crate) fn notification_rule_create(ctx: &Ctx, input: CreateNotificationRuleI
 
 pub(crate) fn notification_rule_delete(ctx: &Ctx, id: &str) -> Result<bool, Fault> {
     ctx.wait(ops::notification_rule::notification_rule_delete(&ctx.op, rule(id)?))?;
+    Ok(true)
+}
+
+pub(crate) fn notification_rule_delivery_replay(ctx: &Ctx, delivery: &str) -> Result<bool, Fault> {
+    ctx.wait(ops::notification_rule::notification_rule_delivery_replay(&ctx.op, id("Delivery", delivery, DeliveryId)?))?;
     Ok(true)
 }
 

@@ -520,7 +520,7 @@ impl Query {
         let limits = ServiceInstance::limits(ctx, &environment_id, &service_id)?;
         Ok(if limits.is_null() { json!({"containers": {}}) } else { limits }.into())
     }
-    /// The browsers in which the person is signed in, newest first.
+    /// The browsers and command lines in which the person is signed in, newest first.
     fn sessions(
         ctx: &Ctx,
         after: Option<String>,

@@ -1,6 +1,9 @@
-//! The browsers in which a person is signed in, their password, and what they are called.
+//! The browsers and command lines in which a person is signed in, their password, and what they are called.
 
-use domain::SessionId;
+use std::cmp::Reverse;
+
+use domain::account::ClientLogin;
+use domain::{SessionId, Timestamp};
 use juniper::{GraphQLInputObject, ID, graphql_object};
 use ops::{Principal, Via};
 use secrecy::SecretString;
@@ -11,46 +14,78 @@ use super::inputs::id;
 use crate::graphql::scalar::DateTime;
 use crate::graphql::{Ctx, Fault, Scalar};
 
-/// A browser in which the person is signed in.
+/// Where the person is signed in.
 #[derive(Clone)]
-pub(crate) struct Session(domain::account::Session);
+pub(crate) enum Session {
+    /// A browser.
+    Browser(domain::account::Session),
+    /// A command-line client.
+    Client(ClientLogin),
+}
 
 impl Session {
+    fn session_id(&self) -> SessionId {
+        match self {
+            Self::Browser(session) => session.id,
+            Self::Client(login) => login.id,
+        }
+    }
+
+    fn began(&self) -> Timestamp {
+        match self {
+            Self::Browser(session) => session.created_at,
+            Self::Client(login) => login.created_at,
+        }
+    }
+
     pub(crate) fn cursor(&self) -> String {
-        self.0.id.to_string()
+        self.session_id().to_string()
     }
 }
 
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Session {
     fn created_at(&self) -> DateTime {
-        DateTime(self.0.created_at)
+        DateTime(self.began())
     }
-    /// When it ends by itself.
+    /// When it ends by itself; a command line's is put off whenever it gets new tokens.
     fn expired_at(&self) -> DateTime {
-        DateTime(self.0.expires_at)
+        DateTime(match self {
+            Self::Browser(session) => session.expires_at,
+            Self::Client(login) => login.expires_at,
+        })
     }
     fn id(&self) -> ID {
-        ID::from(self.0.id.to_string())
+        ID::from(self.session_id().to_string())
     }
     /// The request came from it.
     fn is_current(&self, ctx: &Ctx) -> bool {
-        matches!(&ctx.op.principal, Principal::User(person) if person.via == Via::Session(self.0.id))
+        matches!(&ctx.op.principal, Principal::User(person) if person.via == Via::Session(self.session_id()))
     }
-    /// What the browser calls itself, and the address at which it signed in.
+    /// What the browser calls itself, and the address at which it signed in; of a command line, the address that it was last used from.
     fn name(&self) -> String {
-        let browser = self.0.agent.as_deref().map_or("A browser".to_owned(), called);
-        match &self.0.address {
-            Some(address) => format!("{browser}, {address}"),
-            None => browser,
+        let (what, address) = match self {
+            Self::Browser(session) => (session.agent.as_deref().map_or("A browser".to_owned(), called), &session.address),
+            Self::Client(login) => ("Command line".to_owned(), &login.address),
+        };
+        match address {
+            Some(address) => format!("{what}, {address}"),
+            None => what,
         }
     }
     #[graphql(name = "type")]
     fn kind(&self) -> SessionType {
-        SessionType::Browser
+        match self {
+            Self::Browser(_) => SessionType::Browser,
+            Self::Client(_) => SessionType::Cli,
+        }
     }
+    /// When a command line was last used, to about a minute; of a browser, when it signed in.
     fn updated_at(&self) -> DateTime {
-        DateTime(self.0.created_at)
+        DateTime(match self {
+            Self::Browser(session) => session.created_at,
+            Self::Client(login) => login.used_at,
+        })
     }
 }
 
@@ -108,7 +143,10 @@ pub(crate) struct PasswordSetInput {
 }
 
 pub(crate) fn sessions(ctx: &Ctx) -> Result<Vec<Session>, Fault> {
-    Ok(ctx.wait(ops::account::sessions(&ctx.op))?.into_iter().map(Session).collect())
+    let mut all: Vec<_> = ctx.wait(ops::account::sessions(&ctx.op))?.into_iter().map(Session::Browser).collect();
+    all.extend(ctx.wait(ops::account::client_logins(&ctx.op))?.into_iter().map(Session::Client));
+    all.sort_by_key(|session| Reverse(session.began()));
+    Ok(all)
 }
 
 pub(crate) fn session_delete(ctx: &Ctx, session: &str) -> Result<bool, Fault> {

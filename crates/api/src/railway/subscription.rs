@@ -50,16 +50,16 @@ fn follow(ctx: &OpCtx, scope: LogScope, (filter, replay): (Filter, Replay)) -> E
     batches.filter(|lines| std::future::ready(!lines.is_empty())).map(Event::Logs).boxed()
 }
 
-/// Resolves a while after the deployment is decided.
+/// Resolves a while after the deployment is decided, or gone.
 async fn decided(watched: impl Stream<Item = domain::deployment::Deployment>) {
     let mut watched = std::pin::pin!(watched);
     while let Some(row) = watched.next().await {
         if row.status.is_final() || matches!(row.status, DeploymentStatus::Success | DeploymentStatus::Crashed | DeploymentStatus::Removing)
         {
-            tokio::time::sleep(LINGER).await;
-            return;
+            break;
         }
     }
+    tokio::time::sleep(LINGER).await;
 }
 
 /// How long a watcher gets to open the build log before it learns of a success.
@@ -67,22 +67,27 @@ const FIRST_LOOK: Duration = Duration::from_millis(800);
 
 /// The command-line client opens the build log when the first event tells it the snapshot, and leaves as soon as it sees a success. A
 /// deployment of a small site is over by then, and its build log would never be seen: so the success of a moment ago is told in two
-/// steps, as a slower deployment would tell it.
+/// steps, as a slower deployment would tell it. One that is deleted has failed, unless it was decided before: the end of the build log alone
+/// would be taken for a success.
 fn paced(watched: impl Stream<Item = domain::deployment::Deployment> + Send) -> impl Stream<Item = domain::deployment::Deployment> + Send {
     async_stream::stream! {
         let mut watched = std::pin::pin!(watched);
         let tell_after = tokio::time::Instant::now() + FIRST_LOOK;
-        let mut told = false;
+        let mut told = None;
         while let Some(row) = watched.next().await {
             let fresh = domain::Timestamp::now().duration_since(row.status_at).as_secs() < 30;
             if row.status == DeploymentStatus::Success && fresh {
-                if !told {
+                if told.is_none() {
                     yield domain::deployment::Deployment { status: DeploymentStatus::Deploying, ..row.clone() };
                 }
                 tokio::time::sleep_until(tell_after).await;
             }
-            told = true;
+            told = Some(row.clone());
             yield row;
+        }
+        if let Some(row) = told {
+            let status = if row.status.is_pending() { DeploymentStatus::Failed } else { DeploymentStatus::Removed };
+            yield domain::deployment::Deployment { status, status_reason: Some("it was deleted".into()), ..row };
         }
     }
 }

@@ -76,7 +76,9 @@ async fn refused_documents_say_why_in_the_words_of_graphql_js() {
         assert_eq!(status, 400, "{query}");
         assert_eq!(body["data"], Value::Null);
         assert_eq!(body["errors"][0]["message"], json!(message));
-        assert_eq!(body["errors"][0]["extensions"], json!({"code": "BAD_USER_INPUT", "requestId": "r-1"}));
+        let documentation = "/docs/errors#BAD_USER_INPUT";
+        let extensions = json!({"code": "BAD_USER_INPUT", "requestId": "r-1", "documentation": documentation});
+        assert_eq!(body["errors"][0]["extensions"], extensions);
     }
 }
 
@@ -128,10 +130,9 @@ async fn the_kind_of_token_is_named() {
         let error = authenticate(&world.server.ops, Surface::Railway, presented, Timestamp::now(), None).await.unwrap_err();
         assert_eq!(error.public.to_lowercase().contains("project token not found"), found, "{}", error.public);
         let body: Value = serde_json::from_slice(&api::graphql::error_body(&error, "r-9")).unwrap();
-        assert_eq!(
-            body,
-            json!({"errors": [{"message": error.public, "extensions": {"code": "UNAUTHENTICATED", "requestId": "r-9"}}], "data": null})
-        );
+        let documentation = "/docs/errors#UNAUTHENTICATED";
+        let extensions = json!({"code": "UNAUTHENTICATED", "requestId": "r-9", "documentation": documentation});
+        assert_eq!(body, json!({"errors": [{"message": error.public, "extensions": extensions}], "data": null}));
     }
 }
 

@@ -22,6 +22,7 @@ const EXTRAS: &[&str] = &[
     "Mutation.domainCertificateSet",
     "Mutation.domainHttpsSet",
     "Mutation.environmentProtect",
+    "Mutation.notificationRuleDeliveryReplay",
     "Mutation.notificationSettingsSet",
     "Mutation.operatorBackupCreate",
     "Mutation.operatorBackupDelete",

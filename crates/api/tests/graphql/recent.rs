@@ -46,7 +46,8 @@ async fn a_repeated_question_costs_nothing_until_something_changes() {
     let ctx = world.server.ctx(&estate.person.token).await;
     let mut project = ops::project::project_get(&ctx, estate.person.project).await.unwrap();
     project.row.name = "renamed elsewhere".into();
-    elsewhere.commit(project.tenant, vec![store::Change::ProjectUpdate(project.row)]).await.unwrap();
+    let seen = project.row.updated_at;
+    elsewhere.commit(project.tenant, vec![store::Change::ProjectUpdate(project.row, seen)]).await.unwrap();
     assert!(asked(&world, &who, query).await.0.to_string().contains("renamed elsewhere"));
 }
 

@@ -10,7 +10,9 @@ use domain::rate::Limits;
 use domain::{Tenant, Timestamp};
 use futures::{SinkExt, StreamExt};
 use ops::auth::Surface;
+use ops::environment::EnvironmentCreate;
 use ops::limit::{LimitRules, Limiter};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use store::Change;
 use tokio::net::TcpStream;
@@ -187,6 +189,54 @@ async fn a_build_log_ends_after_its_deployment_is_decided_and_not_before() {
     world.log(&estate, LogKind::Build, &[(Severity::Error, "the last line")]).await;
     assert_eq!(logs.next("0").await, json!({"buildLogs": [{"message": "the last line"}]}));
     assert_eq!(logs.receive().await, json!({"type": "complete", "id": "0"}));
+}
+
+/// `railway up` must neither hang nor call it a success.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_log_ends_when_its_deployment_is_deleted() {
+    for what in ["service", "environment", "project"] {
+        let (world, estate) = start().await;
+        let ctx = world.server.ctx(&estate.person.token).await;
+        let person = &estate.person;
+        let (project, name) = (person.project, "another".to_owned());
+        let another = EnvironmentCreate { project, name, source: None, ephemeral: false, skip_deploys: true };
+        ops::environment::environment_create(&ctx, another).await.unwrap();
+        let mut socket = Socket::ready(&world, &person.token).await;
+        let id = json!({"id": estate.deployment.to_string()});
+        socket.subscribe("0", "subscription D($id: String!) { deployment(id: $id) { status } }", id.clone()).await;
+        assert_eq!(socket.next("0").await["deployment"]["status"], json!("INITIALIZING"), "{what}");
+        socket.subscribe("1", "subscription B($id: String!) { buildLogs(deploymentId: $id) { message } }", id).await;
+        world.log(&estate, LogKind::Build, &[(Severity::Info, "one")]).await;
+        assert_eq!(socket.next("1").await["buildLogs"][0]["message"], json!("one"), "{what}");
+        match what {
+            "service" => ops::service::service_delete(&ctx, estate.service, None).await.unwrap(),
+            "environment" => ops::environment::environment_delete(&ctx, person.environment).await.unwrap(),
+            _ => ops::project::project_delete(&ctx, person.project).await.unwrap(),
+        }
+        assert_eq!(socket.next("0").await["deployment"]["status"], json!("FAILED"), "{what}");
+        assert_eq!(socket.receive().await, json!({"type": "complete", "id": "1"}), "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_has_so_many_sockets_and_no_more() {
+    let (world, estate) = start().await;
+    let (token, mut open) = (estate.person.token.as_str(), vec![]);
+    for _ in 0..64 {
+        open.push(Socket::ready(&world, token).await);
+    }
+    assert_eq!(Socket::open(&world, Some(token)).await.err(), Some(429));
+    let ctx = world.server.ctx(token).await;
+    let (_, another) = ops::token::api_token_create(&ctx, "another", None).await.unwrap();
+    Socket::ready(&world, another.expose_secret()).await;
+    // One that ends makes room.
+    drop(open.pop());
+    let again = async {
+        while Socket::open(&world, Some(token)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), again).await.expect("a socket that ended is still counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

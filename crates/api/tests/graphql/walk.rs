@@ -231,6 +231,7 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
         "mutation { notificationRuleCreate(input: {workspaceId: \"$workspace\", projectId: \"$project\", eventTypes: [], channelConfigs: [{type: \"EMAIL\"}]}) { id } }",
     ),
     ("Mutation.notificationRuleDelete", More, "mutation { notificationRuleDelete(id: \"$notificationRule\") }"),
+    ("Mutation.notificationRuleDeliveryReplay", More, "mutation { notificationRuleDeliveryReplay(id: \"$ruleMessage\") }"),
     (
         "Mutation.notificationRuleUpdate",
         More,
@@ -420,6 +421,7 @@ pub(crate) fn document(text: &str, victim: &Estate) -> String {
         ("$projectKey", victim.project_key.to_string()),
         ("$environmentPatch", victim.environment_patch.to_string()),
         ("$notificationRule", victim.notification_rule.to_string()),
+        ("$ruleMessage", victim.rule_message.to_string()),
         ("$plugin", victim.plugin.to_string()),
         ("$volume", victim.volume.to_string()),
         ("$mounted", victim.volume_instance.to_string()),

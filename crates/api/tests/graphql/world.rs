@@ -1,15 +1,17 @@
 //! A server with people, projects and deployments in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::graphql::{Engine, GraphqlRequest};
 use domain::account::Session;
+use domain::delivery::{Delivery, DeliveryState, RULE_DELIVERIES, Target};
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::log::{LogKind, LogLine, LogSource, Severity};
 use domain::volume::VolumeInstance;
 use domain::{
-    ApiKeyId, BackupId, DeploymentId, DomainId, EnvironmentPatchId, InstanceId, NotificationRuleId, ReplicaId, Role, ServiceId, SessionId,
-    TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
+    ApiKeyId, BackupId, DeliveryId, DeploymentId, DomainId, EnvironmentPatchId, InstanceId, NotificationRuleId, ReplicaId, Role, ServiceId,
+    SessionId, TcpProxyId, Tenant, Timestamp, TriggerId, UserId, VolumeId, VolumeInstanceId, WorkspaceId,
 };
 use ops::app::TriggerInput;
 use ops::auth::{Presented, Surface, authenticate};
@@ -48,6 +50,8 @@ pub(crate) struct Estate {
     pub(crate) trigger: TriggerId,
     /// Of their project.
     pub(crate) notification_rule: NotificationRuleId,
+    /// What that rule has sent, in vain.
+    pub(crate) rule_message: DeliveryId,
     /// A browser in which the person is signed in.
     pub(crate) session: SessionId,
     pub(crate) account_key: ApiKeyId,
@@ -151,6 +155,7 @@ impl World {
         let patch = json!({"services": {service.row.id.to_string(): {"variables": {"SECRET": {"value": "canary-7f3a"}}}}});
         let how = ops::environment_patch::Commit { message: None, skip_deploys: true };
         let patch = ops::environment_patch::environment_patch_commit(&ctx, person.environment, patch, how).await.unwrap();
+        let notification_rule = self.notification_rule(&ctx, service.tenant.workspace(), &person).await;
         Estate {
             environment_patch: patch.id,
             workspace: service.tenant.workspace(),
@@ -165,7 +170,8 @@ impl World {
             backup,
             tcp_proxy,
             trigger: self.trigger(&ctx, &person, plugin).await,
-            notification_rule: self.notification_rule(&ctx, service.tenant.workspace(), &person).await,
+            notification_rule,
+            rule_message: self.rule_message(service.tenant.workspace(), notification_rule).await,
             session: self.session(service.tenant.workspace(), person.user.id).await,
             account_key: account_key.id,
             project_key: project_key.id,
@@ -190,6 +196,27 @@ impl World {
             ephemeral_environments: None,
         };
         ops::notification_rule::notification_rule_create(ctx, wanted).await.unwrap().id
+    }
+
+    async fn rule_message(&self, workspace_id: WorkspaceId, rule: NotificationRuleId) -> DeliveryId {
+        let now = Timestamp::now();
+        let message = Delivery {
+            id: DeliveryId::generate(),
+            workspace_id,
+            kind: RULE_DELIVERIES.into(),
+            subject: rule.to_string(),
+            target: Target::Webhook { url: "https://hooks.test/canary-7f3a".into(), headers: BTreeMap::new(), secret: None },
+            body: "{}".into(),
+            state: DeliveryState::Failed,
+            attempts: 8,
+            tries: 8,
+            next_at: now,
+            created_at: now,
+            updated_at: now,
+        };
+        let id = message.id;
+        self.server.ops.store.commit(Tenant::system(workspace_id), vec![Change::DeliveryInsert(message)]).await.unwrap();
+        id
     }
 
     async fn session(&self, workspace: WorkspaceId, user_id: UserId) -> SessionId {
@@ -306,6 +333,7 @@ pub(crate) fn ids(estate: &Estate) -> Vec<String> {
         estate.tcp_proxy.to_string(),
         estate.trigger.to_string(),
         estate.notification_rule.to_string(),
+        estate.rule_message.to_string(),
         estate.session.to_string(),
         account_key.to_string(),
         project_key.to_string(),

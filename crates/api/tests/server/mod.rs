@@ -125,7 +125,8 @@ impl Server {
         let (store, tenant) = (&self.ops.store, Tenant::system(workspace));
         let mut row = store.workspace(workspace).await.unwrap().unwrap().open(tenant).unwrap();
         row.plan = plan;
-        store.commit(tenant, vec![Change::WorkspaceUpdate(row)]).await.unwrap();
+        let seen = row.updated_at;
+        store.commit(tenant, vec![Change::WorkspaceUpdate(row, seen)]).await.unwrap();
     }
 
     /// What a verb would be called with for a request with this token.

@@ -60,6 +60,7 @@ pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<O
     come.extend(arrival.start(ctx, &app).await?);
     come.push(ctx.activity_of(target, &arrival.instance, APP_TRANSFERRED, arrival.instance.id, data));
     ctx.ops.store.commit_across(vec![(app.tenant, leave), (target, come)]).await?;
+    ctx.ops.signals.deployments_deleted();
     ctx.ops.signals.wake(target.workspace(), arrival.instance.id);
     ctx.ops.signals.ring();
     let domain = arrival.domains.into_iter().next().ok_or_else(|| Error::not_found("App"))?;

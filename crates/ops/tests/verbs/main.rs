@@ -90,6 +90,44 @@ async fn two_who_change_settings_at_once_both_find_theirs() {
 }
 
 #[tokio::test]
+async fn a_project_that_is_renamed_while_it_is_deleted_stays_deleted() {
+    use ops::project::{project_create, project_get, project_schedule_delete, project_update};
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    for round in 0..6 {
+        let project = project_create(&ctx, ops::project::ProjectCreate::default()).await.unwrap().row.id;
+        let (one, two) = (OpCtx { now: Timestamp::now(), ..ctx.clone() }, OpCtx { now: Timestamp::now(), ..ctx.clone() });
+        let (rename, delete) = (project_update(&one, project, Some("renamed".into()), None), project_schedule_delete(&two, project));
+        // Whichever begins first.
+        let (renamed, deleted) = if round % 2 == 0 {
+            tokio::join!(rename, delete)
+        } else {
+            let (deleted, renamed) = tokio::join!(delete, rename);
+            (renamed, deleted)
+        };
+        deleted.unwrap();
+        assert!(renamed.err().is_none_or(|error| error.code == Code::Conflict), "renamed first, or refused");
+        assert!(project_get(&ctx, project).await.unwrap().row.deleted_at.is_some(), "round {round}: the deletion was taken back");
+    }
+}
+
+#[tokio::test]
+async fn of_the_last_two_environments_one_stays() {
+    use ops::environment::{EnvironmentCreate, environment_create, environment_delete};
+    let world = world().await;
+    let ctx = world.person("a@example.com").await;
+    let project = ops::project::project_create(&ctx, ops::project::ProjectCreate::default()).await.unwrap();
+    let first = world.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().remove(0).id;
+    let input = EnvironmentCreate { project: project.row.id, name: "staging".into(), source: None, ephemeral: false, skip_deploys: true };
+    let second = environment_create(&ctx, input).await.unwrap().row.id;
+    let (one, two) = tokio::join!(environment_delete(&ctx, first), environment_delete(&ctx, second));
+    let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).map(|error| (error.code, error.public)).collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].0 == Code::Conflict && refused[0].1.contains("only environment"), "{refused:?}");
+    assert_eq!(world.ops.store.environments_of(project.tenant, &[project.row.id]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_limit_of_containers_holds_for_every_way_to_scale() {
     let world = world().await;
     let ctx = world.person("a@example.com").await;
@@ -277,6 +315,37 @@ async fn project_tokens_see_their_environment_only() {
     assert!(ci.user().unwrap_err().public.contains("project token was sent"));
     let misplaced = authenticate(&world.ops, Surface::Railway, Presented::Bearer(secret), ctx.now, None).await.unwrap_err();
     assert!(misplaced.public.contains("Project-Access-Token"), "{}", misplaced.public);
+}
+
+#[tokio::test]
+async fn nobody_takes_the_servers_own_names() {
+    use ops::domain_name::{CustomDomainCreate, DomainPatch, Within, custom_domain_create, domain_unavailable, domain_update};
+    let world = world_with(|settings| {
+        settings.base_domain = "apps.test".into();
+        settings.dashboard_url = "https://Panel.apps.test:8443".into();
+        settings.regions = vec![("paris".into(), "https://paris.example.com".into())];
+    })
+    .await;
+    let ctx = world.person("a@example.com").await;
+    let app = world.uploaded(&ctx, "app").await.row;
+    let (service, domain) = (&app.deployment, app.domain.unwrap());
+    let renamed = async |name: &str| {
+        let within = Within { kind: domain.kind, environment: service.environment_id, service: None };
+        let patch = DomainPatch { name: Some(name.into()), target_port: None };
+        domain_update(&ctx, domain.id, within, patch).await.map(|domain| domain.domain).map_err(|error| error.code)
+    };
+    let attached = async |name: &str| {
+        let (project, environment, service) = (service.project_id, service.environment_id, service.service_id);
+        let input = CustomDomainCreate { project, environment, service, domain: name.into(), target_port: None };
+        custom_domain_create(&ctx, input).await.map(|domain| domain.domain).map_err(|error| error.code)
+    };
+    for name in ["panel", "PANEL.apps.test"] {
+        assert_eq!(renamed(name).await, Err(Code::BadUserInput), "{name}");
+        assert!(domain_unavailable(&ctx, domain.kind, name).await.unwrap().is_some(), "{name}");
+    }
+    assert_eq!(attached("Paris.example.com.").await, Err(Code::BadUserInput));
+    assert_eq!(renamed("panels").await, Ok("panels.apps.test".into()));
+    assert_eq!(attached("www.example.com").await, Ok("www.example.com".into()));
 }
 
 #[tokio::test]

@@ -481,6 +481,26 @@ fn the_reference_page_needs_nothing_from_elsewhere() {
     }
 }
 
+#[test]
+fn an_error_leads_to_what_explains_it() {
+    let server = Server::start();
+    let page = request(server.api, "GET", "localhost", "/docs/errors", &[], b"");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    for code in domain::Code::ALL {
+        assert!(page.body.contains(&format!("id=\"{}\"", code.as_str())), "{code:?}");
+    }
+    assert!(page.body.contains("<code>Retry-After</code>") && !page.body.contains('`'), "{}", page.body);
+    let refused = request(server.api, "GET", "localhost", "/api/v1/runs", &[], b"");
+    assert_eq!((refused.status, refused.header("link")), (401, Some("</docs/errors#UNAUTHENTICATED>; rel=\"help\"")));
+    let body = br#"{"query": "{ nothing }"}"#;
+    let asked = request(server.api, "POST", "localhost", "/graphql/v2", &[("content-type", "application/json")], body);
+    let upload = format!("/project/{0}/environment/{0}/up", "00000000-0000-7000-8000-000000000000");
+    let upload = request(server.api, "POST", "localhost", &upload, &[], b"");
+    for told in [parsed(&asked)["errors"][0]["extensions"].clone(), parsed(&upload)] {
+        assert_eq!(told["documentation"], format!("/docs/errors#{}", told["code"].as_str().unwrap()), "{told}");
+    }
+}
+
 /// What MCP answers a client that has said no `initialize`.
 fn mcp(server: &Server, method: &str, params: Value) -> Value {
     let bearer = format!("Bearer {}", server.token);

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Statement as Prepared, ffi};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +20,7 @@ use super::wal_index::WalIndex;
 use super::{Cell, Compiled, Counters, Named, Outcome, Param, Record, Sql, Statement, param};
 use crate::StoreError;
 use crate::error::constraint;
+use crate::page::lowered;
 
 /// Writes in one transaction at most.
 const GROUP: usize = 64;
@@ -175,6 +177,10 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
         // Without this SQLite plans a statement anew whenever another value is bound to a parameter that bounds a range, such as a cursor.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         rusqlite::vtab::array::load_module(&connection)?;
+        // SQLite's own knows the letters of ASCII alone.
+        connection.create_scalar_function("lower", 1, FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC, |call| {
+            Ok(call.get::<Option<String>>(0)?.as_deref().map(lowered))
+        })?;
         Ok(connection)
     };
     open().map_err(|error: rusqlite::Error| StoreError::unavailable(error))
