@@ -281,11 +281,13 @@ pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl It
     }
 }
 
-/// A candidate whose pre-deploy commands have not run starts nothing yet; they are begun here.
-pub(crate) fn hold_for_pre_deploy(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
-    for deployment in view.deployments.iter().filter(|deployment| view.awaits_pre_deploy(deployment)) {
+/// A candidate that waits for others, or whose pre-deploy commands have not run, starts nothing yet. The commands are begun here; they may
+/// need what is waited for.
+pub(crate) fn hold(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
+    let held = |deployment: &&Deployment| view.awaits_others(deployment) || view.awaits_pre_deploy(deployment);
+    for deployment in view.deployments.iter().filter(held) {
         plan.start.retain(|(id, ..)| *id != deployment.id);
-        if !lock(&shared.builds).contains_key(&deployment.id) {
+        if !view.awaits_others(deployment) && !lock(&shared.builds).contains_key(&deployment.id) {
             pre_deploy(shared, view, deployment);
         }
     }

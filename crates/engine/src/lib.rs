@@ -6,6 +6,7 @@
 mod asleep;
 mod build;
 mod certificates;
+mod dependencies;
 mod domain_names;
 mod edge_client;
 mod executions;
@@ -106,6 +107,8 @@ pub(crate) struct Shared {
     pub(crate) health: health::Board,
     pub(crate) edge: edge_client::EdgeClient,
     pub(crate) certificates: certificates::Desk,
+    /// Who waits for deployments of others.
+    pub(crate) dependencies: dependencies::Dependencies,
     /// Replicas whose start is under way.
     pub(crate) launching: std::sync::Mutex<HashSet<ReplicaId>>,
     /// Replicas whose end is under way.
@@ -170,6 +173,7 @@ impl Engine {
             building: Semaphore::new(config.build_concurrency.max(1)),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
             certificates: certificates::Desk::default(),
+            dependencies: dependencies::Dependencies::default(),
             launching: std::sync::Mutex::default(),
             ending: std::sync::Mutex::default(),
             launches: Semaphore::new(LAUNCHES),
@@ -209,6 +213,7 @@ impl Engine {
         tracker.spawn(certificates::run(shared.clone()));
         tracker.spawn(certificates::run_orders(shared.clone()));
         tracker.spawn(asleep::run(shared.clone()));
+        tracker.spawn(dependencies::run(shared.clone()));
         tracker.spawn(shells::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
         tracker.spawn(workflow::starts::run(shared.clone()));

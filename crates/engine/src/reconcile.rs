@@ -258,7 +258,7 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Lo
     if view.observed.paused {
         plan.again_at = Some(Timestamp::now() + WHILE_PAUSED);
     }
-    build::hold_for_pre_deploy(shared, &view, &mut plan);
+    build::hold(shared, &view, &mut plan);
 
     let updates = std::mem::take(&mut view.updates);
     for replica in updates.iter().filter(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {

@@ -12,6 +12,9 @@ use store::Change;
 use crate::observe::View;
 use crate::{Shared, build};
 
+/// Why a deployment waits for others.
+const OTHERS_FIRST: &str = "its variables refer to services that are deployed with it and come first";
+
 /// A step that begins.
 pub(crate) fn open(deployment: DeploymentId, step: EventStep, at: Timestamp) -> DeploymentEvent {
     let (id, deployment_id) = (EventId::generate(), deployment);
@@ -42,7 +45,8 @@ impl Writer<'_> {
             return false;
         }
         // A clock that was set back must not make the step look like one of an earlier round.
-        let event = open(deployment.id, step, self.now.max(deployment.status_at));
+        let detail = (step == EventStep::WaitForDependencies).then(|| OTHERS_FIRST.to_owned());
+        let event = DeploymentEvent { detail, ..open(deployment.id, step, self.now.max(deployment.status_at)) };
         self.changes.push(Change::EventInsert(event.clone()));
         self.view.events.entry(deployment.id).or_default().push(event);
         true
@@ -79,6 +83,11 @@ pub(crate) fn starting(view: &mut View, plan: &Plan) -> (Vec<Change>, Vec<Deploy
     let mut writer = writer(view);
     let mut checked = vec![];
     for deployment in &candidates {
+        if writer.view.awaits_others(deployment) {
+            writer.begin(deployment, EventStep::WaitForDependencies);
+            continue;
+        }
+        writer.end(deployment.id, EventStep::WaitForDependencies, None);
         if writer.view.awaits_pre_deploy(deployment) {
             continue;
         }

@@ -644,3 +644,44 @@ async fn a_run_that_goes_on_lets_the_next_one_be_skipped_and_ends_with_its_deplo
     let unknown = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap_err();
     assert!(unknown.public.contains("cronSchedule"), "{unknown:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_refers_to_another_service_starts_when_that_one_serves_or_has_failed() {
+    let mut test = TestApp::new().await;
+    // What is waited for rings: the clock would come too late for this test.
+    test.set_period(Duration::from_secs(3600));
+    test.start_engine();
+    let api = test.app("api").await;
+    let web = sibling(&api, "web").await;
+    test.stage.sim.script_next(never_listens());
+    let slow = test.deploy(&api, |_| {}).await;
+    let after = test
+        .deploy_after(&web, &[slow], |spec| {
+            // The time that it waits does not count.
+            spec.deploy.healthcheck_path = Some("/".into());
+        })
+        .await;
+    let step = async || test.events(&web, after).await.into_iter().find(|event| event.step == EventStep::WaitForDependencies);
+    let begun = test.until("a step that tells of the wait", async || step().await).await;
+    assert_eq!((begun.completed_at, begun.error), (None, None));
+    assert!(begun.detail.is_some_and(|detail| detail.contains("come first")));
+    test.until("the one that comes first to be started", async || test.replicas(&api, slow).await.pop()).await;
+    assert_eq!(test.deployment(&web, after).await.status, DeploymentStatus::Deploying);
+    assert!(test.replicas(&web, after).await.is_empty(), "it waits");
+
+    test.listen(slow).await;
+    test.until_status(&web, after, DeploymentStatus::Success).await;
+    let first = test.deployment(&api, slow).await;
+    assert_eq!(first.status, DeploymentStatus::Success);
+    assert!(test.replicas(&web, after).await[0].created_at >= first.status_at);
+    assert!(step().await.is_some_and(|event| event.completed_at.is_some() && event.error.is_none()));
+
+    test.stage.sim.script_next(Script { ending: Some((Duration::from_millis(50), Ending::Crash(7))), ..never_listens() });
+    let bad = test.deploy(&api, |_| {}).await;
+    let goes_on = test.deploy_after(&web, &[bad], |_| {}).await;
+    test.until_status(&web, goes_on, DeploymentStatus::Success).await;
+    assert_eq!(test.deployment(&api, bad).await.status, DeploymentStatus::Crashed);
+    // What is gone is not waited for.
+    let alone = test.deploy_after(&web, &[DeploymentId::generate()], |_| {}).await;
+    test.until_status(&web, alone, DeploymentStatus::Success).await;
+}
