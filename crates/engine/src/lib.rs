@@ -16,6 +16,7 @@ mod meter;
 mod notify;
 mod observe;
 mod outgoing;
+mod places;
 mod reconcile;
 mod record;
 mod replicas;
@@ -102,7 +103,7 @@ pub(crate) struct Shared {
     pub(crate) bell: watch_channel::Sender<u64>,
     pub(crate) work: std::sync::Mutex<HashSet<Home>>,
     pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, build::Running>>,
-    pub(crate) building: Semaphore,
+    pub(crate) building: places::Places,
     pub(crate) service_locks: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
     pub(crate) health: health::Board,
     pub(crate) edge: edge_client::EdgeClient,
@@ -170,7 +171,7 @@ impl Engine {
         let tracker = TaskTracker::new();
         let (allow, names) = (config.outgoing.allow.clone(), config.outgoing.names.clone());
         let shared = Arc::new(Shared {
-            building: Semaphore::new(config.build_concurrency.max(1)),
+            building: places::Places::new(config.build_concurrency),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
             certificates: certificates::Desk::default(),
             dependencies: dependencies::Dependencies::default(),
