@@ -76,7 +76,7 @@ pub struct CommandRequest {
     pub sealed: Vec<String>,
     /// Who runs it.
     pub user: Option<UnixUser>,
-    /// Of these, time, memory and lines count.
+    /// Of these, time, memory, cores and lines count.
     pub limits: BuildLimits,
 }
 
@@ -91,13 +91,22 @@ pub struct BuildLimits {
     pub seconds: u64,
     /// Memory of the commands together, where the machine can limit it.
     pub memory_bytes: Option<u64>,
+    /// Thousandths of a core for them together, the same way.
+    pub cpu_millis: Option<u32>,
     /// Lines of output a second; what is beyond is dropped with a notice.
     pub output_lines_per_second: u32,
 }
 
 impl Default for BuildLimits {
     fn default() -> Self {
-        Self { unpacked_bytes: 2_000_000_000, entries: 200_000, seconds: 900, memory_bytes: None, output_lines_per_second: 2_000 }
+        Self {
+            unpacked_bytes: 2_000_000_000,
+            entries: 200_000,
+            seconds: 900,
+            memory_bytes: None,
+            cpu_millis: None,
+            output_lines_per_second: 2_000,
+        }
     }
 }
 
