@@ -54,6 +54,7 @@ struct Deploy {
     sleep_application: Option<bool>,
     overlap_seconds: Option<Number>,
     draining_seconds: Option<Number>,
+    required_mount_path: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -224,6 +225,7 @@ fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
         sleep_application: deploy.sleep_application,
         overlap_seconds: number(deploy.overlap_seconds),
         draining_seconds: number(deploy.draining_seconds),
+        required_mount_path: deploy.required_mount_path,
     };
     said.apply(spec);
 }
@@ -265,7 +267,7 @@ mod tests {
         assert_eq!(one.deploy.start_command.as_deref(), Some("run --staging"));
         assert_eq!(one.deploy.pre_deploy_command, ["a", "b"]);
         assert_eq!((one.deploy.healthcheck_timeout, one.deploy.draining_seconds, one.deploy.replicas()), (Some(120), 7, 3));
-        assert_eq!(one.deploy.restart_policy_type, RestartPolicy::Always);
+        assert_eq!((one.deploy.restart_policy_type, one.deploy.required_mount_path.as_deref()), (RestartPolicy::Always, Some("/data")));
         let other = merge(&spec, "railway.json", JSON.as_bytes(), "production").unwrap();
         assert_eq!((other.deploy.start_command.as_deref(), other.build.build_command.as_deref()), (Some("run"), Some("make")));
         assert_eq!(other.deploy.pre_deploy_command, ["migrate"]);

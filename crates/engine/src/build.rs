@@ -322,7 +322,7 @@ pub(crate) fn hold(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
     let held = |deployment: &&Deployment| view.awaits_others(deployment) || view.awaits_pre_deploy(deployment);
     for deployment in view.deployments.iter().filter(held) {
         plan.start.retain(|(id, ..)| *id != deployment.id);
-        if !view.awaits_others(deployment) && !lock(&shared.builds).contains_key(&deployment.id) {
+        if !view.obstacles.contains_key(&deployment.id) && !lock(&shared.builds).contains_key(&deployment.id) {
             pre_deploy(shared, view, deployment);
         }
     }

@@ -15,6 +15,7 @@ mod ingest;
 mod meter;
 mod notify;
 mod observe;
+mod obstacles;
 mod outgoing;
 mod places;
 mod reconcile;

@@ -132,10 +132,11 @@ pub(crate) fn switched(view: &mut View, deployment: &Deployment, since: Option<T
 
 /// A candidate fails in whatever it was at.
 pub(crate) fn failing(view: &mut View, deployment: &Deployment, reason: &str) -> Vec<Change> {
+    let first = if view.lacks(deployment.id).is_some() { EventStep::CreateContainer } else { EventStep::Healthcheck };
     let mut writer = writer(view);
     let at_work = [EventStep::ConfigureNetwork, EventStep::Healthcheck, EventStep::CreateContainer];
     let begun = |step: &EventStep| writer.view.events.get(&deployment.id).is_some_and(|events| is_open(events, *step));
-    let step = at_work.into_iter().find(begun).unwrap_or(EventStep::Healthcheck);
+    let step = at_work.into_iter().find(begun).unwrap_or(first);
     writer.begin(deployment, step);
     writer.end_all(deployment.id, Some(reason));
     writer.changes
@@ -211,8 +212,11 @@ pub(crate) async fn tell_attempt(shared: &Shared, deployment: &Deployment, numbe
     }
 }
 
-/// The health check is over.
+/// The health check is over, or there was nothing to check.
 pub(crate) async fn tell_end(shared: &Shared, view: &View, deployment: &Deployment, failure: Option<&str>) {
+    if let Some(what) = view.lacks(deployment.id) {
+        return tell(shared, deployment, vec![(true, what.to_owned())]).await;
+    }
     if deployment.spec.deploy.healthcheck_path.is_none() {
         return;
     }

@@ -685,3 +685,29 @@ async fn whoever_refers_to_another_service_starts_when_that_one_serves_or_has_fa
     let alone = test.deploy_after(&web, &[DeploymentId::generate()], |_| {}).await;
     test.until_status(&web, alone, DeploymentStatus::Success).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_requires_a_volume_starts_only_where_one_is_mounted() {
+    let test = TestApp::started().await;
+    let app = test.app("files").await;
+    let old = test.live(&app).await;
+    let serving = test.targets(&app);
+    let requires = |spec: &mut domain::spec::InstanceSpec| {
+        spec.deploy.required_mount_path = Some("/data/".into());
+        spec.deploy.pre_deploy_command = vec!["exit 1".into()];
+    };
+    let without = test.deploy(&app, requires).await;
+    let failed = test.until_status(&app, without, DeploymentStatus::Failed).await;
+    let reason = failed.status_reason.unwrap();
+    assert!(reason.starts_with("no volume is mounted at /data/") && reason.contains("requiredMountPath"), "{reason}");
+    let events = test.events(&app, without).await;
+    let told: Vec<_> = events.iter().map(|event| (event.step, event.error.as_deref())).collect();
+    assert_eq!(told, [(EventStep::CreateContainer, Some(reason.as_str()))], "no command runs for what cannot start");
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (serving, DeploymentStatus::Success));
+
+    let place = VolumePlace::Environment(app.environment);
+    let create = VolumeCreate { project: app.project, place, service: Some(app.service), mount_path: "/data".into() };
+    volume_create(&app.ctx(), create).await.unwrap();
+    let with = test.deploy(&app, |spec| spec.deploy.required_mount_path = Some("/data/".into())).await;
+    test.until_status(&app, with, DeploymentStatus::Success).await;
+}
