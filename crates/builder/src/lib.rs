@@ -45,6 +45,10 @@ pub struct BuildRequest {
     pub spec: InstanceSpec,
     /// Chooses the block `environments.<name>` of a configuration file.
     pub environment_name: String,
+    /// The environment is a copy for a while, for which the block `environments.pr` holds where there is none of its name.
+    pub ephemeral: bool,
+    /// The server's own region, in which replicas are counted where a file names no other.
+    pub region: String,
     /// The rendered variables.
     pub env: BTreeMap<String, String>,
     /// Values that are redacted in what is printed, whatever their names and however short.

@@ -197,6 +197,8 @@ impl Job {
         let blob = blob.ok_or_else(|| BuildFailure::Source("nothing was uploaded for this deployment: deploy the source again".into()))?;
         let variables = replicas::variables(&self.shared, self.tenant, &self.deployment).await;
         let (env, sealed) = variables.map_err(|error| BuildFailure::Internal(format!("the variables cannot be read: {error}")))?;
+        let ephemeral =
+            self.is_ephemeral().await.map_err(|error| BuildFailure::Internal(format!("the environment cannot be read: {error}")))?;
         let request = BuildRequest {
             archive: config.blobs.join(blob),
             artifact: config.data_dir.join("artifacts").join(id.to_string()),
@@ -204,6 +206,8 @@ impl Job {
             scratch: config.data_dir.join("scratch").join(id.to_string()),
             spec: self.deployment.spec.clone(),
             environment_name: env.get("RAILWAY_ENVIRONMENT_NAME").cloned().unwrap_or_default(),
+            ephemeral,
+            region: self.shared.ops.settings.region.clone(),
             env,
             sealed,
             user: self.user,
@@ -225,6 +229,11 @@ impl Job {
             tracing::error!(%error, deployment = %id, "the build log ended abnormally");
         }
         result
+    }
+
+    async fn is_ephemeral(&self) -> Result<bool, StoreError> {
+        let environment = self.shared.ops.store.environment(self.deployment.environment_id).await?;
+        Ok(environment.and_then(|sealed| sealed.open(self.tenant)).is_some_and(|environment| environment.is_ephemeral))
     }
 
     /// In place of an image: the machine's own program, if it has it. There is nothing to build.
