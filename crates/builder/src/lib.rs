@@ -26,6 +26,7 @@ mod unpack;
 pub use build::{build, run_command};
 pub use failure::BuildFailure;
 pub use manifest::SourceManifest;
+pub use place::remove_tree;
 pub use runtime::UnixUser;
 pub use tools::{ToolStatus, tools};
 

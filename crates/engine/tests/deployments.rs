@@ -1,14 +1,15 @@
 //! What people see of deployments: over the simulated driver, with every fault that it can play.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, SystemTime};
 
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, Execution, ExecutionStatus, ReplicaStatus};
 use domain::page::PageRequest;
 use domain::schedule::Schedule;
 use domain::spec::RestartPolicy;
 use domain::volume::{Backup, BackupKind, BackupState};
-use domain::{Code, DeploymentId, Timestamp, VolumeInstanceId};
+use domain::{Code, DeploymentId, ServiceId, Timestamp, VolumeInstanceId};
 use jiff::tz::TimeZone;
 use ops::OpCtx;
 use ops::approval::deployment_approve;
@@ -479,6 +480,24 @@ async fn the_files_of_a_deleted_environment_are_kept_for_a_while() {
     test.start_engine();
     test.until("the clean-up", async || (!stranger.exists()).then_some(())).await;
     assert_eq!(folders.iter().filter(|folder| folder.exists()).count(), 3, "what somebody deleted by mistake is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_caches_of_services_that_are_gone_are_cleaned_away() {
+    let mut test = TestApp::new().await;
+    let app = test.app("cached").await;
+    let cache = |service: ServiceId| test.dir().join("cache").join(service.to_string());
+    let (kept, gone) = (cache(app.service), cache(ServiceId::generate()));
+    for folder in [&kept, &gone] {
+        std::fs::create_dir_all(folder.join("modules")).unwrap();
+        std::fs::write(folder.join("modules/one"), "").unwrap();
+        std::fs::File::open(folder).unwrap().set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    }
+    // As package managers leave what nobody is to change.
+    std::fs::set_permissions(gone.join("modules"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    test.start_engine();
+    test.until("the clean-up", async || (!gone.exists()).then_some(())).await;
+    assert!(kept.join("modules/one").exists());
 }
 
 /// Waits for a backup that is whole. The bell of volumes says that something has been done for one.
