@@ -339,11 +339,8 @@ pub(crate) fn resolve(args: ConfigArgs, given: &ArgMatches) -> Result<Effective,
 }
 
 fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Config, ConfigError> {
-    macro_rules! pick {
-        ($name:ident, $default:expr) => {
-            layers.pick(stringify!($name), set.$name, file.$name, $default)
-        };
-    }
+    #[rustfmt::skip]
+    macro_rules! pick { ($name:ident, $default:expr) => { layers.pick(stringify!($name), set.$name, file.$name, $default) }; }
     let (data_dir, base_domain, listen) = (absolute(pick!(data_dir, default_data_dir)), pick!(base_domain, localhost), pick!(listen, api));
     Ok(Config {
         edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
