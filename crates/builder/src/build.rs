@@ -9,7 +9,7 @@ use std::time::Instant;
 use domain::redact::Redactor;
 use domain::spec::{InstanceSpec, RunPlan};
 
-use crate::config_file::{self, NAMES};
+use crate::config_file::{self, NAMES, Place};
 use crate::detect::{self, Ask, PROGRAM, Plan, Start, Step, Tool, Tree};
 use crate::environment::Operator;
 use crate::exec::{self, Stop, Workplace};
@@ -184,7 +184,8 @@ async fn settings(
     let Some((path, text)) = path.and_then(|path| kept.get_key_value(&path)) else { return Ok(spec) };
     let name = path.rsplit('/').next().unwrap_or(path);
     output.say(format!("found '{name}' at '{path}'")).await;
-    config_file::merge(&spec, path, text, &request.environment_name)
+    let place = Place { environment: &request.environment_name, ephemeral: request.ephemeral, region: &request.region };
+    config_file::merge(&spec, path, text, &place)
 }
 
 /// Ends a build for whose patterns nothing has changed (`contracts/railway.md` 3.3).

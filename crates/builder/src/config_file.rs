@@ -14,6 +14,9 @@ use crate::failure::BuildFailure;
 /// Where a file is looked for when the settings name none.
 pub(crate) const NAMES: [&str; 2] = ["railway.json", "railway.toml"];
 
+/// The block of a file for all environments that are copies for a while.
+const EPHEMERAL: &str = "pr";
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ConfigFile {
@@ -54,6 +57,7 @@ struct Deploy {
     sleep_application: Option<bool>,
     overlap_seconds: Option<Number>,
     draining_seconds: Option<Number>,
+    required_mount_path: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,16 +144,28 @@ impl<'de> Visitor<'de> for Flexible<List> {
     }
 }
 
+/// Where a deployment is made.
+pub(crate) struct Place<'a> {
+    /// The environment's name.
+    pub environment: &'a str,
+    /// As [`crate::BuildRequest::ephemeral`].
+    pub ephemeral: bool,
+    /// The server's own region.
+    pub region: &'a str,
+}
+
 /// The settings with what the file says on top, and on top of that its block for this environment.
 ///
 /// # Errors
 /// `Source` that names the file and the line.
-pub(crate) fn merge(spec: &InstanceSpec, path: &str, text: &[u8], environment: &str) -> Result<InstanceSpec, BuildFailure> {
+pub(crate) fn merge(spec: &InstanceSpec, path: &str, text: &[u8], place: &Place<'_>) -> Result<InstanceSpec, BuildFailure> {
     let file = parse(path, text)?;
     let mut merged = spec.clone();
-    apply(&mut merged, file.build, file.deploy);
-    if let Some(Some(block)) = file.environments.and_then(|mut all| all.remove(environment)) {
-        apply(&mut merged, block.build, block.deploy);
+    apply(&mut merged, file.build, file.deploy, place.region);
+    let mut blocks = file.environments.unwrap_or_default();
+    let own = blocks.remove(place.environment).flatten();
+    if let Some(block) = own.or_else(|| blocks.remove(EPHEMERAL).flatten().filter(|_| place.ephemeral)) {
+        apply(&mut merged, block.build, block.deploy, place.region);
     }
     if let Some(Err(bad)) = merged.deploy.cron_schedule.as_deref().map(Schedule::parse) {
         return Err(BuildFailure::Source(format!("{path} cannot be used: {bad}; correct the file and deploy again")));
@@ -181,7 +197,7 @@ fn text(into: &mut Option<String>, value: Option<String>) {
     }
 }
 
-fn apply(spec: &mut InstanceSpec, build: Option<Build>, deploy: Option<Deploy>) {
+fn apply(spec: &mut InstanceSpec, build: Option<Build>, deploy: Option<Deploy>, region: &str) {
     if let Some(Build { builder, build_command, dockerfile_path, watch_patterns }) = build {
         text(&mut spec.build.builder, builder);
         text(&mut spec.build.build_command, build_command);
@@ -191,11 +207,11 @@ fn apply(spec: &mut InstanceSpec, build: Option<Build>, deploy: Option<Deploy>) 
         }
     }
     if let Some(deploy) = deploy {
-        apply_deploy(&mut spec.deploy, deploy);
+        apply_deploy(&mut spec.deploy, deploy, region);
     }
 }
 
-fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
+fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy, region: &str) {
     let number = |value: Option<Number>| value.map(|Number(value)| value);
     if deploy.cron_schedule.is_some() {
         text(&mut spec.cron_schedule, deploy.cron_schedule);
@@ -205,7 +221,7 @@ fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
         let replicas = |region: Option<Region>| region.map(|region| number(region.num_replicas).unwrap_or(1));
         Some(regions.into_iter().filter_map(|(name, region)| Some((name, replicas(region)?))).collect())
     } else {
-        let region = deploy.region.or_else(|| spec.regions.keys().next().cloned()).unwrap_or_else(|| "local".to_owned());
+        let region = deploy.region.or_else(|| spec.regions.keys().next().cloned()).unwrap_or_else(|| region.to_owned());
         number(deploy.num_replicas).map(|replicas| BTreeMap::from([(region, replicas)]))
     };
     let commands = |List(all): List| all.into_iter().filter(|command| !command.trim().is_empty()).collect();
@@ -224,6 +240,7 @@ fn apply_deploy(spec: &mut DeploySpec, deploy: Deploy) {
         sleep_application: deploy.sleep_application,
         overlap_seconds: number(deploy.overlap_seconds),
         draining_seconds: number(deploy.draining_seconds),
+        required_mount_path: deploy.required_mount_path,
     };
     said.apply(spec);
 }
@@ -246,6 +263,10 @@ pub(crate) fn from_variables(spec: &InstanceSpec, env: &BTreeMap<String, String>
 mod tests {
     use super::*;
 
+    fn place(environment: &str) -> Place<'_> {
+        Place { environment, ephemeral: false, region: "paris" }
+    }
+
     const JSON: &str = r#"{
   "$schema": "https://railway.com/railway.schema.json",
   "build": {"builder": "NIXPACKS", "buildCommand": "make", "watchPatterns": ["src/**"], "nixpacksPlan": {"x": 1}},
@@ -259,23 +280,36 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&JSON.replace("null", "false")).unwrap();
         let toml = toml::to_string(&value).unwrap().replace("pr = false", "").replace("sleepApplication = false", "");
         let spec = InstanceSpec::default();
-        let one = merge(&spec, "railway.json", JSON.as_bytes(), "staging").unwrap();
-        let two = merge(&spec, "x/railway.toml", toml.as_bytes(), "staging").unwrap();
+        let one = merge(&spec, "railway.json", JSON.as_bytes(), &place("staging")).unwrap();
+        let two = merge(&spec, "x/railway.toml", toml.as_bytes(), &place("staging")).unwrap();
         assert_eq!(one, two);
         assert_eq!(one.deploy.start_command.as_deref(), Some("run --staging"));
         assert_eq!(one.deploy.pre_deploy_command, ["a", "b"]);
         assert_eq!((one.deploy.healthcheck_timeout, one.deploy.draining_seconds, one.deploy.replicas()), (Some(120), 7, 3));
-        assert_eq!(one.deploy.restart_policy_type, RestartPolicy::Always);
-        let other = merge(&spec, "railway.json", JSON.as_bytes(), "production").unwrap();
+        assert_eq!((one.deploy.restart_policy_type, one.deploy.required_mount_path.as_deref()), (RestartPolicy::Always, Some("/data")));
+        let other = merge(&spec, "railway.json", JSON.as_bytes(), &place("production")).unwrap();
         assert_eq!((other.deploy.start_command.as_deref(), other.build.build_command.as_deref()), (Some("run"), Some("make")));
         assert_eq!(other.deploy.pre_deploy_command, ["migrate"]);
+        assert_eq!(other.deploy.regions, BTreeMap::from([("paris".to_owned(), 3)]), "the region that this server is");
+    }
+
+    #[test]
+    fn the_block_for_copies_holds_where_there_is_none_of_the_environments_name() {
+        let text = r#"{"deploy": {"startCommand": "run"}, "environments": {"pr": {"deploy": {"startCommand": "run --pr"}},
+            "pr-7": {"deploy": {"startCommand": "run --seven"}}, "pr-8": null}}"#;
+        let started = |environment, ephemeral| {
+            let place = Place { ephemeral, ..place(environment) };
+            merge(&InstanceSpec::default(), "railway.json", text.as_bytes(), &place).unwrap().deploy.start_command.unwrap()
+        };
+        let all = [started("app-pr-3", true), started("app-pr-3", false), started("pr-7", true), started("pr-8", true)];
+        assert_eq!(all, ["run --pr", "run", "run --seven", "run --pr"]);
     }
 
     #[test]
     fn a_schedule_in_the_source_is_known_as_such() {
         let deploy = DeploySpec { cron_schedule: Some("0 1 * * *".into()), ..DeploySpec::default() };
         let settings = InstanceSpec { deploy, ..InstanceSpec::default() };
-        let merged = |text: &str| merge(&settings, "railway.toml", text.as_bytes(), "production").unwrap().deploy;
+        let merged = |text: &str| merge(&settings, "railway.toml", text.as_bytes(), &place("production")).unwrap().deploy;
         let own = merged("[deploy]\nstartCommand = \"run\"\n");
         assert_eq!((own.cron_schedule.as_deref(), own.cron_in_source), (Some("0 1 * * *"), false));
         let other = merged("[deploy]\ncronSchedule = \"0 4 * * *\"\n");
@@ -295,7 +329,7 @@ mod tests {
             ("railway.toml", "[deploy]\ncronSchedule = \"* * * * *\"\n", "every 5 minutes"),
         ];
         for (path, text, expected) in table {
-            let failure = merge(&InstanceSpec::default(), path, text.as_bytes(), "x").unwrap_err().to_string();
+            let failure = merge(&InstanceSpec::default(), path, text.as_bytes(), &place("x")).unwrap_err().to_string();
             assert!(failure.starts_with(path) && failure.contains(expected), "{failure}");
         }
     }

@@ -75,7 +75,7 @@ pub(crate) fn user_command(
         readable: tools::toolchain(place.user).into_iter().collect(),
         binds: vec![],
         hidden: place.own_folder().into_iter().collect(),
-        limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: None },
+        limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: place.limits.cpu_millis },
         cgroup: Some(group_name(place.root)),
         network: true,
     };
@@ -147,18 +147,20 @@ pub(crate) async fn run(
             "this server could not make the sandbox in which builds run: the line above says why, and `orrery doctor` what to do"
                 .to_owned(),
         )),
-        Some(status) if !status.success() => Err(BuildFailure::Command { command: shown.to_owned(), status: words(status) }),
+        Some(status) if !status.success() => Err(BuildFailure::Command { command: shown.to_owned(), status: words(status, place.limits) }),
         _ => Ok(()),
     }
 }
 
-fn words(status: ExitStatus) -> String {
+fn words(status: ExitStatus, limits: &BuildLimits) -> String {
+    let allowed = |bytes: u64| format!(": a build may use {} MB here, as this server's setting build_memory_bytes says", bytes / 1_000_000);
+    let memory = format!("perhaps for want of memory{}", limits.memory_bytes.map(allowed).unwrap_or_default());
     match (status.code(), status.signal()) {
         (Some(127), _) => "failed with status 127 (a program in it was not found)".to_owned(),
         // What a shell says when its child was ended so.
-        (Some(137), _) => "failed with status 137 (perhaps for want of memory)".to_owned(),
+        (Some(137), _) => format!("failed with status 137 ({memory})"),
         (Some(code), _) => format!("failed with status {code}"),
-        (None, Some(9)) => "was ended by signal 9 (perhaps for want of memory)".to_owned(),
+        (None, Some(9)) => format!("was ended by signal 9 ({memory})"),
         (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
     }
 }

@@ -26,6 +26,7 @@ mod unpack;
 pub use build::{build, run_command};
 pub use failure::BuildFailure;
 pub use manifest::SourceManifest;
+pub use place::remove_tree;
 pub use runtime::UnixUser;
 pub use tools::{ToolStatus, tools};
 
@@ -45,6 +46,10 @@ pub struct BuildRequest {
     pub spec: InstanceSpec,
     /// Chooses the block `environments.<name>` of a configuration file.
     pub environment_name: String,
+    /// The environment is a copy for a while, for which the block `environments.pr` holds where there is none of its name.
+    pub ephemeral: bool,
+    /// The server's own region, in which replicas are counted where a file names no other.
+    pub region: String,
     /// The rendered variables.
     pub env: BTreeMap<String, String>,
     /// Values that are redacted in what is printed, whatever their names and however short.
@@ -76,7 +81,7 @@ pub struct CommandRequest {
     pub sealed: Vec<String>,
     /// Who runs it.
     pub user: Option<UnixUser>,
-    /// Of these, time, memory and lines count.
+    /// Of these, time, memory, cores and lines count.
     pub limits: BuildLimits,
 }
 
@@ -91,13 +96,22 @@ pub struct BuildLimits {
     pub seconds: u64,
     /// Memory of the commands together, where the machine can limit it.
     pub memory_bytes: Option<u64>,
+    /// Thousandths of a core for them together, the same way.
+    pub cpu_millis: Option<u32>,
     /// Lines of output a second; what is beyond is dropped with a notice.
     pub output_lines_per_second: u32,
 }
 
 impl Default for BuildLimits {
     fn default() -> Self {
-        Self { unpacked_bytes: 2_000_000_000, entries: 200_000, seconds: 900, memory_bytes: None, output_lines_per_second: 2_000 }
+        Self {
+            unpacked_bytes: 2_000_000_000,
+            entries: 200_000,
+            seconds: 900,
+            memory_bytes: None,
+            cpu_millis: None,
+            output_lines_per_second: 2_000,
+        }
     }
 }
 

@@ -67,7 +67,10 @@ pub(crate) fn own_file(file: &fs::File, user: Option<UnixUser>) -> io::Result<()
 }
 
 /// Removes a folder and everything in it, also folders that their owner made unwritable. Links are removed, never followed.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the machine refuses; that there is no such folder is none.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -291,7 +291,7 @@ async fn memory_is_limited_where_the_machine_can() {
         return;
     }
     let failure = result.unwrap_err().to_string();
-    assert!(failure.contains("perhaps for want of memory"), "{failure}");
+    assert!(failure.contains("perhaps for want of memory: a build may use 67 MB") && failure.contains("build_memory_bytes"), "{failure}");
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ pub fn document(spec: &InstanceSpec, region: &str) -> Map<String, Value> {
             "sleepApplication": deploy.sleep_application,
             "drainingSeconds": deploy.draining_seconds,
             "overlapSeconds": deploy.overlap_seconds,
+            "requiredMountPath": deploy.required_mount_path,
             "limitOverride": limit_override(&deploy.limits),
             // These two are this server's own, and are told only where they differ from their defaults.
             "sticky": deploy.sticky.then_some(true),
@@ -217,6 +218,7 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         sleep_application: deploy.flag("sleepApplication")?.unwrap_or(default.sleep_application),
         overlap_seconds: deploy.number("overlapSeconds")?.unwrap_or(default.overlap_seconds),
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),
+        required_mount_path: deploy.text("requiredMountPath")?,
         limits: deploy.limits()?,
         sticky: deploy.flag("sticky")?.unwrap_or(default.sticky),
         unhealthy_replacement: deploy.flag("unhealthyReplacement")?.unwrap_or(default.unhealthy_replacement),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::BadName;
 use crate::schedule::Schedule;
 use crate::server::ServerPlan;
+use crate::volume::mount_path;
 
 mod in_source;
 
@@ -104,6 +105,9 @@ pub struct DeploySpec {
     pub overlap_seconds: u32,
     /// Seconds between SIGTERM and SIGKILL (`contracts/galaxy.md` 3.11).
     pub draining_seconds: u32,
+    /// It is not started unless a volume is mounted there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_mount_path: Option<String>,
     /// Limits of each replica.
     pub limits: Limits,
     /// A replica that requests are routed to and that stops answering is replaced, and a deployment without a health check's path fails
@@ -128,6 +132,7 @@ impl Default for DeploySpec {
             sticky: false,
             overlap_seconds: 0,
             draining_seconds: 30,
+            required_mount_path: None,
             limits: Limits::default(),
             unhealthy_replacement: true,
         }
@@ -148,6 +153,9 @@ impl InstanceSpec {
         let deploy = &self.deploy;
         if deploy.healthcheck_path.as_deref().is_some_and(|path| !path.starts_with('/') || path.chars().any(char::is_control)) {
             return Err(BadName("healthcheckPath must begin with a slash, like /health".into()));
+        }
+        if deploy.required_mount_path.as_deref().is_some_and(|path| mount_path(path).is_err()) {
+            return Err(BadName("requiredMountPath must be the absolute path of a volume, like /data".into()));
         }
         let seconds = [
             ("healthcheckTimeout", deploy.healthcheck_timeout.unwrap_or_default()),

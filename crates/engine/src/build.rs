@@ -13,10 +13,11 @@ use domain::spec::{RunPlan, Source};
 use domain::{InstanceId, Tenant, Timestamp};
 use runtime::UnixUser;
 use store::{Change, StoreError};
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::View;
+use crate::places::Place;
 use crate::{Home, Shared, lock, record, replicas, steps};
 
 /// How long it is waited each time until a build that failed for a reason of this server's is tried again.
@@ -73,6 +74,14 @@ fn begin(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
     });
 }
 
+/// Everything that a build waits for.
+struct Admission<'a> {
+    place: Place,
+    /// Where the deployment stands.
+    from: DeploymentStatus,
+    _turn: MutexGuard<'a, ()>,
+}
+
 struct Job {
     shared: Arc<Shared>,
     tenant: Tenant,
@@ -86,19 +95,57 @@ impl Job {
     async fn run(&self) -> Result<(), StoreError> {
         // One build of a service at a time: they share its caches. Who waits for that takes no place from others.
         let turn = lock(&self.shared.service_locks).entry(self.instance).or_default().clone();
-        let places = async {
-            let turn = turn.lock().await;
-            (turn, self.shared.building.acquire().await)
-        };
-        let (_turn, _permit) = tokio::select! {
-            () = self.cancel.cancelled() => return Ok(()),
-            places = places => places,
-        };
+        let Some(Admission { mut place, from, _turn }) = self.admission(&turn).await? else { return Ok(()) };
+        self.tell_of_begin(from).await?;
+        let mut result = self.build().await;
+        for pause in AGAIN {
+            let Err(failure @ BuildFailure::Internal(_)) = &result else { break };
+            self.tell_of_retry(&failure.to_string(), pause).await?;
+            // Others build meanwhile.
+            drop(place);
+            let again = async {
+                tokio::time::sleep(pause).await;
+                self.shared.building.place(self.tenant.workspace()).await
+            };
+            place = tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                place = again => place,
+            };
+            self.commit(vec![self.attempt(None)]).await?;
+            result = self.build().await;
+        }
+        let recorded = self.record(result).await;
+        drop(place);
+        recorded
+    }
+
+    /// Waits for the service's turn and for a place, and says so when it has to. Nothing when it was canceled before.
+    async fn admission<'a>(&self, turn: &'a Mutex<()>) -> Result<Option<Admission<'a>>, StoreError> {
+        let (mut from, workspace) = (self.deployment.status, self.tenant.workspace());
+        if let Ok(_turn) = turn.try_lock()
+            && let Some(place) = self.shared.building.free(workspace)
+        {
+            return Ok(Some(Admission { place, from, _turn }));
+        }
+        if from == DeploymentStatus::Initializing {
+            let (id, to) = (self.deployment.id, DeploymentStatus::Queued);
+            self.commit(vec![Change::DeploymentMove { id, from, to, reason: None, at: Timestamp::now() }]).await?;
+            from = to;
+        }
+        let both = async { (turn.lock().await, self.shared.building.place(workspace).await) };
+        tokio::select! {
+            () = self.cancel.cancelled() => Ok(None),
+            (_turn, place) = both => Ok(Some(Admission { place, from, _turn })),
+        }
+    }
+
+    /// It is being built from now on. `from` is where it stands.
+    async fn tell_of_begin(&self, from: DeploymentStatus) -> Result<(), StoreError> {
         let id = self.deployment.id;
         let now = Timestamp::now();
         let begin = Change::EventInsert(steps::open(id, EventStep::BuildImage, now));
         let mut changes = vec![];
-        if self.deployment.status == DeploymentStatus::Building {
+        if from == DeploymentStatus::Building {
             // The control plane ended in the middle of this build. Its step is there already, unless it had just ended.
             let events = self.shared.ops.store.deployment_events(self.tenant, id).await?;
             changes.extend((!steps::is_open(&events, EventStep::BuildImage)).then_some(begin));
@@ -109,23 +156,11 @@ impl Job {
                 // A repeated deployment has no upload whose step could end.
                 changes.push(Change::EventComplete { deployment: id, step: EventStep::SnapshotCode, at: now, error: None, detail: None });
             }
-            let (from, to) = (self.deployment.status, DeploymentStatus::Building);
+            let to = DeploymentStatus::Building;
             let told = record::about(&self.deployment, "deployment_building", None);
             changes.extend([begin, Change::DeploymentMove { id, from, to, reason: None, at: now }, told]);
         }
-        self.commit(changes).await?;
-        let mut result = self.build().await;
-        for pause in AGAIN {
-            let Err(failure @ BuildFailure::Internal(_)) = &result else { break };
-            self.tell_of_retry(&failure.to_string(), pause).await?;
-            tokio::select! {
-                () = self.cancel.cancelled() => return Ok(()),
-                () = tokio::time::sleep(pause) => {}
-            }
-            self.commit(vec![self.attempt(None)]).await?;
-            result = self.build().await;
-        }
-        self.record(result).await
+        self.commit(changes).await
     }
 
     /// Nobody who deploys can correct what has failed, so it is tried again.
@@ -162,6 +197,8 @@ impl Job {
         let blob = blob.ok_or_else(|| BuildFailure::Source("nothing was uploaded for this deployment: deploy the source again".into()))?;
         let variables = replicas::variables(&self.shared, self.tenant, &self.deployment).await;
         let (env, sealed) = variables.map_err(|error| BuildFailure::Internal(format!("the variables cannot be read: {error}")))?;
+        let ephemeral =
+            self.is_ephemeral().await.map_err(|error| BuildFailure::Internal(format!("the environment cannot be read: {error}")))?;
         let request = BuildRequest {
             archive: config.blobs.join(blob),
             artifact: config.data_dir.join("artifacts").join(id.to_string()),
@@ -169,6 +206,8 @@ impl Job {
             scratch: config.data_dir.join("scratch").join(id.to_string()),
             spec: self.deployment.spec.clone(),
             environment_name: env.get("RAILWAY_ENVIRONMENT_NAME").cloned().unwrap_or_default(),
+            ephemeral,
+            region: self.shared.ops.settings.region.clone(),
             env,
             sealed,
             user: self.user,
@@ -190,6 +229,11 @@ impl Job {
             tracing::error!(%error, deployment = %id, "the build log ended abnormally");
         }
         result
+    }
+
+    async fn is_ephemeral(&self) -> Result<bool, StoreError> {
+        let environment = self.shared.ops.store.environment(self.deployment.environment_id).await?;
+        Ok(environment.and_then(|sealed| sealed.open(self.tenant)).is_some_and(|environment| environment.is_ephemeral))
     }
 
     /// In place of an image: the machine's own program, if it has it. There is nothing to build.
@@ -281,11 +325,13 @@ pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl It
     }
 }
 
-/// A candidate whose pre-deploy commands have not run starts nothing yet; they are begun here.
-pub(crate) fn hold_for_pre_deploy(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
-    for deployment in view.deployments.iter().filter(|deployment| view.awaits_pre_deploy(deployment)) {
+/// A candidate that waits for others, or whose pre-deploy commands have not run, starts nothing yet. The commands are begun here; they may
+/// need what is waited for.
+pub(crate) fn hold(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
+    let held = |deployment: &&Deployment| view.awaits_others(deployment) || view.awaits_pre_deploy(deployment);
+    for deployment in view.deployments.iter().filter(held) {
         plan.start.retain(|(id, ..)| *id != deployment.id);
-        if !lock(&shared.builds).contains_key(&deployment.id) {
+        if !view.obstacles.contains_key(&deployment.id) && !lock(&shared.builds).contains_key(&deployment.id) {
             pre_deploy(shared, view, deployment);
         }
     }

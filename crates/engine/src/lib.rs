@@ -6,6 +6,7 @@
 mod asleep;
 mod build;
 mod certificates;
+mod dependencies;
 mod domain_names;
 mod edge_client;
 mod executions;
@@ -14,7 +15,9 @@ mod ingest;
 mod meter;
 mod notify;
 mod observe;
+mod obstacles;
 mod outgoing;
+mod places;
 mod reconcile;
 mod record;
 mod replicas;
@@ -101,11 +104,13 @@ pub(crate) struct Shared {
     pub(crate) bell: watch_channel::Sender<u64>,
     pub(crate) work: std::sync::Mutex<HashSet<Home>>,
     pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, build::Running>>,
-    pub(crate) building: Semaphore,
+    pub(crate) building: places::Places,
     pub(crate) service_locks: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
     pub(crate) health: health::Board,
     pub(crate) edge: edge_client::EdgeClient,
     pub(crate) certificates: certificates::Desk,
+    /// Who waits for deployments of others.
+    pub(crate) dependencies: dependencies::Dependencies,
     /// Replicas whose start is under way.
     pub(crate) launching: std::sync::Mutex<HashSet<ReplicaId>>,
     /// Replicas whose end is under way.
@@ -167,9 +172,10 @@ impl Engine {
         let tracker = TaskTracker::new();
         let (allow, names) = (config.outgoing.allow.clone(), config.outgoing.names.clone());
         let shared = Arc::new(Shared {
-            building: Semaphore::new(config.build_concurrency.max(1)),
+            building: places::Places::new(config.build_concurrency),
             edge: edge_client::EdgeClient::new(&config.edge_dir),
             certificates: certificates::Desk::default(),
+            dependencies: dependencies::Dependencies::default(),
             launching: std::sync::Mutex::default(),
             ending: std::sync::Mutex::default(),
             launches: Semaphore::new(LAUNCHES),
@@ -209,6 +215,7 @@ impl Engine {
         tracker.spawn(certificates::run(shared.clone()));
         tracker.spawn(certificates::run_orders(shared.clone()));
         tracker.spawn(asleep::run(shared.clone()));
+        tracker.spawn(dependencies::run(shared.clone()));
         tracker.spawn(shells::run(shared.clone()));
         tracker.spawn(workflow::run(shared.clone()));
         tracker.spawn(workflow::starts::run(shared.clone()));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::health::{Check, Sign};
-use crate::{Shared, executions, lock, replicas, volumes};
+use crate::obstacles::{self, Obstacle};
+use crate::{Shared, dependencies, executions, lock, replicas, volumes};
 use domain::deployment::{Deployment, DeploymentEvent, DeploymentStatus, EventStep, Execution, Replica, ReplicaStatus};
 use domain::galaxy::KILLED;
 use domain::log::LogKind;
@@ -52,11 +53,23 @@ pub(crate) struct View {
     pub(crate) execution: Option<Execution>,
     /// The steps so far; read only while some deployment is on its way.
     pub(crate) events: HashMap<DeploymentId, Vec<DeploymentEvent>>,
+    /// What keeps deployments from starting.
+    pub(crate) obstacles: HashMap<DeploymentId, Obstacle>,
 }
 
 impl View {
     pub(crate) fn deployment(&self, id: DeploymentId) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.id == id)
+    }
+
+    /// Others of its batch come before it.
+    pub(crate) fn awaits_others(&self, deployment: &Deployment) -> bool {
+        matches!(self.obstacles.get(&deployment.id), Some(Obstacle::Others))
+    }
+
+    /// What it cannot start without, in words for the user.
+    pub(crate) fn lacks(&self, id: DeploymentId) -> Option<&str> {
+        self.obstacles.get(&id).and_then(|obstacle| if let Obstacle::Missing(what) = obstacle { Some(what.as_str()) } else { None })
     }
 
     /// Its pre-deploy commands have not ended yet.
@@ -75,10 +88,12 @@ impl View {
 
     /// When a deployment's present status began to count against its time limit.
     fn since(&self, deployment: &Deployment) -> Timestamp {
-        if self.awaits_pre_deploy(deployment) {
+        if self.awaits_others(deployment) || self.awaits_pre_deploy(deployment) {
             return Timestamp::now();
         }
-        self.pre_deployed_at(deployment.id).map_or(deployment.status_at, |at| at.max(deployment.status_at))
+        let waited = dependencies::waited_until(self.events.get(&deployment.id));
+        let before = self.pre_deployed_at(deployment.id).max(waited);
+        before.map_or(deployment.status_at, |at| at.max(deployment.status_at))
     }
 }
 
@@ -101,11 +116,12 @@ pub(crate) async fn view(
     let volume = shared.ops.store.volume_instance_of_service(tenant, instance.environment_id, instance.service_id).await?;
 
     let events = events(shared, tenant, &deployments).await?;
+    let obstacles = obstacles::found(shared, tenant, &deployments, &events, &replicas, volume.as_ref()).await?;
     let paused = volume.as_ref().is_some_and(|volume| is_paused(shared, all, volume, &replicas));
     let sleeps = sleeps(&instance, &deployments, &domains, &proxies);
     let observed = Observed { deployments: vec![], exclusive: volume.is_some(), paused, rest: None, runs };
     let (updates, strays, told) = (vec![], vec![], HashSet::new());
-    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates, strays, told, execution, events };
+    let mut view = View { tenant, instance, deployments, replicas: vec![], observed, updates, strays, told, execution, events, obstacles };
     let owner = replicas::user_of(shared, &view).map(|user| user.uid);
     let rested = rested(shared, id, paused);
     for deployment in view.deployments.iter().filter(|deployment| deployment.status.is_live()) {
@@ -153,7 +169,7 @@ fn deployment_state(view: &View, deployment: &Deployment, since: Timestamp, repl
         health_seconds: deployment.spec.deploy.healthcheck_seconds(),
         verified: deployment.spec.deploy.healthcheck_path.is_some() || view.instance.spec.deploy.unhealthy_replacement,
         overlap_seconds: deployment.spec.deploy.overlap_seconds,
-        waiting: view.awaits_pre_deploy(deployment),
+        waiting: view.obstacles.contains_key(&deployment.id) || view.awaits_pre_deploy(deployment),
         schedule: executions::schedule(deployment),
         replicas,
     }

@@ -255,10 +255,11 @@ async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Lo
     build::tend(shared, &view).await;
     let mut plan = rollout::plan(&view.observed, Timestamp::now());
     amend(&view, &mut plan);
+    refuse(&view, &mut plan);
     if view.observed.paused {
         plan.again_at = Some(Timestamp::now() + WHILE_PAUSED);
     }
-    build::hold_for_pre_deploy(shared, &view, &mut plan);
+    build::hold(shared, &view, &mut plan);
 
     let updates = std::mem::take(&mut view.updates);
     for replica in updates.iter().filter(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {
@@ -325,6 +326,21 @@ fn amend(view: &View, plan: &mut Plan) {
                 plan.stop.push((replica.id, "its deployment failed"));
             }
         }
+    }
+}
+
+/// What lacks something that it cannot start without fails, whatever else was planned for it, unless it is taken away anyway.
+fn refuse(view: &View, plan: &mut Plan) {
+    for deployment in &view.deployments {
+        let id = deployment.id;
+        let Some(reason) = view.lacks(id).map(str::to_owned) else { continue };
+        plan.start.retain(|(of, ..)| *of != id);
+        if plan.transition.iter().any(|transition| transition.deployment == id && transition.to == DeploymentStatus::Removing) {
+            continue;
+        }
+        plan.transition.retain(|transition| transition.deployment != id);
+        let (from, to) = (deployment.status, DeploymentStatus::Failed);
+        plan.transition.push(Transition { deployment: id, from, to, reason: Some(reason), completed: false });
     }
 }
 

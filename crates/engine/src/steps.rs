@@ -12,6 +12,9 @@ use store::Change;
 use crate::observe::View;
 use crate::{Shared, build};
 
+/// Why a deployment waits for others.
+const OTHERS_FIRST: &str = "its variables refer to services that are deployed with it and come first";
+
 /// A step that begins.
 pub(crate) fn open(deployment: DeploymentId, step: EventStep, at: Timestamp) -> DeploymentEvent {
     let (id, deployment_id) = (EventId::generate(), deployment);
@@ -42,7 +45,8 @@ impl Writer<'_> {
             return false;
         }
         // A clock that was set back must not make the step look like one of an earlier round.
-        let event = open(deployment.id, step, self.now.max(deployment.status_at));
+        let detail = (step == EventStep::WaitForDependencies).then(|| OTHERS_FIRST.to_owned());
+        let event = DeploymentEvent { detail, ..open(deployment.id, step, self.now.max(deployment.status_at)) };
         self.changes.push(Change::EventInsert(event.clone()));
         self.view.events.entry(deployment.id).or_default().push(event);
         true
@@ -79,6 +83,11 @@ pub(crate) fn starting(view: &mut View, plan: &Plan) -> (Vec<Change>, Vec<Deploy
     let mut writer = writer(view);
     let mut checked = vec![];
     for deployment in &candidates {
+        if writer.view.awaits_others(deployment) {
+            writer.begin(deployment, EventStep::WaitForDependencies);
+            continue;
+        }
+        writer.end(deployment.id, EventStep::WaitForDependencies, None);
         if writer.view.awaits_pre_deploy(deployment) {
             continue;
         }
@@ -123,10 +132,11 @@ pub(crate) fn switched(view: &mut View, deployment: &Deployment, since: Option<T
 
 /// A candidate fails in whatever it was at.
 pub(crate) fn failing(view: &mut View, deployment: &Deployment, reason: &str) -> Vec<Change> {
+    let first = if view.lacks(deployment.id).is_some() { EventStep::CreateContainer } else { EventStep::Healthcheck };
     let mut writer = writer(view);
     let at_work = [EventStep::ConfigureNetwork, EventStep::Healthcheck, EventStep::CreateContainer];
     let begun = |step: &EventStep| writer.view.events.get(&deployment.id).is_some_and(|events| is_open(events, *step));
-    let step = at_work.into_iter().find(begun).unwrap_or(EventStep::Healthcheck);
+    let step = at_work.into_iter().find(begun).unwrap_or(first);
     writer.begin(deployment, step);
     writer.end_all(deployment.id, Some(reason));
     writer.changes
@@ -202,8 +212,11 @@ pub(crate) async fn tell_attempt(shared: &Shared, deployment: &Deployment, numbe
     }
 }
 
-/// The health check is over.
+/// The health check is over, or there was nothing to check.
 pub(crate) async fn tell_end(shared: &Shared, view: &View, deployment: &Deployment, failure: Option<&str>) {
+    if let Some(what) = view.lacks(deployment.id) {
+        return tell(shared, deployment, vec![(true, what.to_owned())]).await;
+    }
     if deployment.spec.deploy.healthcheck_path.is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Deletes what nothing refers to any more: artifacts, uploads, projects whose grace is over, old logs.
+//! Deletes what nothing refers to any more: artifacts, uploads, caches of builds, projects whose grace is over, old logs.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -48,11 +48,13 @@ async fn sweep(shared: &Arc<Shared>) -> Result<(), Box<dyn std::error::Error + S
     let artifacts: HashSet<String> = shared.ops.store.system_artifacts_in_use().await?.into_iter().collect();
     let blobs: HashSet<String> = shared.ops.store.system_blobs_in_use().await?.into_iter().collect();
     let (artifact_dir, blob_dir) = (shared.config.data_dir.join("artifacts"), shared.config.blobs.clone());
-    let scratch_dir = shared.config.data_dir.join("scratch");
+    let (scratch_dir, cache_dir) = (shared.config.data_dir.join("scratch"), shared.config.data_dir.join("cache"));
+    let services: HashSet<String> = shared.ops.store.system_services().await?.iter().map(ToString::to_string).collect();
     let building: HashSet<String> = crate::lock(&shared.builds).keys().map(ToString::to_string).collect();
     tokio::task::spawn_blocking(move || {
         remove_unused(&artifact_dir, |name| artifacts.contains(stem(name)) || building.contains(stem(name)));
         remove_unused(&blob_dir, |name| blobs.contains(name));
+        remove_unused(&cache_dir, |name| services.contains(name));
         // Left by builds that ended with the control plane.
         remove_unused(&scratch_dir, |name| building.contains(name.strip_suffix("-pre").unwrap_or(name)));
     })
@@ -79,7 +81,7 @@ fn remove_unused(dir: &Path, used: impl Fn(&str) -> bool) {
             continue;
         }
         let path = entry.path();
-        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        let removed = if path.is_dir() { builder::remove_tree(&path) } else { std::fs::remove_file(&path) };
         if let Err(error) = removed {
             tracing::warn!(%error, path = %path.display(), "an unused file could not be deleted");
         }

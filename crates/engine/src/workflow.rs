@@ -27,6 +27,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::places::Places;
 use crate::replicas::worker_user;
 use crate::{Shared, lock, rounds};
 use worker::Workers;
@@ -57,7 +58,7 @@ pub(crate) struct Flow {
     pub(crate) holder: Uuid,
     pub(crate) workers: Workers,
     /// Turns at ffmpeg, which takes every core that there is.
-    pub(crate) films: tokio::sync::Semaphore,
+    pub(crate) films: Places,
     /// Turns at nodes with a limit of their own.
     turns: turns::Turns,
     under_way: Mutex<HashMap<RunId, UnderWay>>,
@@ -98,7 +99,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let flow = Arc::new(Flow {
         holder: holder(&shared.config.data_dir),
         workers: Workers::new(&shared.config.data_dir, worker_user(&shared.config)),
-        films: tokio::sync::Semaphore::new(1),
+        films: Places::new(1),
         turns: turns::Turns::default(),
         shared: shared.clone(),
         under_way: Mutex::default(),

@@ -1,14 +1,15 @@
 //! What people see of deployments: over the simulated driver, with every fault that it can play.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, SystemTime};
 
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, Execution, ExecutionStatus, ReplicaStatus};
 use domain::page::PageRequest;
 use domain::schedule::Schedule;
 use domain::spec::RestartPolicy;
 use domain::volume::{Backup, BackupKind, BackupState};
-use domain::{Code, DeploymentId, Timestamp, VolumeInstanceId};
+use domain::{Code, DeploymentId, ServiceId, Timestamp, VolumeInstanceId};
 use jiff::tz::TimeZone;
 use ops::OpCtx;
 use ops::approval::deployment_approve;
@@ -481,6 +482,24 @@ async fn the_files_of_a_deleted_environment_are_kept_for_a_while() {
     assert_eq!(folders.iter().filter(|folder| folder.exists()).count(), 3, "what somebody deleted by mistake is lost");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_caches_of_services_that_are_gone_are_cleaned_away() {
+    let mut test = TestApp::new().await;
+    let app = test.app("cached").await;
+    let cache = |service: ServiceId| test.dir().join("cache").join(service.to_string());
+    let (kept, gone) = (cache(app.service), cache(ServiceId::generate()));
+    for folder in [&kept, &gone] {
+        std::fs::create_dir_all(folder.join("modules")).unwrap();
+        std::fs::write(folder.join("modules/one"), "").unwrap();
+        std::fs::File::open(folder).unwrap().set_modified(SystemTime::now() - Duration::from_secs(7200)).unwrap();
+    }
+    // As package managers leave what nobody is to change.
+    std::fs::set_permissions(gone.join("modules"), std::fs::Permissions::from_mode(0o555)).unwrap();
+    test.start_engine();
+    test.until("the clean-up", async || (!gone.exists()).then_some(())).await;
+    assert!(kept.join("modules/one").exists());
+}
+
 /// Waits for a backup that is whole. The bell of volumes says that something has been done for one.
 async fn until_whole(test: &TestApp, app: &App, volume: VolumeInstanceId, wanted: impl Fn(&Backup) -> bool) -> Backup {
     let mut bell = test.ops.signals.volumes();
@@ -643,4 +662,71 @@ async fn a_run_that_goes_on_lets_the_next_one_be_skipped_and_ends_with_its_deplo
     test.until_routed(&app, ordinary, 1).await;
     let unknown = deployment_instance_execution_create(&app.ctx(), app.instance).await.unwrap_err();
     assert!(unknown.public.contains("cronSchedule"), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_refers_to_another_service_starts_when_that_one_serves_or_has_failed() {
+    let mut test = TestApp::new().await;
+    // What is waited for rings: the clock would come too late for this test.
+    test.set_period(Duration::from_secs(3600));
+    test.start_engine();
+    let api = test.app("api").await;
+    let web = sibling(&api, "web").await;
+    test.stage.sim.script_next(never_listens());
+    let slow = test.deploy(&api, |_| {}).await;
+    let after = test
+        .deploy_after(&web, &[slow], |spec| {
+            // The time that it waits does not count.
+            spec.deploy.healthcheck_path = Some("/".into());
+        })
+        .await;
+    let step = async || test.events(&web, after).await.into_iter().find(|event| event.step == EventStep::WaitForDependencies);
+    let begun = test.until("a step that tells of the wait", async || step().await).await;
+    assert_eq!((begun.completed_at, begun.error), (None, None));
+    assert!(begun.detail.is_some_and(|detail| detail.contains("come first")));
+    test.until("the one that comes first to be started", async || test.replicas(&api, slow).await.pop()).await;
+    assert_eq!(test.deployment(&web, after).await.status, DeploymentStatus::Deploying);
+    assert!(test.replicas(&web, after).await.is_empty(), "it waits");
+
+    test.listen(slow).await;
+    test.until_status(&web, after, DeploymentStatus::Success).await;
+    let first = test.deployment(&api, slow).await;
+    assert_eq!(first.status, DeploymentStatus::Success);
+    assert!(test.replicas(&web, after).await[0].created_at >= first.status_at);
+    assert!(step().await.is_some_and(|event| event.completed_at.is_some() && event.error.is_none()));
+
+    test.stage.sim.script_next(Script { ending: Some((Duration::from_millis(50), Ending::Crash(7))), ..never_listens() });
+    let bad = test.deploy(&api, |_| {}).await;
+    let goes_on = test.deploy_after(&web, &[bad], |_| {}).await;
+    test.until_status(&web, goes_on, DeploymentStatus::Success).await;
+    assert_eq!(test.deployment(&api, bad).await.status, DeploymentStatus::Crashed);
+    // What is gone is not waited for.
+    let alone = test.deploy_after(&web, &[DeploymentId::generate()], |_| {}).await;
+    test.until_status(&web, alone, DeploymentStatus::Success).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_that_requires_a_volume_starts_only_where_one_is_mounted() {
+    let test = TestApp::started().await;
+    let app = test.app("files").await;
+    let old = test.live(&app).await;
+    let serving = test.targets(&app);
+    let requires = |spec: &mut domain::spec::InstanceSpec| {
+        spec.deploy.required_mount_path = Some("/data/".into());
+        spec.deploy.pre_deploy_command = vec!["exit 1".into()];
+    };
+    let without = test.deploy(&app, requires).await;
+    let failed = test.until_status(&app, without, DeploymentStatus::Failed).await;
+    let reason = failed.status_reason.unwrap();
+    assert!(reason.starts_with("no volume is mounted at /data/") && reason.contains("requiredMountPath"), "{reason}");
+    let events = test.events(&app, without).await;
+    let told: Vec<_> = events.iter().map(|event| (event.step, event.error.as_deref())).collect();
+    assert_eq!(told, [(EventStep::CreateContainer, Some(reason.as_str()))], "no command runs for what cannot start");
+    assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (serving, DeploymentStatus::Success));
+
+    let place = VolumePlace::Environment(app.environment);
+    let create = VolumeCreate { project: app.project, place, service: Some(app.service), mount_path: "/data".into() };
+    volume_create(&app.ctx(), create).await.unwrap();
+    let with = test.deploy(&app, |spec| spec.deploy.required_mount_path = Some("/data/".into())).await;
+    test.until_status(&app, with, DeploymentStatus::Success).await;
 }

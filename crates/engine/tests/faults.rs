@@ -201,8 +201,10 @@ async fn a_deployment_without_its_artifact_says_so_at_once() {
     let old = test.live(&app).await;
     std::fs::remove_dir_all(test.dir().join("artifacts").join(old.to_string())).unwrap();
     let new = verbs::deployment_redeploy(&app.ctx(), old).await.unwrap().row.id;
-    let crashed = test.until_status(&app, new, DeploymentStatus::Crashed).await;
-    assert_eq!(crashed.status_reason.as_deref(), Some("its artifact is missing: deploy the source again"));
+    // It never started, so that it has not crashed.
+    let failed = test.until_status(&app, new, DeploymentStatus::Failed).await;
+    assert_eq!(failed.status_reason.as_deref(), Some("the files of this deployment were removed: deploy the source again"));
+    assert_eq!(test.build_log(&app, new).await, [failed.status_reason.unwrap()]);
     test.until_routed(&app, old, 1).await;
 }
 

@@ -1,10 +1,12 @@
 //! Apps as Galaxy's clients know them, over the simulated driver: triggers and what is told of them, and kills.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use domain::DeploymentId;
 use domain::activity::Actor;
-use domain::deployment::{DeploymentStatus, Replica, ReplicaStatus};
+use domain::deployment::{DeploymentStatus, EventStep, Replica, ReplicaStatus};
 use domain::galaxy::{
     ActivityKind, AppStatus, ContainerStatus, app_id, app_status, container_id, container_status, version_id, version_status,
 };
@@ -13,7 +15,7 @@ use domain::routing::Route;
 use domain::trigger::TriggerRun;
 use engine::WatchConfig;
 use ops::app::{self as verbs, AppPatch, TriggerInput};
-use ops::deployment::{Blob, Upload, deployment_create};
+use ops::deployment::{Blob, Upload, deployment_cancel, deployment_create};
 use ops::service::{InstancePatch, service_instance_update};
 use ops::tcp_proxy::tcp_proxy_create;
 use runtime::sim::{SILENT, Script};
@@ -443,28 +445,67 @@ async fn a_trigger_kills_the_container_that_matches_and_no_other() {
     assert_eq!((killed.data["trigger"].as_str(), killed.data["container"].as_str()), (Some("busy"), Some(container.as_str())));
 }
 
+/// A source that is a site, outside of the folder of uploads.
+fn packed(test: &TestApp) -> PathBuf {
+    let site = test.dir().join("site");
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::create_dir_all(&test.ops.settings.blobs).unwrap();
+    std::fs::write(site.join("index.html"), "hello").unwrap();
+    let packed = test.dir().join("site.tar.gz");
+    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
+    assert!(made.success());
+    packed
+}
+
+/// Has the upload of this name deployed, whether it is there or not.
+async fn upload(app: &App, name: &str) -> DeploymentId {
+    let upload = Upload {
+        project: app.project,
+        environment: app.environment,
+        service: Some(app.service),
+        blob: Blob { sha256: name.to_owned(), bytes: 1 },
+        message: None,
+    };
+    deployment_create(&app.ctx(), upload).await.unwrap().row.deployment.id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_place_in_the_builder_is_queued_and_a_build_between_two_attempts_takes_none() {
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
+    let test = TestApp::started().await;
+    let name = "ab".repeat(32);
+    std::fs::rename(packed(&test), test.ops.settings.blobs.join(&name)).unwrap();
+    let (slow, next) = (test.app("slow").await, test.app("next").await);
+    let patch = InstancePatch { build_command: Some("sleep 600".into()), ..InstancePatch::default() };
+    service_instance_update(&slow.ctx(), slow.service, Some(slow.environment), patch).await.unwrap();
+    let first = upload(&slow, &name).await;
+    test.until_status(&slow, first, DeploymentStatus::Building).await;
+    let second = upload(&next, &name).await;
+    test.until_status(&next, second, DeploymentStatus::Queued).await;
+    assert_eq!(version_status(&test.deployment(&next, second).await).0.as_str(), "building");
+    deployment_cancel(&slow.ctx(), first).await.unwrap();
+    test.until_status(&next, second, DeploymentStatus::Success).await;
+
+    // The upload is missing, which is the server's fault: it is tried again for a while, and others are built in between.
+    let lost = upload(&next, &"cd".repeat(32)).await;
+    let third = test.app("third").await;
+    let built = upload(&third, &name).await;
+    test.until_status(&third, built, DeploymentStatus::Success).await;
+    let lost = test.until_status(&next, lost, DeploymentStatus::Failed).await;
+    let ends = test.events(&third, built).await.into_iter().filter(|event| event.step == EventStep::BuildImage);
+    let ends: Vec<_> = ends.filter_map(|event| event.completed_at).collect();
+    assert!(ends.len() == 1 && ends[0] < lost.status_at, "{ends:?} {lost:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_feed_says_so() {
     runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
     let test = TestApp::started().await;
     let app = test.app("later").await;
-    let (site, blobs) = (test.dir().join("site"), &test.ops.settings.blobs);
-    std::fs::create_dir_all(&site).unwrap();
-    std::fs::create_dir_all(blobs).unwrap();
-    std::fs::write(site.join("index.html"), "hello").unwrap();
-    let packed = test.dir().join("site.tar.gz");
-    let made = Command::new("tar").arg("-czf").arg(&packed).arg("-C").arg(&site).arg("index.html").status().unwrap();
-    assert!(made.success());
+    let packed = packed(&test);
     // It is not where it should be, at first.
     let name = "ab".repeat(32);
-    let upload = Upload {
-        project: app.project,
-        environment: app.environment,
-        service: Some(app.service),
-        blob: Blob { sha256: name.clone(), bytes: 1 },
-        message: None,
-    };
-    let id = deployment_create(&app.ctx(), upload).await.unwrap().row.deployment.id;
+    let id = upload(&app, &name).await;
     let entries = async || test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
     let told = test
         .until("an entry that it is tried again", async || {
@@ -482,7 +523,7 @@ async fn a_build_that_fails_for_the_servers_own_reasons_is_tried_again_and_the_f
     })
     .await;
 
-    std::fs::rename(&packed, blobs.join(&name)).unwrap();
+    std::fs::rename(&packed, test.ops.settings.blobs.join(&name)).unwrap();
     let built = test.until_status(&app, id, DeploymentStatus::Success).await;
     assert_eq!(built.status_reason, None);
     let log = test.build_log(&app, id).await;

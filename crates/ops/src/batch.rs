@@ -156,13 +156,22 @@ async fn deployments(
         let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build);
         made.extend(next.map(|deployment| (deployment, render_frozen(&frozen, name))));
     }
-    let names = |service: ServiceId| after.name_of(service).unwrap_or_default();
+    put_in_order(&frozen, |service| after.name_of(service), &mut made);
+    Ok(made)
+}
+
+/// Notes for each deployment of a batch which of the others it waits for.
+pub(crate) fn put_in_order<'a>(
+    scope: &'a Scope,
+    name_of: impl Fn(ServiceId) -> Option<&'a str>,
+    made: &mut [(Deployment, BTreeMap<String, String>)],
+) {
+    let names = |service: ServiceId| name_of(service).unwrap_or_default();
     let started: BTreeMap<&str, DeploymentId> = made.iter().map(|(row, _)| (names(row.service_id), row.id)).collect();
-    let order = frozen.start_order(&started.keys().copied().collect());
-    for (row, _) in &mut made {
+    let order = scope.start_order(&started.keys().copied().collect());
+    for (row, _) in made {
         row.waits_for = order.get(names(row.service_id)).into_iter().flatten().filter_map(|name| started.get(name)).copied().collect();
     }
-    Ok(made)
 }
 
 /// The deployments of the services of new instances, in every other environment whose secrets the principal may see.

@@ -266,13 +266,16 @@ async fn assemble(ctx: &OpCtx, environment: &Opened<Environment>, made: &[Made])
     }
     changes.extend(volumes(ctx, environment, made, &mut surroundings).await?);
     changes.extend(ports(ctx, made, &mut surroundings).await?);
-    variable::refuse_circles(&surroundings.scope(ctx, &rows), &surroundings.services, &changes)?;
-    for one in made {
-        let variables = surroundings.render(ctx, &rows, &one.service.name);
-        let mut deployment = Deployment {
-            source_blob: one.blob.clone(),
-            ..deployment::fresh(ctx, &one.instance, DeployReason::Deploy, one.instance.spec.clone())
-        };
+    let scope = surroundings.scope(ctx, &rows);
+    variable::refuse_circles(&scope, &surroundings.services, &changes)?;
+    let deployment = |one: &Made| Deployment {
+        source_blob: one.blob.clone(),
+        ..deployment::fresh(ctx, &one.instance, DeployReason::Deploy, one.instance.spec.clone())
+    };
+    let mut deployments: Vec<_> = made.iter().map(|one| (deployment(one), variable::render_frozen(&scope, &one.service.name))).collect();
+    let name_of = |id: ServiceId| made.iter().find(|one| one.service.id == id).map(|one| one.service.name.as_str());
+    batch::put_in_order(&scope, name_of, &mut deployments);
+    for (mut deployment, variables) in deployments {
         let step = deployment::event(ctx, deployment.id, EventStep::SnapshotCode);
         changes.extend(deployment::insertion(ctx, &environment.row, &mut deployment, variables));
         changes.push(Change::EventInsert(step));

@@ -130,6 +130,12 @@ struct Settings {
     /// Builds at the same time [default: 2].
     #[arg(long, env = "ORRERY_BUILD_CONCURRENCY", value_name = "COUNT", hide_short_help = true)]
     build_concurrency: Option<u32>,
+    /// Memory of a build or a pre-deploy command; 0 is no limit [default: 4GB, or three quarters of the machine's if that is less].
+    #[arg(long, env = "ORRERY_BUILD_MEMORY_BYTES", value_name = "SIZE", hide_short_help = true)]
+    build_memory_bytes: Option<ByteSize>,
+    /// Processors of a build or a pre-deploy command; 0 is no limit [default: 0].
+    #[arg(long, env = "ORRERY_BUILD_CPUS", value_name = "NUMBER", hide_short_help = true)]
+    build_cpus: Option<f64>,
     /// Let the addresses of package mirrors and proxies that builds are given keep the names and passwords in them; whoever deploys can then
     /// read those [default: false].
     #[arg(long, env = "ORRERY_BUILD_CREDENTIALS", num_args = 0..=1, default_missing_value = "true", require_equals = true, hide_short_help = true)]
@@ -239,6 +245,10 @@ pub(crate) struct Config {
     pub(crate) build_seconds: u64,
     pub(crate) build_unpacked_bytes: ByteSize,
     pub(crate) build_concurrency: u32,
+    /// 0: no limit.
+    pub(crate) build_memory_bytes: ByteSize,
+    /// 0: no limit.
+    pub(crate) build_cpus: f64,
     pub(crate) build_credentials: bool,
     /// 0: no limit.
     pub(crate) replica_memory_bytes: ByteSize,
@@ -329,11 +339,8 @@ pub(crate) fn resolve(args: ConfigArgs, given: &ArgMatches) -> Result<Effective,
 }
 
 fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Config, ConfigError> {
-    macro_rules! pick {
-        ($name:ident, $default:expr) => {
-            layers.pick(stringify!($name), set.$name, file.$name, $default)
-        };
-    }
+    #[rustfmt::skip]
+    macro_rules! pick { ($name:ident, $default:expr) => { layers.pick(stringify!($name), set.$name, file.$name, $default) }; }
     let (data_dir, base_domain, listen) = (absolute(pick!(data_dir, default_data_dir)), pick!(base_domain, localhost), pick!(listen, api));
     Ok(Config {
         edge_listen: pick!(edge_listen, || vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8081))]),
@@ -364,6 +371,8 @@ fn merge(set: Settings, file: Settings, layers: &mut Layers<'_>) -> Result<Confi
         build_seconds: pick!(build_seconds, || 900),
         build_unpacked_bytes: pick!(build_unpacked_bytes, || ByteSize(2_000_000_000)),
         build_concurrency: pick!(build_concurrency, || 2),
+        build_memory_bytes: pick!(build_memory_bytes, ByteSize::for_builds),
+        build_cpus: pick!(build_cpus, || 0.0),
         build_credentials: pick!(build_credentials, || false),
         replica_memory_bytes: pick!(replica_memory_bytes, || ByteSize(2_000_000_000)),
         replica_cpus: pick!(replica_cpus, || 0.0),
@@ -508,8 +517,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.build_seconds == 0 {
         return refused("build_seconds", "0".to_owned(), "a build needs at least one second");
     }
-    if !config.replica_cpus.is_finite() || config.replica_cpus < 0.0 {
-        return refused("replica_cpus", config.replica_cpus.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
+    let cpus = [("replica_cpus", config.replica_cpus), ("build_cpus", config.build_cpus)];
+    if let Some((key, bad)) = cpus.into_iter().find(|(_, count)| !count.is_finite() || *count < 0.0) {
+        return refused(key, bad.to_string(), "write a number of processors such as 0.5, or 0 for no limit");
     }
     check_tls(config)?;
     check_apps(config)?;

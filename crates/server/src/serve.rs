@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use counts::limiter;
 
 use crate::cli::EdgeArgs;
-use crate::config::{Config, Effective, Role};
+use crate::config::{ByteSize, Config, Effective, Role};
 
 /// Threads that answer requests; the rest of the machine is for the apps. More of them than there are cores would only wake each other.
 const WORKERS: usize = 2;
@@ -209,6 +209,7 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         hidden: vec![config.data_dir.clone()],
         port_range: REPLICA_PORTS,
     })?;
+    let build = limits(config.build_memory_bytes, config.build_cpus);
     let engine_config = EngineConfig {
         data_dir: config.data_dir.clone(),
         edge_dir: folders.edge.clone(),
@@ -218,6 +219,8 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
         build_limits: builder::BuildLimits {
             unpacked_bytes: config.build_unpacked_bytes.0,
             seconds: config.build_seconds,
+            memory_bytes: build.memory_bytes,
+            cpu_millis: build.cpu_millis,
             ..builder::BuildLimits::default()
         },
         default_limits: default_limits(config),
@@ -246,14 +249,18 @@ fn start_engine(config: &Config, folders: &Folders, ops: Arc<Ops>) -> anyhow::Re
 
 /// What a replica may use whose service says nothing.
 fn default_limits(config: &Config) -> domain::spec::Limits {
+    limits(config.replica_memory_bytes, config.replica_cpus)
+}
+
+fn limits(memory: ByteSize, cpus: f64) -> domain::spec::Limits {
     domain::spec::Limits {
-        memory_bytes: Some(config.replica_memory_bytes.0).filter(|bytes| *bytes > 0),
+        memory_bytes: Some(memory.0).filter(|bytes| *bytes > 0),
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "checked to be finite and not negative; a million cores is enough"
         )]
-        cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
+        cpu_millis: Some((cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
     }
 }
 

@@ -21,13 +21,18 @@ fn a_flag_wins_over_the_environment_over_the_file() {
     let file = "region = \"file\"\nbuild_seconds = 1\nmax_upload_bytes = \"1GiB\"\ndatabase = \"postgres://me:canary@db/x\"\n";
     std::fs::write(home.path().join("data/orrery.toml"), file).unwrap();
     let environment = [("ORRERY_REGION", "environment"), ("ORRERY_BUILD_SECONDS", "2"), ("ORRERY_MASTER_KEY", "canary")];
-    let output = orrery(home.path(), &["config", "--show", "--region", "flag", "--build-credentials"], &environment);
+    let output = orrery(home.path(), &["config", "--show", "--region", "flag", "--build-credentials", "--build-cpus", "1.5"], &environment);
     let shown = text(&output.stdout);
     let line = |key: &str| shown.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap_or_else(|| panic!("{key} in {shown}"));
     assert!(line("region").contains("\"flag\"") && line("region").ends_with("# flag --region"));
     assert!(line("build_seconds").contains("= 2") && line("build_seconds").ends_with("# environment ORRERY_BUILD_SECONDS"));
     assert!(line("max_upload_bytes").contains("1GiB") && line("max_upload_bytes").ends_with("orrery.toml"));
     assert!(line("build_concurrency").ends_with("# default"));
+    assert!(
+        line("build_memory_bytes").contains("GB") || line("build_memory_bytes").contains("MB"),
+        "builds are limited by default: {shown}"
+    );
+    assert!(line("build_cpus").contains("= 1.5"));
     assert!(line("build_credentials").contains("= true") && line("build_credentials").ends_with("# flag --build-credentials"));
     assert!(line("run_concurrency").contains("= 32"));
     assert!(line("database").contains("postgres://me:…@db/x"));

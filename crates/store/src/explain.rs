@@ -38,6 +38,7 @@ const WHOLE: &[(&str, &str)] = &[
     ("SYSTEM_DELIVERY_NEXT", "stops at the first row of the partial index of pending messages"),
     ("SYSTEM_FLOW_TRIGGER_NEXT", "stops at the first row of the partial index of triggers with a time"),
     ("SYSTEM_TRIGGER_NEXT", "stops at the first row of the partial index of enabled triggers"),
+    ("SYSTEM_SERVICES", "is what is compared with the folders on disk"),
     ("SYSTEM_IN_USE", "both of its kind run once in ten minutes and look at the whole history"),
 ];
 

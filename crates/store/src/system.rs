@@ -1,6 +1,6 @@
 //! What the engine reads across workspaces.
 
-use domain::{InstanceId, ProjectId, Timestamp, WorkspaceId};
+use domain::{InstanceId, ProjectId, ServiceId, Timestamp, WorkspaceId};
 use jiff::SignedDuration;
 
 use crate::executor::Record;
@@ -38,6 +38,7 @@ statements! {
     SYSTEM_PROJECTS_TO_PURGE = "SELECT workspace_id, id FROM projects WHERE deleted_at IS NOT NULL AND deleted_at < $over ORDER BY deleted_at";
     SYSTEM_ARTIFACTS_IN_USE = in_use!("artifact");
     SYSTEM_BLOBS_IN_USE = in_use!("source_blob");
+    SYSTEM_SERVICES = "SELECT id FROM services";
 }
 
 /// How long a deleted project can be brought back.
@@ -75,5 +76,13 @@ impl Store {
     /// The database does not answer.
     pub async fn system_blobs_in_use(&self) -> Result<Vec<String>, StoreError> {
         self.list(&SYSTEM_BLOBS_IN_USE, &[], Record::text).await
+    }
+
+    /// Every service, also those of projects that can be brought back.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn system_services(&self) -> Result<Vec<ServiceId>, StoreError> {
+        self.list(&SYSTEM_SERVICES, &[], |r| r.id(ServiceId)).await
     }
 }

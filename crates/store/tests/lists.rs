@@ -286,6 +286,8 @@ both! {
         store.commit(idle.tenant, vec![done, Change::ReplicaUpdate(gone)]).await.unwrap();
         assert_eq!(store.system_instances_with_work().await.unwrap(), [(busy.tenant.workspace(), busy.instance.id)]);
         assert_eq!(store.system_live_replicas().await.unwrap(), std::slice::from_ref(&busy.replica));
+        let services = store.system_services().await.unwrap();
+        assert!(services.len() == 2 && [&busy, &idle].iter().all(|tree| services.contains(&tree.service.id)), "{services:?}");
         // Of twelve that were removed, the ten newest can be rolled back to; what is live always counts.
         let again = |number: usize| Deployment {
             reason: DeployReason::Redeploy,

@@ -225,6 +225,14 @@ impl TestApp {
     /// # Panics
     /// When the store refuses.
     pub async fn deploy(&self, app: &App, change: impl FnOnce(&mut InstanceSpec)) -> DeploymentId {
+        self.deploy_after(app, &[], change).await
+    }
+
+    /// The same for one that waits for others.
+    ///
+    /// # Panics
+    /// When the store refuses.
+    pub async fn deploy_after(&self, app: &App, others: &[DeploymentId], change: impl FnOnce(&mut InstanceSpec)) -> DeploymentId {
         let now = Timestamp::now();
         let instance = ops::service::service_instance_get(&app.ctx, app.environment, app.service).await.expect("an instance").row;
         let mut spec = instance.spec;
@@ -251,7 +259,7 @@ impl TestApp {
             source_blob: None,
             artifact: Some(id.to_string()),
             run: Some(RunPlan::Static { root: ".".into(), spa: false }),
-            waits_for: vec![],
+            waits_for: others.to_vec(),
             message: None,
             creator: app.ctx.actor(),
             created_at: now,

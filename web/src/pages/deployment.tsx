@@ -21,7 +21,7 @@ const names: Record<DeploymentEventStep, string> = {
   BUILD_IMAGE: "Build",
   PUBLISH_IMAGE: "Keep the result",
   MIGRATE_VOLUMES: "Move volumes",
-  WAIT_FOR_DEPENDENCIES: "Wait for an approval",
+  WAIT_FOR_DEPENDENCIES: "Wait for others",
   PRE_DEPLOY_COMMAND: "Run the pre-deploy command",
   CREATE_CONTAINER: "Start",
   HEALTHCHECK: "Wait until it is healthy",

@@ -153,6 +153,7 @@ pub(super) fn meta(row: &domain::deployment::Deployment, region: &str) -> Json {
                 "sleepApplication": deploy.sleep_application,
                 "drainingSeconds": deploy.draining_seconds,
                 "overlapSeconds": deploy.overlap_seconds,
+                "requiredMountPath": deploy.required_mount_path,
                 "limitOverride": domain::config::limit_override(&deploy.limits),
                 "runtime": "V2",
             },

@@ -54,6 +54,8 @@ impl Place {
             scratch: path("scratch/one"),
             spec: InstanceSpec::default(),
             environment_name: "production".into(),
+            ephemeral: false,
+            region: "local".into(),
             env: BTreeMap::new(),
             sealed: vec![],
             user: is_root().then_some(USER),

@@ -46,6 +46,7 @@ prop_compose! {
                 sleep_application: flags[0],
                 overlap_seconds,
                 draining_seconds,
+                required_mount_path: flags[2].then(|| "/data".into()),
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
                 sticky: flags[2],
                 unhealthy_replacement: flags[3],
@@ -170,4 +171,15 @@ fn variables_are_read_in_all_their_forms() {
 fn settings_are_counted() {
     assert_eq!(count(&json!({"services": {"a": {"deploy": {"x": 1, "y": null}}}, "sharedVariables": {"A": {"value": "1"}}})), 3);
     assert_eq!(count(&json!({})), 0);
+}
+
+#[test]
+fn a_volume_that_a_service_requires_is_a_setting() {
+    let next = patch(&InstanceSpec::default(), json!({"deploy": {"requiredMountPath": "/data"}})).unwrap();
+    assert_eq!(next.deploy.required_mount_path.as_deref(), Some("/data"));
+    assert_eq!(document(&next, REGION)["deploy"]["requiredMountPath"], json!("/data"));
+    let without = patch(&next, json!({"deploy": {"requiredMountPath": null}})).unwrap();
+    assert_eq!(without.deploy.required_mount_path, None);
+    let bad = patch(&next, json!({"deploy": {"requiredMountPath": "data"}})).unwrap_err();
+    assert!(bad.0.contains("requiredMountPath"), "{bad}");
 }

@@ -42,6 +42,9 @@ pub struct InSource {
     /// As [`DeploySpec::draining_seconds`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining_seconds: Option<u32>,
+    /// As [`DeploySpec::required_mount_path`]; an empty text is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub required_mount_path: Option<String>,
 }
 
 impl InSource {
@@ -59,6 +62,7 @@ impl InSource {
         };
         text(&mut spec.start_command, self.start_command.as_ref());
         text(&mut spec.healthcheck_path, self.healthcheck_path.as_ref());
+        text(&mut spec.required_mount_path, self.required_mount_path.as_ref());
         put(&mut spec.pre_deploy_command, self.pre_deploy_command.as_ref());
         put(&mut spec.restart_policy_type, self.restart_policy_type.as_ref());
         put(&mut spec.restart_policy_max_retries, self.restart_policy_max_retries.as_ref());
@@ -84,6 +88,7 @@ impl InSource {
             sleep_application: self.sleep_application.or(before.sleep_application),
             overlap_seconds: self.overlap_seconds.or(before.overlap_seconds),
             draining_seconds: self.draining_seconds.or(before.draining_seconds),
+            required_mount_path: self.required_mount_path.or(before.required_mount_path),
         }
     }
 }

@@ -575,6 +575,24 @@ async fn whoever_refers_to_another_service_is_deployed_with_it_and_waits_for_it(
 }
 
 #[tokio::test]
+async fn what_a_template_makes_starts_in_the_order_of_its_references() {
+    let live = live().await;
+    let (project, environment) = (Some(live.deployment().project_id), Some(live.deployment().environment_id));
+    let order = TemplateDeploy { project, environment, template: "visitor-counter".into(), config: None };
+    let made = template_deploy(&live.ctx, order).await.unwrap();
+    let mut rows = vec![];
+    for service in made.services {
+        let instance = ops::service::service_instance_get(&live.ctx, live.deployment().environment_id, service.id).await.unwrap();
+        let row = live.world.ops.store.deployments_live(live.deployed.tenant, &[instance.row.id]).await.unwrap().remove(0);
+        rows.push((service.name, row));
+    }
+    rows.sort_by(|one, other| one.0.cmp(&other.0));
+    let [(redis, database), (counter, web)] = &rows[..] else { panic!("two services: {rows:?}") };
+    assert_eq!((redis.as_str(), counter.as_str()), ("Redis", "counter"));
+    assert_eq!((web.waits_for.clone(), database.waits_for.clone()), (vec![database.id], vec![]));
+}
+
+#[tokio::test]
 async fn variables_that_speak_to_the_platform_are_obeyed() {
     let live = live().await;
     live.set(&[("RAILWAY_DEPLOYMENT_DRAINING_SECONDS", "40"), ("RAILWAY_HEALTHCHECK_TIMEOUT_SEC", "soon")]).await.unwrap();

@@ -27,6 +27,17 @@ const UNITS: [(&str, u64); 9] = [
     ("b", 1),
 ];
 
+impl ByteSize {
+    /// What a build may use unless the operator says otherwise. Some of a small machine's memory is left for what runs there.
+    pub(crate) fn for_builds() -> Self {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        let kilobytes: Option<u64> = line.and_then(|text| text.trim().parse().ok());
+        let share = kilobytes.map_or(u64::MAX, |kilobytes| kilobytes * 1024 / 4_000_000 * 3);
+        Self(share.max(1).saturating_mul(1_000_000).min(4_000_000_000))
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = String;
 
