@@ -41,6 +41,7 @@ pub(crate) fn serve(effective: Effective) -> anyhow::Result<ExitCode> {
     logging::start(config.log_format, &config.log_filter)?;
     let folders = Folders::make(&config.data_dir)?;
     let _alone = folders.lock()?;
+    raise_open_files();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS.min(std::thread::available_parallelism().map_or(1, usize::from)))
         .enable_all()
@@ -254,6 +255,15 @@ fn default_limits(config: &Config) -> domain::spec::Limits {
             reason = "checked to be finite and not negative; a million cores is enough"
         )]
         cpu_millis: Some((config.replica_cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
+    }
+}
+
+/// Takes as many open files as are allowed: who has none left can read nothing of the apps that run.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 
