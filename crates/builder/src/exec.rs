@@ -19,7 +19,7 @@ use crate::failure::BuildFailure;
 use crate::output::{LineReader, Output};
 use crate::{BuildLimits, Cancel, tools};
 
-/// Every process of a build carries this variable with the path of its artifact; that is how those are found that left their group.
+/// Every process of a build carries this variable with [`Workplace::own`]; that is how those are found that left their group.
 const MARK: &str = "ORRERY_BUILD";
 /// How a sandbox says that it did not start the command.
 const NOT_ENTERED: &[u8] = b"orrery: the sandbox could not be entered";
@@ -30,6 +30,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Workplace<'a> {
     /// The artifact: the working directory, writable.
     pub root: &'a Path,
+    /// The folder that nobody else works with at this time; its path tells these commands' processes from all others.
+    pub own: &'a Path,
+    /// A folder for what is written to `root`, which then stays as it is: as root, and where the file system can carry a layer.
+    pub layer: Option<&'a Path>,
     /// Caches and temporary files.
     pub writable: Vec<&'a Path>,
     pub user: Option<UnixUser>,
@@ -66,17 +70,17 @@ pub(crate) fn user_command(
     env: &BTreeMap<String, String>,
 ) -> Result<Command, BuildFailure> {
     let mut env = env.clone();
-    env.insert(MARK.to_owned(), place.root.to_string_lossy().into_owned());
+    env.insert(MARK.to_owned(), place.own.to_string_lossy().into_owned());
     let sandbox = Sandbox {
         user: place.user.filter(|_| nix::unistd::geteuid().is_root()),
         root: place.root.to_owned(),
-        overlay: None,
+        overlay: place.layer.map(Path::to_owned),
         writable: place.writable.iter().map(|path| (*path).to_owned()).collect(),
         readable: tools::toolchain(place.user).into_iter().collect(),
         binds: vec![],
         hidden: place.own_folder().into_iter().collect(),
         limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: None },
-        cgroup: Some(group_name(place.root)),
+        cgroup: Some(group_name(place.own)),
         network: true,
     };
     let command = sandbox.command(program, args, &env, place.root);
@@ -95,8 +99,8 @@ impl Workplace<'_> {
 }
 
 /// The same for every command of a build, so that a later server finds what an earlier one has left.
-fn group_name(root: &Path) -> String {
-    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+fn group_name(own: &Path) -> String {
+    let digest = Sha256::digest(own.as_os_str().as_encoded_bytes());
     let short = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     format!("orrery-build-{short}")
 }
@@ -114,7 +118,7 @@ pub(crate) async fn run(
     mut collect: Option<&mut Vec<String>>,
 ) -> Result<(), BuildFailure> {
     let mut child = command.spawn().map_err(|error| BuildFailure::Internal(format!("`{shown}` could not be started: {error}")))?;
-    let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), root: place.root };
+    let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), own: place.own };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(BuildFailure::Internal(format!("`{shown}` has no output")));
     };
@@ -166,7 +170,7 @@ fn words(status: ExitStatus) -> String {
 /// The processes of one command; dropping it ends them.
 struct Processes<'a> {
     guard: Option<Pid>,
-    root: &'a Path,
+    own: &'a Path,
 }
 
 impl Processes<'_> {
@@ -177,7 +181,7 @@ impl Processes<'_> {
             let _ = kill(guard, Signal::SIGALRM);
         }
         if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
-            tracing::warn!(root = %self.root.display(), "the sandbox of a build did not end when asked to");
+            tracing::warn!(folder = %self.own.display(), "the sandbox of a build did not end when asked to");
         }
         self.end();
     }
@@ -186,7 +190,7 @@ impl Processes<'_> {
         if let Some(guard) = self.guard.take() {
             // It fails when the group has ended already.
             let _ = killpg(guard, Signal::SIGKILL);
-            end_marked(self.root);
+            end_marked(self.own);
         }
     }
 }
@@ -197,10 +201,10 @@ impl Drop for Processes<'_> {
     }
 }
 
-/// Ends processes that carry the mark of this artifact, until there are none: those that an earlier server has left, and without root
+/// Ends processes that carry the mark of this folder, until there are none: those that an earlier server has left, and without root
 /// those that escaped their sandbox's guard.
-pub(crate) fn end_marked(root: &Path) {
-    let mark = [MARK.as_bytes(), b"=", root.as_os_str().as_encoded_bytes()].concat();
+pub(crate) fn end_marked(own: &Path) {
+    let mark = [MARK.as_bytes(), b"=", own.as_os_str().as_encoded_bytes()].concat();
     let marked = |id: &str| {
         let environ = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|variable| variable == mark)
@@ -218,5 +222,5 @@ pub(crate) fn end_marked(root: &Path) {
             let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
         }
     }
-    tracing::warn!(root = %root.display(), "processes of a build keep starting others");
+    tracing::warn!(folder = %own.display(), "processes of a build keep starting others");
 }
