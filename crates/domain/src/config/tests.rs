@@ -46,6 +46,7 @@ prop_compose! {
                 sleep_application: flags[0],
                 overlap_seconds,
                 draining_seconds,
+                draining_in_variable: false,
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
                 sticky: flags[2],
                 unhealthy_replacement: flags[3],
