@@ -421,7 +421,8 @@ fn transition_changes(deployment: &Deployment, transition: &Transition) -> Vec<C
     let Transition { deployment: id, from, to, reason, completed } = transition.clone();
     let mut changes = vec![];
     if completed && !deployment.stopped {
-        changes.push(Change::DeploymentStopped { id, stopped: true, at: now });
+        // A restart that was asked for meanwhile has the last word.
+        changes.push(Change::DeploymentStopped { id, stopped: true, of: Some((from, deployment.generation)), at: now });
     }
     if from != to {
         tracing::info!(deployment = %id, from = from.as_str(), to = to.as_str(), reason, "deployment moves");
