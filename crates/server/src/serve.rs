@@ -74,12 +74,13 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
+        let listeners: Vec<_> = std::iter::once(listener).chain(twin(config).await?).collect();
         first_start::greet(config, &ops).await?;
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
-        api::serve(listener, api::router(state), stop.clone()).await.context("the API ended")?;
+        api::serve(listeners, api::router(state), stop.clone()).await.context("the API ended")?;
         counts.await.context("the keeper of counts ended abnormally")?;
         counts::keep_now(&ops).await;
     } else {
@@ -94,6 +95,29 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
     }
     ops.store.clone().close().await;
     Ok(())
+}
+
+/// The same port of the other loopback address: `localhost` is that one as well, and whoever listened there would be given passwords and
+/// tokens that are meant for this server. `None` where the machine does not have it, and where it is the edge's.
+async fn twin(config: &Config) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, config.listen.port()));
+    let is_edges = config.edge_listen.iter().chain(&config.edge_tls_listen).any(|edge| edge.is_ipv6() && edge.port() == address.port());
+    if config.listen.ip() != IpAddr::from(Ipv4Addr::LOCALHOST) || address.port() == 0 || is_edges {
+        return Ok(None);
+    }
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error).with_context(|| {
+            format!(
+                "somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another with --listen"
+            )
+        }),
+        Err(error) => {
+            tracing::debug!(%error, %address, "there is no other loopback address to listen on");
+            Ok(None)
+        }
+    }
 }
 
 /// Opens the store and the logs.
