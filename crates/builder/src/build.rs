@@ -250,7 +250,7 @@ async fn execute(
         user: request.user,
         limits: &request.limits,
     };
-    let mut compiled = vec![];
+    let mut compiled = exec::Messages::new();
     for step in &plan.steps {
         let collect = matches!((&plan.start, step), (Start::Compiled { .. }, Step::Run { tool: Tool::Cargo, .. })).then_some(&mut compiled);
         run_step(step, &place, &env, request, output, stop, collect).await?;
@@ -263,7 +263,7 @@ async fn execute(
         Start::Static { root, spa } => Ok(RunPlan::Static { root: root.clone(), spa: *spa }),
         Start::Site { folders } => site(&request.artifact, folders),
         Start::Compiled { name } => {
-            let program = program(&compiled, name.as_deref())?;
+            let program = program(&compiled.lines, name.as_deref())?;
             copy_program(&program, &place, &env, output, stop).await?;
             Ok(command(format!("./{PROGRAM}")))
         }
@@ -277,7 +277,7 @@ async fn run_step(
     request: &BuildRequest,
     output: &mut Output,
     stop: &Stop,
-    collect: Option<&mut Vec<String>>,
+    collect: Option<&mut exec::Messages>,
 ) -> Result<(), BuildFailure> {
     let (program, shown, args) = match step {
         Step::Shell(text) => {

@@ -23,6 +23,8 @@ use crate::{BuildLimits, Cancel, tools};
 const MARK: &str = "ORRERY_BUILD";
 /// How a sandbox says that it did not start the command.
 const NOT_ENTERED: &[u8] = b"orrery: the sandbox could not be entered";
+/// The most that is kept of what a compiler says.
+const KEPT_BYTES: usize = 4 << 20;
 /// How long a sandbox may take to end everything inside.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -38,6 +40,30 @@ pub(crate) struct Workplace<'a> {
     pub writable: Vec<&'a Path>,
     pub user: Option<UnixUser>,
     pub limits: &'a BuildLimits,
+}
+
+/// What a compiler says of the programs that it has made, one JSON object a line.
+pub(crate) struct Messages {
+    pub lines: Vec<String>,
+    /// Bytes that are still taken: what is compiled can say as much as it likes.
+    room: usize,
+}
+
+impl Messages {
+    pub(crate) fn new() -> Self {
+        Self { lines: vec![], room: KEPT_BYTES }
+    }
+
+    /// Keeps a line that names a program, if there is room. Most others are of libraries.
+    fn take(&mut self, line: &[u8]) {
+        const NAMES_ONE: &[u8] = br#""executable":""#;
+        // A short line costs more than its bytes.
+        let size = line.len() + size_of::<String>();
+        if size <= self.room && line.windows(NAMES_ONE.len()).any(|part| part == NAMES_ONE) {
+            self.room -= size;
+            self.lines.push(String::from_utf8_lossy(line).into_owned());
+        }
+    }
 }
 
 /// When to stop early.
@@ -105,7 +131,7 @@ fn group_name(own: &Path) -> String {
     format!("orrery-build-{short}")
 }
 
-/// Runs to the end, or until told to stop. No process of it is left then. `collect` gets the lines of standard output instead of the log.
+/// Runs to the end, or until told to stop. No process of it is left then. `collect` gets standard output instead of the log.
 ///
 /// # Errors
 /// `Command` for an unsuccessful end, named by `shown`; what [`Stop`] says.
@@ -115,7 +141,7 @@ pub(crate) async fn run(
     shown: &str,
     output: &mut Output,
     stop: &Stop,
-    mut collect: Option<&mut Vec<String>>,
+    mut collect: Option<&mut Messages>,
 ) -> Result<(), BuildFailure> {
     let mut child = command.spawn().map_err(|error| BuildFailure::Internal(format!("`{shown}` could not be started: {error}")))?;
     let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), own: place.own };
@@ -131,7 +157,7 @@ pub(crate) async fn run(
                 return Err(failure);
             }
             line = stdout.next(), if !stdout.ended() => match (line, &mut collect) {
-                (Some(line), Some(into)) => into.push(String::from_utf8_lossy(&line).into_owned()),
+                (Some(line), Some(into)) => into.take(&line),
                 (Some(line), None) => output.line(false, line).await,
                 (None, _) => {}
             },
@@ -223,4 +249,22 @@ pub(crate) fn end_marked(own: &Path) {
         }
     }
     tracing::warn!(folder = %own.display(), "processes of a build keep starting others");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_compiler_says_little_is_kept() {
+        let mut said = Messages::new();
+        said.take(br#"{"reason":"compiler-artifact","executable":null}"#);
+        said.take(br#"{"reason":"build-script-executed"}"#);
+        let program = br#"{"reason":"compiler-artifact","executable":"/target/release/app"}"#;
+        said.take(program);
+        assert_eq!(said.lines, [String::from_utf8_lossy(program)]);
+        (0..1_000_000).for_each(|_| said.take(br#""executable":""#));
+        let bytes: usize = said.lines.iter().map(|line| line.len() + size_of::<String>()).sum();
+        assert!(bytes <= KEPT_BYTES, "{bytes}");
+    }
 }
