@@ -110,7 +110,7 @@ async fn twin(config: &Config) -> anyhow::Result<Option<tokio::net::TcpListener>
         Ok(listener) => Ok(Some(listener)),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error).with_context(|| {
             format!(
-                "somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another with --listen"
+                "somebody else listens on {address}, where `localhost` leads, too: stop that program, or choose another port with --listen"
             )
         }),
         Err(error) => {
