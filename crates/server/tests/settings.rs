@@ -95,6 +95,10 @@ fn a_server_does_not_start_beside_another_program_where_localhost_leads() {
     let output = orrery(home.path(), &["serve", "--role", "api", "--listen", &listen], &[]);
     let said = text(&output.stderr);
     assert!(!output.status.success() && said.contains(&format!("[::1]:{port}")) && said.contains("--listen"), "{said}");
+    let output = orrery(home.path(), &["doctor", "--json", "--listen", &listen, "--edge-listen", "127.0.0.1:0"], &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["name"] == "port of the API" && check["state"] == "fail"), "{report}");
 }
 
 #[test]
