@@ -48,23 +48,37 @@ pub async fn build(request: BuildRequest, lines: Lines, cancel: Cancel) -> Resul
     result
 }
 
-/// Runs one command in a finished artifact: a pre-deploy command.
+/// Runs commands in a finished artifact, one after another until one fails: the pre-deploy commands of a deployment.
 ///
 /// # Errors
 /// See [`BuildFailure`].
-pub async fn run_command(request: CommandRequest, lines: Lines, cancel: Cancel) -> Result<(), BuildFailure> {
-    let stop = Stop::new(request.limits.seconds, cancel.clone());
-    let mut output = Output::new(lines, cancel, Redactor::of_values(&request.env, &request.sealed), request.limits.output_lines_per_second);
+pub async fn run_commands(request: CommandRequest, lines: Lines, cancel: Cancel) -> Result<(), BuildFailure> {
+    let mut output =
+        Output::new(lines, cancel.clone(), Redactor::of_values(&request.env, &request.sealed), request.limits.output_lines_per_second);
     let folders = Folders::new(vec![request.scratch.clone()]);
     let result = async {
+        let own = request.scratch.clone();
+        off_thread(move || exec::end_marked(&own)).await?;
         fresh(&request.scratch).await?;
         place::make_passage(&request.scratch)?;
-        let home = request.scratch.join("home");
+        let (home, layer) = (request.scratch.join("home"), request.scratch.join("layer"));
         place::make_private(&home, request.user)?;
         let env = environment::for_command(&home, request.user, &request.env);
-        let place = Workplace { root: &request.root, writable: vec![&request.scratch], user: request.user, limits: &request.limits };
-        output.say(format!("$ {}", request.command)).await;
-        shell(&request.command, &place, &env, &mut output, &stop).await
+        // Replicas run on the same artifact, also those that serve now.
+        let place = Workplace {
+            root: &request.root,
+            own: &request.scratch,
+            layer: Some(&layer),
+            writable: vec![&home],
+            user: request.user,
+            limits: &request.limits,
+        };
+        for command in &request.commands {
+            let stop = Stop::new(request.limits.seconds, cancel.clone());
+            output.say(format!("$ {command}")).await;
+            shell(command, &place, &env, &mut output, &stop).await?;
+        }
+        Ok::<(), BuildFailure>(())
     }
     .await;
     off_thread(move || drop(folders)).await?;
@@ -231,11 +245,13 @@ async fn execute(
     env.extend(plan.build_env.clone());
     let place = Workplace {
         root: &request.artifact,
+        own: &request.artifact,
+        layer: None,
         writable: vec![&request.cache, &request.scratch],
         user: request.user,
         limits: &request.limits,
     };
-    let mut compiled = vec![];
+    let mut compiled = exec::Messages::new();
     for step in &plan.steps {
         let collect = matches!((&plan.start, step), (Start::Compiled { .. }, Step::Run { tool: Tool::Cargo, .. })).then_some(&mut compiled);
         run_step(step, &place, &env, request, output, stop, collect).await?;
@@ -248,7 +264,7 @@ async fn execute(
         Start::Static { root, spa } => Ok(RunPlan::Static { root: root.clone(), spa: *spa }),
         Start::Site { folders } => site(&request.artifact, folders),
         Start::Compiled { name } => {
-            let program = program(&compiled, name.as_deref())?;
+            let program = program(&compiled.lines, name.as_deref())?;
             copy_program(&program, &place, &env, output, stop).await?;
             Ok(command(format!("./{PROGRAM}")))
         }
@@ -262,7 +278,7 @@ async fn run_step(
     request: &BuildRequest,
     output: &mut Output,
     stop: &Stop,
-    collect: Option<&mut Vec<String>>,
+    collect: Option<&mut exec::Messages>,
 ) -> Result<(), BuildFailure> {
     let (program, shown, args) = match step {
         Step::Shell(text) => {

@@ -19,10 +19,12 @@ use crate::failure::BuildFailure;
 use crate::output::{LineReader, Output};
 use crate::{BuildLimits, Cancel, tools};
 
-/// Every process of a build carries this variable with the path of its artifact; that is how those are found that left their group.
+/// Every process of a build carries this variable with [`Workplace::own`]; that is how those are found that left their group.
 const MARK: &str = "ORRERY_BUILD";
 /// How a sandbox says that it did not start the command.
 const NOT_ENTERED: &[u8] = b"orrery: the sandbox could not be entered";
+/// The most that is kept of what a compiler says.
+const KEPT_BYTES: usize = 4 << 20;
 /// How long a sandbox may take to end everything inside.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,10 +32,38 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Workplace<'a> {
     /// The artifact: the working directory, writable.
     pub root: &'a Path,
+    /// The folder that nobody else works with at this time; its path tells these commands' processes from all others.
+    pub own: &'a Path,
+    /// A folder for what is written to `root`, which then stays as it is: as root, and where the file system can carry a layer.
+    pub layer: Option<&'a Path>,
     /// Caches and temporary files.
     pub writable: Vec<&'a Path>,
     pub user: Option<UnixUser>,
     pub limits: &'a BuildLimits,
+}
+
+/// What a compiler says of the programs that it has made, one JSON object a line.
+pub(crate) struct Messages {
+    pub lines: Vec<String>,
+    /// Bytes that are still taken: what is compiled can say as much as it likes.
+    room: usize,
+}
+
+impl Messages {
+    pub(crate) fn new() -> Self {
+        Self { lines: vec![], room: KEPT_BYTES }
+    }
+
+    /// Keeps a line that names a program, if there is room. Most others are of libraries.
+    fn take(&mut self, line: &[u8]) {
+        const NAMES_ONE: &[u8] = br#""executable":""#;
+        // A short line costs more than its bytes.
+        let size = line.len() + size_of::<String>();
+        if size <= self.room && line.windows(NAMES_ONE.len()).any(|part| part == NAMES_ONE) {
+            self.room -= size;
+            self.lines.push(String::from_utf8_lossy(line).into_owned());
+        }
+    }
 }
 
 /// When to stop early.
@@ -66,17 +96,17 @@ pub(crate) fn user_command(
     env: &BTreeMap<String, String>,
 ) -> Result<Command, BuildFailure> {
     let mut env = env.clone();
-    env.insert(MARK.to_owned(), place.root.to_string_lossy().into_owned());
+    env.insert(MARK.to_owned(), place.own.to_string_lossy().into_owned());
     let sandbox = Sandbox {
         user: place.user.filter(|_| nix::unistd::geteuid().is_root()),
         root: place.root.to_owned(),
-        overlay: None,
+        overlay: place.layer.map(Path::to_owned),
         writable: place.writable.iter().map(|path| (*path).to_owned()).collect(),
         readable: tools::toolchain(place.user).into_iter().collect(),
         binds: vec![],
         hidden: place.own_folder().into_iter().collect(),
         limits: Limits { memory_bytes: place.limits.memory_bytes, cpu_millis: place.limits.cpu_millis },
-        cgroup: Some(group_name(place.root)),
+        cgroup: Some(group_name(place.own)),
         network: true,
     };
     let command = sandbox.command(program, args, &env, place.root);
@@ -95,13 +125,13 @@ impl Workplace<'_> {
 }
 
 /// The same for every command of a build, so that a later server finds what an earlier one has left.
-fn group_name(root: &Path) -> String {
-    let digest = Sha256::digest(root.as_os_str().as_encoded_bytes());
+fn group_name(own: &Path) -> String {
+    let digest = Sha256::digest(own.as_os_str().as_encoded_bytes());
     let short = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     format!("orrery-build-{short}")
 }
 
-/// Runs to the end, or until told to stop. No process of it is left then. `collect` gets the lines of standard output instead of the log.
+/// Runs to the end, or until told to stop. No process of it is left then. `collect` gets standard output instead of the log.
 ///
 /// # Errors
 /// `Command` for an unsuccessful end, named by `shown`; what [`Stop`] says.
@@ -111,10 +141,10 @@ pub(crate) async fn run(
     shown: &str,
     output: &mut Output,
     stop: &Stop,
-    mut collect: Option<&mut Vec<String>>,
+    mut collect: Option<&mut Messages>,
 ) -> Result<(), BuildFailure> {
     let mut child = command.spawn().map_err(|error| BuildFailure::Internal(format!("`{shown}` could not be started: {error}")))?;
-    let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), root: place.root };
+    let mut processes = Processes { guard: child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw), own: place.own };
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(BuildFailure::Internal(format!("`{shown}` has no output")));
     };
@@ -127,7 +157,7 @@ pub(crate) async fn run(
                 return Err(failure);
             }
             line = stdout.next(), if !stdout.ended() => match (line, &mut collect) {
-                (Some(line), Some(into)) => into.push(String::from_utf8_lossy(&line).into_owned()),
+                (Some(line), Some(into)) => into.take(&line),
                 (Some(line), None) => output.line(false, line).await,
                 (None, _) => {}
             },
@@ -168,7 +198,7 @@ fn words(status: ExitStatus, limits: &BuildLimits) -> String {
 /// The processes of one command; dropping it ends them.
 struct Processes<'a> {
     guard: Option<Pid>,
-    root: &'a Path,
+    own: &'a Path,
 }
 
 impl Processes<'_> {
@@ -179,7 +209,7 @@ impl Processes<'_> {
             let _ = kill(guard, Signal::SIGALRM);
         }
         if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
-            tracing::warn!(root = %self.root.display(), "the sandbox of a build did not end when asked to");
+            tracing::warn!(folder = %self.own.display(), "the sandbox of a build did not end when asked to");
         }
         self.end();
     }
@@ -188,7 +218,7 @@ impl Processes<'_> {
         if let Some(guard) = self.guard.take() {
             // It fails when the group has ended already.
             let _ = killpg(guard, Signal::SIGKILL);
-            end_marked(self.root);
+            end_marked(self.own);
         }
     }
 }
@@ -199,10 +229,10 @@ impl Drop for Processes<'_> {
     }
 }
 
-/// Ends processes that carry the mark of this artifact, until there are none: those that an earlier server has left, and without root
+/// Ends processes that carry the mark of this folder, until there are none: those that an earlier server has left, and without root
 /// those that escaped their sandbox's guard.
-pub(crate) fn end_marked(root: &Path) {
-    let mark = [MARK.as_bytes(), b"=", root.as_os_str().as_encoded_bytes()].concat();
+pub(crate) fn end_marked(own: &Path) {
+    let mark = [MARK.as_bytes(), b"=", own.as_os_str().as_encoded_bytes()].concat();
     let marked = |id: &str| {
         let environ = std::fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|variable| variable == mark)
@@ -220,5 +250,23 @@ pub(crate) fn end_marked(root: &Path) {
             let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
         }
     }
-    tracing::warn!(root = %root.display(), "processes of a build keep starting others");
+    tracing::warn!(folder = %own.display(), "processes of a build keep starting others");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_a_compiler_says_little_is_kept() {
+        let mut said = Messages::new();
+        said.take(br#"{"reason":"compiler-artifact","executable":null}"#);
+        said.take(br#"{"reason":"build-script-executed"}"#);
+        let program = br#"{"reason":"compiler-artifact","executable":"/target/release/app"}"#;
+        said.take(program);
+        assert_eq!(said.lines, [String::from_utf8_lossy(program)]);
+        (0..1_000_000).for_each(|_| said.take(br#""executable":""#));
+        let bytes: usize = said.lines.iter().map(|line| line.len() + size_of::<String>()).sum();
+        assert!(bytes <= KEPT_BYTES, "{bytes}");
+    }
 }

@@ -23,7 +23,7 @@ mod place;
 mod tools;
 mod unpack;
 
-pub use build::{build, run_command};
+pub use build::{build, run_commands};
 pub use failure::BuildFailure;
 pub use manifest::SourceManifest;
 pub use place::remove_tree;
@@ -66,22 +66,24 @@ pub struct BuildRequest {
     pub previous: Option<SourceManifest>,
 }
 
-/// One command in a finished artifact: a pre-deploy command.
+/// Commands in a finished artifact: the pre-deploy commands of a deployment.
 #[derive(Clone)]
 pub struct CommandRequest {
-    /// The artifact's folder, where the command starts.
+    /// The artifact's folder, where each command starts. As root, and where the file system can carry a layer, it stays as it is: what
+    /// they write there is in `scratch`, seen by the later ones.
     pub root: PathBuf,
-    /// Temporary files; gone when the command ends.
+    /// Temporary files; gone when the commands have ended. Nobody else may use it at the same time: by its path their processes are told
+    /// from others.
     pub scratch: PathBuf,
-    /// The user's text, for `sh -c`.
-    pub command: String,
+    /// The user's texts, each for `sh -c`, in their order.
+    pub commands: Vec<String>,
     /// Rendered variables and those of the run plan.
     pub env: BTreeMap<String, String>,
     /// As in [`BuildRequest::sealed`].
     pub sealed: Vec<String>,
-    /// Who runs it.
+    /// Who runs them.
     pub user: Option<UnixUser>,
-    /// Of these, time, memory, cores and lines count.
+    /// Of these, time (of each command), memory, cores and lines count.
     pub limits: BuildLimits,
 }
 

@@ -9,6 +9,9 @@ use crate::{BuildLine, Cancel, Lines};
 
 /// Longer lines are cut here.
 const LINE_BYTES: usize = 64 * 1024;
+/// Bytes that are kept per second, and at once after a quiet time: builds and apps share the room for logs.
+const BYTES_PER_SECOND: usize = 1 << 20;
+const BURST_BYTES: usize = 8 << 20;
 /// Read beyond the cut, so that a secret across it is still recognised.
 const MARGIN: usize = 8 * 1024;
 
@@ -22,7 +25,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(lines: Lines, cancel: Cancel, redactor: Redactor, lines_per_second: u32) -> Self {
-        Self { lines, cancel, redactor, rate: Rate { limit: lines_per_second.max(1), since: Instant::now(), count: 0, dropped: 0 } }
+        Self { lines, cancel, redactor, rate: Rate::new(lines_per_second, Instant::now()) }
     }
 
     /// A line of ours.
@@ -41,7 +44,7 @@ impl Output {
 
     /// A line of a command.
     pub(crate) async fn line(&mut self, error: bool, bytes: Vec<u8>) {
-        match self.rate.admit(Instant::now()) {
+        match self.rate.admit(Instant::now(), bytes.len()) {
             Admission::Yes => self.send(error, visible(bytes, &self.redactor)).await,
             Admission::YesAfter(dropped) => {
                 self.notice(dropped).await;
@@ -59,7 +62,8 @@ impl Output {
     }
 
     async fn notice(&mut self, dropped: u64) {
-        let text = format!("{dropped} lines of output were dropped: the limit is {} lines per second and build", self.rate.limit);
+        let bytes = if std::mem::take(&mut self.rate.heavy) { " and 1 MB" } else { "" };
+        let text = format!("{dropped} lines of output were dropped: the limit is {} lines{bytes} per second and build", self.rate.limit);
         self.send(true, text).await;
     }
 
@@ -77,7 +81,11 @@ struct Rate {
     limit: u32,
     since: Instant,
     count: u32,
+    /// Bytes that may come before the next second.
+    room: usize,
     dropped: u64,
+    /// Some of them were too much in bytes, not in lines.
+    heavy: bool,
 }
 
 enum Admission {
@@ -87,15 +95,24 @@ enum Admission {
 }
 
 impl Rate {
-    fn admit(&mut self, now: Instant) -> Admission {
-        if now.duration_since(self.since) >= Duration::from_secs(1) {
+    fn new(lines_per_second: u32, now: Instant) -> Self {
+        Self { limit: lines_per_second.max(1), since: now, count: 0, room: BURST_BYTES, dropped: 0, heavy: false }
+    }
+
+    fn admit(&mut self, now: Instant, bytes: usize) -> Admission {
+        let seconds = now.duration_since(self.since).as_secs();
+        if seconds > 0 {
             (self.since, self.count) = (now, 0);
+            let more = usize::try_from(seconds).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_SECOND);
+            self.room = BURST_BYTES.min(self.room.saturating_add(more));
         }
-        if self.count >= self.limit {
+        if self.count >= self.limit || self.room == 0 {
+            self.heavy |= self.count < self.limit;
             self.dropped += 1;
             return Admission::No;
         }
         self.count += 1;
+        self.room = self.room.saturating_sub(bytes.min(LINE_BYTES));
         match std::mem::take(&mut self.dropped) {
             0 => Admission::Yes,
             dropped => Admission::YesAfter(dropped),
@@ -159,5 +176,27 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
             // An error of a pipe is its end.
             self.ended = !matches!(self.pipe.read_buf(&mut self.buffer).await, Ok(count) if count > 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_has_room_for_so_many_lines_and_bytes() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut rate = Rate::new(1_000, begun);
+        let mut kept = |now, count: usize, bytes: usize| -> (usize, bool) {
+            let kept = (0..count).filter(|_| !matches!(rate.admit(now, bytes), Admission::No)).count();
+            (kept, std::mem::take(&mut rate.heavy))
+        };
+        assert_eq!(kept(at(0), 1_500, 10), (1_000, false));
+        let long = 1 << 16;
+        assert_eq!(kept(at(60), 900, long), (BURST_BYTES / long, true));
+        assert_eq!(kept(at(61), 900, long), (BYTES_PER_SECOND / long, true));
+        assert_eq!(kept(at(61), 1, 10), (0, true), "until the next second");
+        assert_eq!(kept(at(62), 900, 10), (900, false));
     }
 }

@@ -9,7 +9,7 @@ use domain::spec::{RestartPolicy, RunPlan};
 use tokio_util::sync::CancellationToken;
 
 mod support;
-use support::{Place, exists, printed, text};
+use support::{Place, exists, is_root, printed, text};
 
 /// What the app's own process would print: started as the driver starts it, without a sandbox.
 fn run(place: &Place, plan: &RunPlan) -> String {
@@ -334,14 +334,14 @@ async fn a_command_runs_in_a_finished_artifact() {
     let request = |command: &str| builder::CommandRequest {
         root: place.request.artifact.clone(),
         scratch: place.request.scratch.clone(),
-        command: command.into(),
+        commands: vec![command.into()],
         env: BTreeMap::from([("SECRET".into(), "canary-of-the-command".into()), ("WORD".into(), "sealed".into())]),
         sealed: vec!["sealed".into()],
         user: place.request.user,
         limits: place.request.limits.clone(),
     };
-    builder::run_command(request("ls; echo $SECRET; echo $WORD"), sender.clone(), CancellationToken::new()).await.unwrap();
-    let failure = builder::run_command(request("exit 7"), sender, CancellationToken::new()).await.unwrap_err();
+    builder::run_commands(request("ls; echo $SECRET; echo $WORD"), sender.clone(), CancellationToken::new()).await.unwrap();
+    let failure = builder::run_commands(request("exit 7"), sender, CancellationToken::new()).await.unwrap_err();
     assert!(matches!(failure, BuildFailure::Command { status, .. } if status == "failed with status 7"));
     let mut lines = vec![];
     while let Some(line) = receiver.recv().await {
@@ -350,6 +350,63 @@ async fn a_command_runs_in_a_finished_artifact() {
     let log = text(&lines);
     assert!(log.contains("index.html\n•••\n•••\n") && !log.contains("canary"), "{log}");
     assert!(!exists(&place.request.scratch));
+}
+
+/// Replicas that serve run on the same artifact.
+#[tokio::test]
+async fn what_commands_write_is_seen_by_those_after_them_and_not_by_the_app() {
+    let place = Place::of(&[("index.html", "as built")]);
+    place.build().await.0.unwrap();
+    let artifact = &place.request.artifact;
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+    let request = builder::CommandRequest {
+        root: artifact.clone(),
+        scratch: place.request.scratch.clone(),
+        commands: vec!["echo changed > index.html; echo more > new".into(), "cat index.html new".into()],
+        env: BTreeMap::new(),
+        sealed: vec![],
+        user: place.request.user,
+        limits: place.request.limits.clone(),
+    };
+    builder::run_commands(request, sender, CancellationToken::new()).await.unwrap();
+    let mut lines = vec![];
+    while let Some(line) = receiver.recv().await {
+        lines.push(line);
+    }
+    assert!(text(&lines).ends_with("$ cat index.html new\nchanged\nmore\n"), "{}", text(&lines));
+    assert!(!exists(&place.request.scratch));
+    // Without root there are no layers (docs/SECURITY.md, "Known limits").
+    if is_root() {
+        assert_eq!(std::fs::read_to_string(artifact.join("index.html")).unwrap(), "as built");
+        assert!(!exists(&artifact.join("new")));
+    }
+}
+
+/// Two deployments of one service may share an artifact.
+#[tokio::test]
+async fn commands_that_end_leave_those_of_another_deployment_alone() {
+    let place = Place::of(&[("index.html", "")]);
+    place.build().await.0.unwrap();
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(100);
+    let request = |scratch: &str, command: &str| builder::CommandRequest {
+        root: place.request.artifact.clone(),
+        scratch: place.request.scratch.with_file_name(scratch),
+        commands: vec![command.into()],
+        env: BTreeMap::new(),
+        sealed: vec![],
+        user: place.request.user,
+        limits: place.request.limits.clone(),
+    };
+    let cancel = CancellationToken::new();
+    // It lives until this test has seen the other one end.
+    let long = tokio::spawn(builder::run_commands(request("one", "echo up; sleep 1000"), sender, cancel.clone()));
+    while receiver.recv().await.expect("a line").message != "up" {}
+    let (sender, mut short) = tokio::sync::mpsc::channel(100);
+    builder::run_commands(request("two", "echo short"), sender, CancellationToken::new()).await.unwrap();
+    while short.recv().await.is_some() {}
+    cancel.cancel();
+    // What was killed would have failed before that.
+    assert!(matches!(long.await.unwrap(), Err(BuildFailure::Canceled)));
 }
 
 #[test]

@@ -219,6 +219,7 @@ fn read_deploy(deploy: &mut Section, regions_are_named: bool, region: &str) -> R
         overlap_seconds: deploy.number("overlapSeconds")?.unwrap_or(default.overlap_seconds),
         draining_seconds: deploy.number("drainingSeconds")?.unwrap_or(default.draining_seconds),
         required_mount_path: deploy.text("requiredMountPath")?,
+        draining_in_variable: false,
         limits: deploy.limits()?,
         sticky: deploy.flag("sticky")?.unwrap_or(default.sticky),
         unhealthy_replacement: deploy.flag("unhealthyReplacement")?.unwrap_or(default.unhealthy_replacement),

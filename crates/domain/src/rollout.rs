@@ -169,7 +169,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         if deployment.status == DeploymentStatus::Removing {
             retire(&mut plan, deployment, "removed");
         } else if superseded && deployment.status.is_live() {
-            if let Some(until) = successor.and_then(overlap_end).filter(|until| *until > now) {
+            // Two sets cannot use one volume, and what has a schedule takes over from nobody.
+            let beside = successor.filter(|next| !observed.exclusive && next.schedule.is_none() && deployment.schedule.is_none());
+            if let Some(until) = beside.and_then(|next| overlap_end(next, now)).filter(|until| *until > now) {
                 look_again(&mut plan, until);
             } else {
                 announce(&mut plan, deployment, DeploymentStatus::Removing, None);
@@ -258,9 +260,11 @@ fn current(deployment: &DeploymentState) -> impl Iterator<Item = &ReplicaState> 
     deployment.replicas.iter().filter(|replica| replica.generation == deployment.generation)
 }
 
-fn overlap_end(next: &DeploymentState) -> Option<Timestamp> {
-    (next.overlap_seconds > 0 && next.status == DeploymentStatus::Success)
-        .then(|| next.since + jiff::SignedDuration::from_secs(i64::from(next.overlap_seconds)))
+/// Until when a predecessor goes on beside its whole successor. Beside one that was stopped it would take the requests.
+fn overlap_end(next: &DeploymentState, now: Timestamp) -> Option<Timestamp> {
+    // It begins when the successor is announced, which for one that deploys is still to come.
+    let begun = if next.status == DeploymentStatus::Deploying { now } else { next.since };
+    (next.overlap_seconds > 0 && !next.stopped).then(|| begun + SignedDuration::from_secs(i64::from(next.overlap_seconds)))
 }
 
 fn announce(plan: &mut Plan, deployment: &DeploymentState, to: DeploymentStatus, reason: Option<String>) {

@@ -108,6 +108,9 @@ pub struct DeploySpec {
     /// It is not started unless a volume is mounted there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub required_mount_path: Option<String>,
+    /// A variable said them for this deployment, whatever the settings say later.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub draining_in_variable: bool,
     /// Limits of each replica.
     pub limits: Limits,
     /// A replica that requests are routed to and that stops answering is replaced, and a deployment without a health check's path fails
@@ -133,6 +136,7 @@ impl Default for DeploySpec {
             overlap_seconds: 0,
             draining_seconds: 30,
             required_mount_path: None,
+            draining_in_variable: false,
             limits: Limits::default(),
             unhealthy_replacement: true,
         }
@@ -184,9 +188,9 @@ impl InstanceSpec {
         if let Some(overlap) = seconds("RAILWAY_DEPLOYMENT_OVERLAP_SECONDS").filter(|_| said.overlap_seconds.is_none()) {
             self.deploy.overlap_seconds = overlap;
         }
-        if let Some(draining) = seconds("RAILWAY_DEPLOYMENT_DRAINING_SECONDS").filter(|_| said.draining_seconds.is_none()) {
-            self.deploy.draining_seconds = draining;
-        }
+        let draining = seconds("RAILWAY_DEPLOYMENT_DRAINING_SECONDS").filter(|_| said.draining_seconds.is_none());
+        self.deploy.draining_in_variable = draining.is_some();
+        self.deploy.draining_seconds = draining.unwrap_or(self.deploy.draining_seconds);
         let timeout = seconds("RAILWAY_HEALTHCHECK_TIMEOUT_SEC").filter(|timeout| *timeout > 0 && said.healthcheck_timeout.is_none());
         self.deploy.healthcheck_timeout = timeout.or(self.deploy.healthcheck_timeout);
     }

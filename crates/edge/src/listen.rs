@@ -1,7 +1,7 @@
 //! Sockets that clients connect to.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -30,8 +30,39 @@ pub(crate) fn open(addresses: &[SocketAddr], threads: usize) -> io::Result<(Vec<
             listeners.push(listener);
         }
         bound.push(address);
+        if let Some(twin) = twin(address, *wanted, addresses) {
+            open_twin(twin, &mut per_thread)?;
+        }
     }
     Ok((per_thread, bound))
+}
+
+/// The same port of the other loopback address, unless it is to be opened anyway or the kernel chose the port: `localhost` is that one as
+/// well, and whoever listened there would be given what visitors send to apps.
+fn twin(address: SocketAddr, wanted: SocketAddr, all: &[SocketAddr]) -> Option<SocketAddr> {
+    let own = |other: &SocketAddr| other.is_ipv6() && other.port() == address.port();
+    let needed = address.ip() == IpAddr::from(Ipv4Addr::LOCALHOST) && wanted.port() != 0 && !all.iter().any(own);
+    needed.then(|| SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())))
+}
+
+/// Opens it for every thread. A machine without such an address goes on without.
+fn open_twin(address: SocketAddr, per_thread: &mut [Vec<TcpListener>]) -> io::Result<()> {
+    for listeners in per_thread {
+        match bind(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let text = format!(
+                    "somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another: {error}"
+                );
+                return Err(io::Error::new(error.kind(), text));
+            }
+            Err(error) => {
+                tracing::debug!(%error, %address, "there is no other loopback address to listen on");
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {

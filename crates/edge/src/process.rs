@@ -68,6 +68,8 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
             served = control::serve(control) => served,
         }
     });
+    // Its tasks have the TCP ports, which nobody serves any more: the next edge is to have them, and clients an end.
+    runtime.shutdown_background();
     for commander in commanders {
         // A thread that is gone needs no command.
         let _ = commander.send(Command::Stop);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use domain::routing::TcpRoute;
 use edge::Limits;
 use futures::{SinkExt as _, StreamExt as _};
 use http::{Request, Response};
@@ -210,6 +211,43 @@ async fn stopping_answers_what_is_in_flight_and_takes_nothing_new() {
     assert_eq!(asking.await.unwrap().text(), "late");
     assert!(TcpStream::connect(address).await.is_err());
     assert_eq!(edge.log().len(), 1);
+}
+
+/// Whoever is connected to a database hears of the end, and the next edge has the port, while requests are still answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn tcp_ports_are_let_go_of_before_requests_in_flight_have_ended() {
+    let (arrived, answer) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (notify, permit) = (Arc::clone(&arrived), Arc::clone(&answer));
+    let app = App::start(move |_| {
+        let (notify, permit) = (Arc::clone(&notify), Arc::clone(&permit));
+        async move {
+            notify.notify_one();
+            permit.notified().await;
+            Response::new(full("late"))
+        }
+    })
+    .await;
+    let port = support::free_port();
+    let mut table = table(1, vec![("a.localhost", route(vec![app.target()]))]);
+    table.tcp.insert(port, TcpRoute { public: false, source: None, targets: vec![] });
+    let mut edge = Edge::with(&table, Limits { graceful: Duration::from_secs(1000), ..Limits::default() }).await;
+    let address = edge.address;
+    let mut held = loop {
+        match TcpStream::connect(("127.0.0.1", port)).await {
+            Ok(stream) => break stream,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    };
+    let asking =
+        tokio::spawn(async move { support::send(address, Request::get("/").header("host", "a.localhost").body(full("")).unwrap()).await });
+    arrived.notified().await;
+    edge.ask(r#"{"op":"shutdown"}"#).await;
+    assert_eq!(support::read_all(&mut held).await, "");
+    drop(TcpListener::bind(("127.0.0.1", port)).await.expect("a port that nobody has"));
+    assert!(!asking.is_finished());
+    answer.notify_one();
+    assert_eq!(asking.await.unwrap().text(), "late");
+    edge.join().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

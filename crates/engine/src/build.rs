@@ -1,7 +1,5 @@
 //! Builds and pre-deploy commands: long work that runs beside the reconciler and reports through the store.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +14,7 @@ use store::{Change, StoreError};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::observe::View;
-use crate::places::Place;
+use crate::observe::{Seen, View};
 use crate::{Home, Shared, lock, record, replicas, steps};
 
 /// How long it is waited each time until a build that failed for a reason of this server's is tried again.
@@ -37,13 +34,14 @@ pub(crate) fn cancel_all(shared: &Shared, instance: InstanceId) {
 }
 
 /// Begins the builds that are due and ends those that nobody waits for any more.
-pub(crate) async fn tend(shared: &Arc<Shared>, view: &View) {
+pub(crate) async fn tend(shared: &Arc<Shared>, view: &View, seen: &Seen) {
     for deployment in &view.deployments {
         let running = lock(&shared.builds).get(&deployment.id).map(|running| running.cancel.clone());
         let due = matches!(deployment.status, DeploymentStatus::Initializing | DeploymentStatus::Queued | DeploymentStatus::Building);
         match running {
             Some(cancel) if !due && deployment.status != DeploymentStatus::Deploying => cancel.cancel(),
-            None if due => begin(shared, view, deployment),
+            // One that has just ended may have moved it since the view was read; it asks for another look.
+            None if due && !seen.building.contains(&deployment.id) => begin(shared, view, deployment),
             _ => {}
         }
     }
@@ -149,8 +147,8 @@ impl Job {
             // The control plane ended in the middle of this build. Its step is there already, unless it had just ended.
             let events = self.shared.ops.store.deployment_events(self.tenant, id).await?;
             changes.extend((!steps::is_open(&events, EventStep::BuildImage)).then_some(begin));
-            // Between two attempts, perhaps.
-            changes.extend(self.deployment.status_reason.is_some().then(|| self.attempt(None)));
+            // Always: whatever has moved it on since it was read uses the artifact that is about to be made anew.
+            changes.push(self.attempt(None));
         } else {
             if self.deployment.reason == DeployReason::Deploy {
                 // A repeated deployment has no upload whose step could end.
@@ -327,11 +325,13 @@ pub(crate) async fn log(shared: &Shared, deployment: &Deployment, lines: impl It
 
 /// A candidate that waits for others, or whose pre-deploy commands have not run, starts nothing yet. The commands are begun here; they may
 /// need what is waited for.
-pub(crate) fn hold(shared: &Arc<Shared>, view: &View, plan: &mut Plan) {
+pub(crate) fn hold(shared: &Arc<Shared>, view: &View, plan: &mut Plan, seen: &Seen) {
     let held = |deployment: &&Deployment| view.awaits_others(deployment) || view.awaits_pre_deploy(deployment);
     for deployment in view.deployments.iter().filter(held) {
         plan.start.retain(|(id, ..)| *id != deployment.id);
-        if !view.obstacles.contains_key(&deployment.id) && !lock(&shared.builds).contains_key(&deployment.id) {
+        // As with builds.
+        let is_begun = seen.building.contains(&deployment.id) || lock(&shared.builds).contains_key(&deployment.id);
+        if !view.obstacles.contains_key(&deployment.id) && !is_begun {
             pre_deploy(shared, view, deployment);
         }
     }
@@ -352,6 +352,7 @@ fn pre_deploy(shared: &Arc<Shared>, view: &View, deployment: &Deployment) {
             tracing::warn!(%error, deployment = %id, "a pre-deploy command could not be recorded; it runs again");
         }
         lock(&shared.builds).remove(&id);
+        lock(&shared.pre_deploys).retain(|_, turn| Arc::strong_count(turn) > 1);
         shared.ops.signals.deployment_changed(id);
         shared.look(home.0, home.1);
     });
@@ -366,6 +367,17 @@ async fn carry_out_pre_deploy(
     cancel: CancellationToken,
 ) -> Result<(), StoreError> {
     let (id, step) = (deployment.id, EventStep::PreDeployCommand);
+    // One deployment of a service at a time: two migrations of one database would meet.
+    let turn = lock(&shared.pre_deploys).entry(deployment.instance_id).or_default().clone();
+    let _turn = tokio::select! {
+        () = cancel.cancelled() => return Ok(()),
+        turn = turn.lock() => turn,
+    };
+    let now = shared.ops.store.deployment(id).await?.and_then(|sealed| sealed.open(tenant));
+    if now.is_none_or(|now| now.status != DeploymentStatus::Deploying) {
+        // It was removed while it waited.
+        return Ok(());
+    }
     if !begun {
         shared.ops.store.commit(tenant, vec![Change::EventInsert(steps::open(id, step, Timestamp::now()))]).await?;
         shared.ops.signals.deployment_changed(id);
@@ -407,35 +419,12 @@ async fn run_pre_deploy(
     let (sender, receiver) = mpsc::channel(256);
     let log = tokio::spawn(store_lines(shared.clone(), deployment.clone(), receiver));
     let scratch = shared.config.data_dir.join("scratch").join(format!("{}-pre", deployment.id));
-    let result = pre_deploy_commands(deployment, &root, &scratch, (env, sealed), user, shared, sender, cancel).await;
+    let commands = deployment.spec.deploy.pre_deploy_command.clone();
+    let limits = shared.config.build_limits.clone();
+    let request = builder::CommandRequest { root, scratch, commands, env, sealed, user, limits };
+    let result = builder::run_commands(request, sender, cancel).await;
     if let Err(error) = log.await {
         tracing::error!(%error, "the log of a pre-deploy command ended abnormally");
     }
     result
-}
-
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only rename the arguments")]
-async fn pre_deploy_commands(
-    deployment: &Deployment,
-    root: &Path,
-    scratch: &Path,
-    (env, sealed): (BTreeMap<String, String>, Vec<String>),
-    user: Option<UnixUser>,
-    shared: &Shared,
-    lines: mpsc::Sender<BuildLine>,
-    cancel: CancellationToken,
-) -> Result<(), BuildFailure> {
-    for command in &deployment.spec.deploy.pre_deploy_command {
-        let request = builder::CommandRequest {
-            root: root.to_owned(),
-            scratch: scratch.to_owned(),
-            command: command.clone(),
-            env: env.clone(),
-            sealed: sealed.clone(),
-            user,
-            limits: shared.config.build_limits.clone(),
-        };
-        builder::run_command(request, lines.clone(), cancel.clone()).await?;
-    }
-    Ok(())
 }

@@ -106,6 +106,8 @@ pub(crate) struct Shared {
     pub(crate) builds: std::sync::Mutex<HashMap<DeploymentId, build::Running>>,
     pub(crate) building: places::Places,
     pub(crate) service_locks: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
+    /// Whose turn it is to run the pre-deploy commands of a service.
+    pub(crate) pre_deploys: std::sync::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>,
     pub(crate) health: health::Board,
     pub(crate) edge: edge_client::EdgeClient,
     pub(crate) certificates: certificates::Desk,
@@ -189,6 +191,7 @@ impl Engine {
             work: std::sync::Mutex::default(),
             builds: std::sync::Mutex::default(),
             service_locks: std::sync::Mutex::default(),
+            pre_deploys: std::sync::Mutex::default(),
             health: health::Board::default(),
             sources: ingest::Sources::default(),
             outgoing: outgoing::Outgoing::new(allow).named_by(names),

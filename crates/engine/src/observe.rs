@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) launching: HashSet<ReplicaId>,
     /// The same of their end.
     pub(crate) ending: HashSet<ReplicaId>,
+    /// Builds and pre-deploy commands that were under way then: what is read later may be from before their end.
+    pub(crate) building: HashSet<DeploymentId>,
 }
 
 /// One instance in full.

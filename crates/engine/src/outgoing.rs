@@ -20,7 +20,7 @@ use futures::future::{Either, select};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -161,10 +161,10 @@ impl Outgoing {
                 ask.body = Bytes::new();
                 ask.headers.remove(CONTENT_TYPE);
             }
-            if next.origin() != url.origin() {
-                // What was meant for one host is not for another.
-                ask.headers.remove(AUTHORIZATION);
-                ask.headers.remove(COOKIE);
+            if !is_same(&url, &next) {
+                // What was meant for one host is not for another, and any header can hold a secret.
+                let harmless = [ACCEPT, CONTENT_TYPE, USER_AGENT].into_iter();
+                ask.headers = harmless.filter_map(|name| ask.headers.remove(&name).map(|value| (name, value))).collect();
             }
             url = next;
         }
@@ -253,6 +253,13 @@ fn parse(text: &str) -> Result<Url, OutgoingError> {
     Ok(url)
 }
 
+/// Whether a redirect leads to whom was asked: the same origin, or the same host that insists on TLS.
+fn is_same(from: &Url, to: &Url) -> bool {
+    let usual = from.port().is_none() && to.port().is_none();
+    let insists = usual && (from.scheme(), to.scheme()) == ("http", "https") && from.host() == to.host();
+    insists || from.origin() == to.origin()
+}
+
 fn request(url: &Url, ask: &Ask) -> Result<Request<Full<Bytes>>, OutgoingError> {
     let bad = |error: hyper::http::Error| OutgoingError::BadUrl(error.to_string());
     let path = &url[url::Position::BeforePath..url::Position::AfterQuery];
@@ -291,13 +298,18 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::{AUTHORIZATION, HeaderName};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn ask(url: &str) -> Ask {
         Ask {
             method: Method::POST,
             url: url.to_owned(),
-            headers: HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("secret"))]),
+            headers: HeaderMap::from_iter([
+                (AUTHORIZATION, HeaderValue::from_static("secret")),
+                (HeaderName::from_static("x-api-key"), HeaderValue::from_static("another secret")),
+                (CONTENT_TYPE, HeaderValue::from_static("text/plain")),
+            ]),
             body: Bytes::from_static(b"hello"),
             timeout: Duration::from_secs(20),
             max_bytes: 100,
@@ -366,8 +378,19 @@ mod tests {
         let got = allowing(&["127.0.0.0/8"]).ask(ask(&format!("http://{first}/here"))).await.unwrap();
         assert_eq!((got.status.as_u16(), &*got.body), (200, &b"ok"[..]));
         let (first, second) = (heard_first.await.unwrap(), heard_second.await.unwrap());
-        assert!(first.starts_with("POST /here ") && first.contains("secret") && first.ends_with("hello"), "{first}");
+        assert!(first.starts_with("POST /here ") && first.contains("another secret") && first.ends_with("hello"), "{first}");
+        assert!(second.contains("text/plain"), "what the body is goes with it: {second}");
         assert!(second.starts_with("POST /there?x=1 ") && !second.contains("secret") && second.ends_with("hello"), "{second}");
+    }
+
+    #[test]
+    fn a_host_that_insists_on_tls_is_the_same() {
+        let same = |from: &str, to: &str| is_same(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+        assert!(same("http://a.test/x", "https://a.test/y") && same("https://a.test/", "https://a.test/z"));
+        for other in ["http://a.test/", "https://b.test/", "https://a.test:8443/"] {
+            assert!(!same("https://a.test/", other), "{other}");
+        }
+        assert!(!same("http://a.test:81/", "https://a.test/"));
     }
 
     #[tokio::test]

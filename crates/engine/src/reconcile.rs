@@ -173,6 +173,7 @@ impl Reconciler {
         let asked = std::mem::take(&mut *lock(&self.shared.work));
         let launching = lock(&self.shared.launching).clone();
         let ending = lock(&self.shared.ending).clone();
+        let building = lock(&self.shared.builds).keys().copied().collect();
         let seen: HashMap<ReplicaId, Observation> = match self.shared.driver.observe().await {
             Ok(all) => all.into_iter().map(|observation| (observation.replica_id, observation)).collect(),
             Err(error) => {
@@ -188,7 +189,7 @@ impl Reconciler {
         let changed = seen.iter().filter(|(id, observation)| self.seen.replicas.get(id) != Some(observation)).map(|(id, _)| *id);
         let gone = self.seen.replicas.keys().filter(|id| !seen.contains_key(id)).copied();
         let changed = changed.chain(gone).collect();
-        self.seen = Seen { replicas: seen, launching, ending };
+        self.seen = Seen { replicas: seen, launching, ending, building };
         Some((asked, changed))
     }
 
@@ -252,14 +253,14 @@ fn instant(at: Timestamp) -> Instant {
 /// What can be done for one instance before the table is published.
 async fn look(shared: &Arc<Shared>, home: Home, seen: &Seen) -> Result<Option<Looked>, StoreError> {
     let Some(mut view) = observe::view(shared, home.0, home.1, seen).await? else { return Ok(None) };
-    build::tend(shared, &view).await;
+    build::tend(shared, &view, seen).await;
     let mut plan = rollout::plan(&view.observed, Timestamp::now());
     amend(&view, &mut plan);
     refuse(&view, &mut plan);
     if view.observed.paused {
         plan.again_at = Some(Timestamp::now() + WHILE_PAUSED);
     }
-    build::hold(shared, &view, &mut plan);
+    build::hold(shared, &view, &mut plan, seen);
 
     let updates = std::mem::take(&mut view.updates);
     for replica in updates.iter().filter(|replica| matches!(replica.status, ReplicaStatus::Crashed | ReplicaStatus::Exited)) {
@@ -436,7 +437,8 @@ fn transition_changes(deployment: &Deployment, transition: &Transition) -> Vec<C
     let Transition { deployment: id, from, to, reason, completed } = transition.clone();
     let mut changes = vec![];
     if completed && !deployment.stopped {
-        changes.push(Change::DeploymentStopped { id, stopped: true, at: now });
+        // A restart that was asked for meanwhile has the last word.
+        changes.push(Change::DeploymentStopped { id, stopped: true, of: Some((from, deployment.generation)), at: now });
     }
     if from != to {
         tracing::info!(deployment = %id, from = from.as_str(), to = to.as_str(), reason, "deployment moves");

@@ -116,10 +116,12 @@ fn launch(shared: &Arc<Shared>, view: &View, deployment: &Deployment, replica: &
     });
 }
 
-/// The grace period that the app's settings say, else the one that its source says.
+/// The grace period that the deployment's source or a variable says, else the one that the app's settings say today.
 fn grace(view: &View, deployment: &Deployment) -> u32 {
     let (own, usual) = (view.instance.spec.deploy.draining_seconds, domain::spec::DeploySpec::default().draining_seconds);
-    if [usual, USUAL_ONCE].contains(&own) { deployment.spec.deploy.draining_seconds } else { own }
+    let of = &deployment.spec.deploy;
+    let said = of.draining_in_variable || of.in_source.as_ref().is_some_and(|said| said.draining_seconds.is_some());
+    if said || [usual, USUAL_ONCE].contains(&own) { of.draining_seconds } else { own }
 }
 
 /// Why a replica was not started.

@@ -118,8 +118,16 @@ impl Routes {
     /// A port leads to where the app was told to listen, whatever it calls its port: on a machine that replicas share, a port that users
     /// name could be somebody else's.
     fn tcp_route(&self, proxy: &TcpProxy, instance: InstanceId) -> TcpRoute {
+        let source = MetricSource {
+            workspace_id: proxy.workspace_id,
+            project_id: proxy.project_id,
+            environment_id: proxy.environment_id,
+            service_id: proxy.service_id,
+            replica: None,
+        };
+        // A port may have been somebody else's before.
         if self.doubtful.contains(&instance)
-            && let Some(present) = self.table.tcp.get(&proxy.proxy_port)
+            && let Some(present) = self.table.tcp.get(&proxy.proxy_port).filter(|present| present.source.as_ref() == Some(&source))
         {
             return present.clone();
         }
@@ -130,13 +138,6 @@ impl Routes {
             name: replica_id.to_string(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
         });
-        let source = MetricSource {
-            workspace_id: proxy.workspace_id,
-            project_id: proxy.project_id,
-            environment_id: proxy.environment_id,
-            service_id: proxy.service_id,
-            replica: None,
-        };
         TcpRoute { public: proxy.kind == ProxyKind::Public, source: Some(source), targets: targets.collect() }
     }
 
@@ -206,10 +207,38 @@ pub(crate) fn explain(deployments: &[Deployment]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use domain::{ServiceId, Timestamp, WorkspaceId};
+    use domain::{EnvironmentId, ProjectId, ServiceId, TcpProxyId, Timestamp, WorkspaceId};
 
     use super::*;
     use crate::domain_names::tests as domains;
+
+    #[test]
+    fn a_port_does_not_lead_to_the_service_that_had_it_before_while_its_own_is_in_doubt() {
+        let proxy = TcpProxy {
+            id: TcpProxyId::generate(),
+            workspace_id: WorkspaceId::generate(),
+            project_id: ProjectId::generate(),
+            environment_id: EnvironmentId::generate(),
+            service_id: ServiceId::generate(),
+            kind: ProxyKind::Public,
+            application_port: 5_432,
+            proxy_port: 30_000,
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        };
+        let mut routes = Routes::new(Path::new("/nowhere"));
+        let (old, new) = (InstanceId::generate(), InstanceId::generate());
+        let offer = Offer { targets: vec![(ReplicaId::generate(), DeploymentId::generate(), 4_000)], ..Offer::default() };
+        routes.offer(old, offer);
+        let held = routes.tcp_route(&proxy, old);
+        routes.table.tcp.insert(proxy.proxy_port, held.clone());
+        routes.offers.clear();
+        routes.doubt(old);
+        routes.doubt(new);
+        assert_eq!(routes.tcp_route(&proxy, old), held, "its own replicas may well be there");
+        let after = TcpProxy { workspace_id: WorkspaceId::generate(), service_id: ServiceId::generate(), ..proxy };
+        assert!(routes.tcp_route(&after, new).targets.is_empty());
+    }
 
     #[test]
     fn a_name_does_not_lead_to_the_service_that_had_it_before_while_its_own_is_in_doubt() {

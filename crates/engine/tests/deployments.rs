@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use domain::deployment::{DeploymentEvent, DeploymentStatus, EventStep, Execution, ExecutionStatus, ReplicaStatus};
 use domain::page::PageRequest;
 use domain::schedule::Schedule;
-use domain::spec::RestartPolicy;
+use domain::spec::{InSource, RestartPolicy};
 use domain::volume::{Backup, BackupKind, BackupState};
 use domain::{Code, DeploymentId, ServiceId, Timestamp, VolumeInstanceId};
 use jiff::tz::TimeZone;
@@ -405,6 +405,26 @@ async fn what_was_stopped_and_crashes_on_its_way_out_has_not_crashed() {
     test.until_driver_has(&app, &[]).await;
     test.until("no replica", async || test.replicas(&app, id).await.is_empty().then_some(())).await;
     assert_eq!(test.deployment(&app, id).await.status, DeploymentStatus::Success);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_to_end_is_what_the_source_or_a_variable_says_and_else_the_setting_of_the_day() {
+    let test = TestApp::started().await;
+    let app = test.app("slow").await;
+    let patch = InstancePatch { draining_seconds: Some(40), ..InstancePatch::default() };
+    service_instance_update(&app.ctx(), app.service, Some(app.environment), patch).await.unwrap();
+    let grace = async |id: DeploymentId| {
+        test.until_status(&app, id, DeploymentStatus::Success).await;
+        let specs = test.stage.sim.specs();
+        specs.iter().find(|spec| spec.source.deployment_id == id).expect("a replica").draining_seconds
+    };
+    let file = |spec: &mut domain::spec::InstanceSpec| {
+        InSource { draining_seconds: Some(7), ..InSource::default() }.apply(&mut spec.deploy);
+    };
+    assert_eq!(grace(test.deploy(&app, file).await).await, 7);
+    let variables = BTreeMap::from([("RAILWAY_DEPLOYMENT_DRAINING_SECONDS".to_owned(), "9".to_owned())]);
+    assert_eq!(grace(test.deploy(&app, |spec| spec.obey(&variables)).await).await, 9);
+    assert_eq!(grace(test.live(&app).await).await, 40);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -360,6 +360,29 @@ async fn a_pre_deploy_command_that_was_cut_off_runs_again_within_one_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pre_deploy_commands_of_one_service_wait_for_each_other() {
+    runtime::sandbox::use_program(env!("CARGO_BIN_EXE_engine-testbin"));
+    let test = TestApp::started().await;
+    let app = test.app("migrated").await;
+    let waits = "until test -e $HOME/go; do sleep 0.1; done";
+    let first = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec![waits.into()]).await;
+    test.until_build_line(&app, first, &format!("$ {waits}")).await;
+    let second = test.deploy(&app, |spec| spec.deploy.pre_deploy_command = vec!["true".into()]).await;
+    // By then the engine has looked at the second one.
+    let other = test.app("other").await;
+    test.live(&other).await;
+    std::fs::write(test.dir().join("scratch").join(format!("{first}-pre")).join("home/go"), "").unwrap();
+    test.until_status(&app, second, DeploymentStatus::Success).await;
+    let step = async |id| {
+        let steps = test.events(&app, id).await;
+        steps.into_iter().find(|event| event.step == EventStep::PreDeployCommand).expect("a step")
+    };
+    let (first, second) = (step(first).await, step(second).await);
+    assert_eq!(first.error, None);
+    assert!(first.completed_at.is_some_and(|at| at <= second.created_at), "{first:?} {second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_build_whose_end_was_only_half_recorded_is_ended() {
     let mut test = TestApp::new().await;
     let app = test.app("half").await;

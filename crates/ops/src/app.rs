@@ -324,7 +324,7 @@ pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let running = |d: &&Deployment| matches!(d.status, DeploymentStatus::Success | DeploymentStatus::Sleeping) && !d.stopped;
     let running = deployments.iter().rev().find(running);
     let running = running.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
-    let stopped = Change::DeploymentStopped { id: running.id, stopped: true, at: ctx.now };
+    let stopped = Change::DeploymentStopped { id: running.id, stopped: true, of: None, at: ctx.now };
     let activity = ctx.activity_of(app.tenant, &app.row.instance, "deployment_stop", running.id, json!({}));
     // No request wakes what somebody has stopped.
     let woken = (running.status == DeploymentStatus::Sleeping).then(|| awake(running.id, ctx.now));
@@ -349,7 +349,7 @@ async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     if let Some(stopped) = newest.filter(|d| d.status == DeploymentStatus::Success && d.stopped)
         && stopped.spec.deploy.limits == instance.spec.deploy.limits
     {
-        let started = Change::DeploymentStopped { id: stopped.id, stopped: false, at: ctx.now };
+        let started = Change::DeploymentStopped { id: stopped.id, stopped: false, of: None, at: ctx.now };
         let activity = ctx.activity_of(app.tenant, instance, "deployment_start", stopped.id, json!({}));
         commit(ctx, app.tenant, instance.id, vec![started, activity]).await?;
         ctx.ops.signals.deployment_changed(stopped.id);

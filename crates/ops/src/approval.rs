@@ -139,7 +139,7 @@ async fn refusal(ctx: &OpCtx, of: &Opened<Deployment>, why: &str) -> Result<Vec<
     let mut changes = vec![
         Change::DeploymentMove { id, from, to, reason: Some(why.to_owned()), at: ctx.now },
         // This sets it apart from one that could not be built: its source does not come back by itself.
-        Change::DeploymentStopped { id, stopped: true, at: ctx.now },
+        Change::DeploymentStopped { id, stopped: true, of: None, at: ctx.now },
     ];
     for event in ctx.ops.store.deployment_events(of.tenant, id).await? {
         if event.completed_at.is_none() {

@@ -481,7 +481,7 @@ pub async fn deployment_stop(ctx: &OpCtx, id: DeploymentId) -> Result<(), Error>
         return Err(Error::conflict(format!("This deployment is {}: only one that runs can be stopped", of.row.status.as_str())));
     }
     let activity = ctx.activity_about(of.tenant, (of.row.project_id, of.row.instance_id), "deployment_stop", id, json!({}));
-    changed(ctx, &of, vec![Change::DeploymentStopped { id, stopped: true, at: ctx.now }, activity]).await
+    changed(ctx, &of, vec![Change::DeploymentStopped { id, stopped: true, of: None, at: ctx.now }, activity]).await
 }
 
 pub(crate) async fn changed(ctx: &OpCtx, of: &Opened<Deployment>, changes: Vec<Change>) -> Result<(), Error> {

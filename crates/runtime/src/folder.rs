@@ -135,6 +135,11 @@ impl Folder {
     }
 }
 
+/// What was read is not what the file should hold, as after a loss of power: reading it again would not help.
+pub(crate) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+}
+
 /// Gives every folder back to its owner. What cannot be changed shows when it cannot be deleted.
 fn unlock(folder: &Path) {
     use std::os::unix::fs::PermissionsExt;

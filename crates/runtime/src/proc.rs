@@ -21,12 +21,12 @@ impl Identity {
 
     /// The process that has this number now.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        stat(pid).map(|(_, start)| Self { pid, start })
+        stat(pid).ok().flatten().map(|(_, start)| Self { pid, start })
     }
 
-    /// It runs; one that has ended and waits for its parent does not.
-    pub(crate) fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|(state, start)| start == self.start && !matches!(state, b'Z' | b'X'))
+    /// It runs; one that has ended and waits for its parent does not. An error tells nothing about it.
+    pub(crate) fn is_alive(self) -> io::Result<bool> {
+        Ok(stat(self.pid)?.is_some_and(|(state, start)| start == self.start && !matches!(state, b'Z' | b'X')))
     }
 }
 
@@ -60,9 +60,20 @@ fn listener(line: &str, port: u16) -> Option<u32> {
     fields.nth(3)?.parse().ok()
 }
 
-/// State letter and start time.
-fn stat(pid: u32) -> Option<(u8, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// State letter and start time; `None` when no process of this user has the number.
+fn stat(pid: u32) -> io::Result<Option<(u8, u64)>> {
+    let line = match std::fs::read(format!("/proc/{pid}/stat")) {
+        Ok(line) => line,
+        // It ended before it was opened, or after; or the number is that of somebody whom this machine hides.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = String::from_utf8_lossy(&line);
+    parse_stat(&text).map(Some).ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat is not as expected: {text:?}")))
+}
+
+fn parse_stat(text: &str) -> Option<(u8, u64)> {
     // The name in parentheses may hold anything, also a parenthesis.
     let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
@@ -208,8 +219,10 @@ mod tests {
     #[test]
     fn this_process_is_alive_and_its_forerunner_is_not() {
         let own = Identity::own().expect("a process");
-        assert!(own.is_alive());
-        assert!(!Identity { start: own.start + 1, ..own }.is_alive());
+        assert!(own.is_alive().expect("an answer"));
+        assert!(!Identity { start: own.start + 1, ..own }.is_alive().expect("an answer"));
+        // No process has so high a number.
+        assert!(!Identity { pid: u32::MAX, ..own }.is_alive().expect("an answer"));
     }
 
     #[test]

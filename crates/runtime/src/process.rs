@@ -23,7 +23,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::io::AsyncReadExt;
 
 use crate::cgroup::Group;
-use crate::folder::{Folder, Order, Stop};
+use crate::folder::{self, Folder, Order, Stop};
 use crate::proc::{self, Identity};
 use crate::{BoxFuture, Driver, DriverError, Observation, ObservedPhase, ReplicaSpec, ReplicaUsage, Shell, sandbox, shim};
 
@@ -120,8 +120,9 @@ impl ProcessDriver {
     async fn start_replica(&self, mut spec: ReplicaSpec) -> Result<(), DriverError> {
         let replica = spec.replica_id;
         let folder = self.folder(replica);
-        let known = read_state(&folder)?;
-        if known.is_some_and(|state| state.phase.is_over() || state.supervisor.is_alive()) {
+        if let Some(state) = read_state(&folder)?
+            && (state.phase.is_over() || is_alive(state.supervisor, &folder)?)
+        {
             return Ok(());
         }
         let artifact = |source| DriverError::Artifact { path: spec.root.clone(), source };
@@ -176,7 +177,7 @@ impl ProcessDriver {
     async fn stop_replica(&self, replica: ReplicaId, grace: Duration) -> Result<(), DriverError> {
         let folder = self.folder(replica);
         let storage = |source| DriverError::Storage { path: folder.path().to_owned(), source };
-        if !folder.path().is_dir() {
+        if !folder.path().try_exists().map_err(storage)? {
             return Ok(());
         }
         // Also without a supervisor: one that is just starting looks for it.
@@ -192,11 +193,12 @@ impl ProcessDriver {
             // A folder can be forgotten while this looks at it, and one without a state is being started or was left by a crash.
             let observation = match folder.state() {
                 Ok(Some(state)) => {
-                    let phase = if state.phase.is_over() || state.supervisor.is_alive() { state.phase } else { ObservedPhase::Lost };
+                    let runs = state.phase.is_over() || is_alive(state.supervisor, &folder)?;
+                    let phase = if runs { state.phase } else { ObservedPhase::Lost };
                     self.bell.watch(state.supervisor);
-                    let guard = state.guard.filter(|guard| !phase.is_over() && guard.is_alive());
+                    let guard = state.guard.filter(|guard| !phase.is_over() && guard.is_alive().unwrap_or(false));
                     let app_pid = guard.and_then(|guard| proc::app_below(guard.pid));
-                    let volume = if phase.is_over() { None } else { self.volume(replica, &folder) };
+                    let volume = if phase.is_over() { None } else { self.volume(replica, &folder)? };
                     Some(Observation {
                         replica_id: replica,
                         port: state.port,
@@ -207,7 +209,11 @@ impl ProcessDriver {
                         volume,
                     })
                 }
-                Ok(None) => self.observe_without_state(replica, &folder),
+                Ok(None) => self.observe_without_state(replica, &folder)?,
+                // Of whom nothing can be read, nothing may be assumed: another would start beside it, over the same volume.
+                Err(source) if !folder::is_damage(&source) => {
+                    return Err(DriverError::Storage { path: folder.path().to_owned(), source });
+                }
                 Err(error) => {
                     tracing::warn!(%error, %replica, "the state of a replica cannot be read; it counts as lost");
                     Some(lost(replica))
@@ -218,27 +224,32 @@ impl ProcessDriver {
         Ok(seen)
     }
 
-    fn volume(&self, replica: ReplicaId, folder: &Folder) -> Option<PathBuf> {
+    fn volume(&self, replica: ReplicaId, folder: &Folder) -> Result<Option<PathBuf>, DriverError> {
         if let Some(known) = lock(&self.volumes).get(&replica) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        let order = folder.order().ok()?;
+        let order = match folder.order() {
+            Ok(order) => order,
+            Err(error) if error.kind() == io::ErrorKind::NotFound || folder::is_damage(&error) => return Ok(None),
+            // A volume that seems free would be copied while it is written to.
+            Err(source) => return Err(DriverError::Storage { path: folder.spec(), source }),
+        };
         let volume = order.replica.volume.map(|volume| volume.source);
         lock(&self.volumes).insert(replica, volume.clone());
-        volume
+        Ok(volume)
     }
 
-    fn observe_without_state(&self, replica: ReplicaId, folder: &Folder) -> Option<Observation> {
-        if lock(&self.starting).contains(&replica) || shim::is_supervised(folder) || !folder.path().is_dir() {
-            return None;
-        }
-        Some(lost(replica))
+    fn observe_without_state(&self, replica: ReplicaId, folder: &Folder) -> Result<Option<Observation>, DriverError> {
+        let storage = |source| DriverError::Storage { path: folder.path().to_owned(), source };
+        let known = lock(&self.starting).contains(&replica) || shim::is_supervised(folder).map_err(storage)?;
+        Ok((!known && folder.path().is_dir()).then(|| lost(replica)))
     }
 
     fn open_shell(&self, replica: ReplicaId, spec: ShellSpec) -> Result<Shell, DriverError> {
         let folder = self.folder(replica);
-        let state = read_state(&folder)?.filter(|state| !state.phase.is_over() && state.supervisor.is_alive());
-        let guard = state.and_then(|state| state.guard).filter(|guard| guard.is_alive() && proc::app_below(guard.pid).is_some());
+        let runs = |process: &Identity| process.is_alive().unwrap_or(false);
+        let state = read_state(&folder)?.filter(|state| !state.phase.is_over() && runs(&state.supervisor));
+        let guard = state.and_then(|state| state.guard).filter(|guard| runs(guard) && proc::app_below(guard.pid).is_some());
         let guard = guard.ok_or(DriverError::NotRunning(replica))?;
         let user = folder.order().map_err(DriverError::Shell)?.replica.user;
         let terminal = spec.terminal;
@@ -253,9 +264,10 @@ impl ProcessDriver {
         let folder = self.folder(replica);
         let storage = |source| DriverError::Storage { path: folder.path().to_owned(), source };
         let alive = match folder.state() {
-            Ok(Some(state)) => !state.phase.is_over() && state.supervisor.is_alive(),
-            // A state that cannot be read is no reason to keep the folder for ever.
-            Ok(None) | Err(_) => lock(&self.starting).contains(&replica) || shim::is_supervised(&folder),
+            Ok(Some(state)) => !state.phase.is_over() && is_alive(state.supervisor, &folder)?,
+            Err(error) if !folder::is_damage(&error) => return Err(storage(error)),
+            // A damaged state is no reason to keep the folder for ever.
+            Ok(None) | Err(_) => lock(&self.starting).contains(&replica) || shim::is_supervised(&folder).map_err(storage)?,
         };
         if alive {
             return Err(DriverError::Alive(replica));
@@ -325,16 +337,20 @@ fn read_state(folder: &Folder) -> Result<Option<crate::folder::State>, DriverErr
     folder.state().map_err(|source| DriverError::Storage { path: folder.path().to_owned(), source })
 }
 
+fn is_alive(supervisor: Identity, folder: &Folder) -> Result<bool, DriverError> {
+    supervisor.is_alive().map_err(|source| DriverError::Storage { path: folder.path().to_owned(), source })
+}
+
 /// Sends SIGTERM to exactly that process.
 fn terminate(process: Identity) -> io::Result<()> {
     let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match pidfd_open(pid, PidfdFlags::empty()) {
         // With the handle in hand the number cannot pass on to another process any more.
-        Ok(handle) if process.is_alive() => match pidfd_send_signal(handle, Signal::TERM) {
-            Err(rustix::io::Errno::SRCH) => Ok(()),
-            result => result.map_err(io::Error::from),
+        Ok(handle) => match process.is_alive()?.then(|| pidfd_send_signal(handle, Signal::TERM)) {
+            None | Some(Err(rustix::io::Errno::SRCH)) => Ok(()),
+            Some(result) => result.map_err(io::Error::from),
         },
-        Ok(_) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -82,10 +82,18 @@ fn begin(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A supervisor lives, also one that has not written its state yet.
-pub(crate) fn is_supervised(folder: &Folder) -> bool {
-    let Ok(file) = File::open(folder.spec()) else { return false };
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err()
+/// A supervisor lives, also one that has not written its state yet. An error tells nothing about it.
+pub(crate) fn is_supervised(folder: &Folder) -> io::Result<bool> {
+    let file = match File::open(folder.spec()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(true),
+        Err((_, error)) => Err(error.into()),
+    }
 }
 
 struct Supervisor {

@@ -66,6 +66,42 @@ async fn a_killed_supervisor_takes_its_app_along_and_is_seen_as_lost() {
     assert!(!place.replica(id).exists());
 }
 
+/// As when the machine has no more open files: who took it for an end would start another one over the same volume.
+#[tokio::test]
+async fn what_cannot_be_read_is_not_taken_for_an_end() {
+    let place = Place::new();
+    let driver = place.driver();
+    let spec = place.spec("echo up; exec sleep 1000");
+    let id = spec.replica_id;
+    driver.start(spec).await.expect("a start");
+    let pid = app(&driver, id).await;
+    hear(&place, &driver, id, "up").await;
+    let file = |name: &str| place.replica(id).join(name);
+    let hide = |name: &str| {
+        std::fs::rename(file(name), file("hidden")).expect("a file");
+        std::os::unix::fs::symlink(name, file(name)).expect("a link to itself");
+    };
+    let show = |name: &str| std::fs::rename(file("hidden"), file(name)).expect("a file");
+
+    hide("state.json");
+    assert!(matches!(driver.observe().await, Err(DriverError::Storage { .. })));
+    assert!(driver.forget(id).await.is_err());
+    show("state.json");
+    let seen = wait(&driver, id, |_| true).await;
+    assert_eq!((seen.phase, seen.app_pid), (ObservedPhase::Running, Some(pid)));
+
+    // Neither who supervises it nor which volume it has; another driver has not seen it before.
+    let other = place.driver();
+    hide("spec.json");
+    assert!(matches!(other.observe().await, Err(DriverError::Storage { .. })));
+    std::fs::rename(file("state.json"), file("state")).expect("a file");
+    assert!(matches!(other.observe().await, Err(DriverError::Storage { .. })));
+    assert!(other.forget(id).await.is_err());
+    std::fs::rename(file("state"), file("state.json")).expect("a file");
+    show("spec.json");
+    stop(&driver, id).await;
+}
+
 /// A server that is prepared through a socket of its own before the public one runs, and only when there is something new to tell it.
 #[test]
 fn a_step_may_have_a_server_of_its_own() {

@@ -41,6 +41,7 @@ pub(crate) fn serve(effective: Effective) -> anyhow::Result<ExitCode> {
     logging::start(config.log_format, &config.log_filter)?;
     let folders = Folders::make(&config.data_dir)?;
     let _alone = folders.lock()?;
+    raise_open_files();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS.min(std::thread::available_parallelism().map_or(1, usize::from)))
         .enable_all()
@@ -73,12 +74,13 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
         let listener = tokio::net::TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
+        let listeners: Vec<_> = std::iter::once(listener).chain(twin(config).await?).collect();
         first_start::greet(config, &ops).await?;
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
-        api::serve(listener, api::router(state), stop.clone()).await.context("the API ended")?;
+        api::serve(listeners, api::router(state), stop.clone()).await.context("the API ended")?;
         counts.await.context("the keeper of counts ended abnormally")?;
         counts::keep_now(&ops).await;
     } else {
@@ -93,6 +95,29 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
     }
     ops.store.clone().close().await;
     Ok(())
+}
+
+/// The same port of the other loopback address: `localhost` is that one as well, and whoever listened there would be given passwords and
+/// tokens that are meant for this server. `None` where the machine does not have it, and where it is the edge's.
+async fn twin(config: &Config) -> anyhow::Result<Option<tokio::net::TcpListener>> {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    let address = SocketAddr::from((Ipv6Addr::LOCALHOST, config.listen.port()));
+    let is_edges = config.edge_listen.iter().chain(&config.edge_tls_listen).any(|edge| edge.is_ipv6() && edge.port() == address.port());
+    if config.listen.ip() != IpAddr::from(Ipv4Addr::LOCALHOST) || address.port() == 0 || is_edges {
+        return Ok(None);
+    }
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error).with_context(|| {
+            format!(
+                "somebody else listens on {address}, where `localhost` leads, too: stop that program, or choose another port with --listen"
+            )
+        }),
+        Err(error) => {
+            tracing::debug!(%error, %address, "there is no other loopback address to listen on");
+            Ok(None)
+        }
+    }
 }
 
 /// Opens the store and the logs.
@@ -261,6 +286,15 @@ fn limits(memory: ByteSize, cpus: f64) -> domain::spec::Limits {
             reason = "checked to be finite and not negative; a million cores is enough"
         )]
         cpu_millis: Some((cpus * 1000.0).min(1e9) as u32).filter(|millis| *millis > 0),
+    }
+}
+
+/// Takes as many open files as are allowed: who has none left can read nothing of the apps that run.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

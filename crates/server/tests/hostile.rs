@@ -4,9 +4,9 @@ mod harness;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
-use harness::{Answer, Server, raw, request, write};
+use harness::{Answer, Server, raw, request, until, write};
 use serde_json::{Value, json};
 
 const HOST: &str = "app-production.localhost";
@@ -236,6 +236,20 @@ fn the_edge_refuses_what_it_cannot_route() {
     assert_eq!(server.processes("edge"), pids);
     let grown = memory(pids[0], "VmRSS").saturating_sub(before);
     assert!(grown < 50_000, "the edge holds {grown} kB more than before");
+}
+
+/// A browser that is told `localhost` asks the machine's IPv6 address first.
+#[test]
+fn an_app_on_this_machine_cannot_listen_where_localhost_leads() {
+    if TcpListener::bind(("::1", 0)).is_err() {
+        println!("skipped: this machine has no IPv6");
+        return;
+    }
+    let server = Server::start();
+    for port in [server.api, server.edge] {
+        until("a listener", || TcpStream::connect(("::1", port)).map_err(|error| error.to_string()));
+        assert!(TcpListener::bind(("::1", port)).is_err(), "port {port} is free for an app");
+    }
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! The settings and `orrery doctor`, as someone at a terminal meets them.
 
+#[path = "harness/ports.rs"]
+mod ports;
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -83,6 +86,24 @@ fn listeners_stay_on_loopback() {
         assert!(accepted(&[&named[..], &["--base-domain", "apps.example.com"]].concat()), "{open:?}");
     }
     assert!(accepted(&["--listen", "[::1]:8080", "--edge-listen", "127.0.0.2:80,[::ffff:127.0.0.1]:81"]));
+}
+
+#[test]
+fn a_server_does_not_start_beside_another_program_where_localhost_leads() {
+    let home = tempfile::tempdir().unwrap();
+    let port = ports::free_port();
+    let Ok(_taken) = std::net::TcpListener::bind(("::1", port)) else {
+        println!("skipped: this machine has no IPv6");
+        return;
+    };
+    let listen = format!("127.0.0.1:{port}");
+    let output = orrery(home.path(), &["serve", "--role", "api", "--listen", &listen], &[]);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains(&format!("[::1]:{port}")) && said.contains("--listen"), "{said}");
+    let output = orrery(home.path(), &["doctor", "--json", "--listen", &listen, "--edge-listen", "127.0.0.1:0"], &[]);
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["name"] == "port of the API" && check["state"] == "fail"), "{report}");
 }
 
 #[test]

@@ -149,6 +149,8 @@ pub enum Change {
         id: DeploymentId,
         /// Whether.
         stopped: bool,
+        /// The state and the generation that it must be in, if that matters.
+        of: Option<(DeploymentStatus, i64)>,
         /// When.
         at: Timestamp,
     },

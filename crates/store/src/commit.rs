@@ -112,7 +112,7 @@ fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec
         Change::DeploymentBuilt { id, artifact, run, spec, at } => {
             deployment::deployment_built(tenant, *id, artifact.clone(), run, spec, *at)
         }
-        Change::DeploymentStopped { id, stopped, at } => deployment::deployment_stopped(tenant, *id, *stopped, *at),
+        Change::DeploymentStopped { id, stopped, of, at } => deployment::deployment_stopped(tenant, *id, *stopped, *of, *at),
         Change::DeploymentRestart { id, from, at } => deployment::deployment_restart(tenant, *id, *from, *at),
         Change::EventInsert(row) => deployment_event::event_insert(tenant, row),
         Change::EventComplete { deployment, step, at, error, detail } => {

@@ -96,6 +96,9 @@ statements! {
         "UPDATE deployments SET artifact = $artifact, run = $run, spec = $spec, updated_at = $at \
          WHERE id = $id AND workspace_id = $workspace";
     DEPLOYMENT_STOPPED = "UPDATE deployments SET stopped = $stopped, updated_at = $at WHERE id = $id AND workspace_id = $workspace";
+    DEPLOYMENT_STOPPED_OF =
+        "UPDATE deployments SET stopped = $stopped, updated_at = $at \
+         WHERE id = $id AND workspace_id = $workspace AND status = $status AND generation = $generation";
     DEPLOYMENT_RESTART =
         "UPDATE deployments SET generation = generation + 1, status = 'DEPLOYING', status_reason = NULL, status_at = $at, \
          stopped = FALSE, updated_at = $at WHERE id = $id AND workspace_id = $workspace AND status = $from";
@@ -336,8 +339,18 @@ pub(crate) fn deployment_built(
     Statement::touch(&DEPLOYMENT_BUILT, params)
 }
 
-pub(crate) fn deployment_stopped(tenant: Tenant, id: DeploymentId, stopped: bool, at: Timestamp) -> Statement {
-    Statement::touch(&DEPLOYMENT_STOPPED, params![id = id, workspace = tenant, stopped = stopped, at = at])
+pub(crate) fn deployment_stopped(
+    tenant: Tenant,
+    id: DeploymentId,
+    stopped: bool,
+    of: Option<(DeploymentStatus, i64)>,
+    at: Timestamp,
+) -> Statement {
+    let Some((status, generation)) = of else {
+        return Statement::touch(&DEPLOYMENT_STOPPED, params![id = id, workspace = tenant, stopped = stopped, at = at]);
+    };
+    let params = params![id = id, workspace = tenant, stopped = stopped, status = status.as_str(), generation = generation, at = at];
+    Statement::touch(&DEPLOYMENT_STOPPED_OF, params)
 }
 
 pub(crate) fn deployment_restart(tenant: Tenant, id: DeploymentId, from: DeploymentStatus, at: Timestamp) -> Statement {

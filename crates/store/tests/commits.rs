@@ -106,9 +106,14 @@ both! {
         assert_eq!(found.status == DeploymentStatus::Failed, found.status_reason.is_some());
         let restart = |from| vec![Change::DeploymentRestart { id, from, at: later(2) }];
         assert!(matches!(fixture.store.commit(tree.tenant, restart(DeploymentStatus::Success)).await, Err(StoreError::Stale)));
-        fixture.store.commit(tree.tenant, vec![Change::DeploymentStopped { id, stopped: true, at: later(2) }]).await.unwrap();
+        let stop = |of| vec![Change::DeploymentStopped { id, stopped: true, of, at: later(2) }];
+        assert!(matches!(fixture.store.commit(tree.tenant, stop(Some((DeploymentStatus::Success, 0)))).await, Err(StoreError::Stale)));
+        fixture.store.commit(tree.tenant, stop(Some((found.status, 0)))).await.unwrap();
+        fixture.store.commit(tree.tenant, stop(None)).await.unwrap();
         fixture.store.commit(tree.tenant, restart(found.status)).await.unwrap();
         let found = fixture.store.deployments_by_id(tree.tenant, &[id]).await.unwrap().remove(0);
+        // What has been seen of the generation before does not stop this one.
+        assert!(matches!(fixture.store.commit(tree.tenant, stop(Some((found.status, 0)))).await, Err(StoreError::Stale)));
         assert_eq!((found.generation, found.stopped, found.status, found.status_reason), (1, false, DeploymentStatus::Deploying, None));
     }
 

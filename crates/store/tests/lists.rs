@@ -476,7 +476,7 @@ both! {
         store.commit(database.tenant, vec![Change::DomainDelete(database.domain.id)]).await.unwrap();
         // What speaks something else behind a port of its own need not answer HTTP.
         store.commit(other.tenant, vec![Change::TcpProxyInsert(proxy(&other, ProxyKind::Public, 30_007))]).await.unwrap();
-        let stop = Change::DeploymentStopped { id: stopped.deployment.id, stopped: true, at: now() };
+        let stop = Change::DeploymentStopped { id: stopped.deployment.id, stopped: true, of: None, at: now() };
         store.commit(stopped.tenant, vec![stop]).await.unwrap();
         assert_eq!(store.replicas_of(late.tenant, &[late.deployment.id]).await.unwrap(), std::slice::from_ref(&late.replica));
         let watched = store.system_watched_replicas().await.unwrap();

@@ -18,9 +18,30 @@ pub struct Purged {
 impl Writer {
     /// Deletes files of days that are too old, then the oldest ones until the rest fits or only one is left.
     pub(crate) fn purge(&mut self, shared: &Shared, now: Timestamp) -> Result<Purged, TelemetryError> {
-        self.claim(shared)?;
         let today = now.as_second().div_euclid(86_400);
         let oldest = today.saturating_sub(i64::from(shared.retain_days));
+        let purged = self.shrink(shared, oldest, today)?;
+        remove_leftovers(shared, oldest)?;
+        if let Some(positions) = &mut self.positions {
+            positions.retain(|_, position| position.dir.try_exists().unwrap_or(true));
+        }
+        Ok(purged)
+    }
+
+    /// Makes room when a further file has been begun: who writes fast does not wait for the clock.
+    pub(crate) fn make_room(&mut self, shared: &Shared) {
+        if !std::mem::take(&mut self.grown) {
+            return;
+        }
+        // The newest file stays whatever its day is, so that none has to be made for what goes on from the others.
+        if let Err(error) = self.shrink(shared, i64::MIN, 0) {
+            tracing::warn!(%error, "old log lines could not be deleted; it is tried again");
+        }
+    }
+
+    /// Deletes files of days before `oldest`, then the oldest ones until the rest fits or only one is left.
+    fn shrink(&mut self, shared: &Shared, oldest: i64, today: i64) -> Result<Purged, TelemetryError> {
+        self.claim(shared)?;
         let mut sizes: Vec<(FileKey, u64)> = shared.files().into_keys().map(|key| (key, shared.size_of(key))).collect();
         let mut total: u64 = sizes.iter().map(|(_, size)| size).sum();
         let mut purged = Purged::default();
@@ -33,10 +54,6 @@ impl Writer {
             self.delete(shared, key, today)?;
             total -= size;
             purged = Purged { files: purged.files + 1, bytes: purged.bytes + size };
-        }
-        remove_leftovers(shared, oldest)?;
-        if let Some(positions) = &mut self.positions {
-            positions.retain(|_, position| position.dir.try_exists().unwrap_or(true));
         }
         Ok(purged)
     }

@@ -36,8 +36,16 @@ pub(crate) fn run(shared: &Arc<Shared>, mut commands: mpsc::Receiver<Command>) {
         let mut writer = shared.writer();
         // Nobody may be waiting any more; the lines are stored all the same.
         match command {
-            Command::Append { lines, done } => drop(done.send(writer.append(shared, lines))),
-            Command::Ingest { spool, dir, done } => drop(done.send(writer.ingest(shared, &spool, &dir))),
+            Command::Append { lines, done } => {
+                let stored = writer.append(shared, lines);
+                writer.make_room(shared);
+                drop(done.send(stored));
+            }
+            Command::Ingest { spool, dir, done } => {
+                let stored = writer.ingest(shared, &spool, &dir);
+                writer.make_room(shared);
+                drop(done.send(stored));
+            }
         }
     }
     *shared.writer() = Writer::default();
@@ -59,6 +67,8 @@ pub(crate) struct Writer {
     pub(crate) pace: Pace,
     /// Written since it was last brought to the disk for sure.
     unsynced: Option<FileKey>,
+    /// There is a further file since room was last made.
+    pub(crate) grown: bool,
 }
 
 struct OpenFile {
@@ -143,6 +153,7 @@ impl Writer {
         reached: Option<(uuid::Uuid, Position)>,
     ) -> Result<(), TelemetryError> {
         let key = Self::part_for(shared, day);
+        self.grown |= !shared.files().contains_key(&key);
         if self.unsynced.is_some_and(|other| other != key) {
             self.sync(shared)?;
         }

@@ -45,12 +45,18 @@ pub(crate) struct Peer {
 ///
 /// # Errors
 /// A listener that cannot be used at all. A failing connection is that connection's affair.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> io::Result<()> {
-    listener.local_addr()?;
+pub async fn serve(listeners: Vec<TcpListener>, router: Router, shutdown: CancellationToken) -> io::Result<()> {
+    for listener in &listeners {
+        listener.local_addr()?;
+    }
     let doors = Arc::new(Doors { all: Arc::new(Semaphore::new(CONNECTIONS)), of: Mutex::default() });
     let connections = TaskTracker::new();
-    accept(&listener, &router, &doors, &connections, &shutdown).await;
-    drop(listener);
+    let mut accepting = vec![];
+    for listener in &listeners {
+        accepting.push(accept(listener, &router, &doors, &connections, &shutdown));
+    }
+    futures::future::join_all(accepting).await;
+    drop(listeners);
     connections.close();
     connections.wait().await;
     Ok(())

@@ -89,7 +89,7 @@ impl Server {
         // Tests stand in for a reverse proxy, and so for people elsewhere.
         state.trusted_proxies = ["127.0.0.1".parse().unwrap()].into();
         state.shell_times = times;
-        let task = tokio::spawn(api::serve(listener, api::router(state), stop.clone()));
+        let task = tokio::spawn(api::serve(vec![listener], api::router(state), stop.clone()));
         Self { ops, address, stop, task, dir }
     }
 

@@ -47,6 +47,7 @@ prop_compose! {
                 overlap_seconds,
                 draining_seconds,
                 required_mount_path: flags[2].then(|| "/data".into()),
+                draining_in_variable: false,
                 limits: Limits { memory_bytes: limits.0.map(|mib| mib << 20), cpu_millis: limits.1 },
                 sticky: flags[2],
                 unhealthy_replacement: flags[3],

@@ -59,6 +59,33 @@ fn the_old_one_serves_until_the_candidate_is_whole_and_drains_then() {
 }
 
 #[test]
+fn an_overlap_begins_when_the_new_one_is_announced_and_the_old_one_leaves_after_it() {
+    let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);
+    let mut new = deployment(DeploymentStatus::Deploying, 1, vec![replica(0, Phase::Healthy)]);
+    new.overlap_seconds = 60;
+    let look = |new: &DeploymentState, exclusive, now| {
+        plan(&Observed { deployments: vec![old.clone(), new.clone()], exclusive, ..Observed::default() }, at(now))
+    };
+    let leaves = |plan: &Plan| plan.transition.iter().any(|t| t.deployment == old.id && t.to == DeploymentStatus::Removing);
+    // It has taken longer to become healthy than it overlaps.
+    let announced = look(&new, false, 100);
+    assert_eq!((announced.serving, announced.transition.len(), announced.transition[0].to), (Some(new.id), 1, DeploymentStatus::Success));
+    assert!(announced.stop.is_empty() && !leaves(&announced), "{announced:?}");
+    assert!(leaves(&look(&new, true, 100)), "one volume is for one set");
+
+    (new.status, new.since) = (DeploymentStatus::Success, at(100));
+    let beside = look(&new, false, 159);
+    assert_eq!((beside.serving, beside.route.len(), beside.again_at), (Some(new.id), 1, Some(at(160))));
+    assert!(beside.stop.is_empty() && !leaves(&beside), "{beside:?}");
+    let over = look(&new, false, 160);
+    assert_eq!(over.stop, [(old.replicas[0].id, "replaced by a newer deployment")]);
+    assert!(leaves(&over));
+    assert!(leaves(&look(&DeploymentState { stopped: true, ..new.clone() }, false, 159)), "what was stopped has no stand-in");
+    new.replicas[0].phase = Phase::Starting;
+    assert_eq!(look(&new, false, 120).serving, Some(old.id), "while the old one is there it helps out");
+}
+
+#[test]
 fn a_candidate_that_crashes_or_is_late_leaves_the_old_one_alone() {
     for (phase, now, to) in [(crashed(), 5, DeploymentStatus::Crashed), (Phase::Starting, 300, DeploymentStatus::Failed)] {
         let old = deployment(DeploymentStatus::Success, 1, vec![replica(0, Phase::Healthy)]);

@@ -29,6 +29,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
 pub(crate) type Sender = hyper::client::conn::http1::SendRequest<Body>;
 
+pub(crate) fn free_port() -> u16 {
+    ports::free_port()
+}
+
 pub(crate) fn full(text: impl Into<Bytes>) -> Body {
     Full::new(text.into()).map_err(|never| match never {}).boxed()
 }

@@ -52,7 +52,7 @@ impl Bell {
     /// Rings when the process ends: a supervisor that is killed cannot do it itself.
     pub(super) fn watch(&self, process: Identity) {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if watched.contains(&process) || !process.is_alive() {
+        if watched.contains(&process) || !process.is_alive().unwrap_or(false) {
             return;
         }
         let handle = i32::try_from(process.pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK));

@@ -66,6 +66,6 @@ impl Meter {
 /// The process above the app, while the app runs.
 fn running(folder: &Folder) -> Option<u32> {
     let state = folder.state().ok()??;
-    let guard = state.guard.filter(|guard| state.phase == ObservedPhase::Running && guard.is_alive())?;
+    let guard = state.guard.filter(|guard| state.phase == ObservedPhase::Running && guard.is_alive().unwrap_or(false))?;
     Some(guard.pid)
 }

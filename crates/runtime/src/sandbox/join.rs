@@ -94,12 +94,17 @@ fn gone() -> Failure {
     Failure("the app does not run just now: try again when it does".into())
 }
 
+/// Who cannot be asked about is not joined.
+fn is_alive(guard: Identity) -> bool {
+    guard.is_alive().unwrap_or(false)
+}
+
 /// A handle on the guard of the app.
 fn guard(guard: Identity) -> Result<OwnedFd, Failure> {
     let pid = i32::try_from(guard.pid).ok().and_then(rustix::process::Pid::from_raw).ok_or_else(gone)?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
     // Checked with the handle in hand, so that a successor under the same number cannot be mistaken for it.
-    if guard.is_alive() { Ok(handle) } else { Err(gone()) }
+    if is_alive(guard) { Ok(handle) } else { Err(gone()) }
 }
 
 /// A namespace of the app.
@@ -137,7 +142,7 @@ fn namespaces(guard: Identity) -> Result<Option<Vec<Namespace>>, Failure> {
     };
     let namespaces = kinds.into_iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
     // With the handles in hand: they are those of the app, and not of a later process under its number.
-    if proc::app_below(guard.pid) == Some(app) && guard.is_alive() { Ok(Some(namespaces)) } else { Err(gone()) }
+    if proc::app_below(guard.pid) == Some(app) && is_alive(guard) { Ok(Some(namespaces)) } else { Err(gone()) }
 }
 
 fn enter(namespaces: &[Namespace]) -> Result<(), Failure> {

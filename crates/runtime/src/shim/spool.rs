@@ -12,6 +12,10 @@ use tokio::time::Instant;
 /// Lines that are kept per second.
 const LINES_PER_SECOND: u32 = 500;
 const SECOND: Duration = Duration::from_secs(1);
+/// Bytes that are kept per second as they are on the disk: all apps share the room for logs.
+const BYTES_PER_SECOND: u64 = 1 << 20;
+/// What an app that was quiet may say at once.
+const BURST_BYTES: u64 = 8 << 20;
 /// A segment that has reached this size is closed and the next one begun.
 const SEGMENT_BYTES: u64 = 1 << 20;
 /// Segments that nobody has read are kept up to this size together, the newest of them.
@@ -29,7 +33,11 @@ pub(super) struct Spool {
     buffer: Vec<u8>,
     second: Instant,
     lines: u32,
+    /// Bytes that may be written before the next second.
+    room: u64,
     dropped: u64,
+    /// Some of them were too much in bytes, not in lines.
+    heavy: bool,
 }
 
 impl Spool {
@@ -48,23 +56,30 @@ impl Spool {
             buffer: vec![],
             second: Instant::now(),
             lines: 0,
+            room: BURST_BYTES,
             dropped: 0,
+            heavy: false,
         })
     }
 
     /// Takes a line of the app's, unless it has said too much this second.
     pub(super) fn line(&mut self, error: bool, text: &[u8]) {
-        if self.second.elapsed() >= SECOND {
+        let elapsed = self.second.elapsed();
+        if elapsed >= SECOND {
             self.tick();
             (self.second, self.lines) = (Instant::now(), 0);
+            self.room = BURST_BYTES.min(self.room.saturating_add(elapsed.as_secs().saturating_mul(BYTES_PER_SECOND)));
         }
-        if self.lines >= LINES_PER_SECOND {
+        if self.lines >= LINES_PER_SECOND || self.room == 0 {
+            self.heavy |= self.lines < LINES_PER_SECOND;
             self.dropped += 1;
             return;
         }
         self.lines += 1;
         let text = self.redactor.apply(String::from_utf8_lossy(text).into_owned());
+        let before = self.buffer.len();
         self.push(error, text);
+        self.room = self.room.saturating_sub((self.buffer.len() - before) as u64);
     }
 
     /// Writes a line of the supervisor's own.
@@ -82,7 +97,9 @@ impl Spool {
     /// Tells of lines that were dropped.
     pub(super) fn tick(&mut self) {
         if self.dropped > 0 {
-            let text = format!("{} log lines were dropped: the limit is {LINES_PER_SECOND} lines per second and replica", self.dropped);
+            let bytes = if std::mem::take(&mut self.heavy) { " and 1 MB" } else { "" };
+            let limit = format!("the limit is {LINES_PER_SECOND} lines{bytes} per second and replica");
+            let text = format!("{} log lines were dropped: {limit}", self.dropped);
             self.dropped = 0;
             self.push(true, text);
             self.flush();
@@ -212,6 +229,28 @@ mod tests {
         let kept = segments(folder.path()).expect("a folder");
         assert_eq!(kept.iter().map(|(number, ..)| *number).collect::<Vec<_>>(), (16..=80).collect::<Vec<_>>());
         assert!(fs::read_to_string(&kept.last().expect("segments").1).expect("text").contains("the newest"));
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_bytes_is_cut_visibly_like_one_of_lines() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = Spool::open(folder.path(), Redactor::default()).expect("a spool");
+        let text = "x".repeat(60_000);
+        // Fewer than a second takes, and more bytes than there is room for.
+        (0..400).for_each(|_| spool.line(false, text.as_bytes()));
+        // However long that took: no further second has come.
+        (spool.second, spool.lines, spool.room) = (Instant::now() + 1000 * SECOND, 0, 0);
+        spool.line(false, b"one too many");
+        spool.note(false, "the end");
+        let lines = read(folder.path());
+        let told: u64 = lines
+            .iter()
+            .filter_map(|line| line.message.strip_suffix(" log lines were dropped: the limit is 500 lines and 1 MB per second and replica"))
+            .map(|count| count.parse::<u64>().expect("a number"))
+            .sum();
+        let kept = lines.iter().filter(|line| line.message == text).count() as u64;
+        assert_eq!(kept + told, 401, "{told} were told");
+        assert!(told > 0 && lines.last().is_some_and(|line| line.message == "the end"));
     }
 
     #[tokio::test]

@@ -11,7 +11,15 @@ use crate::config::{Config, DatabaseUrl, Fallback};
 pub(super) fn ports(config: &Config) -> Vec<Check> {
     let edges = config.edge_listen.iter().map(|address| ("port of apps", *address));
     let tls = config.edge_tls_listen.iter().map(|address| ("port of apps by https", *address));
-    std::iter::once(("port of the API", config.listen)).chain(edges).chain(tls).map(|(name, address)| port(name, address)).collect()
+    let all = std::iter::once(("port of the API", config.listen)).chain(edges).chain(tls);
+    all.flat_map(|(name, address)| std::iter::once(address).chain(taken_twin(address)).map(move |address| port(name, address))).collect()
+}
+
+/// The same port of the other loopback address if it is in use: `serve` holds both.
+fn taken_twin(address: SocketAddr) -> Option<SocketAddr> {
+    let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
+    let needed = address.ip() == IpAddr::from(Ipv4Addr::LOCALHOST) && address.port() != 0;
+    (needed && TcpListener::bind(twin).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)).then_some(twin)
 }
 
 fn port(name: &str, address: SocketAddr) -> Check {

@@ -33,7 +33,8 @@ fn language_models_are_asked_where_the_operator_says() {
         2500
     );
 
-    let input = json!({"prompt": "Greet Ada", "system_prompt": "Be kind", "max_tokens": 20, "image_urls": ["https://example.com/a.png"]});
+    let own = "data:image/png;base64,iVBORw0KGgo=";
+    let input = json!({"prompt": "Greet Ada", "system_prompt": "Be kind", "max_tokens": 20, "image_urls": [own]});
     let run = performed(&server, "gpt_5", input);
     assert_eq!((&run["status"], &run["creditUsed"]), (&json!("COMPLETED"), &json!(2500)), "{run}");
     assert_eq!((&run["output"]["output"], &run["output"]["usage"]["total_tokens"]), (&json!("Hello Ada"), &json!(5)));
@@ -41,7 +42,7 @@ fn language_models_are_asked_where_the_operator_says() {
     assert!(head.starts_with("POST /v1/chat/completions ") && head.contains("Bearer canary-key"), "{head}");
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&body["model"], &body["max_tokens"], &body["messages"][0]["content"]), (&json!("tiny"), &json!(20), &json!("Be kind")));
-    assert_eq!(body["messages"][1]["content"][1]["image_url"]["url"], "https://example.com/a.png");
+    assert_eq!(body["messages"][1]["content"][1]["image_url"]["url"], own);
     assert_eq!(good(&server, "GET", "/v1/credits/balance", Value::Null)["availableBalance"], 1500);
     let broke = bad(&server, 403, "POST", "/v1/nodes/gpt_5/run", json!({"input": {"prompt": "again"}}));
     assert!(text(&broke["error"]).contains("Insufficient credits"), "{broke}");
@@ -49,14 +50,22 @@ fn language_models_are_asked_where_the_operator_says() {
     assert_eq!(performed(&server, "llm", json!({"prompt": "x", "model": "other"}))["output"]["output"], "Hello Ada");
     let body: Value = serde_json::from_str(&endpoint.bodies.lock().unwrap()[1].1).unwrap();
     assert_eq!(body["model"], "other");
+    // The operator's endpoint may reach this machine; the user who names a picture may not.
+    let near = format!("{}secret.png", endpoint.url());
+    let run = performed(&server, "llm", json!({"prompt": "x", "model": "other", "image_urls": [near]}));
+    assert!(run["status"] == "FAILED" && text(&run["error"]).contains("not an address of the public internet"), "{run}");
+    assert_eq!(endpoint.bodies.lock().unwrap().len(), 2, "neither the picture nor the model was asked for");
     bad(&server, 400, "POST", "/v1/nodes/llm/run", json!({"input": {"prompt": "x"}}));
     bad(&server, 404, "POST", "/v1/nodes/claude_opus_4_6/run", json!({"input": {"prompt": "x"}}));
     let log = std::fs::read_to_string(server.dir.path().join("serve.log")).unwrap();
     assert!(!log.contains("canary-key"));
 
     let url = refusing.url();
-    let server = Server::start_with(&[("ORRERY_LLM_URL", url.as_str()), ("ORRERY_LLM_KEY", "canary-key")]);
-    let run = performed(&server, "llm", json!({"prompt": "x", "model": "none"}));
+    let pictures = Receiver::answering(200, b"\x89PNG\r\n\x1a\n");
+    let settings = [("ORRERY_LLM_URL", url.as_str()), ("ORRERY_LLM_KEY", "canary-key"), ("ORRERY_OUTGOING_ALLOW", "127.0.0.0/8")];
+    let server = Server::start_with(&settings);
+    let run = performed(&server, "llm", json!({"prompt": "x", "model": "none", "image_urls": [pictures.url()]}));
+    assert!(refusing.bodies.lock().unwrap()[0].1.contains(own), "the picture goes along, whatever becomes of the request");
     let error = text(&run["error"]);
     assert!(error.contains("400: no such model") && !error.contains("canary"), "{run}");
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use domain::workflow::catalogue::LLM;
+use domain::workflow::sniff::content_type;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -10,6 +13,7 @@ use ops::workflow::LlmSettings;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
+use super::picture::fetch;
 use super::{Attempt, Failure};
 use crate::outgoing::{Ask, Got};
 use crate::workflow::worker::Given;
@@ -18,6 +22,9 @@ use crate::workflow::worker::Given;
 const ANSWER: usize = 8 << 20;
 /// The node's own limit ends it earlier.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// Bytes of all pictures together, and how many there may be.
+const PICTURES: usize = 20 << 20;
+const MOST_PICTURES: usize = 20;
 /// Handed on as they are.
 const PARAMETERS: [&str; 7] = ["max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "stop"];
 
@@ -41,7 +48,7 @@ pub(super) async fn ask(attempt: &Attempt, kind: &str) -> Result<Given, Failure>
         method: Method::POST,
         url: address(settings),
         headers,
-        body: Bytes::from(body(&model, &attempt.input).to_string()),
+        body: Bytes::from(body(&model, &attempt.input, pictures(attempt).await?).to_string()),
         timeout: PATIENCE,
         max_bytes: ANSWER,
         redirects: 0,
@@ -56,21 +63,48 @@ fn address(settings: &LlmSettings) -> String {
     format!("{}/chat/completions", settings.base_url.trim_end_matches('/'))
 }
 
+/// The pictures as the model is given them. They are fetched here, because whoever answers for the model may reach what users may not.
+async fn pictures(attempt: &Attempt) -> Result<Vec<String>, Failure> {
+    let given = attempt.input.get("image_urls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    if given.len() > MOST_PICTURES {
+        return Err(Failure::once(format!("image_urls: there may be {MOST_PICTURES} pictures at most")));
+    }
+    let (mut pictures, mut left) = (vec![], PICTURES);
+    for (number, url) in (1..).zip(given) {
+        let url = url.as_str().ok_or_else(|| Failure::once(format!("image_urls: picture {number} has no address")))?;
+        let too_much = || Failure::once(format!("image_urls: the pictures have at most {PICTURES} bytes together"));
+        if url.starts_with("data:") {
+            left = left.checked_sub(url.len()).ok_or_else(too_much)?;
+            pictures.push(url.to_owned());
+            continue;
+        }
+        if left == 0 {
+            return Err(too_much());
+        }
+        let bytes = fetch(attempt, "image_urls", url, left).await?;
+        let kind = content_type(&bytes);
+        if !kind.starts_with("image/") {
+            return Err(Failure::once(format!("image_urls: picture {number} is none: what its address gave is {kind}")));
+        }
+        left = left.saturating_sub(bytes.len());
+        pictures.push(format!("data:{kind};base64,{}", STANDARD.encode(&bytes)));
+    }
+    Ok(pictures)
+}
+
 /// The request, as OpenAI's interface for chats takes it.
-fn body(model: &str, input: &Map<String, Value>) -> Value {
+fn body(model: &str, input: &Map<String, Value>, pictures: Vec<String>) -> Value {
     let text = |name: &str| input.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let mut messages = vec![];
     if let Some(system) = text("system_prompt") {
         messages.push(json!({"role": "system", "content": system}));
     }
-    let images = input.get("image_urls").and_then(Value::as_array).filter(|all| !all.is_empty());
     let prompt = text("prompt").unwrap_or_default();
-    let content = match images {
-        None => json!(prompt),
-        Some(images) => {
-            let images = images.iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
-            std::iter::once(json!({"type": "text", "text": prompt})).chain(images).collect()
-        }
+    let content = if pictures.is_empty() {
+        json!(prompt)
+    } else {
+        let pictures = pictures.into_iter().map(|url| json!({"type": "image_url", "image_url": {"url": url}}));
+        std::iter::once(json!({"type": "text", "text": prompt})).chain(pictures).collect()
     };
     messages.push(json!({"role": "user", "content": content}));
     let mut body = json!({"model": model, "messages": messages});
