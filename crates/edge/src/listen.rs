@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -12,6 +12,34 @@ const BACKLOG: i32 = 4096;
 const STUCK: Duration = Duration::from_secs(300);
 /// A quiet client (a websocket, mostly) is asked after so long whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// An edge that ends lets go of its ports a moment later, and one notices within a second that its folder is gone: so long they are waited for.
+const LEAVING: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Makes sure that nobody else listens on the addresses, apart from those with a port that the edge before has, which is taken over. The kernel
+/// lets listeners of one user share an address and gives requests to each of them in turn: those of another installation would come here.
+///
+/// # Errors
+/// When an address cannot be had; the error names it.
+pub(crate) fn claim<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>, held: &[u16]) -> io::Result<()> {
+    let begun = Instant::now();
+    for address in addresses.into_iter().filter(|address| address.port() != 0 && !held.contains(&address.port())) {
+        loop {
+            match bind(*address, false) {
+                Ok(_) => break,
+                // A port gives no sign when it becomes free.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LEAVING => std::thread::sleep(AGAIN),
+                Err(error) => return Err(refused(*address, &error)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn refused(address: SocketAddr, error: &io::Error) -> io::Error {
+    let why = if error.kind() == io::ErrorKind::PermissionDenied { "; ports below 1024 need root" } else { "" };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{why}"))
+}
 
 /// Opens every address once per thread: the kernel spreads connections over listeners that share an address. The addresses that came out of it
 /// are the second part.
@@ -25,7 +53,7 @@ pub(crate) fn open(addresses: &[SocketAddr], threads: usize) -> io::Result<(Vec<
         // Where the kernel chooses the port, its first choice holds for all.
         let mut address = *wanted;
         for listeners in &mut per_thread {
-            let listener = bind(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+            let listener = bind(address, true).map_err(|error| refused(address, &error))?;
             address = listener.local_addr()?;
             listeners.push(listener);
         }
@@ -34,10 +62,10 @@ pub(crate) fn open(addresses: &[SocketAddr], threads: usize) -> io::Result<(Vec<
     Ok((per_thread, bound))
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
