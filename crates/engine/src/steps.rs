@@ -202,6 +202,12 @@ pub(crate) async fn tell_attempt(shared: &Shared, deployment: &Deployment, numbe
     }
 }
 
+/// Nobody listens where requests will be sent.
+pub(crate) async fn tell_silence(shared: &Shared, deployment: &Deployment, port: u16) {
+    let line = format!("Nothing answers on port {port} yet: the app has to listen on $PORT");
+    tell(shared, deployment, vec![(false, line)]).await;
+}
+
 /// The health check is over.
 pub(crate) async fn tell_end(shared: &Shared, view: &View, deployment: &Deployment, failure: Option<&str>) {
     if deployment.spec.deploy.healthcheck_path.is_none() {
