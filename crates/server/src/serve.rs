@@ -5,6 +5,7 @@ mod edge_process;
 mod first_start;
 mod logging;
 mod machine;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,6 +25,7 @@ use telemetry::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use counts::limiter;
+pub(crate) use stop::stop;
 
 use crate::cli::EdgeArgs;
 use crate::config::{Config, Effective, Role};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use anyhow::Context;
 use edge::control::{Pong, SOCKET};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -17,6 +18,8 @@ const AGAIN: Duration = Duration::from_secs(3);
 /// How often a new edge is asked whether it is there, and how many times: longer than one waits for a port.
 const LOOK: Duration = Duration::from_millis(30);
 const LOOKS: u32 = 200;
+/// An edge that is told to end has taken no longer, whatever its clients do.
+const ENDING: Duration = Duration::from_secs(30);
 /// The last line of an edge's log is looked for in so many bytes.
 const TAIL: u64 = 4096;
 
@@ -112,6 +115,16 @@ async fn start(edge: &Edge) -> Option<String> {
         () = until_ready(edge) => None,
         status = &mut ended => Some(last_words(&edge.dir.join(LOG), status.ok())),
     }
+}
+
+/// Ends the edge of a folder and waits until it has; `false` when there is none. What it has begun to answer is answered.
+pub(super) async fn end(dir: &Path) -> anyhow::Result<bool> {
+    let Some((mut stream, _)) = connect(dir).await else { return Ok(false) };
+    stream.write_all(b"{\"op\":\"shutdown\"}\n").await?;
+    // The connection is closed when everything else is over.
+    let mut rest = vec![];
+    tokio::time::timeout(ENDING, stream.read_to_end(&mut rest)).await.context("the edge did not end: try again")??;
+    Ok(true)
 }
 
 /// A connection to the edge, and what it says of itself if that can be read.
