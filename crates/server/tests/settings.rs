@@ -82,6 +82,9 @@ fn listeners_stay_on_loopback() {
         let named: Vec<&str> = open.iter().copied().filter(|arg| !arg.contains("localhost") && *arg != "--base-domain").collect();
         assert!(accepted(&[&named[..], &["--base-domain", "apps.example.com"]].concat()), "{open:?}");
     }
+    // As the README says for a machine without a domain.
+    let name = ["--base-domain", "203.0.113.5.sslip.io", "--public-url", "http://203.0.113.5:8080"];
+    assert!(accepted(&[&["--listen", "0.0.0.0:8080", "--edge-listen", "0.0.0.0:80"][..], &name[..]].concat()));
     assert!(accepted(&["--listen", "[::1]:8080", "--edge-listen", "127.0.0.2:80,[::ffff:127.0.0.1]:81"]));
 }
 
