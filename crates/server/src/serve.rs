@@ -201,9 +201,10 @@ pub(crate) async fn open_existing_store(config: &Config) -> anyhow::Result<Store
         };
         std::fs::File::open(file).with_context(none)?;
     }
-    let running = || Folders::lock_of(&config.data_dir).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    let behind = Store::is_behind(database).context("the database cannot be opened")?;
+    let runs = || Folders::lock_of(&config.data_dir).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
     anyhow::ensure!(
-        !Store::is_behind(database).context("the database cannot be opened")? || !running(),
+        !(behind && runs()),
         "this program is newer than the server that runs over {}: restart `orrery serve` first, which brings the database up to date",
         config.data_dir.display()
     );
