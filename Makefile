@@ -30,12 +30,21 @@ install:
 	install -m 755 $(TARGET)/release/orrery $(PREFIX)/bin/orrery.new
 	mv -f $(PREFIX)/bin/orrery.new $(PREFIX)/bin/orrery
 
-# As root, where systemd is: starts with the machine. What runs already goes on with the new program.
+# As root, where systemd is: starts with the machine. What runs already goes on with the new program. A unit that differs, be it edited or of
+# an earlier version, is kept beside the new one.
+UNIT := /etc/systemd/system/orrery.service
 service: install
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/orrery.service > /etc/systemd/system/orrery.service
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' scripts/orrery.service > $(UNIT).new
+	if [ -e $(UNIT) ] && ! cmp -s $(UNIT) $(UNIT).new; then \
+		cp -p $(UNIT) $(UNIT).old; \
+		echo "make: $(UNIT) was another; it is kept as $(UNIT).old. Changes belong into a drop-in: systemctl edit orrery" >&2; \
+	fi
+	mv -f $(UNIT).new $(UNIT)
 	systemctl daemon-reload
 	systemctl enable orrery
 	systemctl restart orrery
+	@sleep 3; systemctl is-active --quiet orrery || { journalctl --no-pager --unit orrery --lines 20; echo "make: orrery does not run" >&2; exit 1; }
+	@echo "orrery runs; \`orrery login-link\` prints a link to log in with"
 
 check: lint tools
 	cargo nextest run --locked --workspace --lib --bins --no-fail-fast

@@ -349,7 +349,7 @@ fn candidate(plan: &mut Plan, deployment: &DeploymentState, now: Timestamp) {
     }
     if now >= deadline {
         let reason = format!(
-            "{}/{} replicas never became healthy within {} seconds",
+            "{}/{} replicas never became healthy within {} seconds: the app has to listen on $PORT and answer there",
             deployment.wanted.max(1) - done,
             deployment.wanted.max(1),
             deployment.health_seconds

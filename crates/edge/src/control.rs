@@ -9,14 +9,14 @@
 //! | `{"op":"traffic","after":N}` | `{"slots":[…],"more":false}`: what was asked and answered in the intervals behind N ([`domain::metric::TrafficSlot`]); up to N it is forgotten |
 //! | `{"op":"wanted","timeoutMs":30000}` | `{"apps":[{"workspaceId":"…","deploymentId":"…"}]}` once a request waits for an app that sleeps, or none at the timeout |
 //! | `{"op":"certificates"}` | `{"certificates":N,"challenges":N,"refused":["host: why"]}` once new connections use `certificates.json` as it is now |
-//! | `{"op":"ping"}` | `{"version":N,"pid":N,"listen":["127.0.0.1:8080"],"tlsListen":["127.0.0.1:8443"],"tlsCertificate":null}` |
+//! | `{"op":"ping"}` | what the edge is and how it was started ([`Pong`]) |
 //! | `{"op":"shutdown"}` | `{}`, and the edge ends gracefully |
 //!
 //! Whatever cannot be done is answered `{"error":"…"}`; a table that cannot be read leaves the present one in use and adds its `version`.
 
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -33,7 +33,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 use crate::tcp::Ports;
 use crate::worker::{Command, Shared};
-use crate::{table, tls};
+use crate::{EdgeConfig, table, tls};
 
 /// The name of the socket in the edge's folder.
 pub const SOCKET: &str = "control.sock";
@@ -43,6 +43,8 @@ const LINE: usize = 64 * 1024;
 const REFRESH: Duration = Duration::from_secs(3_600);
 /// How long an edge that is to be replaced may take to agree.
 const TAKEOVER: Duration = Duration::from_secs(3);
+/// How often the edge looks whether the socket under its name is still its own.
+const SIGHT: Duration = Duration::from_secs(1);
 
 /// What the edge can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,11 +79,41 @@ pub enum Request {
     Shutdown,
 }
 
-/// Where this edge listens, and the file of the base domain's certificate.
+/// What an edge says of itself. Those of earlier versions say less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pong {
+    /// Of the table in use.
+    pub version: u64,
+    /// Of its process.
+    pub pid: u32,
+    /// Where it takes plain HTTP.
+    pub listen: Vec<SocketAddr>,
+    /// Where it takes HTTP inside TLS.
+    pub tls_listen: Vec<SocketAddr>,
+    /// The file of the base domain's certificate.
+    pub tls_certificate: Option<PathBuf>,
+    /// The base domain.
+    pub base_domain: String,
+    /// [`program`] of its process.
+    pub program: String,
+}
+
+/// Tells the file that this process runs from those that were installed in its place before and after: its version, length and time of writing.
+#[must_use]
+pub fn program() -> String {
+    // The link leads to the file that was started, also when another has its name by now.
+    let file = std::fs::metadata("/proc/self/exe");
+    let file = file.map(|file| format!(" {} {}.{:09}", file.len(), file.mtime(), file.mtime_nsec())).unwrap_or_default();
+    format!("{}{file}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Where this edge listens, the file of the base domain's certificate, and the base domain.
 pub(crate) struct Listening {
     pub(crate) http: Vec<SocketAddr>,
     pub(crate) tls: Vec<SocketAddr>,
     pub(crate) certificate: Option<PathBuf>,
+    pub(crate) base_domain: String,
 }
 
 /// What the control socket needs of the rest.
@@ -137,9 +169,21 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
     if control.dir.join(tls::FILE).exists() {
         certificates(&control).await;
     }
-    let mut again = tokio::time::interval(REFRESH);
+    let own = identity(&control.dir)?;
+    let (mut again, mut sight) = (tokio::time::interval(REFRESH), tokio::time::interval(SIGHT));
     loop {
         tokio::select! {
+            _ = sight.tick() => match identity(&control.dir) {
+                Ok(found) if found != own => {
+                    tracing::info!("another edge has this folder: this one ends");
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    tracing::info!(dir = %control.dir.display(), "the control socket was removed: the edge ends");
+                    return Ok(());
+                }
+                _ => {}
+            },
             _ = again.tick() => {
                 let shared = Arc::clone(&control.shared);
                 drop(tokio::task::spawn_blocking(move || shared.certificates.refresh()));
@@ -154,6 +198,31 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
             () = control.shutdown.notified() => return Ok(()),
         }
     }
+}
+
+/// Which file has the name of the control socket.
+fn identity(dir: &Path) -> io::Result<(u64, u64)> {
+    let socket = std::fs::symlink_metadata(dir.join(SOCKET))?;
+    Ok((socket.dev(), socket.ino()))
+}
+
+/// The ports of the edge that has the folder now, which the one to come shares with it until that has ended. One that does not say has them all.
+pub(crate) fn held_ports(config: &EdgeConfig) -> Vec<u16> {
+    let Ok(stream) = std::os::unix::net::UnixStream::connect(config.dir.join(SOCKET)) else { return vec![] };
+    let held = match ping(stream) {
+        Ok(pong) => [pong.listen, pong.tls_listen].concat(),
+        Err(_) => [&config.listen[..], &config.tls_listen[..]].concat(),
+    };
+    held.iter().map(SocketAddr::port).collect()
+}
+
+fn ping(mut stream: std::os::unix::net::UnixStream) -> io::Result<Pong> {
+    stream.set_read_timeout(Some(TAKEOVER))?;
+    stream.write_all(b"{\"op\":\"ping\"}\n")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut answer = vec![];
+    stream.read_to_end(&mut answer)?;
+    Ok(serde_json::from_slice(&answer)?)
 }
 
 /// Ends the edge that has had this folder until now, if any.
@@ -237,14 +306,22 @@ async fn perform(control: &Control, request: Request) -> Value {
             json!({ "apps": apps.unwrap_or_default() })
         }
         Request::Certificates => certificates(control).await,
-        Request::Ping => json!({
-            "version": control.version.load(Relaxed),
-            "pid": std::process::id(),
-            "listen": control.listen.http,
-            "tlsListen": control.listen.tls,
-            "tlsCertificate": control.listen.certificate.as_ref().map(|file| file.display().to_string()),
-        }),
+        Request::Ping => json!(pong(control)),
         Request::Shutdown => json!({}),
+    }
+}
+
+fn pong(control: &Control) -> Pong {
+    let Listening { http, tls, certificate, base_domain } = &control.listen;
+    Pong {
+        version: control.version.load(Relaxed),
+        pid: std::process::id(),
+        listen: http.clone(),
+        tls_listen: tls.clone(),
+        // JSON knows no other names of files.
+        tls_certificate: certificate.as_ref().map(|file| file.display().to_string().into()),
+        base_domain: base_domain.clone(),
+        program: program(),
     }
 }
 

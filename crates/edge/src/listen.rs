@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -12,6 +12,43 @@ const BACKLOG: i32 = 4096;
 const STUCK: Duration = Duration::from_secs(300);
 /// A quiet client (a websocket, mostly) is asked after so long whether it is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// An edge that ends lets go of its ports a moment later, and one notices within a second that its folder is gone: so long they are waited for.
+const LEAVING: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// Makes sure that nobody else listens on the addresses, apart from those with a port that the edge before has, which is taken over. The kernel
+/// lets listeners of one user share an address and gives requests to each of them in turn: those of another installation would come here.
+///
+/// # Errors
+/// When an address cannot be had; the error names it.
+pub(crate) fn claim<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>, held: &[u16]) -> io::Result<()> {
+    let begun = Instant::now();
+    for address in addresses.into_iter().filter(|address| address.port() != 0 && !held.contains(&address.port())) {
+        try_alone(*address, begun).map_err(|error| refused(*address, &error))?;
+        if let Some(twin) = twin(*address, *address, &[])
+            && let Err(error) = try_alone(twin, begun)
+            && error.kind() == io::ErrorKind::AddrInUse
+        {
+            return Err(taken_twin(twin, &error));
+        }
+    }
+    Ok(())
+}
+
+fn try_alone(address: SocketAddr, begun: Instant) -> io::Result<()> {
+    loop {
+        match bind(address, false) {
+            // A port gives no sign when it becomes free.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LEAVING => std::thread::sleep(AGAIN),
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn refused(address: SocketAddr, error: &io::Error) -> io::Error {
+    let why = if error.kind() == io::ErrorKind::PermissionDenied { "; ports below 1024 need root" } else { "" };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}{why}"))
+}
 
 /// Opens every address once per thread: the kernel spreads connections over listeners that share an address. The addresses that came out of it
 /// are the second part.
@@ -25,7 +62,7 @@ pub(crate) fn open(addresses: &[SocketAddr], threads: usize) -> io::Result<(Vec<
         // Where the kernel chooses the port, its first choice holds for all.
         let mut address = *wanted;
         for listeners in &mut per_thread {
-            let listener = bind(address).map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+            let listener = bind(address, true).map_err(|error| refused(address, &error))?;
             address = listener.local_addr()?;
             listeners.push(listener);
         }
@@ -48,14 +85,9 @@ fn twin(address: SocketAddr, wanted: SocketAddr, all: &[SocketAddr]) -> Option<S
 /// Opens it for every thread. A machine without such an address goes on without.
 fn open_twin(address: SocketAddr, per_thread: &mut [Vec<TcpListener>]) -> io::Result<()> {
     for listeners in per_thread {
-        match bind(address) {
+        match bind(address, true) {
             Ok(listener) => listeners.push(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                let text = format!(
-                    "somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another: {error}"
-                );
-                return Err(io::Error::new(error.kind(), text));
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(taken_twin(address, &error)),
             Err(error) => {
                 tracing::debug!(%error, %address, "there is no other loopback address to listen on");
                 return Ok(());
@@ -65,10 +97,15 @@ fn open_twin(address: SocketAddr, per_thread: &mut [Vec<TcpListener>]) -> io::Re
     Ok(())
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+fn taken_twin(address: SocketAddr, error: &io::Error) -> io::Error {
+    let text = format!("somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another: {error}");
+    io::Error::new(error.kind(), text)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;

@@ -20,11 +20,13 @@ use crate::{EdgeConfig, access, control, listen, table, tls, worker};
 /// are done, at the latest after [`crate::Limits::graceful`].
 ///
 /// If another edge answers on the folder's control socket, this one takes over from it: both listen for a moment, then the other one is told to end.
+/// It also ends when its control socket is gone or another's: nobody can tell it of changes any more.
 ///
 /// # Errors
-/// When an address cannot be listened on, or the folder cannot be written to.
+/// When an address cannot be listened on, also because an edge of another folder does, or the folder cannot be written to.
 pub fn run(config: EdgeConfig) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.dir)?;
+    listen::claim(config.listen.iter().chain(&config.tls_listen), &control::held_ports(&config))?;
     // Before listening: a client that can connect must find its app.
     let table = first_table(&config.dir);
     let (plain, addresses) = listen::open(&config.listen, config.threads.max(1))?;
@@ -57,7 +59,7 @@ pub fn run(config: EdgeConfig) -> io::Result<()> {
     tracing::info!(?addresses, ?tls_addresses, version = live.version, threads = threads.len(), "the edge takes requests");
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let listen = Listening { http: addresses, tls: tls_addresses, certificate: config.tls_certificate };
+    let listen = Listening { http: addresses, tls: tls_addresses, certificate: config.tls_certificate, base_domain: config.base_domain };
     let control = Arc::new(Control::new(config.dir, listen, shared, live.version, commanders.clone()));
     let served = runtime.block_on(async {
         control.open(&table);

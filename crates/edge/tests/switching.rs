@@ -128,6 +128,35 @@ async fn a_new_edge_takes_over_from_the_old_one_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_is_not_shared_with_the_edge_of_another_folder() {
+    let app = App::named("hello").await;
+    let mut edge = Edge::on_own_port(&table(1, vec![("a.localhost", route(vec![app.target()]))])).await;
+    let other = Arc::new(tempfile::tempdir().unwrap());
+    let config = edge::EdgeConfig::new(vec![edge.address], other.path().to_owned());
+    let error = tokio::task::spawn_blocking(move || edge::run(config)).await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    assert!(error.to_string().contains(&edge.address.to_string()), "{error}");
+    assert_eq!(edge.get("a.localhost", "/").await.text(), "hello");
+
+    // As if the whole installation were removed and made again: its port is there for the next.
+    std::fs::remove_dir_all(edge.dir.path()).unwrap();
+    let next = Edge::in_dir(other, edge.address, Limits::default()).await;
+    assert_eq!(next.get("a.localhost", "/").await.status, 404, "it is asked, and not the one before");
+    edge.join().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_says_which_program_it_is_and_how_it_was_started() {
+    let edge = Edge::secure(Arc::new(tempfile::tempdir().unwrap()), Limits::default()).await;
+    let pong: edge::control::Pong = serde_json::from_value(edge.ask(r#"{"op":"ping"}"#).await).unwrap();
+    assert_eq!((pong.base_domain.as_str(), pong.listen), ("apps.test", vec![edge.address]));
+    assert_eq!(pong.program, edge::control::program());
+    assert!(pong.program.starts_with(env!("CARGO_PKG_VERSION")) && pong.program.contains(' '), "{}", pong.program);
+    let earlier: edge::control::Pong = serde_json::from_str(r#"{"version":3,"pid":7,"listen":["127.0.0.1:80"]}"#).unwrap();
+    assert_eq!((earlier.version, earlier.program.as_str()), (3, ""), "one from before says less");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_table_from_disk_is_there_with_the_first_connection() {
     let app = App::named("hello").await;
     let edge = Edge::on_own_port(&table(41, vec![("a.localhost", route(vec![app.target()]))])).await;

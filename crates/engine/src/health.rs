@@ -122,6 +122,8 @@ async fn until_healthy(shared: &Shared, deployment: &Deployment, check: &Check) 
     let mut pause = Duration::from_millis(5);
     let mut word = FIRST_WORD;
     let (mut told, mut tell_at, mut tell_pause) = (0, begun + OFTEN, OFTEN);
+    // Who is deployed and must answer, is told once where.
+    let mut must_listen = check.until.is_some() && check.grace.is_none();
     loop {
         let asked = tokio::time::Instant::now();
         let strange = check.owner.is_some_and(|own| runtime::port_owner(check.port, own).is_some_and(|found| found != own));
@@ -142,6 +144,12 @@ async fn until_healthy(shared: &Shared, deployment: &Deployment, check: &Check) 
             (told, tell_pause) = (told + 1, (tell_pause * 2).min(RARELY));
             tell_at += tell_pause;
             steps::tell_attempt(shared, deployment, told, &failure, until).await;
+        }
+        if must_listen && begun.elapsed() >= shared.config.watch.silence {
+            must_listen = false;
+            if connect(check.port).await.is_none() {
+                steps::tell_silence(shared, deployment, check.port).await;
+            }
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(500));

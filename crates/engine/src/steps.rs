@@ -212,6 +212,12 @@ pub(crate) async fn tell_attempt(shared: &Shared, deployment: &Deployment, numbe
     }
 }
 
+/// Nobody listens where requests will be sent.
+pub(crate) async fn tell_silence(shared: &Shared, deployment: &Deployment, port: u16) {
+    let line = format!("Nothing answers on port {port} yet: the app has to listen on $PORT");
+    tell(shared, deployment, vec![(false, line)]).await;
+}
+
 /// The health check is over, or there was nothing to check.
 pub(crate) async fn tell_end(shared: &Shared, view: &View, deployment: &Deployment, failure: Option<&str>) {
     if let Some(what) = view.lacks(deployment.id) {

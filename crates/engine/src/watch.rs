@@ -30,6 +30,8 @@ pub struct WatchConfig {
     pub patience: Duration,
     /// One that never was is replaced after so long.
     pub start_patience: Duration,
+    /// When nobody listens on the port of a deployment's replica for so long, its build log says where an app has to listen.
+    pub silence: Duration,
 }
 
 impl Default for WatchConfig {
@@ -39,6 +41,7 @@ impl Default for WatchConfig {
             answer: Duration::from_secs(5),
             patience: Duration::from_secs(300),
             start_patience: Duration::from_secs(600),
+            silence: Duration::from_secs(15),
         }
     }
 }

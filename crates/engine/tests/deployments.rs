@@ -110,6 +110,21 @@ async fn the_steps_begin_and_end_once_and_the_build_log_tells_of_the_check() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_listens_elsewhere_is_told_where_it_has_to() {
+    for path in [None, Some("/health".to_owned())] {
+        let mut test = TestApp::new().await;
+        test.set_watch(engine::WatchConfig { silence: Duration::from_millis(100), ..engine::WatchConfig::default() });
+        test.start_engine();
+        let app = test.app("elsewhere").await;
+        test.stage.sim.script(never_listens());
+        let late = test.deploy(&app, |spec| spec.deploy.healthcheck_path = path).await;
+        let told = async || test.build_log(&app, late).await.into_iter().find(|line| line.contains("$PORT"));
+        let line = test.until("a line that tells of $PORT", told).await;
+        assert!(line.starts_with("Nothing answers on port ") && line.ends_with(" yet: the app has to listen on $PORT"), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_candidate_that_is_late_fails_and_the_old_one_keeps_its_route() {
     let test = TestApp::started().await;
     let app = test.app("late").await;
@@ -124,7 +139,8 @@ async fn a_candidate_that_is_late_fails_and_the_old_one_keeps_its_route() {
         })
         .await;
     let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
-    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 8 seconds"));
+    let reason = "1/1 replicas never became healthy within 8 seconds: the app has to listen on $PORT and answer there";
+    assert_eq!(failed.status_reason.as_deref(), Some(reason));
     test.until_driver_has(&app, &serving).await;
     assert_eq!(test.targets(&app), serving);
     assert_eq!(test.deployment(&app, old).await.status, DeploymentStatus::Success);

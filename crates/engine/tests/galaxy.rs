@@ -290,7 +290,8 @@ async fn an_app_that_takes_connections_and_answers_nobody_is_not_deployed() {
     test.stage.sim.script_next(mute());
     let late = test.deploy(&app, |spec| spec.deploy.healthcheck_timeout = Some(2)).await;
     let failed = test.until_status(&app, late, DeploymentStatus::Failed).await;
-    assert_eq!(failed.status_reason.as_deref(), Some("1/1 replicas never became healthy within 2 seconds"));
+    let reason = "1/1 replicas never became healthy within 2 seconds: the app has to listen on $PORT and answer there";
+    assert_eq!(failed.status_reason.as_deref(), Some(reason));
     assert_eq!((test.targets(&app), test.deployment(&app, old).await.status), (before, DeploymentStatus::Success));
 
     // An answer that is no success is one, and it may come late.

@@ -10,7 +10,7 @@ use domain::{Code, Permission, Place, Tenant, Timestamp, UserId};
 use jiff::SignedDuration;
 use serde::Serialize;
 use serde_json::json;
-use store::Store;
+use store::{Store, StoreError};
 
 use crate::{Error, OpCtx, Via};
 
@@ -219,29 +219,58 @@ pub async fn backup_delete(ctx: &OpCtx, name: &str) -> Result<(), Error> {
 /// # Errors
 /// The database is not a file, or the disk refuses.
 pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<StoreBackup, Error> {
-    make_private(folder).map_err(disk)?;
-    sweep(folder, now).map_err(disk)?;
-    let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
-    let (unfinished, path) = (folder.join(format!("{name}.part")), folder.join(&name));
-    // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
-    let _ = std::fs::remove_file(&unfinished);
-    let copied = store.snapshot(&unfinished).await;
-    if !matches!(copied, Ok(true)) {
-        // What there is of it is of no use; the answer is the first error.
+    let draft = Draft::begin(folder, now)?;
+    let made = store.snapshot(&draft.unfinished).await;
+    draft.end(made)
+}
+
+/// The same of a database that is not open, before it is migrated; `url` as in [`store::StoreConfig`].
+///
+/// # Errors
+/// As [`back_up`].
+pub async fn back_up_closed(url: &str, folder: &Path, now: Timestamp) -> Result<StoreBackup, Error> {
+    let draft = Draft::begin(folder, now)?;
+    let made = Store::copy_closed(url, &draft.unfinished).await;
+    draft.end(made)
+}
+
+/// A copy that is being made.
+struct Draft<'a> {
+    folder: &'a Path,
+    name: String,
+    unfinished: PathBuf,
+}
+
+impl<'a> Draft<'a> {
+    fn begin(folder: &'a Path, now: Timestamp) -> Result<Self, Error> {
+        make_private(folder).map_err(disk)?;
+        sweep(folder, now).map_err(disk)?;
+        let name = format!("{PREFIX}{}{SUFFIX}", now.strftime("%Y-%m-%dT%H%M%S.%3fZ"));
+        let unfinished = folder.join(format!("{name}.part"));
+        // Left behind by one that was interrupted at the very same time of another clock, and hardly ever there.
         let _ = std::fs::remove_file(&unfinished);
+        Ok(Self { folder, name, unfinished })
     }
-    if !copied? {
-        return Err(Error::new(
-            Code::Unsupported,
-            "The database is a PostgreSQL server: back it up with pg_dump, and keep master.key with it",
-        ));
+
+    fn end(self, made: Result<bool, StoreError>) -> Result<StoreBackup, Error> {
+        let Self { folder, name, unfinished } = self;
+        if !matches!(made, Ok(true)) {
+            // What there is of it is of no use; the answer is the first error.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        if !made? {
+            return Err(Error::new(
+                Code::Unsupported,
+                "The database is a PostgreSQL server: back it up with pg_dump, and keep master.key with it",
+            ));
+        }
+        std::fs::rename(&unfinished, folder.join(&name)).map_err(disk)?;
+        let all = list(folder)?;
+        for old in all.iter().skip(KEEP) {
+            std::fs::remove_file(folder.join(&old.name)).map_err(disk)?;
+        }
+        all.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))
     }
-    std::fs::rename(&unfinished, &path).map_err(disk)?;
-    let all = list(folder)?;
-    for old in all.iter().skip(KEEP) {
-        std::fs::remove_file(folder.join(&old.name)).map_err(disk)?;
-    }
-    all.into_iter().find(|backup| backup.name == name).ok_or_else(|| Error::not_found("Backup"))
 }
 
 const PREFIX: &str = "orrery-";

@@ -21,7 +21,7 @@ pub(crate) fn with_store<F: Future<Output = anyhow::Result<String>>>(
 ) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let text = runtime.block_on(async {
-        let store = serve::open_store(&config).await?;
+        let store = serve::open_existing_store(&config).await?;
         action(store, config).await
     })?;
     writeln!(std::io::stdout().lock(), "{text}")?;

@@ -85,6 +85,14 @@ enum Command {
     },
     /// Print a link that logs a user in once.
     LoginLink(LoginLinkArgs),
+    /// End the apps and the edge, which go on when `orrery serve` ends; the next `orrery serve` starts them again.
+    Stop {
+        /// End every app, database and run, and the edge.
+        #[arg(long)]
+        apps: bool,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
     /// Print one checked-in description of the public surface.
     #[command(hide = true)]
     Surface {
@@ -300,6 +308,7 @@ fn dispatch(command: Command, given: &ArgMatches) -> anyhow::Result<ExitCode> {
         Command::Plan(PlanCommand::Set { workspace, plan, settings }) => admin::plan_set(resolve(settings)?.config, &workspace, &plan),
         Command::Backup { settings } => admin::backup(resolve(settings)?.config),
         Command::LoginLink(args) => admin::login_link(resolve(args.settings)?.config, args.user.as_deref()),
+        Command::Stop { apps, settings } => serve::stop(&resolve(settings)?.config, apps),
         Command::Surface { name } => surface::print(&name),
     }
 }

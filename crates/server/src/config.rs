@@ -305,7 +305,7 @@ impl Effective {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     /// The file is absent or unreadable.
-    #[error("cannot read the configuration file {}: create it, or leave --config away", path.display())]
+    #[error("cannot read the configuration file {}: {}", path.display(), remedy(source))]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// The file has an unknown key or a value of the wrong kind.
     #[error("{} line {line} ({key}): {problem}", path.display())]
@@ -319,6 +319,16 @@ pub(crate) enum ConfigError {
          or listen on 127.0.0.1"
     )]
     NotLoopback { key: &'static str, address: SocketAddr },
+}
+
+fn remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "create it, or leave --config away",
+        std::io::ErrorKind::PermissionDenied => {
+            "it is not for this user; run this as root or as the user of `orrery serve`, or do without it by --config /dev/null"
+        }
+        _ => "name another with --config",
+    }
 }
 
 /// Takes each value from the first of flag, environment, file and default that has it.

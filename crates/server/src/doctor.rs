@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use ops::operator::{Check, State};
 
-use crate::config::Effective;
+use crate::config::{Config, Effective};
 
 /// Looks at everything and prints it; the status is 1 when something cannot work.
 pub(crate) fn run(effective: &Effective, json: bool) -> anyhow::Result<ExitCode> {
@@ -41,8 +41,26 @@ pub(crate) fn look(effective: &Effective) -> Vec<Check> {
     checks.push(network::name_server(config));
     checks.extend(network::database(&config.database));
     checks.push(network::limits(config));
+    checks.extend(mail(config));
     checks.extend(unknown_variables());
     checks
+}
+
+/// Whether mail can be sent, where it is meant to be.
+fn mail(config: &Config) -> Option<Check> {
+    let meaning = "no mail is sent, and mails of notification rules fail";
+    match (config.secrets.mail_server.is_some(), !config.mail_from.is_empty()) {
+        (false, false) => None,
+        (true, true) => Some(Check::ok("mail", format!("is sent from {}", config.mail_from))),
+        (true, false) => {
+            let remedy = "set mail_from to the address that mail comes from, like Orrery <orrery@example.com>";
+            Some(Check::warn("mail", "ORRERY_MAIL_SERVER is set, and mail_from is not", meaning, remedy))
+        }
+        (false, true) => {
+            let remedy = "set ORRERY_MAIL_SERVER in the server's environment, like smtps://user:password@mail.example.com";
+            Some(Check::warn("mail", "mail_from is set, and ORRERY_MAIL_SERVER is not", meaning, remedy))
+        }
+    }
 }
 
 fn print(out: &mut impl std::io::Write, check: &Check) -> std::io::Result<()> {
@@ -60,8 +78,10 @@ fn print(out: &mut impl std::io::Write, check: &Check) -> std::io::Result<()> {
 
 /// Variables that look like settings and are none: most likely typing errors.
 fn unknown_variables() -> Vec<Check> {
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 10] = [
         "ORRERY_MASTER_KEY",
+        "ORRERY_MAIL_SERVER",
+        "ORRERY_LLM_KEY",
         "ORRERY_URL",
         "ORRERY_TOKEN",
         "ORRERY_TOKEN_FILE",

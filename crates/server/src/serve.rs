@@ -5,6 +5,7 @@ mod edge_process;
 mod first_start;
 mod logging;
 mod machine;
+mod stop;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -24,6 +25,7 @@ use telemetry::{Telemetry, TelemetryConfig};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use counts::limiter;
+pub(crate) use stop::stop;
 
 use crate::cli::EdgeArgs;
 use crate::config::{ByteSize, Config, Effective, Role};
@@ -57,6 +59,7 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
     let stop = stop_signal()?;
     let (api, engine) = (config.role != Role::Engine, config.role != Role::Api);
 
+    let (state, edge_state) = tokio::sync::watch::channel(edge_process::State::Starting);
     let edge = if engine {
         let edge = edge_process::Edge {
             dir: folders.edge.clone(),
@@ -65,7 +68,7 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             base_domain: config.base_domain.clone(),
             tls_certificate: base_certificate(config),
         };
-        Some(tokio::spawn(edge_process::keep_running(edge, stop.clone())))
+        Some(tokio::spawn(edge_process::keep_running(edge, state, stop.clone())))
     } else {
         None
     };
@@ -75,7 +78,7 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
         let listeners: Vec<_> = std::iter::once(listener).chain(twin(config).await?).collect();
-        first_start::greet(config, &ops).await?;
+        first_start::greet(config, &ops, edge.is_some().then_some(edge_state)).await?;
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
@@ -207,8 +210,39 @@ fn tcp_domain(base_domain: &str) -> String {
     if base_domain == "localhost" { "127.0.0.1".to_owned() } else { base_domain.to_owned() }
 }
 
-/// Opens the store alone: what the operator's commands need.
-pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+/// Opens the store alone, of a server that there is: what the operator's commands need. In the wrong place, or as the wrong user, they make
+/// none, and they do not migrate the database of a server that runs.
+pub(crate) async fn open_existing_store(config: &Config) -> anyhow::Result<Store> {
+    let database = config.database.expose();
+    let key = config.secrets.master_key.is_none().then_some(config.master_key_file.as_path());
+    for file in database.strip_prefix("sqlite://").map(Path::new).into_iter().chain(key) {
+        let none = || {
+            format!(
+                "there is no server's data for this user in {}: run this as the user of `orrery serve`, or say with --data-dir where its \
+                 data is ({})",
+                config.data_dir.display(),
+                file.display()
+            )
+        };
+        std::fs::File::open(file).with_context(none)?;
+    }
+    let behind = Store::is_behind(database).context("the database cannot be opened")?;
+    let runs = || Folders::lock_of(&config.data_dir).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    anyhow::ensure!(
+        !(behind && runs()),
+        "this program is newer than the server that runs over {}: restart `orrery serve` first, which brings the database up to date",
+        config.data_dir.display()
+    );
+    open_store(config).await
+}
+
+/// Opens the store, and makes it where there is none. What an earlier program has left is copied before it is migrated.
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    if Store::is_behind(config.database.expose()).context("the database cannot be opened")? {
+        let made = ops::operator::back_up_closed(config.database.expose(), &store_backups(config), now()).await;
+        let made = made.context("the database is brought up to date only after it was copied, and it cannot be copied")?;
+        tracing::info!(copy = made.name, "the database is of an earlier version: it was copied, and is brought up to date now");
+    }
     let file = &config.master_key_file;
     let fresh = config.secrets.master_key.is_none() && !file.exists();
     let master_key = match &config.secrets.master_key {
@@ -325,15 +359,31 @@ pub(crate) struct Folders {
 impl Folders {
     /// Makes what is missing. Apps run as other users and pass through the data directory and the artifacts; they can list neither.
     pub(crate) fn make(root: &Path) -> anyhow::Result<Self> {
-        let make = |path: &Path, mode: u32| -> anyhow::Result<()> {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(mode)
-                .create(path)
-                .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
-                .with_context(|| format!("the folder {} cannot be made", path.display()))
+        let there = root.exists();
+        let unusable = |path: &Path| {
+            let (path, root) = (path.display(), root.display());
+            if there {
+                format!(
+                    "{path} cannot be made or changed, and {root} is there: run this as its owner, give it to this user with chown -R, or \
+                     choose another with --data-dir"
+                )
+            } else {
+                format!(
+                    "the folder {path} cannot be made: make {root} and give it to this user with chown, or choose another with --data-dir"
+                )
+            }
         };
-        make(root, 0o711)?;
+        let create = |path: &Path, mode: u32| std::fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+        let make = |path: &Path, mode: u32| {
+            let made = create(path, mode).and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)));
+            made.with_context(|| unusable(path))
+        };
+        // Who may enter a folder that has been used for something else is not ours to say.
+        if is_used_otherwise(root) {
+            tracing::warn!("{} holds other files as well: its permissions stay as they are", root.display());
+        } else {
+            make(root, 0o711)?;
+        }
         for open in ["artifacts", "replicas", "cache", "scratch", "volumes"] {
             make(&root.join(open), 0o711)?;
         }
@@ -345,12 +395,29 @@ impl Folders {
 
     /// Two control planes over one data directory would start everything twice.
     fn lock(&self) -> anyhow::Result<nix::fcntl::Flock<std::fs::File>> {
-        let path = self.root.join("run/serve.lock");
-        let file = std::fs::File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|_| {
-            anyhow::anyhow!("another `orrery serve` uses {}: stop it first, or choose another --data-dir", self.root.display())
+        Self::lock_of(&self.root).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => {
+                anyhow::anyhow!("another `orrery serve` uses {}: stop it first, or choose another --data-dir", self.root.display())
+            }
+            _ => anyhow::Error::new(error).context(format!("cannot create {}", self.root.join(LOCK).display())),
         })
     }
+
+    /// [`std::io::ErrorKind::WouldBlock`] while a server runs over the folder.
+    fn lock_of(root: &Path) -> std::io::Result<nix::fcntl::Flock<std::fs::File>> {
+        let file = std::fs::File::create(root.join(LOCK))?;
+        nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error.into())
+    }
+}
+
+/// Held by a server that runs; below the data directory.
+const LOCK: &str = "run/serve.lock";
+
+/// Whether there is a folder with files, none of which is a server's or its operator's.
+fn is_used_otherwise(root: &Path) -> bool {
+    const OURS: [&str; 4] = ["run", "orrery.db", "orrery.toml", "master.key"];
+    let Ok(mut entries) = std::fs::read_dir(root) else { return false };
+    entries.next().is_some() && !OURS.iter().any(|name| root.join(name).exists())
 }
 
 /// Runs the reverse proxy until a signal ends it.

@@ -107,6 +107,8 @@ fn end(text: &str, now: Timestamp) -> anyhow::Result<Timestamp> {
 
 /// Creates a key and prints it.
 pub(crate) fn create(config: Config, wanted: Wanted) -> anyhow::Result<ExitCode> {
+    let lost = matches!(wanted.kind, Kind::Project) && wanted.environment.is_none();
+    anyhow::ensure!(!lost, "a project token is for one environment: give its id with --environment, as `railway status --json` shows it");
     with_store(config, async |store, config| {
         let user = find_user(&store, wanted.user.as_deref()).await?;
         let workspace = match (&wanted.workspace, wanted.kind) {

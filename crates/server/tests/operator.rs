@@ -2,7 +2,9 @@
 
 mod harness;
 
-use harness::{Server, away_from_midnight, finish, until, write};
+use harness::{Live, Server, away_from_midnight, finish, until, write};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 fn projects(server: &Server, token: &str) -> Value {
@@ -52,6 +54,7 @@ fn tokens_users_and_plans_are_managed_beside_a_running_server() {
         (vec!["token", "revoke", "nonsense"], "orrery token list"),
         (vec!["token", "create", "--user", "nobody@example.test"], "orrery user create"),
         (vec!["login-link", "--user", "nobody@example.test"], "orrery user create"),
+        (vec!["token", "create", "--kind", "project"], "--environment"),
         (vec!["user", "create", "no-address"], "is not an e-mail address"),
         (vec!["user", "create", "admin@localhost"], "already exists"),
         (vec!["plan", "set", "nobody", "free"], "no workspace is called nobody"),
@@ -188,6 +191,12 @@ fn settings_and_the_state_of_the_machine_are_shown() {
     for found in ports(&server) {
         assert!(found.contains("is ours"), "{found}");
     }
+    let mut other = std::process::Command::new(harness::exe());
+    other.args(["doctor", "--json", "--listen", "127.0.0.1:0", "--edge-listen", &format!("127.0.0.1:{}", server.edge), "--data-dir"]);
+    other.arg(server.dir.path().join("other"));
+    let other = finish(other, "doctor of another data directory");
+    let edge = format!("in use by the edge of {}", server.data().join("edge").display());
+    assert!(other.status == 1 && other.stdout.contains(&edge), "{other:?}");
     let pid = server.pid();
     server.sigkill();
     let [api, _] = ports(&server);
@@ -239,6 +248,130 @@ fn a_data_directory_has_one_server_and_one_key() {
     harness::set_mode(&key, 0o600);
     server.start_again();
     assert!(projects(&server, &server.token)["data"]["projects"].is_object());
+}
+
+#[test]
+fn whoever_starts_it_is_told_that_apps_are_not_reached() {
+    let mut server = Server::start();
+    server.sigterm();
+    for edge in server.processes("edge") {
+        let _ = kill(Pid::from_raw(edge as i32), Signal::SIGKILL);
+    }
+    let taken =
+        until("the port of the edge", || std::net::TcpListener::bind(("127.0.0.1", server.edge)).map_err(|error| error.to_string()));
+    let serve = Live::start(server.orrery_command(&["serve"]));
+    let seen = serve.wait_for("  Apps ");
+    assert!(seen.contains("nobody reaches the apps") && !seen.contains("http://<service>"), "{seen}");
+    let why = format!("cannot listen on 127.0.0.1:{}", server.edge);
+    let seen = serve.wait_for("--edge-listen");
+    assert!(seen.contains(&why), "{seen}");
+    drop(taken);
+    server.visit_until("nobody.localhost", "/", |answer| answer.status == 404);
+}
+
+/// The edge that has come in the place of those.
+fn edge_after(server: &Server, before: &[u32]) -> Vec<u32> {
+    until("one edge, and another", || match server.processes("edge") {
+        now if now.len() == 1 && now != before => Ok(now),
+        now => Err(format!("{now:?} after {before:?}")),
+    })
+}
+
+#[test]
+fn an_edge_of_another_program_or_for_another_domain_is_replaced() {
+    let mut server = Server::start();
+    let first = server.processes("edge");
+    assert_eq!(first.len(), 1, "what says that the server is ready says that apps are reached");
+    server.sigterm();
+    server.start_again();
+    assert_eq!(server.processes("edge"), first, "the same program goes on");
+
+    server.sigterm();
+    // The same program, written at another time: as an upgrade is.
+    std::fs::copy(harness::exe(), server.dir.path().join("orrery")).unwrap();
+    server.start_again();
+    let second = edge_after(&server, &first);
+    server.sigterm();
+    server.start_again_with(&[("ORRERY_BASE_DOMAIN", "apps.test"), ("ORRERY_DNS_RESOLVER", "off")]);
+    edge_after(&server, &second);
+}
+
+#[test]
+fn commands_in_the_wrong_place_make_nothing() {
+    let server = Server::start();
+    let wrong = server.dir.path().join("wrong");
+    for args in [&["login-link"][..], &["token", "list"], &["user", "create", "bob@example.test"], &["backup"]] {
+        let mut command = std::process::Command::new(harness::exe());
+        command.args(args).arg("--data-dir").arg(&wrong);
+        let run = finish(command, &format!("orrery {args:?} in the wrong place"));
+        assert!(run.status == 1 && run.stderr.contains("no server's data") && run.stderr.contains("--data-dir"), "{run:?}");
+        assert!(!wrong.exists(), "{args:?}");
+    }
+    std::fs::create_dir(&wrong).unwrap();
+    let mut command = std::process::Command::new(harness::exe());
+    command.args(["login-link", "--data-dir"]).arg(&wrong);
+    assert_eq!(finish(command, "login-link in an empty folder").status, 1);
+    assert_eq!(std::fs::read_dir(&wrong).unwrap().count(), 0);
+}
+
+#[test]
+fn a_newer_program_leaves_the_database_to_the_server() {
+    let mut server = Server::start();
+    let statement = "DELETE FROM refinery_schema_history WHERE version = (SELECT max(version) FROM refinery_schema_history)";
+    let script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=60); c.execute(sys.argv[2]); c.commit(); c.close()";
+    let mut python = std::process::Command::new("python3");
+    python.args(["-c", script]).arg(server.data().join("orrery.db")).arg(statement);
+    assert_eq!(finish(python, "a database of an earlier program").status, 0);
+    let refused = server.orrery(&["token", "list"]);
+    assert!(refused.status == 1 && refused.stderr.contains("restart `orrery serve` first"), "{refused:?}");
+    assert!(projects(&server, &server.token)["data"]["projects"].is_object(), "it goes on");
+    assert!(!server.data().join("store-backups").exists());
+    server.sigterm();
+    // What the last migration has made is there, so that it fails; before that everything was copied.
+    let serve = finish(server.orrery_command(&["serve"]), "serve");
+    assert!(serve.status == 1 && serve.stderr.contains("could not be migrated"), "{serve:?}");
+    assert_eq!(std::fs::read_dir(server.data().join("store-backups")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_first_start_shows_its_credentials_wherever_they_can_be_kept() {
+    let (dir, owner) = harness::folder::claim();
+    let serve = |data: &str, config: &std::path::Path| {
+        let mut command = std::process::Command::new(harness::exe());
+        command.args(["serve", "--role", "api", "--listen", &format!("127.0.0.1:{}", harness::free_port()), "--data-dir"]);
+        command.arg(dir.path().join(data)).env("XDG_CONFIG_HOME", config).env_remove("JOURNAL_STREAM");
+        Live::start(command)
+    };
+    let nowhere = serve("one", std::path::Path::new("/dev/null/nowhere"));
+    let seen = nowhere.wait_for("orrery login-link");
+    assert!(seen.contains("  Login  http") && seen.contains("export TOKEN=orr_") && seen.contains("could not be kept"), "{seen}");
+
+    let token = dir.path().join("orrery/token");
+    write(dir.path(), &[("orrery/token", "orr_of_another\n")]);
+    let other = serve("two", dir.path());
+    let seen = other.wait_for("orrery token create");
+    assert!(seen.contains("holds another token") && seen.contains(&token.display().to_string()), "{seen}");
+    assert_eq!(std::fs::read_to_string(&token).unwrap(), "orr_of_another\n", "it may be of another server");
+    drop((nowhere, other, dir));
+    drop(owner);
+}
+
+#[test]
+fn a_folder_that_is_used_for_something_else_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, owner) = harness::folder::claim();
+    let data = dir.path().join("mine");
+    write(&data, &[("letter.txt", "mine")]);
+    harness::set_mode(&data, 0o750);
+    let mut command = std::process::Command::new(harness::exe());
+    command.args(["serve", "--role", "api", "--listen", &format!("127.0.0.1:{}", harness::free_port()), "--data-dir"]).arg(&data);
+    command.env("XDG_CONFIG_HOME", dir.path().join("config"));
+    let serve = Live::start(command);
+    serve.wait_for("its permissions stay as they are");
+    serve.wait_for("  Apps ");
+    assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o750);
+    drop((serve, dir));
+    drop(owner);
 }
 
 #[test]

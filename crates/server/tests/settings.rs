@@ -23,7 +23,8 @@ fn a_flag_wins_over_the_environment_over_the_file() {
     std::fs::create_dir(home.path().join("data")).unwrap();
     let file = "region = \"file\"\nbuild_seconds = 1\nmax_upload_bytes = \"1GiB\"\ndatabase = \"postgres://me:canary@db/x\"\n";
     std::fs::write(home.path().join("data/orrery.toml"), file).unwrap();
-    let environment = [("ORRERY_REGION", "environment"), ("ORRERY_BUILD_SECONDS", "2"), ("ORRERY_MASTER_KEY", "canary")];
+    let environment =
+        [("ORRERY_REGION", "environment"), ("ORRERY_BUILD_SECONDS", "2"), ("ORRERY_MASTER_KEY", "canary"), ("ORRERY_LLM_KEY", "canary")];
     let output = orrery(home.path(), &["config", "--show", "--region", "flag", "--build-credentials", "--build-cpus", "1.5"], &environment);
     let shown = text(&output.stdout);
     let line = |key: &str| shown.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap_or_else(|| panic!("{key} in {shown}"));
@@ -39,6 +40,7 @@ fn a_flag_wins_over_the_environment_over_the_file() {
     assert!(line("build_credentials").contains("= true") && line("build_credentials").ends_with("# flag --build-credentials"));
     assert!(line("run_concurrency").contains("= 32"));
     assert!(line("database").contains("postgres://me:…@db/x"));
+    assert!(shown.contains("# ORRERY_LLM_KEY: set, value hidden\n") && shown.contains("# ORRERY_MAIL_SERVER: not set\n"), "{shown}");
     assert!(!shown.contains("canary"), "{shown}");
 }
 
@@ -65,6 +67,9 @@ fn mistakes_are_named() {
         assert_eq!(output.status.code(), Some(1), "{content}");
         assert!(named.iter().all(|part| error.contains(part)) && !error.contains("canary"), "{content}: {error}");
     }
+    let output = orrery(home.path(), &["serve", "--log-filter", "info,engine=loud"], &[]);
+    let error = text(&output.stderr);
+    assert!(!output.status.success() && error.contains("log_filter") && error.contains("info,engine=debug"), "{error}");
     let output = orrery(home.path(), &["config"], &[("ORRERY_DATABASE", "mysql://me:canary@db/x")]);
     let error = text(&output.stderr);
     assert!(!output.status.success() && error.contains("postgres://") && !error.contains("canary"), "{error}");
@@ -85,6 +90,9 @@ fn listeners_stay_on_loopback() {
         let named: Vec<&str> = open.iter().copied().filter(|arg| !arg.contains("localhost") && *arg != "--base-domain").collect();
         assert!(accepted(&[&named[..], &["--base-domain", "apps.example.com"]].concat()), "{open:?}");
     }
+    // As the README says for a machine without a domain.
+    let name = ["--base-domain", "203.0.113.5.sslip.io", "--public-url", "http://203.0.113.5:8080"];
+    assert!(accepted(&[&["--listen", "0.0.0.0:8080", "--edge-listen", "0.0.0.0:80"][..], &name[..]].concat()));
     assert!(accepted(&["--listen", "[::1]:8080", "--edge-listen", "127.0.0.2:80,[::ffff:127.0.0.1]:81"]));
 }
 
@@ -126,6 +134,11 @@ fn doctor_fails_when_a_secret_is_open_or_a_port_is_taken() {
     let closed = doctor(0o600, "127.0.0.1:0");
     assert_eq!((closed("master key"), closed("port of the API"), closed("environment")), ("ok".into(), "ok".into(), "warn".into()));
     assert_eq!(doctor(0o644, "127.0.0.1:0")("master key"), "fail");
+    let set = [("ORRERY_MAIL_SERVER", "smtps://canary@mail.test"), ("ORRERY_LLM_KEY", "canary")];
+    let output = orrery(home.path(), &["doctor", "--listen", "127.0.0.1:0", "--edge-listen", "127.0.0.1:0"], &set);
+    let shown = text(&output.stdout);
+    assert!(shown.contains("ORRERY_MAIL_SERVER is set, and mail_from is not") && !shown.contains("there is no such setting"), "{shown}");
+    assert!(!shown.contains("canary"), "{shown}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     assert_eq!(doctor(0o600, &taken.local_addr().unwrap().to_string())("port of the API"), "fail");
 }

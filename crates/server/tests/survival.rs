@@ -212,6 +212,29 @@ fn a_stopped_and_started_server_serves_what_it_served() {
 }
 
 #[test]
+fn the_operator_ends_all_that_goes_on_without_the_server() {
+    let mut server = deployed();
+    let refused = server.orrery(&["stop", "--apps"]);
+    assert!(refused.status == 1 && refused.stderr.contains("would start them again"), "{refused:?}");
+    assert_eq!(server.visit(HOST, "/").status, 200);
+    server.sigterm();
+    let unclear = server.orrery(&["stop"]);
+    assert!(unclear.status == 1 && unclear.stderr.contains("--apps"), "{unclear:?}");
+    let ended = server.orrery(&["stop", "--apps"]);
+    assert!(ended.status == 0 && ended.stdout.starts_with("1 running copies of apps have ended, the edge has ended"), "{ended:?}");
+    for kind in ["edge", "shim"] {
+        until(&format!("the end of every {kind}"), || match server.processes(kind) {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+    }
+    let again = server.orrery(&["stop", "--apps"]);
+    assert!(again.status == 0 && again.stdout.starts_with("0 running copies of apps have ended, no edge ran"), "{again:?}");
+    server.start_again();
+    server.visit_until(HOST, "/", |answer| answer.status == 200);
+}
+
+#[test]
 fn a_test_that_was_killed_leaves_nothing_to_the_next() {
     let place = tempfile::tempdir().unwrap();
     let left = |name: &str| {

@@ -119,6 +119,19 @@ impl Database {
         Ok(Self { kind, counters })
     }
 
+    /// Whether opening the file would migrate what is in it; `false` for a database that is no file.
+    pub(crate) fn is_behind(url: &str) -> Result<bool, StoreError> {
+        url.strip_prefix("sqlite://").map_or(Ok(false), |path| sqlite::is_behind(Path::new(path)))
+    }
+
+    /// As [`Self::snapshot`], of a file that is not opened here and stays as it is.
+    pub(crate) async fn copy(url: &str, to: &Path) -> Result<bool, StoreError> {
+        match url.strip_prefix("sqlite://") {
+            Some(path) => sqlite::copy(path.into(), to.to_owned()).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
     /// Runs one reading statement.
     pub(crate) async fn read(&self, sql: &'static Sql, params: &[Named]) -> Result<Vec<Record>, StoreError> {
         refuse_bad_text(params)?;

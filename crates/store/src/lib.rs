@@ -147,6 +147,23 @@ impl Store {
         Ok(Self { inner: Arc::new(Inner { database, vault, commits: broadcast::Sender::new(COMMITS) }) })
     }
 
+    /// Whether the database in a file was made by an earlier program, so that [`Self::open`] would migrate it. `false` where there is none yet,
+    /// and for PostgreSQL.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    pub fn is_behind(url: &str) -> Result<bool, StoreError> {
+        Database::is_behind(url)
+    }
+
+    /// Copies the database in a file to an empty file without opening or migrating it here; `false` for PostgreSQL.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::BadUrl`] when the copy cannot be made.
+    pub async fn copy_closed(url: &str, to: &std::path::Path) -> Result<bool, StoreError> {
+        Database::copy(url, to).await
+    }
+
     /// Grows with every commit of this process, before the commit's caller learns of it: a cache that was filled at the present
     /// generation is current as far as this process is concerned. Other processes' commits are not counted.
     #[must_use]

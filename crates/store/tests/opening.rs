@@ -1,7 +1,7 @@
 //! Opening, migrating, closing, and the ways in which a database is not there.
 
 use futures::future::join_all;
-use store::StoreError;
+use store::{Store, StoreError};
 
 use crate::fixture::*;
 use crate::postgres::Postgres;
@@ -39,6 +39,25 @@ both! {
         assert!(matches!(late, Err(StoreError::Unavailable { .. })));
         assert!(open(&fixture.url, KEY).await.unwrap().user(user.id).await.unwrap().is_some());
     }
+}
+
+#[tokio::test]
+async fn a_database_of_an_earlier_program_is_known_and_copied_before_it_is_migrated() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("orrery.db");
+    let url = format!("sqlite://{}", path.display());
+    assert!(!Store::is_behind(&url).unwrap() && !path.exists(), "looking makes none");
+    open(&url, KEY).await.unwrap().close().await;
+    assert!(!Store::is_behind(&url).unwrap());
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let last = "DELETE FROM refinery_schema_history WHERE version = (SELECT max(version) FROM refinery_schema_history)";
+    assert_eq!(connection.execute(last, []).unwrap(), 1);
+    drop(connection);
+    assert!(Store::is_behind(&url).unwrap());
+    let copy = dir.path().join("copy.db");
+    assert!(Store::copy_closed(&url, &copy).await.unwrap());
+    assert!(Store::is_behind(&format!("sqlite://{}", copy.display())).unwrap(), "it is as it was");
+    assert!(!Store::is_behind("postgres://nobody@127.0.0.1:1/none").unwrap());
 }
 
 /// Another process that opens the database cuts down the index of a log that nobody has, and whoever had it mapped dies of that.

@@ -19,7 +19,6 @@ export function Domains() {
   const { data, error, refetch } = useQuery(DomainsDocument, { variables: place, fetchPolicy: "cache-and-network" });
   useNews(workspaceId, refetch);
   const [name, setName] = useState("");
-  const [port, setPort] = useState("");
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const { serviceDomains, customDomains } = data.domains;
   // The edge's scheme and port are those of the address that the server gives for the deployment.
@@ -48,7 +47,6 @@ export function Domains() {
                 <a className="grow cut" href={link(domain.domain)} target="_blank" rel="noreferrer">
                   {domain.domain}
                 </a>
-                {domain.targetPort && <span className="quiet small">port {domain.targetPort}</span>}
                 <State tone={domain.syncStatus === "ACTIVE" ? "healthy" : "waiting"}>{domain.syncStatus === "ACTIVE" ? "Routed" : "Being set up"}</State>
                 {viewerCanWrite && (
                   <Detach domain={domain.domain} what="The service does not answer there any more, and somebody else may take the name." act={() => change(ServiceDomainDeleteDocument, { id: domain.id })} />
@@ -133,22 +131,19 @@ export function Domains() {
                 <input className="input" value={name} onChange={(event) => setName(event.target.value)} placeholder="www.example.com" spellCheck={false} />
               </Field>
             </div>
-            <div style={{ flex: "0 1 96px" }}>
-              <Field label="Port">
-                <input className="input" value={port} onChange={(event) => setPort(event.target.value)} placeholder="the app's" inputMode="numeric" />
-              </Field>
-            </div>
             <Act
               disabled={!name.trim()}
               act={async () => {
-                await change(CustomDomainCreateDocument, { input: { ...place, domain: name.trim(), targetPort: port ? Number(port) : null } });
+                await change(CustomDomainCreateDocument, { input: { ...place, domain: name.trim() } });
                 setName("");
-                setPort("");
               }}
             >
               Attach
             </Act>
           </div>
+          <p className="small quiet">
+            Requests go to the port that the app is given in <code>PORT</code>.
+          </p>
         </section>
       )}
     </div>

@@ -21,7 +21,7 @@ impl std::fmt::Debug for MailConfig {
 
 /// Sends one mail, or says in words for its owner why not.
 pub(crate) async fn send(config: Option<&MailConfig>, to: &[String], subject: &str, text: &str) -> Result<(), String> {
-    let config = config.ok_or("this server sends no mail: the operator sets mail_server and mail_from")?;
+    let config = config.ok_or("this server sends no mail: the operator sets ORRERY_MAIL_SERVER and mail_from")?;
     let from: Mailbox = config.from.parse().map_err(|_| "the operator's mail_from is not a mail address")?;
     let mut message = Message::builder().from(from).subject(subject).header(ContentType::TEXT_PLAIN);
     for address in to {
@@ -29,6 +29,6 @@ pub(crate) async fn send(config: Option<&MailConfig>, to: &[String], subject: &s
     }
     let message = message.body(text.to_owned()).map_err(|error| error.to_string())?;
     let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(&config.server);
-    let server = server.map_err(|_| "the operator's mail_server is not an address like smtps://user:password@host")?.build();
+    let server = server.map_err(|_| "the operator's ORRERY_MAIL_SERVER is not an address like smtps://user:password@host")?.build();
     server.send(message).await.map(|_| ()).map_err(|error| format!("the mail server did not take it: {error}"))
 }

@@ -15,6 +15,11 @@ pub(crate) fn show(effective: &Effective) -> anyhow::Result<ExitCode> {
     }
     let master_key = if effective.config.secrets.master_key.is_some() { "set, value hidden" } else { "not set: the file is used" };
     writeln!(out, "# ORRERY_MASTER_KEY: {master_key}")?;
+    for (name, secret) in
+        [("ORRERY_MAIL_SERVER", &effective.config.secrets.mail_server), ("ORRERY_LLM_KEY", &effective.config.secrets.llm_key)]
+    {
+        writeln!(out, "# {name}: {}", if secret.is_some() { "set, value hidden" } else { "not set" })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

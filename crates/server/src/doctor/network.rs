@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Check;
@@ -9,10 +11,13 @@ use crate::config::{Config, DatabaseUrl, Fallback};
 
 /// Whether each address can be listened on, or already is by Orrery.
 pub(super) fn ports(config: &Config) -> Vec<Check> {
+    let folder = config.data_dir.join("edge");
     let edges = config.edge_listen.iter().map(|address| ("port of apps", *address));
     let tls = config.edge_tls_listen.iter().map(|address| ("port of apps by https", *address));
-    let all = std::iter::once(("port of the API", config.listen)).chain(edges).chain(tls);
-    all.flat_map(|(name, address)| std::iter::once(address).chain(taken_twin(address)).map(move |address| port(name, address))).collect()
+    let edges = edges.chain(tls).map(|(name, address)| (name, address, Some(folder.as_path())));
+    let all = std::iter::once(("port of the API", config.listen, None)).chain(edges);
+    all.flat_map(|(name, address, edge)| std::iter::once(address).chain(taken_twin(address)).map(move |address| port(name, address, edge)))
+        .collect()
 }
 
 /// The same port of the other loopback address if it is in use: `serve` holds both.
@@ -22,17 +27,23 @@ fn taken_twin(address: SocketAddr) -> Option<SocketAddr> {
     (needed && TcpListener::bind(twin).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)).then_some(twin)
 }
 
-fn port(name: &str, address: SocketAddr) -> Check {
+/// Whether the address is free, or Orrery's: where apps are reached, that of the edge which has this folder.
+fn port(name: &str, address: SocketAddr, edge: Option<&Path>) -> Check {
     match TcpListener::bind(address) {
         Ok(_) => Check::ok(name, format!("{address} is free")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => match listener(address.port()) {
-            Some((pid, program)) if program.starts_with("orrery") => Check::ok(name, format!("{address} is ours (process {pid})")),
-            other => {
-                let found = other
-                    .map_or_else(|| format!("{address} is in use"), |(pid, program)| format!("{address} is in use by {program} ({pid})"));
-                Check::fail(name, found, "`orrery serve` cannot listen there", "stop that program, or choose another port")
-            }
-        },
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let found = listener(address.port());
+            let folder = found.as_ref().and_then(|(pid, _)| edge_folder(*pid));
+            let found = match (found, folder) {
+                (Some((pid, program)), folder) if program.starts_with("orrery") && folder.as_deref() == edge => {
+                    return Check::ok(name, format!("{address} is ours (process {pid})"));
+                }
+                (Some((pid, _)), Some(other)) => format!("{address} is in use by the edge of {} ({pid})", other.display()),
+                (Some((pid, program)), None) => format!("{address} is in use by {program} ({pid})"),
+                (None, _) => format!("{address} is in use"),
+            };
+            Check::fail(name, found, "`orrery serve` cannot listen there", "stop that program, or choose another port")
+        }
         Err(error) => Check::fail(
             name,
             format!("{address}: {error}"),
@@ -40,6 +51,14 @@ fn port(name: &str, address: SocketAddr) -> Check {
             "choose another address or port; ports below 1024 need root",
         ),
     }
+}
+
+/// The folder of a process that is an edge.
+fn edge_folder(pid: u32) -> Option<PathBuf> {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut arguments = command.split(|byte| *byte == 0).skip(1);
+    let is_edge = arguments.next()? == b"edge" && arguments.next()? == b"--dir";
+    is_edge.then(|| arguments.next().map(|folder| PathBuf::from(std::ffi::OsStr::from_bytes(folder)))).flatten()
 }
 
 /// The process that listens on a TCP port of this machine, as far as this user may see it.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -9,7 +10,8 @@ use crate::config::LogFormat;
 
 /// Starts the log of this process.
 pub(super) fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let wrong = || format!("log_filter is {filter:?}: write a level (error, warn, info, debug or trace), or parts like info,engine=debug");
+    let filter = EnvFilter::try_new(filter).with_context(wrong)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacted).with_target(false);
     let result = match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init(),

@@ -119,15 +119,7 @@ impl Sqlite {
 
     /// Copies the database to an empty file, through a connection of its own; writers do not wait for it.
     pub(crate) async fn snapshot(&self, to: PathBuf) -> Result<(), StoreError> {
-        let from = self.path.clone();
-        let copy = tokio::task::spawn_blocking(move || {
-            create_private(&to)?;
-            let name = to.to_str().ok_or_else(|| StoreError::unavailable("the copy's path is not UTF-8"))?;
-            connect(&from)?.execute("VACUUM INTO ?1", [name]).map_err(StoreError::unavailable)?;
-            // The library does not wait for the disk here.
-            std::fs::File::open(&to).and_then(|file| file.sync_all()).map_err(StoreError::unavailable)
-        });
-        copy.await.map_err(StoreError::unavailable)?
+        copy(self.path.clone(), to).await
     }
 
     pub(crate) async fn write(&self, statements: Vec<Statement>) -> Reply {
@@ -158,6 +150,30 @@ fn closed() -> StoreError {
 }
 
 /// The file holds password hashes and sealed secrets: nobody else may read it. SQLite gives its journals the mode of the file.
+/// Copies the database of a file to an empty file.
+pub(super) async fn copy(from: PathBuf, to: PathBuf) -> Result<(), StoreError> {
+    let copy = tokio::task::spawn_blocking(move || {
+        create_private(&to)?;
+        let name = to.to_str().ok_or_else(|| StoreError::unavailable("the copy's path is not UTF-8"))?;
+        connect(&from)?.execute("VACUUM INTO ?1", [name]).map_err(StoreError::unavailable)?;
+        // The library does not wait for the disk here.
+        std::fs::File::open(&to).and_then(|file| file.sync_all()).map_err(StoreError::unavailable)
+    });
+    copy.await.map_err(StoreError::unavailable)?
+}
+
+/// Whether the file is a database that lacks migrations which this program has.
+pub(super) fn is_behind(path: &Path) -> Result<bool, StoreError> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let (mut connection, runner) = (connect(path)?, embedded::migrations::runner());
+    // Without the table of migrations there is nothing yet; what else is wrong with the file is told when it is opened.
+    let Ok(applied) = runner.get_applied_migrations(&mut connection) else { return Ok(false) };
+    let done: Vec<_> = applied.iter().map(|known| known.version()).collect();
+    Ok(!done.is_empty() && runner.get_migrations().iter().any(|known| !done.contains(&known.version())))
+}
+
 fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::OpenOptionsExt;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
