@@ -21,6 +21,7 @@ use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, Stream
 use serde_json::{Map, Value, json};
 
 use super::answer::Caller;
+use super::openapi;
 use crate::http::Shared;
 
 /// The largest request.
@@ -53,18 +54,36 @@ pub(crate) async fn admit(State(state): State<Shared>, request: Request, next: N
     }
 }
 
-/// What a tool does, and what it takes: name, type, whether it must be there, meaning.
+/// What a tool does, and what it takes: name, type as [`schema_of`] knows it, whether it must be there, meaning.
 pub(super) struct ToolSpec {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) takes: &'static [(&'static str, &'static str, bool, &'static str)],
 }
 
+/// An argument's type as JSON Schema. An array says what it holds: clients that hand tools on to OpenAI or Gemini refuse one that does not.
+fn schema_of(kind: &str, about: &str) -> Value {
+    let mut schema = match kind {
+        "text[]" => json!({"type": "array", "items": {"type": "string"}}),
+        "field[]" => json!({"type": "array", "items": {
+            "type": "object",
+            "properties": {
+                "name": {"type": "string", "description": "What people call it"},
+                "type": {"type": "string", "enum": openapi::schemas()["FieldType"]["enum"]},
+                "value": {"description": "What counts when nothing is given"},
+            },
+            "required": ["name", "type"],
+        }}),
+        kind => json!({"type": kind}),
+    };
+    schema["description"] = about.into();
+    schema
+}
+
 impl ToolSpec {
     fn tool(&self) -> Tool {
-        let field = |(name, kind, _, about): &(&'static str, &'static str, bool, &'static str)| {
-            ((*name).to_owned(), if *kind == "any" { json!({"description": about}) } else { json!({"type": kind, "description": about}) })
-        };
+        let field =
+            |(name, kind, _, about): &(&'static str, &'static str, bool, &'static str)| ((*name).to_owned(), schema_of(kind, about));
         let required: Vec<&str> = self.takes.iter().filter(|(_, _, required, _)| *required).map(|(name, ..)| *name).collect();
         let properties: Map<String, Value> = self.takes.iter().map(field).collect();
         let schema = [

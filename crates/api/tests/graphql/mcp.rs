@@ -174,6 +174,35 @@ async fn the_walk_misses_no_tool() {
     }
 }
 
+/// Arrays of a schema that do not say what they hold, by their place.
+fn vague_arrays(schema: &Value, place: &str) -> Vec<String> {
+    let own = schema["type"] == "array" && !schema["items"].is_object();
+    let children = schema["properties"].as_object().into_iter().flatten().map(|(name, inner)| (name.as_str(), inner));
+    let children = children.chain(schema.get("items").map(|inner| ("[]", inner)));
+    own.then(|| place.to_owned())
+        .into_iter()
+        .chain(children.flat_map(|(name, inner)| vague_arrays(inner, &format!("{place}.{name}"))))
+        .collect()
+}
+
+/// VS Code and clients of OpenAI's and Gemini's models refuse a tool whose schema has an array without `items`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_array_that_a_tool_takes_says_what_it_holds() {
+    let world = World::start().await;
+    let ann = world.server.person("ann@x.test", None).await;
+    let listed = send(&world.server, Some(&ann.token), "tools/list", json!({})).await.json();
+    let tools = listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}"));
+    for tool in tools {
+        assert_eq!(vague_arrays(&tool["inputSchema"], tool["name"].as_str().unwrap()), Vec::<String>::new());
+    }
+    let takes = |name: &str| &tools.iter().find(|tool| tool["name"] == name).unwrap()["inputSchema"]["properties"];
+    assert_eq!(takes("get_runs")["ids"]["items"], json!({"type": "string"}));
+    let field = &takes("create_workflow")["requestFields"]["items"];
+    assert_eq!(field["required"], json!(["name", "type"]));
+    let types = field["properties"]["type"]["enum"].as_array().unwrap();
+    assert!(types.contains(&json!("text")) && types.contains(&json!("image")), "{field}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_and_no_stranger_gets_anything_through_a_tool() {
     let world = World::start().await;

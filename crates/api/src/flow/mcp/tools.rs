@@ -56,12 +56,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         takes: &[
             ("name", "string", true, "At most 120 characters"),
             ("description", "string", false, "At most 2000 characters"),
-            (
-                "requestFields",
-                "array",
-                false,
-                "[{name, type, value?}]: what a caller may give; type is text, number, boolean, image, audio, video, media, file, select or any",
-            ),
+            ("requestFields", "field[]", false, "What a caller may give"),
         ],
     },
     ToolSpec {
@@ -144,7 +139,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         ],
     },
     ToolSpec { name: "get_run", about: "A run with its outputs", takes: &[("runId", "string", true, "Its id")] },
-    ToolSpec { name: "get_runs", about: "Several runs with their outputs", takes: &[("ids", "array", true, "Their ids, at most 500")] },
+    ToolSpec { name: "get_runs", about: "Several runs with their outputs", takes: &[("ids", "text[]", true, "Their ids, at most 500")] },
     ToolSpec {
         name: "list_runs",
         about: "Runs, newest first",
