@@ -254,6 +254,49 @@ async fn a_viewer_changes_nothing_through_a_tool() {
     }
 }
 
+/// A tool that must have gone well; what it gave.
+async fn gives(server: &Server, bearer: &str, name: &str, arguments: Value) -> Value {
+    let reply = send(server, Some(bearer), "tools/call", json!({"name": name, "arguments": arguments})).await;
+    let result = reply.json()["result"].clone();
+    assert_eq!(result["isError"], false, "{name}: {}", reply.text());
+    result["structuredContent"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_workflow_says_what_it_takes_before_it_starts() {
+    let world = World::start().await;
+    let token = world.server.person("ann@x.test", None).await.token;
+    let listed = gives(&world.server, &token, "list_system_workflows", json!({})).await;
+    let fetch = listed["items"].as_array().unwrap().iter().find(|one| one["slug"] == "fetch-json").unwrap();
+    let request = fetch["requestNodeId"].as_str().unwrap();
+    assert_eq!((&fetch["fields"][0]["id"], &fetch["fields"][0]["type"]), (&json!("field_url"), &json!("text")));
+    let before = world.server.ops.store.generation();
+    for (tool, arguments) in [("start_run", json!({"name": "Fetch JSON"})), ("run_system_workflow", json!({"name": "Fetch JSON"}))] {
+        let told = gives(&world.server, &token, tool, arguments).await;
+        assert_eq!(
+            (&told["started"], &told["requestNodeId"], &told["fields"]),
+            (&json!(false), &json!(request), &fetch["fields"]),
+            "{tool}"
+        );
+    }
+    assert_eq!(world.server.ops.store.generation(), before, "nothing was started");
+    let nameless = json!({"name": "run_system_workflow", "arguments": {"name": " ", "inputs": {"url": "x"}}});
+    assert!(told(&send(&world.server, Some(&token), "tools/call", nameless).await).0);
+    let graph = gives(&world.server, &token, "get_workflow", json!({"workflowId": "fetch-json"})).await;
+    assert_eq!((&graph["id"], &graph["nodes"][0]["id"]), (&json!("fetch-json"), &json!(request)));
+    let values = json!({request: {"url": "https://example.com/"}});
+    let started = gives(&world.server, &token, "start_run", json!({"workflowId": "fetch-json", "values": values})).await;
+    // A run of something else is none of its.
+    gives(&world.server, &token, "run_system_workflow", json!({"name": "fill-template", "inputs": {"template": "x"}})).await;
+    for (filter, count) in [("", 1), ("&status=queued", 1), ("&status=failed", 0), ("&search=FETCH", 1), ("&search=fill", 0)] {
+        let path = format!("/v1/runs?workflowId=fetch-json{filter}");
+        let runs = world.server.call("GET", &path, &[("Authorization", &format!("Bearer {token}"))], b"").await.json();
+        let ids: Vec<&Value> = runs["items"].as_array().unwrap_or_else(|| panic!("{runs}")).iter().map(|run| &run["id"]).collect();
+        assert_eq!(ids.len(), count, "{path}: {runs}");
+        assert!(ids.iter().all(|id| **id == started["runId"]), "{path}: {runs}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tool_counts_as_a_request_and_is_refused_beyond_the_limit() {
     let limits: Limits = "3/day".parse().unwrap();

@@ -1,6 +1,7 @@
 //! Tools for workflows, nodes and runs (`contracts/flow.md` 3.2).
 
 use domain::page::PageRequest;
+use domain::workflow::Graph;
 use domain::workflow::run::RunSource;
 use domain::workflow::template::Template;
 use ops::{Error, OpCtx};
@@ -13,7 +14,7 @@ use super::ToolSpec;
 use crate::flow::answer::{Refused, typed};
 use crate::flow::runs::{self, RunFilter, StartRun, run_id};
 use crate::flow::workflows::{self, AddNode, Connect, CreateWorkflow, UpdateNode, UpdateWorkflow, WorkflowFilter, workflow_id};
-use crate::flow::{catalogue, files, triggers};
+use crate::flow::{catalogue, files, templates, triggers};
 
 pub(super) static TOOLS: [ToolSpec; 28] = [
     ToolSpec {
@@ -27,7 +28,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         takes: &[
             ("name", "string", true, "Its name or slug, or a part of it"),
             ("mode", "string", false, "Ignored"),
-            ("inputs", "object", false, "Field name -> value"),
+            ("inputs", "object", false, "Field name -> value; without any, nothing starts and the fields are answered"),
         ],
     },
     ToolSpec {
@@ -39,7 +40,11 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
             ("cursor", "string", false, "nextCursor of the page before"),
         ],
     },
-    ToolSpec { name: "get_workflow", about: "A workflow with its nodes and edges", takes: &[("workflowId", "string", true, "Its id")] },
+    ToolSpec {
+        name: "get_workflow",
+        about: "A workflow with its nodes and edges",
+        takes: &[("workflowId", "string", true, "Its id, or a system workflow's slug")],
+    },
     ToolSpec {
         name: "update_workflow",
         about: "Renames or describes a workflow",
@@ -216,13 +221,13 @@ pub(super) async fn call(ctx: &OpCtx, name: &str, mut given: Map<String, Value>)
     match name {
         "list_system_workflows" => {
             let category = take(g, "category");
-            let mut all = workflows::templates();
+            let mut all = templates::all(ctx)?;
             all.items.retain(|one| category.is_empty() || one.category == category);
             value(all)
         }
         "run_system_workflow" => run_template(ctx, given).await,
         "list_workflows" => value(workflows::page(ctx, plain::<WorkflowFilter>(given)?).await?),
-        "get_workflow" => value(workflows::shape(ops::workflow::workflow_get(ctx, workflow_id(&take(g, "workflowId"))?).await?)?),
+        "get_workflow" => value(workflows::one(ctx, &take(g, "workflowId")).await?),
         "update_workflow" => {
             let id = workflow_id(&take(g, "workflowId"))?;
             let body: UpdateWorkflow = rest(given)?;
@@ -348,9 +353,17 @@ fn template(text: &str) -> Option<&'static Template> {
 
 async fn run_template(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refused> {
     let name = take(&mut given, "name");
+    if name.trim().is_empty() {
+        return Err(Error::bad_input("Name the system workflow: list_system_workflows lists them").into());
+    }
     let found = template(&name).ok_or_else(|| Error::not_found("System workflow"))?;
+    let graph = found.graph(&ctx.ops.settings.flow.catalogue)?;
     let inputs = given.shift_remove("inputs").unwrap_or_else(|| json!({}));
-    begin(ctx, json!({"workflowId": found.slug, "values": {"node_0_request": inputs}})).await
+    if let Some(asked) = asked(found.slug, &graph, &inputs, "inputs, keyed by field name or field id")? {
+        return Ok(asked);
+    }
+    let request = graph.request().map(|node| node.id.clone()).unwrap_or_default();
+    begin(ctx, json!({"workflowId": found.slug, "values": {request: inputs}})).await
 }
 
 async fn begin(ctx: &OpCtx, body: Value) -> Result<Value, Refused> {
@@ -358,11 +371,21 @@ async fn begin(ctx: &OpCtx, body: Value) -> Result<Value, Refused> {
     Ok(json!({"runId": run.0.to_string(), "status": "QUEUED"}))
 }
 
+/// What is answered instead of a run, when a workflow has fields and nothing was given for them.
+fn asked(id: &str, graph: &Graph, given: &Value, how: &str) -> Result<Option<Value>, Refused> {
+    let fields = workflows::fields_of(graph);
+    if fields.is_empty() || given.as_object().is_some_and(|given| !given.is_empty()) {
+        return Ok(None);
+    }
+    let (request, text) = (graph.request().map(|node| node.id.clone()), format!("Nothing was started: call again with {how}"));
+    Ok(Some(json!({"started": false, "message": text, "workflowId": id, "requestNodeId": request, "fields": value(fields)?})))
+}
+
 /// Own workflows come first, then the ready-made ones; names may be parts of names.
 async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refused> {
     let (id, name) = (take(&mut given, "workflowId"), take(&mut given, "name"));
-    let wanted = if id.is_empty() { name } else { id };
-    if wanted.is_empty() {
+    let wanted = if id.trim().is_empty() { name } else { id };
+    if wanted.trim().is_empty() {
         return Err(Error::bad_input("Name the workflow by workflowId or by name").into());
     }
     let found = match workflow_id(&wanted) {
@@ -377,18 +400,16 @@ async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refu
             }
         }
     };
-    let values = given.shift_remove("values");
-    let Some(workflow) = found else {
-        let found = template(&wanted).ok_or_else(|| Error::not_found("Workflow"))?;
-        return begin(ctx, json!({"workflowId": found.slug, "values": values})).await;
+    let (id, graph) = match found {
+        Some(workflow) => (domain::cuid(workflow.id.0), workflow.graph),
+        None => {
+            let found = template(&wanted).ok_or_else(|| Error::not_found("Workflow"))?;
+            (found.slug.to_owned(), found.graph(&ctx.ops.settings.flow.catalogue)?)
+        }
     };
-    let fields = workflows::fields_of(&workflow);
-    if !fields.is_empty() && values.as_ref().is_none_or(|values| values.as_object().is_none_or(Map::is_empty)) {
-        let request = workflow.graph.request().map(|node| node.id.clone());
-        let text = "Nothing was started: call again with values, keyed by requestNodeId and then by field id";
-        return Ok(
-            json!({"started": false, "message": text, "workflowId": domain::cuid(workflow.id.0), "requestNodeId": request, "fields": value(fields)?}),
-        );
+    let values = given.shift_remove("values").unwrap_or_default();
+    if let Some(asked) = asked(&id, &graph, &values, "values, keyed by requestNodeId and then by field id")? {
+        return Ok(asked);
     }
-    begin(ctx, json!({"workflowId": domain::cuid(workflow.id.0), "values": values})).await
+    begin(ctx, json!({"workflowId": id, "values": values})).await
 }
