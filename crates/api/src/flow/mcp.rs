@@ -1,6 +1,7 @@
 //! The same as tools for assistants: MCP over Streamable HTTP, without sessions (`contracts/flow.md` 3).
 
 mod platform;
+mod results;
 mod tools;
 
 use std::sync::Arc;
@@ -104,7 +105,7 @@ impl ServerHandler for Tools {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("orrery", env!("CARGO_PKG_VERSION")))
             .with_instructions(
-                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and read get_run.",
+                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and wait for the end with get_run_status.",
             )
     }
 

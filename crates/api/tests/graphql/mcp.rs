@@ -39,6 +39,7 @@ const TOOLS: &[(&str, Needs, &str)] = &[
     ("get_model_schema", Self_, r#"{"modelId": "merge"}"#),
     ("get_pricing", Self_, r#"{"modelId": "merge"}"#),
     ("get_run", Read, r#"{"runId": "$run"}"#),
+    ("get_run_status", Read, r#"{"runId": "$run", "runType": "workflow", "waitSeconds": 0}"#),
     ("get_runs", Self_, r#"{"ids": ["$run", "$direct"]}"#),
     ("get_workflow", Read, r#"{"workflowId": "$workflow"}"#),
     ("list_apps", Self_, "{}"),
@@ -295,6 +296,44 @@ async fn a_system_workflow_says_what_it_takes_before_it_starts() {
         assert_eq!(ids.len(), count, "{path}: {runs}");
         assert!(ids.iter().all(|id| **id == started["runId"]), "{path}: {runs}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_says_first_what_clients_read() {
+    let world = World::start().await;
+    let ann = Estate::of(&world, "ann@x.test").await;
+    let token = ann.person.token.as_str();
+    for (tool, id) in [("get_run", &ann.run), ("get_model_run", &ann.direct), ("get_run_status", &ann.run), ("get_run_status", &ann.direct)]
+    {
+        let mut arguments = json!({"runId": id});
+        if tool == "get_run_status" {
+            arguments["waitSeconds"] = json!(0);
+        }
+        let reply = send(&world.server, Some(token), "tools/call", json!({"name": tool, "arguments": arguments})).await;
+        let (refused, text) = told(&reply);
+        assert!(!refused && text.starts_with(&format!("Run ID: {id}\n")), "{tool}: {text}");
+        let result = reply.json()["result"]["structuredContent"].clone();
+        let names: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).take(4).collect();
+        assert_eq!(names, ["runId", "status", "output", "assets"], "{tool}");
+        assert_eq!(
+            (&result["runId"], &result["status"], &result["assets"]),
+            (&json!(id), &json!("QUEUED"), &json!([])),
+            "{tool}: {result}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_run_hears_of_its_end() {
+    let world = World::start().await;
+    let ann = Estate::of(&world, "ann@x.test").await;
+    let wait = gives(&world.server, &ann.person.token, "get_run_status", json!({"runId": ann.run, "waitSeconds": 50}));
+    let cancel = async {
+        let ctx = now(&world.server.ctx(&ann.person.token).await);
+        ops::run::run_cancel(&ctx, ann.run.parse().unwrap()).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(wait, cancel);
+    assert_eq!(found["status"], "CANCELED", "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -223,7 +223,7 @@ fn scaffold() -> Vec<NodeType> {
     vec![
         utility(super::REQUEST, "Request", "What a caller gives", vec![]).gives(&[]).of_contract(Category::Utility),
         utility(super::RESPONSE, "Response", "What a caller gets", vec![]).gives(&[]).of_contract(Category::Utility),
-        utility("file_input", "File input", "Files that the workflow brings along", files)
+        utility(super::FILE_INPUT, "File input", "Files that the workflow brings along", files)
             .gives(&[("file", PortType::File), ("files", PortType::File)])
             .of_contract(Category::Utility),
     ]

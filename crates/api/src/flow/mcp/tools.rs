@@ -10,13 +10,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::ToolSpec;
+use super::{ToolSpec, results};
 use crate::flow::answer::{Refused, typed};
 use crate::flow::runs::{self, RunFilter, StartRun, run_id};
 use crate::flow::workflows::{self, AddNode, Connect, CreateWorkflow, UpdateNode, UpdateWorkflow, WorkflowFilter, workflow_id};
 use crate::flow::{catalogue, files, templates, triggers};
 
-pub(super) static TOOLS: [ToolSpec; 28] = [
+pub(super) static TOOLS: [ToolSpec; 29] = [
     ToolSpec {
         name: "list_system_workflows",
         about: "Ready-made workflows that can be run by their name",
@@ -126,7 +126,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
     ToolSpec { name: "get_balance", about: "What is left of the account's credits", takes: &[] },
     ToolSpec {
         name: "run_model",
-        about: "Runs one node by itself; read get_model_run for its output",
+        about: "Runs one node by itself; get_run_status waits for its output",
         takes: &[
             ("nodeType", "string", true, "A type of list_models"),
             ("subModelId", "string", false, "For types with several models"),
@@ -144,6 +144,15 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         ],
     },
     ToolSpec { name: "get_run", about: "A run with its outputs", takes: &[("runId", "string", true, "Its id")] },
+    ToolSpec {
+        name: "get_run_status",
+        about: "Waits for the end of a run, of a workflow or of one node: its output and files, or how far it is by then",
+        takes: &[
+            ("runId", "string", true, "Its id"),
+            ("runType", "string", false, "model or workflow; the id says it, too"),
+            ("waitSeconds", "integer", false, "How long to wait for its end, 0 to 50; 25 when absent"),
+        ],
+    },
     ToolSpec { name: "get_runs", about: "Several runs with their outputs", takes: &[("ids", "text[]", true, "Their ids, at most 500")] },
     ToolSpec {
         name: "list_runs",
@@ -288,17 +297,12 @@ async fn runs_and_models(ctx: &OpCtx, name: &str, mut given: Map<String, Value>)
             let run = catalogue::begin(ctx, &kind, body, RunSource::Mcp).await?;
             Ok(json!({"runId": domain::cuid(run.0), "status": "QUEUED"}))
         }
-        "get_model_run" => value(catalogue::direct(ctx, &take(g, "runId")).await?),
+        "get_model_run" => results::model_run(ctx, &take(g, "runId")).await,
         "start_run" => start(ctx, given).await,
-        "get_run" => {
-            let view = ops::run::run_get(ctx, run_id(&take(g, "runId"))?, true).await?;
-            let response = view.nodes.iter().find(|node| node.node_type == domain::workflow::RESPONSE);
-            let output = response.and_then(|node| node.output.clone());
-            let id = view.run.id.0.to_string();
-            let mut out = value(runs::run_shape(ctx, view, true))?;
-            out["output"] = output.unwrap_or_default();
-            out["runId"] = id.into();
-            Ok(out)
+        "get_run" => results::run(ctx, &take(g, "runId")).await,
+        "get_run_status" => {
+            let wait = given.get("waitSeconds").and_then(Value::as_u64);
+            results::awaited(ctx, &take(&mut given, "runId"), wait).await
         }
         "get_runs" => value(runs::batch_of(ctx, &rest::<runs::BatchGet>(given)?.ids).await?),
         "list_runs" => value(runs::page(ctx, plain::<RunFilter>(given)?).await?),
