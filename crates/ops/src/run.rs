@@ -487,13 +487,14 @@ impl Teller {
             data["nodeId"] = id.into();
             data["nodeType"] = kind.into();
         }
+        let nothing = json!({});
         let body = json!({
             "success": !event.ends_with(".failed"),
             "type": event,
             "runId": if direct { domain::cuid(run.id.0) } else { run.id.to_string() },
             "workflowId": wire_subject(&run.subject),
             "data": data,
-            "metadata": self.webhook.metadata,
+            "metadata": if self.webhook.metadata.is_null() { &nothing } else { &self.webhook.metadata },
             "error": progress.error,
             "createdAt": now.to_string(),
         });

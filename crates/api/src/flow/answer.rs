@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::Code;
@@ -141,7 +142,11 @@ fn write(refused: &Refused, request_id: &str) -> Response {
         trace_id: trace_id(request_id),
         issues: refused.issues.clone(),
     };
-    http::json(http::status(error.code), &json!(problem))
+    let mut response = http::json(http::status(error.code), &json!(problem));
+    if error.code == Code::Unauthenticated {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
+    }
+    response
 }
 
 /// What a handler answers.

@@ -7,6 +7,7 @@ mod tools;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::ORIGIN;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ops::OpCtx;
@@ -21,9 +22,9 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Map, Value, json};
 
-use super::answer::Caller;
+use super::answer::{Caller, Refused};
 use super::openapi;
-use crate::http::Shared;
+use crate::http::{Shared, require_same_origin};
 
 /// The largest request.
 const BODY: usize = 8 << 20;
@@ -34,7 +35,7 @@ pub(crate) struct Tools;
 
 /// The service behind `/api/mcp`. Every request stands for itself: `tools/call` needs no `initialize`.
 pub(crate) fn service() -> StreamableHttpService<Tools, NeverSessionManager> {
-    // The server's own door checks hosts, origins and keys.
+    // `admit` checks origins and keys; the host is whatever a proxy in front of the server calls it.
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -43,9 +44,15 @@ pub(crate) fn service() -> StreamableHttpService<Tools, NeverSessionManager> {
     StreamableHttpService::new(|| Ok(Tools), Arc::new(NeverSessionManager::default()), config)
 }
 
-/// Lets in whoever brings a key, and remembers who it is.
+/// Lets in whoever brings a key, and remembers who it is. A page of another origin is refused whatever it brings, as MCP asks of servers:
+/// assistants that are no pages name no origin.
 pub(crate) async fn admit(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    if parts.headers.contains_key(ORIGIN)
+        && let Err(foreign) = require_same_origin(&state, &parts.headers)
+    {
+        return Refused::from(foreign).into_response();
+    }
     match Caller::from_request_parts(&mut parts, &state).await {
         Ok(Caller(ctx)) => {
             parts.extensions.insert(ctx);
@@ -105,7 +112,7 @@ impl ServerHandler for Tools {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("orrery", env!("CARGO_PKG_VERSION")))
             .with_instructions(
-                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and wait for the end with get_run_status.",
+                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run, and get_run_status waits for the end.",
             )
     }
 

@@ -337,6 +337,41 @@ async fn whoever_waits_for_a_run_hears_of_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_gets_no_tool_whatever_it_brings() {
+    let world = World::start().await;
+    let bearer = format!("Bearer {}", world.server.person("ann@x.test", None).await.token);
+    let own = format!("http://{}", world.server.address);
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).to_string();
+    for (origin, status) in [(own.as_str(), 200), ("https://evil.example", 403), ("null", 403)] {
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+            ("Origin", origin),
+        ];
+        let reply = world.server.call("POST", "/api/mcp", &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{origin}: {}", reply.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_bearer_token_is_told_in_the_words_that_clients_look_for() {
+    let world = World::start().await;
+    for (method, path) in [("GET", "/api/v1/workflows"), ("GET", "/v1/workflows"), ("POST", "/api/mcp")] {
+        for sent in [None, Some("gx_abc"), Some("Basic YTpi"), Some("Bearer gx_abc")] {
+            let headers: Vec<(&str, &str)> = sent.map(|value| ("Authorization", value)).into_iter().collect();
+            let reply = world.server.call(method, path, &headers, b"{}").await;
+            assert_eq!((reply.status, &reply.json()["error"]), (401, &json!("Invalid or expired API key.")), "{path} {sent:?}");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer error=\"invalid_token\""), "{path} {sent:?}");
+        }
+    }
+    for path in ["/api/v1/nothing", "/v1/nothing", "/api/nothing"] {
+        let text = world.server.call("GET", path, &[], b"").await.text();
+        assert!(text.contains("/docs/api") && !text.contains("graphql"), "{path}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tool_counts_as_a_request_and_is_refused_beyond_the_limit() {
     let limits: Limits = "3/day".parse().unwrap();
     let rules = LimitRules { free: limits, hobby: limits, professional: limits, operator: limits, ..LimitRules::default() };
