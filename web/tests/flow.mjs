@@ -138,6 +138,25 @@ await step("a choice is taken back", async () => {
   await node("Condition").waitFor({ state: "detached" });
 });
 
+await step("what a caller gives is changed after the workflow was made", async () => {
+  await node("Request").click();
+  await inspector.getByLabel("Name of the new field").fill("mood");
+  await inspector.getByLabel("Type of the new field").selectOption("any");
+  await Promise.all([kept(), read(), inspector.getByRole("button", { name: "Add", exact: true }).click()]);
+  await inspector.getByLabel("Name of mood").fill("temper");
+  await Promise.all([kept(), read(), inspector.getByLabel("Name of the step").focus()]);
+  await inspector.getByLabel("Name of temper").waitFor();
+  await tidy(page, "the fields of a workflow");
+  // Its edge goes with a field, and comes back with it.
+  await inspector.getByRole("button", { name: "Remove visitor" }).click();
+  await edges.nth(1).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await edges.nth(1).waitFor();
+  await inspector.getByRole("button", { name: "Remove temper" }).click();
+  await inspector.getByLabel("Name of temper").waitFor({ state: "detached" });
+  await inspector.getByLabel("Name of visitor").waitFor();
+});
+
 await step("a run goes through the graph, step by step, to its output", async () => {
   await page.getByRole("button", { name: "Run", exact: true }).click();
   const dialog = page.getByRole("dialog");

@@ -1,18 +1,23 @@
 import { useNavigate } from "@tanstack/react-router";
 import { X } from "lucide-react";
 import { useState } from "react";
-import { flow, policyOf, type GraphEdge, type GraphNode, type InputField, type Workflow } from "../api/flow";
+import { flow, policyOf, type GraphEdge, type GraphNode, type InputField, type RequestField, type Workflow } from "../api/flow";
+import type { ChangedField } from "../rest";
 import { Act, Button, Command, ConfirmByName, ErrorBox, Field } from "../ui/basic";
 import { ANY_NAME, fits, portsOf, titleOf, type Models } from "../ui/flow-graph";
 import { useAsked } from "../ui/use-asked";
+import { RequestFields } from "./workflow-fields";
 import { isPlace, PlaceValue } from "./workflow-place";
 import { read, useTyped, written } from "./workflow-typed";
+
+const NONE: RequestField[] = [];
 
 interface Props {
   workflow: Workflow;
   node: GraphNode;
   models: Models;
   onChange: (node: string, next: Record<string, unknown>, before: Record<string, unknown>) => void;
+  onFields: (node: string, next: ChangedField[], before: ChangedField[]) => void;
   onRemove: () => void;
   onClose: () => void;
   onConnect: (edge: Omit<GraphEdge, "id">) => void;
@@ -20,7 +25,7 @@ interface Props {
 }
 
 /** What one step is told. */
-export function Inspector({ workflow, node, models, onChange, onRemove, onClose, onConnect, onDisconnect }: Props) {
+export function Inspector({ workflow, node, models, onChange, onFields, onRemove, onClose, onConnect, onDisconnect }: Props) {
   const ends = node.type === "request" || node.type === "response";
   const { data: fields, error, again } = useAsked(async () => (ends ? [] : flow.fields(node.type)), node.type);
   const title = titleOf(node, models);
@@ -48,16 +53,7 @@ export function Inspector({ workflow, node, models, onChange, onRemove, onClose,
       </div>
       <div className="panel-body">
         {error !== undefined && <ErrorBox error={error} retry={() => void again()} />}
-        {node.type === "request" && (
-          <ul className="stack tight">
-            {(node.data.dynamicFields ?? []).map((field) => (
-              <li key={field.id} className="row between">
-                <span>{field.name}</span>
-                <code className="quiet">{field.type}</code>
-              </li>
-            ))}
-          </ul>
-        )}
+        {node.type === "request" && <RequestFields fields={node.data.dynamicFields ?? NONE} onFields={(next, before) => onFields(node.id, next, before)} />}
         {fields?.map((field) => {
           const edge = workflow.edges.find((one) => one.target === node.id && one.targetHandle === `in:${field.name}`);
           const source = edge && workflow.nodes.find((one) => one.id === edge.source);

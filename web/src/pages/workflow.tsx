@@ -3,6 +3,7 @@ import { Controls, ReactFlow, ReactFlowProvider, useEdgesState, useNodesState, u
 import { Undo2 } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { flow, policyOf, type GraphEdge, type Workflow } from "../api/flow";
+import type { ChangedField } from "../rest";
 import { Button, ErrorBox } from "../ui/basic";
 import { Dots } from "../ui/dots";
 import { ANY_NAME, drawn, fits, portsOf, stepTypes, type Models, type StepNode } from "../ui/flow-graph";
@@ -121,6 +122,18 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
       undo.push(() => flow.updateNode(id, undo.real(nodeId), before));
     });
 
+  /** The edges of a field that goes, go with it, and come back with it. */
+  const changeFields = (nodeId: string, next: ChangedField[], before: ChangedField[]) => {
+    const gone = workflow.edges.filter((edge) => edge.source === nodeId && !next.some((field) => field.id === edge.sourceHandle));
+    run(async () => {
+      await flow.updateNode(id, nodeId, { requestFields: next });
+      undo.push(async () => {
+        await flow.updateNode(id, nodeId, { requestFields: before });
+        for (const edge of gone) await restore(edge)();
+      });
+    });
+  };
+
   const mayConnect = ({ source, sourceHandle, target, targetHandle }: Connection | Edge) => {
     const from = ports.get(source)?.outputs.find((port) => port.handle === sourceHandle);
     const to = ports.get(target)?.inputs.find((port) => port.handle === targetHandle);
@@ -189,7 +202,7 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
           </ReactFlow>
         </div>
         {selected ? (
-          <Inspector key={selected.id} workflow={workflow} node={selected} models={models} onChange={change} onRemove={() => remove(selected.id)} onClose={() => choose(null)} onDisconnect={(edge) => run(async () => (await flow.disconnect(id, edge.id), undo.push(restore(edge))))} onConnect={connect} />
+          <Inspector key={selected.id} workflow={workflow} node={selected} models={models} onChange={change} onFields={changeFields} onRemove={() => remove(selected.id)} onClose={() => choose(null)} onDisconnect={(edge) => run(async () => (await flow.disconnect(id, edge.id), undo.push(restore(edge))))} onConnect={connect} />
         ) : (
           <WorkflowSettings key={`${id} ${workflow.name}`} workflow={workflow} again={again} />
         )}

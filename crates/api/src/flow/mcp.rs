@@ -73,19 +73,20 @@ pub(super) struct ToolSpec {
 fn schema_of(kind: &str, about: &str) -> Value {
     let mut schema = match kind {
         "text[]" => json!({"type": "array", "items": {"type": "string"}}),
-        "field[]" => json!({"type": "array", "items": {
-            "type": "object",
-            "properties": {
-                "name": {"type": "string", "description": "What people call it"},
-                "type": {"type": "string", "enum": openapi::schemas()["FieldType"]["enum"]},
-                "value": {"description": "What counts when nothing is given"},
-            },
-            "required": ["name", "type"],
-        }}),
+        "field[]" => fields(json!({})),
+        "changed_field[]" => fields(json!({"id": {"type": "string", "description": "Of a field that stays, so that its edges stay"}})),
         kind => json!({"type": kind}),
     };
     schema["description"] = about.into();
     schema
+}
+
+/// Fields of a Request node, with further properties of each.
+fn fields(mut properties: Value) -> Value {
+    properties["name"] = json!({"type": "string", "description": "What people call it"});
+    properties["type"] = json!({"type": "string", "enum": openapi::schemas()["FieldType"]["enum"]});
+    properties["value"] = json!({"description": "What counts when nothing is given"});
+    json!({"type": "array", "items": {"type": "object", "properties": properties, "required": ["name", "type"]}})
 }
 
 impl ToolSpec {

@@ -403,9 +403,25 @@ pub(crate) async fn node_added(ctx: &OpCtx, workflow: &str, body: AddNode) -> Re
     node_answer(ctx, &workflow, &node)
 }
 
-/// What is changed of a node.
+/// A field of the request node as it is to be.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct ChangedField {
+    /// Of a field that stays: with it, its edges stay. A new one is called after its name.
+    #[serde(default)]
+    id: Option<String>,
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    #[serde(rename = "type")]
+    kind: FieldType,
+    /// What counts when nothing is given.
+    #[serde(default)]
+    value: Value,
+}
+
+/// What is changed of a node.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpdateNode {
     /// Values of inputs; null takes one back.
     #[serde(default)]
@@ -417,6 +433,10 @@ pub(crate) struct UpdateNode {
     pub(crate) label: Option<String>,
     #[serde(default)]
     pub(crate) policy: Option<PolicyShape>,
+    /// Of the request node: all of its fields. One that is left out goes with its edges.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub(crate) request_fields: Option<Vec<ChangedField>>,
 }
 
 /// What happens when a node fails or takes long, and how often it is performed at once.
@@ -464,7 +484,9 @@ pub(crate) async fn update_node(
 }
 
 pub(crate) async fn node_updated(ctx: &OpCtx, workflow: &str, node: &str, body: UpdateNode) -> Result<NodeAnswer, Error> {
+    let field = |ChangedField { id, name, kind, value }: ChangedField| (id, NewField { name, kind: kind.into(), value });
     let change = NodeChange {
+        fields: body.request_fields.map(|fields| fields.into_iter().map(field).collect()),
         inputs: body.inputs.into_iter().flatten().collect(),
         position: body.position.map(|position| Position { x: position.x, y: position.y }),
         label: body.label,

@@ -337,6 +337,41 @@ async fn whoever_waits_for_a_run_hears_of_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_workflow_are_changed_after_it_was_made() {
+    let world = World::start().await;
+    let token = world.server.person("ann@x.test", None).await.token;
+    let fields = json!([{"name": "who", "type": "text", "value": "nobody"}, {"name": "age", "type": "number"}]);
+    let made = gives(&world.server, &token, "create_workflow", json!({"name": "Greet", "requestFields": fields})).await;
+    let (workflow, request) = (&made["workflowId"], &made["requestNodeId"]);
+    let node = json!({"workflowId": workflow, "nodeType": "text_template", "inputs": {"template": "{{ who }}"}});
+    let node = gives(&world.server, &token, "add_node", node).await["nodeId"].clone();
+    for name in ["who", "age"] {
+        let edge = json!({
+            "workflowId": workflow, "sourceNodeId": request, "sourceHandle": format!("field_{name}"), "targetNodeId": node,
+            "targetHandle": format!("in:{name}"),
+        });
+        gives(&world.server, &token, "connect_nodes", edge).await;
+    }
+    let changed = json!([{"id": "field_who", "name": "Visitor", "type": "text", "value": "you"}, {"name": "Who", "type": "any"}]);
+    let change = json!({"workflowId": workflow, "nodeId": request, "requestFields": changed});
+    let answer = gives(&world.server, &token, "update_node", change).await;
+    assert_eq!(answer["outputPorts"], json!(["field_who", "field_who_2"]));
+    let graph = gives(&world.server, &token, "get_workflow", json!({"workflowId": workflow})).await;
+    let sources: Vec<&Value> = graph["edges"].as_array().unwrap().iter().map(|edge| &edge["sourceHandle"]).collect();
+    assert_eq!(sources, [&json!("field_who")], "the edge of what went is gone, that of what stays is there");
+    let kept = &graph["nodes"][0]["data"]["dynamicFields"][0];
+    assert_eq!((&kept["id"], &kept["name"], &kept["value"]), (&json!("field_who"), &json!("Visitor"), &json!("you")));
+    for (target, fields) in [
+        (&node, json!([])),
+        (request, json!([{"name": "x", "type": "nothing"}])),
+        (request, json!([{"id": "x", "name": "x", "type": "text"}])),
+    ] {
+        let wrong = json!({"name": "update_node", "arguments": {"workflowId": workflow, "nodeId": target, "requestFields": fields}});
+        assert!(told(&send(&world.server, Some(&token), "tools/call", wrong).await).0, "{fields}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_origin_gets_no_tool_whatever_it_brings() {
     let world = World::start().await;
     let bearer = format!("Bearer {}", world.server.person("ann@x.test", None).await.token);

@@ -83,11 +83,12 @@ pub(super) static TOOLS: [ToolSpec; 29] = [
     },
     ToolSpec {
         name: "update_node",
-        about: "Changes values of a node's inputs",
+        about: "Changes values of a node's inputs, and the fields of the Request node",
         takes: &[
             ("workflowId", "string", true, "Its id"),
             ("nodeId", "string", true, "The node's id"),
-            ("inputs", "object", true, "Input -> value; null takes one back"),
+            ("inputs", "object", false, "Input -> value; null takes one back"),
+            ("requestFields", "changed_field[]", false, "Of the Request node: all of its fields; one that is left out goes with its edges"),
         ],
     },
     ToolSpec {
