@@ -113,7 +113,7 @@ impl ServerHandler for Tools {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("orrery", env!("CARGO_PKG_VERSION")))
             .with_instructions(
-                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run, and get_run_status waits for the end.",
+                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and wait with get_run_status.",
             )
     }
 

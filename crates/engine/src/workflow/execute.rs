@@ -179,7 +179,8 @@ fn given_weight(row: &NodeRun) -> usize {
     row.input.as_ref().map_or(0, weight)
 }
 
-/// Whether a node does no more than to hand on what the workflow has: no work begins there, and nothing is put in (`contracts/flow.md` 1.2).
+/// Whether a node does no more than to hand on what the workflow has: no work begins there, and nothing is put in
+/// (`contracts/flow.md` 1.2).
 fn hands_on(kind: &str) -> bool {
     is_scaffold(kind) || kind == FILE_INPUT
 }
