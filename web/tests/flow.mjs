@@ -94,6 +94,69 @@ await step("what was done is undone", async () => {
   await node("Text template").waitFor();
 });
 
+await step("what an undo brings back is shown, and leaving it saves nothing", async () => {
+  const undo = () => page.getByRole("button", { name: "Undo" }).click();
+  const leave = () => inspector.getByLabel("Name of the step").focus();
+  const template = inspector.getByLabel(/^template/);
+  const shows = (text) => page.waitForFunction((wanted) => [...document.querySelectorAll("textarea")].some((one) => one.value === wanted), text);
+  const stored = () => page.evaluate(async (id) => (await (await fetch(`/api/v1/workflows/${id}`)).json()).nodes.find((one) => one.type === "text_template").data, editor.split("/").at(-1));
+  await node("Text template").click();
+  await shows("Hello {{ visitor }}!");
+  await template.fill("Bye {{ visitor }}!");
+  await Promise.all([kept(), read(), leave()]);
+  await Promise.all([kept(), read(), undo()]);
+  await shows("Hello {{ visitor }}!");
+  const sent = [];
+  const note = (request) => request.method() === "PATCH" && sent.push(request.postData());
+  page.on("request", note);
+  await template.focus();
+  await leave();
+  assert.equal((await stored()).inputs.template, "Hello {{ visitor }}!");
+  assert.deepEqual(sent, [], "leaving a field saves what was undone");
+  page.off("request", note);
+
+  await inspector.getByText("When it fails").click();
+  await inspector.getByLabel("Try again, times").fill("3");
+  await Promise.all([kept(), read(), leave()]);
+  await inspector.getByRole("button", { name: "Delete the step" }).click();
+  await node("Text template").waitFor({ state: "detached" });
+  await undo();
+  await edges.nth(1).waitFor();
+  assert.equal((await stored()).policy.retries, 3, "a step comes back without what happens when it fails");
+  await Promise.all([kept(), read(), undo()]);
+  assert.equal((await stored()).policy, undefined);
+});
+
+await step("a choice is taken back", async () => {
+  await page.getByRole("region", { name: "Steps to add" }).getByRole("button", { name: "Condition" }).click();
+  await node("Condition").waitFor();
+  const operator = inspector.getByLabel(/^operator/);
+  await Promise.all([kept(), read(), operator.selectOption("equals")]);
+  const [answer] = await Promise.all([kept(), read(), operator.selectOption("")]);
+  assert.equal(answer.status(), 200, "no choice is refused");
+  await inspector.getByRole("button", { name: "Delete the step" }).click();
+  await node("Condition").waitFor({ state: "detached" });
+});
+
+await step("what a caller gives is changed after the workflow was made", async () => {
+  await node("Request").click();
+  await inspector.getByLabel("Name of the new field").fill("mood");
+  await inspector.getByLabel("Type of the new field").selectOption("any");
+  await Promise.all([kept(), read(), inspector.getByRole("button", { name: "Add", exact: true }).click()]);
+  await inspector.getByLabel("Name of mood").fill("temper");
+  await Promise.all([kept(), read(), inspector.getByLabel("Name of the step").focus()]);
+  await inspector.getByLabel("Name of temper").waitFor();
+  await tidy(page, "the fields of a workflow");
+  // Its edge goes with a field, and comes back with it.
+  await inspector.getByRole("button", { name: "Remove visitor" }).click();
+  await edges.nth(1).waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Undo" }).click();
+  await edges.nth(1).waitFor();
+  await inspector.getByRole("button", { name: "Remove temper" }).click();
+  await inspector.getByLabel("Name of temper").waitFor({ state: "detached" });
+  await inspector.getByLabel("Name of visitor").waitFor();
+});
+
 await step("a run goes through the graph, step by step, to its output", async () => {
   await page.getByRole("button", { name: "Run", exact: true }).click();
   const dialog = page.getByRole("dialog");
@@ -229,6 +292,35 @@ await step("it starts by the clock, when its address is called, and when somethi
 
   await page.getByRole("navigation", { name: "Workflow" }).getByRole("link", { name: "Runs" }).click();
   await page.getByRole("list", { name: "Runs" }).getByRole("listitem").filter({ hasText: "by hook" }).getByText("Completed").waitFor();
+});
+
+await step("a run is given what its fields take", async () => {
+  const id = await page.evaluate(async () => {
+    const requestFields = [
+      { name: "options", type: "any", value: { a: 1 } },
+      { name: "count", type: "number", value: 2 },
+      { name: "photo", type: "file" },
+    ];
+    const made = await fetch("/api/v1/workflows", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ name: "Fields of all kinds", requestFields }) });
+    return (await made.json()).id;
+  });
+  await page.goto(`${api}/flow/${id}`);
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  const dialog = page.getByRole("dialog");
+  const options = dialog.getByLabel("options");
+  assert.deepEqual(JSON.parse(await options.inputValue()), { a: 1 });
+  await options.fill('{"b": [2]}');
+  await dialog.getByLabel("count").fill("");
+  await dialog.getByLabel("Choose a file for photo").setInputFiles({ name: "a.txt", mimeType: "text/plain", buffer: Buffer.from("hello") });
+  await page.waitForFunction(() => [...document.querySelectorAll("input")].some((one) => one.value.includes("/v1/media/")));
+  await tidy(page, "what a run is asked for");
+  const started = page.waitForRequest((request) => request.method() === "POST" && new URL(request.url()).pathname === "/api/v1/runs");
+  await dialog.getByRole("button", { name: "Start the run" }).click();
+  const [given] = Object.values((await started).postDataJSON().values);
+  assert.deepEqual(given.field_options, { b: [2] });
+  assert.equal("field_count" in given, false, "an emptied number is sent");
+  assert.match(given.field_photo, /\/v1\/media\//);
+  await page.waitForURL(/\/runs\//);
 });
 
 await step("runs are listed, and one that fails says why", async () => {

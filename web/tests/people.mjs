@@ -278,6 +278,21 @@ await step("a workspace of one's own is joined by a link, once", async () => {
   await page.getByRole("list", { name: "Members" }).getByText("second@example.test").waitFor();
 });
 
+await step("a key of Flow says whose it is where somebody manages several workspaces", async () => {
+  const { workspaces } = (await asked(page, "{ me { workspaces { id name } } }")).data.me;
+  const team = workspaces.find((one) => one.name === "Observatory").id;
+  for (const place of ["", `, workspaceId: "${team}"`]) {
+    const made = await asked(page, `mutation { apiKeyCreate(input: {kind: FLOW, label: "import${place && " of the team"}"${place}}) { apiKey { id } } }`);
+    assert.ok(made.data, JSON.stringify(made));
+  }
+  await page.goto(`${api}/flow/keys`);
+  await page.getByRole("columnheader", { name: "Workspace" }).waitFor();
+  const rows = page.getByRole("row").filter({ hasText: "import" });
+  await rows.filter({ hasText: "import of the team" }).getByRole("cell", { name: "Observatory", exact: true }).waitFor();
+  assert.equal(await rows.getByRole("cell", { name: "Observatory", exact: true }).count(), 1);
+  await tidy(page, "keys of several workspaces");
+});
+
 await step("events are told to a webhook", async () => {
   await page.goto(`${api}/w/${workspace}/notifications`);
   await page.getByLabel("Slack, or any webhook").check();

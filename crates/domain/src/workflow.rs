@@ -20,6 +20,9 @@ pub const REQUEST: &str = "request";
 /// The scaffold's last node: what a caller gets.
 pub const RESPONSE: &str = "response";
 
+/// Files that a workflow brings along: what its caller would give, given beforehand.
+pub const FILE_INPUT: &str = "file_input";
+
 /// Nodes of one graph at the most.
 pub const MAX_NODES: usize = 2_000;
 /// Edges of one graph at the most.

@@ -320,6 +320,19 @@ pub async fn runs(ctx: &OpCtx, query: RunQuery, first: u32, after: Option<String
     Ok(page)
 }
 
+/// The newest run of each of these workflows of the principal's workspace that has one, without what it was given.
+///
+/// # Errors
+/// Unauthenticated.
+pub async fn runs_last_of(ctx: &OpCtx, workflows: &[WorkflowId]) -> Result<Vec<Run>, Error> {
+    let tenant = home(ctx, Permission::Read)?;
+    let mut found = ctx.ops.store.runs_last_of(tenant, workflows).await?;
+    if !sees_values(ctx, tenant) {
+        found.iter_mut().for_each(Run::hide);
+    }
+    Ok(found)
+}
+
 /// Those of the runs that there are, in the order in which they were asked for.
 ///
 /// # Errors
@@ -474,13 +487,14 @@ impl Teller {
             data["nodeId"] = id.into();
             data["nodeType"] = kind.into();
         }
+        let nothing = json!({});
         let body = json!({
             "success": !event.ends_with(".failed"),
             "type": event,
             "runId": if direct { domain::cuid(run.id.0) } else { run.id.to_string() },
             "workflowId": wire_subject(&run.subject),
             "data": data,
-            "metadata": self.webhook.metadata,
+            "metadata": if self.webhook.metadata.is_null() { &nothing } else { &self.webhook.metadata },
             "error": progress.error,
             "createdAt": now.to_string(),
         });

@@ -1,5 +1,6 @@
 //! Workflows: making and changing their graphs (`contracts/flow.md` 1.4 to 1.6).
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -75,7 +76,7 @@ pub struct LlmSettings {
     pub models: std::collections::BTreeMap<String, String>,
 }
 
-/// A field of a new workflow's Request node.
+/// A field of a Request node as it is to be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewField {
     /// What people call it.
@@ -97,6 +98,8 @@ pub struct NodeChange {
     pub label: Option<String>,
     /// What happens when it fails.
     pub policy: Option<Policy>,
+    /// Of the Request node: all that a caller may give, each with the id of the field that it was, unless it is new.
+    pub fields: Option<Vec<(Option<String>, NewField)>>,
 }
 
 /// Fields of a Request node at the most.
@@ -202,7 +205,7 @@ pub async fn workflow_create(ctx: &OpCtx, name: &str, description: &str, fields:
         user_id: owner(ctx)?,
         name: named("workflow name", name, 120)?,
         description: described(description)?,
-        graph: Graph::scaffold(ctx.now.as_millisecond(), request_fields(fields)?),
+        graph: Graph::scaffold(ctx.now.as_millisecond(), request_fields(fields.into_iter().map(|field| (None, field)).collect())?),
         version: 0,
         created_at: ctx.now,
         updated_at: ctx.now,
@@ -213,19 +216,36 @@ pub async fn workflow_create(ctx: &OpCtx, name: &str, description: &str, fields:
     Ok(workflow)
 }
 
-fn request_fields(fields: Vec<NewField>) -> Result<Vec<RequestField>, Error> {
+/// Fields with their ids: those that are given, and others after the fields' names.
+fn request_fields(fields: Vec<(Option<String>, NewField)>) -> Result<Vec<RequestField>, Error> {
     if fields.len() > MAX_FIELDS {
         return Err(Error::bad_input(format!("A workflow has at most {MAX_FIELDS} request fields")));
     }
+    let mut ids: HashSet<String> = HashSet::new();
+    for id in fields.iter().filter_map(|(id, _)| id.as_ref()) {
+        if !is_field_id(id) {
+            return Err(Error::bad_input("A field's id is field_ and letters, digits and _: leave it out for a new field"));
+        }
+        if !ids.insert(id.clone()) {
+            return Err(Error::bad_input(format!("Two fields have the id {id}: leave it out for the new one")));
+        }
+    }
     let mut out: Vec<RequestField> = vec![];
-    for NewField { name, kind, value } in fields {
+    for (id, NewField { name, kind, value }) in fields {
         let name = named("field name", &name, 100)?;
         let slug = field_id(&name);
-        let taken = |id: &str| out.iter().any(|field| field.id == id);
-        let id = if taken(&slug) { (2..).map(|n| format!("{slug}_{n}")).find(|id| !taken(id)).unwrap_or(slug) } else { slug };
+        let free = || std::iter::once(slug.clone()).chain((2..).map(|n| format!("{slug}_{n}"))).find(|id| !ids.contains(id));
+        let id = id.or_else(free).unwrap_or(slug);
+        ids.insert(id.clone());
         out.push(RequestField { id, name, kind, value });
     }
     Ok(out)
+}
+
+/// Whether an id is of the form that editors and [`field_id`] make.
+fn is_field_id(id: &str) -> bool {
+    let plain = |rest: &str| rest.len() <= 120 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    id.strip_prefix("field_").is_some_and(plain)
 }
 
 /// Renames or describes a workflow.
@@ -333,7 +353,11 @@ pub async fn node_add(
 /// Wrong inputs, not found, or a role below member.
 pub async fn node_update(ctx: &OpCtx, id: WorkflowId, node: &str, change: NodeChange) -> Result<Workflow, Error> {
     let label = change.label.as_deref().map(|text| named("label", text, 120)).transpose()?;
+    let fields = change.fields.map(request_fields).transpose()?;
     let (workflow, ()) = edit(ctx, id, "node_update", |workflow| {
+        if let Some(fields) = &fields {
+            workflow.graph.set_fields(&ctx.ops.settings.flow.catalogue, node, fields.clone())?;
+        }
         workflow.graph.set_inputs(&ctx.ops.settings.flow.catalogue, node, change.inputs.clone())?;
         if let Some(policy) = change.policy {
             workflow.graph.set_policy(node, policy)?;
@@ -393,7 +417,23 @@ pub async fn nodes_disconnect(ctx: &OpCtx, id: WorkflowId, edge: &str) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::FlowSettings;
+    use domain::workflow::PortType;
+    use serde_json::Value;
+
+    use super::{FlowSettings, NewField, request_fields};
+
+    #[test]
+    fn fields_keep_their_ids_and_new_ones_take_none_of_them() {
+        let field = |id: Option<&str>, name: &str| {
+            (id.map(str::to_owned), NewField { name: name.into(), kind: PortType::Text, value: Value::Null })
+        };
+        let ids = |fields| request_fields(fields).map(|all| all.into_iter().map(|field| field.id).collect::<Vec<_>>());
+        let found = ids(vec![field(None, "Car"), field(Some("field_car"), "Other"), field(Some("field_1777671164161_a1b2c3d4e"), "x")]);
+        assert_eq!(found.ok(), Some(["field_car_2", "field_car", "field_1777671164161_a1b2c3d4e"].map(str::to_owned).to_vec()));
+        for wrong in [vec![field(Some("result"), "a")], vec![field(Some("field_a"), "a"), field(Some("field_a"), "b")]] {
+            assert!(ids(wrong).is_err());
+        }
+    }
 
     #[test]
     fn a_type_has_its_price_under_both_names() {

@@ -51,6 +51,17 @@ statements! {
     RUNS_OF_STATUS_NAMED = page_of!(" AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
     RUNS_OF_WORKFLOW_AND_STATUS_NAMED =
         page_of!(" AND workflow_id = $workflow AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    RUNS_OF_TEMPLATE = page_of!(" AND workflow_id IS NULL AND name = $name AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    RUNS_OF_TEMPLATE_AND_STATUS =
+        page_of!(" AND workflow_id IS NULL AND name = $name AND status = $status AND LOWER(name) LIKE $search ESCAPE '\\'", "DESC");
+    /// A step of the index for each workflow, however many runs it has.
+    RUNS_LAST_OF_WORKFLOWS = concat!(
+        "SELECT ",
+        columns!("'{}', NULL"),
+        " FROM runs WHERE workspace_id = $workspace AND id IN (SELECT \
+         (SELECT latest.id FROM runs AS latest WHERE latest.workflow_id = workflows.id AND latest.workspace_id = $workspace \
+         ORDER BY latest.id DESC LIMIT 1) FROM workflows WHERE workflows.id IN ($workflows) AND workflows.workspace_id = $workspace)"
+    );
     RUN_INSERT =
         "INSERT INTO runs (id, workspace_id, user_id, key_id, workflow_id, name, sub_model, graph_id, input, sealed_input, source, \
          sealed_webhook, status, error, node_count, single_node, estimated, credits, ready_at, holder, held_until, created_at, started_at, finished_at) \
@@ -132,6 +143,8 @@ statements! {
 pub struct RunQuery {
     /// Of one workflow.
     pub workflow: Option<WorkflowId>,
+    /// Of one template, by its slug; wins over the workflow.
+    pub template: Option<String>,
     /// In one status.
     pub status: Option<RunStatus>,
     /// What ran has this in its name.
@@ -268,6 +281,14 @@ impl Store {
         self.batch(&RUNS_BY_ID, &params![workspace = tenant, ids = ids], bare, |row| row.id).await
     }
 
+    /// The newest run of each of the workspace's workflows that has one, oldest first, without what they were given.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn runs_last_of(&self, tenant: Tenant, workflows: &[WorkflowId]) -> Result<Vec<Run>, StoreError> {
+        self.batch(&RUNS_LAST_OF_WORKFLOWS, &params![workspace = tenant, workflows = workflows], bare, |row| row.id).await
+    }
+
     /// Runs of the workspace, newest first, without what they were given. A run's cursor is its id.
     ///
     /// # Errors
@@ -276,7 +297,10 @@ impl Store {
         let request = PageRequest { first: Some(first), after, ..PageRequest::default() };
         let range = page::range(&request)?;
         let search = query.search.as_deref().map(page::containing);
+        let name = query.template.map(|slug| format!("{TEMPLATE}{slug}"));
         let sql = match (query.workflow.is_some(), query.status.is_some(), search.is_some()) {
+            (_, false, _) if name.is_some() => &RUNS_OF_TEMPLATE,
+            (_, true, _) if name.is_some() => &RUNS_OF_TEMPLATE_AND_STATUS,
             (false, false, false) => &RUNS,
             (true, false, false) => &RUNS_OF_WORKFLOW,
             (false, true, false) => &RUNS_OF_STATUS,
@@ -290,7 +314,8 @@ impl Store {
             workspace = tenant,
             workflow = query.workflow,
             status = query.status.map(RunStatus::as_str),
-            search = search,
+            search = search.or_else(|| name.is_some().then(|| page::containing(""))),
+            name = name,
             above = range.above,
             below = range.below,
             limit = range.limit

@@ -331,6 +331,29 @@ both! {
         assert_eq!((found.id, found.values), (page.items[0].id, run.values));
     }
 
+    async fn the_newest_run_of_each_workflow_is_found_at_once(fixture: Fixture) {
+        let (ada, user) = fixture.tenant("ada").await;
+        let (eve, other) = fixture.tenant("eve").await;
+        let flows = [workflow(ada, user.id, "often"), workflow(ada, user.id, "never"), workflow(ada, user.id, "once")];
+        let foreign = workflow(eve, other.id, "foreign");
+        let runs = [run(&flows[0]), run(&flows[2]), run(&flows[0])];
+        let mut changes: Vec<Change> = flows.iter().map(|flow| Change::Workflow(WorkflowChange::Insert(flow.clone()))).collect();
+        changes.push(keep());
+        changes.extend(runs.iter().map(insert));
+        let template = Run { subject: Subject::Template { slug: "fetch-json".into() }, ..run(&flows[0]) };
+        changes.push(insert(&template));
+        fixture.store.commit(ada, changes).await.unwrap();
+        let theirs = vec![Change::Workflow(WorkflowChange::Insert(foreign.clone())), keep(), insert(&run(&foreign))];
+        fixture.store.commit(eve, theirs).await.unwrap();
+        let wanted: Vec<WorkflowId> = flows.iter().chain([&foreign]).map(|flow| flow.id).collect();
+        let found = fixture.store.runs_last_of(ada, &wanted).await.unwrap();
+        assert_eq!(found.iter().map(|run| run.id).collect::<Vec<_>>(), [runs[1].id, runs[2].id]);
+        for (slug, status, expected) in [("fetch-json", None, 1), ("fetch-json", Some(RunStatus::Failed), 0), ("fetch", None, 0)] {
+            let query = RunQuery { template: Some(slug.into()), status, ..RunQuery::default() };
+            assert_eq!(fixture.store.runs(ada, query, 10, None).await.unwrap().items.len(), expected, "{slug}");
+        }
+    }
+
     async fn triggers_go_with_their_workflow_and_files_expire_with_it(fixture: Fixture) {
         let (ada, user) = fixture.tenant("ada").await;
         let flow = workflow(ada, user.id, "mine");

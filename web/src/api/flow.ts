@@ -1,4 +1,4 @@
-import type { Connection, Created, Done, FieldShape, ModelPorts, ModelSchema, NodeAnswer, RunPage, RunShape, Started, WorkflowPage, WorkflowShape } from "../rest";
+import type { Connection, Created, Done, FieldShape, FileShape, ModelPorts, ModelSchema, NodeAnswer, RunPage, RunShape, Started, WorkflowPage, WorkflowShape } from "../rest";
 import { Problem, signInFirst } from "./client";
 
 /** Asks the REST API with the browser's session. */
@@ -15,11 +15,25 @@ async function send<T>(method: string, path: string, body?: unknown): Promise<T>
   throw new Problem(json?.error ?? `The server answered ${answer.status}`, json?.code ?? String(answer.status), json?.traceId);
 }
 
+/** What a caller may give. */
+export interface RequestField {
+  id: string;
+  name: string;
+  type: string;
+  value?: unknown;
+}
+
 export interface GraphNode {
   id: string;
   type: string;
   position: { x: number; y: number };
-  data: { label?: string; inputs?: Record<string, unknown>; dynamicFields?: { id: string; name: string; type: string; value?: unknown }[]; policy?: { retries?: number; backoffMs?: number; timeoutMs?: number | null; continueOnError?: boolean; onError?: string; concurrency?: number } };
+  data: { label?: string; inputs?: Record<string, unknown>; mode?: string; dynamicFields?: RequestField[]; policy?: { retries?: number; backoffMs?: number; timeoutMs?: number | null; continueOnError?: boolean; onError?: string; concurrency?: number } };
+}
+
+/** What happens when a step fails, in the form in which it is sent. It is replaced as a whole. */
+export function policyOf({ data: { policy = {} } }: GraphNode) {
+  const { retries = 0, onError, continueOnError, backoffMs, timeoutMs, concurrency } = policy;
+  return { retries, continueOnError: onError === "continue" || continueOnError === true, backoffMs, timeoutMs: timeoutMs ?? undefined, concurrency };
 }
 
 export interface GraphEdge {
@@ -76,12 +90,22 @@ export const flow = {
   remove: (id: string) => send<Done>("DELETE", `/workflows/${one(id)}`),
   models: () => send<ModelPorts[]>("GET", "/models"),
   fields: async (type: string) => (await send<ModelSchema>("GET", `/models/${one(type)}/schema`)).fields as unknown as InputField[],
-  addNode: (id: string, nodeType: string, position: { x: number; y: number }, inputs?: Record<string, unknown>) => send<NodeAnswer>("POST", `/workflows/${one(id)}/nodes`, { nodeType, position, ...(inputs && { inputs }) }),
+  addNode: (id: string, nodeType: string, position: { x: number; y: number }, inputs?: Record<string, unknown>, mode?: string) => send<NodeAnswer>("POST", `/workflows/${one(id)}/nodes`, { nodeType, position, ...(inputs && { inputs }), ...(mode && { mode }) }),
   updateNode: (id: string, node: string, change: Record<string, unknown>) => send<unknown>("PATCH", `/workflows/${one(id)}/nodes/${one(node)}`, change),
   removeNode: (id: string, node: string) => send<Done>("DELETE", `/workflows/${one(id)}/nodes/${one(node)}`),
   connect: (id: string, edge: Omit<GraphEdge, "id">) => send<Connection>("POST", `/workflows/${one(id)}/edges`, { sourceNodeId: edge.source, sourceHandle: edge.sourceHandle, targetNodeId: edge.target, targetHandle: edge.targetHandle }),
   disconnect: (id: string, edge: string) => send<Done>("DELETE", `/workflows/${one(id)}/edges/${one(edge)}`),
   start: (workflowId: string, values: Record<string, Record<string, unknown>>) => send<Started>("POST", "/runs", { workflowId, values, source: "ui" }),
+  /** Keeps a file, and gives its address. */
+  upload: async (file: File) => {
+    const uri = await new Promise<string>((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(reader.result as string);
+      reader.onerror = () => reject(new Problem(`${file.name} cannot be read.`, "UNREADABLE"));
+      reader.readAsDataURL(file);
+    });
+    return send<FileShape>("POST", "/uploads", { filename: file.name, data_uri: uri });
+  },
   runs: (workflowId?: string, limit = 20) => send<RunPage>("GET", `/runs?limit=${limit}${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
   run: (id: string) => send<RunShape>("GET", `/runs/${one(id)}?inDetails=true`),
   starts: async (id: string) => (await send<{ items: FlowStart[] }>("GET", starts(id))).items,

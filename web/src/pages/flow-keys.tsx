@@ -34,7 +34,7 @@ export function FlowKeys() {
         <div className="stack loose">
           <section className="stack">
             <p className="second">
-              A key lets a program run the workflows of this account, as <code>Authorization: Bearer gx_…</code>. An account has at most ten.
+              A key lets a program run the workflows of this account, as <code>Authorization: Bearer gx_…</code>. A workspace has at most ten.
             </p>
             {secret && <Shown secret={secret} what="API key" />}
             <div className="row wrap" style={{ alignItems: "flex-end" }}>

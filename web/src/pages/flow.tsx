@@ -2,7 +2,7 @@ import { Link, useNavigate } from "@tanstack/react-router";
 import { KeyRound, Plus, Trash2 } from "lucide-react";
 import { useEffect, useState } from "react";
 import { flow } from "../api/flow";
-import type { FieldType, RunShape } from "../rest";
+import type { FieldType } from "../rest";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { Bar } from "../ui/frame";
 import { RunState } from "../ui/run-state";
@@ -13,8 +13,8 @@ import { useAsked } from "../ui/use-asked";
 export function Flow() {
   const [search, setSearch] = useState("");
   const { data, error, again } = useAsked(async () => {
-    const [workflows, runs] = await Promise.all([flow.workflows(search.trim()), flow.runs()]);
-    return { workflows: workflows.items, runs: runs.items, more: Boolean(workflows.nextCursor), search };
+    const found = await flow.workflows(search.trim());
+    return { workflows: found.items, more: Boolean(found.nextCursor), search };
   }, "flow", () => 5000);
   const answered = data?.search;
   useEffect(() => {
@@ -26,8 +26,6 @@ export function Flow() {
   const [many, setMany] = useState(false);
   if (data?.more && !many) setMany(true);
   const [making, setMaking] = useState(false);
-  const last = new Map<string, RunShape>();
-  for (const run of data?.runs ?? []) if (!last.has(run.workflowId)) last.set(run.workflowId, run);
   return (
     <>
       <Bar />
@@ -66,7 +64,7 @@ export function Flow() {
         {data && data.workflows.length > 0 && (
           <ul className="sheet list" aria-label="Workflows">
             {data.workflows.map((workflow) => {
-              const run = last.get(workflow.id);
+              const run = workflow.lastRun;
               return (
                 <li key={workflow.id} style={{ padding: 0 }}>
                   <Link to="/flow/$workflow" params={{ workflow: workflow.id }} className="item row grow" style={{ padding: "10px 16px", gap: 16, color: "inherit" }}>

@@ -7,6 +7,7 @@ import { Act, Asking, Button, Dialog, ErrorBox, Field } from "../ui/basic";
 import { Chart } from "../ui/chart";
 import { short } from "../ui/series";
 import { Ago, Until } from "../ui/time";
+import { useViewer } from "../viewer";
 
 /** The keys of one kind that the viewer manages. */
 export function useKeys(kind: ApiKeyKind) {
@@ -31,6 +32,9 @@ export function limitsOf({ limits }: ApiKeyRowFragment): string {
 export function KeyTable({ keys, name, limited }: { keys: ApiKeyRowFragment[]; name: string; limited?: boolean }) {
   const [editing, setEditing] = useState<ApiKeyRowFragment | null>(null);
   const [counted, setCounted] = useState<ApiKeyRowFragment | null>(null);
+  // Keys of every workspace that the viewer manages stand here: each says whose it is where there are several.
+  const { workspaces } = useViewer();
+  const whose = limited && workspaces.length > 1;
   return (
     <>
       <div className="sheet table-wrap" tabIndex={0} role="group" aria-label={name}>
@@ -39,6 +43,7 @@ export function KeyTable({ keys, name, limited }: { keys: ApiKeyRowFragment[]; n
             <tr>
               <th scope="col">Label</th>
               <th scope="col">Key</th>
+              {whose && <th scope="col">Workspace</th>}
               {limited && <th scope="col">Limits</th>}
               <th scope="col">Created</th>
               <th scope="col">Last used</th>
@@ -68,6 +73,7 @@ export function KeyTable({ keys, name, limited }: { keys: ApiKeyRowFragment[]; n
                 <td>
                   <code className="quiet nowrap">{key.displayKey}</code>
                 </td>
+                {whose && <td className="small second">{workspaces.find((one) => one.id === key.workspaceId)?.name ?? "–"}</td>}
                 {limited && <td className="small second">{limitsOf(key)}</td>}
                 <td className="nowrap second">
                   <Ago at={key.createdAt} />

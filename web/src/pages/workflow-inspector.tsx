@@ -1,17 +1,23 @@
 import { useNavigate } from "@tanstack/react-router";
 import { X } from "lucide-react";
 import { useState } from "react";
-import { flow, type GraphEdge, type GraphNode, type InputField, type Workflow } from "../api/flow";
+import { flow, policyOf, type GraphEdge, type GraphNode, type InputField, type RequestField, type Workflow } from "../api/flow";
+import type { ChangedField } from "../rest";
 import { Act, Button, Command, ConfirmByName, ErrorBox, Field } from "../ui/basic";
 import { ANY_NAME, fits, portsOf, titleOf, type Models } from "../ui/flow-graph";
 import { useAsked } from "../ui/use-asked";
+import { RequestFields } from "./workflow-fields";
 import { isPlace, PlaceValue } from "./workflow-place";
+import { read, useTyped, written } from "./workflow-typed";
+
+const NONE: RequestField[] = [];
 
 interface Props {
   workflow: Workflow;
   node: GraphNode;
   models: Models;
   onChange: (node: string, next: Record<string, unknown>, before: Record<string, unknown>) => void;
+  onFields: (node: string, next: ChangedField[], before: ChangedField[]) => void;
   onRemove: () => void;
   onClose: () => void;
   onConnect: (edge: Omit<GraphEdge, "id">) => void;
@@ -19,18 +25,24 @@ interface Props {
 }
 
 /** What one step is told. */
-export function Inspector({ workflow, node, models, onChange, onRemove, onClose, onConnect, onDisconnect }: Props) {
+export function Inspector({ workflow, node, models, onChange, onFields, onRemove, onClose, onConnect, onDisconnect }: Props) {
   const ends = node.type === "request" || node.type === "response";
   const { data: fields, error, again } = useAsked(async () => (ends ? [] : flow.fields(node.type)), node.type);
   const title = titleOf(node, models);
-  const [label, setLabel] = useState(title);
+  const label = useTyped(title);
   const inputs = node.data.inputs ?? {};
   const ports = portsOf(node, models, workflow.edges);
+  const saveLabel = () => {
+    const text = label.text.trim();
+    if (!text || text === title) return;
+    label.settle();
+    onChange(node.id, { label: text }, { label: title });
+  };
   return (
     <aside className="panel inspector" aria-label={`Step ${title}`}>
       <div className="panel-head" style={{ paddingBottom: 12 }}>
         <div className="row">
-          <input className="input grow" aria-label="Name of the step" value={label} onChange={(event) => setLabel(event.target.value)} onBlur={() => label.trim() && label !== title && onChange(node.id, { label: label.trim() }, { label: title })} />
+          <input className="input grow" aria-label="Name of the step" value={label.text} onChange={(event) => label.setText(event.target.value)} onBlur={saveLabel} />
           <button type="button" className="icon-button" aria-label="Close the panel" onClick={onClose}>
             <X size={16} />
           </button>
@@ -41,16 +53,7 @@ export function Inspector({ workflow, node, models, onChange, onRemove, onClose,
       </div>
       <div className="panel-body">
         {error !== undefined && <ErrorBox error={error} retry={() => void again()} />}
-        {node.type === "request" && (
-          <ul className="stack tight">
-            {(node.data.dynamicFields ?? []).map((field) => (
-              <li key={field.id} className="row between">
-                <span>{field.name}</span>
-                <code className="quiet">{field.type}</code>
-              </li>
-            ))}
-          </ul>
-        )}
+        {node.type === "request" && <RequestFields fields={node.data.dynamicFields ?? NONE} onFields={(next, before) => onFields(node.id, next, before)} />}
         {fields?.map((field) => {
           const edge = workflow.edges.find((one) => one.target === node.id && one.targetHandle === `in:${field.name}`);
           const source = edge && workflow.nodes.find((one) => one.id === edge.source);
@@ -140,13 +143,8 @@ function Connect({ workflow, node, models, onConnect }: Pick<Props, "workflow" |
   );
 }
 
-function written(value: unknown): string {
-  if (value === undefined || value === null) return "";
-  return typeof value === "string" ? value : JSON.stringify(value, null, 2);
-}
-
 function Value({ field, value, onValue }: { field: InputField; value: unknown; onValue: (value: unknown) => void }) {
-  const [text, setText] = useState(written(value));
+  const { text, setText, settle } = useTyped(written(value));
   const [wrong, setWrong] = useState(false);
   const label = field.required ? `${field.name}, required` : field.name;
   if (field.dataType === "boolean") {
@@ -161,7 +159,7 @@ function Value({ field, value, onValue }: { field: InputField; value: unknown; o
   if (field.options) {
     return (
       <Field label={label} hint={field.description}>
-        <select className="select" value={written(value ?? field.default)} onChange={(event) => onValue(event.target.value)}>
+        <select className="select" value={written(value ?? field.default)} onChange={(event) => onValue(event.target.value || null)}>
           {!field.required && <option value="">–</option>}
           {field.options.map((option) => (
             <option key={option}>{option}</option>
@@ -170,19 +168,21 @@ function Value({ field, value, onValue }: { field: InputField; value: unknown; o
       </Field>
     );
   }
+  const keep = (next: unknown) => {
+    setWrong(false);
+    settle();
+    onValue(next);
+  };
   const save = () => {
-    if (text === written(value)) return;
-    if (text === "") return onValue(null);
-    if (field.dataType === "string") return onValue(text);
-    if (field.dataType === "number") return Number.isFinite(Number(text)) ? (setWrong(false), onValue(Number(text))) : setWrong(true);
-    try {
-      setWrong(false);
-      onValue(JSON.parse(text));
-    } catch {
-      // What is no JSON is meant as a text, unless it looks like a list or an object that was mistyped.
-      if (/^\s*[[{]/.test(text)) setWrong(true);
-      else onValue(field.dataType === "string[]" ? text.split(/[\s,]+/).filter(Boolean) : text);
-    }
+    if (text === written(value)) return setWrong(false);
+    if (text === "") return keep(null);
+    if (field.dataType === "string") return keep(text);
+    if (field.dataType === "number") return Number.isFinite(Number(text)) ? keep(Number(text)) : setWrong(true);
+    const next = read(text);
+    if (typeof next !== "string" || next !== text) return keep(next);
+    // What is no JSON is meant as a text, unless it looks like a list or an object that was mistyped.
+    if (/^\s*[[{]/.test(text)) return setWrong(true);
+    keep(field.dataType === "string[]" ? text.split(/[\s,]+/).filter(Boolean) : text);
   };
   const long = field.dataType !== "number" && (field.maxLength ?? 1000) > 200;
   const common = { value: text, "aria-invalid": wrong, spellCheck: false, placeholder: written(field.default), onChange: (event: { target: { value: string } }) => setText(event.target.value), onBlur: save };
@@ -194,24 +194,23 @@ function Value({ field, value, onValue }: { field: InputField; value: unknown; o
 }
 
 function Policy({ node, onChange }: Pick<Props, "node" | "onChange">) {
-  const before = node.data.policy ?? {};
   // A policy is replaced as a whole: what is not asked for here stays as it is.
-  const { backoffMs, concurrency } = before;
-  const shape = { retries: before.retries ?? 0, continueOnError: before.onError === "continue" || before.continueOnError === true, backoffMs, timeoutMs: before.timeoutMs ?? undefined, concurrency };
+  const shape = policyOf(node);
+  const { concurrency } = shape;
   const limit = (text: string) => (text === "" ? undefined : Math.min(Math.max(Math.round(Number(text)), 1), 100));
   return (
     <details>
       <summary className="second small">When it fails</summary>
       <div className="stack tight" style={{ marginTop: 8 }}>
         <Field label="Try again, times">
-          <input className="input numbers" type="number" min={0} max={10} defaultValue={shape.retries} onBlur={(event) => Number(event.target.value) !== shape.retries && onChange(node.id, { policy: { ...shape, retries: Number(event.target.value) } }, { policy: shape })} />
+          <input key={shape.retries} className="input numbers" type="number" min={0} max={10} defaultValue={shape.retries} onBlur={(event) => Number(event.target.value) !== shape.retries && onChange(node.id, { policy: { ...shape, retries: Number(event.target.value) } }, { policy: shape })} />
         </Field>
         <label className="row">
           <input type="checkbox" checked={shape.continueOnError} onChange={(event) => onChange(node.id, { policy: { ...shape, continueOnError: event.target.checked } }, { policy: shape })} />
           Go on without its output
         </label>
         <Field label="At the same time, at most" hint="Over all runs of the workflow; empty for any number.">
-          <input className="input numbers" type="number" min={1} max={100} defaultValue={concurrency} onBlur={(event) => limit(event.target.value) !== concurrency && onChange(node.id, { policy: { ...shape, concurrency: limit(event.target.value) } }, { policy: shape })} />
+          <input key={concurrency} className="input numbers" type="number" min={1} max={100} defaultValue={concurrency} onBlur={(event) => limit(event.target.value) !== concurrency && onChange(node.id, { policy: { ...shape, concurrency: limit(event.target.value) } }, { policy: shape })} />
         </Field>
       </div>
     </details>

@@ -1,9 +1,10 @@
-import { Link, useNavigate, useParams } from "@tanstack/react-router";
+import { Link, useParams } from "@tanstack/react-router";
 import { Controls, ReactFlow, ReactFlowProvider, useEdgesState, useNodesState, useReactFlow, type Connection, type Edge } from "@xyflow/react";
-import { Play, Undo2 } from "lucide-react";
+import { Undo2 } from "lucide-react";
 import { useCallback, useEffect, useMemo, useState } from "react";
-import { flow, type GraphEdge, type Workflow } from "../api/flow";
-import { Act, Button, Dialog, ErrorBox, Field } from "../ui/basic";
+import { flow, policyOf, type GraphEdge, type Workflow } from "../api/flow";
+import type { ChangedField } from "../rest";
+import { Button, ErrorBox } from "../ui/basic";
 import { Dots } from "../ui/dots";
 import { ANY_NAME, drawn, fits, portsOf, stepTypes, type Models, type StepNode } from "../ui/flow-graph";
 import { isOver, RunState } from "../ui/run-state";
@@ -12,6 +13,7 @@ import { useAsked } from "../ui/use-asked";
 import { StopRun } from "./stop-run";
 import { Inspector, WorkflowSettings } from "./workflow-inspector";
 import { NodePalette } from "./workflow-palette";
+import { RunButton } from "./workflow-run-button";
 import { useUndo } from "./workflow-undo";
 import { WorkflowFrame } from "./workflow-frame";
 
@@ -106,9 +108,9 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
       await flow.removeNode(id, nodeId);
       if (chosen === nodeId) choose(null);
       undo.push(async () => {
-        const made = await flow.addNode(id, node.type, node.position, node.data.inputs);
+        const made = await flow.addNode(id, node.type, node.position, node.data.inputs, node.data.mode);
         undo.alias(nodeId, made.nodeId);
-        if (node.data.label) await flow.updateNode(id, made.nodeId, { label: node.data.label });
+        await flow.updateNode(id, made.nodeId, { ...(node.data.label && { label: node.data.label }), policy: policyOf(node) });
         for (const edge of gone) await restore(edge)();
       });
     });
@@ -119,6 +121,18 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
       await flow.updateNode(id, nodeId, next);
       undo.push(() => flow.updateNode(id, undo.real(nodeId), before));
     });
+
+  /** The edges of a field that goes, go with it, and come back with it. */
+  const changeFields = (nodeId: string, next: ChangedField[], before: ChangedField[]) => {
+    const gone = workflow.edges.filter((edge) => edge.source === nodeId && !next.some((field) => field.id === edge.sourceHandle));
+    run(async () => {
+      await flow.updateNode(id, nodeId, { requestFields: next });
+      undo.push(async () => {
+        await flow.updateNode(id, nodeId, { requestFields: before });
+        for (const edge of gone) await restore(edge)();
+      });
+    });
+  };
 
   const mayConnect = ({ source, sourceHandle, target, targetHandle }: Connection | Edge) => {
     const from = ports.get(source)?.outputs.find((port) => port.handle === sourceHandle);
@@ -188,7 +202,7 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
           </ReactFlow>
         </div>
         {selected ? (
-          <Inspector key={selected.id} workflow={workflow} node={selected} models={models} onChange={change} onRemove={() => remove(selected.id)} onClose={() => choose(null)} onDisconnect={(edge) => run(async () => (await flow.disconnect(id, edge.id), undo.push(restore(edge))))} onConnect={connect} />
+          <Inspector key={selected.id} workflow={workflow} node={selected} models={models} onChange={change} onFields={changeFields} onRemove={() => remove(selected.id)} onClose={() => choose(null)} onDisconnect={(edge) => run(async () => (await flow.disconnect(id, edge.id), undo.push(restore(edge))))} onConnect={connect} />
         ) : (
           <WorkflowSettings key={`${id} ${workflow.name}`} workflow={workflow} again={again} />
         )}
@@ -215,55 +229,6 @@ function UnderWay({ id }: { id: string }) {
         <RunState status={run.status} />
       </Link>
       <StopRun act={() => flow.cancel(run.id).then(again)} />
-    </>
-  );
-}
-
-/** Starts a run, after asking for what the workflow takes. */
-function RunButton({ workflow }: { workflow: Workflow }) {
-  const navigate = useNavigate();
-  const [asking, setAsking] = useState(false);
-  const request = workflow.nodes.find((node) => node.type === "request");
-  const fields = request?.data.dynamicFields ?? [];
-  const [values, setValues] = useState<Record<string, unknown>>({});
-  const start = async () => {
-    const { runId } = await flow.start(workflow.id, request && Object.keys(values).length > 0 ? { [request.id]: values } : {});
-    await navigate({ to: "/flow/$workflow/runs/$run", params: { workflow: workflow.id, run: runId } });
-  };
-  if (fields.length === 0) {
-    return (
-      <Act size="small" kind="primary" act={start}>
-        <Play size={14} /> Run
-      </Act>
-    );
-  }
-  return (
-    <>
-      <Button size="small" kind="primary" onClick={() => setAsking(true)}>
-        <Play size={14} /> Run
-      </Button>
-      <Dialog title={`Run ${workflow.name}`} open={asking} onClose={() => setAsking(false)}>
-        <div className="section">
-          {fields.map((field) => {
-            const put = (value: unknown) => setValues({ ...values, [field.id]: value });
-            const now = values[field.id] ?? field.value;
-            return field.type === "boolean" ? (
-              <label key={field.id} className="row">
-                <input type="checkbox" checked={now === true} onChange={(event) => put(event.target.checked)} /> {field.name}
-              </label>
-            ) : (
-              <Field key={field.id} label={field.name} hint={["image", "audio", "video", "avmedia", "file"].includes(field.type) ? "The address of a file" : undefined}>
-                <input className="input" type={field.type === "number" ? "number" : "text"} value={now === null || now === undefined ? "" : String(now)} onChange={(event) => put(field.type === "number" ? Number(event.target.value) : event.target.value)} />
-              </Field>
-            );
-          })}
-        </div>
-        <footer>
-          <Act kind="primary" act={start}>
-            Start the run
-          </Act>
-        </footer>
-      </Dialog>
     </>
   );
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header::LINK;
+use axum::http::header::{LINK, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
@@ -146,6 +146,9 @@ fn write(refused: &Refused, request_id: &str) -> Response {
     // The fields are those that clients know, so that what explains the code stands beside them.
     if let Ok(value) = HeaderValue::try_from(format!("<{}>; rel=\"help\"", error.code.documentation())) {
         response.headers_mut().insert(LINK, value);
+    }
+    if error.code == Code::Unauthenticated {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
     }
     response
 }

@@ -1,11 +1,13 @@
 //! The same as tools for assistants: MCP over Streamable HTTP, without sessions (`contracts/flow.md` 3).
 
 mod platform;
+mod results;
 mod tools;
 
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::ORIGIN;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ops::OpCtx;
@@ -20,8 +22,9 @@ use rmcp::transport::streamable_http_server::session::never::NeverSessionManager
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::{Map, Value, json};
 
-use super::answer::Caller;
-use crate::http::Shared;
+use super::answer::{Caller, Refused};
+use super::openapi;
+use crate::http::{Shared, require_same_origin};
 
 /// The largest request.
 const BODY: usize = 8 << 20;
@@ -32,7 +35,7 @@ pub(crate) struct Tools;
 
 /// The service behind `/api/mcp`. Every request stands for itself: `tools/call` needs no `initialize`.
 pub(crate) fn service() -> StreamableHttpService<Tools, NeverSessionManager> {
-    // The server's own door checks hosts, origins and keys.
+    // `admit` checks origins and keys; the host is whatever a proxy in front of the server calls it.
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
         .with_json_response(true)
@@ -41,9 +44,15 @@ pub(crate) fn service() -> StreamableHttpService<Tools, NeverSessionManager> {
     StreamableHttpService::new(|| Ok(Tools), Arc::new(NeverSessionManager::default()), config)
 }
 
-/// Lets in whoever brings a key, and remembers who it is.
+/// Lets in whoever brings a key, and remembers who it is. A page of another origin is refused whatever it brings, as MCP asks of servers:
+/// assistants that are no pages name no origin.
 pub(crate) async fn admit(State(state): State<Shared>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    if parts.headers.contains_key(ORIGIN)
+        && let Err(foreign) = require_same_origin(&state, &parts.headers)
+    {
+        return Refused::from(foreign).into_response();
+    }
     match Caller::from_request_parts(&mut parts, &state).await {
         Ok(Caller(ctx)) => {
             parts.extensions.insert(ctx);
@@ -53,18 +62,37 @@ pub(crate) async fn admit(State(state): State<Shared>, request: Request, next: N
     }
 }
 
-/// What a tool does, and what it takes: name, type, whether it must be there, meaning.
+/// What a tool does, and what it takes: name, type as [`schema_of`] knows it, whether it must be there, meaning.
 pub(super) struct ToolSpec {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
     pub(super) takes: &'static [(&'static str, &'static str, bool, &'static str)],
 }
 
+/// An argument's type as JSON Schema. An array says what it holds: clients that hand tools on to OpenAI or Gemini refuse one that does not.
+fn schema_of(kind: &str, about: &str) -> Value {
+    let mut schema = match kind {
+        "text[]" => json!({"type": "array", "items": {"type": "string"}}),
+        "field[]" => fields(json!({})),
+        "changed_field[]" => fields(json!({"id": {"type": "string", "description": "Of a field that stays, so that its edges stay"}})),
+        kind => json!({"type": kind}),
+    };
+    schema["description"] = about.into();
+    schema
+}
+
+/// Fields of a Request node, with further properties of each.
+fn fields(mut properties: Value) -> Value {
+    properties["name"] = json!({"type": "string", "description": "What people call it"});
+    properties["type"] = json!({"type": "string", "enum": openapi::schemas()["FieldType"]["enum"]});
+    properties["value"] = json!({"description": "What counts when nothing is given"});
+    json!({"type": "array", "items": {"type": "object", "properties": properties, "required": ["name", "type"]}})
+}
+
 impl ToolSpec {
     fn tool(&self) -> Tool {
-        let field = |(name, kind, _, about): &(&'static str, &'static str, bool, &'static str)| {
-            ((*name).to_owned(), if *kind == "any" { json!({"description": about}) } else { json!({"type": kind, "description": about}) })
-        };
+        let field =
+            |(name, kind, _, about): &(&'static str, &'static str, bool, &'static str)| ((*name).to_owned(), schema_of(kind, about));
         let required: Vec<&str> = self.takes.iter().filter(|(_, _, required, _)| *required).map(|(name, ..)| *name).collect();
         let properties: Map<String, Value> = self.takes.iter().map(field).collect();
         let schema = [
@@ -85,7 +113,7 @@ impl ServerHandler for Tools {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_server_info(Implementation::new("orrery", env!("CARGO_PKG_VERSION")))
             .with_instructions(
-                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and read get_run.",
+                "Build workflows with create_workflow, add_node and connect_nodes; run them with start_run and wait with get_run_status.",
             )
     }
 

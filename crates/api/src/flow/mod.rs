@@ -9,6 +9,7 @@ mod mcp;
 mod openapi;
 mod reference;
 mod runs;
+mod templates;
 mod triggers;
 mod workflows;
 
@@ -49,7 +50,7 @@ fn version() -> Router<Shared> {
         .route("/workflows/{workflow}/triggers/{trigger}", patch(triggers::update).delete(triggers::delete))
         .route("/workflows/{workflow}/triggers/{trigger}/rotate", post(triggers::rotate))
         .route("/hooks/{secret}", post(triggers::call))
-        .route("/system-workflows", get(workflows::system))
+        .route("/system-workflows", get(templates::system))
         .route("/nodes/estimate-credits", post(catalogue::estimate_nodes))
         .route("/nodes/runs/{run}", get(catalogue::run_get))
         .route("/nodes/{kind}/run", post(catalogue::run))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::OpenApi;
 
 use super::answer::Problem;
-use super::{catalogue, files, hooks, runs, triggers, workflows};
+use super::{catalogue, files, hooks, runs, templates, triggers, workflows};
 use crate::http;
 
 #[derive(OpenApi)]
@@ -34,7 +34,7 @@ use crate::http;
         workflows::delete_node,
         workflows::connect,
         workflows::disconnect,
-        workflows::system,
+        templates::system,
         catalogue::estimate_workflow,
         catalogue::run,
         catalogue::run_get,

@@ -20,7 +20,9 @@ pub(crate) async fn page() -> Response {
 fn render(document: &Value) -> String {
     let mut out = String::from(
         "<p>Send <code>Authorization: Bearer gx_…</code>. The paths are served below <code>/api</code> and at the root; the same tools are \
-         at <code>/api/mcp</code> for assistants. <a href=\"/api/v1/openapi.json\">OpenAPI document</a></p>\
+         at <code>/api/mcp</code> for assistants. There are no <code>search_tools</code>, <code>execute_tool</code> and \
+         <code>get_generations</code>: use <code>list_models</code>, <code>run_model</code> and <code>GET /v1/media-library</code>. \
+         <a href=\"/api/v1/openapi.json\">OpenAPI document</a></p>\
          <p>Every answer says how the key stands: <code>X-RateLimit-Limit</code>, <code>X-RateLimit-Remaining</code> and \
          <code>X-RateLimit-Reset</code> (milliseconds since 1970) of its tightest window, <code>RateLimit-Policy</code> and \
          <code>RateLimit</code> of all. Beyond a limit the status is 429, and <code>Retry-After</code> says for how many seconds. A POST \

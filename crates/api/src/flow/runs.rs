@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use domain::workflow::run::{NodeRun, Run, RunSource, RunStatus, Webhook};
+use domain::workflow::template::Template;
 use domain::{RunId, Timestamp};
 use ops::run::{RunStart, RunView, wire_subject};
 use ops::{Error, OpCtx};
@@ -225,7 +226,6 @@ pub(crate) fn run_shape(ctx: &OpCtx, view: RunView, details: bool) -> RunShape {
 
 fn name(run: &Run) -> String {
     use domain::workflow::run::Subject;
-    use domain::workflow::template::Template;
     match &run.subject {
         Subject::Workflow { name, .. } => name.clone(),
         Subject::Template { slug } => Template::of(slug).map_or_else(|| slug.clone(), |template| template.name.to_owned()),
@@ -314,7 +314,7 @@ pub(crate) async fn get(Caller(ctx): Caller, Path(id): Path<String>, Query(detai
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RunFilter {
-    /// Of one workflow.
+    /// Of one workflow, or of a system workflow by its slug.
     #[serde(default)]
     pub(crate) workflow_id: Option<String>,
     /// In one status.
@@ -353,8 +353,10 @@ pub(crate) async fn page(ctx: &OpCtx, filter: RunFilter) -> Result<RunPage, Erro
         let known = RunStatus::parse(&text.to_ascii_uppercase());
         known.ok_or_else(|| Error::bad_input("status is one of QUEUED, RUNNING, COMPLETED, FAILED, CANCELED"))
     });
+    let template = filter.workflow_id.as_deref().and_then(Template::of);
     let query = RunQuery {
-        workflow: filter.workflow_id.as_deref().map(workflow_id).transpose()?,
+        workflow: filter.workflow_id.as_deref().filter(|_| template.is_none()).map(workflow_id).transpose()?,
+        template: template.map(|template| template.slug.to_owned()),
         status: status.transpose()?,
         search: filter.search.filter(|text| !text.trim().is_empty()),
     };

@@ -1,12 +1,13 @@
 //! Workflows and their graphs (`contracts/flow.md` 1.4 to 1.6).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use domain::WorkflowId;
 use domain::page::PageRequest;
 use domain::workflow::edit::Place;
-use domain::workflow::template::TEMPLATES;
-use domain::workflow::{Node, Policy, PortType, Position, Workflow};
+use domain::workflow::run::Subject;
+use domain::workflow::template::Template;
+use domain::workflow::{Graph, Node, Policy, PortType, Position, Workflow};
 use ops::workflow::{NewField, NodeChange};
 use ops::{Error, OpCtx};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,8 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::answer::{Answer, Caller, Given, Path, Query, ok};
-use super::runs::{PositionShape, limit, time};
+use super::runs::{PositionShape, Status, limit, time};
+use super::templates;
 
 /// A workflow's id as clients send it.
 pub(crate) fn workflow_id(text: &str) -> Result<WorkflowId, Error> {
@@ -111,9 +113,8 @@ pub(crate) struct CreatedField {
     pub(crate) value: Value,
 }
 
-pub(crate) fn fields_of(workflow: &Workflow) -> Vec<CreatedField> {
-    let request = workflow.graph.request();
-    let fields = request.into_iter().flat_map(|node| &node.data.fields);
+pub(crate) fn fields_of(graph: &Graph) -> Vec<CreatedField> {
+    let fields = graph.request().into_iter().flat_map(|node| &node.data.fields);
     let shape = |field: &domain::workflow::RequestField| CreatedField {
         id: field.id.clone(),
         name: field.name.clone(),
@@ -140,16 +141,19 @@ pub(crate) async fn make(ctx: &OpCtx, body: CreateWorkflow) -> Result<Created, E
     let fields = fields.map(|FieldShape { name, kind, value }| NewField { name, kind: kind.into(), value }).collect();
     let name = body.name.as_deref().unwrap_or("Untitled workflow");
     let workflow = ops::workflow::workflow_create(ctx, name, body.description.as_deref().unwrap_or_default(), fields).await?;
-    let node = |found: Option<&Node>| found.map(|node| node.id.clone()).unwrap_or_default();
     Ok(Created {
         id: domain::cuid(workflow.id.0),
         workflow_id: domain::cuid(workflow.id.0),
-        request_node_id: node(workflow.graph.request()),
-        response_node_id: node(workflow.graph.response()),
-        fields: fields_of(&workflow),
+        request_node_id: id_of(workflow.graph.request()),
+        response_node_id: id_of(workflow.graph.response()),
+        fields: fields_of(&workflow.graph),
         name: workflow.name,
         description: workflow.description,
     })
+}
+
+pub(super) fn id_of(node: Option<&Node>) -> String {
+    node.map(|node| node.id.clone()).unwrap_or_default()
 }
 
 /// A workflow without its graph.
@@ -161,6 +165,17 @@ pub(crate) struct WorkflowSummary {
     description: String,
     created_at: String,
     updated_at: String,
+    /// Its newest run; null before the first, and once that is forgotten.
+    last_run: Option<LastRun>,
+}
+
+/// How the newest run of a workflow went.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LastRun {
+    id: String,
+    status: Status,
+    created_at: String,
 }
 
 /// Workflows, newest first.
@@ -198,11 +213,22 @@ pub(crate) async fn page(ctx: &OpCtx, filter: WorkflowFilter) -> Result<Workflow
     let request = PageRequest { first: Some(limit(filter.limit)?), after: filter.cursor, ..PageRequest::default() };
     let found = ops::workflow::workflows(ctx, filter.search.as_deref(), &request).await?;
     let next_cursor = found.items.last().filter(|_| found.has_next).map(|workflow| workflow.id.0.to_string());
-    Ok(WorkflowPage { items: found.items.into_iter().map(summary).collect(), next_cursor })
+    let ids: Vec<WorkflowId> = found.items.iter().map(|workflow| workflow.id).collect();
+    let last = ops::run::runs_last_of(ctx, &ids).await?.into_iter().filter_map(|run| {
+        let Subject::Workflow { id, .. } = run.subject else { return None };
+        Some((id, LastRun { id: run.id.0.to_string(), status: run.status.into(), created_at: time(run.created_at) }))
+    });
+    let mut last: HashMap<WorkflowId, LastRun> = last.collect();
+    let items = found.items.into_iter().map(|workflow| {
+        let last_run = last.remove(&workflow.id);
+        summary(workflow, last_run)
+    });
+    Ok(WorkflowPage { items: items.collect(), next_cursor })
 }
 
-pub(crate) fn summary(workflow: Workflow) -> WorkflowSummary {
+fn summary(workflow: Workflow, last_run: Option<LastRun>) -> WorkflowSummary {
     WorkflowSummary {
+        last_run,
         id: domain::cuid(workflow.id.0),
         name: workflow.name,
         description: workflow.description,
@@ -215,29 +241,31 @@ pub(crate) fn summary(workflow: Workflow) -> WorkflowSummary {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WorkflowShape {
-    id: String,
-    name: String,
-    description: String,
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) description: String,
     /// `{id, type, position, data}` each. For whoever may not read secrets, values in `data` are `<hidden>`.
     #[schema(value_type = Vec<Object>)]
-    nodes: Vec<Value>,
+    pub(super) nodes: Vec<Value>,
     /// `{id, source, sourceHandle, target, targetHandle}` each.
     #[schema(value_type = Vec<Object>)]
-    edges: Vec<Value>,
+    pub(super) edges: Vec<Value>,
     /// Grows with every change.
-    version: u32,
-    created_at: String,
-    updated_at: String,
+    pub(super) version: u32,
+    pub(super) created_at: String,
+    pub(super) updated_at: String,
+}
+
+pub(super) fn values<T: Serialize>(all: &[T]) -> Result<Vec<Value>, Error> {
+    let found: Result<_, serde_json::Error> = all.iter().map(serde_json::to_value).collect();
+    found.map_err(|error| Error::internal("a graph as JSON", error))
 }
 
 pub(crate) fn shape(workflow: Workflow) -> Result<WorkflowShape, Error> {
-    let unserial = |error| Error::internal("a graph as JSON", error);
-    let nodes: Result<_, serde_json::Error> = workflow.graph.nodes.iter().map(serde_json::to_value).collect();
-    let edges: Result<_, serde_json::Error> = workflow.graph.edges.iter().map(serde_json::to_value).collect();
     Ok(WorkflowShape {
         id: domain::cuid(workflow.id.0),
-        nodes: nodes.map_err(unserial)?,
-        edges: edges.map_err(unserial)?,
+        nodes: values(&workflow.graph.nodes)?,
+        edges: values(&workflow.graph.edges)?,
         name: workflow.name,
         description: workflow.description,
         version: workflow.version,
@@ -246,10 +274,18 @@ pub(crate) fn shape(workflow: Workflow) -> Result<WorkflowShape, Error> {
     })
 }
 
-/// One workflow with its graph.
+/// One workflow with its graph. A system workflow is read by its slug.
 #[utoipa::path(get, path = "/v1/workflows/{workflowId}", operation_id = "getWorkflow", tag = "workflows", params(("workflowId" = String, Path)), responses((status = 200, body = WorkflowShape)))]
 pub(crate) async fn get(Caller(ctx): Caller, Path(id): Path<String>) -> Answer<WorkflowShape> {
-    ok(shape(ops::workflow::workflow_get(&ctx, workflow_id(&id)?).await?)?)
+    ok(one(&ctx, &id).await?)
+}
+
+/// A workflow by its id, or a system workflow by its slug.
+pub(crate) async fn one(ctx: &OpCtx, id: &str) -> Result<WorkflowShape, Error> {
+    match Template::of(id) {
+        Some(template) => templates::shape(ctx, template),
+        None => shape(ops::workflow::workflow_get(ctx, workflow_id(id)?).await?),
+    }
 }
 
 /// What is changed of a workflow.
@@ -367,9 +403,25 @@ pub(crate) async fn node_added(ctx: &OpCtx, workflow: &str, body: AddNode) -> Re
     node_answer(ctx, &workflow, &node)
 }
 
-/// What is changed of a node.
+/// A field of the request node as it is to be.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct ChangedField {
+    /// Of a field that stays: with it, its edges stay. A new one is called after its name.
+    #[serde(default)]
+    id: Option<String>,
+    #[schema(min_length = 1, max_length = 100)]
+    name: String,
+    #[serde(rename = "type")]
+    kind: FieldType,
+    /// What counts when nothing is given.
+    #[serde(default)]
+    value: Value,
+}
+
+/// What is changed of a node.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpdateNode {
     /// Values of inputs; null takes one back.
     #[serde(default)]
@@ -381,6 +433,10 @@ pub(crate) struct UpdateNode {
     pub(crate) label: Option<String>,
     #[serde(default)]
     pub(crate) policy: Option<PolicyShape>,
+    /// Of the request node: all of its fields. One that is left out goes with its edges.
+    #[serde(default)]
+    #[schema(max_items = 100)]
+    pub(crate) request_fields: Option<Vec<ChangedField>>,
 }
 
 /// What happens when a node fails or takes long, and how often it is performed at once.
@@ -428,7 +484,9 @@ pub(crate) async fn update_node(
 }
 
 pub(crate) async fn node_updated(ctx: &OpCtx, workflow: &str, node: &str, body: UpdateNode) -> Result<NodeAnswer, Error> {
+    let field = |ChangedField { id, name, kind, value }: ChangedField| (id, NewField { name, kind: kind.into(), value });
     let change = NodeChange {
+        fields: body.request_fields.map(|fields| fields.into_iter().map(field).collect()),
         inputs: body.inputs.into_iter().flatten().collect(),
         position: body.position.map(|position| Position { x: position.x, y: position.y }),
         label: body.label,
@@ -505,41 +563,4 @@ pub(crate) async fn connected(ctx: &OpCtx, workflow: &str, body: &Connect) -> Re
 pub(crate) async fn disconnect(Caller(ctx): Caller, Path((id, edge)): Path<(String, String)>) -> Answer<Done> {
     ops::workflow::nodes_disconnect(&ctx, workflow_id(&id)?, &edge).await?;
     ok(Done { success: true })
-}
-
-/// A workflow that everybody can start and nobody can change.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct SystemWorkflow {
-    /// What it is started by.
-    id: &'static str,
-    slug: &'static str,
-    pub(crate) name: &'static str,
-    description: &'static str,
-    pub(crate) category: &'static str,
-}
-
-/// All of them.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct SystemWorkflows {
-    pub(crate) items: Vec<SystemWorkflow>,
-    /// Always null.
-    next_cursor: Option<String>,
-}
-
-/// Workflows that everybody can start by their slug.
-#[utoipa::path(get, path = "/v1/system-workflows", operation_id = "listSystemWorkflows", tag = "workflows", responses((status = 200, body = SystemWorkflows)))]
-pub(crate) async fn system(Caller(_): Caller) -> Answer<SystemWorkflows> {
-    ok(templates())
-}
-
-pub(crate) fn templates() -> SystemWorkflows {
-    let items = TEMPLATES.iter().map(|template| SystemWorkflow {
-        id: template.slug,
-        slug: template.slug,
-        name: template.name,
-        description: template.description,
-        category: template.category.as_str(),
-    });
-    SystemWorkflows { items: items.collect(), next_cursor: None }
 }

@@ -67,7 +67,11 @@ pub(crate) fn credential(headers: &HeaderMap, surface: Surface, cookie_name: &st
     if let Some(value) = headers.get(AUTHORIZATION) {
         let text = value.to_str().unwrap_or_default();
         let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        let token = token.ok_or_else(|| refused("Not Authorized: the `Authorization` header must read `Bearer <token>`"))?;
+        let token = token.ok_or_else(|| match surface {
+            // Its clients look for the same words whatever is wrong with a key.
+            Surface::Flow => surface.unauthenticated(),
+            Surface::Railway | Surface::Galaxy => refused("Not Authorized: the `Authorization` header must read `Bearer <token>`"),
+        })?;
         return Ok(Credential::Bearer(SecretString::from(token)));
     }
     let session = || cookie(headers, cookie_name).map(Credential::Session);
@@ -193,6 +197,16 @@ mod tests {
         assert!(matches!(credential(&headers, Surface::Galaxy, HOST_COOKIE), Ok(Credential::Bearer(_))));
         headers.remove(AUTHORIZATION);
         assert!(matches!(credential(&headers, Surface::Galaxy, HOST_COOKIE), Ok(Credential::ProjectToken(_))));
+    }
+
+    #[test]
+    fn a_header_without_its_scheme_is_refused_in_the_words_of_its_surface() {
+        for sent in ["gx_abc", "Basic YTpi"] {
+            let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(sent))]);
+            let told = |surface| credential(&headers, surface).err().map(|error| (error.code, error.public));
+            assert_eq!(told(Surface::Flow), Some((Code::Unauthenticated, "Invalid or expired API key.".to_owned())), "{sent}");
+            assert!(told(Surface::Railway).is_some_and(|(_, text)| text.contains("Bearer <token>")), "{sent}");
+        }
     }
 
     #[test]

@@ -144,7 +144,11 @@ async fn absent(State(state): State<Shared>, Extension(arrival): Extension<Arriv
     {
         return page;
     }
-    refuse_as(&arrival, ops::Error::new(Code::NotFound, "There is nothing at this address: the API is at /graphql/v2"))
+    let words = match arrival.dialect {
+        Some(rate::Dialect::Rest) => "There is nothing at this address: the API is described at /docs/api",
+        _ => "There is nothing at this address: the API is at /graphql/v2",
+    };
+    refuse_as(&arrival, ops::Error::new(Code::NotFound, words))
 }
 
 async fn wrong_method(Extension(arrival): Extension<Arrival>) -> Response {

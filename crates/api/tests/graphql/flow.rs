@@ -402,6 +402,40 @@ async fn a_viewer_sees_that_a_webhook_was_asked_and_not_what_was_said() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_workflows_says_how_the_newest_run_of_each_went() {
+    let world = World::start().await;
+    let (ann, _bob) = (Estate::of(&world, "ann@x.test").await, Estate::of(&world, "bob@x.test").await);
+    let bearer = format!("Bearer {}", ann.person.token);
+    let listed = async || world.server.call("GET", "/v1/workflows", &[("Authorization", &bearer)], b"").await.json();
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let made = world.server.call("POST", "/v1/workflows", &headers, b"{\"name\": \"Never\"}").await.json();
+    let of = |listed: &Value, id: &Value| {
+        let found = listed["items"].as_array().unwrap().iter().find(|one| one["id"] == *id).unwrap_or_else(|| panic!("no {id}: {listed}"));
+        found["lastRun"].clone()
+    };
+    let first = listed().await;
+    assert_eq!(of(&first, &made["id"]), Value::Null);
+    let last = of(&first, &json!(ann.workflow));
+    assert_eq!((&last["id"], &last["status"]), (&json!(ann.run), &json!("QUEUED")));
+    let body = json!({"workflowId": ann.workflow}).to_string();
+    let again = world.server.call("POST", "/v1/runs", &headers, body.as_bytes()).await.json();
+    assert_eq!(of(&listed().await, &json!(ann.workflow))["id"], again["runId"]);
+    // However many there are, it is one more statement and not one each.
+    let cost = async || {
+        let before = world.server.ops.store.statements();
+        listed().await;
+        world.server.ops.store.statements() - before
+    };
+    let few = cost().await;
+    let ctx = OpCtx { now: Timestamp::now(), ..world.server.ctx(&ann.person.token).await };
+    for at in 0..5 {
+        ops::workflow::workflow_create(&ctx, &format!("more {at}"), "", vec![]).await.unwrap();
+    }
+    listed().await;
+    assert_eq!(cost().await, few);
+}
+
 /// A POST with an `Idempotency-Key`: its status, its answer, and whether that was the answer of an earlier one.
 async fn keyed(world: &World, token: &str, key: &str, path: &str, body: &Value) -> (u16, Value, bool) {
     let bearer = format!("Bearer {token}");

@@ -39,6 +39,7 @@ const TOOLS: &[(&str, Needs, &str)] = &[
     ("get_model_schema", Self_, r#"{"modelId": "merge"}"#),
     ("get_pricing", Self_, r#"{"modelId": "merge"}"#),
     ("get_run", Read, r#"{"runId": "$run"}"#),
+    ("get_run_status", Read, r#"{"runId": "$run", "runType": "workflow", "waitSeconds": 0}"#),
     ("get_runs", Self_, r#"{"ids": ["$run", "$direct"]}"#),
     ("get_workflow", Read, r#"{"workflowId": "$workflow"}"#),
     ("list_apps", Self_, "{}"),
@@ -174,6 +175,35 @@ async fn the_walk_misses_no_tool() {
     }
 }
 
+/// Arrays of a schema that do not say what they hold, by their place.
+fn vague_arrays(schema: &Value, place: &str) -> Vec<String> {
+    let own = schema["type"] == "array" && !schema["items"].is_object();
+    let children = schema["properties"].as_object().into_iter().flatten().map(|(name, inner)| (name.as_str(), inner));
+    let children = children.chain(schema.get("items").map(|inner| ("[]", inner)));
+    own.then(|| place.to_owned())
+        .into_iter()
+        .chain(children.flat_map(|(name, inner)| vague_arrays(inner, &format!("{place}.{name}"))))
+        .collect()
+}
+
+/// VS Code and clients of OpenAI's and Gemini's models refuse a tool whose schema has an array without `items`.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_array_that_a_tool_takes_says_what_it_holds() {
+    let world = World::start().await;
+    let ann = world.server.person("ann@x.test", None).await;
+    let listed = send(&world.server, Some(&ann.token), "tools/list", json!({})).await.json();
+    let tools = listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}"));
+    for tool in tools {
+        assert_eq!(vague_arrays(&tool["inputSchema"], tool["name"].as_str().unwrap()), Vec::<String>::new());
+    }
+    let takes = |name: &str| &tools.iter().find(|tool| tool["name"] == name).unwrap()["inputSchema"]["properties"];
+    assert_eq!(takes("get_runs")["ids"]["items"], json!({"type": "string"}));
+    let field = &takes("create_workflow")["requestFields"]["items"];
+    assert_eq!(field["required"], json!(["name", "type"]));
+    let types = field["properties"]["type"]["enum"].as_array().unwrap();
+    assert!(types.contains(&json!("text")) && types.contains(&json!("image")), "{field}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_and_no_stranger_gets_anything_through_a_tool() {
     let world = World::start().await;
@@ -222,6 +252,157 @@ async fn a_viewer_changes_nothing_through_a_tool() {
             Change | Delete => assert!(refused && text.contains("it needs the role ") && !written, "{}: {text}", tool.0),
             Self_ | Needs::Nothing => {}
         }
+    }
+}
+
+/// A tool that must have gone well; what it gave.
+async fn gives(server: &Server, bearer: &str, name: &str, arguments: Value) -> Value {
+    let reply = send(server, Some(bearer), "tools/call", json!({"name": name, "arguments": arguments})).await;
+    let result = reply.json()["result"].clone();
+    assert_eq!(result["isError"], false, "{name}: {}", reply.text());
+    result["structuredContent"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_workflow_says_what_it_takes_before_it_starts() {
+    let world = World::start().await;
+    let token = world.server.person("ann@x.test", None).await.token;
+    let listed = gives(&world.server, &token, "list_system_workflows", json!({})).await;
+    let fetch = listed["items"].as_array().unwrap().iter().find(|one| one["slug"] == "fetch-json").unwrap();
+    let request = fetch["requestNodeId"].as_str().unwrap();
+    assert_eq!((&fetch["fields"][0]["id"], &fetch["fields"][0]["type"]), (&json!("field_url"), &json!("text")));
+    let before = world.server.ops.store.generation();
+    for (tool, arguments) in [("start_run", json!({"name": "Fetch JSON"})), ("run_system_workflow", json!({"name": "Fetch JSON"}))] {
+        let told = gives(&world.server, &token, tool, arguments).await;
+        assert_eq!(
+            (&told["started"], &told["requestNodeId"], &told["fields"]),
+            (&json!(false), &json!(request), &fetch["fields"]),
+            "{tool}"
+        );
+    }
+    assert_eq!(world.server.ops.store.generation(), before, "nothing was started");
+    let nameless = json!({"name": "run_system_workflow", "arguments": {"name": " ", "inputs": {"url": "x"}}});
+    assert!(told(&send(&world.server, Some(&token), "tools/call", nameless).await).0);
+    let graph = gives(&world.server, &token, "get_workflow", json!({"workflowId": "fetch-json"})).await;
+    assert_eq!((&graph["id"], &graph["nodes"][0]["id"]), (&json!("fetch-json"), &json!(request)));
+    let values = json!({request: {"url": "https://example.com/"}});
+    let started = gives(&world.server, &token, "start_run", json!({"workflowId": "fetch-json", "values": values})).await;
+    // A run of something else is none of its.
+    gives(&world.server, &token, "run_system_workflow", json!({"name": "fill-template", "inputs": {"template": "x"}})).await;
+    for (filter, count) in [("", 1), ("&status=queued", 1), ("&status=failed", 0), ("&search=FETCH", 1), ("&search=fill", 0)] {
+        let path = format!("/v1/runs?workflowId=fetch-json{filter}");
+        let runs = world.server.call("GET", &path, &[("Authorization", &format!("Bearer {token}"))], b"").await.json();
+        let ids: Vec<&Value> = runs["items"].as_array().unwrap_or_else(|| panic!("{runs}")).iter().map(|run| &run["id"]).collect();
+        assert_eq!(ids.len(), count, "{path}: {runs}");
+        assert!(ids.iter().all(|id| **id == started["runId"]), "{path}: {runs}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_says_first_what_clients_read() {
+    let world = World::start().await;
+    let ann = Estate::of(&world, "ann@x.test").await;
+    let token = ann.person.token.as_str();
+    for (tool, id) in [("get_run", &ann.run), ("get_model_run", &ann.direct), ("get_run_status", &ann.run), ("get_run_status", &ann.direct)]
+    {
+        let mut arguments = json!({"runId": id});
+        if tool == "get_run_status" {
+            arguments["waitSeconds"] = json!(0);
+        }
+        let reply = send(&world.server, Some(token), "tools/call", json!({"name": tool, "arguments": arguments})).await;
+        let (refused, text) = told(&reply);
+        assert!(!refused && text.starts_with(&format!("Run ID: {id}\n")), "{tool}: {text}");
+        let result = reply.json()["result"]["structuredContent"].clone();
+        let names: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).take(4).collect();
+        assert_eq!(names, ["runId", "status", "output", "assets"], "{tool}");
+        assert_eq!(
+            (&result["runId"], &result["status"], &result["assets"]),
+            (&json!(id), &json!("QUEUED"), &json!([])),
+            "{tool}: {result}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_a_run_hears_of_its_end() {
+    let world = World::start().await;
+    let ann = Estate::of(&world, "ann@x.test").await;
+    let wait = gives(&world.server, &ann.person.token, "get_run_status", json!({"runId": ann.run, "waitSeconds": 50}));
+    let cancel = async {
+        let ctx = now(&world.server.ctx(&ann.person.token).await);
+        ops::run::run_cancel(&ctx, ann.run.parse().unwrap()).await.unwrap();
+    };
+    let (found, ()) = tokio::join!(wait, cancel);
+    assert_eq!(found["status"], "CANCELED", "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_of_a_workflow_are_changed_after_it_was_made() {
+    let world = World::start().await;
+    let token = world.server.person("ann@x.test", None).await.token;
+    let fields = json!([{"name": "who", "type": "text", "value": "nobody"}, {"name": "age", "type": "number"}]);
+    let made = gives(&world.server, &token, "create_workflow", json!({"name": "Greet", "requestFields": fields})).await;
+    let (workflow, request) = (&made["workflowId"], &made["requestNodeId"]);
+    let node = json!({"workflowId": workflow, "nodeType": "text_template", "inputs": {"template": "{{ who }}"}});
+    let node = gives(&world.server, &token, "add_node", node).await["nodeId"].clone();
+    for name in ["who", "age"] {
+        let edge = json!({
+            "workflowId": workflow, "sourceNodeId": request, "sourceHandle": format!("field_{name}"), "targetNodeId": node,
+            "targetHandle": format!("in:{name}"),
+        });
+        gives(&world.server, &token, "connect_nodes", edge).await;
+    }
+    let changed = json!([{"id": "field_who", "name": "Visitor", "type": "text", "value": "you"}, {"name": "Who", "type": "any"}]);
+    let change = json!({"workflowId": workflow, "nodeId": request, "requestFields": changed});
+    let answer = gives(&world.server, &token, "update_node", change).await;
+    assert_eq!(answer["outputPorts"], json!(["field_who", "field_who_2"]));
+    let graph = gives(&world.server, &token, "get_workflow", json!({"workflowId": workflow})).await;
+    let sources: Vec<&Value> = graph["edges"].as_array().unwrap().iter().map(|edge| &edge["sourceHandle"]).collect();
+    assert_eq!(sources, [&json!("field_who")], "the edge of what went is gone, that of what stays is there");
+    let kept = &graph["nodes"][0]["data"]["dynamicFields"][0];
+    assert_eq!((&kept["id"], &kept["name"], &kept["value"]), (&json!("field_who"), &json!("Visitor"), &json!("you")));
+    for (target, fields) in [
+        (&node, json!([])),
+        (request, json!([{"name": "x", "type": "nothing"}])),
+        (request, json!([{"id": "x", "name": "x", "type": "text"}])),
+    ] {
+        let wrong = json!({"name": "update_node", "arguments": {"workflowId": workflow, "nodeId": target, "requestFields": fields}});
+        assert!(told(&send(&world.server, Some(&token), "tools/call", wrong).await).0, "{fields}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_origin_gets_no_tool_whatever_it_brings() {
+    let world = World::start().await;
+    let bearer = format!("Bearer {}", world.server.person("ann@x.test", None).await.token);
+    let own = format!("http://{}", world.server.address);
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).to_string();
+    for (origin, status) in [(own.as_str(), 200), ("https://evil.example", 403), ("null", 403)] {
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+            ("Origin", origin),
+        ];
+        let reply = world.server.call("POST", "/api/mcp", &headers, body.as_bytes()).await;
+        assert_eq!(reply.status, status, "{origin}: {}", reply.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_bearer_token_is_told_in_the_words_that_clients_look_for() {
+    let world = World::start().await;
+    for (method, path) in [("GET", "/api/v1/workflows"), ("GET", "/v1/workflows"), ("POST", "/api/mcp")] {
+        for sent in [None, Some("gx_abc"), Some("Basic YTpi"), Some("Bearer gx_abc")] {
+            let headers: Vec<(&str, &str)> = sent.map(|value| ("Authorization", value)).into_iter().collect();
+            let reply = world.server.call(method, path, &headers, b"{}").await;
+            assert_eq!((reply.status, &reply.json()["error"]), (401, &json!("Invalid or expired API key.")), "{path} {sent:?}");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer error=\"invalid_token\""), "{path} {sent:?}");
+        }
+    }
+    for path in ["/api/v1/nothing", "/v1/nothing", "/api/nothing"] {
+        let text = world.server.call("GET", path, &[], b"").await.text();
+        assert!(text.contains("/docs/api") && !text.contains("graphql"), "{path}: {text}");
     }
 }
 

@@ -223,7 +223,7 @@ fn scaffold() -> Vec<NodeType> {
     vec![
         utility(super::REQUEST, "Request", "What a caller gives", vec![]).gives(&[]).of_contract(Category::Utility),
         utility(super::RESPONSE, "Response", "What a caller gets", vec![]).gives(&[]).of_contract(Category::Utility),
-        utility("file_input", "File input", "Files that the workflow brings along", files)
+        utility(super::FILE_INPUT, "File input", "Files that the workflow brings along", files)
             .gives(&[("file", PortType::File), ("files", PortType::File)])
             .of_contract(Category::Utility),
     ]
@@ -543,9 +543,14 @@ fn llm(key: &str) -> NodeType {
                 number("max_tokens", 1.0, 1_000_000.0, "The longest answer"),
                 number("temperature", 0.0, 2.0, "How free"),
                 number("top_p", 0.0, 1.0, "Nucleus sampling"),
+                number("top_k", 0.0, 1_000_000.0, "Words to choose among; endpoints may not know it"),
+                number("top_a", 0.0, 1.0, "The least likely word, by the square of the likeliest; endpoints may not know it"),
+                number("min_p", 0.0, 1.0, "The least likely word, by the likeliest; endpoints may not know it"),
                 number("seed", 0.0, 9_007_199_254_740_991.0, "For the same answer again"),
                 number("presence_penalty", -2.0, 2.0, "Against repeating subjects"),
                 number("frequency_penalty", -2.0, 2.0, "Against repeating words"),
+                number("repetition_penalty", 0.0, 2.0, "The same as a factor; endpoints may not know it"),
+                field("reasoning", Any, Form::Json, "How much the model thinks, as the endpoint takes it"),
                 field("stop", Any, Form::Json, "Where the answer ends"),
             ],
         )

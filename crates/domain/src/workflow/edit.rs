@@ -295,6 +295,29 @@ impl Graph {
         Ok(())
     }
 
+    /// Sets what a caller may give. A field that stays keeps its id, and with it its edges; those of one that goes, go with it.
+    ///
+    /// # Errors
+    /// No such node, another one than the Request node, or an edge that does not fit to what its field is to be.
+    pub fn set_fields(&mut self, catalogue: &Catalogue, node: &str, fields: Vec<RequestField>) -> Result<(), Refusal> {
+        let request = self.node_mut(node)?;
+        if request.kind != REQUEST {
+            return Err(Refusal::Input { field: "requestFields".into(), reason: "the Request node alone has fields".into() });
+        }
+        request.data.fields = fields;
+        let request = request.clone();
+        self.edges.retain(|edge| edge.source != node || request.data.fields.iter().any(|field| field.id == edge.source_handle));
+        for edge in self.edges.iter().filter(|edge| edge.source == node) {
+            let target = self.node(&edge.target).ok_or_else(|| Refusal::NodeNotFound(edge.target.clone()))?;
+            let (source_type, port) =
+                (source_port(catalogue, &request, &edge.source_handle)?, target_port(catalogue, target, &edge.target_handle)?);
+            if !port.kind.takes(source_type) {
+                return Err(Refusal::Types { source_type: source_type.as_str(), target_type: port.kind.as_str() });
+            }
+        }
+        Ok(())
+    }
+
     /// Sets what happens when a node fails.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::catalogue::Catalogue;
-use super::{Graph, Node, OnError, Policy, REQUEST, RESPONSE, RequestField};
+use super::{Graph, Node, OnError, Policy, PortType, REQUEST, RESPONSE, RequestField};
 
 /// The output of a node that has failed and whose run goes on, and the port `out:error` where it can be read.
 pub const ERROR: &str = "error";
@@ -204,7 +204,7 @@ impl Progress {
         let mut out = Map::new();
         for field in &node.data.fields {
             let value = given.and_then(|given| given.get(&field.id).or_else(|| given.get(&field.name)));
-            let value = field_value(field, value.filter(|value| !value.is_null()).unwrap_or(&field.value));
+            let value = field_value(field, value.filter(|value| !is_nothing(field.kind, value)).unwrap_or(&field.value));
             out.insert(field.name.clone(), value.clone());
             out.insert(field.id.clone(), value);
         }
@@ -235,7 +235,7 @@ impl Progress {
         let given = self.values.get(&node.id).and_then(Value::as_object).is_some_and(|given| given.contains_key(name));
         let brings = |edge: &usize| {
             let handle = &self.graph.edges[*edge].target_handle;
-            handle.strip_prefix("in:").unwrap_or(handle) == name && self.brought(*edge).is_some()
+            handle.strip_prefix("in:").unwrap_or(handle) == name && self.brought(*edge).is_some_and(|value| !value.is_null())
         };
         node.data.inputs.contains_key(name) && !given && !self.incoming[at].iter().any(brings)
     }
@@ -262,10 +262,13 @@ impl Progress {
             let Some(value) = self.brought(*edge) else { continue };
             let handle = &self.graph.edges[*edge].target_handle;
             let name = handle.strip_prefix("in:").unwrap_or(handle);
-            if kind.input(name).is_some_and(|input| input.many) {
-                lists.entry(name).or_default().push(value.clone());
-            } else {
-                out.insert(name.to_owned(), value.clone());
+            match kind.input(name) {
+                Some(input) if input.many => lists.entry(name).or_default().push(value.clone()),
+                // Nothing has come, so that what counts then counts.
+                Some(_) if value.is_null() => {}
+                _ => {
+                    out.insert(name.to_owned(), value.clone());
+                }
             }
         }
         for (name, values) in lists {
@@ -306,7 +309,16 @@ pub fn weight_of(all: &Map<String, Value>) -> usize {
     all.iter().map(|(key, one)| key.len() + weight(one) + 4).sum::<usize>() + 2
 }
 
-/// A field's value in the form that its type has: files are lists of URLs.
+/// Whether a field was left empty: forms send "" for what is not text, too.
+fn is_nothing(kind: PortType, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty() && matches!(kind, PortType::Number | PortType::Boolean | PortType::Select),
+        _ => false,
+    }
+}
+
+/// A field's value in the form that its type has: files are lists of URLs, and an empty field is "" for text alone.
 fn field_value(field: &RequestField, value: &Value) -> Value {
     match value {
         value if field.kind.is_media() => match value {
@@ -315,7 +327,8 @@ fn field_value(field: &RequestField, value: &Value) -> Value {
             Value::String(text) if text.is_empty() => json!([]),
             one => json!([one]),
         },
-        Value::Null => Value::String(String::new()),
+        Value::Null if field.kind == PortType::Text => Value::String(String::new()),
+        value if is_nothing(field.kind, value) => Value::Null,
         value => value.clone(),
     }
 }

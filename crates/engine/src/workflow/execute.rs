@@ -10,7 +10,7 @@ use domain::variable::refers;
 use domain::workflow::catalogue::{Catalogue, ENVIRONMENT, Effect, REFERRING};
 use domain::workflow::machine::{After, Progress, Verdict, after_failure, weight, weight_of};
 use domain::workflow::run::{NodeRun, Run, RunStatus, Subject};
-use domain::workflow::{Policy, is_scaffold};
+use domain::workflow::{FILE_INPUT, Policy, is_scaffold};
 use domain::{NodeRunId, Tenant, Timestamp};
 use futures::FutureExt as _;
 use jiff::SignedDuration;
@@ -179,6 +179,12 @@ fn given_weight(row: &NodeRun) -> usize {
     row.input.as_ref().map_or(0, weight)
 }
 
+/// Whether a node does no more than to hand on what the workflow has: no work begins there, and nothing is put in
+/// (`contracts/flow.md` 1.2).
+fn hands_on(kind: &str) -> bool {
+    is_scaffold(kind) || kind == FILE_INPUT
+}
+
 fn status_row(row: NodeRun, status: RunStatus, now: Timestamp) -> NodeRun {
     NodeRun { status, finished_at: Some(now), ..row }
 }
@@ -225,7 +231,7 @@ impl Execution<'_> {
                 return Ok(());
             }
             if let Some(output) = self.progress.scaffold(at) {
-                let row = NodeRun { started_at: None, output: Some(Value::Object(output.clone())), ..self.new_row(at) };
+                let row = NodeRun { output: Some(Value::Object(output.clone())), ..self.new_row(at) };
                 self.completed += 1;
                 self.kept += weight_of(&output);
                 self.pending.insert(at, status_row(row, RunStatus::Completed, Timestamp::now()));
@@ -261,7 +267,7 @@ impl Execution<'_> {
             logs: vec![],
             error: None,
             credits: 0,
-            started_at: Some(Timestamp::now()),
+            started_at: (!hands_on(&node.kind)).then(Timestamp::now),
             finished_at: None,
         }
     }
@@ -282,7 +288,7 @@ impl Execution<'_> {
             Err(error) => return self.landed(Landed { at, row, outcome: Err(Failure::once(error)), turn: None }).await,
         };
         self.kept = self.kept.saturating_sub(before) + weight_of(&input);
-        row.input = Some(Value::Object(input.clone()));
+        row.input = (!hands_on(&row.node_type)).then(|| Value::Object(input.clone()));
         let node = self.progress.node(at);
         let at_once = node.data.policy.concurrency;
         row.status = if at_once.is_some() { RunStatus::Queued } else { RunStatus::Running };

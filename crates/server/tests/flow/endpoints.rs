@@ -148,6 +148,13 @@ fn a_run_has_nodes_of_its_own_leaves_its_files_and_is_canceled() {
     let unknown = json!({"id": "node_2_x", "type": "nothing", "position": place, "data": {}});
     bad(&server, 404, "POST", "/v1/runs", json!({"workflowId": workflow, "nodeOverrides": [unknown]}));
 
+    // What a workflow brings along is no work that begins.
+    let brings = text(&good(&server, "POST", "/v1/workflows", json!({"name": "Brings a file"}))["id"]);
+    add(&server, &brings, "file_input", json!({"files": [picture]}));
+    let brought = run(&server, json!({"workflowId": brings}));
+    let row = node(&brought, "file_input");
+    assert_eq!((&row["startedAt"], &row["input"], &row["output"]["file"]), (&Value::Null, &Value::Null, &picture), "{row}");
+
     let slow = text(&good(&server, "POST", "/v1/workflows", json!({"name": "Slow"}))["id"]);
     add(&server, &slow, "delay", json!({"seconds": 86_400}));
     let id = text(&good(&server, "POST", "/v1/runs", json!({"workflowId": slow}))["runId"]);
@@ -194,6 +201,7 @@ fn a_webhook_hears_of_failures_and_of_a_cancel() {
     let told = &all[&event("run.failed", None)];
     assert_eq!((&told["success"], &told["error"], &told["data"]["status"]), (&json!(false), &failed["error"], &json!("FAILED")));
     assert_eq!((&told["data"]["failedNodes"], &told["workflowId"]), (&json!(1), &json!(workflow)), "{told}");
+    assert_eq!(told["metadata"], json!({}), "nothing was given to be sent back: {told}");
     let told = &all[&event("node.failed", Some(&breaks))];
     assert!(told["success"] == false && text(&told["error"]).contains("it is broken"), "{told}");
     let told = &all[&event("node.completed", Some(&works))];

@@ -9,7 +9,8 @@ fn language_models_are_asked_where_the_operator_says() {
     let answer = json!({
         "model": "tiny-1",
         "choices": [{"message": {"role": "assistant", "content": "Hello Ada"}}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+        "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cost": 0.25},
+        "provider": "House",
     });
     let endpoint = Receiver::answering(200, answer.to_string().as_bytes());
     let refusing = Receiver::answering(400, br#"{"error": {"message": "no such model"}}"#);
@@ -34,15 +35,24 @@ fn language_models_are_asked_where_the_operator_says() {
     );
 
     let own = "data:image/png;base64,iVBORw0KGgo=";
-    let input = json!({"prompt": "Greet Ada", "system_prompt": "Be kind", "max_tokens": 20, "image_urls": [own]});
+    let input = json!({
+        "prompt": "Greet Ada",
+        "system_prompt": "Be kind",
+        "max_tokens": 20,
+        "top_k": 40,
+        "reasoning": {"effort": "low"},
+        "image_urls": [own],
+    });
     let run = performed(&server, "gpt_5", input);
     assert_eq!((&run["status"], &run["creditUsed"]), (&json!("COMPLETED"), &json!(2500)), "{run}");
     assert_eq!((&run["output"]["output"], &run["output"]["usage"]["total_tokens"]), (&json!("Hello Ada"), &json!(5)));
+    assert_eq!((&run["output"]["provider_used"], &run["output"]["cost_usd"]), (&json!("House"), &json!("0.25")));
     let (head, body) = endpoint.bodies.lock().unwrap()[0].clone();
     assert!(head.starts_with("POST /v1/chat/completions ") && head.contains("Bearer canary-key"), "{head}");
     let body: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&body["model"], &body["max_tokens"], &body["messages"][0]["content"]), (&json!("tiny"), &json!(20), &json!("Be kind")));
     assert_eq!(body["messages"][1]["content"][1]["image_url"]["url"], own);
+    assert_eq!((&body["top_k"], &body["reasoning"], body.get("min_p")), (&json!(40), &json!({"effort": "low"}), None));
     assert_eq!(good(&server, "GET", "/v1/credits/balance", Value::Null)["availableBalance"], 1500);
     let broke = bad(&server, 403, "POST", "/v1/nodes/gpt_5/run", json!({"input": {"prompt": "again"}}));
     assert!(text(&broke["error"]).contains("Insufficient credits"), "{broke}");

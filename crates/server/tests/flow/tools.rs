@@ -104,6 +104,7 @@ fn models_are_described_and_run(assistant: &Assistant<'_>) {
         if run["status"] == "COMPLETED" { Ok(run) } else { Err(run.to_string()) }
     });
     assert_eq!((&ended["output"]["result"], &ended["source"]), (&json!("42"), &json!("mcp")), "{ended}");
+    assert_eq!((&ended["runId"], &ended["assets"]), (&run, &json!([])));
     assert_eq!(balance(), 4990);
 
     let file = assistant.call("upload_file", json!({"filename": "a.txt", "data_uri": "data:text/plain;base64,aGVsbG8="}));
@@ -161,6 +162,11 @@ fn workflows_are_built(assistant: &Assistant<'_>) -> String {
 
 fn runs_are_started_found_and_canceled(assistant: &Assistant<'_>, workflow: &str) {
     let run = text(&assistant.call("start_run", json!({"workflowId": workflow}))["runId"]);
+    let status = until("the end of a run that is waited for", || {
+        let found = assistant.call("get_run_status", json!({"runId": run, "runType": "workflow"}));
+        if found["status"] == "COMPLETED" { Ok(found) } else { Err(found.to_string()) }
+    });
+    assert_eq!((&status["output"], &status["assets"]), (&json!({"text_template": "Hi Ada"}), &json!([])));
     assert_eq!(node(&ended(assistant.server, &run), "response")["output"], json!({"text_template": "Hi Ada"}));
     assert_eq!(assistant.call("get_run", json!({"runId": run}))["output"], json!({"text_template": "Hi Ada"}));
     let several = assistant.call("get_runs", json!({"ids": [run, "nonsense"]}))["runs"].clone();

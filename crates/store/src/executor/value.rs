@@ -91,6 +91,7 @@ param_from! {
     GraphId: |value| Self::Uuid(value.0);
     FlowTriggerId: |value| Self::Uuid(value.0);
     UploadId: |value| Self::Uuid(value.0);
+    &[WorkflowId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[RunId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[UploadId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());
     &[ProjectId]: |value| Self::Uuids(value.iter().map(|id| id.0).collect());

@@ -1,6 +1,7 @@
 //! Tools for workflows, nodes and runs (`contracts/flow.md` 3.2).
 
 use domain::page::PageRequest;
+use domain::workflow::Graph;
 use domain::workflow::run::RunSource;
 use domain::workflow::template::Template;
 use ops::{Error, OpCtx};
@@ -9,13 +10,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
-use super::ToolSpec;
+use super::{ToolSpec, results};
 use crate::flow::answer::{Refused, typed};
 use crate::flow::runs::{self, RunFilter, StartRun, run_id};
 use crate::flow::workflows::{self, AddNode, Connect, CreateWorkflow, UpdateNode, UpdateWorkflow, WorkflowFilter, workflow_id};
-use crate::flow::{catalogue, files, triggers};
+use crate::flow::{catalogue, files, templates, triggers};
 
-pub(super) static TOOLS: [ToolSpec; 28] = [
+pub(super) static TOOLS: [ToolSpec; 29] = [
     ToolSpec {
         name: "list_system_workflows",
         about: "Ready-made workflows that can be run by their name",
@@ -27,7 +28,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         takes: &[
             ("name", "string", true, "Its name or slug, or a part of it"),
             ("mode", "string", false, "Ignored"),
-            ("inputs", "object", false, "Field name -> value"),
+            ("inputs", "object", false, "Field name -> value; without any, nothing starts and the fields are answered"),
         ],
     },
     ToolSpec {
@@ -39,7 +40,11 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
             ("cursor", "string", false, "nextCursor of the page before"),
         ],
     },
-    ToolSpec { name: "get_workflow", about: "A workflow with its nodes and edges", takes: &[("workflowId", "string", true, "Its id")] },
+    ToolSpec {
+        name: "get_workflow",
+        about: "A workflow with its nodes and edges",
+        takes: &[("workflowId", "string", true, "Its id, or a system workflow's slug")],
+    },
     ToolSpec {
         name: "update_workflow",
         about: "Renames or describes a workflow",
@@ -56,12 +61,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         takes: &[
             ("name", "string", true, "At most 120 characters"),
             ("description", "string", false, "At most 2000 characters"),
-            (
-                "requestFields",
-                "array",
-                false,
-                "[{name, type, value?}]: what a caller may give; type is text, number, boolean, image, audio, video, media, file, select or any",
-            ),
+            ("requestFields", "field[]", false, "What a caller may give"),
         ],
     },
     ToolSpec {
@@ -83,11 +83,12 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
     },
     ToolSpec {
         name: "update_node",
-        about: "Changes values of a node's inputs",
+        about: "Changes values of a node's inputs, and the fields of the Request node",
         takes: &[
             ("workflowId", "string", true, "Its id"),
             ("nodeId", "string", true, "The node's id"),
-            ("inputs", "object", true, "Input -> value; null takes one back"),
+            ("inputs", "object", false, "Input -> value; null takes one back"),
+            ("requestFields", "changed_field[]", false, "Of the Request node: all of its fields; one that is left out goes with its edges"),
         ],
     },
     ToolSpec {
@@ -126,7 +127,7 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
     ToolSpec { name: "get_balance", about: "What is left of the account's credits", takes: &[] },
     ToolSpec {
         name: "run_model",
-        about: "Runs one node by itself; read get_model_run for its output",
+        about: "Runs one node by itself; get_run_status waits for its output",
         takes: &[
             ("nodeType", "string", true, "A type of list_models"),
             ("subModelId", "string", false, "For types with several models"),
@@ -144,7 +145,16 @@ pub(super) static TOOLS: [ToolSpec; 28] = [
         ],
     },
     ToolSpec { name: "get_run", about: "A run with its outputs", takes: &[("runId", "string", true, "Its id")] },
-    ToolSpec { name: "get_runs", about: "Several runs with their outputs", takes: &[("ids", "array", true, "Their ids, at most 500")] },
+    ToolSpec {
+        name: "get_run_status",
+        about: "Waits for the end of a run, of a workflow or of one node: its output and files, or how far it is by then",
+        takes: &[
+            ("runId", "string", true, "Its id"),
+            ("runType", "string", false, "model or workflow; the id says it, too"),
+            ("waitSeconds", "integer", false, "How long to wait for its end, 0 to 50; 25 when absent"),
+        ],
+    },
+    ToolSpec { name: "get_runs", about: "Several runs with their outputs", takes: &[("ids", "text[]", true, "Their ids, at most 500")] },
     ToolSpec {
         name: "list_runs",
         about: "Runs, newest first",
@@ -221,13 +231,13 @@ pub(super) async fn call(ctx: &OpCtx, name: &str, mut given: Map<String, Value>)
     match name {
         "list_system_workflows" => {
             let category = take(g, "category");
-            let mut all = workflows::templates();
+            let mut all = templates::all(ctx)?;
             all.items.retain(|one| category.is_empty() || one.category == category);
             value(all)
         }
         "run_system_workflow" => run_template(ctx, given).await,
         "list_workflows" => value(workflows::page(ctx, plain::<WorkflowFilter>(given)?).await?),
-        "get_workflow" => value(workflows::shape(ops::workflow::workflow_get(ctx, workflow_id(&take(g, "workflowId"))?).await?)?),
+        "get_workflow" => value(workflows::one(ctx, &take(g, "workflowId")).await?),
         "update_workflow" => {
             let id = workflow_id(&take(g, "workflowId"))?;
             let body: UpdateWorkflow = rest(given)?;
@@ -288,17 +298,12 @@ async fn runs_and_models(ctx: &OpCtx, name: &str, mut given: Map<String, Value>)
             let run = catalogue::begin(ctx, &kind, body, RunSource::Mcp).await?;
             Ok(json!({"runId": domain::cuid(run.0), "status": "QUEUED"}))
         }
-        "get_model_run" => value(catalogue::direct(ctx, &take(g, "runId")).await?),
+        "get_model_run" => results::model_run(ctx, &take(g, "runId")).await,
         "start_run" => start(ctx, given).await,
-        "get_run" => {
-            let view = ops::run::run_get(ctx, run_id(&take(g, "runId"))?, true).await?;
-            let response = view.nodes.iter().find(|node| node.node_type == domain::workflow::RESPONSE);
-            let output = response.and_then(|node| node.output.clone());
-            let id = view.run.id.0.to_string();
-            let mut out = value(runs::run_shape(ctx, view, true))?;
-            out["output"] = output.unwrap_or_default();
-            out["runId"] = id.into();
-            Ok(out)
+        "get_run" => results::run(ctx, &take(g, "runId")).await,
+        "get_run_status" => {
+            let wait = given.get("waitSeconds").and_then(Value::as_u64);
+            results::awaited(ctx, &take(&mut given, "runId"), wait).await
         }
         "get_runs" => value(runs::batch_of(ctx, &rest::<runs::BatchGet>(given)?.ids).await?),
         "list_runs" => value(runs::page(ctx, plain::<RunFilter>(given)?).await?),
@@ -353,9 +358,17 @@ fn template(text: &str) -> Option<&'static Template> {
 
 async fn run_template(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refused> {
     let name = take(&mut given, "name");
+    if name.trim().is_empty() {
+        return Err(Error::bad_input("Name the system workflow: list_system_workflows lists them").into());
+    }
     let found = template(&name).ok_or_else(|| Error::not_found("System workflow"))?;
+    let graph = found.graph(&ctx.ops.settings.flow.catalogue)?;
     let inputs = given.shift_remove("inputs").unwrap_or_else(|| json!({}));
-    begin(ctx, json!({"workflowId": found.slug, "values": {"node_0_request": inputs}})).await
+    if let Some(asked) = asked(found.slug, &graph, &inputs, "inputs, keyed by field name or field id")? {
+        return Ok(asked);
+    }
+    let request = graph.request().map(|node| node.id.clone()).unwrap_or_default();
+    begin(ctx, json!({"workflowId": found.slug, "values": {request: inputs}})).await
 }
 
 async fn begin(ctx: &OpCtx, body: Value) -> Result<Value, Refused> {
@@ -363,11 +376,21 @@ async fn begin(ctx: &OpCtx, body: Value) -> Result<Value, Refused> {
     Ok(json!({"runId": run.0.to_string(), "status": "QUEUED"}))
 }
 
+/// What is answered instead of a run, when a workflow has fields and nothing was given for them.
+fn asked(id: &str, graph: &Graph, given: &Value, how: &str) -> Result<Option<Value>, Refused> {
+    let fields = workflows::fields_of(graph);
+    if fields.is_empty() || given.as_object().is_some_and(|given| !given.is_empty()) {
+        return Ok(None);
+    }
+    let (request, text) = (graph.request().map(|node| node.id.clone()), format!("Nothing was started: call again with {how}"));
+    Ok(Some(json!({"started": false, "message": text, "workflowId": id, "requestNodeId": request, "fields": value(fields)?})))
+}
+
 /// Own workflows come first, then the ready-made ones; names may be parts of names.
 async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refused> {
     let (id, name) = (take(&mut given, "workflowId"), take(&mut given, "name"));
-    let wanted = if id.is_empty() { name } else { id };
-    if wanted.is_empty() {
+    let wanted = if id.trim().is_empty() { name } else { id };
+    if wanted.trim().is_empty() {
         return Err(Error::bad_input("Name the workflow by workflowId or by name").into());
     }
     let found = match workflow_id(&wanted) {
@@ -382,18 +405,16 @@ async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refu
             }
         }
     };
-    let values = given.shift_remove("values");
-    let Some(workflow) = found else {
-        let found = template(&wanted).ok_or_else(|| Error::not_found("Workflow"))?;
-        return begin(ctx, json!({"workflowId": found.slug, "values": values})).await;
+    let (id, graph) = match found {
+        Some(workflow) => (domain::cuid(workflow.id.0), workflow.graph),
+        None => {
+            let found = template(&wanted).ok_or_else(|| Error::not_found("Workflow"))?;
+            (found.slug.to_owned(), found.graph(&ctx.ops.settings.flow.catalogue)?)
+        }
     };
-    let fields = workflows::fields_of(&workflow);
-    if !fields.is_empty() && values.as_ref().is_none_or(|values| values.as_object().is_none_or(Map::is_empty)) {
-        let request = workflow.graph.request().map(|node| node.id.clone());
-        let text = "Nothing was started: call again with values, keyed by requestNodeId and then by field id";
-        return Ok(
-            json!({"started": false, "message": text, "workflowId": domain::cuid(workflow.id.0), "requestNodeId": request, "fields": value(fields)?}),
-        );
+    let values = given.shift_remove("values").unwrap_or_default();
+    if let Some(asked) = asked(&id, &graph, &values, "values, keyed by requestNodeId and then by field id")? {
+        return Ok(asked);
     }
-    begin(ctx, json!({"workflowId": domain::cuid(workflow.id.0), "values": values})).await
+    begin(ctx, json!({"workflowId": id, "values": values})).await
 }

@@ -181,3 +181,21 @@ fn columns_and_rows_become_places() {
     assert_eq!(at("b", place(Some(2), Some(1))), Position { x: 800.0, y: 250.0 });
     assert_eq!(at("c", Place { position: Some(Position { x: 7.0, y: 8.0 }), ..place(Some(9), None) }), Position { x: 7.0, y: 8.0 });
 }
+
+#[test]
+fn fields_that_stay_keep_their_edges_and_those_that_go_take_them_along() {
+    let mut graph = graph();
+    add(&mut graph, "t", "text_template");
+    add(&mut graph, "l", "gpt_5");
+    for (field, target, input) in [("field_a", "t", "in:name"), ("field_a", "l", "in:prompt"), ("field_n", "l", "in:temperature")] {
+        graph.connect(&catalogue(), edge("node_1_request", field, target, input)).expect("an edge");
+    }
+    let field = |id: &str, name: &str, kind| RequestField { id: id.into(), name: name.into(), kind, value: Value::Null };
+    let fields = vec![field("field_a", "Called otherwise", PortType::Text), field("field_new", "new", PortType::Any)];
+    graph.set_fields(&catalogue(), "node_1_request", fields.clone()).expect("fields");
+    assert_eq!(graph.edges.iter().map(|edge| edge.source_handle.as_str()).collect::<Vec<_>>(), ["field_a", "field_a"]);
+    assert_eq!(graph.check(&catalogue()), Ok(()));
+    let picture = vec![field("field_a", "a", PortType::Image)];
+    assert!(matches!(graph.set_fields(&catalogue(), "node_1_request", picture), Err(Refusal::Types { source_type: "image", .. })));
+    assert!(matches!(graph.set_fields(&catalogue(), "t", fields), Err(Refusal::Input { .. })));
+}

@@ -80,8 +80,52 @@ fn values_come_by_name_and_by_id() {
         let request = Value::from(progress.scaffold(0).unwrap());
         assert_eq!(
             request,
-            json!({"Car prompt": "red", "field_car_prompt": "red", "photo": ["https://a/b.png"], "field_photo": ["https://a/b.png"], "n": "", "field_n": ""})
+            json!({"Car prompt": "red", "field_car_prompt": "red", "photo": ["https://a/b.png"], "field_photo": ["https://a/b.png"], "n": null, "field_n": null})
         );
+    }
+}
+
+/// What a node is given for an edge from a request field that was left empty, in each way that clients have of saying so.
+fn given_for_nothing(kind: PortType, field_default: Value, node: (&str, Value), input: &str) -> Vec<Value> {
+    let mut graph = graph(&[("f", kind)]);
+    let mut request = graph.node_mut(REQ).expect("the request node").data.fields.remove(0);
+    request.value = field_default;
+    graph.node_mut(REQ).expect("the request node").data.fields.push(request);
+    add(&mut graph, "n", node.0, node.1);
+    connect(&mut graph, (REQ, "field_f"), ("n", input));
+    let graph = Arc::new(graph);
+    let each = [json!({}), json!({REQ: {"f": null}}), json!({REQ: {"f": ""}})].map(|given| {
+        let mut progress = Progress::new(graph.clone(), values(given), HashMap::new());
+        let mut seen = Map::new();
+        go(&mut progress, |_, input| {
+            seen = input;
+            Map::new()
+        });
+        assert_eq!(progress.verdict(), Verdict::Completed);
+        Value::from(seen)
+    });
+    each.to_vec()
+}
+
+#[test]
+fn a_field_that_is_left_empty_leaves_the_input_as_it_is() {
+    let template = json!({"prompt": "x"});
+    // Optional, with a default, told, and with a default of the field's own.
+    for seen in given_for_nothing(PortType::Number, Value::Null, ("gpt_5", template.clone()), "in:temperature") {
+        assert_eq!(seen, template);
+    }
+    for seen in given_for_nothing(PortType::Boolean, json!(""), ("http_request", json!({"url": "https://a/"})), "in:fail_on_error") {
+        assert_eq!(seen["fail_on_error"], true);
+    }
+    for seen in given_for_nothing(PortType::Select, Value::Null, ("merge", json!({"mode": "first"})), "in:mode") {
+        assert_eq!(seen["mode"], "first");
+    }
+    for seen in given_for_nothing(PortType::Number, json!(0.5), ("gpt_5", template), "in:temperature") {
+        assert_eq!(seen["temperature"], 0.5);
+    }
+    // Text that is empty is text.
+    for seen in given_for_nothing(PortType::Text, Value::Null, ("text_template", json!({"template": "x"})), "in:name") {
+        assert_eq!(seen["name"], "");
     }
 }
 

@@ -26,7 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const PICTURES: usize = 20 << 20;
 const MOST_PICTURES: usize = 20;
 /// Handed on as they are.
-const PARAMETERS: [&str; 7] = ["max_tokens", "temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "stop"];
+const PARAMETERS: [&str; 12] = [
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "top_a",
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "reasoning",
+    "stop",
+];
 
 /// Asks the model behind a type of node.
 pub(super) async fn ask(attempt: &Attempt, kind: &str) -> Result<Given, Failure> {
@@ -111,7 +124,7 @@ fn body(model: &str, input: &Map<String, Value>, pictures: Vec<String>) -> Value
     for name in PARAMETERS {
         if let Some(value) = input.get(name).filter(|value| !value.is_null()) {
             // Forms send whole numbers as they send others, and endpoints are strict about it.
-            let whole = value.as_f64().filter(|number| matches!(name, "max_tokens" | "seed") && number.fract() == 0.0);
+            let whole = value.as_f64().filter(|number| matches!(name, "max_tokens" | "seed" | "top_k") && number.fract() == 0.0);
             #[expect(clippy::cast_possible_truncation, reason = "whole, and bounded by the catalogue")]
             let value = whole.map_or_else(|| value.clone(), |number| json!(number as i64));
             body[name] = value;
@@ -137,11 +150,31 @@ fn read(got: &Got, model: &str, price: i64) -> Result<Given, Failure> {
         _ => return Err(Failure::again("the model's answer has no text in choices[0].message.content")),
     };
     let usage = value.get("usage").cloned().unwrap_or_else(|| json!({}));
+    // Endpoints that stand in front of others say which one it was, and what it took.
+    let provider = value.get("provider").filter(|name| name.is_string()).cloned();
+    let cost = usage.get("cost").and_then(Value::as_number).map(|dollars| Value::String(dollars.to_string()));
     let entries = [
         ("model", value.get("model").cloned().unwrap_or_else(|| model.into())),
         ("usage", usage),
         ("output", output.into()),
+        ("cost_usd", cost.unwrap_or_default()),
         ("creditUsed", price.into()),
+        ("provider_used", provider.unwrap_or_default()),
     ];
     Ok(Given { output: entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(), logs: vec![] })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_given_is_handed_on() {
+        let input = json!({"prompt": "x", "top_k": 40.0, "min_p": 0.1, "reasoning": {"effort": "low"}, "repetition_penalty": null});
+        let body = body("m", input.as_object().expect("an object"));
+        let rest = [("top_k", json!(40)), ("min_p", json!(0.1)), ("reasoning", json!({"effort": "low"}))];
+        let mut expected = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        rest.into_iter().for_each(|(name, value)| expected[name] = value);
+        assert_eq!(body, expected);
+    }
 }

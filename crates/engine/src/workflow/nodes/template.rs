@@ -15,9 +15,9 @@ pub(super) fn fill(input: &Map<String, Value>) -> Result<Given, String> {
         Some(Value::Object(values)) => values.clone(),
         _ => Map::new(),
     };
-    names.extend(
-        input.iter().filter(|(key, _)| !matches!(key.as_str(), "template" | "values")).map(|(key, value)| (key.clone(), value.clone())),
-    );
+    // A field that was left empty is no name: null would be written out as `none`.
+    let others = input.iter().filter(|(key, value)| !matches!(key.as_str(), "template" | "values") && !value.is_null());
+    names.extend(others.map(|(key, value)| (key.clone(), value.clone())));
     let mut environment = Environment::new();
     environment.set_fuel(Some(FUEL));
     environment.set_recursion_limit(100);
@@ -44,6 +44,7 @@ mod tests {
     fn a_template_is_filled() {
         let template = "Hello {{ name|upper }}{% for n in list %} {{ n }}{% endfor %} {{ nobody.x }}<";
         assert_eq!(filled(json!({"template": template, "name": "ada", "values": {"list": [1, 2]}})), Ok(json!("Hello ADA 1 2 <")));
+        assert_eq!(filled(json!({"template": "<{{ age }}>", "age": null})), Ok(json!("<>")));
         assert!(filled(json!({"template": "{% for"})).unwrap_err().contains("syntax error"));
     }
 
