@@ -203,7 +203,7 @@ await step("more projects than a page has are a button away, and the palette kno
 
 if (shots) await step("pictures", () => pictures(browser, page, shots, { "project-settings": `/p/${project}/settings`, tokens: "/account/tokens" }));
 
-await step("an environment, a service and a project are deleted by their names", async () => {
+await step("an environment and a service are deleted by their names", async () => {
   await settings();
   const row = section("Environments").getByRole("listitem").filter({ hasText: "staging" });
   await row.getByRole("button", { name: "Delete…" }).click();
@@ -214,13 +214,38 @@ await step("an environment, a service and a project are deleted by their names",
   await panel.getByRole("button", { name: "Delete the service…" }).click();
   await confirm("hello-shop", "Delete the service");
   await page.getByText("This environment is empty").waitFor();
+});
+
+await step("a deleted project is taken back for two days, and deleted at once by its name", async () => {
+  const row = page.getByRole("list", { name: "Projects" }).getByRole("listitem").filter({ hasText: "hello-shop" });
+  const gone = row.getByText(/^Deleted .*, gone for good on .*\d:\d\d/);
+  const names = async (all) => (await asked(page, `{ projects(includeDeleted: ${all}) { edges { node { name } } } }`)).data.projects.edges.map((edge) => edge.node.name);
+  const remove = async () => {
+    await settings();
+    await page.getByRole("button", { name: "Delete the project…" }).click();
+    await confirm("hello-shop", "Delete the project");
+    await page.waitForURL((url) => url.pathname === "/");
+  };
+  await remove();
+  await page.getByRole("button", { name: "Undo" }).click();
+  await row.getByRole("link", { name: /hello-shop/ }).waitFor();
+  await remove();
+  await gone.waitFor();
+  assert.equal(await row.getByRole("link").count(), 0, "a deleted project is opened like any other");
+  assert.ok(!(await names(false)).includes("hello-shop"), "a deleted project is still there");
+  await tidy(page, "a project that is being deleted");
   await settings();
-  await page.getByRole("button", { name: "Delete the project…" }).click();
-  await confirm("hello-shop", "Delete the project");
-  await page.waitForURL(`${api}/`);
-  await page.getByRole("link", { name: /hello-shop/ }).first().waitFor({ state: "detached" });
-  const left = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
-  assert.ok(!left.includes("hello-shop"), "a deleted project is still there");
+  await page.getByText("This project is being deleted").waitFor();
+  await tidy(page, "the settings of a project that is being deleted");
+  await page.goto(`${api}/`);
+  await row.getByRole("button", { name: "Take back: hello-shop" }).click();
+  await row.getByRole("link", { name: /hello-shop/ }).waitFor();
+  assert.ok((await names(false)).includes("hello-shop"), "a project that was taken back is not there");
+  await remove();
+  await row.getByRole("button", { name: "Delete now: hello-shop" }).click();
+  await confirm("hello-shop", "Delete it for good");
+  await row.waitFor({ state: "detached" });
+  assert.ok(!(await names(true)).includes("hello-shop"), "a project that was deleted at once is kept");
 });
 
 await end();
