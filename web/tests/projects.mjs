@@ -1,8 +1,9 @@
 // Projects in the dashboard: environments that are copied and switched, tokens for one of them or for a workspace, and what is deleted by
 // its name. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy, toast } from "./browser.mjs";
 
+const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, shots, soon, step } = await story();
 const dialog = page.getByRole("dialog");
 let project = "";
@@ -66,6 +67,47 @@ await step("one goes from one environment to the other", async () => {
     await page.waitForURL(`${api}/p/${project}/${id}`);
     await page.getByRole("button", { name: `Environment ${to}` }).waitFor();
   }
+  // As `railway open` opens it.
+  await page.goto(`${api}/project/${project}?environmentId=${production}`);
+  await page.waitForURL(`${api}/p/${project}/${production}`);
+  await page.goto(`${api}/project/${project}?environmentId=${staging}`);
+  await page.waitForURL(`${api}/p/${project}/${staging}`);
+});
+
+await step("an upload that is cancelled leaves nothing behind, and one that failed goes on when it is tried again", async () => {
+  const services = async () => (await asked(page, `{ project(id: "${project}") { services { edges { node { id name } } } } }`)).data.project.services.edges.map((edge) => edge.node);
+  const card = page.locator("a.node").filter({ hasText: "broken" });
+  const under = page.getByRole("dialog", { name: "Deploying the folder" });
+  let goOn = () => {};
+  const held = new Promise((done) => (goOn = done));
+  const sent = /\/up\?/;
+  await page.goto(`${api}/p/${project}/${staging}`);
+  await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
+  await page.route(sent, async (route) => {
+    await held;
+    await route.abort().catch(() => {});
+  });
+  await drop(page, page.locator(".stage"), broken);
+  await under.getByText(/^Uploading /).waitFor();
+  await tidy(page, "a folder on its way");
+  await page.keyboard.press("Escape");
+  await under.waitFor({ state: "detached" });
+  await toast(page, "The upload is cancelled");
+  await card.waitFor({ state: "detached" });
+  assert.ok(!(await services()).some((one) => one.name === "broken"), "what is cancelled leaves a service behind");
+  assert.equal(new URL(page.url()).pathname, `/p/${project}/${staging}`);
+  goOn();
+  await page.unroute(sent);
+
+  await page.route(sent, (route) => route.fulfill({ status: 400, contentType: "application/json", body: JSON.stringify({ message: "Not now", code: "CONFLICT", requestId: "of-the-upload" }) }));
+  await drop(page, page.locator(".stage"), broken);
+  await toast(page, "Request of-the-upload");
+  await page.unroute(sent);
+  await drop(page, page.locator(".stage"), broken);
+  await page.waitForURL(/\/deployments\//, soon);
+  const [made, ...more] = (await services()).filter((one) => one.name === "broken");
+  assert.equal(more.length, 0);
+  await asked(page, `mutation { serviceDelete(id: "${made.id}") }`);
 });
 
 await step("the palette scales, stops and starts a service, makes an environment and adds a database", async () => {
@@ -89,6 +131,10 @@ await step("the palette scales, stops and starts a service, makes an environment
   await page.getByRole("dialog", { name: "Stop this deployment?" }).getByRole("button", { name: "Stop it" }).click();
   await dialog.waitFor({ state: "detached" });
   await page.locator(".panel-head").getByText("Stopped").waitFor(soon);
+  const home = await page.context().newPage();
+  await home.goto(`${api}/`);
+  await home.getByRole("link", { name: /hello-shop.*Stopped/ }).waitFor();
+  await home.close();
   await choose("restart", "Restart");
   await page.locator(".panel-head").getByText("Live").waitFor(soon);
   await choose("new environment", "New environment…");
