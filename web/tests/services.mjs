@@ -40,6 +40,10 @@ await step("what a panel covers of the canvas takes nothing away from its button
   await panel.waitFor({ state: "detached" });
   await page.locator(".placed").getByRole("link", { name: /Redis/ }).click();
   await panel.getByRole("heading", { name: "Redis" }).waitFor();
+  assert.equal(await panel.locator("h1:focus").count(), 0, "a mouse moves the focus of the keyboard");
+  await panel.getByRole("button", { name: "Close the panel" }).click();
+  await panel.waitFor({ state: "detached" });
+  await page.locator("a[data-service]:focus").filter({ hasText: "Redis" }).waitFor();
 });
 
 await step("a variable refers to it, completed while it is typed", async () => {
