@@ -17,7 +17,7 @@ import {
 import { Act, Button, Confirm, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State, type Tone } from "../ui/state";
-import { Ago, Until } from "../ui/time";
+import { Ago, Moment } from "../ui/time";
 import { tell } from "../ui/toast";
 import { WorkspaceFrame } from "./workspace-frame";
 
@@ -132,7 +132,7 @@ function Messages({ rule }: { rule: string }) {
               {one.statusCode != null && `, answered ${one.statusCode}`}
               {one.nextAttemptAt && one.attempts > 0 && (
                 <>
-                  , again <Until at={one.nextAttemptAt} />
+                  , again <Moment at={one.nextAttemptAt} />
                 </>
               )}
             </span>

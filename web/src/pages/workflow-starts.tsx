@@ -5,7 +5,7 @@ import { events, flow, type FlowStart, type NewStart } from "../api/flow";
 import { Act, Confirm, Empty, ErrorBox, Field, Shown } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State } from "../ui/state";
-import { Ago, Until } from "../ui/time";
+import { Ago, Moment } from "../ui/time";
 import { tell } from "../ui/toast";
 import { useAsked } from "../ui/use-asked";
 import { WorkflowFrame } from "./workflow-frame";
@@ -75,7 +75,7 @@ export function WorkflowStarts() {
                     <small className="quiet">
                       {start.nextAt && start.enabled && (
                         <>
-                          next <Until at={start.nextAt} />{" "}
+                          next <Moment at={start.nextAt} />{" "}
                         </>
                       )}
                       {start.lastAt ? (
