@@ -176,6 +176,7 @@ await step("the project's settings say who reaches it, and lead to where that is
 await step("a token of the project opens one environment, and ends when it is revoked", async () => {
   await settings();
   const tokens = section("Project tokens");
+  await tokens.getByText(`orrery railway --server ${api} -- up --ci`).waitFor();
   await tokens.getByLabel("Name").fill("CI");
   await tokens.getByLabel("Environment").selectOption({ label: "staging" });
   await tokens.getByRole("button", { name: "Create token" }).click();

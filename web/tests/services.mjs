@@ -429,7 +429,14 @@ await step("how it is built, checked and started again is set", async () => {
     await panel.getByRole("button", { name: "Save" }).click();
     await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
   }
-  await panel.getByLabel("Start it again").selectOption({ label: "Never" });
+  const policy = panel.getByLabel("Start it again");
+  const held = await policy.inputValue();
+  const goOn = await hold(page, "ServiceInstanceUpdate");
+  await policy.selectOption({ label: "Never" });
+  await policy.and(page.locator(":disabled")).waitFor();
+  assert.deepEqual([await policy.inputValue(), held === "NEVER"], [held, false], "a choice is shown as if it was kept before it is");
+  await goOn();
+  await policy.and(page.locator(":enabled")).waitFor();
   const now = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { buildCommand preDeployCommand healthcheckPath cronSchedule restartPolicyType restartPolicyMaxRetries } }`)).data.serviceInstance;
   for (const until = Date.now() + 120_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
   const times = panel.getByLabel("At most, times");

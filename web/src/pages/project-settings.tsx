@@ -3,7 +3,7 @@ import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
 import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, MembersDocument, ProjectScheduleDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
-import { Act, Asking, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
+import { Act, Asking, Button, Command, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
 import { Ago, Moment } from "../ui/time";
 import { tell } from "../ui/toast";
 import { goneAt, takeBack } from "./ending";
@@ -217,7 +217,10 @@ function ProjectTokens() {
       </div>
       {tokens.length === 0 ? (
         <div className="sheet">
-          <Empty title="No project tokens" />
+          <Empty title="No project tokens">
+            <p>Create one above and keep it where your CI keeps its secrets. There it deploys a folder like this:</p>
+            <Command>{`RAILWAY_TOKEN=… orrery railway --server ${location.origin} -- up --ci`}</Command>
+          </Empty>
         </div>
       ) : (
         <ul className="sheet list" aria-label="Project tokens">

@@ -53,7 +53,7 @@ export function Webhooks() {
       {data && rules.length === 0 && (
         <div className="sheet">
           <Empty title="No rules">
-            <p>A rule sends what becomes of deployments to a webhook or by e-mail: Slack and Discord get a line of text, everything else JSON.</p>
+            <p>A rule sends what becomes of deployments to a webhook or by e-mail: Slack and Discord get a line of text, everything else JSON. A test can be sent before the rule is saved.</p>
             <Button kind="primary" onClick={() => setEditing("new")}>
               <Plus size={14} /> New rule
             </Button>

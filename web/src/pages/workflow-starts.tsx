@@ -61,7 +61,7 @@ export function WorkflowStarts() {
           {data?.length === 0 && (
             <div className="sheet">
               <Empty title="Nothing yet">
-                <p>It runs when somebody starts it here or by the API. A schedule, a webhook or an event of the platform starts it by itself.</p>
+                <p>It runs when somebody starts it here or by the API. Add a schedule, a webhook or an event of the platform above, and it starts by itself from then on.</p>
               </Empty>
             </div>
           )}
