@@ -444,7 +444,7 @@ await step("a page says that the server is away, on whatever page one is, and go
   const sockets = new Set();
   let isAway = false;
   await shown.routeWebSocket(/\/graphql\/v2$/, (socket) => {
-    if (isAway) return void socket.close({ code: 1013 });
+    if (isAway) return void socket.close({ code: 4499 });
     socket.connectToServer();
     sockets.add(socket);
   });
@@ -453,7 +453,7 @@ await step("a page says that the server is away, on whatever page one is, and go
   await shown.getByRole("heading", { name: "Tokens", exact: true }).waitFor();
   for (const until = Date.now() + 120_000; sockets.size === 0; await shown.waitForTimeout(50)) assert.ok(Date.now() < until, "the page does not listen");
   isAway = true;
-  for (const socket of sockets) await socket.close({ code: 1013 });
+  for (const socket of sockets) await socket.close({ code: 4499 });
   await told.waitFor(soon);
   await tidy(shown, "a page whose server is away");
   isAway = false;

@@ -88,7 +88,7 @@ await step("an upload that is cancelled leaves nothing behind, and one that fail
     await route.abort().catch(() => {});
   });
   await drop(page, page.locator(".stage"), broken);
-  await under.getByText(/^Uploading /).waitFor();
+  await under.getByText(/^(Uploading |The server reads it)/).waitFor();
   await tidy(page, "a folder on its way");
   await page.keyboard.press("Escape");
   await under.waitFor({ state: "detached" });
@@ -107,6 +107,8 @@ await step("an upload that is cancelled leaves nothing behind, and one that fail
   await page.waitForURL(/\/deployments\//, soon);
   const [made, ...more] = (await services()).filter((one) => one.name === "broken");
   assert.equal(more.length, 0);
+  await page.goto(`${api}/`);
+  await page.getByRole("heading", { name: "Projects" }).waitFor();
   await asked(page, `mutation { serviceDelete(id: "${made.id}") }`);
 });
 
