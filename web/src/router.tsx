@@ -1,9 +1,11 @@
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Navigate, Outlet, redirect } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { ask, isSignedOut, problemOf, signInFirst } from "./api/client";
+import { useAway, useListening } from "./api/news";
 import { askWhole } from "./api/whole";
 import { CanvasDocument, DeploymentDocument, EnvironmentReferencesDocument, MembersDocument, ProjectDocument, ProjectsDocument, ServiceDocument, ViewerDocument } from "./gql";
 import { Button, Empty, ErrorBox } from "./ui/basic";
+import { Over } from "./ui/over";
 import { Palette } from "./ui/palette";
 import { Toasts } from "./ui/toast";
 import { useViewerQuery, ViewerContext } from "./viewer";
@@ -14,8 +16,9 @@ function Root() {
   if (data) {
     return (
       <ViewerContext value={data.me}>
-        <Offline />
+        <Offline workspace={data.me.workspaces[0]?.id} />
         <Outlet />
+        <Over />
         <Palette />
         <Toasts />
       </ViewerContext>
@@ -37,8 +40,11 @@ function Root() {
   return loading ? null : <Welcome />;
 }
 
-function Offline() {
+/** Says when what is shown cannot be up to date. It listens on every page, so that it knows. */
+function Offline({ workspace }: { workspace: string | undefined }) {
   const [offline, set] = useState(!navigator.onLine);
+  const isAway = useAway();
+  useListening(workspace);
   useEffect(() => {
     const look = () => set(!navigator.onLine);
     addEventListener("online", look);
@@ -48,11 +54,12 @@ function Offline() {
       removeEventListener("offline", look);
     };
   }, []);
-  return offline ? (
+  if (!offline && !isAway) return null;
+  return (
     <div className="offline" role="status">
-      This browser is offline. What you see is what was last heard; it goes on when the connection is back.
+      {offline ? "This browser is offline." : "Reconnecting to the server."} What you see is what was last heard; it goes on when the connection is back.
     </div>
-  ) : null;
+  );
 }
 
 function Failed({ error, reset }: { error: unknown; reset: () => void }) {
@@ -224,8 +231,10 @@ const operator = createRoute({ getParentRoute: () => root, path: "/operator", co
 const cliProject = createRoute({
   getParentRoute: () => root,
   path: "/project/$project",
-  loader: ({ params }) => {
-    throw redirect({ to: "/p/$project", params });
+  validateSearch: (search: Record<string, unknown>): { environmentId?: string } => ({ environmentId: text(search.environmentId) }),
+  loaderDeps: ({ search }) => search,
+  loader: ({ params, deps }) => {
+    throw deps.environmentId ? redirect({ to: "/p/$project/$env", params: { ...params, env: deps.environmentId } }) : redirect({ to: "/p/$project", params });
   },
 });
 

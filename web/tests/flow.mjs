@@ -259,7 +259,7 @@ await step("it starts by the clock, when its address is called, and when somethi
   await form.getByLabel("Values").fill('{"visitor": "Night"}');
   await add.click();
   const nightly = starts.filter({ hasText: "0 3 * * * Europe/Berlin" });
-  await nightly.getByText(/next .*has not started anything yet/).waitFor();
+  await nightly.getByText(/next .*\d:\d\d.*has not started anything yet/).waitFor();
 
   await form.getByRole("combobox", { name: "What", exact: true }).selectOption("hook");
   await add.click();

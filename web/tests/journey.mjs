@@ -17,7 +17,10 @@ await step("a visitor sees how to sign in, and nothing else", async () => {
   await page.goto(`${api}/`);
   await page.getByRole("heading", { name: "Sign in" }).waitFor();
   await page.goto(`${api}/account/tokens`);
-  await page.waitForURL(/\/login\?next=%2Faccount%2Ftokens/);
+  await page.waitForURL(/\/login\?next=%2Faccount%2Ftokens$/);
+  // A line of a log is what comes after the #.
+  await page.goto(`${api}/account#line`);
+  await page.waitForURL(/\/login\?next=%2Faccount%23line$/);
 });
 
 if (shots) await step("what a visitor sees looks right", () => pictures(browser, page, shots, { welcome: "/", login: "/login" }));
@@ -434,6 +437,28 @@ await step("a browser without a connection says so, and goes on when it is back"
   await page.getByText("This browser is offline").waitFor();
   await page.context().setOffline(false);
   await page.getByText("This browser is offline").waitFor({ state: "detached" });
+});
+
+await step("a page says that the server is away, on whatever page one is, and goes on when it is back", async () => {
+  const shown = await page.context().newPage();
+  const sockets = new Set();
+  let isAway = false;
+  await shown.routeWebSocket(/\/graphql\/v2$/, (socket) => {
+    if (isAway) return void socket.close({ code: 4499 });
+    socket.connectToServer();
+    sockets.add(socket);
+  });
+  const told = shown.getByText("Reconnecting to the server");
+  await shown.goto(`${api}/account/tokens`);
+  await shown.getByRole("heading", { name: "Tokens", exact: true }).waitFor();
+  for (const until = Date.now() + 120_000; sockets.size === 0; await shown.waitForTimeout(50)) assert.ok(Date.now() < until, "the page does not listen");
+  isAway = true;
+  for (const socket of sockets) await socket.close({ code: 4499 });
+  await told.waitFor(soon);
+  await tidy(shown, "a page whose server is away");
+  isAway = false;
+  await told.waitFor({ state: "detached", ...soon });
+  await shown.close();
 });
 
 await step("the API's playground runs with the session", async () => {

@@ -163,6 +163,7 @@ await step("the palette and Escape go from page to page", async () => {
 await step("a database is added, and the service deleted by its name", async () => {
   await keyboard.press("Escape");
   await panel.waitFor({ state: "detached" });
+  await page.locator("a[data-service]:focus").filter({ hasText: "hello-shop" }).waitFor();
   await press(page.getByRole("button", { name: "Add", exact: true }));
   await press(page.getByRole("dialog").getByRole("button", { name: /^Redis/ }));
   await page.getByRole("link", { name: /Redis.*Live/ }).waitFor(soon);
@@ -181,6 +182,7 @@ await step("a database is added, and the service deleted by its name", async () 
   for (const until = Date.now() + 120_000; !(await isInSight()); await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the card that has the focus is out of sight");
   await page.setViewportSize({ width: 1280, height: 800 });
   await press(card);
+  await panel.locator("h1:focus").waitFor();
   await go("Settings");
   await press(panel.getByRole("button", { name: "Delete the service…" }));
   const dialog = page.getByRole("dialog");

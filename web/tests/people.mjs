@@ -45,8 +45,10 @@ await step("a password is set, signs in elsewhere, and that browser is signed ou
   await tidy(page, "the account's security");
   await sessions.getByRole("button", { name: "Sign out" }).click();
   await toast(page, "That browser is signed out");
+  // That page leads to where one signs in without being touched.
+  await elsewhere.page.waitForURL(/\/login\?next=%2F$/, soon);
   await elsewhere.page.goto(`${api}/account`);
-  await elsewhere.page.waitForURL(/\/login\?next=/);
+  await elsewhere.page.waitForURL(/\/login\?next=%2Faccount$/);
   await elsewhere.context.close();
 });
 
@@ -235,6 +237,8 @@ await step("as a member they may, and in a protected environment once an admin h
   await theirs.getByText("waits for an admin").waitFor(soon);
   await theirs.getByRole("button", { name: "Cancel" }).waitFor();
   assert.equal(await theirs.getByRole("button", { name: "Approve" }).count(), 0, "a member is offered to approve");
+  await page.goto(`${api}/`);
+  await page.getByRole("link", { name: /hello-shop.*Needs approval/ }).waitFor();
   await page.goto(`${service}/deployments`);
   await tidy(page, "a deployment that needs an approval");
   await deployments(page).filter({ hasText: "Needs approval" }).getByRole("button", { name: "Approve" }).click();

@@ -1,8 +1,9 @@
 // Projects in the dashboard: environments that are copied and switched, tokens for one of them or for a workspace, and what is deleted by
 // its name. Driven by crates/server/tests/dashboard.rs.
 import assert from "node:assert/strict";
-import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy } from "./browser.mjs";
+import { api, asked, drop, pictures, reads, secretOf, signIn, story, tidy, toast } from "./browser.mjs";
 
+const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, shots, soon, step } = await story();
 const dialog = page.getByRole("dialog");
 let project = "";
@@ -66,6 +67,49 @@ await step("one goes from one environment to the other", async () => {
     await page.waitForURL(`${api}/p/${project}/${id}`);
     await page.getByRole("button", { name: `Environment ${to}` }).waitFor();
   }
+  // As `railway open` opens it.
+  await page.goto(`${api}/project/${project}?environmentId=${production}`);
+  await page.waitForURL(`${api}/p/${project}/${production}`);
+  await page.goto(`${api}/project/${project}?environmentId=${staging}`);
+  await page.waitForURL(`${api}/p/${project}/${staging}`);
+});
+
+await step("an upload that is cancelled leaves nothing behind, and one that failed goes on when it is tried again", async () => {
+  const services = async () => (await asked(page, `{ project(id: "${project}") { services { edges { node { id name } } } } }`)).data.project.services.edges.map((edge) => edge.node);
+  const card = page.locator("a.node").filter({ hasText: "broken" });
+  const under = page.getByRole("dialog", { name: "Deploying the folder" });
+  let goOn = () => {};
+  const held = new Promise((done) => (goOn = done));
+  const sent = /\/up\?/;
+  await page.goto(`${api}/p/${project}/${staging}`);
+  await page.locator("a.node").filter({ hasText: "hello-shop" }).waitFor();
+  await page.route(sent, async (route) => {
+    await held;
+    await route.abort().catch(() => {});
+  });
+  await drop(page, page.locator(".stage"), broken);
+  await under.getByText(/^(Uploading |The server reads it)/).waitFor();
+  await tidy(page, "a folder on its way");
+  await page.keyboard.press("Escape");
+  await under.waitFor({ state: "detached" });
+  await toast(page, "The upload is cancelled");
+  await card.waitFor({ state: "detached" });
+  assert.ok(!(await services()).some((one) => one.name === "broken"), "what is cancelled leaves a service behind");
+  assert.equal(new URL(page.url()).pathname, `/p/${project}/${staging}`);
+  goOn();
+  await page.unroute(sent);
+
+  await page.route(sent, (route) => route.fulfill({ status: 400, contentType: "application/json", body: JSON.stringify({ message: "Not now", code: "CONFLICT", requestId: "of-the-upload" }) }));
+  await drop(page, page.locator(".stage"), broken);
+  await toast(page, "Request of-the-upload");
+  await page.unroute(sent);
+  await drop(page, page.locator(".stage"), broken);
+  await page.waitForURL(/\/deployments\//, soon);
+  const [made, ...more] = (await services()).filter((one) => one.name === "broken");
+  assert.equal(more.length, 0);
+  await page.goto(`${api}/`);
+  await page.getByRole("heading", { name: "Projects" }).waitFor();
+  await asked(page, `mutation { serviceDelete(id: "${made.id}") }`);
 });
 
 await step("the palette scales, stops and starts a service, makes an environment and adds a database", async () => {
@@ -89,6 +133,10 @@ await step("the palette scales, stops and starts a service, makes an environment
   await page.getByRole("dialog", { name: "Stop this deployment?" }).getByRole("button", { name: "Stop it" }).click();
   await dialog.waitFor({ state: "detached" });
   await page.locator(".panel-head").getByText("Stopped").waitFor(soon);
+  const home = await page.context().newPage();
+  await home.goto(`${api}/`);
+  await home.getByRole("link", { name: /hello-shop.*Stopped/ }).waitFor();
+  await home.close();
   await choose("restart", "Restart");
   await page.locator(".panel-head").getByText("Live").waitFor(soon);
   await choose("new environment", "New environment…");
@@ -130,6 +178,7 @@ await step("the project's settings say who reaches it, and lead to where that is
 await step("a token of the project opens one environment, and ends when it is revoked", async () => {
   await settings();
   const tokens = section("Project tokens");
+  await tokens.getByText(`orrery railway --server ${api} -- up --ci`).waitFor();
   await tokens.getByLabel("Name").fill("CI");
   await tokens.getByLabel("Environment").selectOption({ label: "staging" });
   await tokens.getByRole("button", { name: "Create token" }).click();
@@ -203,7 +252,7 @@ await step("more projects than a page has are a button away, and the palette kno
 
 if (shots) await step("pictures", () => pictures(browser, page, shots, { "project-settings": `/p/${project}/settings`, tokens: "/account/tokens" }));
 
-await step("an environment, a service and a project are deleted by their names", async () => {
+await step("an environment and a service are deleted by their names", async () => {
   await settings();
   const row = section("Environments").getByRole("listitem").filter({ hasText: "staging" });
   await row.getByRole("button", { name: "Delete…" }).click();
@@ -214,13 +263,38 @@ await step("an environment, a service and a project are deleted by their names",
   await panel.getByRole("button", { name: "Delete the service…" }).click();
   await confirm("hello-shop", "Delete the service");
   await page.getByText("This environment is empty").waitFor();
+});
+
+await step("a deleted project is taken back for two days, and deleted at once by its name", async () => {
+  const row = page.getByRole("list", { name: "Projects" }).getByRole("listitem").filter({ hasText: "hello-shop" });
+  const gone = row.getByText(/^Deleted .*, gone for good on .*\d:\d\d/);
+  const names = async (all) => (await asked(page, `{ projects(includeDeleted: ${all}) { edges { node { name } } } }`)).data.projects.edges.map((edge) => edge.node.name);
+  const remove = async () => {
+    await settings();
+    await page.getByRole("button", { name: "Delete the project…" }).click();
+    await confirm("hello-shop", "Delete the project");
+    await page.waitForURL((url) => url.pathname === "/");
+  };
+  await remove();
+  await page.getByRole("button", { name: "Undo" }).click();
+  await row.getByRole("link", { name: /hello-shop/ }).waitFor();
+  await remove();
+  await gone.waitFor();
+  assert.equal(await row.getByRole("link").count(), 0, "a deleted project is opened like any other");
+  assert.ok(!(await names(false)).includes("hello-shop"), "a deleted project is still there");
+  await tidy(page, "a project that is being deleted");
   await settings();
-  await page.getByRole("button", { name: "Delete the project…" }).click();
-  await confirm("hello-shop", "Delete the project");
-  await page.waitForURL(`${api}/`);
-  await page.getByRole("link", { name: /hello-shop/ }).first().waitFor({ state: "detached" });
-  const left = (await asked(page, "{ projects { edges { node { name } } } }")).data.projects.edges.map((edge) => edge.node.name);
-  assert.ok(!left.includes("hello-shop"), "a deleted project is still there");
+  await page.getByText("This project is being deleted").waitFor();
+  await tidy(page, "the settings of a project that is being deleted");
+  await page.goto(`${api}/`);
+  await row.getByRole("button", { name: "Take back: hello-shop" }).click();
+  await row.getByRole("link", { name: /hello-shop/ }).waitFor();
+  assert.ok((await names(false)).includes("hello-shop"), "a project that was taken back is not there");
+  await remove();
+  await row.getByRole("button", { name: "Delete now: hello-shop" }).click();
+  await confirm("hello-shop", "Delete it for good");
+  await row.waitFor({ state: "detached" });
+  assert.ok(!(await names(true)).includes("hello-shop"), "a project that was deleted at once is kept");
 });
 
 await end();

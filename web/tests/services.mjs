@@ -40,6 +40,10 @@ await step("what a panel covers of the canvas takes nothing away from its button
   await panel.waitFor({ state: "detached" });
   await page.locator(".placed").getByRole("link", { name: /Redis/ }).click();
   await panel.getByRole("heading", { name: "Redis" }).waitFor();
+  assert.equal(await panel.locator("h1:focus").count(), 0, "a mouse moves the focus of the keyboard");
+  await panel.getByRole("button", { name: "Close the panel" }).click();
+  await panel.waitFor({ state: "detached" });
+  await page.locator("a[data-service]:focus").filter({ hasText: "Redis" }).waitFor();
 });
 
 await step("a variable refers to it, completed while it is typed", async () => {
@@ -425,7 +429,14 @@ await step("how it is built, checked and started again is set", async () => {
     await panel.getByRole("button", { name: "Save" }).click();
     await panel.getByRole("button", { name: "Save" }).waitFor({ state: "detached" });
   }
-  await panel.getByLabel("Start it again").selectOption({ label: "Never" });
+  const policy = panel.getByLabel("Start it again");
+  const held = await policy.inputValue();
+  const goOn = await hold(page, "ServiceInstanceUpdate");
+  await policy.selectOption({ label: "Never" });
+  await policy.and(page.locator(":disabled")).waitFor();
+  assert.deepEqual([await policy.inputValue(), held === "NEVER"], [held, false], "a choice is shown as if it was kept before it is");
+  await goOn();
+  await policy.and(page.locator(":enabled")).waitFor();
   const now = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { buildCommand preDeployCommand healthcheckPath cronSchedule restartPolicyType restartPolicyMaxRetries } }`)).data.serviceInstance;
   for (const until = Date.now() + 120_000; (await now()).restartPolicyType !== "NEVER"; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the policy is not kept");
   const times = panel.getByLabel("At most, times");

@@ -1,7 +1,9 @@
 import { ApolloClient, ApolloLink, HttpLink, InMemoryCache, type TypedDocumentNode, type OperationVariables } from "@apollo/client";
 import { CombinedGraphQLErrors, CombinedProtocolErrors, ServerError } from "@apollo/client/errors";
+import { ErrorLink } from "@apollo/client/link/error";
 import { GraphQLWsLink } from "@apollo/client/link/subscriptions";
 import { createClient } from "graphql-ws";
+import { ViewerDocument } from "../gql";
 
 const socketUrl = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/graphql/v2`;
 
@@ -16,8 +18,16 @@ export const socket = createClient({
 
 const http = new HttpLink({ uri: "/graphql/v2" });
 
+/** A session that has ended since this page began: who was signed in is asked to do that again, wherever that comes to light. */
+const ended = new ErrorLink(({ error, operation }) => {
+  if (!isSignedOut(problemOf(error))) return;
+  if (operation.operationName !== "Viewer") void lookAtSession();
+  // Whoever was never signed in is shown the way by the page itself.
+  else if (client.readQuery({ query: ViewerDocument })) signInFirst();
+});
+
 export const client = new ApolloClient({
-  link: ApolloLink.split(({ operationType }) => operationType === "subscription", new GraphQLWsLink(socket), http),
+  link: ApolloLink.split(({ operationType }) => operationType === "subscription", new GraphQLWsLink(socket), ended.concat(http)),
   cache: new InMemoryCache({
     typePolicies: {
       // Lists come whole; merging pages by hand is done where a page is asked for.
@@ -67,8 +77,19 @@ export function problemOf(error: unknown): Problem {
   return new Problem(error instanceof Error ? error.message : String(error), "");
 }
 
+let isLeaving = false;
+// The browser's way back brings this page as it was left.
+addEventListener("pageshow", () => (isLeaving = false));
+
 export function signInFirst(): void {
-  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+  if (isLeaving) return;
+  isLeaving = true;
+  location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
+}
+
+/** Asks whether there is still somebody signed in; if not, the answer leads to where one signs in. */
+export async function lookAtSession(): Promise<void> {
+  await client.query({ query: ViewerDocument, fetchPolicy: "network-only" }).catch(() => undefined);
 }
 
 export function isSignedOut(problem: Problem): boolean {

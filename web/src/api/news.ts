@@ -1,7 +1,7 @@
 import { print } from "graphql";
-import { useEffect, useRef } from "react";
+import { useEffect, useRef, useSyncExternalStore } from "react";
 import { WorkspaceChangesDocument } from "../gql";
-import { socket } from "./client";
+import { lookAtSession, socket } from "./client";
 
 /** Between two questions to the server, however much happens there, and as a multiple of what the last one took. */
 const PACE = 700;
@@ -9,37 +9,44 @@ const SHARE = 4;
 /** Without news, and while none can come. */
 const SILENCE = 30_000;
 const CUT_OFF = 5000;
+/** A server that is started anew is back before. */
+const AWAY = 4000;
 
 interface Wire {
   readers: Set<() => void>;
+  /** Kept although nobody reads it. */
+  held: boolean;
   live: boolean;
+  /** Nothing comes any more: who listens next begins anew. */
+  over: boolean;
   end: () => void;
 }
 
 const wires = new Map<string, Wire>();
 
 /** One subscription for all that shows something of a workspace. */
-function listen(workspace: string, reader: () => void): Wire {
+function listen(workspace: string): Wire {
   const known = wires.get(workspace);
-  if (known) {
-    known.readers.add(reader);
-    return known;
-  }
-  const wire: Wire = { readers: new Set([reader]), live: false, end: () => undefined };
+  if (known && !known.over) return known;
+  const wire: Wire = { readers: new Set(), held: false, live: false, over: false, end: () => undefined };
   wires.set(workspace, wire);
   const query = print(WorkspaceChangesDocument);
   const lost = socket.on("closed", () => (wire.live = false));
+  const stop = () => Object.assign(wire, { live: false, over: true });
   const end = socket.subscribe(
     { query, variables: { workspaceId: workspace } },
     {
       // The first one says that the connection is there, or there again: what was missed is asked for.
       next: (message) => {
-        if (message.errors?.length) return;
+        if (message.errors?.length) return void lookAtSession();
         wire.live = true;
         for (const one of wire.readers) one();
       },
-      error: () => (wire.live = false),
-      complete: () => (wire.live = false),
+      error: () => {
+        stop();
+        void lookAtSession();
+      },
+      complete: stop,
     },
   );
   wire.end = () => {
@@ -47,6 +54,56 @@ function listen(workspace: string, reader: () => void): Wire {
     end();
   };
   return wire;
+}
+
+function leave(workspace: string, wire: Wire): void {
+  if (wire.readers.size > 0 || wire.held) return;
+  if (wires.get(workspace) === wire) wires.delete(workspace);
+  wire.end();
+}
+
+/** Listens for as long as it is shown, so that [`useAway`] knows on every page, and a page that comes next is heard at once. */
+export function useListening(workspace: string | undefined): void {
+  useEffect(() => {
+    if (!workspace) return;
+    const wire = listen(workspace);
+    wire.held = true;
+    return () => {
+      wire.held = false;
+      leave(workspace, wire);
+    };
+  }, [workspace]);
+}
+
+const away: { since?: ReturnType<typeof setTimeout>; is: boolean; readers: Set<() => void> } = { is: false, readers: new Set() };
+
+function setAway(is: boolean): void {
+  away.is = is;
+  for (const reader of away.readers) reader();
+}
+
+// A socket that nobody needs any more is closed, too, and says so.
+socket.on("closed", (event) => {
+  const { code } = event as CloseEvent;
+  // Whoever listens may do so no longer, or not as before.
+  if (code === 4401 || code === 4403) void lookAtSession();
+  if (code !== 1000) away.since ??= setTimeout(() => setAway(true), AWAY);
+});
+socket.on("connected", () => {
+  clearTimeout(away.since);
+  away.since = undefined;
+  if (away.is) setAway(false);
+});
+
+/** Whether the server has not been reached for some seconds, as long as anybody listens to it. */
+export function useAway(): boolean {
+  return useSyncExternalStore(
+    (reader) => {
+      away.readers.add(reader);
+      return () => away.readers.delete(reader);
+    },
+    () => away.is,
+  );
 }
 
 /** Asks again whenever something in the workspace has changed; by the clock where news cannot come. A page that nobody sees waits until it is seen. */
@@ -74,16 +131,16 @@ export function useNews(workspace: string | null | undefined, ask: () => Promise
       wanted = true;
       timer ??= setTimeout(go, Math.max(0, asked + Math.max(PACE, SHARE * took) - performance.now()));
     };
-    const wire = listen(workspace, plan);
+    const wire = listen(workspace);
+    // What came before the first one reads it was heard by nobody.
+    if (wire.live && wire.readers.size === 0) plan();
+    wire.readers.add(plan);
     const clock = setInterval(() => performance.now() - asked >= (wire.live ? SILENCE : CUT_OFF) && plan(), 1000);
     const seen = () => !document.hidden && wanted && plan();
     document.addEventListener("visibilitychange", seen);
     return () => {
       wire.readers.delete(plan);
-      if (wire.readers.size === 0) {
-        wires.delete(workspace);
-        wire.end();
-      }
+      leave(workspace, wire);
       clearInterval(clock);
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", seen);

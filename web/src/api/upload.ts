@@ -1,3 +1,5 @@
+import { Problem, signInFirst } from "./client";
+
 /** A folder of the person's machine on its way to `POST /project/…/up`. */
 
 export interface Picked {
@@ -88,7 +90,7 @@ function longName(path: string): Uint8Array[] {
 }
 
 /** The files as tar.gz. The server sets executable bits by what a file begins with. */
-export async function archive(picked: Picked): Promise<Blob> {
+export async function archive(picked: Picked, onProgress: (part: number) => void, signal: AbortSignal): Promise<Blob> {
   const parts: BlobPart[] = [];
   for (const { path, file } of picked.files) {
     const name = text.encode(path);
@@ -96,7 +98,15 @@ export async function archive(picked: Picked): Promise<Blob> {
     parts.push(header(name.length > 100 ? "long" : path, file.size, "0", file.lastModified) as BlobPart, file, padding(file.size) as BlobPart);
   }
   parts.push(new Uint8Array(1024));
-  const packed = new Blob(parts).stream().pipeThrough(new CompressionStream("gzip"));
+  const whole = new Blob(parts);
+  let read = 0;
+  const counted = new TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>>({
+    transform(part, into) {
+      onProgress((read += part.byteLength) / whole.size);
+      into.enqueue(part);
+    },
+  });
+  const packed = whole.stream().pipeThrough(counted, { signal }).pipeThrough(new CompressionStream("gzip"));
   return new Response(packed).blob();
 }
 
@@ -107,7 +117,7 @@ export interface Uploaded {
   deploymentDomain: string;
 }
 
-export function upload(project: string, environment: string, service: string | null, body: Blob, message: string, onProgress: (part: number) => void): Promise<Uploaded> {
+export function upload(project: string, environment: string, service: string | null, body: Blob, message: string, onProgress: (part: number) => void, signal: AbortSignal): Promise<Uploaded> {
   const query = new URLSearchParams({ message });
   if (service) query.set("serviceId", service);
   return new Promise((done, failed) => {
@@ -118,14 +128,17 @@ export function upload(project: string, environment: string, service: string | n
     request.onerror = () => failed(new Error("The upload was interrupted. Nothing was deployed; try again."));
     request.onload = () => {
       if (request.status === 200) return done(JSON.parse(request.responseText) as Uploaded);
-      let why = request.responseText;
+      if (request.status === 401) signInFirst();
+      let why: { message?: string; code?: string; requestId?: string } = { message: request.responseText };
       try {
-        why = (JSON.parse(request.responseText) as { message: string }).message;
+        why = JSON.parse(request.responseText) as typeof why;
       } catch {
         // A 413 is plain text.
       }
-      failed(new Error(why || `The server answered ${request.status}`));
+      failed(new Problem(why.message || `The server answered ${request.status}`, why.code ?? String(request.status), why.requestId));
     };
+    request.onabort = () => failed(signal.reason);
+    signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(body);
   });
 }

@@ -19,7 +19,7 @@ export function Create() {
   const [over, setOver] = useState(false);
   const navigate = useNavigate();
   const place = { workspace, name: name.trim() };
-  const { begin, dialog } = useFolderDeploy(place);
+  const begin = useFolderDeploy(place);
   // A template that is refused leaves the project that was made for it: what is chosen next goes there.
   const begun = useRef<{ key: string; project: ProjectCreateMutation["projectCreate"] } | null>(null);
   const make = async () => {
@@ -98,7 +98,6 @@ export function Create() {
             </Act>
           </div>
         </div>
-        {dialog}
       </main>
     </>
   );

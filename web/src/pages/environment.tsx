@@ -89,6 +89,11 @@ export function ProjectFrame({ id, env, children }: { id: string; env?: string; 
           </Link>
         </nav>
       </Bar>
+      {project.deletedAt && (
+        <div className="offline" role="status">
+          This project is being deleted. {project.viewerCanAdminister && <Link to="/p/$project/settings" params={{ project: id }}>Take it back in its settings</Link>}
+        </div>
+      )}
       {children}
       <NewEnvironment project={project} source={current?.id} open={creating} onClose={() => setCreating(false)} />
     </ProjectContext>

@@ -8,9 +8,10 @@ import { GalaxyApps } from "../galaxy/apps";
 import { Button, Command, Empty, ErrorBox } from "../ui/basic";
 import { DropArea, FolderButton } from "../ui/deploy-folder";
 import { Bar, NewProject } from "../ui/frame";
-import { DeploymentState, State, toneOf } from "../ui/state";
-import { Ago } from "../ui/time";
+import { State, stateOf, type Tone } from "../ui/state";
+import { Ago, Moment } from "../ui/time";
 import { useWorkspace } from "../viewer";
+import { Ending, goneAt } from "./ending";
 
 type Project = ProjectsQuery["projects"]["edges"][number]["node"];
 
@@ -18,7 +19,8 @@ export function Home() {
   const workspace = useWorkspace();
   const { data, error, refetch } = useQuery(ProjectsDocument, { variables: { workspaceId: workspace.id } });
   useNews(workspace.id, refetch);
-  const projects = data?.projects.edges.map((edge) => edge.node).filter((one) => !one.deletedAt) ?? [];
+  const projects = data?.projects.edges.map((edge) => edge.node) ?? [];
+  const isEmpty = projects.every((one) => one.deletedAt) && !data?.projects.pageInfo.hasNextPage;
   const place = { workspace: workspace.id };
   return (
     <>
@@ -27,7 +29,7 @@ export function Home() {
         <main className="main">
           <div className="head">
             <h1>Projects</h1>
-            {workspace.viewerCanAdminister && projects.length > 0 && (
+            {workspace.viewerCanAdminister && !isEmpty && (
               <span className="row">
                 <FolderButton place={place}>
                   <FolderUp size={14} /> Deploy a folder
@@ -37,7 +39,7 @@ export function Home() {
             )}
           </div>
           {error && !data && <ErrorBox error={error} retry={() => void refetch()} />}
-          {data && projects.length === 0 && (
+          {data && isEmpty && (
             <div className="sheet">
               <Empty title={workspace.viewerCanAdminister ? "Deploy your first app" : "No projects yet"}>
                 {workspace.viewerCanAdminister ? (
@@ -93,18 +95,56 @@ function More({ page }: { page: ProjectsQuery["projects"]["pageInfo"] | undefine
       </li>
     );
   }
-  const projects = data.projects.edges.map((edge) => edge.node).filter((one) => !one.deletedAt);
   return (
     <>
-      {projects.map((project) => (
-        <ProjectRow key={project.id} project={project} />
+      {data.projects.edges.map(({ node }) => (
+        <ProjectRow key={node.id} project={node} />
       ))}
       <More page={data.projects.pageInfo} />
     </>
   );
 }
 
+/** A project that is being deleted is no place to go to. */
+function EndedRow({ project, deletedAt }: { project: Project; deletedAt: string }) {
+  const { viewerCanAdminister } = useWorkspace();
+  return (
+    <li className="row wrap" style={{ gap: 16 }}>
+      <span className="grow" style={{ minWidth: 160 }}>
+        <span className="cut second" style={{ display: "block", fontWeight: 600 }}>
+          {project.name}
+        </span>
+        <span className="small quiet" style={{ display: "block" }}>
+          Deleted <Ago at={deletedAt} />, gone for good on <Moment at={goneAt(deletedAt)} />
+        </span>
+      </span>
+      {viewerCanAdminister && <Ending of={project} />}
+    </li>
+  );
+}
+
 function ProjectRow({ project }: { project: Project }) {
+  return project.deletedAt ? <EndedRow project={project} deletedAt={project.deletedAt} /> : <LiveRow project={project} />;
+}
+
+type Instance = Project["services"]["edges"][number]["node"]["serviceInstances"]["edges"][number]["node"];
+
+/** What somebody should look at first. */
+const urgent: Tone[] = ["failed", "busy", "waiting"];
+
+/** How services stand together: what is wrong, under way or waits for somebody in one of them; else how many of them serve. */
+function ServicesState({ of }: { of: Instance[] }) {
+  if (of.length === 0) return <State tone="off">Empty</State>;
+  const states = of.map(({ latestDeployment: latest }) => stateOf({ status: latest?.status, stopped: latest?.deploymentStopped }));
+  // One that a newer deployment is to replace goes on serving, and one that sleeps answers when it is asked.
+  const live = of.filter((one) => one.activeDeployments.some((deployment) => !deployment.deploymentStopped)).length;
+  const first = urgent.map((tone) => states.find((state) => state[0] === tone)).find(Boolean);
+  const same = (live === 0 || states[0][0] === "asleep") && states.every(([, word]) => word === states[0][1]) ? states[0] : undefined;
+  const [tone, word] = first ?? same ?? [live === of.length ? "healthy" : "off", `${live} of ${of.length} live`];
+  return <State tone={tone}>{word}</State>;
+}
+
+function LiveRow({ project }: { project: Project }) {
   const environments = project.environments.edges.map((edge) => edge.node);
   const main = environments.find((one) => one.name === "production") ?? environments[0];
   const instances = project.services.edges.flatMap(({ node }) => node.serviceInstances.edges.map((edge) => ({ ...edge.node, name: node.name })));
@@ -112,8 +152,6 @@ function ProjectRow({ project }: { project: Project }) {
   const deployments = instances.map((one) => ({ name: one.name, ...one.latestDeployment })).filter((one) => one.createdAt);
   deployments.sort((one, other) => String(other.createdAt).localeCompare(String(one.createdAt)));
   const last = deployments[0];
-  const healthy = here.filter((one) => one.latestDeployment?.status === "SUCCESS").length;
-  const worst = here.find((one) => one.latestDeployment && toneOf(one.latestDeployment.status) === "failed") ?? here.find((one) => one.latestDeployment && toneOf(one.latestDeployment.status) === "busy");
   const target = main ? ({ to: "/p/$project/$env", params: { project: project.id, env: main.id } } as const) : ({ to: "/p/$project/settings", params: { project: project.id } } as const);
   return (
     <li style={{ padding: 0 }}>
@@ -127,7 +165,7 @@ function ProjectRow({ project }: { project: Project }) {
           </span>
         </span>
         <span style={{ width: 150 }} className="phone-hide">
-          {here.length === 0 ? <State tone="off">Empty</State> : worst?.latestDeployment ? <DeploymentState status={worst.latestDeployment.status} /> : <State tone={healthy === here.length ? "healthy" : "off"}>{`${healthy} of ${here.length} live`}</State>}
+          <ServicesState of={here} />
         </span>
         <span className="small second cut last-deployment">
           {last?.createdAt ? (

@@ -4,6 +4,7 @@ import { useState } from "react";
 import { change, problemOf } from "../api/client";
 import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
 import { Act, Asking, Button, Confirm, ErrorBox, Field, Shown } from "../ui/basic";
+import { useSaving } from "../ui/saving";
 import { tell } from "../ui/toast";
 import { useViewer } from "../viewer";
 import { plans } from "./plan-switch";
@@ -52,6 +53,7 @@ export function Members() {
 function Row({ of, workspace }: { of: Member; workspace: Workspace }) {
   const viewer = useViewer();
   const [removing, setRemoving] = useState(false);
+  const [isSaving, save] = useSaving();
   const owns = workspace.viewerRole === "OWNER";
   const may = workspace.viewerCanAdminister && of.id !== viewer.id && (owns || of.workspaceRole !== "OWNER");
   const set = (role: WorkspaceRole) => change(WorkspaceRoleSetDocument, { input: { workspaceId: workspace.id, userId: of.id, role } });
@@ -68,7 +70,7 @@ function Row({ of, workspace }: { of: Member; workspace: Workspace }) {
       </span>
       {may ? (
         <>
-          <select className="select" style={{ width: 120 }} aria-label={`Role of ${of.email}`} value={of.workspaceRole} onChange={(event) => void set(event.target.value as WorkspaceRole).then(() => tell(`${of.email} has another role`), tell.problem)}>
+          <select className="select" style={{ width: 120 }} aria-label={`Role of ${of.email}`} value={of.workspaceRole} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, set(event.target.value as WorkspaceRole), `${of.email} has another role`)}>
             {Object.entries(roles).map(([role, [word]]) => (
               <option key={role} value={role} disabled={role === "OWNER" && !owns}>
                 {word}

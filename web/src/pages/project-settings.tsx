@@ -2,9 +2,11 @@ import { useQuery } from "@apollo/client/react";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
-import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, MembersDocument, ProjectDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
-import { Act, Asking, Button, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
-import { Ago } from "../ui/time";
+import { EnvironmentDeleteDocument, EnvironmentProtectDocument, EnvironmentRenameDocument, MembersDocument, ProjectScheduleDeleteDocument, ProjectTokenCreateDocument, ProjectTokenDeleteDocument, ProjectTokensDocument, ProjectUpdateDocument } from "../gql";
+import { Act, Asking, Button, Command, ConfirmByName, Empty, Field, Shown } from "../ui/basic";
+import { Ago, Moment } from "../ui/time";
+import { tell } from "../ui/toast";
+import { goneAt, takeBack } from "./ending";
 import { NewEnvironment, ProjectFrame, useProject } from "./environment";
 import { roles } from "./members";
 import { VariableList } from "./variables";
@@ -124,7 +126,8 @@ function Shared() {
   const project = useProject();
   const list = project.environments.edges.map((edge) => edge.node);
   const [env, setEnv] = useState(list[0]?.id ?? "");
-  if (!project.viewerCanWrite || !env) return null;
+  // Those of a project that is being deleted are read again once that is taken back.
+  if (!project.viewerCanWrite || project.deletedAt || !env) return null;
   return (
     <section className="stack">
       <div className="row between">
@@ -214,7 +217,10 @@ function ProjectTokens() {
       </div>
       {tokens.length === 0 ? (
         <div className="sheet">
-          <Empty title="No project tokens" />
+          <Empty title="No project tokens">
+            <p>Create one above and keep it where your CI keeps its secrets. There it deploys a folder like this:</p>
+            <Command>{`RAILWAY_TOKEN=… orrery railway --server ${location.origin} -- up --ci`}</Command>
+          </Empty>
         </div>
       ) : (
         <ul className="sheet list" aria-label="Project tokens">
@@ -247,22 +253,37 @@ function Danger() {
   const project = useProject();
   const navigate = useNavigate();
   if (!project.viewerCanAdminister) return null;
+  const { id, name } = project;
   return (
     <section className="stack tight">
       <h2>Danger</h2>
-      <p className="second">Ends everything that runs in this project and deletes it, with all environments.</p>
-      <span>
-        <ConfirmByName
-          title={`Delete ${project.name}?`}
-          name={project.name}
-          verb="Delete the project"
-          what="Every service, deployment, variable, domain and volume in all of its environments goes with it. This cannot be undone."
-          act={async () => {
-            await navigate({ to: "/" });
-            await change(ProjectDeleteDocument, { id: project.id });
-          }}
-        />
-      </span>
+      {project.deletedAt ? (
+        <>
+          <p className="second">
+            Everything that ran in this project has ended. It is deleted for good on <Moment at={goneAt(project.deletedAt)} />.
+          </p>
+          <span>
+            <Act act={() => takeBack(project)}>Take back</Act>
+          </span>
+        </>
+      ) : (
+        <>
+          <p className="second">Ends everything that runs in this project, and deletes it with all environments 48 hours later.</p>
+          <span>
+            <ConfirmByName
+              title={`Delete ${name}?`}
+              name={name}
+              verb="Delete the project"
+              what="Everything that runs in it ends now. For 48 hours the list of projects takes that back; then every service, deployment, variable, domain and volume in all of its environments is gone."
+              act={async () => {
+                await change(ProjectScheduleDeleteDocument, { id });
+                await navigate({ to: "/", search: { workspace: project.workspaceId ?? undefined } });
+                tell(`${name} is deleted in 48 hours`, () => void takeBack({ id, name }));
+              }}
+            />
+          </span>
+        </>
+      )}
     </section>
   );
 }

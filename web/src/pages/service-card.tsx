@@ -12,11 +12,24 @@ export type Card = ServiceCardFragment & { volume?: string };
 const REST = 50;
 
 const CardsContext = createContext("");
-const opened = { service: "", readers: new Set<() => void>() };
+const opened = { service: "", byKey: "", readers: new Set<() => void>() };
 
 function setOpened(service: string | undefined): void {
   opened.service = service ?? "";
   for (const reader of opened.readers) reader();
+}
+
+/** Whether the card of this service was just opened by a key: then the focus goes on in its panel, once. */
+export function takeByKey(service: string): boolean {
+  const is = opened.byKey === service;
+  if (is) opened.byKey = "";
+  return is;
+}
+
+/** Gives the focus that went with a panel back to the card that it stood for. */
+export function focusCard(service: string): void {
+  if (document.activeElement !== document.body) return;
+  document.querySelector<HTMLElement>(`a[data-service="${CSS.escape(service)}"]`)?.focus({ preventScroll: true });
 }
 
 function readOpened(reader: () => void): () => void {
@@ -52,6 +65,7 @@ export function Cards({ project, env, children }: { project: string; env: string
       event.preventDefault();
       // The card answers at once, and its panel follows it.
       setOpened(to.params.service);
+      opened.byKey = event.detail === 0 ? to.params.service : "";
       afterPaint(() => void router.navigate(to));
     };
     return { onClick: go, onMouseOver: near, onFocus: near, onTouchStart: near };

@@ -5,7 +5,7 @@ import { useState } from "react";
 import { change } from "../api/client";
 import { CommitPatchDocument, LimitsDocument, LimitsUpdateDocument, RegionEndpointsDocument, RegionsDocument, ServiceDeleteDocument, ServiceInstanceUpdateDocument, ServiceUpdateDocument, type ServiceInstanceUpdateInput } from "../gql";
 import { Act, Button, ConfirmByName, Field } from "../ui/basic";
-import { tell } from "../ui/toast";
+import { useSaving } from "../ui/saving";
 import { useProject } from "./environment";
 import { useInstance } from "./service";
 
@@ -104,12 +104,13 @@ function Region({ put }: { put: Put }) {
   const others = useQuery(RegionEndpointsDocument).data?.regionEndpoints.filter((one) => !one.current) ?? [];
   const here = data?.regions.map((one) => one.name) ?? [];
   const now = instance.region ?? here[0] ?? "";
+  const [isSaving, save] = useSaving();
   return (
     <section className="stack tight">
       <h2>Where it runs</h2>
       <div className="two-columns">
         <Field label="Region" hint={data && !here.includes(now) ? `${now} is none of this server's: the replicas run in ${here.join(", ")}` : undefined}>
-          <select className="select" value={now} onChange={(event) => void put({ region: event.target.value, numReplicas: instance.numReplicas ?? 1 }).then(() => tell("Saved"), tell.problem)}>
+          <select className="select" value={now} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, put({ region: event.target.value, numReplicas: instance.numReplicas ?? 1 }))}>
             {[...new Set([now, ...here])].map((name) => (
               <option key={name}>{name}</option>
             ))}
@@ -254,14 +255,14 @@ function Group({ title, note, fields, put }: { title: string; note: string; fiel
 function Restart({ put }: { put: Put }) {
   const instance = useInstance();
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const told = (saved: Promise<unknown>) => void saved.then(() => tell("Saved"), tell.problem);
+  const [isSaving, save] = useSaving();
   const retry = async (times: string) => (times === "" ? takeBack(env, service, { restartPolicyMaxRetries: null }) : put({ restartPolicyMaxRetries: number("At most, times", times) }));
   return (
     <section className="stack tight">
       <h2>When the app ends</h2>
       <div className="two-columns">
         <Field label="Start it again">
-          <select className="select" value={instance.restartPolicyType} onChange={(event) => told(put({ restartPolicyType: event.target.value as "ALWAYS" }))}>
+          <select className="select" value={instance.restartPolicyType} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, put({ restartPolicyType: event.target.value as "ALWAYS" }))}>
             <option value="ALWAYS">Always</option>
             <option value="ON_FAILURE">When it failed</option>
             <option value="NEVER">Never</option>
@@ -271,11 +272,12 @@ function Restart({ put }: { put: Put }) {
           <input
             className="input"
             inputMode="numeric"
+            disabled={isSaving}
             key={instance.restartPolicyMaxRetries}
             defaultValue={instance.restartPolicyMaxRetries}
             onBlur={(event) => {
               const wanted = event.target.value.trim();
-              if (wanted !== String(instance.restartPolicyMaxRetries)) told(retry(wanted));
+              if (wanted !== String(instance.restartPolicyMaxRetries)) save(event.target, retry(wanted));
             }}
           />
         </Field>
@@ -286,11 +288,12 @@ function Restart({ put }: { put: Put }) {
 
 function Sleep({ put }: { put: Put }) {
   const instance = useInstance();
+  const [isSaving, save] = useSaving();
   return (
     <section className="stack tight">
       <h2>When nobody asks for it</h2>
       <label className="row small">
-        <input type="checkbox" checked={instance.sleepApplication ?? false} onChange={(event) => void put({ sleepApplication: event.target.checked }).then(() => tell("Saved"), tell.problem)} />
+        <input type="checkbox" checked={instance.sleepApplication ?? false} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, put({ sleepApplication: event.target.checked }))} />
         Let it sleep until the next request
       </label>
       <p className="second small">That request waits while it starts. What has no address, or is reached by a TCP port, stays awake.</p>

@@ -1,7 +1,7 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
-import { createContext, use, useCallback, useDeferredValue, useEffect, useState } from "react";
+import { createContext, use, useCallback, useDeferredValue, useEffect, useRef, useState } from "react";
 import { change } from "../api/client";
 import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
@@ -18,6 +18,7 @@ import { Domains } from "./domains";
 import { useProject } from "./environment";
 import { Metrics } from "./metrics";
 import { ServiceLogs } from "./logs";
+import { focusCard, takeByKey } from "./service-card";
 import { ServiceSettings } from "./service-settings";
 import { Storage } from "./storage";
 import { Triggers } from "./triggers";
@@ -60,6 +61,14 @@ export function ServicePanel() {
   // The canvas knows the head of the panel before the service itself is here.
   const card = useWhole(CanvasDocument, { projectId: params.project, environmentId: params.env }).data?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === params.service)?.node;
   const known: ServiceCardFragment | undefined = data?.serviceInstance ?? card;
+  const heading = useRef<HTMLHeadingElement>(null);
+  const isHere = known !== undefined;
+  useEffect(() => {
+    if (isHere && takeByKey(params.service)) heading.current?.focus({ preventScroll: true });
+  }, [isHere, params.service]);
+  const shown = useRef(params.service);
+  shown.current = params.service;
+  useEffect(() => () => focusCard(shown.current), []);
   // The head is drawn before what it stands over.
   const whole = useDeferredValue(true, false);
   const waiting = <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
@@ -79,7 +88,9 @@ export function ServicePanel() {
       <aside className="panel" aria-label={`Service ${service.name}`} hidden={left === params.service}>
         <div className="panel-head">
           <div className="row">
-            <h1 className="cut">{service.name}</h1>
+            <h1 ref={heading} className="cut" tabIndex={-1}>
+              {service.name}
+            </h1>
             <DeploymentState status={latest?.status} stopped={latest?.deploymentStopped} />
             <span className="grow" />
             {whole && address && (

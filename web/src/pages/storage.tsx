@@ -190,7 +190,7 @@ function Volume({ of, env }: { of: Instance; env: string }) {
       </div>
       {work ? <WorkProgress {...work} running={running} size={of.currentSizeMB} /> : of.state === "RESTORING" && <WorkProgress kind="restore" running={running} size={of.currentSizeMB} />}
       {asked.error && !asked.data && <ErrorBox error={asked.error} retry={() => void asked.refetch()} />}
-      {asked.data && backups.length === 0 && !work && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.</p>}
+      {asked.data && backups.length === 0 && !work && <p className="second small">No backup yet. One takes the files as they are at one moment; the service stands still while they are copied.{viewerCanWrite && " “Back up now” makes the first; the boxes beside it make one on a schedule."}</p>}
       {backups.length > 0 && (
         <ul className="sheet list" aria-label="Backups">
           {backups.map((backup) => (

@@ -2,7 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { useState } from "react";
 import { change } from "../api/client";
 import { ApiTokenCreateDocument, ApiTokenDeleteDocument, TokensDocument } from "../gql";
-import { Act, Asking, Button, Empty, ErrorBox, Field, Shown } from "../ui/basic";
+import { Act, Asking, Button, Command, Empty, ErrorBox, Field, Shown } from "../ui/basic";
 import { Until } from "../ui/time";
 import { useViewer } from "../viewer";
 import { AccountFrame } from "./account-frame";
@@ -58,7 +58,8 @@ export function Tokens() {
       {data && tokens.length === 0 && (
         <div className="sheet">
           <Empty title="No tokens">
-            <p>Create one for a script, or for the command line on another machine.</p>
+            <p>Create one above, for a script or for the command line on another machine. There it is used like this:</p>
+            <Command>{`ORRERY_TOKEN=orr_… orrery railway --server ${location.origin} -- list`}</Command>
           </Empty>
         </div>
       )}

@@ -47,7 +47,7 @@ export function Triggers() {
       )}
       {data.triggers.length === 0 ? (
         <Empty title="No triggers">
-          <p>A trigger looks at what the containers use, and adds, removes or replaces some of them. Each run is logged with its reason.</p>
+          <p>A trigger looks at what the containers use, and adds, removes or replaces some of them. Each run is logged with its reason. One that adds a container when the processor is busy, and one that removes it again, are a good beginning.</p>
           {viewerCanWrite && (
             <Button kind="primary" onClick={() => setEditing("new")}>
               <Plus size={14} /> New trigger

@@ -18,7 +18,7 @@ import {
 import { Act, Button, Confirm, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State, type Tone } from "../ui/state";
-import { Ago, Until } from "../ui/time";
+import { Ago, Moment } from "../ui/time";
 import { tell } from "../ui/toast";
 import { WorkspaceFrame } from "./workspace-frame";
 
@@ -54,7 +54,7 @@ export function Webhooks() {
       {data && rules.length === 0 && (
         <div className="sheet">
           <Empty title="No rules">
-            <p>A rule sends what becomes of deployments to a webhook or by e-mail: Slack and Discord get a line of text, everything else JSON.</p>
+            <p>A rule sends what becomes of deployments to a webhook or by e-mail: Slack and Discord get a line of text, everything else JSON. A test can be sent before the rule is saved.</p>
             <Button kind="primary" onClick={() => setEditing("new")}>
               <Plus size={14} /> New rule
             </Button>
@@ -133,7 +133,7 @@ function Messages({ rule }: { rule: string }) {
               {one.statusCode != null && `, answered ${one.statusCode}`}
               {one.nextAttemptAt && one.attempts > 0 && (
                 <>
-                  , again <Until at={one.nextAttemptAt} />
+                  , again <Moment at={one.nextAttemptAt} />
                 </>
               )}
             </span>

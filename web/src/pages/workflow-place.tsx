@@ -44,7 +44,7 @@ export function PlaceValue({ field, value, environment, onValue, typed }: Props)
   const { data } = useQuery(ProjectsDocument, { variables: { workspaceId: id } });
   const [typing, setTyping] = useState(false);
   if (typing) return typed;
-  const choices = (data?.projects.edges ?? []).flatMap(({ node }) => kinds[field.name](node, environment));
+  const choices = (data?.projects.edges ?? []).filter(({ node }) => !node.deletedAt).flatMap(({ node }) => kinds[field.name](node, environment));
   const now = typeof value === "string" ? value : "";
   return (
     <Field label={field.required ? `${field.name}, required` : field.name} hint={field.description}>

@@ -1,7 +1,7 @@
 import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { flow } from "../api/flow";
-import { Button, Empty, ErrorBox } from "../ui/basic";
+import { Button, Command, Empty, ErrorBox } from "../ui/basic";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration } from "../ui/time";
 import { useAsked } from "../ui/use-asked";
@@ -29,7 +29,17 @@ export function WorkflowRuns() {
         {data?.items.length === 0 && (
           <div className="sheet">
             <Empty title="It has not run yet">
-              <p>Start it in the editor, by the API, on a schedule, or by a webhook.</p>
+              <p>Start it in the editor, or say what starts it: a schedule, a webhook or an event.</p>
+              <span className="row">
+                <Link to="/flow/$workflow" params={{ workflow: id }} className="button" data-kind="primary">
+                  To the editor
+                </Link>
+                <Link to="/flow/$workflow/starts" params={{ workflow: id }} className="button">
+                  What starts it
+                </Link>
+              </span>
+              <p className="quiet">or from a program:</p>
+              <Command>{`curl -X POST -H "Authorization: Bearer gx_…" -H "Content-Type: application/json" -d '{"workflowId": "${id}"}' ${location.origin}/api/v1/runs`}</Command>
             </Empty>
           </div>
         )}

@@ -5,7 +5,7 @@ import { events, flow, type FlowStart, type NewStart } from "../api/flow";
 import { Act, Confirm, Empty, ErrorBox, Field, Shown } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
 import { State } from "../ui/state";
-import { Ago, Until } from "../ui/time";
+import { Ago, Moment } from "../ui/time";
 import { tell } from "../ui/toast";
 import { useAsked } from "../ui/use-asked";
 import { WorkflowFrame } from "./workflow-frame";
@@ -61,7 +61,7 @@ export function WorkflowStarts() {
           {data?.length === 0 && (
             <div className="sheet">
               <Empty title="Nothing yet">
-                <p>It runs when somebody starts it here or by the API. A schedule, a webhook or an event of the platform starts it by itself.</p>
+                <p>It runs when somebody starts it here or by the API. Add a schedule, a webhook or an event of the platform above, and it starts by itself from then on.</p>
               </Empty>
             </div>
           )}
@@ -75,7 +75,7 @@ export function WorkflowStarts() {
                     <small className="quiet">
                       {start.nextAt && start.enabled && (
                         <>
-                          next <Until at={start.nextAt} />{" "}
+                          next <Moment at={start.nextAt} />{" "}
                         </>
                       )}
                       {start.lastAt ? (

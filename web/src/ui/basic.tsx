@@ -139,7 +139,7 @@ export function ErrorBox({ error, retry }: { error: unknown; retry?: () => void 
   );
 }
 
-export function Dialog({ title, open, onClose, children, className }: { title: string; open: boolean; onClose: () => void; children: ReactNode; className?: string }) {
+export function Dialog({ title, open, onClose, children, className, stays }: { title: string; open: boolean; onClose: () => void; children: ReactNode; className?: string; stays?: boolean }) {
   const id = useId();
   // Closed before it is taken away: only then does the browser give the focus back to what opened it.
   const show = useCallback((dialog: HTMLDialogElement | null) => {
@@ -153,7 +153,7 @@ export function Dialog({ title, open, onClose, children, className }: { title: s
   return (
     // What closes in a dialog is told to that dialog too, and leaves it open.
     // biome-ignore lint: Escape closes a dialog, the click is an addition to it
-    <dialog ref={show} className={className} aria-labelledby={id} onClose={(event) => event.target === event.currentTarget && onClose()} onMouseDown={(event) => event.target === event.currentTarget && onClose()}>
+    <dialog ref={show} className={className} aria-labelledby={id} onClose={(event) => event.target === event.currentTarget && onClose()} onMouseDown={(event) => !stays && event.target === event.currentTarget && onClose()}>
       <div className="row between" style={{ padding: "16px 12px 0 20px" }}>
         <h2 id={id}>{title}</h2>
         <button type="button" className="icon-button" aria-label="Close" onClick={onClose}>

@@ -22,14 +22,6 @@ export function isUnderWay(status: DeploymentStatus): boolean {
   return words[status][0] === "busy" || status === "QUEUED" || status === "WAITING";
 }
 
-export function wordOf(status: DeploymentStatus): string {
-  return words[status][1];
-}
-
-export function toneOf(status: DeploymentStatus): Tone {
-  return words[status][0];
-}
-
 /** Where the app answers, as the server says it. */
 export function addressOf(instance: ServiceCardFragment): string | null {
   const url = instance.activeDeployments[0]?.url ?? instance.latestDeployment?.url;
@@ -91,9 +83,20 @@ export function State({ tone, children }: { tone: Tone; children: React.ReactNod
   );
 }
 
-export function DeploymentState({ status, stopped }: { status: DeploymentStatus | null | undefined; stopped?: boolean }) {
-  if (!status) return <State tone="off">Not deployed</State>;
-  if (stopped && status === "FAILED") return <State tone="off">Not approved</State>;
-  if (stopped && status === "SUCCESS") return <State tone="off">Stopped</State>;
-  return <State tone={toneOf(status)}>{wordOf(status)}</State>;
+interface Deployed {
+  status: DeploymentStatus | null | undefined;
+  stopped?: boolean;
+}
+
+/** What is told of the newest deployment of a service, wherever that is. */
+export function stateOf({ status, stopped }: Deployed): [Tone, string] {
+  if (!status) return ["off", "Not deployed"];
+  if (stopped && status === "FAILED") return ["off", "Not approved"];
+  if (stopped && status === "SUCCESS") return ["off", "Stopped"];
+  return words[status];
+}
+
+export function DeploymentState(of: Deployed) {
+  const [tone, word] = stateOf(of);
+  return <State tone={tone}>{word}</State>;
 }
