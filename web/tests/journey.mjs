@@ -105,6 +105,14 @@ await step("what repeats and what belongs to an error stands behind one line, un
   await stack.waitFor(soon);
   assert.deepEqual([await same.count(), await deep.count()], [1, 0]);
   await tidy(page, "folded lines");
+  const block = page.getByRole("button", { name: "12 lines more" });
+  const within = lines.filter({ hasText: '"moon 7": 7' });
+  await block.waitFor(soon);
+  assert.equal(await within.count(), 0);
+  await block.click();
+  await within.waitFor();
+  await block.click();
+  await within.waitFor({ state: "detached" });
   await stack.click();
   await deep.waitFor();
   const link = await deep.getByRole("link").getAttribute("href");
@@ -352,7 +360,7 @@ await step("what is written while the connection is gone is there when it is bac
   let cut = false;
   const open = [];
   await watch.routeWebSocket(/\/graphql\/v2$/, (socket) => {
-    if (cut) return void socket.close({ code: 1012 });
+    if (cut) return void socket.close({ code: 3000 });
     open.push([socket, socket.connectToServer()]);
   });
   await watch.goto(`${service}/logs`);
@@ -360,7 +368,7 @@ await step("what is written while the connection is gone is there when it is bac
   const held = async () => Number((await watch.locator(".log-tools").getByText(/ lines$/).textContent()).replace(/\D/g, ""));
   const before = await held();
   cut = true;
-  for (const both of open) for (const side of both) await side.close({ code: 1012 });
+  for (const both of open) for (const side of both) await side.close({ code: 3000 });
   await watch.getByText("Reconnecting").waitFor();
   await reads(new URL("/many", address).href, "Hello");
   const written = async () => {

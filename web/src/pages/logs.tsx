@@ -1,5 +1,5 @@
 import { Link, Navigate, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useCallback, useMemo } from "react";
+import { useCallback, useMemo, useState } from "react";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, type LogLineFragment } from "../gql";
 import { Command, Empty } from "../ui/basic";
@@ -18,7 +18,11 @@ function useFilter(): [string | undefined, (filter: string) => void] {
 function useSince(range: Range | undefined): string | undefined {
   const marked = useMarked();
   const since = useMemo(() => (range ? momentOf(Date.now() - ranges[range][0] * 1000) : undefined), [range]);
-  return since && marked && marked < since ? marked : since;
+  const [now, set] = useState({ range, since });
+  // Later lines that are pointed to then do not take away what is before them.
+  if (now.range !== range) set({ range, since });
+  else if (now.since && marked && marked < now.since) set({ range, since: marked });
+  return now.since;
 }
 
 /** The range that the address names, and when it begins. */
