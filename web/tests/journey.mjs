@@ -218,6 +218,10 @@ await step("the log of everything is kept to a range of time, with its filter", 
     return places.filter((row) => row.top >= top - 0.5 && row.bottom <= bottom + 0.5).length;
   });
   assert.ok(whole >= 40, `a laptop shows ${whole} lines`);
+  // Services are found by their names.
+  await page.getByLabel("Filter lines").fill("info @service:hello");
+  await page.getByRole("listbox", { name: "Suggestions" }).getByRole("option").filter({ hasText: "hello-shop" }).click();
+  assert.match(await page.getByLabel("Filter lines").inputValue(), /^info @service:[\da-f-]{36}$/);
   await page.goto(`${service}/logs`);
   await panel.getByRole("link", { name: "Open" }).waitFor();
 });
