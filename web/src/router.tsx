@@ -180,14 +180,17 @@ const filterSearch = (search: Record<string, unknown>): { filter?: string; range
   return { ...(filter && { filter }), ...(range && { range }) };
 };
 
-const serviceSearch = (search: Record<string, unknown>): { filter?: string; range?: string; log?: "requests" } => ({ ...filterSearch(search), ...(search.log === "requests" ? { log: "requests" } : {}) });
+const serviceSearch = (search: Record<string, unknown>): { filter?: string; range?: string; log?: "requests"; deployment?: string } => {
+  const deployment = text(search.deployment);
+  return { ...filterSearch(search), ...(search.log === "requests" ? { log: "requests" } : {}), ...(deployment && { deployment }) };
+};
 
 const serviceTab = createRoute({ getParentRoute: () => service, path: "$tab", validateSearch: serviceSearch, component: lazyRouteComponent(() => import("./pages/service"), "ServiceTab") });
 
 const deployment = createRoute({
   getParentRoute: () => service,
   path: "deployments/$deployment",
-  validateSearch: (search: Record<string, unknown>): { log?: "app" | "build"; filter?: string } => ({ ...filterSearch(search), ...(search.log === "app" || search.log === "build" ? { log: search.log } : {}) }),
+  validateSearch: (search: Record<string, unknown>): { log?: "app" | "build" | "requests"; filter?: string } => ({ ...filterSearch(search), ...(search.log === "app" || search.log === "build" || search.log === "requests" ? { log: search.log } : {}) }),
   loader: ({ params }) => load(() => ask(DeploymentDocument, { id: params.deployment })),
   component: lazyRouteComponent(() => import("./pages/deployment"), "DeploymentPage"),
 });

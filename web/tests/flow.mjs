@@ -385,6 +385,28 @@ await step("older runs are a click away", async () => {
   await page.unroute(first);
 });
 
+await step("no end of the list of runs hides those before it", async () => {
+  const list = (url) => url.pathname === "/api/v1/runs";
+  const { items } = await page.evaluate((id) => fetch(`/api/v1/runs?limit=1&workflowId=${id}`).then((answer) => answer.json()), editor.split("/").at(-1));
+  const all = Array.from({ length: 230 }, (_, at) => ({ ...items[0], id: `run-${at}` }));
+  await page.route(list, (route) => {
+    const { searchParams } = new URL(route.request().url());
+    const from = Number(searchParams.get("cursor") ?? 0);
+    const to = from + Number(searchParams.get("limit"));
+    return route.fulfill({ json: { items: all.slice(from, to), nextCursor: to < all.length ? String(to) : null } });
+  });
+  await page.goto(`${editor}/runs`);
+  const runs = page.getByRole("list", { name: "Runs" }).getByRole("listitem");
+  for (const many of [20, 100, 200]) {
+    await runs.nth(many - 1).waitFor();
+    assert.equal(await runs.count(), many);
+    await page.getByRole("button", { name: "Older runs" }).click();
+  }
+  await runs.nth(229).waitFor();
+  await page.getByRole("button", { name: "Older runs" }).waitFor({ state: "detached" });
+  await page.unroute(list);
+});
+
 await step("somebody of another workspace sees no workflow of it", async () => {
   const other = await visitor(browser);
   await signIn(other.page, secondLogin);

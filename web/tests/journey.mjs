@@ -12,6 +12,7 @@ const tab = (name) => panel.getByRole("navigation", { name: "Service" }).getByRo
 let address = "";
 let service = "";
 let rollout = "";
+let early = "";
 
 await step("a visitor sees how to sign in, and nothing else", async () => {
   await page.goto(`${api}/`);
@@ -65,13 +66,33 @@ await step("lines have the colour of their level, and the filter says what may b
   assert.notEqual(await colour("told as error"), await colour("told as info"));
   assert.notEqual(await line("told as warn").evaluate((element) => getComputedStyle(element).borderLeftColor), await line("told as info").evaluate((element) => getComputedStyle(element).borderLeftColor));
   const field = page.getByLabel("Filter lines");
-  const offered = await field.evaluate((element) => [...element.list.options].map((one) => one.value));
-  assert.ok(offered.includes("@level:error"), offered.join(" "));
-  await field.fill("@level:error");
+  const offered = page.getByRole("listbox", { name: "Suggestions" }).getByRole("option");
+  await field.fill("told @lev");
+  await offered.getByText("@level:error", { exact: true }).waitFor();
+  await tidy(page, "what a filter may say");
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.equal(await field.inputValue(), "told @level:error");
+  await offered.first().waitFor({ state: "hidden" });
   await line("told as info").waitFor({ state: "detached" });
   await line("told as error").waitFor();
+  await field.fill("told ");
+  await offered.getByText("OR", { exact: true }).waitFor();
+  await page.keyboard.press("Enter");
+  assert.equal(await field.inputValue(), "told ", "a word is taken that nobody chose");
+  await page.keyboard.press("Escape");
+  await offered.first().waitFor({ state: "hidden" });
+  assert.equal(await field.inputValue(), "told ");
+  await line("told as info").waitFor();
+  await field.fill("@replica:");
+  await offered.getByText(/^last at \d\d:/).first().waitFor();
+  await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Enter");
+  assert.match(await field.inputValue(), /^@replica:[\da-f-]{36}$/);
+  await line("told as info").waitFor();
   await field.fill("@level:");
   await panel.getByRole("alert").waitFor();
+  await panel.getByText("Not followed").waitFor();
   await field.fill("");
   await line("told as info").waitFor();
 });
@@ -87,6 +108,14 @@ await step("what repeats and what belongs to an error stands behind one line, un
   await stack.waitFor(soon);
   assert.deepEqual([await same.count(), await deep.count()], [1, 0]);
   await tidy(page, "folded lines");
+  const block = page.getByRole("button", { name: "12 lines more" });
+  const within = lines.filter({ hasText: '"moon 7": 7' });
+  await block.waitFor(soon);
+  assert.equal(await within.count(), 0);
+  await block.click();
+  await within.waitFor();
+  await block.click();
+  await within.waitFor({ state: "detached" });
   await stack.click();
   await deep.waitFor();
   const link = await deep.getByRole("link").getAttribute("href");
@@ -129,12 +158,16 @@ await step("older lines come as one goes back, and each has an address", async (
   await page.reload();
   await panel.getByText(/^1,0\d\d lines$/).waitFor();
   assert.equal(await line("1500 to go").count(), 0);
+  const [whole] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download the log" }).click()]);
+  const text = readFileSync(await whole.path(), "utf8");
+  for (const words of ["1500 to go", "750 to go", "1 to go"]) assert.equal(text.split("\n").filter((one) => one.endsWith(` ${words}`)).length, 1, `${words} in the file`);
   for (const until = Date.now() + 120_000; (await line("1500 to go").count()) === 0; ) {
     assert.ok(Date.now() < until, "older lines do not come");
     await page.getByRole("log").evaluate((element) => (element.scrollTop = 0));
     await page.waitForTimeout(100);
   }
   const link = await line("1500 to go").getByRole("link").getAttribute("href");
+  early = link;
   const elsewhere = await page.context().newPage();
   await elsewhere.goto(`${service}/logs${link}`);
   await elsewhere.locator(".log-line[data-marked=true]").getByText("1500 to go", { exact: true }).waitFor();
@@ -153,7 +186,7 @@ await step("older lines come as one goes back, and each has an address", async (
   await page.keyboard.type("1500");
   await page.waitForURL(/filter=%221500%22/);
   await panel.getByText("1 lines", { exact: true }).waitFor();
-  const [kept] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download what is shown" }).click()]);
+  const [kept] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Download the log" }).click()]);
   assert.match(readFileSync(await kept.path(), "utf8"), /^\S+Z info +1500 to go$/m);
 });
 
@@ -180,6 +213,18 @@ await step("the log of everything is kept to a range of time, with its filter", 
   await ranges.getByRole("link", { name: "All" }).click();
   await page.waitForURL((url) => !url.searchParams.has("range"));
   await tidy(page, "the log of everything");
+  await page.goto(logs);
+  await page.locator(".log-line").nth(60).waitFor({ state: "attached" });
+  const whole = await page.getByRole("log").evaluate((box) => {
+    const { top, bottom } = box.getBoundingClientRect();
+    const places = [...box.querySelectorAll(".log-line")].map((row) => row.getBoundingClientRect());
+    return places.filter((row) => row.top >= top - 0.5 && row.bottom <= bottom + 0.5).length;
+  });
+  assert.ok(whole >= 40, `a laptop shows ${whole} lines`);
+  // Services are found by their names.
+  await page.getByLabel("Filter lines").fill("info @service:hello");
+  await page.getByRole("listbox", { name: "Suggestions" }).getByRole("option").filter({ hasText: "hello-shop" }).click();
+  assert.match(await page.getByLabel("Filter lines").inputValue(), /^info @service:[\da-f-]{36}$/);
   await page.goto(`${service}/logs`);
   await panel.getByRole("link", { name: "Open" }).waitFor();
 });
@@ -288,8 +333,61 @@ await step("a range of time shows what a service wrote before it was deployed ag
   await page.waitForURL((url) => url.searchParams.get("range") === "24h");
   await line.waitFor();
   await tidy(page, "the log of a service in a range of time");
+  for (const name of ["Metrics", "Logs"]) {
+    await tab(name);
+    await page.waitForURL((url) => url.pathname.endsWith(`/${name.toLowerCase()}`) && url.searchParams.get("range") === "24h");
+  }
   await ranges.getByRole("link", { name: "Running" }).click();
   await page.waitForURL((url) => !url.searchParams.has("range"));
+});
+
+await step("a link to a line leads to it when something else runs, and what is not found is said", async () => {
+  const marked = page.locator(".log-line[data-marked=true]").getByText("1500 to go", { exact: true });
+  await page.goto("about:blank");
+  await page.goto(`${service}/logs${early}`);
+  await page.waitForURL((url) => /\/deployments\/[^/]+$/.test(url.pathname) && url.searchParams.get("log") === "app");
+  await marked.waitFor();
+  await panel.getByRole("link", { name: "Requests", exact: true }).click();
+  const request = page.locator(".log-line").filter({ has: page.getByText(/^GET \/folds 200 /) }).first();
+  await request.waitFor(soon);
+  const asking = page.url().split("?")[0] + (await request.getByRole("link").getAttribute("href"));
+  await page.goto("about:blank");
+  await page.goto(asking);
+  await page.locator(".log-line[data-marked=true]").getByText(/^GET \/folds 200 /).waitFor();
+  // As links were once, without the deployment that wrote the line.
+  await page.goto(`${service}/logs#${early.split("#")[1]}`);
+  await panel.getByText(/^This log begins after /).waitFor();
+  await tidy(page, "a line that is not found");
+  await panel.getByRole("link", { name: "Look in all that the service has written since then" }).click();
+  await marked.waitFor();
+});
+
+await step("what is written while the connection is gone is there when it is back", async () => {
+  const watch = await page.context().newPage();
+  let cut = false;
+  const open = [];
+  await watch.routeWebSocket(/\/graphql\/v2$/, (socket) => {
+    if (cut) return void socket.close({ code: 3000 });
+    open.push([socket, socket.connectToServer()]);
+  });
+  await watch.goto(`${service}/logs`);
+  await watch.locator(".log-line").first().waitFor();
+  const held = async () => Number((await watch.locator(".log-tools").getByText(/ lines$/).textContent()).replace(/\D/g, ""));
+  const before = await held();
+  cut = true;
+  for (const both of open) for (const side of both) await side.close({ code: 3000 });
+  await watch.getByText("Reconnecting").waitFor();
+  await reads(new URL("/many", address).href, "Hello");
+  const written = async () => {
+    const [running] = (await asked(page, `{ serviceInstance(environmentId: "${service.split("/")[5]}", serviceId: "${service.split("/").at(-1)}") { activeDeployments { id } } }`)).data.serviceInstance.activeDeployments;
+    return (await asked(page, `{ deploymentLogs(deploymentId: "${running.id}", filter: "\\"1 to go\\"", limit: 1) { message } }`)).data.deploymentLogs[0]?.message === "1 to go";
+  };
+  for (const until = Date.now() + 120_000; !(await written()); await page.waitForTimeout(100)) assert.ok(Date.now() < until, "1500 lines are not written");
+  cut = false;
+  await watch.locator(".log-line").getByText("1 to go", { exact: true }).waitFor(soon);
+  // The request itself is a line, too.
+  assert.ok((await held()) >= before + 1501, `${await held()} lines are there of ${before + 1501}`);
+  await watch.close();
 });
 
 await step("what it uses and answers is charted, for as long as one asks", async () => {

@@ -248,6 +248,22 @@ await step("as a member they may, and in a protected environment once an admin h
   await page.getByRole("button", { name: "Protect", exact: true }).waitFor();
 });
 
+await step("older deployments are a click away in what a member sees of the activity", async () => {
+  const page50 = (body) => body.includes('"operationName":"Deployments"') && body.includes('"first":50');
+  const fewer = (route) => {
+    const body = route.request().postData() ?? "";
+    return page50(body) ? route.continue({ postData: body.replace('"first":50', '"first":1') }) : route.fallback();
+  };
+  await other.page.route("**/graphql/v2", fewer);
+  await other.page.goto(`${service.split("/s/")[0]}/activity`);
+  const rows = other.page.getByRole("main").getByRole("listitem");
+  await rows.first().waitFor();
+  assert.equal(await rows.count(), 1);
+  await other.page.getByRole("button", { name: "Older" }).click();
+  await rows.nth(1).waitFor();
+  await other.page.unroute("**/graphql/v2", fewer);
+});
+
 await step("they are asked before they leave, and once removed they see nothing", async () => {
   await other.page.goto(`${api}/w/${workspace}/members`);
   await other.page.getByRole("button", { name: "Leave the workspace" }).click();

@@ -416,6 +416,14 @@ await step("a service with a schedule runs when it is asked to, and its run is t
   await tidy(page, "runs of a schedule");
   await runs.getByRole("link", { name: "Log" }).click();
   await panel.getByRole("log").getByText("counted").first().waitFor(soon);
+  // What ran before another deployment was made is told as before.
+  const active = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { activeDeployments { id } } }`)).data.serviceInstance.activeDeployments[0]?.id;
+  const first = await active();
+  await asked(page, `mutation { variableUpsert(input: {projectId: "${canvas.split("/").at(-2)}", ${place}, name: "JOB", value: "2"}) }`);
+  for (const until = Date.now() + 120_000; [first, undefined].includes(await active()); await page.waitForTimeout(100)) assert.ok(Date.now() < until, "it is not deployed again");
+  await page.goto(`${service}/deployments`);
+  await runs.getByRole("link", { name: "Log" }).last().click();
+  await panel.getByRole("log").getByText("counted").first().waitFor(soon);
 });
 
 await step("how it is built, checked and started again is set", async () => {

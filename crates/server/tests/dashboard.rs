@@ -147,6 +147,8 @@ http.createServer((request, response) => {
   if (request.url === "/folds") {
     for (let n = 0; n < 12; n++) console.log("waiting for the moon");
     console.log(["Error: out of orbit", ...[1, 2, 3, 4, 5, 6].map((n) => `    at turn (orbit.js:${n}:1)`)].join("\n"));
+    const moons = Array.from({ length: 12 }, (_, n) => [`moon ${n}`, n]);
+    console.log(JSON.stringify(Object.fromEntries(moons), null, 2));
   }
   response.end(request.url === "/cache" ? `cache ${process.env.CACHE_URL}` : page());
 }).listen(process.env.PORT, () => console.log("listening"));

@@ -81,6 +81,9 @@ export type NewStart = { kind: "schedule"; cron: string; timezone?: string; valu
 const one = encodeURIComponent;
 const starts = (id: string) => `/workflows/${one(id)}/triggers`;
 
+/** Runs that the API gives at once. */
+export const MOST_RUNS = 100;
+
 export const flow = {
   /** The newest ones, or those that have the text in their names. */
   workflows: (search = "") => send<WorkflowPage>("GET", `/workflows?limit=50${search && `&search=${one(search)}`}`),
@@ -106,7 +109,17 @@ export const flow = {
     });
     return send<FileShape>("POST", "/uploads", { filename: file.name, data_uri: uri });
   },
-  runs: (workflowId?: string, limit = 20) => send<RunPage>("GET", `/runs?limit=${limit}${workflowId ? `&workflowId=${one(workflowId)}` : ""}`),
+  /** The newest ones. More than the API gives at once are asked for page by page. */
+  runs: async (workflowId?: string, limit = 20): Promise<RunPage> => {
+    const page = (many: number, cursor?: string | null) => send<RunPage>("GET", `/runs?limit=${many}${workflowId ? `&workflowId=${one(workflowId)}` : ""}${cursor ? `&cursor=${one(cursor)}` : ""}`);
+    let { items, nextCursor } = await page(Math.min(limit, MOST_RUNS));
+    for (let rest = limit - MOST_RUNS; rest > 0 && nextCursor; rest -= MOST_RUNS) {
+      const older = await page(Math.min(rest, MOST_RUNS), nextCursor);
+      items = items.concat(older.items);
+      nextCursor = older.nextCursor;
+    }
+    return { items, nextCursor };
+  },
   run: (id: string) => send<RunShape>("GET", `/runs/${one(id)}?inDetails=true`),
   starts: async (id: string) => (await send<{ items: FlowStart[] }>("GET", starts(id))).items,
   startCreate: (id: string, start: NewStart) => send<FlowStart>("POST", starts(id), start),

@@ -1,9 +1,11 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
 import { useNews } from "../api/news";
 import { useWhole } from "../api/whole";
 import { CanvasDocument, DeploymentsDocument } from "../gql";
-import { Command, Empty, ErrorBox } from "../ui/basic";
+import { Button, Command, Empty, ErrorBox } from "../ui/basic";
+import { MOST_ROWS, withOlder } from "../ui/older";
 import { DeploymentState } from "../ui/state";
 import { Ago } from "../ui/time";
 import { Activities } from "./audit";
@@ -29,7 +31,9 @@ function DeploymentsMade() {
   const { project, env } = useParams({ from: "/p/$project/$env/activity" });
   const services = useWhole(CanvasDocument, { projectId: project, environmentId: env }).data?.environment.serviceInstances.edges ?? [];
   const names = Object.fromEntries(services.map(({ node }) => [node.serviceId, node.serviceName]));
-  const { data, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first: 50 } });
+  const [first, setFirst] = useState(50);
+  const { data: now, previousData, error, refetch } = useQuery(DeploymentsDocument, { variables: { input: { projectId: project, environmentId: env }, first } });
+  const data = now ?? previousData;
   useNews(useProject().workspaceId, refetch);
   const rows = data?.deployments.edges.map((edge) => edge.node) ?? [];
   return (
@@ -66,6 +70,11 @@ function DeploymentsMade() {
             </li>
           ))}
         </ol>
+      )}
+      {data?.deployments.pageInfo.hasNextPage && first < MOST_ROWS && (
+        <span style={{ marginTop: 16 }}>
+          <Button onClick={() => setFirst(withOlder)}>Older</Button>
+        </span>
       )}
     </main>
   );

@@ -29,6 +29,13 @@ const names: Record<DeploymentEventStep, string> = {
   DRAIN_INSTANCES: "Let the previous one finish",
 };
 
+/** Logs of a deployment. Which one a line is in stands in its address: it is another one while it is built than later. */
+const logs = {
+  build: { name: "Build log", empty: "The build has not written anything yet.", source: (id: string) => ({ build: id }), place: () => ({ log: "build" }) },
+  app: { name: "App log", empty: "The app has not written anything yet.", source: (id: string) => ({ app: id }), place: () => ({ log: "app" }) },
+  requests: { name: "Requests", empty: "No request has reached it.", source: (id: string) => ({ requests: id }), place: () => ({ log: "requests" }) },
+};
+
 export function DeploymentPage() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service/deployments/$deployment" });
   const search = useSearch({ from: "/p/$project/$env/canvas/s/$service/deployments/$deployment" });
@@ -39,7 +46,7 @@ export function DeploymentPage() {
   // Both write to the same rows of the cache that the query reads.
   useSubscription(DeploymentChangesDocument, { variables: { id: params.deployment } });
   useSubscription(DeploymentStepsDocument, { variables: { id: params.deployment }, onData: ({ data: event }) => event.data && !data?.deploymentEvents.edges.some((edge) => edge.node.id === event.data?.deploymentEvents.id) && void refetch() });
-  const onFilter = useCallback((filter: string) => void navigate({ to: ".", search: (old: object) => ({ ...old, filter: filter || undefined }), replace: true }), [navigate]);
+  const onFilter = useCallback((filter: string) => void navigate({ to: ".", search: (old: object) => ({ ...old, filter: filter || undefined }), hash: true, replace: true }), [navigate]);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
   const { deployment } = data;
   const steps = data.deploymentEvents.edges.map((edge) => edge.node);
@@ -89,15 +96,16 @@ export function DeploymentPage() {
       </div>
       <Log
         key={`${shown} ${deployment.id}`}
-        source={shown === "build" ? { build: deployment.id } : { app: deployment.id }}
+        source={logs[shown].source(deployment.id)}
         filter={search.filter}
         onFilter={onFilter}
-        empty={shown === "build" ? "The build has not written anything yet." : "The app has not written anything yet."}
+        place={logs[shown].place}
+        empty={logs[shown].empty}
         tools={
           <span className="tabs" role="group" aria-label="Which log">
-            {(["build", "app"] as const).map((log) => (
+            {(["build", "app", "requests"] as const).map((log) => (
               <Link key={log} from="/p/$project/$env/s/$service/deployments/$deployment" to="." search={{ log }} replace className="tab" data-status={shown === log ? "active" : undefined} aria-current={shown === log}>
-                {log === "build" ? "Build log" : "App log"}
+                {logs[log].name}
               </Link>
             ))}
           </span>

@@ -87,7 +87,7 @@ function Runs() {
 }
 
 function Row({ of }: { of: Execution }) {
-  const params = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
+  const { project, env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
   const [tone, word] = words[of.status] ?? (["off", of.status.toLowerCase()] as const);
   const skipped = of.status === "SKIPPED";
   return (
@@ -107,7 +107,7 @@ function Row({ of }: { of: Execution }) {
         {of.reason && `: ${of.reason}`}
       </span>
       {!skipped && (
-        <Link className="button" data-size="small" to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab: "logs" }} search={{ filter: `@replica:${of.id}` }}>
+        <Link className="button" data-size="small" to="/p/$project/$env/s/$service/deployments/$deployment" params={{ project, env, service, deployment: of.deploymentId }} search={{ log: "app", filter: `@replica:${of.id}` }}>
           Log
         </Link>
       )}

@@ -1,5 +1,5 @@
 import { useQuery } from "@apollo/client/react";
-import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
+import { Link, Outlet, useNavigate, useParams, useSearch } from "@tanstack/react-router";
 import { ExternalLink, FolderUp, MoreHorizontal, X } from "lucide-react";
 import { createContext, use, useCallback, useDeferredValue, useEffect, useRef, useState } from "react";
 import { change } from "../api/client";
@@ -10,6 +10,7 @@ import { afterPaint } from "../ui/after-paint";
 import { copyText, Empty, ErrorBox } from "../ui/basic";
 import { FolderButton } from "../ui/deploy-folder";
 import { Item, Menu } from "../ui/menu";
+import { rangeOf } from "../ui/ranges";
 import { addressOf, DeploymentState } from "../ui/state";
 import { tell } from "../ui/toast";
 import { Containers } from "./containers";
@@ -36,8 +37,12 @@ export function useInstance(): Instance {
 
 const tabs = ["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"] as const;
 
+/** What shows a range of time, and goes on with the one that was chosen in another. */
+const timed = new Set<string>(["logs", "metrics"]);
+
 export function ServicePanel() {
   const params = useParams({ from: "/p/$project/$env/canvas/s/$service" });
+  const range = useSearch({ strict: false, select: (search) => rangeOf((search as { range?: string }).range) });
   const project = useProject();
   const navigate = useNavigate();
   const { data, error, refetch } = useQuery(ServiceDocument, { variables: { environmentId: params.env, serviceId: params.service } });
@@ -132,7 +137,7 @@ export function ServicePanel() {
           </div>
           <nav className="tabs" aria-label="Service">
             {tabs.map((tab) => (
-              <Link key={tab} to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab }} className="tab" activeOptions={{ includeSearch: false }}>
+              <Link key={tab} to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab }} search={timed.has(tab) ? { range } : {}} className="tab" activeOptions={{ includeSearch: false }}>
                 {tab[0].toUpperCase() + tab.slice(1)}
               </Link>
             ))}

@@ -1,6 +1,6 @@
 import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
-import { flow } from "../api/flow";
+import { flow, MOST_RUNS } from "../api/flow";
 import { Button, Command, Empty, ErrorBox } from "../ui/basic";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration } from "../ui/time";
@@ -8,14 +8,11 @@ import { useAsked } from "../ui/use-asked";
 import { StopRun } from "./stop-run";
 import { WorkflowFrame } from "./workflow-frame";
 
-/** As many as the API gives at once. */
-const MOST = 100;
-
 export function WorkflowRuns() {
   const { workflow: id } = useParams({ from: "/flow/$workflow/runs" });
   const workflow = useAsked(() => flow.workflow(id), id);
   const [limit, setLimit] = useState(20);
-  const { data, error, again } = useAsked(() => flow.runs(id, limit), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  const { data, error, again } = useAsked(() => flow.runs(id, limit), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000) * Math.ceil(limit / MOST_RUNS));
   useEffect(() => {
     if (limit > 20) void again();
   }, [limit, again]);
@@ -64,9 +61,9 @@ export function WorkflowRuns() {
             ))}
           </ul>
         )}
-        {data?.nextCursor && limit < MOST && (
+        {data?.nextCursor && (
           <span style={{ marginTop: 16 }}>
-            <Button onClick={() => setLimit(MOST)}>Older runs</Button>
+            <Button onClick={() => setLimit(limit < MOST_RUNS ? MOST_RUNS : limit + MOST_RUNS)}>Older runs</Button>
           </span>
         )}
       </main>

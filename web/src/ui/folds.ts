@@ -8,7 +8,13 @@ const LEAST = 3;
 const FRAME = /^\s+(?:at |File "|from |\d+: )|^\s*#\d+ |^\s*\.\.\. \d+ more/;
 const GOES_ON = /^\s+\S|^Caused by: /;
 
-/** Lines behind the one before them: the same again, or the stack of what it says. */
+/** What is written over several lines, such as an object, begins so, and its lines are indented. */
+const OPENS = /[{[(]\s*$/;
+const INDENTED = /^\s+\S/;
+/** Of a short one, more is said by its lines than is gained by hiding them. */
+const LEAST_BLOCK = 10;
+
+/** Lines behind the one before them: the same again, the stack of what it says, or what it opens. */
 export interface Fold {
   /** The number of the first of them. Lines keep their numbers when others come before them. */
   readonly from: number;
@@ -20,7 +26,7 @@ interface Run {
   text: string;
   /** The container that wrote it. */
   by: string | null | undefined;
-  kind: "same" | "stack" | null;
+  kind: "same" | "stack" | "block" | null;
   fold: Fold;
 }
 
@@ -142,11 +148,12 @@ export class Folds {
     const number = this.next++;
     if (run === null || !goesOn(line, run)) return { text: textOf(line), by: line.tags?.deploymentInstanceId, kind: null, fold: { from: number + 1, many: 0, isSame: false } };
     if (run.kind === null) {
-      run.kind = textOf(line) === run.text ? "same" : "stack";
+      const text = textOf(line);
+      run.kind = text === run.text ? "same" : FRAME.test(text) ? "stack" : "block";
       run.fold = { ...run.fold, isSame: run.kind === "same" };
     }
     run.fold.many += 1;
-    if (run.fold.many === LEAST) into.push(run.fold);
+    if (run.fold.many === (run.kind === "block" ? LEAST_BLOCK : LEAST)) into.push(run.fold);
     return run;
   }
 
@@ -169,5 +176,6 @@ function goesOn(line: LogLineFragment, run: Run): boolean {
   if (line.tags?.deploymentInstanceId !== run.by) return false;
   const text = textOf(line);
   if (run.kind === "stack") return GOES_ON.test(text) || FRAME.test(text);
-  return text === run.text || (run.kind === null && FRAME.test(text));
+  if (run.kind === "block") return INDENTED.test(text);
+  return text === run.text || (run.kind === null && (FRAME.test(text) || (OPENS.test(run.text) && INDENTED.test(text))));
 }

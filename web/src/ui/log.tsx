@@ -1,14 +1,19 @@
+import { useLocation, useNavigate } from "@tanstack/react-router";
 import { ArrowDownToLine, ChevronDown, ChevronRight, Clock, Download, ListCollapse, Pause, Play } from "lucide-react";
-import { memo, useCallback, useEffect, useId, useLayoutEffect, useRef, useState } from "react";
+import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState, type MouseEvent } from "react";
 import { flushSync } from "react-dom";
 import type { LogLineFragment } from "../gql";
+import { isPlain } from "./after-paint";
 import { ansi, withoutAnsi } from "./ansi";
 import { Button, ErrorBox } from "./basic";
+import { LogFilter } from "./log-filter";
 import { State } from "./state";
 import { useLog, type Lines, type LogSource } from "./stream";
+import { clock, exact } from "./time";
+import { tell } from "./toast";
 
-/** Of every line: where one stands is known without looking at those before it, be they a million. */
-const HEIGHT = 20;
+/** Of every line, and as the style sheet has it: where one stands is known without looking at those before it, be they a million. */
+const HEIGHT = 17;
 /** Lines that are drawn above and below those in sight. */
 const AROUND = 30;
 /** A new part of the log is drawn after so many lines. */
@@ -17,10 +22,6 @@ const STRIDE = 10;
 const SEARCHES = 50;
 /** A moment as lines have it: of a fixed width, so that moments sort as text. */
 export const momentOf = (at: number) => new Date(at).toISOString().replace("Z", "000000Z");
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-
-const ofLines = ["@level:error", "@level:warn", "@level:error OR @level:warn", '"exact words"', "-healthz", "@deployment:"];
-const ofRequests = ["@httpStatus:500..599", "@httpStatus:400..499", "@method:POST", "@path:/", "@totalDuration:>500"];
 
 export interface LogProps {
   source: LogSource;
@@ -30,16 +31,36 @@ export interface LogProps {
   names?: Record<string, string>;
   empty: string;
   tools?: React.ReactNode;
+  /** What the address of a line says besides its moment, so that it is found there later, too. */
+  place?: Place;
+  /** Leads to where a moment that is not in this log may be found. */
+  elsewhere?: (moment: string) => React.ReactNode;
 }
 
-export function Log({ source, filter = "", onFilter, names, empty, tools }: LogProps) {
+type Place = (line: LogLineFragment) => Record<string, string | undefined>;
+
+export function Log({ source, filter = "", onFilter, names, empty, tools, place, elsewhere }: LogProps) {
   const [paused, setPaused] = useState(false);
   const [folded, setFolded] = useState(() => localStorage.getItem("log-folds") !== "off");
   const lines = useLog(source, filter, paused, folded);
+  const [saving, setSaving] = useState(false);
+  const save = async () => {
+    setSaving(true);
+    try {
+      const shown = lines.all.slice();
+      const before = await lines.before();
+      download(before.lines.concat(shown));
+      if (!before.whole) tell(`The newest ${(before.lines.length + shown.length).toLocaleString()} lines are in the file: there are older ones`);
+    } catch (error) {
+      tell.problem(error);
+    } finally {
+      setSaving(false);
+    }
+  };
   return (
     <section className="log" aria-label="Log">
       <div className="log-tools">
-        {onFilter && <Filter value={filter} onChange={onFilter} names={names} suggestions={"requests" in source ? ofRequests : ofLines} />}
+        {onFilter && <LogFilter value={filter} onChange={onFilter} names={names} requests={"requests" in source} lines={lines.all} />}
         {tools}
         <Moment />
         <span className="grow" />
@@ -61,23 +82,24 @@ export function Log({ source, filter = "", onFilter, names, empty, tools }: LogP
           {paused ? <Play size={14} /> : <Pause size={14} />}
           <span className="hidden">{paused ? "Go on" : "Hold still"}</span>
         </Button>
-        <Button size="small" kind="plain" title="Download what is shown" onClick={() => download(lines.all)}>
+        <Button size="small" kind="plain" title="Download the log" disabled={saving} onClick={() => void save()}>
           <Download size={14} />
-          <span className="hidden">Download what is shown</span>
+          <span className="hidden">Download the log</span>
         </Button>
       </div>
       {lines.problem && (
         <div style={{ padding: 12 }}>
-          <ErrorBox error={lines.problem} />
+          <ErrorBox error={lines.problem} retry={lines.state === "refused" ? lines.again : undefined} />
         </div>
       )}
-      <Rows of={lines} names={names} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
+      <Rows of={lines} names={names} place={place} elsewhere={elsewhere} empty={lines.state === "connecting" ? "Connecting…" : filter ? "No line matches the filter yet. New ones appear here as they come." : empty} />
     </section>
   );
 }
 
 function LiveState({ state, paused, count }: { state: string; paused: boolean; count: number }) {
   const lines = <span className="quiet small numbers">{count.toLocaleString()} lines</span>;
+  if (state === "refused") return <State tone="failed">Not followed</State>;
   if (state === "lost") return <State tone="waiting">Reconnecting</State>;
   if (paused) return <State tone="off">Held</State>;
   if (state === "over") return lines;
@@ -92,9 +114,10 @@ function LiveState({ state, paused, count }: { state: string; paused: boolean; c
 /** Goes to the first line since a moment, which then stands in the address. */
 function Moment() {
   const [asking, setAsking] = useState(false);
+  const navigate = useNavigate();
   const go = (value: string) => {
     setAsking(false);
-    if (value) location.hash = momentOf(new Date(value).getTime());
+    if (value) void navigate({ to: ".", search: (old: object) => old, hash: momentOf(new Date(value).getTime()) });
   };
   if (asking) {
     return <input className="input" style={{ width: 190, height: 28, fontSize: 12 }} type="datetime-local" step={1} aria-label="Go to a moment" autoFocus onBlur={(event) => go(event.target.value)} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />;
@@ -107,41 +130,6 @@ function Moment() {
   );
 }
 
-function Filter({ value, onChange, names = {}, suggestions }: { value: string; onChange: (filter: string) => void; names?: Record<string, string>; suggestions: string[] }) {
-  const [text, set] = useState(value);
-  const sent = useRef<string[]>([]);
-  const id = useId();
-  useEffect(() => {
-    // What was typed here comes back a moment later, when more may have been typed.
-    const at = sent.current.indexOf(value);
-    if (at < 0) set(value);
-    else sent.current.splice(0, at + 1);
-  }, [value]);
-  useEffect(() => {
-    if (text === value) return;
-    const timer = setTimeout(() => {
-      sent.current.push(text);
-      onChange(text);
-    }, 350);
-    return () => clearTimeout(timer);
-  }, [text, value, onChange]);
-  return (
-    <>
-      <input className="input" style={{ width: "min(320px, 100%)", height: 28, fontFamily: "var(--mono)", fontSize: 12 }} type="search" list={id} aria-label="Filter lines" placeholder="Filter: words, @level:error, -not" value={text} onChange={(event) => set(event.target.value)} spellCheck={false} />
-      <datalist id={id}>
-        {suggestions.map((one) => (
-          <option key={one} value={one} />
-        ))}
-        {Object.entries(names).map(([service, name]) => (
-          <option key={service} value={`@service:${service}`}>
-            {name}
-          </option>
-        ))}
-      </datalist>
-    </>
-  );
-}
-
 /** Where a moment is: its own line, or the first one after it. Behind what is here, and before it, there is none. */
 function placeOf(moment: string, lines: LogLineFragment[]): number {
   if (moment < lines[0].timestamp || moment > lines[lines.length - 1].timestamp) return -1;
@@ -149,8 +137,46 @@ function placeOf(moment: string, lines: LogLineFragment[]): number {
   return own >= 0 ? own : lines.findIndex((line) => line.timestamp > moment);
 }
 
-function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>; empty: string }) {
-  const { all: lines, version, added, folds, older } = of;
+/** Why a moment is not before the eyes: nothing is that old, or that late, or it is further back than was looked. */
+type Missing = "before" | "after" | "deep" | "";
+
+interface NotFoundProps {
+  moment: string;
+  why: Missing;
+  many: number;
+  /** Looks among older lines. */
+  onFurther: () => void;
+  elsewhere?: (moment: string) => React.ReactNode;
+}
+
+function NotFound({ moment, why, many, onFurther, elsewhere }: NotFoundProps) {
+  const at = new Date(moment);
+  const when = Number.isNaN(at.getTime()) ? moment : exact.format(at);
+  const words = why === "deep" ? `${when} is not among the newest ${many.toLocaleString()} lines` : why === "after" ? `No line is as late as ${when} yet` : many === 0 ? `There is no line of ${when} here` : `This log begins after ${when}`;
+  return (
+    <div className="log-note small" role="status">
+      <span>{words}.</span>
+      {why === "deep" ? (
+        <Button size="small" onClick={onFurther}>
+          Look further back
+        </Button>
+      ) : (
+        why === "before" && elsewhere?.(moment)
+      )}
+    </div>
+  );
+}
+
+interface RowsProps {
+  of: Lines;
+  names?: Record<string, string>;
+  empty: string;
+  place?: Place;
+  elsewhere?: (moment: string) => React.ReactNode;
+}
+
+function Rows({ of, names, empty, place, elsewhere }: RowsProps) {
+  const { all: lines, version, added, folds, older, whole } = of;
   const box = useRef<HTMLDivElement>(null);
   const [follows, setFollows] = useState(true);
   const following = useRef(true);
@@ -186,6 +212,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
 
   const above = useRef(0);
   const search = useRef({ for: "", found: true, asked: 0 });
+  const [missing, miss] = useState<Missing>("");
   useLayoutEffect(() => {
     const element = box.current;
     const more = added - above.current;
@@ -201,6 +228,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
       look();
     }
     if (search.current.for !== marked) search.current = { for: marked, found: marked === "", asked: 0 };
+    if (search.current.found) miss("");
     // Once is enough: who goes on to the newest line stays there.
     if (!search.current.found) {
       const at = placeOf(marked, lines);
@@ -210,6 +238,7 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
           return;
         }
         search.current.found = true;
+        miss("");
         const top = folds.rowOf(at) * HEIGHT;
         if (following.current || top < element.scrollTop || top > element.scrollTop + element.clientHeight - HEIGHT) {
           follow(false);
@@ -218,10 +247,23 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
         }
         return;
       }
-      if (marked < lines[0].timestamp && search.current.asked < SEARCHES) void older().then((more) => (search.current.asked += Number(more)));
+      const isEarlier = marked < lines[0].timestamp;
+      const canAsk = isEarlier && search.current.asked < SEARCHES;
+      if (canAsk) void older().then((more) => (search.current.asked += Number(more)));
+      miss(!isEarlier ? "after" : whole ? "before" : canAsk ? "" : "deep");
     }
     if (following.current) element.scrollTop = element.scrollHeight;
-  }, [version, turned, lines, added, folds, marked, older, follow, look]);
+  }, [version, turned, lines, added, folds, marked, older, whole, follow, look]);
+
+  const navigate = useNavigate();
+  const go = useCallback(
+    (event: MouseEvent, line: LogLineFragment) => {
+      if (!isPlain(event)) return;
+      event.preventDefault();
+      void navigate({ to: ".", search: (old: object) => ({ ...old, ...place?.(line) }), hash: line.timestamp });
+    },
+    [navigate, place],
+  );
 
   const fold = useCallback(
     (from: number) => {
@@ -234,62 +276,86 @@ function Rows({ of, names, empty }: { of: Lines; names?: Record<string, string>;
     [folds, follow, look],
   );
 
-  if (!some) return <div className="empty quiet">{empty}</div>;
+  const note = (why: Missing) => why && (
+    <NotFound
+      moment={marked}
+      why={why}
+      many={lines.length}
+      elsewhere={elsewhere}
+      onFurther={() => {
+        search.current.asked = 0;
+        turn((n) => n + 1);
+      }}
+    />
+  );
+  if (!some) {
+    return (
+      <>
+        {note(marked && of.state !== "connecting" ? "before" : "")}
+        <div className="empty quiet">{empty}</div>
+      </>
+    );
+  }
   const first = follows ? Math.max(0, count - seen.rows) : seen.first;
   const from = Math.max(0, first - AROUND);
   const drawn = Array.from({ length: Math.max(0, Math.min(count, first + seen.rows + AROUND) - from) }, (_, row) => folds.lineAt(from + row));
   return (
-    <div style={{ position: "relative", flex: 1, minHeight: 0, display: "flex" }}>
-      <div
-        ref={box}
-        className="log-lines"
-        tabIndex={0}
-        role="log"
-        aria-live="off"
-        onScroll={(event) => {
-          const element = event.currentTarget;
-          const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < HEIGHT * 2;
-          // Drawn before the next frame, so that none shows a gap.
-          flushSync(() => {
-            if (atEnd !== following.current) follow(atEnd);
-            look();
-          });
-          if (!atEnd && element.scrollTop < element.clientHeight * 8) void older();
-        }}
-      >
-        <div style={{ height: count * HEIGHT, position: "relative" }}>
-          {drawn.map((at, row) => {
-            const behind = folds.behind(at);
-            return (
-              // Lines keep their place on the page when others are put above them.
-              <Row
-                key={folds.first + at}
-                line={lines[at]}
-                top={(from + row) * HEIGHT}
-                names={names}
-                marked={lines[at].timestamp === marked}
-                behind={behind?.from}
-                many={behind && `${behind.many.toLocaleString()} ${behind.isSame ? "times" : "lines"} more`}
-                open={behind && !folds.isClosed(behind)}
-                onFold={fold}
-              />
-            );
-          })}
-        </div>
-      </div>
-      {!follows && (
-        <Button
-          size="small"
-          style={{ position: "absolute", right: 16, bottom: 16, boxShadow: "var(--shadow)" }}
-          onClick={() => {
-            follow(true);
-            if (box.current) box.current.scrollTop = box.current.scrollHeight;
+    <>
+      {note(missing)}
+      <div style={{ position: "relative", flex: 1, minHeight: 0, display: "flex" }}>
+        <div
+          ref={box}
+          className="log-lines"
+          tabIndex={0}
+          role="log"
+          aria-live="off"
+          onScroll={(event) => {
+            const element = event.currentTarget;
+            const atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < HEIGHT * 2;
+            // Drawn before the next frame, so that none shows a gap.
+            flushSync(() => {
+              if (atEnd !== following.current) follow(atEnd);
+              look();
+            });
+            if (!atEnd && element.scrollTop < element.clientHeight * 8) void older();
           }}
         >
-          <ArrowDownToLine size={14} /> Newest
-        </Button>
-      )}
-    </div>
+          <div style={{ height: count * HEIGHT, position: "relative" }}>
+            {drawn.map((at, row) => {
+              const behind = folds.behind(at);
+              return (
+                // Lines keep their place on the page when others are put above them.
+                <Row
+                  key={folds.first + at}
+                  line={lines[at]}
+                  top={(from + row) * HEIGHT}
+                  names={names}
+                  place={place}
+                  go={go}
+                  marked={lines[at].timestamp === marked}
+                  behind={behind?.from}
+                  many={behind && `${behind.many.toLocaleString()} ${behind.isSame ? "times" : "lines"} more`}
+                  open={behind && !folds.isClosed(behind)}
+                  onFold={fold}
+                />
+              );
+            })}
+          </div>
+        </div>
+        {!follows && (
+          <Button
+            size="small"
+            style={{ position: "absolute", right: 16, bottom: 16, boxShadow: "var(--shadow)" }}
+            onClick={() => {
+              follow(true);
+              if (box.current) box.current.scrollTop = box.current.scrollHeight;
+            }}
+          >
+            <ArrowDownToLine size={14} /> Newest
+          </Button>
+        )}
+      </div>
+    </>
   );
 }
 
@@ -297,6 +363,8 @@ interface RowProps {
   line: LogLineFragment;
   top: number;
   names?: Record<string, string>;
+  place?: Place;
+  go: (event: MouseEvent, line: LogLineFragment) => void;
   marked: boolean;
   /** What is folded behind it: its number, and in words how much. */
   behind?: number;
@@ -305,13 +373,19 @@ interface RowProps {
   onFold: (from: number) => void;
 }
 
-const Row = memo(function Row({ line, top, names, marked, behind, many, open, onFold }: RowProps) {
+/** The address of a line, from the page on which it is shown. */
+function addressOf(line: LogLineFragment, place?: Place): string {
+  const said = Object.entries(place?.(line) ?? {}).flatMap(([name, value]) => (value ? [[name, value]] : []));
+  return `${said.length > 0 ? `?${new URLSearchParams(said)}` : ""}#${line.timestamp}`;
+}
+
+const Row = memo(function Row({ line, top, names, place, go, marked, behind, many, open, onFold }: RowProps) {
   const service = line.tags?.serviceId;
   const at = new Date(line.timestamp);
   return (
     <div className="log-line" data-level={line.severity ?? "info"} data-marked={marked} style={{ transform: `translateY(${top}px)` }}>
       <time dateTime={line.timestamp} title={line.timestamp}>
-        <a href={`#${line.timestamp}`} tabIndex={-1}>
+        <a href={addressOf(line, place)} tabIndex={-1} onClick={(event) => go(event, line)}>
           {clock.format(at)}.{String(at.getMilliseconds()).padStart(3, "0")}
         </a>
       </time>
@@ -327,16 +401,8 @@ const Row = memo(function Row({ line, top, names, marked, behind, many, open, on
   );
 });
 
-/** The line that the address points to. */
-export function useMarked(): string {
-  const [hash, set] = useState(() => decodeURIComponent(location.hash.slice(1)));
-  useEffect(() => {
-    const changed = () => set(decodeURIComponent(location.hash.slice(1)));
-    addEventListener("hashchange", changed);
-    return () => removeEventListener("hashchange", changed);
-  }, []);
-  return hash;
-}
+/** The moment of a line that the address points to, or nothing. */
+export const useMarked = (): string => useLocation({ select: ({ hash }) => (/^\d{4}-\d\d-\d\dT/.test(hash) ? hash : "") });
 
 function download(lines: LogLineFragment[]) {
   const text = lines.map((line) => `${line.timestamp} ${(line.severity ?? "info").padEnd(5)} ${withoutAnsi(line.message)}`).join("\n");

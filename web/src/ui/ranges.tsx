@@ -17,6 +17,9 @@ export type Range = keyof typeof ranges;
 /** What an address says of the time, if this page knows it. */
 export const rangeOf = (text: unknown): Range | undefined => (typeof text === "string" && text in ranges ? (text as Range) : undefined);
 
+/** What an address says with another range. One deployment that it named is what no range is of. */
+const ranged = (range: Range | undefined) => (old: object) => ({ ...old, range, deployment: undefined });
+
 /** The choice of a time range, which stands in the address, or of none: what it is called then, and what it means. */
 export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [name: string, title: string] }) {
   const navigate = useNavigate();
@@ -27,7 +30,7 @@ export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [na
     <Link
       key={range ?? "all"}
       to="."
-      search={(old: object) => ({ ...old, range })}
+      search={ranged(range)}
       replace
       activeOptions={{ exact: true }}
       className="tab"
@@ -38,7 +41,7 @@ export function Ranges({ chosen, none }: { chosen: Range | undefined; none?: [na
         if (!isPlain(event)) return;
         event.preventDefault();
         set({ chosen, marked: range });
-        afterPaint(() => void navigate({ to: ".", search: (old: object) => ({ ...old, range }), replace: true }));
+        afterPaint(() => void navigate({ to: ".", search: ranged(range), replace: true }));
       }}
     >
       {range ?? none?.[0]}

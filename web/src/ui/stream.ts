@@ -3,6 +3,7 @@ import { useCallback, useEffect, useRef, useState } from "react";
 import { client, Problem, problemOf, socket } from "../api/client";
 import { AppLogBeforeDocument, AppLogStreamDocument, BuildLogBeforeDocument, BuildLogStreamDocument, EnvironmentLogBeforeDocument, EnvironmentLogStreamDocument, RequestLogBeforeDocument, RequestLogStreamDocument, type LogLineFragment, type RequestLineFragment } from "../gql";
 import { Folds } from "./folds";
+import { tell } from "./toast";
 
 /** A log; that of an environment of one service alone, or since a moment, if they are named. */
 export type LogSource = { build: string } | { app: string } | { requests: string } | { environment: string; service?: string; since?: string };
@@ -12,6 +13,10 @@ const MOST = 1_000_000;
 const FIRST = 1000;
 /** Older lines that are asked for at once. */
 const PAGE = 2000;
+/** Lines that are fetched to join a log with what came while the connection was gone. Behind more than these it begins anew. */
+const JOINED = 50_000;
+/** Lines of a download, at most, unless more are here already. */
+const DOWNLOADED = 200_000;
 
 /** The filter of lines of an environment. Only alternatives need parentheses, and what is typed keeps its place for the errors that name one. */
 function within(service: string | undefined, filter: string): string | null {
@@ -48,6 +53,27 @@ async function upTo(end: string, source: LogSource, filter: string): Promise<Log
   return (await client.query({ query: EnvironmentLogBeforeDocument, variables, fetchPolicy })).data?.environmentLogs ?? [];
 }
 
+/** What is before the lines that are here: the newest of it, and whether that is all. */
+export interface Before {
+  lines: LogLineFragment[];
+  whole: boolean;
+}
+
+/** Lines between two moments, both left out, oldest first; the newest ones where there are many more than so many. */
+async function between(after: string, end: string, source: LogSource, filter: string, most: number): Promise<Before> {
+  const pages: LogLineFragment[][] = [];
+  let before = end;
+  for (let many = 0; many < most; ) {
+    const page = await upTo(before, source, filter);
+    const found = page.filter((line) => line.timestamp > after && line.timestamp < before);
+    pages.unshift(found);
+    if (found.length === 0 || page[0].timestamp <= after) return { lines: pages.flat(), whole: true };
+    many += found.length;
+    before = found[0].timestamp;
+  }
+  return { lines: pages.flat(), whole: false };
+}
+
 type Told = { message: string; extensions?: Record<string, unknown> };
 
 function told({ message, extensions }: Told): Problem {
@@ -59,7 +85,8 @@ export interface Lines {
   /** The same array as before with more in it: look at `version`. */
   all: LogLineFragment[];
   version: number;
-  state: "connecting" | "live" | "lost" | "over";
+  /** `refused` is not tried again by itself. */
+  state: "connecting" | "live" | "lost" | "over" | "refused";
   problem: Problem | null;
   /** How many lines have been put before those that came first. */
   added: number;
@@ -67,6 +94,12 @@ export interface Lines {
   folds: Folds;
   /** Asks for lines before the oldest one. False when there is none, or not now. */
   older: () => Promise<boolean>;
+  /** There are no older ones, as far as is known. */
+  whole: boolean;
+  /** Everything before the oldest line, or the newest of it, without putting it here. */
+  before: () => Promise<Before>;
+  /** Begins from the start. */
+  again: () => void;
 }
 
 /** A log as it grows. Drawn at most once a frame, however fast lines come. */
@@ -89,8 +122,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
   const older = useCallback(async () => {
     const [into, now] = [all.current, back.current];
     const first = into[0]?.timestamp;
-    // Fewer than were asked for first are all that there are.
-    if (!first || now.asking || now.whole || into.length < FIRST || into.length >= MOST) return false;
+    if (!first || now.asking || now.whole || into.length >= MOST) return false;
     now.asking = true;
     try {
       const found = (await upTo(first, JSON.parse(key) as LogSource, filter)).filter((line) => line.timestamp < first);
@@ -111,6 +143,15 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
     }
   }, [key, filter]);
 
+  const before = useCallback(async (): Promise<Before> => {
+    const first = all.current[0]?.timestamp;
+    if (!first || back.current.whole) return { lines: [], whole: true };
+    return between("", first, JSON.parse(key) as LogSource, filter, DOWNLOADED - all.current.length);
+  }, [key, filter]);
+
+  const [turn, setTurn] = useState(0);
+  const again = useCallback(() => setTurn((n) => n + 1), []);
+
   useEffect(() => {
     all.current = [];
     back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
@@ -121,12 +162,20 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
     let frame = 0;
     // After a broken connection the server begins again: what is at or before this is here already.
     let resumeAfter = "";
-    let fresh = true;
+    // What came after a gap, until that is filled.
+    let late: LogLineFragment[] | null = null;
+    let anew = false;
+    let shown = true;
     const flush = () => {
       frame = 0;
       if (hold.current && all.current.length > 0) {
         frame = requestAnimationFrame(flush);
         return;
+      }
+      if (anew) {
+        anew = false;
+        all.current = [];
+        back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
       }
       const [into, { folds }] = [all.current, back.current];
       const known = into.length;
@@ -136,15 +185,32 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
       if (into.length > MOST) folds.drop(into.splice(0, into.length - MOST).length);
       redraw((n) => n + 1);
     };
-    const { query, variables, field } = request(JSON.parse(key) as LogSource, filter);
+    const from = JSON.parse(key) as LogSource;
+    const { query, variables, field } = request(from, filter);
+    const join = async (after: string, lines: LogLineFragment[]) => {
+      late = lines;
+      const missing = await between(after, lines[0].timestamp, from, filter, JOINED).catch(() => null);
+      // Cut off again, or another log is shown.
+      if (late !== lines) return;
+      late = null;
+      if (missing?.whole) {
+        waiting = waiting.concat(missing.lines, lines);
+      } else {
+        // No hole stays within it: the lines between are among the older ones that are asked for.
+        anew = true;
+        waiting = lines;
+        tell(missing ? "Much was written while the connection was gone: the log begins again with its newest lines" : "What was written while the connection was gone cannot be had just now: the log begins again with its newest lines");
+      }
+      frame ||= requestAnimationFrame(flush);
+    };
     const lost = socket.on("closed", () => {
+      late = null;
       resumeAfter = (waiting.at(-1) ?? all.current.at(-1))?.timestamp ?? "";
-      fresh = true;
-      setState((now) => (now === "over" ? now : "lost"));
+      setState((now) => (now === "over" || now === "refused" ? now : "lost"));
     });
     const found = socket.on("connected", () => {
       back.current.whole = false;
-      setState((now) => (now === "over" ? now : "live"));
+      setState((now) => (now === "over" || now === "refused" ? now : "live"));
     });
     const end = socket.subscribe<Record<string, LogLineFragment[] | RequestLineFragment[]>>(
       { query, variables },
@@ -155,19 +221,25 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
             setProblem(told(message.errors[0]));
             return;
           }
-          let lines = (message.data?.[field] ?? []).map((line) => ("httpStatus" in line ? lineOf(line) : line));
-          if (fresh && resumeAfter) lines = lines.filter((line) => line.timestamp > resumeAfter);
-          else fresh = false;
+          const lines = (message.data?.[field] ?? []).map((line) => ("httpStatus" in line ? lineOf(line) : line));
           if (lines.length === 0) return;
-          for (const line of lines) waiting.push(line);
+          const after = resumeAfter;
+          resumeAfter = "";
+          if (after && lines[0].timestamp > after) {
+            void join(after, lines);
+            return;
+          }
+          const into = late ?? waiting;
+          for (const line of lines) if (line.timestamp > after) into.push(line);
           frame ||= requestAnimationFrame(flush);
         },
         error: (error) => {
           const first = Array.isArray(error) ? (error[0] as Told) : undefined;
           setProblem(first ? told(first) : new Problem("The log cannot be followed just now", "OFFLINE"));
-          setState("lost");
+          setState("refused");
         },
-        complete: () => setState("over"),
+        // Ending it here completes it too, when another log may be shown.
+        complete: () => shown && setState("over"),
       },
     );
     // A log that has no line yet is live all the same.
@@ -175,11 +247,13 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
     return () => {
       clearTimeout(quiet);
       cancelAnimationFrame(frame);
+      late = null;
+      shown = false;
       lost();
       found();
       end();
     };
-  }, [key, filter]);
+  }, [key, filter, turn]);
 
-  return { all: all.current, version, state, problem, added: back.current.added, folds: back.current.folds, older };
+  return { all: all.current, version, state, problem, added: back.current.added, folds: back.current.folds, older, whole: back.current.whole, before, again };
 }
