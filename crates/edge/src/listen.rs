@@ -98,7 +98,8 @@ fn open_twin(address: SocketAddr, per_thread: &mut [Vec<TcpListener>]) -> io::Re
 }
 
 fn taken_twin(address: SocketAddr, error: &io::Error) -> io::Error {
-    let text = format!("somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another: {error}");
+    let text =
+        format!("somebody else listens on {address}, where `localhost` leads, too: stop what uses that port, or choose another: {error}");
     io::Error::new(error.kind(), text)
 }
 

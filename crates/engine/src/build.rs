@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, MutexGuard, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::observe::{Seen, View};
+use crate::places::Place;
 use crate::{Home, Shared, lock, record, replicas, steps};
 
 /// How long it is waited each time until a build that failed for a reason of this server's is tried again.

@@ -57,7 +57,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = shared.shutdown.cancelled() => return,
             change = changes.recv() => match change {
                 Ok(Signal::Deployment(id)) => shared.dependencies.take(id),
-                Err(RecvError::Lagged(_)) => shared.dependencies.take_all(),
+                // Rows that are gone are named by nobody.
+                Ok(Signal::DeploymentsDeleted) | Err(RecvError::Lagged(_)) => shared.dependencies.take_all(),
                 Err(RecvError::Closed) => return,
             },
         };

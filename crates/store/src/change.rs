@@ -1,5 +1,7 @@
 //! What a commit can do.
 
+mod kind;
+
 use std::collections::BTreeMap;
 
 use domain::account::{Invite, Workspace};
@@ -425,97 +427,6 @@ impl std::fmt::Debug for Change {
 }
 
 impl Change {
-    /// The variant's name.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::ProjectInsert(_) => "ProjectInsert",
-            Self::ProjectUpdate(..) => "ProjectUpdate",
-            Self::ProjectDelete(_) => "ProjectDelete",
-            Self::EnvironmentInsert(_) => "EnvironmentInsert",
-            Self::EnvironmentUpdate(_) => "EnvironmentUpdate",
-            Self::EnvironmentProtect(..) => "EnvironmentProtect",
-            Self::EnvironmentRevise(..) => "EnvironmentRevise",
-            Self::EnvironmentDelete(_) => "EnvironmentDelete",
-            Self::EnvironmentPatchInsert(_) => "EnvironmentPatchInsert",
-            Self::EnvironmentPatchDelete(_) => "EnvironmentPatchDelete",
-            Self::ServiceInsert(_) => "ServiceInsert",
-            Self::ServiceUpdate(_) => "ServiceUpdate",
-            Self::ServiceDelete(_) => "ServiceDelete",
-            Self::InstanceInsert(_) => "InstanceInsert",
-            Self::InstanceUpdate { .. } => "InstanceUpdate",
-            Self::InstanceDelete(_) => "InstanceDelete",
-            Self::DomainInsert(_) => "DomainInsert",
-            Self::DomainUpdate(_) => "DomainUpdate",
-            Self::DomainChecked { .. } => "DomainChecked",
-            Self::DomainHttps { .. } => "DomainHttps",
-            Self::DomainDelete(_) => "DomainDelete",
-            Self::DomainLapse(_) => "DomainLapse",
-            Self::Certificate(change) => change.kind(),
-            Self::VariableSet(_) => "VariableSet",
-            Self::VariableDelete { .. } => "VariableDelete",
-            Self::VariablesClear { .. } => "VariablesClear",
-            Self::DeploymentInsert { .. } => "DeploymentInsert",
-            Self::DeploymentMove { .. } => "DeploymentMove",
-            Self::DeploymentBuilt { .. } => "DeploymentBuilt",
-            Self::DeploymentStopped { .. } => "DeploymentStopped",
-            Self::DeploymentRestart { .. } => "DeploymentRestart",
-            Self::EventInsert(_) => "EventInsert",
-            Self::EventComplete { .. } => "EventComplete",
-            Self::ReplicaInsert(_) => "ReplicaInsert",
-            Self::ReplicaUpdate(_) => "ReplicaUpdate",
-            Self::ReplicaEnd { .. } => "ReplicaEnd",
-            Self::ReplicaHealth(..) => "ReplicaHealth",
-            Self::ExecutionInsert(_) => "ExecutionInsert",
-            Self::ExecutionUpdate(_) => "ExecutionUpdate",
-            Self::Activity(_) => "Activity",
-            Self::ActivityUpdate { .. } => "ActivityUpdate",
-            Self::ActivitiesNoticed(_) => "ActivitiesNoticed",
-            Self::DeliveryInsert(_) => "DeliveryInsert",
-            Self::DeliveryClaim { .. } => "DeliveryClaim",
-            Self::DeliveryDone { .. } => "DeliveryDone",
-            Self::DeliveryReplay { .. } => "DeliveryReplay",
-            Self::Notification(change) => change.kind(),
-            Self::TriggerInsert(_) => "TriggerInsert",
-            Self::TriggerUpdate(_) => "TriggerUpdate",
-            Self::TriggerDelete(_) => "TriggerDelete",
-            Self::TriggerClaim { .. } => "TriggerClaim",
-            Self::TriggerRunInsert(_) => "TriggerRunInsert",
-            Self::MemberSet { .. } => "MemberSet",
-            Self::MemberRemove { .. } => "MemberRemove",
-            Self::InviteInsert { .. } => "InviteInsert",
-            Self::InviteDelete { .. } => "InviteDelete",
-            Self::WorkspaceInsert { .. } => "WorkspaceInsert",
-            Self::WorkspaceUpdate(..) => "WorkspaceUpdate",
-            Self::WorkspaceGrow { .. } => "WorkspaceGrow",
-            Self::ApiKeyInsert { .. } => "ApiKeyInsert",
-            Self::ApiKeyUpdate(_) => "ApiKeyUpdate",
-            Self::ApiKeyRevoke { .. } => "ApiKeyRevoke",
-            Self::VolumeInsert(_) => "VolumeInsert",
-            Self::VolumeUpdate(_) => "VolumeUpdate",
-            Self::VolumeDelete(_) => "VolumeDelete",
-            Self::VolumeInstanceInsert(_) => "VolumeInstanceInsert",
-            Self::VolumeInstanceMountPath { .. } => "VolumeInstanceMountPath",
-            Self::VolumeInstanceMove { .. } => "VolumeInstanceMove",
-            Self::VolumeInstanceUsed { .. } => "VolumeInstanceUsed",
-            Self::VolumeFilesKeep { .. } => "VolumeFilesKeep",
-            Self::VolumeInstanceDelete(_) => "VolumeInstanceDelete",
-            Self::VolumeAttach { .. } => "VolumeAttach",
-            Self::VolumeDetach(_) => "VolumeDetach",
-            Self::BackupInsert(_) => "BackupInsert",
-            Self::BackupEnd { .. } => "BackupEnd",
-            Self::BackupRestored { .. } => "BackupRestored",
-            Self::BackupLock(_) => "BackupLock",
-            Self::BackupDelete(_) => "BackupDelete",
-            Self::BackupSchedulesSet { .. } => "BackupSchedulesSet",
-            Self::TcpProxyInsert(_) => "TcpProxyInsert",
-            Self::TcpProxyDelete(_) => "TcpProxyDelete",
-            Self::Account(change) => change.kind(),
-            Self::Workflow(change) => change.kind(),
-            Self::Run(change) => change.kind(),
-        }
-    }
-
     /// The workspace that the row says it belongs to, where it says so.
     pub(crate) fn names_workspace(&self) -> Option<WorkspaceId> {
         match self {

@@ -203,7 +203,7 @@ mod tests {
     fn a_header_without_its_scheme_is_refused_in_the_words_of_its_surface() {
         for sent in ["gx_abc", "Basic YTpi"] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(sent))]);
-            let told = |surface| credential(&headers, surface).err().map(|error| (error.code, error.public));
+            let told = |surface| credential(&headers, surface, HOST_COOKIE).err().map(|error| (error.code, error.public));
             assert_eq!(told(Surface::Flow), Some((Code::Unauthenticated, "Invalid or expired API key.".to_owned())), "{sent}");
             assert!(told(Surface::Railway).is_some_and(|(_, text)| text.contains("Bearer <token>")), "{sent}");
         }

@@ -306,7 +306,7 @@ async fn a_project_token_is_told_what_its_own_environment_uses() {
             found.into_iter().map(|one| one["tags"]["environmentId"].clone()).collect::<Vec<_>>()
         };
         assert_eq!(environments(&ann).await.len(), 2, "{query}");
-        assert_eq!(environments(&token).await, [own.clone()], "{query}");
+        assert_eq!(environments(&token).await, std::slice::from_ref(&own), "{query}");
     }
 }
 
