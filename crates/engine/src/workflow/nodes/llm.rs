@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn only_what_was_given_is_handed_on() {
         let input = json!({"prompt": "x", "top_k": 40.0, "min_p": 0.1, "reasoning": {"effort": "low"}, "repetition_penalty": null});
-        let body = body("m", input.as_object().expect("an object"));
+        let body = body("m", input.as_object().expect("an object"), vec![]);
         let rest = [("top_k", json!(40)), ("min_p", json!(0.1)), ("reasoning", json!({"effort": "low"}))];
         let mut expected = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
         rest.into_iter().for_each(|(name, value)| expected[name] = value);
