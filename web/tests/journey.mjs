@@ -424,7 +424,8 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await panel.getByRole("link", { name: "7d", exact: true }).click();
   await page.waitForURL(/range=7d/);
   await marked.filter({ hasText: /^7d$/ }).waitFor();
-  // The page without a range shows an hour, whatever was picked before.
+  // The page without a range shows an hour, whatever was picked before. A page that has no range lets go of it.
+  await tab("Deployments");
   await tab("Metrics");
   await page.waitForURL((url) => !url.searchParams.has("range"));
   await marked.filter({ hasText: /^1h$/ }).waitFor();
