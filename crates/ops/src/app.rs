@@ -366,9 +366,11 @@ async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     }
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
-    let environment = environment::environment_for(ctx, instance.environment_id, Permission::Deploy).await?;
     let mut changes = vec![];
-    batch::rest_on(ctx, app.tenant, environment.row.id, &mut changes).await?;
+    batch::rest_on(ctx, app.tenant, instance.environment_id, &mut changes).await?;
+    let environment = environment::environment_for(ctx, instance.environment_id, Permission::Deploy).await?;
+    // Its settings may have changed since it was found.
+    let instance = &service::instance_for(ctx, instance.environment_id, instance.service_id, Permission::Deploy).await?.row;
     changes.extend(deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?));
     changes.push(ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({})));
     commit(ctx, app.tenant, instance.id, changes).await?;
