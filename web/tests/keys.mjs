@@ -75,6 +75,19 @@ export async function galaxyKey(page) {
   assert.notEqual(second, first);
   assert.equal(await page.getByRole("row").filter({ hasText: "gal_" }).count(), 1, "an account has one key");
   await tidy(page, "the account");
+  // The page itself is signed in: its client is heard only with a key that works, so a wrong one says that it has arrived.
+  const told = (galaxyApiKey) =>
+    page.evaluate(async (variables) => {
+      const client = window[Symbol.for("apollo.devtools")].find((one) => one.devtoolsConfig.name === "Galaxy");
+      // A document as a parser makes it: { activityTypes { _id } }
+      const name = (value) => ({ kind: "Name", value });
+      const field = (value, selections) => ({ kind: "Field", name: name(value), selectionSet: selections && { kind: "SelectionSet", selections } });
+      const selectionSet = { kind: "SelectionSet", selections: [field("activityTypes", [field("_id")])] };
+      const query = { kind: "Document", definitions: [{ kind: "OperationDefinition", operation: "query", selectionSet }] };
+      return client.query({ query, variables, fetchPolicy: "network-only" }).then(({ data }) => data.activityTypes.length > 0, String);
+    }, { galaxyApiKey });
+  assert.equal(await told(second), true);
+  assert.match(await told("gal_wrong"), /Not Authorized/);
   return second;
 }
 
