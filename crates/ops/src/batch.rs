@@ -153,7 +153,9 @@ async fn deployments(
             continue;
         }
         let running = live.get(&instance.id).map_or(&[][..], Vec::as_slice);
-        let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build);
+        let stopped = deployment::is_stopped(ctx, tenant, running).await?;
+        let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build && !stopped);
+        let next = if stopped { next.and_then(|next| deployment::at_rest(ctx, &environment.row, next)) } else { next };
         made.extend(next.map(|deployment| (deployment, render_frozen(&frozen, name))));
     }
     put_in_order(&frozen, |service| after.name_of(service), &mut made);

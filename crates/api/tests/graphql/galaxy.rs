@@ -2,6 +2,7 @@
 
 mod clients;
 mod roles;
+mod stopping;
 mod transfer;
 
 use std::collections::BTreeSet;
