@@ -436,7 +436,7 @@ async fn a_trigger_kills_the_container_that_matches_and_no_other() {
         })
         .await;
     assert_eq!(run.log.last().map(String::as_str), Some("executing to kill 1 of 3 containers"), "{run:#?}");
-    let why = format!("container {}: matched rules", three[1]);
+    let why = format!("container {}: matched rules", container_id(app.instance, three[1]));
     assert!(run.log.iter().any(|line| line.starts_with(&why)), "{why}: {run:#?}");
     let activities = test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
     let killed: Vec<_> = activities.iter().filter(|activity| activity.verb == "container_kill").collect();
