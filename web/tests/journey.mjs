@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { api, asked, drop, pictures, reads, signIn, story, tidy, toast, visitor } from "./browser.mjs";
-import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
+import { explorer, flowKeys, galaxyAddresses, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, secondLogin, shots, soon, step } = await story();
@@ -458,6 +458,8 @@ let galaxy = "";
 await step("the account's key of Galaxy is generated, and replaced by the next", async () => {
   galaxy = await galaxyKey(page);
 });
+
+await step("Galaxy's own addresses lead to the key and to an app", () => galaxyAddresses(page, galaxy));
 
 await step("the Explorer asks with that key, and says when a key is wrong", () => explorer(page, galaxy));
 
