@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { api, asked, drop, pictures, reads, signIn, story, tidy, toast, visitor } from "./browser.mjs";
-import { explorer, flowKeys, galaxyAddresses, galaxyKey } from "./keys.mjs";
+import { devToolsKey, explorer, flowKeys, galaxyAddresses, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, secondLogin, shots, soon, step } = await story();
@@ -491,6 +491,7 @@ await step("Galaxy's API lists the account's apps, and Apollo DevTools see who a
   assert.equal(new URL(link).host, new URL(address).host);
   const clients = await page.evaluate(() => (window[Symbol.for("apollo.devtools")] ?? []).map((client) => client.devtoolsConfig?.name));
   assert.deepEqual(clients.sort(), ["Galaxy", "Orrery"]);
+  await devToolsKey(page, galaxy);
   await tidy(page, "the account's apps");
 });
 

@@ -75,7 +75,11 @@ export async function galaxyKey(page) {
   assert.notEqual(second, first);
   assert.equal(await page.getByRole("row").filter({ hasText: "gal_" }).count(), 1, "an account has one key");
   await tidy(page, "the account");
-  // The page itself is signed in: its client is heard only with a key that works, so a wrong one says that it has arrived.
+  return second;
+}
+
+/** A key as a variable of Apollo DevTools, on a page that shows apps: the page is signed in, so that only a wrong key shows whether it arrives. */
+export async function devToolsKey(page, key) {
   const told = (galaxyApiKey) =>
     page.evaluate(async (variables) => {
       const client = window[Symbol.for("apollo.devtools")].find((one) => one.devtoolsConfig.name === "Galaxy");
@@ -86,9 +90,8 @@ export async function galaxyKey(page) {
       const query = { kind: "Document", definitions: [{ kind: "OperationDefinition", operation: "query", selectionSet }] };
       return client.query({ query, variables, fetchPolicy: "network-only" }).then(({ data }) => data.activityTypes.length > 0, String);
     }, { galaxyApiKey });
-  assert.equal(await told(second), true);
+  assert.equal(await told(key), true);
   assert.match(await told("gal_wrong"), /Not Authorized/);
-  return second;
 }
 
 /** The addresses of Galaxy's own dashboard: where its documentation sends people for their key, and where a deploy says that its app is. */
