@@ -68,7 +68,14 @@ enum Effect {
 }
 
 fn effect(before: &InstanceSpec, after: &InstanceSpec) -> Effect {
-    let kept = |spec: &InstanceSpec| DeploySpec { regions: BTreeMap::new(), sleep_application: false, ..spec.deploy.clone() };
+    // What the engine reads of the instance itself holds at once.
+    let kept = |spec: &InstanceSpec| DeploySpec {
+        regions: BTreeMap::new(),
+        sleep_application: false,
+        sticky: false,
+        unhealthy_replacement: true,
+        ..spec.deploy.clone()
+    };
     if before.build != after.build || before.source != after.source {
         Effect::Build
     } else if kept(before) != kept(after) {
