@@ -172,7 +172,7 @@ mod tests {
         for path in ["/graphql", "/graphql/v2", "/api/v1/workflows", "/v1/x", "/nothing", "/px", "/assets/../index.html"] {
             assert!(Dashboard::Embedded.answer(path, &HeaderMap::new()).is_none(), "{path}");
         }
-        for path in ["/api/settings", "/graphql/settings", "//settings", "/settings", "/a/b/settings", "/a%0d/settings", "/ann/settings/x"] {
+        for path in ["/api/settings", "/graphql/settings", "//settings", "/settings", "/a/b/settings", "/a%0d/settings"] {
             assert!(Dashboard::Embedded.answer(path, &HeaderMap::new()).is_none(), "{path}");
         }
         let key = Dashboard::Embedded.answer("/ann-b/settings", &HeaderMap::new()).unwrap();
