@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { api, asked, drop, pictures, reads, signIn, story, tidy, toast, visitor } from "./browser.mjs";
-import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
+import { devToolsKey, explorer, flowKeys, galaxyAddresses, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, secondLogin, shots, soon, step } = await story();
@@ -460,6 +460,8 @@ await step("the account's key of Galaxy is generated, and replaced by the next",
   galaxy = await galaxyKey(page);
 });
 
+await step("Galaxy's own addresses lead to the key and to an app", () => galaxyAddresses(page, galaxy));
+
 await step("the Explorer asks with that key, and says when a key is wrong", () => explorer(page, galaxy));
 
 await step("changes are staged, read, and deployed together", async () => {
@@ -490,6 +492,7 @@ await step("Galaxy's API lists the account's apps, and Apollo DevTools see who a
   assert.equal(new URL(link).host, new URL(address).host);
   const clients = await page.evaluate(() => (window[Symbol.for("apollo.devtools")] ?? []).map((client) => client.devtoolsConfig?.name));
   assert.deepEqual(clients.sort(), ["Galaxy", "Orrery"]);
+  await devToolsKey(page, galaxy);
   await tidy(page, "the account's apps");
 });
 

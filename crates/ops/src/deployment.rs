@@ -17,7 +17,7 @@ use crate::{Error, OpCtx, Ops, Signal, approval, batch, domain_name, environment
 mod again;
 
 use again::build_anew;
-pub(crate) use again::{again, newest, opening, settings_for};
+pub(crate) use again::{again, at_rest, is_stopped, newest, opening, settings_for};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
