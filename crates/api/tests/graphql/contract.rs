@@ -114,6 +114,7 @@ const OWN_TYPES: &[&str] = &[
     "TriggerRuleInput",
     "TriggerRun",
     "WorkspaceChange",
+    "WorkspaceChangeKind",
     "WorkspaceCreateInput",
     "WorkspaceRole",
     "WorkspaceRoleSetInput",
