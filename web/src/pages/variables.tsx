@@ -3,6 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
 import { useRef, useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Asking, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { ReferenceInput } from "../ui/reference-input";
@@ -31,9 +32,11 @@ export function Variables() {
 }
 
 export function VariableList({ project, env, service, name: of }: { project: string; env: string; service: string | null; name?: string }) {
-  const { viewerCanWrite } = useProject();
+  const { viewerCanWrite, workspaceId } = useProject();
   const variables = { projectId: project, environmentId: env, serviceId: service };
   const { data, error, refetch } = useQuery(VariablesDocument, { variables, skip: !viewerCanWrite, fetchPolicy: "cache-and-network" });
+  // What is being typed is held by the field that it is typed into.
+  useNews(viewerCanWrite ? workspaceId : null, refetch);
   const [raw, setRaw] = useState(false);
   const [shown, setShown] = useState<ReadonlySet<string>>(new Set());
   const [editing, setEditing] = useState<string | null>(null);
