@@ -479,6 +479,22 @@ await step("changes are staged, read, and deployed together", async () => {
   await page.getByRole("button", { name: "Review and deploy" }).click();
   await review.getByRole("button", { name: "Deploy", exact: true }).click();
   await reads(address, "Hello staged");
+  // What there is can be staged to be something else, or to go.
+  await panel.getByRole("button", { name: "Edit GREETING" }).click();
+  await panel.getByLabel("New value").fill("later");
+  const row = panel.getByRole("list", { name: "Variables" }).getByRole("listitem").filter({ hasText: "GREETING" });
+  await row.getByRole("button", { name: "Stage", exact: true }).click();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  await change.locator("del", { hasText: "staged" }).waitFor();
+  await change.locator("ins", { hasText: "later" }).waitFor();
+  await page.keyboard.press("Escape");
+  await panel.getByRole("button", { name: "Edit GREETING" }).click();
+  await row.getByRole("button", { name: "Stage deletion" }).click();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  await change.locator("del", { hasText: "staged" }).waitFor();
+  await change.locator("ins", { hasText: "later" }).waitFor({ state: "detached" });
+  await review.getByRole("button", { name: "Discard" }).click();
+  await page.getByRole("region", { name: "Staged changes" }).waitFor({ state: "detached" });
 });
 
 await step("Galaxy's API lists the account's apps, and Apollo DevTools see who asks it", async () => {
