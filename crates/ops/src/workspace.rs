@@ -59,11 +59,7 @@ pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Worksp
 ///
 /// # Errors
 /// Not found or not allowed.
-pub async fn workspace_watch(
-    ctx: &OpCtx,
-    id: WorkspaceId,
-    kind: ChangeKind,
-) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
+pub async fn workspace_watch(ctx: &OpCtx, id: WorkspaceId, kind: ChangeKind) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
     let commits = ctx.ops.store.commits(kind);
     account::workspace_get(ctx, id).await?;
     let store = ctx.ops.store.clone();
