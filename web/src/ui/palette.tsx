@@ -197,14 +197,17 @@ function useServices(workspace: string) {
 
 function Choices({ close, help, begin }: { close: () => void; help: () => void; begin: (verb: Verb) => void }) {
   const viewer = useViewer();
-  const workspace = useWorkspace();
+  const fallback = useWorkspace();
   const navigate = useNavigate();
-  const { project, env: opened, service, deployment, workflow, run } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
+  const { workspace: named, project, env: opened, service, deployment, workflow, run } = useParams({ strict: false }) as { workspace?: string; project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
+  const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
+  // What is open says whose it is.
+  const whose = named ?? found?.workspaceId;
+  const workspace = viewer.workspaces.find((one) => one.id === whose) ?? fallback;
   const [text, setText] = useState("");
   // The field comes first: what can be chosen is many lines.
   const all = useDeferredValue(true, false);
   const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id }, fetchPolicy: "cache-and-network" }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
-  const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
   // A page of a project that is of no environment leads to the one that its tabs lead to.
   const environments = found?.environments.edges.map((edge) => edge.node) ?? [];
   const env = opened ?? (environments.find((one) => one.name === "production") ?? environments[0])?.id;
