@@ -78,12 +78,14 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
         let listeners: Vec<_> = std::iter::once(listener).chain(twin(config).await?).collect();
-        first_start::greet(config, &ops, edge.is_some().then_some(edge_state)).await?;
+        let first = ops::first_run::first_run(&ops.store, now()).await?;
+        let greeting = first_start::greet(config, first.as_ref(), edge.is_some().then_some(edge_state));
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
-        api::serve(listeners, api::router(state), stop.clone()).await.context("the API ended")?;
+        let (served, ()) = tokio::join!(api::serve(listeners, api::router(state), stop.clone()), greeting);
+        served.context("the API ended")?;
         counts.await.context("the keeper of counts ended abnormally")?;
         counts::keep_now(&ops).await;
     } else {
