@@ -216,17 +216,25 @@ fn tcp_domain(base_domain: &str) -> String {
 /// none, and they do not migrate the database of a server that runs.
 pub(crate) async fn open_existing_store(config: &Config) -> anyhow::Result<Store> {
     let database = config.database.expose();
-    let key = config.secrets.master_key.is_none().then_some(config.master_key_file.as_path());
-    for file in database.strip_prefix("sqlite://").map(Path::new).into_iter().chain(key) {
+    if let Some(file) = database.strip_prefix("sqlite://") {
         let none = || {
             format!(
                 "there is no server's data for this user in {}: run this as the user of `orrery serve`, or say with --data-dir where its \
-                 data is ({})",
-                config.data_dir.display(),
-                file.display()
+                 data is ({file})",
+                config.data_dir.display()
             )
         };
         std::fs::File::open(file).with_context(none)?;
+    }
+    if config.secrets.master_key.is_none() {
+        let none = || {
+            format!(
+                "the server's master key cannot be read from {}: run this as the user of `orrery serve`, with its --data-dir, and with \
+                 ORRERY_MASTER_KEY where the server has that",
+                config.master_key_file.display()
+            )
+        };
+        std::fs::File::open(&config.master_key_file).with_context(none)?;
     }
     let behind = Store::is_behind(database).context("the database cannot be opened")?;
     let runs = || Folders::lock_of(&config.data_dir).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
