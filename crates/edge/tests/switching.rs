@@ -138,7 +138,7 @@ async fn a_port_is_not_shared_with_the_edge_of_another_folder() {
     assert!(error.to_string().contains(&edge.address.to_string()), "{error}");
     assert_eq!(edge.get("a.localhost", "/").await.text(), "hello");
 
-    // As if the whole installation were removed and made again: its port is there for the next. At once, because it writes its log meanwhile.
+    // As if the whole installation were removed and made again: its port is there for the next. At once, for it writes its log meanwhile.
     let gone = tempfile::tempdir().unwrap();
     std::fs::rename(edge.dir.path(), gone.path().join("edge")).unwrap();
     // The next one waits for it, but not for as long as a busy machine may take.

@@ -224,8 +224,8 @@ pub async fn back_up(store: &Store, folder: &Path, now: Timestamp) -> Result<Sto
     draft.end(made)
 }
 
-/// The same of a database that is not open, before it is migrated; `url` as in [`store::StoreConfig`]. A copy that has all of it is not made
-/// again: a server that starts anew every second because it cannot migrate would push out those from before.
+/// The same of a database that is not open, before it is migrated; `url` as in [`store::StoreConfig`]. Where the newest copy has all of it
+/// that one is enough: a server that starts anew every second because it cannot migrate would push out those from before.
 ///
 /// # Errors
 /// As [`back_up`].
