@@ -169,8 +169,9 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         if deployment.status == DeploymentStatus::Removing {
             retire(&mut plan, deployment, "removed");
         } else if superseded && deployment.status.is_live() {
-            // Two sets cannot use one volume, and what has a schedule takes over from nobody.
-            let beside = successor.filter(|next| !observed.exclusive && next.schedule.is_none() && deployment.schedule.is_none());
+            // Two sets cannot use one volume, what has a schedule takes over from nobody, and who does not serve has nothing to go on with.
+            let serves = deployment.status == DeploymentStatus::Success && deployment.schedule.is_none();
+            let beside = successor.filter(|next| serves && !observed.exclusive && next.schedule.is_none());
             if let Some(until) = beside.and_then(|next| overlap_end(next, now)).filter(|until| *until > now) {
                 look_again(&mut plan, until);
             } else {

@@ -161,7 +161,7 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
     {
         tracing::warn!(%error, "another edge has this folder and did not agree to end");
     }
-    let listener = bind(&control.dir)?;
+    let (listener, own) = bind(&control.dir)?;
     // Until now the edge before was told of changes.
     if control.dir.join(table::FILE).exists() {
         reload(&control).await;
@@ -169,11 +169,10 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
     if control.dir.join(tls::FILE).exists() {
         certificates(&control).await;
     }
-    let own = identity(&control.dir)?;
     let (mut again, mut sight) = (tokio::time::interval(REFRESH), tokio::time::interval(SIGHT));
     loop {
         tokio::select! {
-            _ = sight.tick() => match identity(&control.dir) {
+            _ = sight.tick() => match identity(&control.dir.join(SOCKET)) {
                 Ok(found) if found != own => {
                     tracing::info!("another edge has this folder: this one ends");
                     return Ok(());
@@ -200,10 +199,10 @@ pub(crate) async fn serve(control: Arc<Control>) -> io::Result<()> {
     }
 }
 
-/// Which file has the name of the control socket.
-fn identity(dir: &Path) -> io::Result<(u64, u64)> {
-    let socket = std::fs::symlink_metadata(dir.join(SOCKET))?;
-    Ok((socket.dev(), socket.ino()))
+/// Which file has this name. That of a socket is nobody else's as long as the socket is open.
+fn identity(name: &Path) -> io::Result<(u64, u64)> {
+    let file = std::fs::symlink_metadata(name)?;
+    Ok((file.dev(), file.ino()))
 }
 
 /// The ports of the edge that has the folder now, which the one to come shares with it until that has ended. One that does not say has them all.
@@ -238,8 +237,9 @@ async fn take_over(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The socket appears under its name only when it has its final permissions, and in place of an old one without a gap.
-fn bind(dir: &Path) -> io::Result<UnixListener> {
+/// The socket appears under its name only when it has its final permissions, and in place of an old one without a gap. The second part is
+/// which file it is.
+fn bind(dir: &Path) -> io::Result<(UnixListener, (u64, u64))> {
     let fresh = dir.join(format!("{SOCKET}.{}", std::process::id()));
     if let Err(error) = std::fs::remove_file(&fresh)
         && error.kind() != io::ErrorKind::NotFound
@@ -250,8 +250,10 @@ fn bind(dir: &Path) -> io::Result<UnixListener> {
         io::Error::new(error.kind(), format!("cannot make {} (a socket's path has at most 107 bytes): {error}", fresh.display()))
     })?;
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    // Before it has its name: another edge may take that from it at once.
+    let own = identity(&fresh)?;
     std::fs::rename(&fresh, dir.join(SOCKET))?;
-    Ok(listener)
+    Ok((listener, own))
 }
 
 async fn converse(control: Arc<Control>, stream: UnixStream) {

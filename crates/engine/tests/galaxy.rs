@@ -501,8 +501,8 @@ async fn who_finds_no_place_in_the_builder_is_queued_and_a_build_between_two_att
     test.until_status(&next, second, DeploymentStatus::Success).await;
 
     // The upload is missing, which is the server's fault: it is tried again for a while, and others are built in between.
-    let lost = upload(&next, &"cd".repeat(32)).await;
     let third = test.app("third").await;
+    let lost = upload(&next, &"cd".repeat(32)).await;
     let built = upload(&third, &name).await;
     test.until_status(&third, built, DeploymentStatus::Success).await;
     let lost = test.until_status(&next, lost, DeploymentStatus::Failed).await;

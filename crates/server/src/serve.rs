@@ -78,12 +78,14 @@ async fn run(effective: &Arc<Effective>, folders: &Folders) -> anyhow::Result<()
             .await
             .with_context(|| format!("cannot listen on {}: stop what uses that port, or choose another with --listen", config.listen))?;
         let listeners: Vec<_> = std::iter::once(listener).chain(twin(config).await?).collect();
-        first_start::greet(config, &ops, edge.is_some().then_some(edge_state)).await?;
+        let first = ops::first_run::first_run(&ops.store, now()).await?;
+        let greeting = first_start::greet(config, first.as_ref(), edge.is_some().then_some(edge_state));
         let mut state = api::ApiState::new(ops.clone());
         state.dashboard = api::Dashboard::Embedded;
         state.trusted_proxies = config.trusted_proxies.clone().into();
         let counts = tokio::spawn(counts::keep(ops.clone(), stop.clone()));
-        api::serve(listeners, api::router(state), stop.clone()).await.context("the API ended")?;
+        let (served, ()) = tokio::join!(api::serve(listeners, api::router(state), stop.clone()), greeting);
+        served.context("the API ended")?;
         counts.await.context("the keeper of counts ended abnormally")?;
         counts::keep_now(&ops).await;
     } else {
@@ -214,17 +216,25 @@ fn tcp_domain(base_domain: &str) -> String {
 /// none, and they do not migrate the database of a server that runs.
 pub(crate) async fn open_existing_store(config: &Config) -> anyhow::Result<Store> {
     let database = config.database.expose();
-    let key = config.secrets.master_key.is_none().then_some(config.master_key_file.as_path());
-    for file in database.strip_prefix("sqlite://").map(Path::new).into_iter().chain(key) {
+    if let Some(file) = database.strip_prefix("sqlite://") {
         let none = || {
             format!(
                 "there is no server's data for this user in {}: run this as the user of `orrery serve`, or say with --data-dir where its \
-                 data is ({})",
-                config.data_dir.display(),
-                file.display()
+                 data is ({file})",
+                config.data_dir.display()
             )
         };
         std::fs::File::open(file).with_context(none)?;
+    }
+    if config.secrets.master_key.is_none() {
+        let none = || {
+            format!(
+                "the server's master key cannot be read from {}: run this as the user of `orrery serve`, with its --data-dir, and with \
+                 ORRERY_MASTER_KEY where the server has that",
+                config.master_key_file.display()
+            )
+        };
+        std::fs::File::open(&config.master_key_file).with_context(none)?;
     }
     let behind = Store::is_behind(database).context("the database cannot be opened")?;
     let runs = || Folders::lock_of(&config.data_dir).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);

@@ -81,6 +81,9 @@ fn an_overlap_begins_when_the_new_one_is_announced_and_the_old_one_leaves_after_
     assert_eq!(over.stop, [(old.replicas[0].id, "replaced by a newer deployment")]);
     assert!(leaves(&over));
     assert!(leaves(&look(&DeploymentState { stopped: true, ..new.clone() }, false, 159)), "what was stopped has no stand-in");
+    let overtaken = DeploymentState { status: DeploymentStatus::Deploying, ..old.clone() };
+    let overtaken = plan(&Observed { deployments: vec![overtaken, new.clone()], ..Observed::default() }, at(120));
+    assert!(leaves(&overtaken), "what has never served has nothing to go on with");
     new.replicas[0].phase = Phase::Starting;
     assert_eq!(look(&new, false, 120).serving, Some(old.id), "while the old one is there it helps out");
 }

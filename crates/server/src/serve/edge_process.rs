@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use edge::control::{Pong, SOCKET};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -119,11 +121,21 @@ async fn start(edge: &Edge) -> Option<String> {
 
 /// Ends the edge of a folder and waits until it has; `false` when there is none. What it has begun to answer is answered.
 pub(super) async fn end(dir: &Path) -> anyhow::Result<bool> {
-    let Some((mut stream, _)) = connect(dir).await else { return Ok(false) };
+    let Some((mut stream, pong)) = connect(dir).await else { return Ok(false) };
+    let pid = pong.and_then(|pong| i32::try_from(pong.pid).ok()).and_then(Pid::from_raw);
+    let process = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK).ok());
     stream.write_all(b"{\"op\":\"shutdown\"}\n").await?;
-    // The connection is closed when everything else is over.
-    let mut rest = vec![];
-    tokio::time::timeout(ENDING, stream.read_to_end(&mut rest)).await.context("the edge did not end: try again")??;
+    let over = async {
+        // The connection is closed when it takes nothing new any more; what it has begun goes on until the process ends.
+        let mut rest = vec![];
+        stream.read_to_end(&mut rest).await?;
+        if let Some(process) = process {
+            // Tokio's pipe is its one way to wait for any descriptor that owns itself; nothing is ever read from it.
+            pipe::Receiver::from_owned_fd_unchecked(process)?.readable().await?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(ENDING, over).await.context("the edge did not end: try again")??;
     Ok(true)
 }
 

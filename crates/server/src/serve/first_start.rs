@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use ops::Ops;
 use ops::first_run::FirstRun;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -15,24 +14,22 @@ use super::edge_process::State;
 use crate::config::{Config, token_file};
 
 /// An edge that neither answers nor ends is waited for so long: longer than one waits for a port.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Makes the first account if there is none, and tells the person at the terminal where to go, once it is known whether apps are reached:
-/// `edge` tells of the edge that this process keeps, if it keeps one.
-pub(super) async fn greet(config: &Config, ops: &Ops, edge: Option<watch::Receiver<State>>) -> anyhow::Result<()> {
-    let first = ops::first_run::first_run(&ops.store, super::now()).await?;
+/// Tells the person at the terminal where to go, and what the first start made, once it is known whether apps are reached: `edge` tells of
+/// the edge that this process keeps, if it keeps one. That may take a while, which nobody else has to wait for.
+pub(super) async fn greet(config: &Config, first: Option<&FirstRun>, edge: Option<watch::Receiver<State>>) {
     let edge = match edge {
         Some(edge) => settled(edge).await,
         None => State::Ready,
     };
     let mut text = where_to_go(config, &edge);
-    if let Some(first) = &first {
+    if let Some(first) = first {
         text.push_str(&credentials(config, first));
     }
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-    Ok(())
 }
 
 /// What has become of the edge by now, or soon.
