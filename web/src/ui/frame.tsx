@@ -2,6 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { ChevronsUpDown, Check, LogOut, Monitor, Moon, Plus, Search, Sun } from "lucide-react";
 import { useEffect, useState, type ReactNode } from "react";
+import { leave } from "../api/client";
 import { RegionEndpointsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { Item, ItemLink, Menu, MenuLabel } from "./menu";
@@ -197,6 +198,7 @@ function signOut() {
   form.method = "post";
   form.action = "/logout";
   document.body.append(form);
+  leave();
   form.submit();
 }
 
