@@ -7,7 +7,7 @@ import { StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { client } from "./api/client";
 import { router } from "./router";
-import { applyTheme } from "./ui/frame";
+import { applyTheme } from "./ui/theme";
 
 applyTheme();
 createRoot(document.getElementById("root") as HTMLElement).render(

@@ -205,7 +205,7 @@ const logs = createRoute({
 
 const activity = createRoute({ getParentRoute: () => environment, path: "activity", component: lazyRouteComponent(() => import("./pages/activity"), "ActivityPage") });
 
-const account = createRoute({ getParentRoute: () => root, path: "/account", component: lazyRouteComponent(() => import("./pages/account"), "Account") });
+const account = createRoute({ getParentRoute: () => root, path: "/account", validateSearch: (search: Record<string, unknown>): { account?: string } => { const account = text(search.account); return account ? { account } : {}; }, component: lazyRouteComponent(() => import("./pages/account"), "Account") });
 const tokens = createRoute({ getParentRoute: () => root, path: "/account/tokens", component: lazyRouteComponent(() => import("./pages/tokens"), "Tokens") });
 
 const members = createRoute({
@@ -254,6 +254,17 @@ const cliService = createRoute({
     }),
 });
 
+/** Where Galaxy's own addresses lead; those of an account's settings are the server's to answer. */
+const galaxyApp = createRoute({
+  getParentRoute: () => root,
+  path: "/app/$host",
+  loader: ({ params }) =>
+    load(async () => {
+      const { placeOf } = await import("./galaxy/apps");
+      throw redirect({ to: "/p/$project/$env/s/$service", params: await placeOf(params.host) });
+    }),
+});
+
 const tree = root.addChildren([
   home,
   create,
@@ -276,6 +287,7 @@ const tree = root.addChildren([
   operator,
   cliProject,
   cliService,
+  galaxyApp,
 ]);
 
 export const router = createRouter({ routeTree: tree, defaultPreload: "intent", defaultPreloadStaleTime: 5000, defaultErrorComponent: Failed, defaultNotFoundComponent: NotFound, defaultPendingMs: 400, scrollRestoration: true });

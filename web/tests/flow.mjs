@@ -211,6 +211,20 @@ await step("a run is stopped from its own page, from the editor and from the lis
   }
 });
 
+await step("a run that begins elsewhere is heard of, without asking again and again", async () => {
+  const send = (method, path, body) => page.evaluate(([how, where, what]) => fetch(`/api/v1${where}`, { method: how, headers: { "content-type": "application/json" }, body: what && JSON.stringify(what) }).then((answer) => answer.json()), [method, path, body]);
+  const { id } = await send("POST", "/workflows", { name: "Told of" });
+  const heard = [];
+  page.on("websocket", (socket) => socket.on("framereceived", ({ payload }) => String(payload).includes('"FLOW"') && heard.push(payload)));
+  await page.goto(`${api}/flow/${id}/runs`);
+  await page.getByRole("heading", { name: "It has not run yet" }).waitFor();
+  for (const until = Date.now() + 120_000; heard.length < 1; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "nothing tells of runs");
+  await send("POST", "/runs", { workflowId: id, values: {} });
+  await page.getByRole("list", { name: "Runs" }).getByRole("listitem").first().waitFor(soon);
+  for (const until = Date.now() + 120_000; heard.length < 2; await page.waitForTimeout(50)) assert.ok(Date.now() < until, "the run is not told of");
+  await send("DELETE", `/workflows/${id}`);
+});
+
 await step("a step that deploys is told by names what", async () => {
   const [path, environment, service] = await page.evaluate(async () => {
     const send = (path, body) => fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) }).then((answer) => answer.json());

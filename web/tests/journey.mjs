@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { api, asked, drop, pictures, reads, signIn, story, tidy, toast, visitor } from "./browser.mjs";
-import { explorer, flowKeys, galaxyKey } from "./keys.mjs";
+import { devToolsKey, explorer, flowKeys, galaxyAddresses, galaxyKey } from "./keys.mjs";
 
 const { ORRERY_TEST_APP_BROKEN: broken } = process.env;
 const { app, browser, end, login, page, panel, secondLogin, shots, soon, step } = await story();
@@ -432,7 +432,9 @@ await step("what it uses and answers is charted, for as long as one asks", async
   await panel.getByRole("link", { name: "7d", exact: true }).click();
   await page.waitForURL(/range=7d/);
   await marked.filter({ hasText: /^7d$/ }).waitFor();
-  // The page without a range shows an hour, whatever was picked before.
+  // The page without a range shows an hour, whatever was picked before. A page that has no range lets go of it.
+  await tab("Deployments");
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
   await tab("Metrics");
   await page.waitForURL((url) => !url.searchParams.has("range"));
   await marked.filter({ hasText: /^1h$/ }).waitFor();
@@ -467,6 +469,8 @@ await step("the account's key of Galaxy is generated, and replaced by the next",
   galaxy = await galaxyKey(page);
 });
 
+await step("Galaxy's own addresses lead to the key and to an app", () => galaxyAddresses(page, galaxy));
+
 await step("the Explorer asks with that key, and says when a key is wrong", () => explorer(page, galaxy));
 
 await step("changes are staged, read, and deployed together", async () => {
@@ -487,6 +491,22 @@ await step("changes are staged, read, and deployed together", async () => {
   await page.getByRole("button", { name: "Review and deploy" }).click();
   await review.getByRole("button", { name: "Deploy", exact: true }).click();
   await reads(address, "Hello staged");
+  // What there is can be staged to be something else, or to go.
+  await panel.getByRole("button", { name: "Edit GREETING" }).click();
+  await panel.getByLabel("New value").fill("later");
+  const row = panel.getByRole("list", { name: "Variables" }).getByRole("listitem").filter({ hasText: "GREETING" });
+  await row.getByRole("button", { name: "Stage", exact: true }).click();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  await change.locator("del", { hasText: "staged" }).waitFor();
+  await change.locator("ins", { hasText: "later" }).waitFor();
+  await page.keyboard.press("Escape");
+  await panel.getByRole("button", { name: "Edit GREETING" }).click();
+  await row.getByRole("button", { name: "Stage deletion" }).click();
+  await page.getByRole("button", { name: "Review and deploy" }).click();
+  await change.locator("del", { hasText: "staged" }).waitFor();
+  await change.locator("ins", { hasText: "later" }).waitFor({ state: "detached" });
+  await review.getByRole("button", { name: "Discard" }).click();
+  await page.getByRole("region", { name: "Staged changes" }).waitFor({ state: "detached" });
 });
 
 await step("Galaxy's API lists the account's apps, and Apollo DevTools see who asks it", async () => {
@@ -497,6 +517,7 @@ await step("Galaxy's API lists the account's apps, and Apollo DevTools see who a
   assert.equal(new URL(link).host, new URL(address).host);
   const clients = await page.evaluate(() => (window[Symbol.for("apollo.devtools")] ?? []).map((client) => client.devtoolsConfig?.name));
   assert.deepEqual(clients.sort(), ["Galaxy", "Orrery"]);
+  await devToolsKey(page, galaxy);
   await tidy(page, "the account's apps");
 });
 
@@ -506,7 +527,7 @@ await step("the palette goes to a project by name", async () => {
   await page.keyboard.press("Control+k");
   await page.keyboard.type("hello");
   await page.waitForFunction(() => document.title.startsWith("Projects · "));
-  await page.getByRole("option", { name: "hello-shop" }).click();
+  await page.getByRole("option", { name: "hello-shop", exact: true }).click();
   await page.getByRole("link", { name: /hello-shop.*Live/ }).waitFor();
   await page.waitForFunction(() => document.title === "hello-shop · Orrery");
   await tidy(page, "the canvas");
@@ -519,6 +540,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   for (const name of ["Metrics", "Deploy the same source again", "Restart", "Roll back to the one before", "Scale…", "Stop…", "Take out of service…", "Open the app", "Copy the service id", "Canvas", "All logs", "Add a service…", "Add Redis", "New environment…", "Project settings", "New project", "Tokens", "Flow API keys", "Members", "Notifications", "Audit log", "This server", "API reference"]) {
     await page.getByRole("option", { name, exact: true }).waitFor();
   }
+  for (const name of ["Copy the workspace id", "Appearance: Dark", "Sign out"]) await page.getByRole("option", { name, exact: true }).waitFor();
   await tidy(page, "the palette");
   await page.getByRole("option", { name: "Shortcuts" }).click();
   const shortcuts = page.getByRole("dialog", { name: "Shortcuts" });
@@ -534,6 +556,23 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
   await page.keyboard.press("Control+k");
   await page.getByRole("option", { name: "Copy the deployment id" }).click();
   await toast(page, "Copied the deployment id");
+  await page.goto(`${service}/deployments`);
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
+});
+
+await step("the palette finds a service from where no project is open, and a project's settings lead back to its canvas", async () => {
+  await page.goto(`${api}/flow`);
+  await page.getByRole("heading", { name: "Flow" }).waitFor();
+  await page.keyboard.press("Control+k");
+  await page.locator("[cmdk-input]:focus").waitFor();
+  await page.keyboard.type("service hello");
+  await page.getByRole("option", { name: / in / }).first().click();
+  await panel.getByRole("list", { name: "Deployments" }).waitFor();
+  await page.goto(`${service.split("/").slice(0, 5).join("/")}/settings`);
+  await page.keyboard.press("Control+k");
+  await page.getByRole("option", { name: "Copy the project id" }).waitFor();
+  await page.getByRole("option", { name: "Canvas", exact: true }).click();
+  await page.waitForURL(service.split("/s/")[0]);
   await page.goto(`${service}/deployments`);
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
 });

@@ -78,6 +78,39 @@ export async function galaxyKey(page) {
   return second;
 }
 
+/** A key as a variable of Apollo DevTools, on a page that shows apps: the page is signed in, so that only a wrong key shows whether it arrives. */
+export async function devToolsKey(page, key) {
+  const told = (galaxyApiKey) =>
+    page.evaluate(async (variables) => {
+      const client = window[Symbol.for("apollo.devtools")].find((one) => one.devtoolsConfig.name === "Galaxy");
+      // A document as a parser makes it: { activityTypes { _id } }
+      const name = (value) => ({ kind: "Name", value });
+      const field = (value, selections) => ({ kind: "Field", name: name(value), selectionSet: selections && { kind: "SelectionSet", selections } });
+      const selectionSet = { kind: "SelectionSet", selections: [field("activityTypes", [field("_id")])] };
+      const query = { kind: "Document", definitions: [{ kind: "OperationDefinition", operation: "query", selectionSet }] };
+      return client.query({ query, variables, fetchPolicy: "network-only" }).then(({ data }) => data.activityTypes.length > 0, String);
+    }, { galaxyApiKey });
+  assert.equal(await told(key), true);
+  assert.match(await told("gal_wrong"), /Not Authorized/);
+}
+
+/** The addresses of Galaxy's own dashboard: where its documentation sends people for their key, and where a deploy says that its app is. */
+export async function galaxyAddresses(page, key) {
+  const { me } = (await asked(page, "{ me { workspaces { name username } } }")).data;
+  const { name, username } = me.workspaces[0];
+  await page.goto(`${api}/${username}/settings`);
+  await page.waitForURL(/\/account/);
+  await page.getByRole("heading", { name: "Galaxy API" }).waitFor();
+  const choice = page.getByLabel("Account", { exact: true });
+  if ((await choice.count()) > 0) assert.equal(await choice.locator("option:checked").textContent(), name);
+
+  const body = JSON.stringify({ query: `{ user(username: "${username}") { apps { hostname serviceId } } }` });
+  const answer = await fetch(`${api}/graphql`, { method: "POST", headers: { "content-type": "application/json", "galaxy-api-key": key }, body });
+  const [app] = (await answer.json()).data.user.apps;
+  await page.goto(`${api}/app/${app.hostname}`);
+  await page.waitForURL((url) => url.pathname.startsWith("/p/") && url.pathname.includes(`/s/${app.serviceId}`));
+}
+
 /** The playground of Galaxy's API: the key goes into the box at the bottom right. */
 export async function explorer(page, key) {
   const asks = (answer) => answer.url().endsWith("/graphql") && answer.request().postData()?.includes("runningAppCount");
@@ -96,6 +129,21 @@ export async function explorer(page, key) {
   await run(key, '"username": "admin"');
   await run("gal_wrong", "Not Authorized");
   await run(key, '"runningAppCount"');
+
+  // The schema is asked for when the box is left, not with each letter of the key.
+  const asksSchema = (request) => request.url().endsWith("/graphql") && request.postData()?.includes("IntrospectionQuery");
+  const keyOf = (request) => request.headers()["galaxy-api-key"];
+  const field = page.getByLabel("API key");
+  const left = (sent) => Promise.all([page.waitForResponse((answer) => asksSchema(answer.request()) && keyOf(answer.request()) === sent), field.blur()]);
+  await field.fill("");
+  await left(undefined);
+  const sent = [];
+  const listen = (request) => asksSchema(request) && sent.push(keyOf(request));
+  page.on("request", listen);
+  await field.pressSequentially(key);
+  await left(key);
+  page.off("request", listen);
+  assert.deepEqual(sent, [key]);
 
   // The schema, as the server describes it.
   await page.getByRole("button", { name: "Docs", exact: true }).click();

@@ -356,6 +356,13 @@ await step("the audit log says who did what", async () => {
   await tidy(page, "the audit log");
   await page.goto(`${service.split("/s/")[0]}/activity`);
   await entries.getByText("deployed").first().waitFor();
+  // What happens is heard of, and leads to what it happened to.
+  const [, id, env] = new URL(service).pathname.match(/\/p\/([^/]+)\/([^/]+)\//);
+  const of = service.split("/").at(-1);
+  await asked(page, `mutation { variableUpsert(input: { projectId: "${id}", environmentId: "${env}", serviceId: "${of}", name: "HEARD_OF", value: "1", skipDeploys: true }) }`);
+  const entry = entries.getByRole("listitem").filter({ hasText: "HEARD_OF" }).first();
+  await entry.getByRole("link").click();
+  await page.waitForURL(`${service}/variables`);
 });
 
 await step("the operator sees the machine and everybody on it, sets a plan, and copies the database", async () => {

@@ -362,6 +362,23 @@ await step("a service may sleep", async () => {
   await may.and(page.locator(":not(:checked)")).waitFor();
 });
 
+await step("visitors are kept on a replica, and replicas that hang are left alone, without a deployment", async () => {
+  const asks = `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { stickySessions unhealthyContainerReplacement latestDeployment { id } } }`;
+  const before = (await asked(page, asks)).data.serviceInstance;
+  assert.deepEqual([before.stickySessions, before.unhealthyContainerReplacement], [false, true]);
+  const [keep, replace] = [panel.getByLabel("Keep each visitor on one replica"), panel.getByLabel("Replace replicas that stop answering")];
+  await keep.click();
+  await keep.and(page.locator(":checked")).and(page.locator(":enabled")).waitFor();
+  await replace.click();
+  await replace.and(page.locator(":not(:checked)")).and(page.locator(":enabled")).waitFor();
+  const after = (await asked(page, asks)).data.serviceInstance;
+  assert.deepEqual(after, { ...before, stickySessions: true, unhealthyContainerReplacement: false });
+  await keep.click();
+  await keep.and(page.locator(":not(:checked)")).and(page.locator(":enabled")).waitFor();
+  await replace.click();
+  await replace.and(page.locator(":checked")).and(page.locator(":enabled")).waitFor();
+});
+
 await step("a service that was made for a region elsewhere is set to this one", async () => {
   const region = async () => (await asked(page, `{ serviceInstance(environmentId: "${environment()}", serviceId: "${id()}") { region numReplicas } }`)).data.serviceInstance;
   const { numReplicas } = await region();

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActivityId, ApiKeyId, InstanceId, ProjectId, RunId, UserId, WorkspaceId};
+use crate::{ActivityId, ApiKeyId, EnvironmentId, InstanceId, ProjectId, RunId, ServiceId, UserId, WorkspaceId};
 
 /// Who acts. Persisted as JSON in activities and as the creator of deployments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,4 +58,20 @@ pub struct Activity {
     pub address: Option<String>,
     /// When.
     pub created_at: Timestamp,
+}
+
+impl Activity {
+    /// The environment that it says it is about. Where it is about an instance, that knows better.
+    #[must_use]
+    pub fn environment(&self) -> Option<EnvironmentId> {
+        let is_subject = self.verb.starts_with("environment_") || self.verb.starts_with("variable_");
+        is_subject.then(|| self.subject.parse().ok()).flatten().or_else(|| self.data.get("environment")?.as_str()?.parse().ok())
+    }
+
+    /// The service that it says it is about. Where it is about an instance, that knows better.
+    #[must_use]
+    pub fn service(&self) -> Option<ServiceId> {
+        let is_subject = self.verb.starts_with("service_");
+        is_subject.then(|| self.subject.parse().ok()).flatten().or_else(|| self.data.get("service")?.as_str()?.parse().ok())
+    }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use serde::{Deserialize, Serialize};
 
+use crate::galaxy::container_id;
 use crate::{InstanceId, ReplicaId, TriggerId, WorkspaceId};
 
 mod check;
@@ -224,8 +225,10 @@ pub struct Sample {
 }
 
 /// What a run looks at.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
+    /// The app.
+    pub instance: InstanceId,
     /// The containers that the app shall have.
     pub wanted: u32,
     /// A version is being rolled out.
@@ -342,7 +345,8 @@ fn kill(spec: &TriggerSpec, reading: &Reading) -> Verdict {
     let (mut chosen, mut log) = (vec![], vec![]);
     for (replica, samples) in &reading.containers {
         let (matches, why) = samples::judge(spec, &samples::newest_first(samples));
-        log.extend(why.into_iter().map(|line| format!("container {replica}: {line}")));
+        let container = container_id(reading.instance, *replica);
+        log.extend(why.into_iter().map(|line| format!("container {container}: {line}")));
         if matches {
             chosen.push(*replica);
         }

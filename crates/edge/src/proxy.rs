@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use domain::ReplicaId;
-use http::header::SET_COOKIE;
+use http::header::{SET_COOKIE, STRICT_TRANSPORT_SECURITY};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
@@ -257,6 +257,10 @@ fn finish_headers(headers: &mut HeaderMap, exchange: &Exchange, cookie: Option<&
     headers::strip_hop_by_hop(headers);
     if !headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, exchange.request_id.clone());
+    }
+    let forced = exchange.conn.secure && exchange.route.as_ref().is_some_and(|live| live.route.force_https);
+    if forced && !headers.contains_key(STRICT_TRANSPORT_SECURITY) {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     if let Some(live) = exchange.route.as_ref().filter(|live| live.route.sticky)
         && let Some(lease) = &exchange.lease

@@ -259,6 +259,17 @@ async fn the_cookie_of_a_domain_that_forces_tls_is_shown_over_tls_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_domain_that_forces_tls_is_asked_with_tls_from_then_on() {
+    let app = app().await;
+    let dir = folder(&table(1, vec![("shop.apps.test", forced(&app)), ("open.apps.test", route(vec![app.target()]))]));
+    let edge = Edge::secure(Arc::clone(&dir), Limits::default()).await;
+    let trust = self_signed(dir.path());
+    for (host, wanted) in [("shop.apps.test", "max-age=31536000"), ("open.apps.test", "")] {
+        assert_eq!(get(&edge, &trust, host).await.header("strict-transport-security"), wanted, "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edge_without_tls_sends_nobody_away() {
     let app = app().await;
     let edge = Edge::start(&table(1, vec![("shop.apps.test", forced(&app))])).await;

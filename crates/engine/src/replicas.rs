@@ -243,15 +243,15 @@ impl Launch {
         matches!(status, DeploymentStatus::Deploying | DeploymentStatus::Success).then_some(status)
     }
 
-    /// What Galaxy's apps find in their environment.
+    /// What Galaxy's apps find in their environment. What has no hostname yet is an app as soon as it is given one.
     async fn add_galaxy(&self, env: &mut BTreeMap<String, String>) -> Result<(), StoreError> {
         let (ops, deployment) = (&self.shared.ops, &self.deployment);
         let domains = ops.store.domains_of_environments(self.tenant, &[deployment.environment_id]).await?;
-        let Some(domain) = domains.iter().find(|domain| domain.service_id == deployment.service_id) else { return Ok(()) };
+        let domain = domains.iter().find(|domain| domain.service_id == deployment.service_id);
         let version = ops.store.version_number(self.tenant, deployment.instance_id, deployment.snapshot_id).await?;
         let container = domain::galaxy::container_id(deployment.instance_id, self.replica.id);
-        let url = ops::domain_name::public_url(&ops.settings, domain);
-        domain::galaxy::environment(env, &container, version, Some(&url), self.grace);
+        let url = domain.map(|domain| ops::domain_name::public_url(&ops.settings, domain));
+        domain::galaxy::environment(env, &container, version, url.as_deref(), self.grace);
         Ok(())
     }
 

@@ -116,6 +116,7 @@ async fn reading(shared: &Shared, ctx: &OpCtx, tenant: Tenant, trigger: &Trigger
         sample.collect()
     });
     Ok(Some(Reading {
+        instance: instance.id,
         wanted: instance.spec.deploy.replicas(),
         deploying: deployments.iter().any(|deployment| deployment.status == DeploymentStatus::Deploying),
         stopped: !deployments.iter().any(|deployment| deployment.status == DeploymentStatus::Success && !deployment.stopped),

@@ -154,6 +154,19 @@ async fn an_account_is_told_of_its_apps_and_not_of_what_has_no_domain() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_hostname_yet_knows_its_ids_and_no_address() {
+    let test = TestApp::started().await;
+    let app = test.app("nameless").await;
+    let domain = test.ops.store.domains_of_environments(app.tenant, &[app.environment]).await.unwrap().remove(0);
+    test.ops.store.commit(app.tenant, vec![Change::DomainDelete(domain.id)]).await.unwrap();
+    test.live(&app).await;
+    let spec = test.stage.sim.specs().into_iter().find(|spec| spec.source.service_id == app.service).unwrap();
+    assert_eq!(spec.env.get("GALAXY_APP_ID"), Some(&app_id(app.instance)));
+    assert_eq!(spec.env.get("GALAXY_CONTAINER_ID"), Some(&container_id(app.instance, spec.replica_id)));
+    assert!(spec.env.contains_key("GALAXY_APP_VERSION_ID") && !spec.env.contains_key("ROOT_URL"), "{:?}", spec.env.keys());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn killing_the_only_container_shows_and_killing_one_of_three_does_not() {
     let test = TestApp::started().await;
     let app = test.app("killed").await;
@@ -436,7 +449,7 @@ async fn a_trigger_kills_the_container_that_matches_and_no_other() {
         })
         .await;
     assert_eq!(run.log.last().map(String::as_str), Some("executing to kill 1 of 3 containers"), "{run:#?}");
-    let why = format!("container {}: matched rules", three[1]);
+    let why = format!("container {}: matched rules", container_id(app.instance, three[1]));
     assert!(run.log.iter().any(|line| line.starts_with(&why)), "{why}: {run:#?}");
     let activities = test.ops.store.activities_of_instances(app.tenant, &[app.instance], 50).await.unwrap();
     let killed: Vec<_> = activities.iter().filter(|activity| activity.verb == "container_kill").collect();

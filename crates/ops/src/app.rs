@@ -11,7 +11,7 @@ mod triggers;
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::account::{Plan, Workspace};
-use domain::deployment::{Deployment, DeploymentStatus, Replica, ReplicaStatus};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, Replica, ReplicaStatus};
 use domain::galaxy::{self, ContainerType, KILLED};
 use domain::project::{Domain, Instance};
 use domain::spec::{DeploySpec, Limits, MAX_REPLICAS};
@@ -314,22 +314,39 @@ async fn kill(ctx: &OpCtx, opened: &Opened<Instance>, replica: &Replica, trigger
     Ok(Replica { status: ReplicaStatus::Removing, reason: Some(KILLED.to_owned()), updated_at: ctx.now, ..replica.clone() })
 }
 
-/// Ends all containers; settings, logs and versions stay.
+/// Ends all containers, and what is on its way to take their place; settings, logs and versions stay.
 ///
 /// # Errors
 /// Not found, not allowed, or nothing runs.
 pub async fn app_stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
+    anew(|| stop(ctx, app_id)).await
+}
+
+async fn stop(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Deploy).await?;
     let (deployments, _) = live(ctx, &app).await?;
+    let instance = &app.row.instance;
     let running = |d: &&Deployment| matches!(d.status, DeploymentStatus::Success | DeploymentStatus::Sleeping) && !d.stopped;
     let running = deployments.iter().rev().find(running);
-    let running = running.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
-    let stopped = Change::DeploymentStopped { id: running.id, stopped: true, of: None, at: ctx.now };
-    let activity = ctx.activity_of(app.tenant, &app.row.instance, "deployment_stop", running.id, json!({}));
-    // No request wakes what somebody has stopped.
-    let woken = (running.status == DeploymentStatus::Sleeping).then(|| awake(running.id, ctx.now));
-    commit(ctx, app.tenant, app.row.instance.id, woken.into_iter().chain([stopped, activity]).collect()).await?;
-    ctx.ops.signals.deployment_changed(running.id);
+    let coming: Vec<&Deployment> = deployments.iter().filter(|d| d.status.is_pending() && counts(d)).collect();
+    let stopped = running.or_else(|| coming.last().copied());
+    let stopped = stopped.ok_or_else(|| Error::conflict("The app does not run: there is nothing to stop"))?;
+    let mut changes = vec![];
+    for next in &coming {
+        let data = json!({"was": next.status, "snapshot": next.snapshot_id});
+        changes.extend(deployment::removal(next, ctx.now));
+        changes.push(ctx.activity_of(app.tenant, instance, "deployment_cancel", next.id, data));
+    }
+    if let Some(running) = running {
+        // No request wakes what somebody has stopped.
+        changes.extend((running.status == DeploymentStatus::Sleeping).then(|| awake(running.id, ctx.now)));
+        changes.push(Change::DeploymentStopped { id: running.id, stopped: true, of: None, at: ctx.now });
+    }
+    changes.push(ctx.activity_of(app.tenant, instance, "deployment_stop", stopped.id, json!({})));
+    commit(ctx, app.tenant, instance.id, changes).await?;
+    for changed in coming.into_iter().chain(running) {
+        ctx.ops.signals.deployment_changed(changed.id);
+    }
     Ok(app)
 }
 
@@ -347,7 +364,7 @@ async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     let instance = &app.row.instance;
     let newest = deployments.iter().rev().find(|d| counts(d));
     if let Some(stopped) = newest.filter(|d| d.status == DeploymentStatus::Success && d.stopped)
-        && stopped.spec.deploy.limits == instance.spec.deploy.limits
+        && is_as_set(ctx, &app, stopped).await?
     {
         let started = Change::DeploymentStopped { id: stopped.id, stopped: false, of: None, at: ctx.now };
         let activity = ctx.activity_of(app.tenant, instance, "deployment_start", stopped.id, json!({}));
@@ -366,13 +383,31 @@ async fn start(ctx: &OpCtx, app_id: &str) -> Result<Opened<App>, Error> {
     }
     let again = newest_built(ctx, &app).await?;
     let again = again.ok_or_else(|| Error::conflict("Nothing of this app can be started: deploy it first"))?;
-    let environment = environment::environment_for(ctx, instance.environment_id, Permission::Deploy).await?;
     let mut changes = vec![];
-    batch::rest_on(ctx, app.tenant, environment.row.id, &mut changes).await?;
+    batch::rest_on(ctx, app.tenant, instance.environment_id, &mut changes).await?;
+    let environment = environment::environment_for(ctx, instance.environment_id, Permission::Deploy).await?;
+    // Its settings may have changed since it was found.
+    let instance = &service::instance_for(ctx, instance.environment_id, instance.service_id, Permission::Deploy).await?.row;
     changes.extend(deployment::repetition(ctx, &environment.row, instance, &again, variables(ctx, &app).await?));
     changes.push(ctx.activity_of(app.tenant, instance, "deployment_start", again.id, json!({})));
     commit(ctx, app.tenant, instance.id, changes).await?;
     Ok(app)
+}
+
+/// Whether what was stopped comes up as it is set now. What was set meanwhile is in it already ([`deployment::at_rest`]), but for what has
+/// to be built or approved first.
+async fn is_as_set(ctx: &OpCtx, app: &Opened<App>, stopped: &Deployment) -> Result<bool, Error> {
+    let (set, was) = (deployment::settings_for(&app.row.instance, stopped), &stopped.spec.deploy);
+    // What was rolled back starts as it did then.
+    let command = set.deploy.start_command == was.start_command || stopped.reason == DeployReason::Rollback;
+    if set.deploy.limits != was.limits || !command {
+        return Ok(false);
+    }
+    let environment = environment::environment_get(ctx, app.row.instance.environment_id).await?;
+    if !environment.row.is_protected {
+        return Ok(true);
+    }
+    Ok(variables(ctx, app).await? == ctx.ops.store.deployment_variables(app.tenant, stopped.id).await?)
 }
 
 /// Whether an app runs is not said by a deployment that goes, nor by one that waits for an approval.

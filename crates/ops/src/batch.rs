@@ -68,7 +68,14 @@ enum Effect {
 }
 
 fn effect(before: &InstanceSpec, after: &InstanceSpec) -> Effect {
-    let kept = |spec: &InstanceSpec| DeploySpec { regions: BTreeMap::new(), sleep_application: false, ..spec.deploy.clone() };
+    // What the engine reads of the instance itself holds at once.
+    let kept = |spec: &InstanceSpec| DeploySpec {
+        regions: BTreeMap::new(),
+        sleep_application: false,
+        sticky: false,
+        unhealthy_replacement: true,
+        ..spec.deploy.clone()
+    };
     if before.build != after.build || before.source != after.source {
         Effect::Build
     } else if kept(before) != kept(after) {
@@ -153,7 +160,9 @@ async fn deployments(
             continue;
         }
         let running = live.get(&instance.id).map_or(&[][..], Vec::as_slice);
-        let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build);
+        let stopped = deployment::is_stopped(ctx, tenant, running).await?;
+        let next = deployment::redeployment(ctx, &environment.row, instance, running, effect == Effect::Build && !stopped);
+        let next = if stopped { next.and_then(|next| deployment::at_rest(ctx, &environment.row, next)) } else { next };
         made.extend(next.map(|deployment| (deployment, render_frozen(&frozen, name))));
     }
     put_in_order(&frozen, |service| after.name_of(service), &mut made);

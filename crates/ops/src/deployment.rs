@@ -17,7 +17,7 @@ use crate::{Error, OpCtx, Ops, Signal, approval, batch, domain_name, environment
 mod again;
 
 use again::build_anew;
-pub(crate) use again::{again, newest, opening, settings_for};
+pub(crate) use again::{again, at_rest, is_stopped, newest, opening, settings_for};
 
 /// An upload that is to be deployed.
 #[derive(Clone, Debug)]
@@ -326,6 +326,8 @@ async fn repeat_once(ctx: &OpCtx, of: &Opened<Deployment>, reason: DeployReason,
     if of.row.artifact.is_none() && of.row.source_blob.is_none() {
         return Err(Error::conflict("This deployment has neither an artifact nor a source any more: deploy the source again"));
     }
+    let mut changes = vec![];
+    batch::rest_on(ctx, of.tenant, of.row.environment_id, &mut changes).await?;
     let instance = ctx
         .ops
         .store
@@ -334,8 +336,6 @@ async fn repeat_once(ctx: &OpCtx, of: &Opened<Deployment>, reason: DeployReason,
         .and_then(|sealed| sealed.open(of.tenant))
         .ok_or_else(|| Error::not_found("ServiceInstance"))?;
     let environment = environment::environment_for(ctx, of.row.environment_id, Permission::Deploy).await?;
-    let mut changes = vec![];
-    batch::rest_on(ctx, of.tenant, of.row.environment_id, &mut changes).await?;
     let (spec, variables) = match reason {
         DeployReason::Rollback => (of.row.spec.clone(), ctx.ops.store.deployment_variables(of.tenant, of.row.id).await?),
         _ => {

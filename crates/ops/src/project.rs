@@ -11,7 +11,7 @@ use serde_json::json;
 use store::Change;
 
 use crate::context::{Opened, Principal, anew};
-use crate::{Error, OpCtx, app, deployment, secret, template, variable};
+use crate::{Error, OpCtx, app, batch, deployment, secret, template, variable};
 
 /// What a new project is to be.
 #[derive(Clone, Debug, Default)]
@@ -283,6 +283,7 @@ async fn returns(ctx: &OpCtx, project: &Opened<Project>, since: Timestamp) -> Re
             continue;
         }
         let place = project.with(environment);
+        batch::rest_on(ctx, place.tenant, place.row.id, &mut changes).await?;
         let surroundings = variable::Surroundings::load(ctx, &place).await?;
         let rows = ctx.ops.store.variables(place.tenant, place.row.id).await?;
         let scope = surroundings.scope(ctx, &rows);

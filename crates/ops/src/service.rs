@@ -68,6 +68,10 @@ pub struct InstancePatch {
     pub source: Option<Source>,
     /// `startCommand`
     pub start_command: Option<String>,
+    /// `stickySessions`
+    pub sticky: Option<bool>,
+    /// `unhealthyContainerReplacement`
+    pub unhealthy_replacement: Option<bool>,
     /// `watchPatterns`
     pub watch_patterns: Option<Vec<String>>,
 }
@@ -92,6 +96,8 @@ impl InstancePatch {
         }
         spec.deploy.draining_seconds = self.draining_seconds.unwrap_or(spec.deploy.draining_seconds);
         spec.deploy.overlap_seconds = self.overlap_seconds.unwrap_or(spec.deploy.overlap_seconds);
+        spec.deploy.sticky = self.sticky.unwrap_or(spec.deploy.sticky);
+        spec.deploy.unhealthy_replacement = self.unhealthy_replacement.unwrap_or(spec.deploy.unhealthy_replacement);
         if let Some(regions) = self.regions {
             spec.deploy.regions = regions.into_iter().filter(|(_, replicas)| *replicas > 0).collect();
         }

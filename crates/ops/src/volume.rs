@@ -167,6 +167,7 @@ async fn create_once(ctx: &OpCtx, input: &VolumeCreate) -> Result<Opened<Volume>
     let mut changes = vec![Change::VolumeInsert(volume.clone())];
     let mut woken = vec![];
     for environment in environments {
+        batch::rest_on(ctx, tenant, environment.id, &mut changes).await?;
         let instance = match &service {
             Some(service) => ctx.ops.store.instance_of(environment.id, service.id).await?.and_then(|sealed| sealed.open(tenant)),
             None => None,
@@ -309,6 +310,7 @@ async fn update_one(
 ) -> Result<Vec<InstanceId>, Error> {
     let tenant = environment.tenant;
     let mut woken = vec![];
+    batch::rest_on(ctx, tenant, environment.row.id, changes).await?;
     if after.mount_path != before.mount_path {
         let mount_path = after.mount_path.clone();
         changes.push(Change::VolumeInstanceMountPath { id: after.id, mount_path, at: ctx.now });
@@ -369,6 +371,10 @@ async fn delete_once(ctx: &OpCtx, id: VolumeId, environment: EnvironmentId) -> R
 /// # Errors
 /// Not found or not allowed.
 pub async fn volume_delete(ctx: &OpCtx, id: VolumeId) -> Result<(), Error> {
+    anew(|| delete_everywhere_once(ctx, id)).await
+}
+
+async fn delete_everywhere_once(ctx: &OpCtx, id: VolumeId) -> Result<(), Error> {
     let (opened, instances) = volume_for(ctx, id, Permission::Write).await?;
     if opened.row.deleted_at.is_some() {
         return Ok(());

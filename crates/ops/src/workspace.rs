@@ -9,7 +9,7 @@ use futures_core::Stream;
 use jiff::SignedDuration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
-use store::{AccountChange, Change, NotificationChange, Store, StoreError};
+use store::{AccountChange, Change, ChangeKind, NotificationChange, Store, StoreError};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
@@ -54,13 +54,13 @@ pub async fn workspace_create(ctx: &OpCtx, wanted: &str) -> Result<Opened<Worksp
     Ok(Opened { tenant, row })
 }
 
-/// Something each time that the workspace or anything in it has changed, and once at the beginning: who watches reads again what they
-/// show. An engine of another process is heard of within seconds. Never ends.
+/// Something each time that what is of a kind in the workspace has changed, and once at the beginning: who watches reads again what they
+/// show. An engine of another process is heard of within seconds, by those who watch any kind. Never ends.
 ///
 /// # Errors
 /// Not found or not allowed.
-pub async fn workspace_watch(ctx: &OpCtx, id: WorkspaceId) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
-    let commits = ctx.ops.store.commits();
+pub async fn workspace_watch(ctx: &OpCtx, id: WorkspaceId, kind: ChangeKind) -> Result<impl Stream<Item = ()> + Send + use<>, Error> {
+    let commits = ctx.ops.store.commits(kind);
     account::workspace_get(ctx, id).await?;
     let store = ctx.ops.store.clone();
     Ok(async_stream::stream! {

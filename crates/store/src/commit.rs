@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{InstanceId, Tenant};
+use domain::{InstanceId, Tenant, WorkspaceId};
 
 use crate::executor::Statement;
 use crate::vault::Vault;
-use crate::{Change, Store, StoreError};
+use crate::{Change, RunChange, Store, StoreError};
 use crate::{
     account, activity, api_key, backup, certificate, delivery, deployment, deployment_event, domain_name, environment, environment_patch,
     execution, instance, invite, notification, project, replica, run, service, tcp_proxy, trigger, variable, volume, workflow, workspace,
@@ -19,6 +19,24 @@ pub struct Committed {
     pub generation: u64,
     /// The numbers of the instances that it inserted.
     pub numbers: BTreeMap<InstanceId, i64>,
+}
+
+/// What those who watch a workspace hear of, each by itself: some of it happens all the time, and is told to those alone who show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// All that belongs to none of the others alone.
+    State,
+    /// Workflows, what starts them, and each step of their runs.
+    Flow,
+    /// Triggers of services and their runs.
+    Triggers,
+    /// Messages that leave the server, and how each attempt went.
+    Deliveries,
+}
+
+impl ChangeKind {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 4;
 }
 
 impl Store {
@@ -39,8 +57,10 @@ impl Store {
         if parts.iter().any(|(tenant, changes)| changes.iter().any(|change| !change.belongs_to(*tenant))) {
             return Err(StoreError::ForeignTenant);
         }
-        let told: BTreeSet<_> =
-            parts.iter().filter(|(_, changes)| changes.iter().any(is_told)).map(|(tenant, _)| tenant.workspace()).collect();
+        let told: BTreeSet<_> = parts
+            .iter()
+            .flat_map(|(tenant, changes)| changes.iter().flat_map(told_as).map(move |kind| (*kind, tenant.workspace())))
+            .collect();
         let mut statements = vec![];
         let mut instances = vec![];
         for (tenant, change) in parts.into_iter().flat_map(|(tenant, changes)| changes.into_iter().map(move |change| (tenant, change))) {
@@ -57,26 +77,35 @@ impl Store {
                 committed.numbers.insert(id, number);
             }
         }
-        for workspace in told {
-            // No receiver is no error: nobody is watching.
-            let _ = self.inner.commits.send(workspace);
+        for (kind, workspace) in told {
+            self.tell(kind, workspace);
         }
         Ok(committed)
     }
+
+    /// Tells those who watch the workspace.
+    pub(crate) fn tell(&self, kind: ChangeKind, workspace: WorkspaceId) {
+        // No receiver is no error: nobody is watching.
+        let _ = self.inner.commits[kind as usize].send(workspace);
+    }
 }
 
-/// Whether those who watch a workspace hear of it.
-fn is_told(change: &Change) -> bool {
-    !matches!(
-        change,
+/// As what those who watch a workspace hear of it. Claims are of no interest: what has been claimed is told when it is done.
+fn told_as(change: &Change) -> &'static [ChangeKind] {
+    match change {
         Change::ActivitiesNoticed(_)
-            | Change::ActivityUpdate { .. }
-            | Change::DeliveryClaim { .. }
-            | Change::DeliveryDone { .. }
-            | Change::Run(_)
-            | Change::TriggerClaim { .. }
-            | Change::TriggerRunInsert(_)
-    )
+        | Change::ActivityUpdate { .. }
+        | Change::DeliveryClaim { .. }
+        | Change::Run(RunChange::Hold { .. } | RunChange::Reserve { .. })
+        | Change::TriggerClaim { .. } => &[],
+        Change::DeliveryDone { .. } => &[ChangeKind::Deliveries],
+        Change::DeliveryInsert(_) | Change::DeliveryReplay { .. } => &[ChangeKind::State, ChangeKind::Deliveries],
+        Change::Run(_) => &[ChangeKind::Flow],
+        Change::Workflow(_) => &[ChangeKind::State, ChangeKind::Flow],
+        Change::TriggerRunInsert(_) => &[ChangeKind::Triggers],
+        Change::TriggerInsert(_) | Change::TriggerUpdate(_) | Change::TriggerDelete(_) => &[ChangeKind::State, ChangeKind::Triggers],
+        _ => &[ChangeKind::State],
+    }
 }
 
 fn into_statements(vault: &Vault, tenant: Tenant, change: &Change) -> Result<Vec<Statement>, StoreError> {

@@ -17,6 +17,7 @@ statements! {
     INSTANCE_OF = concat!(select!(), "WHERE environment_id = $environment AND service_id = $service");
     INSTANCES_OF_ENVIRONMENTS = concat!(select!(), "WHERE environment_id IN ($environments) AND workspace_id = $workspace");
     INSTANCES_OF_SERVICES = concat!(select!(), "WHERE service_id IN ($services) AND workspace_id = $workspace");
+    INSTANCES_BY_ID = concat!(select!(), "WHERE id IN ($ids) AND workspace_id = $workspace");
     INSTANCES_OF_WORKSPACES = concat!(select!(), "WHERE workspace_id IN ($workspaces)");
     INSTANCE_OF_TRIGGER = concat!(select!(), "WHERE id = (SELECT triggers.instance_id FROM triggers WHERE triggers.id = $trigger)");
     INSTANCE_BETWEEN = concat!(select!(), "WHERE id >= $first AND id <= $last ORDER BY id LIMIT 1");
@@ -93,6 +94,14 @@ impl Store {
     /// The database does not answer.
     pub async fn instance_of_trigger(&self, trigger: TriggerId) -> Result<Option<Sealed<Instance>>, StoreError> {
         self.sealed(&INSTANCE_OF_TRIGGER, &params![trigger = trigger], row, |instance| instance.workspace_id).await
+    }
+
+    /// Those of the instances that are the workspace's, oldest first.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn instances_by_id(&self, tenant: Tenant, ids: &[InstanceId]) -> Result<Vec<Instance>, StoreError> {
+        self.batch(&INSTANCES_BY_ID, &params![workspace = tenant, ids = ids], row, |row| row.id).await
     }
 
     /// The instances in the environments, oldest first.

@@ -80,7 +80,7 @@ use tokio::sync::broadcast;
 pub use account::{AccountChange, NewUser};
 pub use certificate::{CertificateChange, StoredCertificate};
 pub use change::Change;
-pub use commit::Committed;
+pub use commit::{ChangeKind, Committed};
 pub use deployment::DeploymentQuery;
 pub use environment_patch::StagedCount;
 pub use error::{Cause, Constraint, StoreError};
@@ -124,7 +124,8 @@ pub struct Store {
 struct Inner {
     database: Database,
     vault: Vault,
-    commits: broadcast::Sender<WorkspaceId>,
+    /// By [`ChangeKind`].
+    commits: [broadcast::Sender<WorkspaceId>; ChangeKind::COUNT],
 }
 
 /// Commits that a listener may be behind with before it misses some.
@@ -144,7 +145,7 @@ impl Store {
     pub async fn open(config: StoreConfig) -> Result<Self, StoreError> {
         let database = Database::open(&config.url).await?;
         let vault = Vault::open(&database, &config.master_key).await?;
-        Ok(Self { inner: Arc::new(Inner { database, vault, commits: broadcast::Sender::new(COMMITS) }) })
+        Ok(Self { inner: Arc::new(Inner { database, vault, commits: std::array::from_fn(|_| broadcast::Sender::new(COMMITS)) }) })
     }
 
     /// Whether the database in a file was made by an earlier program, so that [`Self::open`] would migrate it. `false` where there is none yet,
@@ -171,11 +172,11 @@ impl Store {
         self.inner.database.generation()
     }
 
-    /// The workspaces whose data changes by a commit of this process from now on. Steps of workflows' runs, deliveries and triggers
-    /// that did nothing are not told: they happen all the time.
+    /// The workspaces whose data of a kind changes by a commit of this process from now on. Steps of workflows' runs, deliveries and triggers
+    /// that did nothing are no [`ChangeKind::State`]: they happen all the time.
     #[must_use]
-    pub fn commits(&self) -> broadcast::Receiver<WorkspaceId> {
-        self.inner.commits.subscribe()
+    pub fn commits(&self, kind: ChangeKind) -> broadcast::Receiver<WorkspaceId> {
+        self.inner.commits[kind as usize].subscribe()
     }
 
     /// The version of the data: what was read while it stays the same is still true, whichever process writes. `None` when the database

@@ -1,5 +1,7 @@
 //! Runs. What is over goes thirty days after its end ([`Store::system_runs_forget`]).
 
+use std::collections::BTreeSet;
+
 use domain::page::{Page, PageRequest};
 use domain::workflow::run::{NodeRun, Run, RunSource, RunStatus, Subject, Webhook};
 use domain::{ApiKeyId, GraphId, RunId, Sealed, Tenant, Timestamp, UserId, WorkflowId, WorkspaceId};
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use crate::executor::{BadCell, Record, Statement};
 use crate::kept::{Kept, input_place, seal};
 use crate::vault::Vault;
-use crate::{Store, StoreError, node_run, page};
+use crate::{ChangeKind, Store, StoreError, node_run, page};
 
 macro_rules! columns {
     () => {
@@ -410,6 +412,11 @@ impl Store {
                     self.write(vec![given_up, Statement::any(&FLOW_CREDITS_SETTLE, settle)]).await?;
                 }
             }
+        }
+        // No commit does this, and none tells of it.
+        let theirs: BTreeSet<WorkspaceId> = taken.iter().map(|run| run.workspace_id).collect();
+        for workspace in theirs {
+            self.tell(ChangeKind::Flow, workspace);
         }
         Ok(taken)
     }

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::account::{Plan, Workspace};
+use domain::delivery::DeliveryState;
 use domain::deployment::{DeploymentStatus, EventStep};
 use domain::project::{Domain, Environment, Project, Service};
+use domain::trigger::TriggerRun;
 use domain::*;
-use store::{Change, Constraint, NewUser, StoreError};
+use store::{Change, ChangeKind, Constraint, NewUser, StoreError};
 
 use crate::fixture::*;
+use crate::messages::{attempt, message, trigger};
 
 fn conflict<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Constraint {
     match result {
@@ -39,7 +42,7 @@ both! {
 
     async fn a_commit_is_told_once_it_is_done(fixture: Fixture) {
         let (tree, other) = (fixture.tree("owner").await, fixture.tree("other").await);
-        let mut commits = fixture.store.commits();
+        let mut commits = fixture.store.commits(ChangeKind::State);
         let fresh = Change::ProjectInsert(project(tree.tenant, "fresh"));
         let fails = vec![fresh.clone(), Change::ProjectDelete(ProjectId::generate())];
         assert!(matches!(fixture.store.commit(tree.tenant, fails).await, Err(StoreError::Stale)));
@@ -49,6 +52,37 @@ both! {
         fixture.store.commit(other.tenant, vec![Change::ProjectInsert(project(other.tenant, "theirs"))]).await.unwrap();
         assert_eq!(commits.try_recv().unwrap(), other.tenant.workspace());
         assert!(commits.try_recv().is_err(), "one commit is told twice");
+    }
+
+    async fn what_happens_all_the_time_is_told_to_those_who_asked_for_it(fixture: Fixture) {
+        let tree = fixture.tree("owner").await;
+        let (store, workspace) = (&fixture.store, tree.tenant.workspace());
+        let kinds = [ChangeKind::State, ChangeKind::Flow, ChangeKind::Triggers, ChangeKind::Deliveries];
+        let mut listening = kinds.map(|kind| (kind, store.commits(kind)));
+        let mut heard = || {
+            let of = |(kind, commits): &mut (ChangeKind, tokio::sync::broadcast::Receiver<WorkspaceId>)| {
+                let told: Vec<WorkspaceId> = std::iter::from_fn(|| commits.try_recv().ok()).collect();
+                assert!(told.iter().all(|one| *one == workspace) && told.len() < 2, "{kind:?}: {told:?}");
+                (!told.is_empty()).then_some(*kind)
+            };
+            listening.iter_mut().filter_map(of).collect::<Vec<_>>()
+        };
+        let (watch, message) = (trigger(&tree), message(tree.tenant, "app"));
+        let run = TriggerRun { trigger_id: watch.id, number: 1, at: now(), outcome: "executed".into(), log: vec![] };
+        let claim = Change::TriggerClaim { id: watch.id, runs: 0, next: later(60) };
+        let done = Change::DeliveryDone { attempt: attempt(&message, 1), state: DeliveryState::Delivered, at: later(1), next: later(1) };
+        for (change, told) in [
+            (Change::TriggerInsert(watch), vec![ChangeKind::State, ChangeKind::Triggers]),
+            (claim, vec![]),
+            (Change::TriggerRunInsert(run), vec![ChangeKind::Triggers]),
+            (Change::DeliveryInsert(message.clone()), vec![ChangeKind::State, ChangeKind::Deliveries]),
+            (Change::DeliveryClaim { id: message.id, attempts: 0, at: now(), until: later(60) }, vec![]),
+            (done, vec![ChangeKind::Deliveries]),
+        ] {
+            let which = format!("{change:?}");
+            store.commit(tree.tenant, vec![change]).await.unwrap();
+            assert_eq!(heard(), told, "{which}");
+        }
     }
 
     async fn nobody_takes_back_what_was_changed_since_they_looked(fixture: Fixture) {

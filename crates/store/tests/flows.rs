@@ -7,7 +7,7 @@ use domain::workflow::run::{FlowFile, FlowTrigger, Made, NodeRun, PlatformEvent,
 use domain::workflow::{Graph, Workflow};
 use domain::*;
 use serde_json::{Map, json};
-use store::{Change, NodeTurn, RunChange, RunQuery, StoreError, WorkflowChange};
+use store::{Change, ChangeKind, NodeTurn, RunChange, RunQuery, StoreError, WorkflowChange};
 use uuid::Uuid;
 
 use crate::fixture::*;
@@ -231,7 +231,13 @@ both! {
         assert_eq!(tenants, expected);
         let (one, two) = (Uuid::new_v4(), Uuid::new_v4());
         let shares = [(ada.workspace(), 2), (eve.workspace(), 2)];
+        let (mut steps, mut state) = (store.commits(ChangeKind::Flow), store.commits(ChangeKind::State));
         let taken = store.system_runs_claim(&shares, 9, one, later(10), now()).await.unwrap();
+        let mut told = [steps.try_recv().unwrap(), steps.try_recv().unwrap()];
+        told.sort();
+        let mut whose = [ada.workspace(), eve.workspace()];
+        whose.sort();
+        assert_eq!(told, whose, "those who look at a run see it begin");
         let mut ids: Vec<RunId> = taken.iter().map(|run| run.id).collect();
         ids.sort();
         assert_eq!(ids, [runs[0].id, runs[1].id, single.id], "the oldest of each");
@@ -242,6 +248,12 @@ both! {
         let hold = |holder| Change::Run(RunChange::Hold { id: runs[0].id, holder, until: later(20) });
         assert!(matches!(store.commit(ada, vec![hold(two)]).await, Err(StoreError::Stale)), "another's run");
         store.commit(ada, vec![hold(one)]).await.unwrap();
+        let mut steps = store.commits(ChangeKind::Flow);
+        store.commit(ada, vec![hold(one)]).await.unwrap();
+        assert!(steps.try_recv().is_err(), "a hold that is put off is told");
+        store.commit(ada, vec![Change::Run(RunChange::Node(node_run(&runs[0], RunStatus::Running)))]).await.unwrap();
+        assert_eq!(steps.try_recv().unwrap(), ada.workspace());
+        assert!(state.try_recv().is_err(), "a step of a run has every page ask again");
         assert_eq!(store.system_runs_expire(later(15)).await.unwrap(), 5);
         let again = store.system_runs_claim(&shares, 9, two, later(30), later(15)).await.unwrap();
         assert!(again.iter().all(|run| run.id != runs[0].id) && again.len() == 3);

@@ -12,7 +12,7 @@ use store::{Change, NotificationChange, StoreError};
 
 use crate::fixture::*;
 
-fn message(tenant: Tenant, subject: &str) -> Delivery {
+pub(crate) fn message(tenant: Tenant, subject: &str) -> Delivery {
     Delivery {
         id: DeliveryId::generate(),
         workspace_id: tenant.workspace(),
@@ -33,7 +33,7 @@ fn message(tenant: Tenant, subject: &str) -> Delivery {
     }
 }
 
-fn attempt(delivery: &Delivery, number: u32) -> DeliveryAttempt {
+pub(crate) fn attempt(delivery: &Delivery, number: u32) -> DeliveryAttempt {
     DeliveryAttempt { delivery_id: delivery.id, number, at: now(), millis: 12, status: Some(500), error: Some("no".into()) }
 }
 
@@ -155,7 +155,7 @@ both! {
     }
 }
 
-fn trigger(tree: &Tree) -> Trigger {
+pub(crate) fn trigger(tree: &Tree) -> Trigger {
     let rule = Rule { metric: Metric::Cpu, comparator: Comparator::Above, value: 20.5 };
     let spec = TriggerSpec {
         name: "busy".into(),

@@ -140,6 +140,7 @@ async fn sight(fixture: &Fixture, tenant: Tenant, tree: &Tree) -> String {
         store.activities(tenant, Some(p), 10).await.unwrap(),
         store.deployment_variables(tenant, d).await.unwrap(),
     );
+    let more = format!("{more}{:?}", store.instances_by_id(tenant, &[i]).await.unwrap());
     format!("{values:?}{rows}{more}")
 }
 

@@ -20,7 +20,7 @@ impl Writer {
     pub(crate) fn purge(&mut self, shared: &Shared, now: Timestamp) -> Result<Purged, TelemetryError> {
         let today = now.as_second().div_euclid(86_400);
         let oldest = today.saturating_sub(i64::from(shared.retain_days));
-        let purged = self.shrink(shared, oldest, today)?;
+        let purged = self.shrink(shared, oldest, today, shared.retain_bytes)?;
         remove_leftovers(shared, oldest)?;
         if let Some(positions) = &mut self.positions {
             positions.retain(|_, position| position.dir.try_exists().unwrap_or(true));
@@ -33,21 +33,23 @@ impl Writer {
         if !std::mem::take(&mut self.grown) {
             return;
         }
+        // What was begun grows until the next one is: there is room for that, too.
+        let most = shared.retain_bytes.saturating_sub(shared.part_bytes());
         // The newest file stays whatever its day is, so that none has to be made for what goes on from the others.
-        if let Err(error) = self.shrink(shared, i64::MIN, 0) {
+        if let Err(error) = self.shrink(shared, i64::MIN, 0, most) {
             tracing::warn!(%error, "old log lines could not be deleted; it is tried again");
         }
     }
 
-    /// Deletes files of days before `oldest`, then the oldest ones until the rest fits or only one is left.
-    fn shrink(&mut self, shared: &Shared, oldest: i64, today: i64) -> Result<Purged, TelemetryError> {
+    /// Deletes files of days before `oldest`, then the oldest ones until the rest is `most` bytes or only one is left.
+    fn shrink(&mut self, shared: &Shared, oldest: i64, today: i64, most: u64) -> Result<Purged, TelemetryError> {
         self.claim(shared)?;
         let mut sizes: Vec<(FileKey, u64)> = shared.files().into_keys().map(|key| (key, shared.size_of(key))).collect();
         let mut total: u64 = sizes.iter().map(|(_, size)| size).sum();
         let mut purged = Purged::default();
         sizes.reverse();
         while let Some((key, size)) = sizes.pop() {
-            let too_much = total > shared.retain_bytes && !sizes.is_empty();
+            let too_much = total > most && !sizes.is_empty();
             if key.day >= oldest && !too_much {
                 break;
             }

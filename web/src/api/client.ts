@@ -103,10 +103,10 @@ export function isSignedOut(problem: Problem): boolean {
 
 type Doc<T, V extends OperationVariables> = TypedDocumentNode<T, V>;
 
-/** Asks the server and throws a [`Problem`]. */
-export async function ask<T, V extends OperationVariables>(query: Doc<T, V>, variables: V, fresh = true): Promise<T> {
+/** Asks the server and throws a [`Problem`]. What is asked apart is not kept, and no page looks through it. */
+export async function ask<T, V extends OperationVariables>(query: Doc<T, V>, variables: V, fresh: boolean | "apart" = true): Promise<T> {
   try {
-    const { data } = await client.query({ query, variables, fetchPolicy: fresh ? "network-only" : "cache-first" } as never);
+    const { data } = await client.query({ query, variables, fetchPolicy: fresh === "apart" ? "no-cache" : fresh ? "network-only" : "cache-first" } as never);
     return data as T;
   } catch (error) {
     throw problemOf(error);

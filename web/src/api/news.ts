@@ -1,10 +1,12 @@
 import { print } from "graphql";
 import { useEffect, useRef, useSyncExternalStore } from "react";
-import { WorkspaceChangesDocument } from "../gql";
+import { WorkspaceChangesDocument, type WorkspaceChangeKind } from "../gql";
 import { lookAtSession, socket } from "./client";
 
 /** Between two questions to the server, however much happens there, and as a multiple of what the last one took. */
 const PACE = 700;
+/** A run is looked at step by step. */
+const FLOW_PACE = 300;
 const SHARE = 4;
 /** Without news, and while none can come. */
 const SILENCE = 30_000;
@@ -24,17 +26,19 @@ interface Wire {
 
 const wires = new Map<string, Wire>();
 
-/** One subscription for all that shows something of a workspace. */
-function listen(workspace: string): Wire {
-  const known = wires.get(workspace);
+const nameOf = (workspace: string, kind: WorkspaceChangeKind) => `${kind} ${workspace}`;
+
+/** One subscription for all that shows something of a kind in a workspace. */
+function listen(workspace: string, kind: WorkspaceChangeKind): Wire {
+  const known = wires.get(nameOf(workspace, kind));
   if (known && !known.over) return known;
   const wire: Wire = { readers: new Set(), held: false, live: false, over: false, end: () => undefined };
-  wires.set(workspace, wire);
+  wires.set(nameOf(workspace, kind), wire);
   const query = print(WorkspaceChangesDocument);
   const lost = socket.on("closed", () => (wire.live = false));
   const stop = () => Object.assign(wire, { live: false, over: true });
   const end = socket.subscribe(
-    { query, variables: { workspaceId: workspace } },
+    { query, variables: { workspaceId: workspace, kind } },
     {
       // The first one says that the connection is there, or there again: what was missed is asked for.
       next: (message) => {
@@ -58,9 +62,9 @@ function listen(workspace: string): Wire {
   return wire;
 }
 
-function leave(workspace: string, wire: Wire): void {
+function leave(workspace: string, kind: WorkspaceChangeKind, wire: Wire): void {
   if (wire.readers.size > 0 || wire.held) return;
-  if (wires.get(workspace) === wire) wires.delete(workspace);
+  if (wires.get(nameOf(workspace, kind)) === wire) wires.delete(nameOf(workspace, kind));
   wire.end();
 }
 
@@ -68,11 +72,11 @@ function leave(workspace: string, wire: Wire): void {
 export function useListening(workspace: string | undefined): void {
   useEffect(() => {
     if (!workspace) return;
-    const wire = listen(workspace);
+    const wire = listen(workspace, "STATE");
     wire.held = true;
     return () => {
       wire.held = false;
-      leave(workspace, wire);
+      leave(workspace, "STATE", wire);
     };
   }, [workspace]);
 }
@@ -110,12 +114,19 @@ export function useAway(): boolean {
   );
 }
 
-/** Asks again whenever something in the workspace has changed; by the clock where news cannot come. A page that nobody sees waits until it is seen. */
-export function useNews(workspace: string | null | undefined, ask: () => Promise<unknown> | undefined): void {
+/** Asks again whenever something of a kind in the workspace has changed; by the clock where news cannot come. A page that nobody sees waits until it is seen. */
+export function useNews(workspace: string | null | undefined, ask: () => Promise<unknown> | undefined, kind: WorkspaceChangeKind = "STATE"): void {
+  useNewsOf(workspace ? [workspace] : [], ask, kind);
+}
+
+/** The same for several workspaces. */
+export function useNewsOf(workspaces: string[], ask: () => Promise<unknown> | undefined, kind: WorkspaceChangeKind): void {
   const latest = useRef(ask);
   latest.current = ask;
+  const all = workspaces.join(" ");
   useEffect(() => {
-    if (!workspace) return;
+    if (!all) return;
+    const pace = kind === "FLOW" ? FLOW_PACE : PACE;
     let [asked, took, wanted, asking] = [performance.now(), 0, false, false];
     let timer: ReturnType<typeof setTimeout> | undefined;
     const go = () => {
@@ -133,21 +144,25 @@ export function useNews(workspace: string | null | undefined, ask: () => Promise
     };
     const plan = () => {
       wanted = true;
-      timer ??= setTimeout(go, Math.max(0, asked + Math.max(PACE, SHARE * took) - performance.now()));
+      timer ??= setTimeout(go, Math.max(0, asked + Math.max(pace, SHARE * took) - performance.now()));
     };
-    const wire = listen(workspace);
-    // What came before the first one reads it was heard by nobody.
-    if (wire.live && wire.readers.size === 0) plan();
-    wire.readers.add(plan);
-    const clock = setInterval(() => performance.now() - asked >= (wire.live ? SILENCE : CUT_OFF) && plan(), 1000);
+    const heard = all.split(" ").map((workspace) => ({ workspace, wire: listen(workspace, kind) }));
+    for (const { wire } of heard) {
+      // What came before the first one reads it was heard by nobody.
+      if (wire.live && wire.readers.size === 0) plan();
+      wire.readers.add(plan);
+    }
+    const clock = setInterval(() => performance.now() - asked >= (heard.every(({ wire }) => wire.live) ? SILENCE : CUT_OFF) && plan(), 1000);
     const seen = () => !document.hidden && wanted && plan();
     document.addEventListener("visibilitychange", seen);
     return () => {
-      wire.readers.delete(plan);
-      leave(workspace, wire);
+      for (const { workspace, wire } of heard) {
+        wire.readers.delete(plan);
+        leave(workspace, kind, wire);
+      }
       clearInterval(clock);
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", seen);
     };
-  }, [workspace]);
+  }, [all, kind]);
 }

@@ -4,7 +4,7 @@ import "../styles/explorer.css";
 import "./workers";
 import { GraphiQL } from "graphiql";
 import { createRoot } from "react-dom/client";
-import { useState } from "react";
+import { useMemo, useRef, useState } from "react";
 
 const galaxy = location.pathname.startsWith("/explorer");
 
@@ -48,14 +48,22 @@ interface Operation {
   operationName?: string | null;
 }
 
-function Explorer() {
-  const [key, setKey] = useState(() => sessionStorage.getItem("galaxy-api-key") ?? "");
-  const fetcher = async (operation: Operation, options?: { headers?: Record<string, string> }) => {
+/** Sends the key that was typed last. */
+function fetcherOf(key: { current: string }) {
+  return async (operation: Operation, options?: { headers?: Record<string, string> }) => {
     const headers: Record<string, string> = { "content-type": "application/json", ...options?.headers };
-    if (galaxy && key) headers["galaxy-api-key"] = key;
+    if (galaxy && key.current) headers["galaxy-api-key"] = key.current;
     const answer = await fetch(galaxy ? "/graphql" : "/graphql/v2", { method: "POST", headers, body: JSON.stringify(operation) });
     return answer.json();
   };
+}
+
+function Explorer() {
+  const [key, setKey] = useState(() => sessionStorage.getItem("galaxy-api-key") ?? "");
+  const newest = useRef(key);
+  // GraphiQL asks for the schema with each new fetcher, and half a key counts as one that failed: another comes when the box is left.
+  const [settled, settle] = useState(key);
+  const fetcher = useMemo(() => fetcherOf(newest), [settled]);
   return (
     <>
       <GraphiQL fetcher={fetcher as never} defaultQuery={first} shouldPersistHeaders={false} storage={named(galaxy ? "explorer" : "graphiql")} defaultEditorToolsVisibility={galaxy ? "variables" : "headers"}>
@@ -84,9 +92,11 @@ function Explorer() {
                 spellCheck={false}
                 value={key}
                 onChange={(event) => {
-                  setKey(event.target.value.trim());
-                  sessionStorage.setItem("galaxy-api-key", event.target.value.trim());
+                  newest.current = event.target.value.trim();
+                  setKey(newest.current);
+                  sessionStorage.setItem("galaxy-api-key", newest.current);
                 }}
+                onBlur={() => settle(key)}
               />
             </label>
           </GraphiQL.Footer>

@@ -1,12 +1,13 @@
 import { ApolloClient, HttpLink, InMemoryCache } from "@apollo/client";
 import { useQuery } from "@apollo/client/react";
 import { useNews } from "../api/news";
-import { AccountAppsDocument } from "../galaxy-gql";
+import { AccountAppsDocument, AppPlaceDocument } from "../galaxy-gql";
 import { State, type Tone } from "../ui/state";
 
 /** Galaxy's API with this browser's session. Apollo DevTools show it beside the dashboard's own; there, too, `galaxyApiKey` is a variable. */
 const galaxy = new ApolloClient({
-  link: new HttpLink({ uri: "/graphql" }),
+  // The key is a variable that no operation uses.
+  link: new HttpLink({ uri: "/graphql", includeUnusedVariables: true }),
   cache: new InMemoryCache(),
   devtools: { enabled: true, name: "Galaxy" },
 });
@@ -22,6 +23,13 @@ const states: Record<string, [Tone, string]> = {
 };
 
 const stateOf = (status: string): [Tone, string] => states[status] ?? ["off", status];
+
+/** The service that an app is. */
+export async function placeOf(hostname: string): Promise<{ project: string; env: string; service: string }> {
+  const { data } = await galaxy.query({ query: AppPlaceDocument, variables: { hostname }, fetchPolicy: "network-only" });
+  if (!data?.app) throw new Error(`There is no app at ${hostname}.`);
+  return { project: data.app.projectId, env: data.app.environmentId, service: data.app.serviceId };
+}
 
 /** The apps of an account, as Galaxy's clients see them. */
 export function GalaxyApps({ username, workspace }: { username: string; workspace: string }) {

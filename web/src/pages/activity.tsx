@@ -15,12 +15,13 @@ import { useProject } from "./environment";
 /** Who did what, newest first. Admins see everything; others see the deployments. */
 export function ActivityPage() {
   const project = useProject();
+  const { env } = useParams({ from: "/p/$project/$env/activity" });
   return project.viewerCanAdminister && project.workspaceId ? (
     <main className="main narrow">
       <div className="head">
         <h1>Activity</h1>
       </div>
-      <Activities workspace={project.workspaceId} project={project.id} />
+      <Activities workspace={project.workspaceId} project={project.id} env={env} />
     </main>
   ) : (
     <DeploymentsMade />

@@ -1,9 +1,13 @@
 import { useQuery } from "@apollo/client/react";
-import { useParams } from "@tanstack/react-router";
-import { useMemo } from "react";
+import { Link, useParams } from "@tanstack/react-router";
+import { useMemo, useState } from "react";
+import { ask } from "../api/client";
+import { useNews } from "../api/news";
 import { ActivitiesDocument, type ActivitiesQuery } from "../gql";
-import { Button, Empty, ErrorBox } from "../ui/basic";
+import { Button, Command, Empty, ErrorBox } from "../ui/basic";
+import { MOST_ROWS, withOlder } from "../ui/older";
 import { Ago } from "../ui/time";
+import { tell } from "../ui/toast";
 import { WorkspaceFrame } from "./workspace-frame";
 
 type Entry = ActivitiesQuery["auditLogs"]["edges"][number]["node"];
@@ -99,16 +103,55 @@ function actorOf({ context }: Entry): string {
   return said(actor.name) || said(actor.email) || "Somebody";
 }
 
-export function Activities({ workspace, project }: { workspace: string; project?: string }) {
-  const variables = useMemo(() => ({ workspaceId: workspace, filter: project ? { projectId: project } : null }), [workspace, project]);
-  const { data, error, refetch, fetchMore } = useQuery(ActivitiesDocument, { variables, fetchPolicy: "cache-and-network" });
+/** What it happened to, and where when that is not the environment that is open. */
+function About({ of, open }: { of: Entry; open?: string }) {
+  const { projectId: project, environment, service, eventType } = of;
+  const env = environment?.id ?? open;
+  const deployment = eventType.startsWith("deployment_") ? said((of.payload as Data | null)?.subject) : "";
+  const where = environment && environment.id !== open && <span className="quiet"> in {environment.name}</span>;
+  if (!service) return where;
+  if (!project || !env) return <> · {service.name}</>;
+  const params = { project, env, service: service.id };
+  return (
+    <>
+      {" · "}
+      {deployment ? (
+        <Link to="/p/$project/$env/s/$service/deployments/$deployment" params={{ ...params, deployment }}>
+          {service.name}
+        </Link>
+      ) : (
+        <Link to="/p/$project/$env/s/$service/$tab" params={{ ...params, tab: eventType.startsWith("variable_") ? "variables" : "deployments" }}>
+          {service.name}
+        </Link>
+      )}
+      {where}
+    </>
+  );
+}
+
+/** Of a workspace, or of a project with one of its environments open. */
+export function Activities({ workspace, project, env }: { workspace: string; project?: string; env?: string }) {
+  const [first, setFirst] = useState(50);
+  const variables = useMemo(() => ({ workspaceId: workspace, filter: project ? { projectId: project } : null, first }), [workspace, project, first]);
+  const { data: now, previousData, error, refetch } = useQuery(ActivitiesDocument, { variables, fetchPolicy: "cache-and-network" });
+  const data = now ?? previousData;
+  // Beyond what is asked for at once. What comes meanwhile would push entries out between the two.
+  const [older, setOlder] = useState<ActivitiesQuery["auditLogs"] | null>(null);
+  useNews(older ? null : workspace, refetch);
   if (!data) return error ? <ErrorBox error={error} retry={() => void refetch()} /> : null;
-  const { edges, pageInfo } = data.auditLogs;
+  const edges = [...data.auditLogs.edges, ...(older?.edges ?? [])];
+  const { pageInfo } = older ?? data.auditLogs;
+  const more = async () => {
+    if (first < MOST_ROWS) return setFirst(withOlder);
+    const { auditLogs } = await ask(ActivitiesDocument, { ...variables, after: pageInfo.endCursor });
+    setOlder({ ...auditLogs, edges: [...(older?.edges ?? []), ...auditLogs.edges] });
+  };
   if (edges.length === 0) {
     return (
       <div className="sheet">
         <Empty title="Nothing has happened here yet">
           <p>Whatever changes something is written down here, with who did it.</p>
+          <Command>orrery railway -- up</Command>
         </Empty>
       </div>
     );
@@ -122,6 +165,7 @@ export function Activities({ workspace, project }: { workspace: string; project?
             <li key={node.id}>
               <span className="grow cut" title={node.eventType}>
                 <strong>{actorOf(node)}</strong> {sentence(node)}
+                <About of={node} open={env} />
               </span>
               {address && <span className="small quiet phone-hide numbers">{address}</span>}
               <span className="small quiet" style={{ width: 80, textAlign: "right" }}>
@@ -133,16 +177,7 @@ export function Activities({ workspace, project }: { workspace: string; project?
       </ol>
       {pageInfo.hasNextPage && (
         <span>
-          <Button
-            onClick={() =>
-              void fetchMore({
-                variables: { ...variables, after: pageInfo.endCursor },
-                updateQuery: (before, { fetchMoreResult }) => ({ ...fetchMoreResult, auditLogs: { ...fetchMoreResult.auditLogs, edges: [...before.auditLogs.edges, ...fetchMoreResult.auditLogs.edges] } }),
-              })
-            }
-          >
-            Older
-          </Button>
+          <Button onClick={() => void more().catch(tell.problem)}>Older</Button>
         </span>
       )}
     </div>

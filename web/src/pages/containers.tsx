@@ -76,7 +76,8 @@ function Row({ of, metrics, window, open, onOpen, alone }: { of: Container; metr
   const { viewerCanDeploy, viewerCanWrite } = useProject();
   const [asking, setAsking] = useState(false);
   const used = useMemo(() => usedBy(of.id, metrics), [of.id, metrics]);
-  const [tone, word] = words[of.status] ?? (["off", of.status.toLowerCase()] as const);
+  const silent = of.status === "RUNNING" ? of.unhealthySince : null;
+  const [tone, word] = silent ? (["failed", "Unhealthy"] as const) : (words[of.status] ?? (["off", of.status.toLowerCase()] as const));
   return (
     <li style={{ flexWrap: "wrap" }}>
       <span className="grow stack" style={{ gap: 0, minWidth: 160 }}>
@@ -85,7 +86,7 @@ function Row({ of, metrics, window, open, onOpen, alone }: { of: Container; metr
           <State tone={tone}>{word}</State>
         </span>
         <small className="quiet cut">
-          <code>{of.id.slice(-8)}</code>, since <Ago at={of.updatedAt} />
+          <code>{of.id.slice(-8)}</code>, {silent ? "does not answer since" : "since"} <Ago at={silent ?? of.updatedAt} />
           {of.restarts > 0 && `, restarted ${of.restarts === 1 ? "once" : `${of.restarts} times`}`}
           {of.reason && `: ${of.reason}`}
         </small>

@@ -4,6 +4,7 @@ import { useEffect, useState } from "react";
 import { flow } from "../api/flow";
 import type { FieldType } from "../rest";
 import { Act, Button, Command, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
+import { useFlowNews } from "../ui/flow-news";
 import { Bar } from "../ui/frame";
 import { RunState } from "../ui/run-state";
 import { Ago } from "../ui/time";
@@ -15,7 +16,8 @@ export function Flow() {
   const { data, error, again } = useAsked(async () => {
     const found = await flow.workflows(search.trim());
     return { workflows: found.items, more: Boolean(found.nextCursor), search };
-  }, "flow", () => 5000);
+  }, "flow");
+  useFlowNews(again);
   const answered = data?.search;
   useEffect(() => {
     if (answered === undefined || answered === search) return;

@@ -1,3 +1,4 @@
+import { useSearch } from "@tanstack/react-router";
 import { useState } from "react";
 import { change } from "../api/client";
 import { ApiKeyCreateDocument, type ApiKeyRowFragment } from "../gql";
@@ -10,7 +11,9 @@ export function GalaxyKey() {
   const viewer = useViewer();
   const { keys, error, refetch } = useKeys("GALAXY");
   const accounts = viewer.workspaces.filter((one) => one.viewerCanAdminister);
-  const [chosen, choose] = useState(accounts[0]?.id ?? "");
+  // Where `/{username}/settings` leads.
+  const { account: asked } = useSearch({ strict: false }) as { account?: string };
+  const [chosen, choose] = useState((accounts.find((one) => one.username === asked) ?? accounts[0])?.id ?? "");
   const [secret, setSecret] = useState<string | null>(null);
   const [asking, setAsking] = useState(false);
   const account = accounts.find((one) => one.id === chosen);

@@ -2,6 +2,7 @@ import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import { change, problemOf } from "../api/client";
+import { useNews } from "../api/news";
 import { MembersDocument, WorkspaceInviteCodeCreateDocument, WorkspaceLeaveDocument, WorkspaceRoleSetDocument, WorkspaceUpdateDocument, WorkspaceUserInviteDocument, WorkspaceUserRemoveDocument, type MembersQuery, type WorkspaceRole } from "../gql";
 import { Act, Asking, Button, Confirm, ErrorBox, Field, Shown } from "../ui/basic";
 import { useSaving } from "../ui/saving";
@@ -24,6 +25,7 @@ type Member = Workspace["members"][number];
 export function Members() {
   const { workspace } = useParams({ from: "/w/$workspace/members" });
   const { data, error, refetch } = useQuery(MembersDocument, { variables: { workspaceId: workspace }, fetchPolicy: "cache-and-network" });
+  useNews(workspace, refetch);
   const found = data?.workspace;
   return (
     <WorkspaceFrame workspace={workspace} title="Members" badge={found && <span className="badge">{plans[found.plan]} plan</span>}>

@@ -25,6 +25,7 @@ export function ServiceSettings() {
         <Group title="Start" note="Used by the next deployment." put={put} fields={["startCommand", "preDeployCommand", "cronSchedule"]} />
         <Group title="Health" note="A new deployment gets requests once this path answers with 200; until then the old one keeps them." put={put} fields={["healthcheckPath", "healthcheckTimeout", "drainingSeconds", "overlapSeconds"]} />
         <Restart put={put} />
+        <Visitors put={put} />
         <Sleep put={put} />
         <Rename />
       </fieldset>
@@ -282,6 +283,25 @@ function Restart({ put }: { put: Put }) {
           />
         </Field>
       </div>
+    </section>
+  );
+}
+
+function Visitors({ put }: { put: Put }) {
+  const instance = useInstance();
+  const [isSaving, save] = useSaving();
+  return (
+    <section className="stack tight">
+      <h2>Visitors and replicas</h2>
+      <label className="row small">
+        <input type="checkbox" checked={instance.unhealthyContainerReplacement} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, put({ unhealthyContainerReplacement: event.target.checked }))} />
+        Replace replicas that stop answering
+      </label>
+      <label className="row small">
+        <input type="checkbox" checked={instance.stickySessions} disabled={isSaving} aria-busy={isSaving} onChange={(event) => save(event.target, put({ stickySessions: event.target.checked }))} />
+        Keep each visitor on one replica
+      </label>
+      <p className="second small">A visitor is kept by a cookie, for apps that remember a connection in memory, as Meteor's do without websockets. Both hold at once.</p>
     </section>
   );
 }

@@ -3,6 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Plus, X } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { TriggerRemoveDocument, TriggerRunsDocument, TriggersDocument, TriggerSaveDocument, type TriggerAction, type TriggerInput, type TriggerRowFragment, type TriggerRuleInput } from "../gql";
 import { Act, Button, Dialog, Empty, ErrorBox, Field } from "../ui/basic";
 import { Item, Menu } from "../ui/menu";
@@ -25,8 +26,9 @@ function said(trigger: TriggerRowFragment): string {
 /** Rules that change the number of containers by themselves, and what they did. */
 export function Triggers() {
   const { env, service } = useParams({ from: "/p/$project/$env/canvas/s/$service/$tab" });
-  const { viewerCanWrite } = useProject();
-  const { data, error, refetch } = useQuery(TriggersDocument, { variables: { environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network", pollInterval: 10_000, skipPollAttempt: () => document.hidden });
+  const { viewerCanWrite, workspaceId } = useProject();
+  const { data, error, refetch } = useQuery(TriggersDocument, { variables: { environmentId: env, serviceId: service }, fetchPolicy: "cache-and-network" });
+  useNews(workspaceId, refetch, "TRIGGERS");
   const [editing, setEditing] = useState<TriggerRowFragment | "new" | null>(null);
   const [open, setOpen] = useState<string | null>(null);
   if (!data) return <div className="panel-body">{error && <ErrorBox error={error} retry={() => void refetch()} />}</div>;
@@ -97,7 +99,8 @@ export function Triggers() {
 }
 
 function Runs({ id }: { id: string }) {
-  const { data, error, refetch } = useQuery(TriggerRunsDocument, { variables: { id }, fetchPolicy: "cache-and-network", pollInterval: 5000, skipPollAttempt: () => document.hidden });
+  const { data, error, refetch } = useQuery(TriggerRunsDocument, { variables: { id }, fetchPolicy: "cache-and-network" });
+  useNews(useProject().workspaceId, refetch, "TRIGGERS");
   if (error && !data) return <ErrorBox error={error} retry={() => void refetch()} />;
   return (
     <ol className="stack tight" style={{ flexBasis: "100%" }} aria-label="Runs">

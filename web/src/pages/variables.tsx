@@ -3,6 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { Eye, EyeOff, Lock, Trash2 } from "lucide-react";
 import { useRef, useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import { CommitPatchDocument, StageChangesDocument, VariableDeleteDocument, VariablesDocument, VariableUpsertDocument } from "../gql";
 import { Act, Asking, Button, Command, CopyButton, Empty, ErrorBox, Field } from "../ui/basic";
 import { ReferenceInput } from "../ui/reference-input";
@@ -31,9 +32,11 @@ export function Variables() {
 }
 
 export function VariableList({ project, env, service, name: of }: { project: string; env: string; service: string | null; name?: string }) {
-  const { viewerCanWrite } = useProject();
+  const { viewerCanWrite, workspaceId } = useProject();
   const variables = { projectId: project, environmentId: env, serviceId: service };
   const { data, error, refetch } = useQuery(VariablesDocument, { variables, skip: !viewerCanWrite, fetchPolicy: "cache-and-network" });
+  // What is being typed is held by the field that it is typed into.
+  useNews(viewerCanWrite ? workspaceId : null, refetch);
   const [raw, setRaw] = useState(false);
   const [shown, setShown] = useState<ReadonlySet<string>>(new Set());
   const [editing, setEditing] = useState<string | null>(null);
@@ -52,7 +55,7 @@ export function VariableList({ project, env, service, name: of }: { project: str
   const own = names.filter((name) => !name.startsWith("RAILWAY_"));
   const provided = Object.keys(rendered).filter((name) => name.startsWith("RAILWAY_"));
 
-  const stage = service ? (name: string, value: string, seal?: boolean) => change(StageChangesDocument, { environmentId: env, merge: true, input: { services: { [service]: { variables: { [name]: seal ? { value, isSealed: true } : { value } } } } } }) : null;
+  const stage = service ? (next: Patch) => change(StageChangesDocument, { environmentId: env, merge: true, input: { services: { [service]: { variables: next } } } }) : null;
   const commit = (next: Patch) => change(CommitPatchDocument, { environmentId: env, patch: service ? { services: { [service]: { variables: next } } } : { sharedVariables: next } });
   const put = (name: string, value: string, seal?: boolean) => (seal ? commit({ [name]: { value, isSealed: true } }) : change(VariableUpsertDocument, { input: { ...variables, name, value } }));
   const remove = async (name: string) => {
@@ -71,7 +74,7 @@ export function VariableList({ project, env, service, name: of }: { project: str
         </Button>
       </div>
       {raw ? (
-        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={commit} done={() => setRaw(false)} />
+        <RawEditor plain={Object.fromEntries(own.map((name) => [name, plain[name]]))} save={commit} stage={stage} done={() => setRaw(false)} />
       ) : (
         <>
           <NewVariable put={put} stage={stage} taken={names} />
@@ -101,6 +104,15 @@ export function VariableList({ project, env, service, name: of }: { project: str
                           setEditing(null);
                           tell(`${name} is set; deploying with it`);
                         }}
+                        stage={
+                          stage &&
+                          (async (next) => {
+                            // What is sealed stays so.
+                            await stage({ [name]: next === null ? null : value === null ? { value: next, isSealed: true } : { value: next } });
+                            setEditing(null);
+                            tell(next === null ? `${name} goes when the staged changes are deployed` : `${name} waits with the staged changes`);
+                          })
+                        }
                       />
                     ) : value === null ? (
                       <>
@@ -193,8 +205,9 @@ export function VariableList({ project, env, service, name: of }: { project: str
 }
 
 type Put = (name: string, value: string, seal?: boolean) => Promise<unknown>;
+type Stage = (next: Patch) => Promise<unknown>;
 
-function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken: string[] }) {
+function NewVariable({ put, stage, taken }: { put: Put; stage: Stage | null; taken: string[] }) {
   const [name, setName] = useState("");
   const [value, setValue] = useState("");
   const [seal, setSeal] = useState(false);
@@ -244,7 +257,7 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
           disabled={!NAME.test(name)}
           title="Deployed together with other changes, when you say so"
           act={async () => {
-            await stage(name, value, seal);
+            await stage({ [name]: seal ? { value, isSealed: true } : { value } });
             empty();
           }}
         >
@@ -264,11 +277,12 @@ function NewVariable({ put, stage, taken }: { put: Put; stage: Put | null; taken
   );
 }
 
-function EditValue({ initial, save, cancel }: { initial: string; save: (value: string) => Promise<void>; cancel: () => void }) {
+/** What is staged may be `null`: that it goes. */
+function EditValue({ initial, save, stage, cancel }: { initial: string; save: (value: string) => Promise<void>; stage: ((value: string | null) => Promise<void>) | null; cancel: () => void }) {
   const [value, setValue] = useState(initial);
   return (
     <form
-      className="row grow"
+      className="row grow wrap"
       onSubmit={(event) => {
         event.preventDefault();
         void save(value).catch(tell.problem);
@@ -278,6 +292,16 @@ function EditValue({ initial, save, cancel }: { initial: string; save: (value: s
       <Button type="submit" size="small" kind="primary">
         Save
       </Button>
+      {stage && (
+        <>
+          <Act size="small" title="Deployed together with other changes, when you say so" act={() => stage(value)}>
+            Stage
+          </Act>
+          <Act size="small" kind="plain" title="Deleted together with other changes, when you say so" act={() => stage(null)}>
+            Stage deletion
+          </Act>
+        </>
+      )}
       <Button size="small" kind="plain" onClick={cancel}>
         Keep
       </Button>
@@ -314,7 +338,7 @@ export function parseEnv(text: string): Record<string, string> {
 /** Variables as they are to be; null takes one away. */
 type Patch = Record<string, { value?: string; isSealed?: true } | null>;
 
-function RawEditor({ plain, save, done }: { plain: Record<string, string | null>; save: (next: Patch) => Promise<unknown>; done: () => void }) {
+function RawEditor({ plain, save, stage, done }: { plain: Record<string, string | null>; save: (next: Patch) => Promise<unknown>; stage: Stage | null; done: () => void }) {
   // What others set while this is typed is not in the text, and is not deleted with it.
   const [begun] = useState(plain);
   const [text, setText] = useState(() =>
@@ -323,25 +347,28 @@ function RawEditor({ plain, save, done }: { plain: Record<string, string | null>
       .map(([name, value]) => `${name}=${quote(value as string)}`)
       .join("\n"),
   );
+  const apply = async (how: Stage, said: string) => {
+    const next = parseEnv(text);
+    const gone = Object.entries(begun).filter(([name, value]) => value !== null && !(name in next));
+    const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => begun[name] !== value));
+    // One commit: everything or nothing, and one deployment of each service that is touched.
+    const patch: Patch = Object.fromEntries([...gone.map(([name]) => [name, null] as const), ...Object.entries(changed).map(([name, value]) => [name, { value }] as const)]);
+    if (Object.keys(patch).length > 0) await how(patch);
+    tell(`${Object.keys(changed).length} set, ${gone.length} deleted${said}`);
+    done();
+  };
   return (
     <div className="stack">
       <textarea className="textarea" style={{ minHeight: 280 }} value={text} onChange={(event) => setText(event.target.value)} aria-label="Variables as NAME=value lines" spellCheck={false} autoFocus />
       <div className="row">
-        <Act
-          kind="primary"
-          act={async () => {
-            const next = parseEnv(text);
-            const gone = Object.entries(begun).filter(([name, value]) => value !== null && !(name in next));
-            const changed = Object.fromEntries(Object.entries(next).filter(([name, value]) => begun[name] !== value));
-            // One commit: everything or nothing, and one deployment of each service that is touched.
-            const patch: Patch = Object.fromEntries([...gone.map(([name]) => [name, null] as const), ...Object.entries(changed).map(([name, value]) => [name, { value }] as const)]);
-            if (Object.keys(patch).length > 0) await save(patch);
-            tell(`${Object.keys(changed).length} set, ${gone.length} deleted`);
-            done();
-          }}
-        >
+        <Act kind="primary" act={() => apply(save, "")}>
           Save
         </Act>
+        {stage && (
+          <Act title="Deployed together with other changes, when you say so" act={() => apply(stage, " when the staged changes are deployed")}>
+            Stage
+          </Act>
+        )}
         <Button kind="plain" onClick={done}>
           Discard
         </Button>

@@ -3,6 +3,7 @@ import { useParams } from "@tanstack/react-router";
 import { MoreHorizontal, Plus } from "lucide-react";
 import { useState } from "react";
 import { change } from "../api/client";
+import { useNews } from "../api/news";
 import {
   NotificationRuleCreateDocument,
   NotificationRuleDeleteDocument,
@@ -36,6 +37,7 @@ function leadsTo(channel: Channel): string {
 export function Webhooks() {
   const { workspace } = useParams({ from: "/w/$workspace/webhooks" });
   const { data, error, refetch } = useQuery(NotificationRulesDocument, { variables: { workspaceId: workspace }, fetchPolicy: "cache-and-network" });
+  useNews(workspace, refetch);
   const [editing, setEditing] = useState<NotificationRuleRowFragment | "new" | null>(null);
   const [open, setOpen] = useState<string | null>(null);
   const [deleting, setDeleting] = useState<NotificationRuleRowFragment | null>(null);
@@ -92,7 +94,7 @@ export function Webhooks() {
                   Delete…
                 </Item>
               </Menu>
-              {open === rule.id && <Messages rule={rule.id} />}
+              {open === rule.id && <Messages workspace={workspace} rule={rule.id} />}
             </li>
           ))}
         </ul>
@@ -117,8 +119,9 @@ function projectName(data: NotificationRulesQuery | undefined, id: string): stri
 
 const stands: Record<NotificationDeliveryStatus, [Tone, string]> = { SENT: ["healthy", "Sent"], PENDING: ["waiting", "Waits"], FAILED: ["failed", "Given up"] };
 
-function Messages({ rule }: { rule: string }) {
-  const { data, error, refetch } = useQuery(NotificationRuleDeliveriesDocument, { variables: { id: rule }, fetchPolicy: "cache-and-network", pollInterval: 5000, skipPollAttempt: () => document.hidden });
+function Messages({ workspace, rule }: { workspace: string; rule: string }) {
+  const { data, error, refetch } = useQuery(NotificationRuleDeliveriesDocument, { variables: { id: rule }, fetchPolicy: "cache-and-network" });
+  useNews(workspace, refetch, "DELIVERIES");
   if (error && !data) return <ErrorBox error={error} retry={() => void refetch()} />;
   return (
     <ol className="stack tight" style={{ flexBasis: "100%" }} aria-label="Messages">

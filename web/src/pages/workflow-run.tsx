@@ -5,6 +5,7 @@ import { flow, type Workflow } from "../api/flow";
 import type { NodeRunShape, RunShape } from "../rest";
 import { CopyButton, ErrorBox } from "../ui/basic";
 import { Dots } from "../ui/dots";
+import { useFlowNews } from "../ui/flow-news";
 import { drawn, stepTypes, titleOf, type Models } from "../ui/flow-graph";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration, Elapsed } from "../ui/time";
@@ -17,7 +18,8 @@ import { WorkflowFrame } from "./workflow-frame";
 export function WorkflowRun() {
   const { workflow: id, run: runId } = useParams({ from: "/flow/$workflow/runs/$run" });
   const workflow = useAsked(() => flow.workflow(id), id);
-  const { data: run, error, again } = useAsked(() => flow.run(runId), runId, (now) => (now && isOver(now.status) ? null : 400));
+  const { data: run, error, again } = useAsked(() => flow.run(runId), runId);
+  useFlowNews(again, !run || !isOver(run.status));
   const { models } = useModels();
   return (
     <WorkflowFrame id={id} workflow={workflow.data} tools={run && !isOver(run.status) && <StopRun act={() => flow.cancel(runId).then(again)} />}>

@@ -2,6 +2,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import { flow, MOST_RUNS } from "../api/flow";
 import { Button, Command, Empty, ErrorBox } from "../ui/basic";
+import { useFlowNews } from "../ui/flow-news";
 import { isOver, RunState } from "../ui/run-state";
 import { Ago, duration } from "../ui/time";
 import { useAsked } from "../ui/use-asked";
@@ -12,7 +13,8 @@ export function WorkflowRuns() {
   const { workflow: id } = useParams({ from: "/flow/$workflow/runs" });
   const workflow = useAsked(() => flow.workflow(id), id);
   const [limit, setLimit] = useState(20);
-  const { data, error, again } = useAsked(() => flow.runs(id, limit), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000) * Math.ceil(limit / MOST_RUNS));
+  const { data, error, again } = useAsked(() => flow.runs(id, limit), `runs ${id}`);
+  useFlowNews(again);
   useEffect(() => {
     if (limit > 20) void again();
   }, [limit, again]);

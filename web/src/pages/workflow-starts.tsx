@@ -3,6 +3,7 @@ import { MoreHorizontal } from "lucide-react";
 import { useState } from "react";
 import { events, flow, type FlowStart, type NewStart } from "../api/flow";
 import { Act, Confirm, Empty, ErrorBox, Field, Shown } from "../ui/basic";
+import { useFlowNews } from "../ui/flow-news";
 import { Item, Menu } from "../ui/menu";
 import { State } from "../ui/state";
 import { Ago, Moment } from "../ui/time";
@@ -28,7 +29,8 @@ function sameAs({ kind, cron, timezone, values, event }: FlowStart): NewStart | 
 export function WorkflowStarts() {
   const { workflow: id } = useParams({ from: "/flow/$workflow/starts" });
   const workflow = useAsked(() => flow.workflow(id), id);
-  const { data, error, again } = useAsked(() => flow.starts(id), `starts ${id}`, () => 10_000);
+  const { data, error, again } = useAsked(() => flow.starts(id), `starts ${id}`);
+  useFlowNews(again);
   const [url, setUrl] = useState<string | null>(null);
   const [removing, setRemoving] = useState<FlowStart | null>(null);
   const add = async (start: NewStart) => {

@@ -7,6 +7,7 @@ import type { ChangedField } from "../rest";
 import { Button, ErrorBox } from "../ui/basic";
 import { Dots } from "../ui/dots";
 import { ANY_NAME, drawn, fits, portsOf, stepTypes, type Models, type StepNode } from "../ui/flow-graph";
+import { useFlowNews } from "../ui/flow-news";
 import { isOver, RunState } from "../ui/run-state";
 import { tell } from "../ui/toast";
 import { useAsked } from "../ui/use-asked";
@@ -213,7 +214,8 @@ function Editor({ workflow, models, again }: { workflow: Workflow; models: Model
 
 /** What the workflow is at while it is drawn. */
 function UnderWay({ id }: { id: string }) {
-  const { data, again } = useAsked(() => flow.runs(id), `runs ${id}`, (page) => (page?.items.some((run) => !isOver(run.status)) ? 1000 : 5000));
+  const { data, again } = useAsked(() => flow.runs(id), `runs ${id}`);
+  useFlowNews(again);
   const [run, ...others] = data?.items.filter((one) => !isOver(one.status)) ?? [];
   if (!run) return null;
   if (others.length > 0) {

@@ -32,7 +32,7 @@ async function make(place: Place, folder: string): Promise<Made> {
   }
   const { project, env } = place;
   const { id } = (await change(ServiceCreateDocument, { input: { projectId: project, environmentId: env, name: nameFor(folder) } })).serviceCreate;
-  return { project, env, service: id, takeAway: () => change(ServiceDeleteDocument, { id, environmentId: env }) };
+  return { project, env, service: id, takeAway: () => change(ServiceDeleteDocument, { id }) };
 }
 
 type Tell = (text: string, part: number) => void;

@@ -1,12 +1,13 @@
 import { useQuery } from "@apollo/client/react";
 import { Link, useNavigate, useParams } from "@tanstack/react-router";
 import { ChevronsUpDown, Check, LogOut, Monitor, Moon, Plus, Search, Sun } from "lucide-react";
-import { useEffect, useState, type ReactNode } from "react";
-import { leave } from "../api/client";
+import type { ReactNode } from "react";
 import { RegionEndpointsDocument } from "../gql";
 import { useViewer, useWorkspace } from "../viewer";
 import { Item, ItemLink, Menu, MenuLabel } from "./menu";
 import { openPalette } from "./palette";
+import { signOut } from "./sign-out";
+import { setTheme, themes, useTheme, type Theme } from "./theme";
 
 export function Mark() {
   return (
@@ -123,20 +124,11 @@ export function WorkspaceCrumb() {
   );
 }
 
-type Theme = "system" | "light" | "dark";
-
-export function applyTheme(theme = (localStorage.getItem("theme") as Theme | null) ?? "system") {
-  if (theme === "system") document.documentElement.removeAttribute("data-theme");
-  else document.documentElement.dataset.theme = theme;
-}
+const icons: Record<Theme, typeof Sun> = { system: Monitor, light: Sun, dark: Moon };
 
 function AccountMenu() {
   const viewer = useViewer();
-  const [theme, setTheme] = useState<Theme>(() => (localStorage.getItem("theme") as Theme | null) ?? "system");
-  useEffect(() => {
-    localStorage.setItem("theme", theme);
-    applyTheme(theme);
-  }, [theme]);
+  const theme = useTheme();
   const initials = (viewer.name || viewer.email).slice(0, 1).toUpperCase();
   return (
     <Menu
@@ -171,35 +163,22 @@ function AccountMenu() {
       </ItemLink>
       <hr />
       <MenuLabel>Appearance</MenuLabel>
-      {(
-        [
-          ["system", "As the system", Monitor],
-          ["light", "Light", Sun],
-          ["dark", "Dark", Moon],
-        ] as const
-      ).map(([value, label, Icon]) => (
-        <Item key={value} onSelect={() => setTheme(value)}>
-          <Icon size={14} />
-          <span className="grow">{label}</span>
-          {theme === value && <Check size={14} />}
-        </Item>
-      ))}
+      {themes.map(([value, label]) => {
+        const Icon = icons[value];
+        return (
+          <Item key={value} onSelect={() => setTheme(value)}>
+            <Icon size={14} />
+            <span className="grow">{label}</span>
+            {theme === value && <Check size={14} />}
+          </Item>
+        );
+      })}
       <hr />
       <Item onSelect={signOut}>
         <LogOut size={14} /> Sign out
       </Item>
     </Menu>
   );
-}
-
-/** A form as on the page at /logout: only this origin's own pages may send it. */
-function signOut() {
-  const form = document.createElement("form");
-  form.method = "post";
-  form.action = "/logout";
-  document.body.append(form);
-  leave();
-  form.submit();
 }
 
 export function NewProject() {

@@ -1,29 +1,35 @@
 import { useQuery } from "@apollo/client/react";
 import { useNavigate, useParams } from "@tanstack/react-router";
 import { Command } from "cmdk";
-import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useState, type KeyboardEvent as KeyboardEventOf, type MouseEvent as MouseEventOf } from "react";
+import { lazy, Suspense, useCallback, useDeferredValue, useEffect, useMemo, useState, type KeyboardEvent as KeyboardEventOf, type MouseEvent as MouseEventOf } from "react";
 import { ask, change, Problem } from "../api/client";
 import { flow } from "../api/flow";
 import { useWhole } from "../api/whole";
 import {
   CanvasDocument,
   CommitStagedDocument,
+  DeploymentApproveDocument,
   DeploymentCancelDocument,
   DeploymentRedeployDocument,
   DeploymentRestartDocument,
   DeploymentRollbackDocument,
   DeploymentsDocument,
   ExecutionCreateDocument,
+  PaletteServicesDocument,
   ProjectDocument,
   ProjectNamesDocument,
   ServiceDocument,
+  StageChangesDocument,
+  StagedChangesDocument,
   TemplateDeployDocument,
   TemplatesDocument,
 } from "../gql";
 import type { Verb } from "../pages/verbs";
 import { useViewer, useWorkspace } from "../viewer";
 import { copyText, Dialog } from "./basic";
+import { signOut } from "./sign-out";
 import { addressOf, isUnderWay } from "./state";
+import { setTheme, themes } from "./theme";
 import { tell, undoNewest } from "./toast";
 import { useAsked } from "./use-asked";
 
@@ -121,6 +127,8 @@ export function Palette() {
             ["Ctrl K", "Search pages, projects, services and what can be done"],
             ["/", "Filter the log"],
             ["Ctrl Z", "Take back what was just done, or a change of a workflow"],
+            ["Delete", "Take the chosen step or edge out of a workflow"],
+            ["Tab, Enter", "Go from service to service on the canvas, and open one"],
             ["?", "This list"],
             ["Esc", "Close a panel or a dialog"],
           ].map(([key, what]) => (
@@ -160,19 +168,57 @@ function useWorkflows(text: string) {
   return [...newest, ...found.filter((one) => !newest.some((other) => other.id === one.id))];
 }
 
+/** Discards what is staged in an environment, and says how to get it back. */
+async function discardStaged(projectId: string, environmentId: string): Promise<void> {
+  const { environmentStagedChanges } = await ask(StagedChangesDocument, { projectId, environmentId });
+  const kept = environmentStagedChanges.patch as unknown;
+  await change(StageChangesDocument, { environmentId, input: {}, merge: false });
+  tell("The staged changes are discarded", () => void change(StageChangesDocument, { environmentId, input: kept, merge: false }).catch(tell.problem));
+}
+
+/** Services of other projects that a few lines make room for. */
+const MOST_ELSEWHERE = 8;
+
+/** Services wherever they are in the workspace, with the environment that they are found in first. */
+function useServices(workspace: string) {
+  // A workspace may have thousands.
+  const asked = useAsked(() => ask(PaletteServicesDocument, { workspaceId: workspace }, "apart"), `services ${workspace}`).data;
+  return useMemo(
+    () =>
+      (asked?.projects.edges ?? []).flatMap(({ node: project }) =>
+        project.services.edges.flatMap(({ node }) => {
+          const env = node.serviceInstances.edges[0]?.node.environmentId;
+          return env ? [{ id: node.id, name: node.name, project, env }] : [];
+        }),
+      ),
+    [asked],
+  );
+}
+
 function Choices({ close, help, begin }: { close: () => void; help: () => void; begin: (verb: Verb) => void }) {
   const viewer = useViewer();
-  const workspace = useWorkspace();
+  const fallback = useWorkspace();
   const navigate = useNavigate();
-  const { project, env, service, deployment, workflow, run } = useParams({ strict: false }) as { project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
+  const { workspace: named, project, env: opened, service, deployment, workflow, run } = useParams({ strict: false }) as { workspace?: string; project?: string; env?: string; service?: string; deployment?: string; workflow?: string; run?: string };
+  const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
+  // What is open says whose it is.
+  const whose = named ?? found?.workspaceId;
+  const workspace = viewer.workspaces.find((one) => one.id === whose) ?? fallback;
   const [text, setText] = useState("");
   // The field comes first: what can be chosen is many lines.
   const all = useDeferredValue(true, false);
   const projects = nearest(useQuery(ProjectNamesDocument, { variables: { workspaceId: workspace.id }, fetchPolicy: "cache-and-network" }).data?.projects.edges ?? [], ({ node }) => `project ${node.name}`, text);
+  // A page of a project that is of no environment leads to the one that its tabs lead to.
+  const environments = found?.environments.edges.map((edge) => edge.node) ?? [];
+  const env = opened ?? (environments.find((one) => one.name === "production") ?? environments[0])?.id;
   const canvas = useWhole(CanvasDocument, project && env ? { projectId: project, environmentId: env } : null).data;
   const services = nearest(canvas?.environment.serviceInstances.edges ?? [], ({ node }) => `service ${node.serviceName}`, text);
   const workflows = nearest(useWorkflows(text), (one) => `workflow ${one.name}`, text);
-  const found = useQuery(ProjectDocument, { variables: { id: project ?? "" }, skip: !project }).data?.project;
+  const here = new Set(canvas?.environment.serviceInstances.edges.map(({ node }) => node.serviceId));
+  const others = useServices(workspace.id).filter((one) => !here.has(one.id));
+  // On a canvas that has services of its own, the first look is for those.
+  const elsewhere = text.trim() || here.size === 0 ? nearest(others, (one) => `service ${one.name}`, text).slice(0, MOST_ELSEWHERE) : [];
+  const volumes = canvas?.environment.volumeInstances.edges.filter(({ node }) => service && node.serviceId === service) ?? [];
   const instance = canvas?.environment.serviceInstances.edges.find(({ node }) => node.serviceId === service)?.node;
   const [latest, active] = [instance?.latestDeployment, instance?.activeDeployments.at(0)];
   const address = instance && addressOf(instance);
@@ -193,7 +239,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
     close();
     void copyText(text).then(() => tell(`Copied the ${what}`));
   };
-  const here = `/p/${project}/${env}`;
+  const base = `/p/${project}/${env}`;
   return (
     <Command label="Search">
       <Command.Input placeholder="Go to a page, project or service…" value={text} onValueChange={setText} />
@@ -204,7 +250,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
             {services.length > 0 && (
               <Command.Group heading="Services">
                 {services.map(({ node }) => (
-                  <Command.Item key={node.id} value={`service ${node.serviceName}`} onSelect={go(`${here}/s/${node.serviceId}/deployments`)}>
+                  <Command.Item key={node.id} value={`service ${node.serviceName}`} onSelect={go(`${base}/s/${node.serviceId}/deployments`)}>
                     {node.serviceName}
                   </Command.Item>
                 ))}
@@ -213,7 +259,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
             {service && (
               <Command.Group heading="This service">
                 {["deployments", "logs", "metrics", "variables", "containers", "triggers", "storage", "domains", "settings"].map((tab) => (
-                  <Command.Item key={tab} value={`service ${tab}`} onSelect={go(`${here}/s/${service}/${tab}`)}>
+                  <Command.Item key={tab} value={`service ${tab}`} onSelect={go(`${base}/s/${service}/${tab}`)}>
                     {tab[0].toUpperCase() + tab.slice(1)}
                   </Command.Item>
                 ))}
@@ -235,15 +281,28 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
                     Open the app
                   </Command.Item>
                 )}
+                {found?.viewerCanAdminister && latest?.status === "NEEDS_APPROVAL" && <Command.Item onSelect={act(() => change(DeploymentApproveDocument, { id: latest.id }), "Approved")}>Approve</Command.Item>}
+                {found?.viewerCanWrite && !address && <Command.Item onSelect={go(`${base}/s/${service}/domains`)}>Make an address…</Command.Item>}
+                {found?.viewerCanWrite && volumes.length > 0 && <Command.Item onSelect={go(`${base}/s/${service}/storage`)}>Back up now…</Command.Item>}
                 <Command.Item onSelect={copy("service id", service)}>Copy the service id</Command.Item>
+                {volumes.map(({ node }) => (
+                  <Command.Item key={node.id} value={`copy volume id ${node.volume.name}`} onSelect={copy("volume id", node.volume.id)}>
+                    Copy the id of the volume {node.volume.name}
+                  </Command.Item>
+                ))}
+                {[...(instance?.domains.serviceDomains ?? []), ...(instance?.domains.customDomains ?? [])].map((one) => (
+                  <Command.Item key={one.id} value={`copy domain id ${one.domain}`} onSelect={copy("domain id", one.id)}>
+                    Copy the id of {one.domain}
+                  </Command.Item>
+                ))}
                 {deployment && <Command.Item onSelect={copy("deployment id", deployment)}>Copy the deployment id</Command.Item>}
               </Command.Group>
             )}
             {project && env && (
               <Command.Group heading="This project">
-                <Command.Item onSelect={go(here)}>Canvas</Command.Item>
-                <Command.Item onSelect={go(`${here}/logs`)}>All logs</Command.Item>
-                <Command.Item onSelect={go(`${here}/activity`)}>Activity</Command.Item>
+                <Command.Item onSelect={go(base)}>Canvas</Command.Item>
+                <Command.Item onSelect={go(`${base}/logs`)}>All logs</Command.Item>
+                <Command.Item onSelect={go(`${base}/activity`)}>Activity</Command.Item>
                 <Command.Item onSelect={go(`/p/${project}/settings`)}>Project settings</Command.Item>
                 {found?.viewerCanWrite && <Command.Item onSelect={first({ name: "add", project: found, env })}>Add a service…</Command.Item>}
                 {templates.map(({ node: { id: templateId, name, category, serializedConfig } }) => (
@@ -252,7 +311,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
                     value={`add ${category === "Storage" ? "database" : "template"} ${name}`}
                     onSelect={act(async () => {
                       await change(TemplateDeployDocument, { input: { templateId, serializedConfig, projectId: project, environmentId: env } });
-                      await navigate({ to: here });
+                      await navigate({ to: base });
                     }, `${name} is being deployed`)}
                   >
                     Add {name}
@@ -260,6 +319,16 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
                 ))}
                 {found?.viewerCanAdminister && <Command.Item onSelect={first({ name: "environment", project: found, env })}>New environment…</Command.Item>}
                 {found?.viewerCanWrite && (canvas?.environment.unmergedChangesCount ?? 0) > 0 && <Command.Item onSelect={act(() => change(CommitStagedDocument, { environmentId: env, message: null }), "Deploying the changes")}>Deploy the staged changes</Command.Item>}
+                {found?.viewerCanWrite && (canvas?.environment.unmergedChangesCount ?? 0) > 0 && (
+                  <Command.Item
+                    onSelect={() => {
+                      close();
+                      void discardStaged(project, env).catch(tell.problem);
+                    }}
+                  >
+                    Discard the staged changes
+                  </Command.Item>
+                )}
                 <Command.Item onSelect={copy("project id", project)}>Copy the project id</Command.Item>
                 <Command.Item onSelect={copy("environment id", env)}>Copy the environment id</Command.Item>
                 {found?.environments.edges
@@ -274,6 +343,7 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
             {workflow && (
               <Command.Group heading="This workflow">
                 <Command.Item onSelect={go(`/flow/${workflow}`)}>Editor</Command.Item>
+                <Command.Item onSelect={go(`/flow/${workflow}`)}>Run the workflow…</Command.Item>
                 <Command.Item onSelect={go(`/flow/${workflow}/runs`)}>Runs</Command.Item>
                 <Command.Item onSelect={go(`/flow/${workflow}/starts`)}>What starts it</Command.Item>
                 <Command.Item onSelect={copy("workflow id", workflow)}>Copy the workflow id</Command.Item>
@@ -288,6 +358,15 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
               ))}
               <Command.Item onSelect={go("/new")}>New project</Command.Item>
             </Command.Group>
+            {elsewhere.length > 0 && (
+              <Command.Group heading="Services of other projects">
+                {elsewhere.map(({ id, name, project: of, env: where }) => (
+                  <Command.Item key={id} value={`service ${name} of ${of.name} ${id}`} onSelect={go(`/p/${of.id}/${where}/s/${id}/deployments`)}>
+                    {name} <span className="quiet">in {of.name}</span>
+                  </Command.Item>
+                ))}
+              </Command.Group>
+            )}
             {workflows.length > 0 && (
               <Command.Group heading="Workflows">
                 {workflows.map((one) => (
@@ -297,6 +376,23 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
                 ))}
               </Command.Group>
             )}
+            <Command.Group heading="Workspace">
+              {viewer.workspaces
+                .filter((one) => one.id !== workspace.id)
+                .map((one) => (
+                  <Command.Item
+                    key={one.id}
+                    value={`workspace ${one.name} ${one.id}`}
+                    onSelect={() => {
+                      close();
+                      void navigate({ to: "/", search: { workspace: one.id } });
+                    }}
+                  >
+                    Workspace {one.name}
+                  </Command.Item>
+                ))}
+              <Command.Item onSelect={copy("workspace id", workspace.id)}>Copy the workspace id</Command.Item>
+            </Command.Group>
             <Command.Group heading="Pages">
               <Command.Item onSelect={go("/account")}>Account</Command.Item>
               <Command.Item onSelect={go("/account/tokens")}>Tokens</Command.Item>
@@ -320,6 +416,19 @@ function Choices({ close, help, begin }: { close: () => void; help: () => void; 
               >
                 Shortcuts
               </Command.Item>
+              {themes.map(([theme, label]) => (
+                <Command.Item
+                  key={theme}
+                  value={`appearance theme ${label}`}
+                  onSelect={() => {
+                    close();
+                    setTheme(theme);
+                  }}
+                >
+                  Appearance: {label}
+                </Command.Item>
+              ))}
+              <Command.Item onSelect={signOut}>Sign out</Command.Item>
             </Command.Group>
           </>
         )}

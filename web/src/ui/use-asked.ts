@@ -7,15 +7,13 @@ export interface Asked<T> {
   again: () => Promise<void>;
 }
 
-/** What a question that is not GraphQL was answered, asked again every so often; `null` for never. */
-export function useAsked<T>(ask: () => Promise<T>, key: string, every: ((data: T | undefined) => number | null) | null = null): Asked<T> {
+/** What a question that is not GraphQL was answered. */
+export function useAsked<T>(ask: () => Promise<T>, key: string): Asked<T> {
   const [state, set] = useState<{ key: string; data?: T; error?: unknown }>({ key });
   const latest = useRef(ask);
   latest.current = ask;
   const current = useRef(key);
   current.current = key;
-  const period = useRef(every);
-  period.current = every;
   const turn = useRef({ asked: 0, answered: 0 });
   const again = useCallback(async () => {
     const number = ++turn.current.asked;
@@ -36,11 +34,5 @@ export function useAsked<T>(ask: () => Promise<T>, key: string, every: ((data: T
   useEffect(() => {
     void again();
   }, [again]);
-  const wait = period.current?.(known) ?? null;
-  useEffect(() => {
-    if (wait === null) return;
-    const id = setInterval(() => !document.hidden && void again(), wait);
-    return () => clearInterval(id);
-  }, [wait, again]);
   return { data: known, error: state.key === key ? state.error : undefined, again };
 }

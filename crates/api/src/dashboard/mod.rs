@@ -11,6 +11,8 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use rust_embed::RustEmbed;
 
+use crate::http::redirect;
+
 /// What `npm run build` leaves: compressible files only as `.br` and `.gz`. A debug build reads them from the checkout at run time.
 #[derive(RustEmbed)]
 #[folder = "../../web/dist"]
@@ -18,7 +20,10 @@ use rust_embed::RustEmbed;
 struct Files;
 
 /// First parts of the paths that belong to the dashboard's map. Any other path keeps its "there is nothing here".
-const PAGES: &[&str] = &["p", "flow", "account", "invite", "w", "operator", "new"];
+const PAGES: &[&str] = &["p", "flow", "account", "invite", "w", "operator", "new", "app"];
+
+/// First parts of paths of two parts that are no account's, for programs that read what they are told there.
+const NO_ACCOUNTS: &[&str] = &["api", "graphql", "oauth", "docs", "v1"];
 
 /// Scripts, styles, pictures and data come from this server and nowhere else.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; \
@@ -61,7 +66,7 @@ impl Dashboard {
                 page("terminal.html", TERMINAL_POLICY, headers)
             }
             _ if PAGES.contains(&path[1..].split('/').next().unwrap_or_default()) => self.page(headers),
-            _ => None,
+            _ => account_of(path).map(|username| redirect(&format!("/account?account={username}"))),
         }
     }
 
@@ -69,6 +74,13 @@ impl Dashboard {
     pub(crate) fn page(self, headers: &HeaderMap) -> Option<Response> {
         (self == Self::Embedded).then(|| page("index.html", POLICY, headers)).flatten()
     }
+}
+
+/// Whose key is at `/{username}/settings`, where Galaxy's documentation sends people for it (`contracts/galaxy.md` 2).
+fn account_of(path: &str) -> Option<&str> {
+    let username = path.strip_prefix('/')?.strip_suffix("/settings")?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!username.is_empty() && username.bytes().all(plain) && !NO_ACCOUNTS.contains(&username)).then_some(username)
 }
 
 fn page(name: &str, policy: &'static str, headers: &HeaderMap) -> Option<Response> {
@@ -160,6 +172,12 @@ mod tests {
         for path in ["/graphql", "/graphql/v2", "/api/v1/workflows", "/v1/x", "/nothing", "/px", "/assets/../index.html"] {
             assert!(Dashboard::Embedded.answer(path, &HeaderMap::new()).is_none(), "{path}");
         }
+        for path in ["/api/settings", "/graphql/settings", "//settings", "/settings", "/a/b/settings", "/a%0d/settings"] {
+            assert!(Dashboard::Embedded.answer(path, &HeaderMap::new()).is_none(), "{path}");
+        }
+        let key = Dashboard::Embedded.answer("/ann-b/settings", &HeaderMap::new()).unwrap();
+        assert_eq!((key.status().as_u16(), key.headers()["location"].to_str().unwrap()), (303, "/account?account=ann-b"));
+        assert!(Dashboard::Absent.answer("/ann-b/settings", &HeaderMap::new()).is_none());
         assert!(Dashboard::Absent.answer("/robots.txt", &HeaderMap::new()).is_none());
         assert!(Dashboard::Embedded.answer("/robots.txt", &HeaderMap::new()).is_some());
     }

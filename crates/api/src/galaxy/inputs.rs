@@ -30,7 +30,7 @@ inputs! {
         /// PEM, not encrypted. It is never given out again.
         private_key: Option<String>,
     }
-    /// A trigger; without `_id`, a new one.
+    /// A trigger; without `_id`, a new one. What is absent of one that exists stays as it is.
     TriggerInput {
         #[graphql(name = "_id")]
         id: Option<String>,

@@ -46,6 +46,9 @@ pub fn sdl() -> String {
     SCHEMA.as_sdl()
 }
 
+/// The variable that holds a key as the header `galaxy-api-key` does (`contracts/galaxy.md` 2). Whether it is declared does not matter.
+pub(crate) const KEY_VARIABLE: &str = "galaxyApiKey";
+
 fn int(value: impl TryInto<i32>) -> i32 {
     value.try_into().unwrap_or(i32::MAX)
 }

@@ -14,6 +14,13 @@ use crate::graphql::{Ctx, Fault, Scalar};
 /// The root of mutations.
 pub struct Mutation;
 
+/// A hostname after a change. The oldest one of a service names its app.
+fn saved(ctx: &Ctx, row: domain::project::Domain) -> Result<Domain, Fault> {
+    let all = ctx.wait(ops::domain_name::domains(&ctx.op, row.project_id, row.environment_id, row.service_id))?;
+    let primary = all.row.first().is_some_and(|first| first.id == row.id);
+    Ok(Domain { row: Arc::new(row), primary })
+}
+
 #[graphql_object(context = Ctx, scalar = Scalar)]
 impl Mutation {
     /// Replaces a container by a fresh one. The only container of an app is seen to be gone before.
@@ -31,7 +38,7 @@ impl Mutation {
     fn remove_domain_certificate(ctx: &Ctx, domain_id: String) -> Result<Option<Domain>, Fault> {
         let id = domain_id.trim().parse::<domain::DomainId>().map_err(|_| Fault::not_found("Domain"))?;
         let row = ctx.wait(ops::certificate::domain_certificate_remove(&ctx.op, id))?;
-        Ok(Some(Domain { row: Arc::new(row), primary: false }))
+        Ok(Some(saved(ctx, row)?))
     }
     /// Makes an app follow its account's settings of notifications again.
     fn remove_notification_settings(ctx: &Ctx, app_id: String) -> Result<Option<bool>, Fault> {
@@ -50,7 +57,7 @@ impl Mutation {
     /// Gives an app another hostname, or changes how one of its hostnames deals with TLS. Where certificates are ordered, it gets one.
     fn save_domain(ctx: &Ctx, domain: DomainInput) -> Result<Option<Domain>, Fault> {
         let row = ctx.wait(ops::app::domain_save(&ctx.op, domain.save()?))?;
-        Ok(Some(Domain { row: Arc::new(row), primary: false }))
+        Ok(Some(saved(ctx, row)?))
     }
     /// Says whom an account or an app tells of what.
     fn save_notification_settings(

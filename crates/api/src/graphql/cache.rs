@@ -98,7 +98,8 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     fn new(surface: Surface, text: &str, operation: Option<&str>) -> Result<Self, Rejection> {
-        let document = document::read(text, operation, types(surface))?;
+        let idle = (surface == Surface::Galaxy).then_some(galaxy::KEY_VARIABLE);
+        let document = document::read(text, operation, types(surface), idle)?;
         let source = |text: String| Source { text, operation: document.operation.clone() };
         let validated = Operation::new(surface, source(document.text.clone()))?;
         let events = if document.kind == OperationType::Subscription { Some(as_query(&document, source)?) } else { None };

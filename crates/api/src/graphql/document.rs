@@ -1,4 +1,4 @@
-//! A document before it is validated: limits that the library does not have, an estimate of what it costs, and two rewrites of its text.
+//! A document before it is validated: limits that the library does not have, an estimate of what it costs, and three rewrites of its text.
 //!
 //! The library bounds tokens, nesting and the fields that fragments expand to (see [`crate::railway::schema`]); this module adds
 //! aliases, directives and root fields. The rewrites are
@@ -6,7 +6,8 @@
 //!   `Service.deployments` that has no arguments and names nothing of a connection is sent through `edges` and `node`, and [`flatten`]
 //!   turns the answer back into the plain list;
 //! * JSON written into the document (`variables: {A: "1"}`): the library takes only simple values there, so such a literal becomes a
-//!   variable of its own.
+//!   variable of its own;
+//! * a variable that a surface takes out of the request itself, and that an operation declares without a use for it: the declaration goes.
 //!
 //! The tree is parsed against an empty schema, so that literals are taken as they stand, and walked along the real one.
 
@@ -82,11 +83,11 @@ pub(crate) struct Document {
     pub(crate) speaking: Vec<String>,
 }
 
-/// Reads a document.
+/// Reads a document. The variable `idle` may be declared without being used.
 ///
 /// # Errors
 /// What the client is told: a syntax error, an unknown operation, or a limit.
-pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types) -> Result<Document, Rejection> {
+pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types, idle: Option<&str>) -> Result<Document, Rejection> {
     let tree = parse_document_source::<Scalar>(text, &EMPTY.schema).map_err(|error| Rejection::from(GraphQLError::ParseError(error)))?;
     let mut walk = Walk::over(&tree, schema)?;
     let mut chosen = None;
@@ -107,6 +108,11 @@ pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types) -> Result<D
     let declared = definitions
         .map(|(name, one)| Declared { name: name.item.to_owned(), type_name: one.var_type.item.innermost_name().to_owned() })
         .collect();
+    if let Some(name) = idle
+        && walk.edits.is_empty()
+    {
+        walk.edits = without(text, &tree, name);
+    }
     let lifted = walk.lifted.into_iter().map(|lifted| (lifted.name, lifted.value)).collect();
     let (text, keyword) = apply(text, walk.edits, operation.span.start.index());
     Ok(Document {
@@ -121,6 +127,33 @@ pub(crate) fn read(text: &str, wanted: Option<&str>, schema: &Types) -> Result<D
         lifted,
         speaking: walk.speaking,
     })
+}
+
+/// Blanks the declarations of a variable that nothing uses, which the library refuses.
+fn without(text: &str, tree: &[Definition<'_, Scalar>], name: &str) -> Vec<Edit> {
+    let lists = tree.iter().filter_map(|definition| match definition {
+        Definition::Operation(operation) => operation.item.variables_definition.as_ref(),
+        Definition::Fragment(_) => None,
+    });
+    let mut edits = vec![];
+    for list in lists {
+        let items = &list.item.items;
+        let Some(at) = items.iter().position(|(one, _)| one.item == name) else { continue };
+        // A description of the next one stands before its name.
+        if items.iter().any(|(_, one)| one.description.is_some()) {
+            return vec![];
+        }
+        let (from, to) = match items.get(at + 1) {
+            None if at == 0 => (list.span.start.index(), list.span.end.index()),
+            next => {
+                let end = next.map_or(list.span.end.index() - 1, |(next, _)| next.span.start.index());
+                (items[at].0.span.start.index(), end)
+            }
+        };
+        edits.push(Edit { from, to, with: " ".repeat(to - from) });
+    }
+    // Each declaration is written once; anything more may be a use.
+    if text.matches(&format!("${name}")).count() > edits.len() { vec![] } else { edits }
 }
 
 /// A replacement in the text, in characters as the parser counts them.

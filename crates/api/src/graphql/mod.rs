@@ -279,13 +279,14 @@ async fn open(ctx: OpCtx, prepared: Arc<Prepared>, variables: Arc<Variables<Scal
 /// The answer to one event of a subscription.
 pub(crate) async fn answer_event(ctx: OpCtx, opened: &Opened, event: Event) -> Vec<u8> {
     let (prepared, variables) = (Arc::clone(&opened.prepared), Arc::clone(&opened.variables));
+    let plain_lists = prepared.document.plain_lists;
     let request_id = ctx.request_id.clone();
-    let done = on_thread(true, &request_id, move || {
-        let ctx = Ctx::answering(ctx, event).with_plain_lists(prepared.document.plain_lists);
+    let done = on_thread(!plain_lists, &request_id, move || {
+        let ctx = Ctx::answering(ctx, event).with_plain_lists(plain_lists);
         let request_id = ctx.op.request_id.clone();
         let events = prepared.events.as_ref().ok_or(GraphQLError::NotSubscription)?;
         let (mut data, errors) = events.borrow_dependent().execute_sync(&variables, &ctx)?;
-        if prepared.document.plain_lists {
+        if plain_lists {
             document::flatten(&mut data);
         }
         Ok(answer::executed(&data, &errors, &request_id))

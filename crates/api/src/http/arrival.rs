@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,6 +12,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTI
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::Response;
+use domain::network::Network;
 use domain::rate::State as Standing;
 use domain::{Code, Timestamp, UserId};
 use futures::FutureExt;
@@ -175,13 +176,19 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 fn arrive(state: &ApiState, request: &Request) -> Arrival {
     let dialect = rate::dialect(request.uri().path());
     let peer = request.extensions().get::<Peer>().map(|peer| peer.address.ip().to_canonical());
-    let trusted = |address: IpAddr| state.trusted_proxies.iter().any(|network| network.contains(address));
+    let trusted = |address: IpAddr| is_trusted(&state.trusted_proxies, address);
     let through_proxy = peer.is_some_and(trusted);
     let peer = peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let address = if through_proxy { forwarded_for(request.headers(), peer, trusted) } else { peer };
     let https = state.ops.settings.dashboard_url.starts_with("https://")
         || (through_proxy && request.headers().get(&FORWARDED_PROTO).is_some_and(|proto| proto.as_bytes() == b"https"));
     Arrival { request_id: uuid::Uuid::now_v7().simple().to_string(), now: Timestamp::now(), address, https, dialect, found: Arc::default() }
+}
+
+/// Whether a proxy is there. One that is told to ask `localhost` comes from either of its addresses, since the server listens on both.
+fn is_trusted(proxies: &[Network], address: IpAddr) -> bool {
+    let listed = |address: IpAddr| proxies.iter().any(|network| network.contains(address));
+    listed(address) || (address == Ipv6Addr::LOCALHOST && listed(IpAddr::V4(Ipv4Addr::LOCALHOST)))
 }
 
 /// The nearest address that is not one of our own proxies. Everything further left was written by somebody we do not know.
@@ -231,6 +238,13 @@ mod tests {
         assert_eq!(shown("/api/v1/hooks/canary"), "/api/v1/hooks/…");
         assert_eq!(shown("/invite/canary"), "/invite/…");
         assert_eq!(shown("/graphql/v2"), "/graphql/v2");
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_is_trusted_under_both_its_addresses() {
+        let trusts = |proxy: &str, address: &str| is_trusted(&[proxy.parse().unwrap()], address.parse().unwrap());
+        assert!(trusts("127.0.0.1", "127.0.0.1") && trusts("127.0.0.1", "::1") && trusts("::1", "::1"));
+        assert!(!trusts("::1", "127.0.0.1") && !trusts("10.0.0.0/8", "::1") && !trusts("127.0.0.1", "::2"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 
 use super::{ApiState, Arrival, Asker, require_same_origin};
+use crate::galaxy::KEY_VARIABLE;
 
 /// The cookie of a browser that is signed in without TLS.
 pub(crate) const SESSION_COOKIE: &str = "orrery_session";
@@ -84,7 +85,7 @@ pub(crate) fn credential(headers: &HeaderMap, surface: Surface, cookie_name: &st
 /// # Errors
 /// A header that is there but not of the form it should have.
 pub(crate) fn galaxy_credential(headers: &HeaderMap, variables: &mut Map<String, Value>, cookie_name: &str) -> Result<Credential, Error> {
-    let sent = variables.get_mut("galaxyApiKey").filter(|value| !value.is_null());
+    let sent = variables.get_mut(KEY_VARIABLE).filter(|value| !value.is_null());
     // A declared variable still needs a value of its type.
     let sent = sent.map(|value| std::mem::replace(value, Value::String(String::new())));
     match sent {

@@ -49,7 +49,9 @@ pub(crate) fn page_of(
             _ => Err(Fault::bad_input(format!("{name} is {value}: a page has 0 to {most} rows"))),
         },
     };
-    let request = PageRequest { first: size("first", first)?, last: size("last", last)?, after, before };
+    // Clients with generated types send "" where they have no cursor yet.
+    let given = |cursor: Option<String>| cursor.filter(|text| !text.is_empty());
+    let request = PageRequest { first: size("first", first)?, last: size("last", last)?, after: given(after), before: given(before) };
     if request.first.is_some() && request.last.is_some() {
         return Err(Fault::bad_input("first and last exclude each other: send one of them"));
     }

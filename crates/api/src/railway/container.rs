@@ -39,6 +39,10 @@ impl ServiceContainer {
     fn status(&self) -> DeploymentInstanceStatus {
         self.0.status.into()
     }
+    /// Since when it answers nobody although it runs.
+    fn unhealthy_since(&self) -> Option<DateTime> {
+        self.0.unhealthy_since.map(DateTime)
+    }
     /// Since when it is in its status.
     fn updated_at(&self) -> DateTime {
         DateTime(self.0.updated_at)

@@ -76,6 +76,8 @@ enums! {
     Plan { Free = "FREE", Hobby = "HOBBY", Pro = "PRO" }
     /// A member's role.
     TeamRole { Admin = "ADMIN", Member = "MEMBER", Viewer = "VIEWER" }
+    /// What of a workspace has changed; `STATE` is all that belongs to none of the others alone.
+    WorkspaceChangeKind { Deliveries = "DELIVERIES", Flow = "FLOW", State = "STATE", Triggers = "TRIGGERS" }
     /// A member's role, of all that this server has.
     WorkspaceRole { Admin = "ADMIN", Deployer = "DEPLOYER", Member = "MEMBER", Owner = "OWNER", Viewer = "VIEWER" }
     /// Where somebody is signed in.
@@ -320,6 +322,18 @@ impl From<TeamRole> for domain::Role {
 }
 
 same!(WorkspaceRole = domain::Role { Owner, Admin, Member, Deployer, Viewer });
+same!(WorkspaceChangeKind = store::ChangeKind { Deliveries, Flow, State, Triggers });
+
+impl From<WorkspaceChangeKind> for store::ChangeKind {
+    fn from(kind: WorkspaceChangeKind) -> Self {
+        match kind {
+            WorkspaceChangeKind::Deliveries => Self::Deliveries,
+            WorkspaceChangeKind::Flow => Self::Flow,
+            WorkspaceChangeKind::State => Self::State,
+            WorkspaceChangeKind::Triggers => Self::Triggers,
+        }
+    }
+}
 
 impl From<WorkspaceRole> for domain::Role {
     fn from(role: WorkspaceRole) -> Self {

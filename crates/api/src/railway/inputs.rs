@@ -110,7 +110,7 @@ inputs! {
         pre_deploy_command: Option<Vec<String>>, railway_config_file: Option<String>, region: Option<String>,
         restart_policy_max_retries: Option<i32>, restart_policy_type: Option<RestartPolicyType>, root_directory: Option<String>,
         sleep_application: Option<bool>, source: Option<ServiceSourceInput>, start_command: Option<String>,
-        watch_patterns: Option<Vec<String>>,
+        sticky_sessions: Option<bool>, unhealthy_container_replacement: Option<bool>, watch_patterns: Option<Vec<String>>,
     }
     /// A new volume. Without an environment, it gets an instance in every one; with null, in none.
     VolumeCreateInput {
@@ -275,6 +275,8 @@ impl ServiceInstanceUpdateInput {
             sleep_application: self.sleep_application,
             source: self.source.map(|source| source.source(None)).transpose()?.flatten(),
             start_command: self.start_command,
+            sticky: self.sticky_sessions,
+            unhealthy_replacement: self.unhealthy_container_replacement,
             watch_patterns: self.watch_patterns,
         })
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use domain::account::{Member, Workspace};
+use domain::activity::Activity;
 use domain::deployment::{Deployment, Replica};
 use domain::project::{Domain, Environment, Instance, Project, Service};
 use domain::volume::{Volume, VolumeInstance};
@@ -53,6 +54,7 @@ pub(crate) struct Loader {
     project_by_id: Relation<ProjectId, Project>,
     environment_by_id: Relation<EnvironmentId, Environment>,
     service_by_id: Relation<ServiceId, Service>,
+    instance_by_id: Relation<InstanceId, Instance>,
     project_volumes: Relation<ProjectId, Volume>,
     environment_volumes: Relation<EnvironmentId, VolumeInstance>,
     volume_instances: Relation<VolumeId, VolumeInstance>,
@@ -136,6 +138,13 @@ impl Loader {
         self.deployments.announce(tenant, rows.clone().map(|row| row.id));
         self.environments.announce(tenant, rows.clone().map(|row| row.environment_id));
         self.services.announce(tenant, rows.map(|row| row.service_id));
+    }
+
+    /// What entries of the audit log are about, as far as it is still there.
+    pub(crate) fn announce_activities<'a>(&self, tenant: Tenant, rows: impl Iterator<Item = &'a Activity> + Clone) {
+        self.instances.announce(tenant, rows.clone().filter_map(|row| row.instance_id));
+        self.environments.announce(tenant, rows.clone().filter_map(Activity::environment));
+        self.services.announce(tenant, rows.filter_map(Activity::service));
     }
 
     pub(crate) fn announce_volumes<'a>(&self, tenant: Tenant, rows: impl Iterator<Item = &'a Volume> + Clone) {
@@ -272,6 +281,8 @@ relations! {
     environments_called(EnvironmentId) -> Environment = environment_by_id below environments by id:
         environments_by_id() if id, Loader::see_environments;
     services_called(ServiceId) -> Service = service_by_id below services by id: services_by_id(), leaf;
+    instances_called(InstanceId) -> Instance = instance_by_id below instances by id:
+        instances_by_id() if environment_id, Loader::see_instances;
     volumes_called(VolumeId) -> Volume = volume_by_id below volumes by id: volumes_by_id(), leaf;
     environments_of(ProjectId) -> Environment = project_environments below projects by project_id:
         environments_of() if id, Loader::see_environments;

@@ -267,8 +267,16 @@ impl ServiceInstance {
     fn start_command(&self) -> Option<&str> {
         self.row.spec.deploy.start_command.as_deref()
     }
+    /// Visitors stay on the same replica, by the cookie `galaxy-sticky`.
+    fn sticky_sessions(&self) -> bool {
+        self.row.spec.deploy.sticky
+    }
     fn tracing_enabled(&self) -> bool {
         false
+    }
+    /// Replicas that stop answering are replaced, and a deployment counts only when it answers.
+    fn unhealthy_container_replacement(&self) -> bool {
+        self.row.spec.deploy.unhealthy_replacement
     }
     fn updated_at(&self) -> DateTime {
         DateTime(self.row.updated_at)

@@ -2,6 +2,7 @@
 //!
 //! A resolver here runs twice or more (see [`Ctx::event`]): once to open the stream, then for each event to answer with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,11 @@ use domain::{DeploymentId, EnvironmentId, WorkspaceId};
 use futures::{Stream, StreamExt};
 use juniper::{GraphQLObject, ID, graphql_object};
 use ops::{OpCtx, Opened};
+use store::ChangeKind;
 use telemetry::{LogScope, Replay};
 
 use super::deployment::{Deployment, DeploymentEvent};
+use super::enums::WorkspaceChangeKind;
 use super::execution::DeploymentInstanceExecution;
 use super::http_log::HttpLog;
 use super::inputs::{DeploymentInstanceExecutionInput, id};
@@ -31,7 +34,7 @@ pub(crate) enum Event {
     Step(Box<domain::deployment::DeploymentEvent>),
     Run(Box<DeploymentInstanceExecution>),
     Logs(Vec<LogLine>),
-    Workspace(WorkspaceId),
+    Workspace(WorkspaceId, ChangeKind),
 }
 
 fn wrong_event() -> Fault {
@@ -96,7 +99,15 @@ fn paced(watched: impl Stream<Item = domain::deployment::Deployment> + Send) -> 
 #[derive(GraphQLObject)]
 #[graphql(context = Ctx, scalar = Scalar)]
 pub(crate) struct WorkspaceChange {
+    /// What of it.
+    kind: WorkspaceChangeKind,
     workspace_id: ID,
+}
+
+/// What is wanted; state alone where nothing is said.
+fn wanted(kinds: Option<Vec<WorkspaceChangeKind>>) -> BTreeSet<ChangeKind> {
+    let wanted: BTreeSet<ChangeKind> = kinds.unwrap_or_default().into_iter().map(ChangeKind::from).collect();
+    if wanted.is_empty() { BTreeSet::from([ChangeKind::State]) } else { wanted }
 }
 
 /// The root of subscriptions.
@@ -208,15 +219,19 @@ impl Subscription {
             _ => Err(wrong_event()),
         }
     }
-    /// That something in a workspace is not what it was: once now, and after each change. Who shows it asks again.
-    fn workspace_changes(ctx: &Ctx, workspace_id: String) -> Result<WorkspaceChange, Fault> {
+    /// What of a workspace is not what it was, of `STATE` without kinds: each once now, and after each change. Who shows it asks again.
+    fn workspace_changes(ctx: &Ctx, kinds: Option<Vec<WorkspaceChangeKind>>, workspace_id: String) -> Result<WorkspaceChange, Fault> {
         let workspace = id("Workspace", &workspace_id, WorkspaceId)?;
         let event = ctx.event(|| async {
-            let watched = ops::workspace::workspace_watch(&ctx.op, workspace).await?;
-            Ok(watched.map(move |()| Event::Workspace(workspace)).boxed())
+            let mut watched = vec![];
+            for kind in wanted(kinds) {
+                let changes = ops::workspace::workspace_watch(&ctx.op, workspace, kind).await?;
+                watched.push(changes.map(move |()| Event::Workspace(workspace, kind)).boxed());
+            }
+            Ok(futures::stream::select_all(watched).boxed())
         })?;
         match event {
-            Event::Workspace(id) => Ok(WorkspaceChange { workspace_id: ID::from(id.to_string()) }),
+            Event::Workspace(id, kind) => Ok(WorkspaceChange { kind: kind.into(), workspace_id: ID::from(id.to_string()) }),
             _ => Err(wrong_event()),
         }
     }

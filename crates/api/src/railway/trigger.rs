@@ -141,7 +141,7 @@ impl TriggerRun {
     }
 }
 
-/// A trigger, whole; without `id`, a new one.
+/// A trigger; without `id`, a new one. What is absent of one that exists stays as it is.
 #[derive(Clone, Debug, GraphQLInputObject)]
 #[graphql(context = Ctx, scalar = Scalar)]
 pub(crate) struct TriggerInput {

@@ -104,9 +104,13 @@ async fn refused_fields_are_an_answer_with_status_200() {
         assert_eq!(body["errors"][0]["message"], json!(message));
         assert_eq!(body["errors"][0]["extensions"]["code"], json!(code));
     }
-    // No list of errors where there are none.
-    let (_, body) = world.send(&ann, "{ me { id } }", Value::Null).await;
-    assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["data"]);
+    // No list of errors where there are none, and an empty cursor is none.
+    for query in
+        ["{ me { id } }", "{ templates(after: \"\") { edges { cursor } } }", "{ projects(after: \"\", before: \"\") { edges { cursor } } }"]
+    {
+        let (_, body) = world.send(&ann, query, Value::Null).await;
+        assert_eq!(body.as_object().unwrap().keys().collect::<Vec<_>>(), ["data"], "{query}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

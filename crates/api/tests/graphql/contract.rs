@@ -9,6 +9,8 @@ const CONTRACT: &str = include_str!("../data/railway-schema.graphql");
 /// Beyond the contract: how clients before 2026 name a workspace, the shape of 2022 for databases (`contracts/railway.md` 5), and what this
 /// server adds: keys, and what the principal may do, so that a client need not copy the rules.
 const EXTRAS: &[&str] = &[
+    "AuditLog.service",
+    "AuditLog.serviceId",
     "CustomDomain.forceHttps",
     "DeploymentInstanceExecution.exitCode",
     "DeploymentInstanceExecution.reason",
@@ -54,6 +56,10 @@ const EXTRAS: &[&str] = &[
     "Query.triggerRuns",
     "Query.triggers",
     "ServiceDomain.forceHttps",
+    "ServiceInstance.stickySessions",
+    "ServiceInstance.unhealthyContainerReplacement",
+    "ServiceInstanceUpdateInput.stickySessions",
+    "ServiceInstanceUpdateInput.unhealthyContainerReplacement",
     "Subscription.workspaceChanges",
     "TemplateDeployV2Input.teamId",
     "User.hasPassword",
@@ -114,6 +120,7 @@ const OWN_TYPES: &[&str] = &[
     "TriggerRuleInput",
     "TriggerRun",
     "WorkspaceChange",
+    "WorkspaceChangeKind",
     "WorkspaceCreateInput",
     "WorkspaceRole",
     "WorkspaceRoleSetInput",

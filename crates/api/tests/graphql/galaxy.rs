@@ -2,6 +2,7 @@
 
 mod clients;
 mod roles;
+mod stopping;
 mod transfer;
 
 use std::collections::BTreeSet;
@@ -281,8 +282,18 @@ async fn a_key_comes_as_header_or_variable_and_the_body_may_hold_more() {
     assert_eq!((status, &body["data"]), (200, &wanted), "{body}");
     let declared = "query($hostname: String!) { app(hostname: $hostname) { _id } }";
     let variables = json!({"galaxyApiKey": key, "hostname": app.host});
-    let (status, body) = galaxy.post(&[], json!({"query": declared, "variables": variables, "operationName": null})).await;
+    let (status, body) = galaxy.post(&[], json!({"query": declared, "variables": &variables, "operationName": null})).await;
     assert_eq!((status, &body["data"]), (200, &wanted), "{body}");
+
+    // Declared for nothing but to be sent: alone, before and behind others.
+    for declared in [
+        format!("query($galaxyApiKey: String) {{ app(hostname: \"{}\") {{ _id }} }}", app.host),
+        "query One($galaxyApiKey: String!, $hostname: String!) { app(hostname: $hostname) { _id } }".to_owned(),
+        "query One($hostname: String!, $galaxyApiKey: String = \"\") { app(hostname: $hostname) { _id } }".to_owned(),
+    ] {
+        let (status, body) = galaxy.post(&[], json!({"query": declared, "variables": variables})).await;
+        assert_eq!((status, &body["data"]), (200, &wanted), "{declared}: {body}");
+    }
 
     // What is done with a key, its account has done.
     let set = format!(
@@ -442,6 +453,10 @@ async fn what_is_saved_is_read_back() {
     assert_eq!((&saved["operator"], &saved["max"], &saved["rules"][0]["metric"]), (&json!("OR"), &json!(3), &json!("cpu")));
     let again = galaxy.data(&who, TRIGGER, json!({"appId": id, "id": saved["_id"]})).await;
     assert_eq!(again["saveTrigger"], saved);
+    let renamed = "mutation($appId: String!, $id: String) { saveTrigger(trigger: {_id: $id, appId: $appId, name: \"more\", action: \"add containers\",
+        rules: [{metric: \"cpu\", comparator: \"above\", value: 70}]}) { name max operator } }";
+    let renamed = galaxy.data(&who, renamed, json!({"appId": id, "id": saved["_id"]})).await;
+    assert_eq!(renamed["saveTrigger"], json!({"name": "more", "max": 3, "operator": "OR"}), "what is absent stays");
     let listed = format!("{{ app(hostname: \"{host}\") {{ triggers {{ _id enabled runCount }} }} }}");
     assert_eq!(galaxy.data(&who, &listed, json!({})).await["app"]["triggers"].as_array().unwrap().len(), 1);
     let remove = "mutation($id: String!) { removeTrigger(triggerId: $id) }";
@@ -468,6 +483,10 @@ async fn what_is_saved_is_read_back() {
     let domain = format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"Www.Shop-Of-Ann.test\"}}) {{ name }} }}");
     for _ in 0..2 {
         assert_eq!(galaxy.data(&who, &domain, json!({})).await["saveDomain"]["name"], json!("www.shop-of-ann.test"));
+    }
+    for (name, primary) in [("www.shop-of-ann.test", false), (host, true)] {
+        let saved = format!("mutation {{ saveDomain(domain: {{appId: \"{id}\", name: \"{name}\"}}) {{ primary }} }}");
+        assert_eq!(galaxy.data(&who, &saved, json!({})).await["saveDomain"]["primary"], json!(primary), "{name}");
     }
     let by_other = galaxy.data(&who, "{ app(hostname: \"www.shop-of-ann.test\") { _id hostname } }", json!({})).await;
     assert_eq!(by_other["app"], json!({"_id": id, "hostname": host}));

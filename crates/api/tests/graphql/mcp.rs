@@ -271,8 +271,13 @@ async fn a_system_workflow_says_what_it_takes_before_it_starts() {
     let fetch = listed["items"].as_array().unwrap().iter().find(|one| one["slug"] == "fetch-json").unwrap();
     let request = fetch["requestNodeId"].as_str().unwrap();
     assert_eq!((&fetch["fields"][0]["id"], &fetch["fields"][0]["type"]), (&json!("field_url"), &json!("text")));
+    gives(&world.server, &token, "create_workflow", json!({"name": "Not fetch-json itself"})).await;
     let before = world.server.ops.store.generation();
-    for (tool, arguments) in [("start_run", json!({"name": "Fetch JSON"})), ("run_system_workflow", json!({"name": "Fetch JSON"}))] {
+    for (tool, arguments) in [
+        ("start_run", json!({"name": "Fetch JSON"})),
+        ("start_run", json!({"workflowId": "fetch-json"})),
+        ("run_system_workflow", json!({"name": "Fetch JSON"})),
+    ] {
         let told = gives(&world.server, &token, tool, arguments).await;
         assert_eq!(
             (&told["started"], &told["requestNodeId"], &told["fields"]),

@@ -105,7 +105,7 @@ async fn projects_and_environments() {
     assert!(!names.to_string().contains(place.id().as_str().unwrap()), "{names}");
 }
 
-const SETTINGS: [&str; 20] = [
+const SETTINGS: [&str; 22] = [
     "buildCommand",
     "builder",
     "cronSchedule",
@@ -124,7 +124,9 @@ const SETTINGS: [&str; 20] = [
     "sleepApplication",
     "source",
     "startCommand",
+    "stickySessions",
     "tracingEnabled",
+    "unhealthyContainerReplacement",
     "watchPatterns",
 ];
 
@@ -151,7 +153,8 @@ async fn services_and_their_settings() {
         "drainingSeconds": 7, "healthcheckPath": "/up", "healthcheckTimeout": 45, "numReplicas": 3, "overlapSeconds": 5,
         "preDeployCommand": ["migrate"], "railwayConfigFile": "/railway.toml", "region": "asia-southeast1-eqsg3a",
         "restartPolicyMaxRetries": 4, "restartPolicyType": "ALWAYS", "rootDirectory": "/app", "sleepApplication": true,
-        "source": {"image": "nginx:latest", "repo": null}, "startCommand": "run", "watchPatterns": ["src/**"],
+        "source": {"image": "nginx:latest", "repo": null}, "startCommand": "run", "stickySessions": true,
+        "unhealthyContainerReplacement": false, "watchPatterns": ["src/**"],
     });
     let mut sent = wanted.clone();
     sent["ipv6EgressEnabled"] = json!(false);

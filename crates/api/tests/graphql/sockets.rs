@@ -7,6 +7,7 @@ use domain::deployment::DeploymentStatus as Status;
 use domain::deployment::{EventStep, Execution, ExecutionStatus};
 use domain::log::{LogKind, Severity};
 use domain::rate::Limits;
+use domain::trigger::TriggerRun;
 use domain::{Tenant, Timestamp};
 use futures::{SinkExt, StreamExt};
 use ops::auth::Surface;
@@ -78,6 +79,13 @@ impl Socket {
         assert_eq!((&message["type"], &message["id"]), (&json!("next"), &json!(id)), "{message}");
         assert_eq!(message["payload"].get("errors"), None, "{message}");
         message["payload"]["data"].clone()
+    }
+
+    /// The next event, whosever it is: which, and its data.
+    async fn message(&mut self) -> (String, String) {
+        let message = self.receive().await;
+        assert_eq!(message["type"], json!("next"), "{message}");
+        (message["id"].as_str().unwrap().to_owned(), message["payload"]["data"].to_string())
     }
 
     async fn closed_with(&mut self, code: u16) {
@@ -317,6 +325,38 @@ async fn a_workspace_tells_that_something_in_it_has_changed() {
     let of = json!({"id": estate.person.project.to_string(), "name": "second"});
     world.data(&world.bearer(&estate.person.token).await, rename, of).await;
     assert_eq!(socket.next("0").await, told(&estate));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_kind_of_change_hears_of_it_and_nobody_else() {
+    const CHANGES: &str = "subscription Changes($id: String!, $kinds: [WorkspaceChangeKind!]) {
+        workspaceChanges(workspaceId: $id, kinds: $kinds) { kind workspaceId } }";
+    let (world, estate) = start().await;
+    let told = |kind: &str| json!({"workspaceChanges": {"kind": kind, "workspaceId": estate.workspace.to_string()}});
+    let mut plain = Socket::ready(&world, &estate.person.token).await;
+    plain.subscribe("0", CHANGES, json!({"id": estate.workspace.to_string()})).await;
+    assert_eq!(plain.next("0").await, told("STATE"));
+    let mut socket = Socket::ready(&world, &estate.person.token).await;
+    for kind in ["TRIGGERS", "FLOW", "DELIVERIES"] {
+        socket.subscribe(kind, CHANGES, json!({"id": estate.workspace.to_string(), "kinds": [kind]})).await;
+        assert_eq!(socket.next(kind).await, told(kind));
+    }
+    socket.subscribe("two", CHANGES, json!({"id": estate.workspace.to_string(), "kinds": ["TRIGGERS", "FLOW", "FLOW"]})).await;
+    let mut first = [socket.next("two").await.to_string(), socket.next("two").await.to_string()];
+    first.sort();
+    assert_eq!(first, [told("FLOW").to_string(), told("TRIGGERS").to_string()], "each once at the beginning");
+
+    let (tenant, at) = (Tenant::system(estate.workspace), Timestamp::now());
+    let run = TriggerRun { trigger_id: estate.trigger, number: 1, at, outcome: "not executed".into(), log: vec![] };
+    world.server.ops.store.commit(tenant, vec![Change::TriggerRunInsert(run)]).await.unwrap();
+    let mut heard = [socket.message().await, socket.message().await];
+    heard.sort();
+    assert_eq!(heard, [("TRIGGERS".to_owned(), told("TRIGGERS").to_string()), ("two".to_owned(), told("TRIGGERS").to_string())]);
+    // What has been told above was not told here.
+    plain.send(json!({"type": "ping"})).await;
+    assert_eq!(plain.receive().await["type"], json!("pong"));
+    world.moved(estate.workspace, estate.deployment, Status::Initializing, Status::Building, None).await;
+    assert_eq!(plain.next("0").await, told("STATE"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

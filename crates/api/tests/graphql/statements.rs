@@ -1,8 +1,9 @@
 //! The number of SQL statements depends on the shape of a query, never on the number of rows.
 
+use domain::activity::{Activity, Actor};
 use domain::project::{Environment, Instance, Project, Service};
 use domain::spec::InstanceSpec;
-use domain::{EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, WorkspaceId};
+use domain::{ActivityId, EnvironmentId, InstanceId, ProjectId, Role, ServiceId, Tenant, Timestamp, WorkspaceId};
 use ops::Principal;
 use serde_json::{Value, json};
 use store::Change;
@@ -97,6 +98,54 @@ async fn ten_projects_take_as_many_statements_as_a_thousand() {
     }
     let (_, data) = counted(&world, &many, ALL, json!({"first": 500})).await;
     assert_eq!(data["me"]["workspaces"][0]["projects"]["edges"].as_array().unwrap().len(), 500);
+}
+
+const ENTRIES: &str = "query Entries($id: String!, $first: Int) { auditLogs(workspaceId: $id, first: $first) { edges { node {
+    eventType environmentId environment { name } serviceId service { name } } } } }";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_of_the_audit_log_says_what_it_is_about_in_as_many_statements_as_twenty() {
+    let world = World::start().await;
+    let estate = world.estate("ann@x.test").await;
+    let who = world.bearer(&estate.person.token).await;
+    let (environment, service) = (estate.person.environment.to_string(), estate.service.to_string());
+    let set = "mutation Set($input: VariableUpsertInput!) { variableUpsert(input: $input) }";
+    let project = estate.person.project.to_string();
+    let input = json!({"projectId": project, "environmentId": environment, "serviceId": service, "name": "A", "value": "1",
+        "skipDeploys": true});
+    world.data(&who, set, json!({"input": input})).await;
+    for _ in 0..20 {
+        let entry = Activity {
+            id: ActivityId::generate(),
+            workspace_id: estate.workspace,
+            project_id: Some(estate.person.project),
+            instance_id: Some(estate.service_instance),
+            actor: Actor::System { part: "engine".into() },
+            verb: "deployment_built".into(),
+            subject: estate.deployment.to_string(),
+            data: json!({}),
+            address: None,
+            created_at: Timestamp::now(),
+        };
+        world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::Activity(entry)]).await.unwrap();
+    }
+    let of = |first: u32| json!({"id": estate.workspace.to_string(), "first": first});
+    let (one, _) = counted(&world, &who, ENTRIES, of(1)).await;
+    let (all, data) = counted(&world, &who, ENTRIES, of(21)).await;
+    assert!(all <= one, "{all} statements instead of {one}");
+    let entries = data["auditLogs"]["edges"].as_array().unwrap();
+    let set = &entries[20]["node"];
+    assert!(set["eventType"].as_str().unwrap().starts_with("variable_"), "{set}");
+    for entry in entries {
+        let node = &entry["node"];
+        assert_eq!((&node["environmentId"], &node["serviceId"]), (&json!(environment), &json!(service)), "{node}");
+        assert!(node["environment"]["name"].is_string() && node["service"]["name"].is_string(), "{node}");
+    }
+    world.server.ops.store.commit(Tenant::system(estate.workspace), vec![Change::ServiceDelete(estate.service)]).await.unwrap();
+    let (_, data) = counted(&world, &who, ENTRIES, of(21)).await;
+    for entry in data["auditLogs"]["edges"].as_array().unwrap() {
+        assert_eq!((&entry["node"]["serviceId"], &entry["node"]["service"]), (&json!(null), &json!(null)), "what is gone is led to");
+    }
 }
 
 const WORKSPACES: &str =

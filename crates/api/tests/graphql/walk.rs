@@ -38,7 +38,11 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Query.apiToken", Self_, "{ apiToken { workspaces { id name } } }"),
     ("Query.apiTokens", Self_, "{ apiTokens { edges { node { id name } } } }"),
     ("Query.auditLog", More, "{ auditLog(id: \"$project\", workspaceId: \"$workspace\") { id } }"),
-    ("Query.auditLogs", More, "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context } } } }"),
+    (
+        "Query.auditLogs",
+        More,
+        "{ auditLogs(workspaceId: \"$workspace\") { edges { node { id payload context environmentId serviceId service { name } } } } }",
+    ),
     ("Query.buildLogs", Read, "{ buildLogs(deploymentId: \"$deployment\") { message } }"),
     ("Query.containers", Read, "{ containers(environmentId: \"$environment\", serviceId: \"$service\") { id } }"),
     ("Query.customDomain", Read, "{ customDomain(id: \"$customDomain\", projectId: \"$project\") { id domain } }"),
@@ -406,7 +410,11 @@ pub(crate) const FIELDS: &[(&str, Needs, &str)] = &[
     ("Subscription.deploymentLogs", Read, "subscription { deploymentLogs(deploymentId: \"$deployment\") { message } }"),
     ("Subscription.environmentLogs", Read, "subscription { environmentLogs(environmentId: \"$environment\") { message } }"),
     ("Subscription.httpLogs", Read, "subscription { httpLogs(deploymentId: \"$deployment\") { path } }"),
-    ("Subscription.workspaceChanges", Read, "subscription { workspaceChanges(workspaceId: \"$workspace\") { workspaceId } }"),
+    (
+        "Subscription.workspaceChanges",
+        Read,
+        "subscription { workspaceChanges(workspaceId: \"$workspace\", kinds: [DELIVERIES, FLOW, STATE, TRIGGERS]) { kind workspaceId } }",
+    ),
     // At the end: the viewer's walk is over once they have left.
     ("Mutation.workspaceLeave", Self_, "mutation { workspaceLeave(id: \"$workspace\") }"),
 ];

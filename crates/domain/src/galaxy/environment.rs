@@ -16,13 +16,17 @@ const OURS: &str = "galaxy.meteor.com";
 /// Largest settings in bytes.
 pub const LARGEST_SETTINGS: usize = 32 << 10;
 
-/// Adds Galaxy's variables to those of a replica. A variable of the user's own wins over what is added, but for the container's ids and
-/// the logger.
+/// Adds Galaxy's variables to those of a replica. A variable of the user's own wins over one of the settings, and both over what is added,
+/// but for the container's ids and the logger. Without a hostname there is no root URL.
 pub fn environment(env: &mut BTreeMap<String, String>, container_id: &str, version: u64, root_url: Option<&str>, grace_seconds: u32) {
     let (app, short) = container_id.split_once('-').unwrap_or((container_id, ""));
+    let from_settings = env.get(SETTINGS).map(|text| of_settings(text)).unwrap_or_default();
     let mut offer = |name: &str, value: String| {
         env.entry(name.to_owned()).or_insert(value);
     };
+    for (name, value) in from_settings {
+        offer(&name, value);
+    }
     offer("GALAXY_APP_ID", app.to_owned());
     offer(APP_VERSION, version.to_string());
     offer("KADIRA_OPTIONS_HOSTNAME", short.to_owned());
@@ -30,10 +34,6 @@ pub fn environment(env: &mut BTreeMap<String, String>, container_id: &str, versi
     offer("METEOR_SIGTERM_GRACE_PERIOD_SECONDS", grace_seconds.to_string());
     if let Some(url) = root_url {
         offer("ROOT_URL", url.to_owned());
-    }
-    let from_settings = env.get(SETTINGS).map(|text| of_settings(text)).unwrap_or_default();
-    for (name, value) in from_settings {
-        env.entry(name).or_insert(value);
     }
     env.insert(CONTAINER.to_owned(), container_id.to_owned());
     env.insert("GALAXY_LOGGER".to_owned(), "system".to_owned());
@@ -96,6 +96,23 @@ mod tests {
             ("N", "3"),
             ("GREETING", "mine"),
             ("METEOR_SETTINGS", settings),
+        ] {
+            assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_override_what_is_added_but_for_the_ids_and_the_logger() {
+        let settings = r#"{"galaxy.meteor.com":{"env":{"ROOT_URL":"https://www.shop.test","HTTP_FORWARDED_COUNT":2,
+            "METEOR_SIGTERM_GRACE_PERIOD_SECONDS":"5","GALAXY_CONTAINER_ID":"x","GALAXY_LOGGER":"none"}}}"#;
+        let mut env: BTreeMap<String, String> = [("METEOR_SETTINGS".to_owned(), settings.to_owned())].into();
+        environment(&mut env, "abc-12345", 7, Some("https://app"), 30);
+        for (name, value) in [
+            ("ROOT_URL", "https://www.shop.test"),
+            ("HTTP_FORWARDED_COUNT", "2"),
+            ("METEOR_SIGTERM_GRACE_PERIOD_SECONDS", "5"),
+            ("GALAXY_CONTAINER_ID", "abc-12345"),
+            ("GALAXY_LOGGER", "system"),
         ] {
             assert_eq!(env.get(name).map(String::as_str), Some(value), "{name}");
         }

@@ -24,7 +24,8 @@ fn spec(action: Action) -> TriggerSpec {
 fn reading(wanted: u32, containers: &[&[f64]]) -> Reading {
     let sample = |(at, cpu): (usize, &f64)| Sample { at: at as i64 * 5, cpu: *cpu, memory: 50.0, connections: 10.0 };
     let one = |values: &&[f64]| (ReplicaId::generate(), values.iter().enumerate().map(sample).collect());
-    Reading { wanted, deploying: false, stopped: false, limit: 50, containers: containers.iter().map(one).collect() }
+    let containers = containers.iter().map(one).collect();
+    Reading { instance: InstanceId::generate(), wanted, deploying: false, stopped: false, limit: 50, containers }
 }
 
 fn at(text: &str) -> Timestamp {
@@ -110,6 +111,10 @@ fn deploys_stops_and_limits_hold_it_back() {
 fn containers_are_killed_one_by_one() {
     let reading = reading(3, &[&[99.0, 99.0, 99.0], &[1.0, 1.0, 1.0], &[99.0, 99.0]]);
     assert_eq!(decide(&spec(Action::Kill), &reading), Decision::Kill(vec![reading.containers[0].0]));
+    // They are called as the API calls them.
+    let named = format!("container {}: ", container_id(reading.instance, reading.containers[0].0));
+    let log = evaluate(&spec(Action::Kill), &reading, at(NOON)).log;
+    assert!(log[0].starts_with(&named), "{log:?}");
     let none = evaluate(&spec(Action::Kill), &self::reading(3, &[]), at(NOON));
     assert_eq!((none.decision, none.log), (Decision::Stay, vec!["not executed: no container runs".to_owned()]));
 }

@@ -11,10 +11,10 @@ use serde_json::json;
 use store::{CertificateChange, Change, StoredCertificate};
 
 use super::{App, account_get, app_for, check_growth, is_of, live, newest_built};
-use crate::context::Opened;
+use crate::context::{Opened, anew};
 use crate::domain_name::to_be_proved;
 use crate::variable::Surroundings;
-use crate::{Error, OpCtx, deployment, environment, service};
+use crate::{Error, OpCtx, batch, deployment, environment, service};
 
 /// The app as it will be in its new account: in a project of its own.
 struct Arrival {
@@ -36,6 +36,10 @@ struct Arrival {
 /// A volume, whose data cannot go along; variables that refer to services which stay; an account that is its own, has no room or is not
 /// found; not found, or a role below admin in the old account or below member in the new one.
 pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<Opened<App>, Error> {
+    anew(|| transfer_once(ctx, app_id, username)).await
+}
+
+async fn transfer_once(ctx: &OpCtx, app_id: &str, username: &str) -> Result<Opened<App>, Error> {
     let app = app_for(ctx, app_id, Permission::Administer).await?;
     let account = account_get(ctx, username).await?;
     let target = ctx.allow(account.row.id, Place::Workspace, Permission::Write)?;
@@ -48,9 +52,11 @@ pub async fn app_transfer(ctx: &OpCtx, app_id: &str, username: &str) -> Result<O
     if ctx.ops.store.volume_instance_of_service(app.tenant, old.environment_id, old.service_id).await?.is_some() {
         return Err(Error::conflict("The app has a volume, which cannot go to another account: save its data and detach it first"));
     }
+    let mut leave = vec![];
+    batch::rest_on(ctx, app.tenant, old.environment_id, &mut leave).await?;
     let arrival = Arrival::of(ctx, &app, target).await?;
     let data = json!({"host": app.row.domain.domain, "from": from, "to": account.row.username});
-    let (mut leave, _) = service::deletion(ctx, app.tenant, old.service_id, Some(old.environment_id)).await?;
+    leave.extend(service::deletion(ctx, app.tenant, old.service_id, Some(old.environment_id)).await?.0);
     leave.push(ctx.activity_of(app.tenant, old, APP_TRANSFERRED, old.id, data.clone()));
     let mut come = arrival.changes();
     let count = arrival.instance.spec.deploy.replicas();

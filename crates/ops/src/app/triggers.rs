@@ -12,7 +12,7 @@ use crate::context::Opened;
 use crate::service::{instance_for, instance_place};
 use crate::{Error, OpCtx};
 
-/// A trigger as a client writes it, whole: what is absent has its default.
+/// A trigger as a client writes it. What is absent stays as it is, and has its default in a new one.
 #[derive(Clone, Debug, Default)]
 pub struct TriggerInput {
     /// Which; a new one when absent.
@@ -66,9 +66,31 @@ fn word<T>(field: &str, text: &str, parse: fn(&str) -> Option<T>, known: &str) -
     parse(text.trim()).ok_or_else(|| Error::bad_input(format!("{field} is {shown:?}: it may be {known}")))
 }
 
-fn spec(input: &TriggerInput, shortest: u32) -> Result<TriggerSpec, Error> {
+/// What a new trigger has where its input says nothing.
+fn usual(shortest: u32) -> TriggerSpec {
+    TriggerSpec {
+        name: String::new(),
+        action: Action::Add,
+        min: 1,
+        max: MAX_REPLICAS,
+        step: 1,
+        operator: Operator::And,
+        rules: vec![],
+        days_of_week: vec![],
+        utc_offset: 0,
+        start_hour: 0,
+        end_hour: 23,
+        series: "5s".into(),
+        samples: 3,
+        run_every: shortest.max(60),
+    }
+}
+
+/// The input over what there `was`.
+fn spec(input: &TriggerInput, was: TriggerSpec, shortest: u32) -> Result<TriggerSpec, Error> {
     let operator = match input.operator.as_deref().map(str::to_ascii_uppercase).as_deref() {
-        None | Some("AND") => Operator::And,
+        None => was.operator,
+        Some("AND") => Operator::And,
         Some("OR") => Operator::Or,
         Some(other) => return Err(Error::bad_input(format!("operator is {other:?}: it may be AND or OR"))),
     };
@@ -79,22 +101,23 @@ fn spec(input: &TriggerInput, shortest: u32) -> Result<TriggerSpec, Error> {
             value: *value,
         })
     };
-    let days = input.days_of_week.clone().unwrap_or_default();
+    let day = |day: &i32| number::<u8>("daysOfWeek", Some(*day), 0);
+    let days_of_week = input.days_of_week.as_ref().map(|days| days.iter().map(day).collect::<Result<Vec<u8>, Error>>()).transpose()?;
     let spec = TriggerSpec {
         name: input.name.clone(),
         action: word("action", &input.action, Action::parse, "add containers, remove containers or kill containers")?,
-        min: number("min", input.min, 1)?,
-        max: number("max", input.max, MAX_REPLICAS)?,
-        step: number("step", input.step, 1)?,
+        min: number("min", input.min, was.min)?,
+        max: number("max", input.max, was.max)?,
+        step: number("step", input.step, was.step)?,
         operator,
         rules: input.rules.iter().map(rule).collect::<Result<_, Error>>()?,
-        days_of_week: days.into_iter().map(|day| number("daysOfWeek", Some(day), 0)).collect::<Result<_, Error>>()?,
-        utc_offset: number("utcOffset", input.utc_offset, 0)?,
-        start_hour: number("startHour", input.start_hour, 0)?,
-        end_hour: number("endHour", input.end_hour, 23)?,
-        series: input.series.clone().unwrap_or_else(|| "5s".into()),
-        samples: number("sampleQuantity", input.samples, 3)?,
-        run_every: number("runEverySeconds", input.run_every, shortest.max(60))?,
+        days_of_week: days_of_week.unwrap_or(was.days_of_week),
+        utc_offset: number("utcOffset", input.utc_offset, was.utc_offset)?,
+        start_hour: number("startHour", input.start_hour, was.start_hour)?,
+        end_hour: number("endHour", input.end_hour, was.end_hour)?,
+        series: input.series.clone().unwrap_or(was.series),
+        samples: number("sampleQuantity", input.samples, was.samples)?,
+        run_every: number("runEverySeconds", input.run_every, was.run_every)?,
     };
     spec.check(shortest).map_err(|error| Error::bad_input(error.0))?;
     if spec.max > MAX_REPLICAS {
@@ -135,13 +158,14 @@ pub async fn service_triggers(ctx: &OpCtx, environment: EnvironmentId, service: 
 }
 
 async fn save(ctx: &OpCtx, opened: &Opened<Instance>, input: &TriggerInput) -> Result<Opened<Trigger>, Error> {
-    let spec = spec(input, ctx.ops.settings.apps.trigger_seconds)?;
+    let shortest = ctx.ops.settings.apps.trigger_seconds;
     let present = ctx.ops.store.triggers_of_instances(opened.tenant, &[opened.row.id]).await?;
     let (trigger, change) = match &input.id {
         Some(text) => {
             let found = text.parse::<TriggerId>().ok().and_then(|id| present.into_iter().find(|trigger| trigger.id == id));
             let found = found.ok_or_else(|| Error::not_found("Trigger"))?;
             let enabled = input.enabled.unwrap_or(found.enabled);
+            let spec = spec(input, found.spec.clone(), shortest)?;
             let trigger = Trigger { spec, enabled, next_at: ctx.now, updated_at: ctx.now, ..found };
             (trigger.clone(), Change::TriggerUpdate(trigger))
         }
@@ -154,7 +178,7 @@ async fn save(ctx: &OpCtx, opened: &Opened<Instance>, input: &TriggerInput) -> R
                 workspace_id: opened.tenant.workspace(),
                 instance_id: opened.row.id,
                 enabled: input.enabled.unwrap_or(true),
-                spec,
+                spec: spec(input, usual(shortest), shortest)?,
                 runs: 0,
                 next_at: ctx.now,
                 created_at: ctx.now,

@@ -1,14 +1,15 @@
 //! Deployments of what is there already: what they take over from the earlier one.
 
 use domain::Tenant;
-use domain::deployment::{DeployReason, Deployment, DeploymentStatus};
+use domain::deployment::{DeployReason, Deployment, DeploymentStatus, ReplicaStatus};
 use domain::page::PageRequest;
-use domain::project::Instance;
+use domain::project::{Environment, Instance};
+use domain::rollout::STOPPED;
 use domain::spec::InstanceSpec;
 use store::DeploymentQuery;
 
 use super::fresh;
-use crate::{Error, OpCtx};
+use crate::{Error, OpCtx, approval};
 
 /// The state in which a deployment of this artifact, or of this source, begins.
 pub(crate) fn opening(of: &Deployment) -> DeploymentStatus {
@@ -45,6 +46,26 @@ pub(crate) fn again(ctx: &OpCtx, of: &Deployment, instance: &Instance, reason: D
         message: of.message.clone(),
         ..fresh(ctx, instance, reason, spec)
     }
+}
+
+/// Whether somebody has stopped what is there of an instance. What has ended by itself counts as stopped, too, and runs again when its
+/// settings change.
+pub(crate) async fn is_stopped(ctx: &OpCtx, tenant: Tenant, live: &[Deployment]) -> Result<bool, Error> {
+    let counts = |d: &&Deployment| !matches!(d.status, DeploymentStatus::Removing | DeploymentStatus::NeedsApproval);
+    let Some(newest) = live.iter().rev().find(counts).filter(|d| d.status == DeploymentStatus::Success && d.stopped) else {
+        return Ok(false);
+    };
+    let mut replicas = ctx.ops.store.replicas_of(tenant, &[newest.id]).await?;
+    replicas.retain(|replica| replica.generation == newest.generation);
+    let ended = replicas.iter().any(|replica| replica.status == ReplicaStatus::Exited);
+    Ok(!ended || replicas.iter().any(|replica| replica.reason.as_deref() == Some(STOPPED)))
+}
+
+/// What follows from a change while somebody has stopped the instance: a deployment that is stopped as well, so that a later start has the
+/// change. Nothing for one that would have to be built or approved first; that is left to the start.
+pub(crate) fn at_rest(ctx: &OpCtx, environment: &Environment, next: Deployment) -> Option<Deployment> {
+    let ready = next.status == DeploymentStatus::Deploying && !approval::needed(ctx, environment);
+    ready.then_some(Deployment { status: DeploymentStatus::Success, stopped: true, ..next })
 }
 
 /// Today's settings, and on top of them what the source of the earlier deployment said. What a deployment from before that was noted has

@@ -124,6 +124,25 @@ async fn what_many_write_at_once_is_all_in_the_newest_deployment() {
 }
 
 #[tokio::test]
+async fn a_volume_goes_while_variables_are_written() {
+    let live = live().await;
+    let d = live.deployment();
+    for round in 0..6 {
+        let (place, service) = (VolumePlace::Environment(d.environment_id), Some(d.service_id));
+        let input = VolumeCreate { project: d.project_id, place, service, mount_path: "/data".into() };
+        let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
+        let name = format!("KEY_{round}");
+        let (gone, written) = tokio::join!(ops::volume::volume_delete(&live.ctx, volume), live.set(&[(name.as_str(), "value")]));
+        gone.unwrap();
+        written.unwrap();
+        let store = &live.world.ops.store;
+        let newest = store.deployments_latest(live.deployed.tenant, &[d.instance_id]).await.unwrap().remove(0);
+        let frozen = store.deployment_variables(live.deployed.tenant, newest.id).await.unwrap();
+        assert!(frozen.contains_key(&name) && !frozen.contains_key("RAILWAY_VOLUME_NAME"), "round {round}: {:?}", frozen.keys());
+    }
+}
+
+#[tokio::test]
 async fn a_patch_applies_whole_or_not_at_all() {
     let live = live().await;
     let service = live.deployment().service_id.to_string();

@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ops::operator::State;
+
 use super::Check;
 use crate::config::{Config, DatabaseUrl, Fallback};
 
@@ -16,12 +18,15 @@ pub(super) fn ports(config: &Config) -> Vec<Check> {
     let tls = config.edge_tls_listen.iter().map(|address| ("port of apps by https", *address));
     let edges = edges.chain(tls).map(|(name, address)| (name, address, Some(folder.as_path())));
     let all = std::iter::once(("port of the API", config.listen, None)).chain(edges);
-    all.flat_map(|(name, address, edge)| std::iter::once(address).chain(taken_twin(address)).map(move |address| port(name, address, edge)))
-        .collect()
+    all.flat_map(|(name, address, edge)| {
+        let others = twin(address).map(move |twin| port(name, twin, edge)).filter(|check| check.state != State::Ok);
+        std::iter::once(port(name, address, edge)).chain(others)
+    })
+    .collect()
 }
 
-/// The same port of the other loopback address if it is in use: `serve` holds both.
-fn taken_twin(address: SocketAddr) -> Option<SocketAddr> {
+/// The same port of the other loopback address, which `serve` holds, too. It is spoken of where somebody else has it.
+fn twin(address: SocketAddr) -> Option<SocketAddr> {
     let twin = SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()));
     let needed = address.ip() == IpAddr::from(Ipv4Addr::LOCALHOST) && address.port() != 0;
     (needed && TcpListener::bind(twin).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)).then_some(twin)

@@ -8,10 +8,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::LogFormat;
 
+/// The steps by which an empty database gets its tables would be the first screenful that a newcomer reads.
+const QUIET: &str = "refinery_core=warn";
+
 /// Starts the log of this process.
 pub(super) fn start(format: LogFormat, filter: &str) -> anyhow::Result<()> {
     let wrong = || format!("log_filter is {filter:?}: write a level (error, warn, info, debug or trace), or parts like info,engine=debug");
-    let filter = EnvFilter::try_new(filter).with_context(wrong)?;
+    let filter = EnvFilter::try_new(format!("{QUIET},{filter}")).with_context(wrong)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Redacted).with_target(false);
     let result = match format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&io::stderr())).try_init(),

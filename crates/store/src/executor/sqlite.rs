@@ -149,7 +149,6 @@ fn closed() -> StoreError {
     StoreError::unavailable("the store was closed")
 }
 
-/// The file holds password hashes and sealed secrets: nobody else may read it. SQLite gives its journals the mode of the file.
 /// Copies the database of a file to an empty file.
 pub(super) async fn copy(from: PathBuf, to: PathBuf) -> Result<(), StoreError> {
     let copy = tokio::task::spawn_blocking(move || {
@@ -174,6 +173,7 @@ pub(super) fn is_behind(path: &Path) -> Result<bool, StoreError> {
     Ok(!done.is_empty() && runner.get_migrations().iter().any(|known| !done.contains(&known.version())))
 }
 
+/// The file holds password hashes and sealed secrets: nobody else may read it. SQLite gives its journals the mode of the file.
 fn create_private(path: &Path) -> Result<(), StoreError> {
     use std::os::unix::fs::OpenOptionsExt;
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {

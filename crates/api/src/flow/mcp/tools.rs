@@ -389,12 +389,15 @@ fn asked(id: &str, graph: &Graph, given: &Value, how: &str) -> Result<Option<Val
 /// Own workflows come first, then the ready-made ones; names may be parts of names.
 async fn start(ctx: &OpCtx, mut given: Map<String, Value>) -> Result<Value, Refused> {
     let (id, name) = (take(&mut given, "workflowId"), take(&mut given, "name"));
-    let wanted = if id.trim().is_empty() { name } else { id };
+    let by_id = !id.trim().is_empty();
+    let wanted = if by_id { id } else { name };
     if wanted.trim().is_empty() {
         return Err(Error::bad_input("Name the workflow by workflowId or by name").into());
     }
     let found = match workflow_id(&wanted) {
         Ok(id) => Some(ops::workflow::workflow_get(ctx, id).await?),
+        // Whoever names a system workflow by its id means no other that is called alike.
+        Err(_) if by_id && Template::of(&wanted).is_some() => None,
         Err(_) => {
             let page = PageRequest { first: Some(20), ..PageRequest::default() };
             let named = ops::workflow::workflows(ctx, Some(&wanted), &page).await?.items;

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use domain::deployment::{Deployment, DeploymentStatus};
+use domain::deployment::{Deployment, DeploymentStatus, Replica};
 use domain::galaxy::{container_id, version_id};
 use domain::spec::RunPlan;
-use domain::{DeploymentId, SnapshotId};
+use domain::{DeploymentId, ReplicaId, SnapshotId};
 use serde_json::{Value, json};
 use store::Change;
 
@@ -75,6 +75,27 @@ async fn a_container_is_called_as_its_own_environment_calls_it() {
         (found["_id"].as_str(), found["containers"][1]["_id"].as_str()),
         (env.get("GALAXY_APP_ID").map(String::as_str), env.get("GALAXY_CONTAINER_ID").map(String::as_str))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_does_not_answer_says_since_when() {
+    let galaxy = Galaxy::start().await;
+    let app = galaxy.app("ann@x.test").await;
+    let store = &galaxy.world.server.ops.store;
+    let well = store.replicas_of(app.tenant, &[app.estate.deployment]).await.unwrap().remove(0);
+    let since = "2026-01-02T03:04:05Z".parse().unwrap();
+    let hung = Replica { id: ReplicaId::generate(), index: 1, unhealthy_since: Some(since), ..well };
+    store.commit(app.tenant, vec![Change::ReplicaInsert(hung)]).await.unwrap();
+    let found = galaxy.read(&app, "containers { status }").await;
+    assert_eq!(found["containers"], json!([{"status": "running"}, {"status": "unhealthy"}]));
+    let (who, person) = (galaxy.bearer(&app.estate.person.token).await, &app.estate.person);
+    let asked = format!(
+        "{{ containers(environmentId: \"{}\", serviceId: \"{}\") {{ status unhealthySince }} }}",
+        person.environment, app.estate.service
+    );
+    let found = galaxy.world.data(&who, &asked, json!({})).await["containers"].clone();
+    assert_eq!(found[0], json!({"status": "RUNNING", "unhealthySince": null}));
+    assert_eq!(found[1], json!({"status": "RUNNING", "unhealthySince": "2026-01-02T03:04:05.000Z"}));
 }
 
 #[tokio::test(flavor = "multi_thread")]
