@@ -81,9 +81,14 @@ let isLeaving = false;
 // The browser's way back brings this page as it was left.
 addEventListener("pageshow", () => (isLeaving = false));
 
+/** Where somebody has chosen to go is not overtaken by what this page is answered on the way, such as once they have signed out. */
+export function leave(): void {
+  isLeaving = true;
+}
+
 export function signInFirst(): void {
   if (isLeaving) return;
-  isLeaving = true;
+  leave();
   location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search + location.hash)}`);
 }
 

@@ -48,6 +48,8 @@ function listen(workspace: string, kind: WorkspaceChangeKind): Wire {
       },
       error: () => {
         stop();
+        // Nobody tries again: pages go on by the clock.
+        notAway();
         void lookAtSession();
       },
       complete: stop,
@@ -86,6 +88,12 @@ function setAway(is: boolean): void {
   for (const reader of away.readers) reader();
 }
 
+function notAway(): void {
+  clearTimeout(away.since);
+  away.since = undefined;
+  if (away.is) setAway(false);
+}
+
 // A socket that nobody needs any more is closed, too, and says so.
 socket.on("closed", (event) => {
   const { code } = event as CloseEvent;
@@ -93,11 +101,7 @@ socket.on("closed", (event) => {
   if (code === 4401 || code === 4403) void lookAtSession();
   if (code !== 1000) away.since ??= setTimeout(() => setAway(true), AWAY);
 });
-socket.on("connected", () => {
-  clearTimeout(away.since);
-  away.since = undefined;
-  if (away.is) setAway(false);
-});
+socket.on("connected", notAway);
 
 /** Whether the server has not been reached for some seconds, as long as anybody listens to it. */
 export function useAway(): boolean {

@@ -111,7 +111,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
   const hold = useRef(paused);
   hold.current = paused;
   const key = JSON.stringify(source);
-  const back = useRef({ added: 0, asking: false, whole: false, folds: new Folds(folded) });
+  const back = useRef({ added: 0, asking: false, whole: false, failed: false, folds: new Folds(folded) });
   const folding = useRef(folded);
   folding.current = folded;
   useEffect(() => {
@@ -122,7 +122,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
   const older = useCallback(async () => {
     const [into, now] = [all.current, back.current];
     const first = into[0]?.timestamp;
-    if (!first || now.asking || now.whole || into.length >= MOST) return false;
+    if (!first || now.asking || now.whole || now.failed || into.length >= MOST) return false;
     now.asking = true;
     try {
       const found = (await upTo(first, JSON.parse(key) as LogSource, filter)).filter((line) => line.timestamp < first);
@@ -135,7 +135,8 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
       redraw((n) => n + 1);
       return found.length > 0;
     } catch (error) {
-      now.whole = true;
+      // Not again until there is another connection. What is older is there all the same.
+      now.failed = true;
       if (all.current === into) setProblem(problemOf(error));
       return false;
     } finally {
@@ -154,7 +155,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
 
   useEffect(() => {
     all.current = [];
-    back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
+    back.current = { added: 0, asking: false, whole: false, failed: false, folds: new Folds(folding.current) };
     redraw((n) => n + 1);
     setState("connecting");
     setProblem(null);
@@ -175,14 +176,17 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
       if (anew) {
         anew = false;
         all.current = [];
-        back.current = { added: 0, asking: false, whole: false, folds: new Folds(folding.current) };
+        back.current = { added: 0, asking: false, whole: false, failed: false, folds: new Folds(folding.current) };
       }
       const [into, { folds }] = [all.current, back.current];
       const known = into.length;
       for (const line of waiting) into.push(line);
       waiting = [];
       folds.append(into, known);
-      if (into.length > MOST) folds.drop(into.splice(0, into.length - MOST).length);
+      if (into.length > MOST) {
+        folds.drop(into.splice(0, into.length - MOST).length);
+        back.current.whole = false;
+      }
       redraw((n) => n + 1);
     };
     const from = JSON.parse(key) as LogSource;
@@ -209,7 +213,7 @@ export function useLog(source: LogSource, filter: string, paused: boolean, folde
       setState((now) => (now === "over" || now === "refused" ? now : "lost"));
     });
     const found = socket.on("connected", () => {
-      back.current.whole = false;
+      Object.assign(back.current, { whole: false, failed: false });
       setState((now) => (now === "over" || now === "refused" ? now : "live"));
     });
     const end = socket.subscribe<Record<string, LogLineFragment[] | RequestLineFragment[]>>(
