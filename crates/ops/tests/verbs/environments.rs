@@ -132,7 +132,8 @@ async fn a_volume_goes_while_variables_are_written() {
         let input = VolumeCreate { project: d.project_id, place, service, mount_path: "/data".into() };
         let volume = ops::volume::volume_create(&live.ctx, input).await.unwrap().row.id;
         let name = format!("KEY_{round}");
-        let (gone, written) = tokio::join!(ops::volume::volume_delete(&live.ctx, volume), live.set(&[(name.as_str(), "value")]));
+        let pair = [(name.as_str(), "value")];
+        let (gone, written) = tokio::join!(ops::volume::volume_delete(&live.ctx, volume), live.set(&pair));
         gone.unwrap();
         written.unwrap();
         let store = &live.world.ops.store;
