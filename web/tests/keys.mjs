@@ -101,7 +101,7 @@ export async function galaxyAddresses(page, key) {
   await page.goto(`${api}/${username}/settings`);
   await page.waitForURL(/\/account/);
   await page.getByRole("heading", { name: "Galaxy API" }).waitFor();
-  const choice = page.getByLabel("Account", { exact: true });
+  const choice = page.getByRole("combobox", { name: "Account", exact: true });
   if ((await choice.count()) > 0) assert.equal(await choice.locator("option:checked").textContent(), name);
 
   const body = JSON.stringify({ query: `{ user(username: "${username}") { apps { hostname serviceId } } }` });

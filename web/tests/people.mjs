@@ -202,7 +202,7 @@ await step("a viewer cannot change anything", async () => {
   await tab("Variables");
   await panel.getByText("Values are hidden from you").waitFor();
   await tab("Settings");
-  await panel.getByRole("heading", { name: "Replicas" }).waitFor();
+  await panel.getByRole("heading", { name: "Replicas", exact: true }).waitFor();
   assert.equal(await panel.locator("input:enabled, select:enabled").count(), 0, "a viewer can type into settings");
   for (const [name, verb] of [["Containers", "Kill"], ["Triggers", "New trigger"], ["Domains", "Attach"], ["Storage", "Add a volume"]]) {
     await tab(name);
