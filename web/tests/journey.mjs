@@ -569,6 +569,7 @@ await step("the palette finds a service from where no project is open, and a pro
   await page.getByRole("option", { name: / in / }).first().click();
   await panel.getByRole("list", { name: "Deployments" }).waitFor();
   await page.goto(`${service.split("/").slice(0, 5).join("/")}/settings`);
+  await page.getByRole("heading", { name: "Environments", exact: true }).waitFor();
   await page.keyboard.press("Control+k");
   await page.getByRole("option", { name: "Copy the project id" }).waitFor();
   await page.getByRole("option", { name: "Canvas", exact: true }).click();
