@@ -562,7 +562,7 @@ await step("the palette reaches what is around, and ? tells of keys", async () =
 
 await step("the palette finds a service from where no project is open, and a project's settings lead back to its canvas", async () => {
   await page.goto(`${api}/flow`);
-  await page.getByRole("heading", { name: "Flow" }).waitFor();
+  await page.getByRole("heading", { name: "Flow", exact: true }).waitFor();
   await page.keyboard.press("Control+k");
   await page.locator("[cmdk-input]:focus").waitFor();
   await page.keyboard.type("service hello");
