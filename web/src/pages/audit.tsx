@@ -163,7 +163,7 @@ export function Activities({ workspace, project, env }: { workspace: string; pro
           const address = said((node.context as Data | null)?.address);
           return (
             <li key={node.id}>
-              <span className="grow cut" title={node.eventType}>
+              <span className="grow cut entry" title={node.eventType}>
                 <strong>{actorOf(node)}</strong> {sentence(node)}
                 <About of={node} open={env} />
               </span>
